@@ -1,0 +1,181 @@
+/**
+ * What the agent (main thread) and the engine (worker thread) say to each other over their MessagePort. Everything
+ * here survives structured cloning. The agent wakes the engine, which blocks in its loop, by the loop's wake handle.
+ */
+import type { Cause, ServerStateName } from '../../shared/causes.ts'
+import type { GeneralSettings, PoolSettings } from '../../shared/config/settings.ts'
+import type { Position } from '../../shared/wire.ts'
+
+/** A stored SCRAM-SHA-256 verifier (RFC 5803): what a client's proof is checked against. */
+export interface ScramVerifier {
+  readonly iterations: number
+  readonly salt: Uint8Array
+  readonly storedKey: Uint8Array
+  readonly serverKey: Uint8Array
+}
+
+/** Everything a client's login may be checked against. Null where the password does not allow that method. */
+export interface ClientSecret {
+  /** "md5" + md5(password + user), as in pg_authid. */
+  readonly md5: string | null
+  readonly scram: ScramVerifier | null
+}
+
+/** One server of a pool with the addresses its name has now (IPv4 or IPv6 literals, never empty). */
+export interface HostSpec {
+  readonly host: string
+  readonly port: number
+  readonly role: 'primary' | 'replica'
+  readonly addresses: readonly string[]
+}
+
+/** One pool, ready to run: resolved, with its secrets in clear. Never logged. */
+export interface PoolSpec {
+  readonly pool: string
+  readonly user: string
+  readonly hash: string
+  readonly connectHash: string
+  readonly database: string
+  readonly serverUser: string
+  readonly settings: PoolSettings
+  readonly hosts: readonly HostSpec[]
+  readonly clientSecret: ClientSecret
+  readonly serverPassword: string | null
+}
+
+export interface ConsoleUserSpec {
+  readonly user: string
+  readonly right: 'admin' | 'stats'
+  /** Null trusts the name alone; only an explicit document says so. */
+  readonly clientSecret: ClientSecret | null
+}
+
+/** A whole version, prepared: nothing in it can fail any more. */
+export interface FleetSpec {
+  readonly position: Position
+  readonly general: GeneralSettings
+  /** The general settings as people write them, for SHOW CONFIG: key → value. */
+  readonly generalValues: Readonly<Record<string, string | number>>
+  readonly consoleUsers: readonly ConsoleUserSpec[]
+  readonly pools: readonly PoolSpec[]
+}
+
+/** What control wants and why it does not run yet; SHOW POOL_VERSIONS shows it beside what runs. */
+export interface Desired {
+  readonly position: Position
+  readonly pools: readonly { pool: string; user: string; hash: string }[]
+  readonly error: { code: string; message: string; pool: string | null; user: string | null } | null
+}
+
+export type ToEngine =
+  /** `force` skips the check that the position rises (a proxy that runs from a file, or a new epoch's first apply). */
+  | { readonly type: 'apply'; readonly id: number; readonly force: boolean; readonly spec: FleetSpec }
+  | { readonly type: 'desired'; readonly desired: Desired }
+  /** Names were looked up again: host → its addresses now. Servers on an address that left drain. */
+  | { readonly type: 'addresses'; readonly hosts: Readonly<Record<string, readonly string[]>> }
+  | { readonly type: 'snapshot'; readonly id: number }
+  /** Answers a RELOAD typed on the console; `error` names path and reason. */
+  | { readonly type: 'reloaded'; readonly id: number; readonly error: string | null }
+  /** `drain` lets transactions finish for `timeoutMs`; then, or at once with `now`, everything closes. */
+  | { readonly type: 'stop'; readonly mode: 'drain' | 'now'; readonly timeoutMs: number }
+
+export interface ApplyOutcome {
+  /** False when the position was not above the running one; nothing changed then. */
+  readonly applied: boolean
+  readonly running: Position | null
+  readonly added: number
+  readonly rebuilt: number
+  readonly retuned: number
+  readonly removed: number
+  readonly kept: number
+}
+
+/** A lost server connection as the engine saw it; the agent adds id and wall-clock time. */
+export interface LostServer {
+  readonly pool: string
+  readonly user: string
+  readonly host: string
+  readonly port: number
+  readonly role: 'primary' | 'replica'
+  readonly backendPid: number | null
+  readonly cause: Cause
+  readonly errno: string | null
+  readonly sqlstate: string | null
+  readonly message: string | null
+  readonly state: ServerStateName
+  readonly connectionAgeMs: number
+  readonly idleMs: number
+  readonly clientHurt: boolean
+  readonly poolHash: string
+}
+
+/** Totals since the pool's name was first known; times in microseconds. Names follow SHOW STATS_TOTALS. */
+export interface PoolTotals {
+  server_assignment_count: number
+  xact_count: number
+  query_count: number
+  bytes_received: number
+  bytes_sent: number
+  xact_time: number
+  query_time: number
+  wait_time: number
+  client_parse_count: number
+  server_parse_count: number
+  bind_count: number
+  client_login_count: number
+}
+
+export interface PoolSnapshot {
+  readonly pool: string
+  readonly user: string
+  readonly hash: string
+  readonly clientsActive: number
+  readonly clientsIdle: number
+  readonly clientsWaiting: number
+  readonly serversActive: number
+  readonly serversIdle: number
+  readonly serversLogin: number
+  readonly serversDraining: number
+  readonly maxWaitMs: number
+  readonly poolSize: number
+  readonly totals: PoolTotals
+  /** Closed servers by cause, planned ones included. */
+  readonly closed: Readonly<Partial<Record<Cause, number>>>
+  /** Errors sent to clients by the proxy itself, by SQLSTATE. */
+  readonly refused: Readonly<Record<string, number>>
+}
+
+export interface EngineSnapshot {
+  readonly running: Position | null
+  readonly clients: number
+  readonly clientsLogin: number
+  readonly pools: readonly PoolSnapshot[]
+  /** Logins refused before a pool was known, by SQLSTATE. */
+  readonly refused: Readonly<Record<string, number>>
+}
+
+export type FromEngine =
+  /** The listener is open; `port` is the real one when 0 was asked for. Sent once, before anything else. */
+  | { readonly type: 'listening'; readonly host: string; readonly port: number }
+  | { readonly type: 'applied'; readonly id: number; readonly outcome: ApplyOutcome }
+  | { readonly type: 'lost'; readonly server: LostServer }
+  /** RELOAD was typed on the console: poll now, then answer with `reloaded`. */
+  | { readonly type: 'reload'; readonly id: number }
+  | { readonly type: 'snapshot'; readonly id: number; readonly snapshot: EngineSnapshot }
+  | {
+      readonly type: 'log'
+      readonly level: 'debug' | 'info' | 'warn' | 'error'
+      readonly message: string
+      readonly fields: Readonly<Record<string, string | number | boolean | null>>
+    }
+  /** All connections are closed and the loop has ended; the thread exits by itself. */
+  | { readonly type: 'stopped' }
+
+/** Given to the worker thread as `workerData`. */
+export interface EngineStart {
+  readonly listen: { readonly host: string; readonly port: number }
+  /** eventfd in the engine's epoll set: the agent writes 8 bytes to wake it. */
+  readonly wakeFd: number
+  /** One bit per file descriptor the engine holds open, so that the agent can close what a dead engine left. */
+  readonly openFds: SharedArrayBuffer
+}

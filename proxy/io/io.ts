@@ -1,0 +1,114 @@
+/**
+ * The border between the engine and the world. The engine core is written against this interface and sees no file
+ * descriptor, clock or randomness of its own, so that the same core runs on epoll (the product) and on the simulator
+ * (tests: virtual clock, seeded faults).
+ *
+ * Everything is synchronous: a callback runs to its end before the next one starts, on one thread.
+ */
+
+/** `host` is an IPv4 or IPv6 literal. */
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+/** tcp(7) socket options. Milliseconds, rounded up to whole seconds where the kernel counts in seconds. */
+export interface TcpOptions {
+  readonly keepaliveIdleMs: number
+  readonly keepaliveIntervalMs: number
+  readonly keepaliveCount: number
+  /** 0 leaves it to the kernel (tcp_retries2, about 15 minutes). */
+  readonly userTimeoutMs: number
+}
+
+/**
+ * Why a socket ended, as far as the operating system can tell.
+ *   eof          the peer closed its side in order
+ *   reset        ECONNRESET or EPIPE
+ *   refused      ECONNREFUSED while connecting
+ *   unreachable  EHOSTUNREACH, ENETUNREACH, EHOSTDOWN …
+ *   keepalive    ETIMEDOUT with nothing unacknowledged: probes stayed unanswered
+ *   unacked      ETIMEDOUT with sent data unacknowledged (TCP_USER_TIMEOUT), or while connecting
+ *   error        anything else; see `errno`
+ */
+export interface CloseCause {
+  readonly kind: 'eof' | 'reset' | 'refused' | 'unreachable' | 'keepalive' | 'unacked' | 'error'
+  /** Symbolic: "ETIMEDOUT"; null for eof. */
+  readonly errno: string | null
+}
+
+export interface SocketEvents {
+  /** An outgoing connection is open. Never called for accepted sockets. */
+  onConnect(): void
+  /**
+   * Bytes `start` to `end` of `bytes` wait to be handled; they are valid during the call only. Returns the offset up
+   * to which they were handled: the rest is kept and comes again, first, with the next bytes. A handler that returns
+   * less than `end` without pausing must need more bytes to go on, and never more than `carryBytesMax` in all.
+   */
+  onData(bytes: Uint8Array, start: number, end: number): number
+  /** What `send` had queued has left; it may be called again. */
+  onDrain(): void
+  /** The peer or the network ended the socket. Not called after our own `close` or `end`. Nothing follows it. */
+  onClose(cause: CloseCause): void
+}
+
+export interface Socket {
+  /** May be replaced at any time, for instance when a login is over. */
+  events: SocketEvents
+  readonly remote: Address
+  readonly local: Address
+  /**
+   * Sends the bytes now, or queues a copy of what the kernel does not take. False: something is queued; stop whoever
+   * produces (pauseReading on the other side) until onDrain. Harmless after the socket ended.
+   */
+  send(bytes: Uint8Array, start: number, end: number): boolean
+  /** Bytes that `send` queued and the kernel has not taken yet. */
+  readonly queuedBytes: number
+  /** No onData until resumeReading. The end of the peer is still noticed where that loses no data. */
+  pauseReading(): void
+  /** Kept bytes are delivered again soon, from the loop, not from inside this call. */
+  resumeReading(): void
+  readonly readingPaused: boolean
+  setTcpOptions(options: TcpOptions): void
+  /** Closes now; queued bytes are lost. No event follows. */
+  close(): void
+  /** Sends what is queued, then closes, with a bounded wait for the peer to read it. No event follows. */
+  end(): void
+}
+
+export interface Listener {
+  /** The real port when 0 was asked for. */
+  readonly port: number
+  close(): void
+}
+
+export interface Timer {
+  cancel(): void
+}
+
+export interface Io {
+  /** Monotonic, with fractions of a millisecond; taken once per turn of the loop. */
+  nowMs(): number
+  /** Throws an IoError when the address cannot be listened on. */
+  listen(address: Address, onAccept: (socket: Socket) => SocketEvents): Listener
+  /** A connection attempt; failure comes as onClose, never before this call has returned. */
+  connect(address: Address, options: TcpOptions, events: SocketEvents): Socket
+  after(delayMs: number, run: () => void): Timer
+  /** Fills `bytes` with cryptographically strong random bytes (the simulator: seeded ones). */
+  random(bytes: Uint8Array): void
+}
+
+/** Most bytes a socket keeps for a handler that could not go on: a whole startup packet, or a message framed whole. */
+export const carryBytesMax = 65536
+
+/** Bytes read at a time; also the room a handler can count on besides what it left unhandled. */
+export const readBytesMax = 65536
+
+export class IoError extends Error {
+  readonly errno: string
+  constructor(message: string, errno: string) {
+    super(message)
+    this.name = 'IoError'
+    this.errno = errno
+  }
+}

@@ -1,0 +1,225 @@
+/**
+ * Every configuration key, once. Validation, defaults, the two hashes, the console's SHOW CONFIG, the API schema and
+ * the documentation are read from this table; adding a key is adding a line.
+ *
+ * `class` says what a change costs (DESIGN "Configuration"):
+ *   connect  it takes part in a server connection's identity: new servers are made and old ones drain (rebuild)
+ *   live     the running pool takes the value and keeps its servers (retune)
+ *   process  read once when the process starts; a change is reported as `needs_restart`
+ */
+
+export type KeyClass = 'connect' | 'live' | 'process'
+
+interface Common {
+  readonly class: KeyClass
+  readonly help: string
+}
+
+export type KeySpec =
+  | (Common & { readonly type: 'integer'; readonly default: number; readonly min: number; readonly max: number })
+  /** `default`, `min` and `max` are durations as people write them: "5s", "250ms", "10m". */
+  | (Common & { readonly type: 'duration'; readonly default: string; readonly min: string; readonly max: string })
+  | (Common & { readonly type: 'choice'; readonly default: string; readonly choices: readonly string[] })
+  | (Common & { readonly type: 'string'; readonly default: string; readonly maxLength: number })
+
+/** `[general]`: the proxy processes themselves. */
+export const generalKeys = {
+  listen_host: {
+    type: 'string',
+    default: '0.0.0.0',
+    maxLength: 255,
+    class: 'process',
+    help: 'address the proxy listens on; a proxy started with --listen-host keeps its own',
+  },
+  listen_port: {
+    type: 'integer',
+    default: 6432,
+    min: 0,
+    max: 65535,
+    class: 'process',
+    help: 'port the proxy listens on; a proxy started with --listen-port keeps its own',
+  },
+  max_client_connections: {
+    type: 'integer',
+    default: 10000,
+    min: 1,
+    max: 1000000,
+    class: 'live',
+    help: 'clients one proxy serves at a time; one more is refused with 53300',
+  },
+  client_login_timeout: {
+    type: 'duration',
+    default: '1m',
+    min: '100ms',
+    max: '1h',
+    class: 'live',
+    help: 'time a client has from connecting to the end of its login',
+  },
+  client_tcp_keepalives_idle: {
+    type: 'duration',
+    default: '5s',
+    min: '1s',
+    max: '9h',
+    class: 'live',
+    help: 'idle time on a client connection before the first keepalive probe (TCP_KEEPIDLE)',
+  },
+  client_tcp_keepalives_interval: {
+    type: 'duration',
+    default: '5s',
+    min: '1s',
+    max: '9h',
+    class: 'live',
+    help: 'time between two keepalive probes to a client (TCP_KEEPINTVL)',
+  },
+  client_tcp_keepalives_count: {
+    type: 'integer',
+    default: 5,
+    min: 1,
+    max: 127,
+    class: 'live',
+    help: 'unanswered keepalive probes after which a client is given up (TCP_KEEPCNT)',
+  },
+  client_tcp_user_timeout: {
+    type: 'duration',
+    default: '30s',
+    min: '0ms',
+    max: '24h',
+    class: 'live',
+    help: 'time sent data to a client may stay unacknowledged (TCP_USER_TIMEOUT); 0 leaves it to the kernel',
+  },
+  dns_max_ttl: {
+    type: 'duration',
+    default: '15s',
+    min: '1s',
+    max: '24h',
+    class: 'live',
+    help: 'how long resolved server names are believed before they are looked up again',
+  },
+  shutdown_timeout: {
+    type: 'duration',
+    default: '1m',
+    min: '0ms',
+    max: '24h',
+    class: 'live',
+    help: 'time that transactions in flight have to finish after SIGTERM',
+  },
+  poll_interval: {
+    type: 'duration',
+    default: '5s',
+    min: '100ms',
+    max: '1h',
+    class: 'live',
+    help: 'how often a proxy asks control for a newer version when nobody nudges it',
+  },
+} as const satisfies Record<string, KeySpec>
+
+/** Keys that every pool inherits: `[defaults]` ← `[pools.NAME]` ← `[pools.NAME.users.USER]`. */
+export const poolKeys = {
+  pool_mode: {
+    type: 'choice',
+    default: 'transaction',
+    choices: ['session', 'transaction'],
+    class: 'live',
+    help: 'when a server goes back to the pool: after the client leaves, or after each transaction',
+  },
+  pool_size: {
+    type: 'integer',
+    default: 20,
+    min: 1,
+    max: 100000,
+    class: 'live',
+    help: 'server connections this pool may hold',
+  },
+  min_pool_size: {
+    type: 'integer',
+    default: 0,
+    min: 0,
+    max: 100000,
+    class: 'live',
+    help: 'server connections kept open even without clients; never more than pool_size',
+  },
+  auth_type: {
+    type: 'choice',
+    default: 'scram-sha-256',
+    choices: ['trust', 'md5', 'scram-sha-256'],
+    class: 'live',
+    help: 'how a client proves who it is; md5 is answered with SCRAM where only a SCRAM verifier is known',
+  },
+  connect_timeout: {
+    type: 'duration',
+    default: '5s',
+    min: '10ms',
+    max: '1h',
+    class: 'live',
+    help: 'time to connect and log in to a server',
+  },
+  query_wait_timeout: {
+    type: 'duration',
+    default: '2m',
+    min: '0ms',
+    max: '24h',
+    class: 'live',
+    help: 'time a client waits for a server before it is disconnected with query_wait_timeout; 0 waits for ever',
+  },
+  idle_timeout: {
+    type: 'duration',
+    default: '10m',
+    min: '0ms',
+    max: '720h',
+    class: 'live',
+    help: 'time after which an unused server above min_pool_size is closed; 0 never',
+  },
+  server_lifetime: {
+    type: 'duration',
+    default: '1h',
+    min: '0ms',
+    max: '720h',
+    class: 'live',
+    help: 'age at which a server is closed as soon as it is unused; 0 never',
+  },
+  tcp_keepalives_idle: {
+    type: 'duration',
+    default: '5s',
+    min: '1s',
+    max: '9h',
+    class: 'live',
+    help: 'idle time on a server connection before the first keepalive probe (TCP_KEEPIDLE)',
+  },
+  tcp_keepalives_interval: {
+    type: 'duration',
+    default: '5s',
+    min: '1s',
+    max: '9h',
+    class: 'live',
+    help: 'time between two keepalive probes to a server (TCP_KEEPINTVL)',
+  },
+  tcp_keepalives_count: {
+    type: 'integer',
+    default: 5,
+    min: 1,
+    max: 127,
+    class: 'live',
+    help: 'unanswered keepalive probes after which a server is dead (TCP_KEEPCNT)',
+  },
+  tcp_user_timeout: {
+    type: 'duration',
+    default: '30s',
+    min: '0ms',
+    max: '24h',
+    class: 'live',
+    help: 'time sent data may stay unacknowledged before a server is dead (TCP_USER_TIMEOUT); 0 leaves it to the kernel',
+  },
+} as const satisfies Record<string, KeySpec>
+
+export type GeneralKey = keyof typeof generalKeys
+export type PoolKey = keyof typeof poolKeys
+
+/** The value a key has in documents and bodies: integers are numbers, all else is a string. */
+type ValueOf<Spec extends KeySpec> = Spec extends { type: 'integer' }
+  ? number
+  : Spec extends { type: 'choice'; choices: readonly (infer Choice)[] }
+    ? Choice
+    : string
+
+export type GeneralValues = { [Key in GeneralKey]: ValueOf<(typeof generalKeys)[Key]> }
+export type PoolValues = { [Key in PoolKey]: ValueOf<(typeof poolKeys)[Key]> }

@@ -1,0 +1,45 @@
+/**
+ * The values of the key table as code uses them: camelCase, durations as milliseconds with `Ms` at the end. Derived
+ * from the table by rule, so that no key is mapped by hand: `query_wait_timeout` "120s" → `queryWaitTimeoutMs` 120000.
+ */
+import { parseDuration } from './duration.ts'
+import { generalKeys, poolKeys } from './keys.ts'
+import type { GeneralKey, GeneralValues, KeySpec, PoolKey, PoolValues } from './keys.ts'
+
+type Camel<Text extends string> = Text extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<Camel<Tail>>}` : Text
+
+type Name<Key extends string, Spec extends KeySpec> = Spec extends { type: 'duration' } ? `${Camel<Key>}Ms` : Camel<Key>
+
+type Value<Spec extends KeySpec, Written> = Spec extends { type: 'duration' } ? number : Written
+
+export type GeneralSettings = {
+  readonly [Key in GeneralKey as Name<Key, (typeof generalKeys)[Key]>]: Value<
+    (typeof generalKeys)[Key],
+    GeneralValues[Key]
+  >
+}
+
+export type PoolSettings = {
+  readonly [Key in PoolKey as Name<Key, (typeof poolKeys)[Key]>]: Value<(typeof poolKeys)[Key], PoolValues[Key]>
+}
+
+function settingsOf(keys: Record<string, KeySpec>, values: Record<string, string | number>): Record<string, unknown> {
+  const settings: Record<string, unknown> = {}
+  for (const [key, spec] of Object.entries(keys)) {
+    const camel = key.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+    const value = values[key] ?? spec.default
+    if (spec.type === 'duration') settings[`${camel}Ms`] = parseDuration(String(value))
+    else settings[camel] = value
+  }
+  return settings
+}
+
+/** Missing keys take their defaults; the values must have been validated. */
+export function generalSettings(values: Partial<GeneralValues>): GeneralSettings {
+  return settingsOf(generalKeys, values) as GeneralSettings
+}
+
+/** Missing keys take their defaults; the values must have been validated. */
+export function poolSettings(values: Partial<PoolValues>): PoolSettings {
+  return settingsOf(poolKeys, values) as PoolSettings
+}
