@@ -1,0 +1,38 @@
+/**
+ * The SQLSTATEs Flotilla itself answers with, by the condition names of the PostgreSQL manual, appendix A
+ * "PostgreSQL Error Codes". Errors of PostgreSQL are passed on with their own.
+ */
+export const sqlstates = {
+  connection_failure: '08006',
+  sqlclient_unable_to_establish_sqlconnection: '08001',
+  protocol_violation: '08P01',
+  feature_not_supported: '0A000',
+  invalid_authorization_specification: '28000',
+  invalid_password: '28P01',
+  invalid_catalog_name: '3D000',
+  syntax_error: '42601',
+  undefined_object: '42704',
+  insufficient_privilege: '42501',
+  too_many_connections: '53300',
+  program_limit_exceeded: '54000',
+  query_canceled: '57014',
+  admin_shutdown: '57P01',
+  cannot_connect_now: '57P03',
+  config_file_error: 'F0000',
+  internal_error: 'XX000',
+} as const
+
+export type Condition = keyof typeof sqlstates
+
+/**
+ * A peer's or an operator's fault, answered on the wire. The message is what a stranger may read; `cause` is for the
+ * log only.
+ */
+export class SqlError extends Error {
+  readonly sqlstate: string
+  constructor(condition: Condition, message: string, options?: { cause?: unknown }) {
+    super(message, options)
+    this.name = 'SqlError'
+    this.sqlstate = sqlstates[condition]
+  }
+}
