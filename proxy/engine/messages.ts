@@ -128,7 +128,8 @@ export interface PoolTotals {
 export interface PoolSnapshot {
   readonly pool: string
   readonly user: string
-  readonly hash: string
+  /** What runs; null once the name was removed and only drains. */
+  readonly hash: string | null
   readonly clientsActive: number
   readonly clientsIdle: number
   readonly clientsWaiting: number

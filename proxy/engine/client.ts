@@ -1,0 +1,289 @@
+import assert from 'node:assert/strict'
+import { causes } from '../../shared/causes.ts'
+import type { Cause } from '../../shared/causes.ts'
+import { sqlstates } from '../../shared/errors.ts'
+import type { Socket, SocketEvents } from '../io/io.ts'
+import { FrontendTag } from '../protocol/tags.ts'
+import * as write from '../protocol/write.ts'
+import type { Context } from './context.ts'
+import { headerBytes, readLength } from './conversation.ts'
+import { clientData, wholeBytesMax } from './link.ts'
+import type { List, Listed } from './list.ts'
+import type { PoolName, Welcome } from './name.ts'
+import type { Parameters } from './parameters.ts'
+import type { Server } from './server.ts'
+
+/**
+ * A client that has proven who it is, until it leaves. It stands in one list of its pool's name:
+ *
+ *   waiting (for its welcome) ──► active ──► idle ◄──► active, by way of waiting when no server is free
+ */
+export class Client implements SocketEvents, Listed<Client> {
+  list: List<Client> | null = null
+  previous: Client | null = null
+  next: Client | null = null
+
+  readonly context: Context
+  readonly name: PoolName
+  readonly socket: Socket
+  readonly id: number
+  readonly connectedAtMs: number
+  parameters: Parameters
+  server: Server | null = null
+  /** Bytes of a long message that are still to pass, or to be dropped while there is no server. */
+  passing = 0
+  waitingSinceMs = 0
+  /** When the request in flight began; 0 when none is. */
+  queryBeganMs = 0
+  transactionBeganMs = 0
+  cancelKey: { readonly pid: number; readonly secret: Uint8Array } | null = null
+  #greeted = false
+  /** The server is being given this client's parameters. */
+  #adjusting = false
+  /** Its request was answered with an error while it waited: the rest of it, up to its end, is dropped. */
+  #skipping = false
+  /** Its pool is gone: it leaves with the end of its transaction. */
+  #dismissed = false
+
+  constructor(context: Context, name: PoolName, socket: Socket, id: number, parameters: Parameters) {
+    this.context = context
+    this.name = name
+    this.socket = socket
+    this.id = id
+    this.parameters = parameters
+    this.connectedAtMs = context.io.nowMs()
+  }
+
+  /** Greets the client, with the parameters of a real server: the first one has to wait for that. */
+  begin(): void {
+    this.context.clients.add(this)
+    this.name.idle.pushTail(this)
+    const welcome = this.name.welcome(this.parameters)
+    if (welcome === undefined) this.#request()
+    else this.#greet(welcome)
+  }
+
+  #greet(welcome: Welcome): void {
+    this.cancelKey = this.context.cancels.add(this)
+    this.#greeted = true
+    this.name.totals.client_login_count++
+    this.#write(
+      Buffer.concat([
+        welcome.statuses,
+        write.backendKeyData(this.cancelKey.pid, this.cancelKey.secret),
+        write.readyForQuery('I'),
+      ]),
+    )
+  }
+
+  #write(bytes: Uint8Array): void {
+    this.socket.send(bytes, 0, bytes.length)
+  }
+
+  moveTo(list: List<Client>): void {
+    assert(this.list !== null, 'a client that left does not come back')
+    this.list.remove(this)
+    list.pushTail(this)
+  }
+
+  // Taking and giving back a server
+
+  /** A server now, or a place in the line. */
+  #request(): void {
+    const server = this.name.checkout(this)
+    if (server !== null) this.join(server)
+    else if (this.list !== null) this.socket.pauseReading()
+  }
+
+  /** Becomes linked with `server`, which was free. */
+  join(server: Server): void {
+    assert(server.client === null && this.server === null, 'a link has two ends')
+    this.server = server
+    server.client = this
+    this.moveTo(this.name.active)
+    const nowMs = this.context.io.nowMs()
+    server.requestedAtMs = nowMs
+    this.transactionBeganMs = nowMs
+    this.#adjusting = true
+    if (server.adjust(this)) this.adjusted(server)
+    else this.socket.pauseReading()
+  }
+
+  /** The server has this client's parameters: requests may pass. */
+  adjusted(server: Server): void {
+    this.#adjusting = false
+    if (!this.#greeted) {
+      const welcome = { parameters: this.parameters, statuses: write.parameterStatuses(server.reported) }
+      this.name.remember(welcome)
+      this.#greet(welcome)
+      this.free(server)
+    }
+    this.socket.resumeReading()
+  }
+
+  leavesAtTransactionEnd(server: Server): boolean {
+    return server.pool.settings.poolMode === 'transaction' || this.#dismissed || this.context.stopping
+  }
+
+  /** The link is over: nothing is owed and no transaction is open. */
+  free(server: Server): void {
+    this.server = null
+    server.client = null
+    this.queryBeganMs = 0
+    if (this.socket.readingPaused) this.socket.resumeReading()
+    if (server.socket.readingPaused) server.socket.resumeReading()
+    this.moveTo(this.name.idle)
+    if (this.#dismissed || this.context.stopping) this.fatal(sqlstates.admin_shutdown, shutdownText)
+    server.release()
+  }
+
+  // What the socket reports
+
+  onConnect(): void {}
+
+  onData(bytes: Uint8Array, start: number, end: number): number {
+    let at = start
+    while (at < end && this.list !== null) {
+      let next: number
+      if (this.server !== null && !this.#adjusting) next = clientData(this, this.server, bytes, at, end)
+      else if (this.server === null && this.list === this.name.idle) next = this.#unlinked(bytes, at, end)
+      else break
+      if (next === at) break
+      at = next
+    }
+    return this.list === null ? end : at
+  }
+
+  onDrain(): void {
+    if (this.server === null) this.socket.resumeReading()
+    else this.server.socket.resumeReading()
+  }
+
+  onClose(): void {
+    this.leave()
+  }
+
+  /** The first message decides: a request needs a server, the rest means nothing outside a transaction. */
+  #unlinked(bytes: Uint8Array, start: number, end: number): number {
+    if (this.socket.queuedBytes > 0) {
+      // It does not read its answers: no further ones until it does.
+      this.socket.pauseReading()
+      return start
+    }
+    if (this.passing > 0) {
+      const dropped = Math.min(this.passing, end - start)
+      this.passing -= dropped
+      return start + dropped
+    }
+    if (end - start < headerBytes) return start
+    const length = readLength(bytes, start)
+    const next = start + 1 + length
+    if (length < 4) {
+      this.fatal(sqlstates.protocol_violation, 'invalid message length')
+      return end
+    }
+    if (next > end && length <= wholeBytesMax) return start
+    switch (bytes[start]) {
+      case FrontendTag.Terminate:
+        this.leave()
+        return end
+      case FrontendTag.Flush:
+      case FrontendTag.CopyData:
+      case FrontendTag.CopyDone:
+      case FrontendTag.CopyFail:
+        return this.#drop(next, end)
+      case FrontendTag.Query:
+      case FrontendTag.FunctionCall:
+      case FrontendTag.Sync:
+        if (!this.#skipping) break
+        this.#skipping = false
+        this.#write(write.readyForQuery('I'))
+        return this.#drop(next, end)
+      case FrontendTag.Parse:
+      case FrontendTag.Bind:
+      case FrontendTag.Describe:
+      case FrontendTag.Execute:
+      case FrontendTag.Close:
+        if (!this.#skipping) break
+        return this.#drop(next, end)
+      default:
+        this.fatal(sqlstates.protocol_violation, 'invalid frontend message type')
+        return end
+    }
+    this.#request()
+    return this.list === null ? end : start
+  }
+
+  #drop(next: number, end: number): number {
+    this.passing = Math.max(0, next - end)
+    return Math.min(next, end)
+  }
+
+  // Cancel and end
+
+  /** A cancel request with this client's key. `done` is called when it was passed on, or had nothing to hit. */
+  cancel(done: () => void): void {
+    if (this.server !== null && !this.#adjusting && !this.server.outstanding.empty) {
+      this.context.cancels.send(this.server, done)
+      return
+    }
+    if (this.list === this.name.waiting && this.#greeted) {
+      this.moveTo(this.name.idle)
+      this.#skipping = true
+      this.#write(write.errorResponse({ severity: 'ERROR', code: sqlstates.query_canceled, message: canceledText }))
+      this.socket.resumeReading()
+    }
+    done()
+  }
+
+  /** Leaves with the end of its transaction; at once if it has none open. */
+  dismissWhenFree(): void {
+    this.#dismissed = true
+    const { server } = this
+    if (server === null) this.fatal(sqlstates.admin_shutdown, shutdownText)
+    else if (!this.#adjusting && server.status === 0x49 && server.outstanding.empty && this.passing === 0) {
+      this.free(server)
+    }
+  }
+
+  /** Its server ended while they were joined. */
+  serverLost(server: Server, cause: Cause): void {
+    this.server = null
+    // The server's own FATAL error has been passed on, or half a message has: nothing may follow.
+    if (server.fatal?.forwarded === true) this.#gone('end')
+    else if (server.passing > 0) this.#gone('close')
+    else this.fatal(sqlstates.connection_failure, `server connection lost: ${causes[cause].help}`)
+  }
+
+  /** Tells the client why, and ends. */
+  fatal(sqlstate: string, message: string): void {
+    if (this.list === null) return
+    if (!this.#midMessage()) this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message }))
+    this.name.refused[sqlstate] = (this.name.refused[sqlstate] ?? 0) + 1
+    this.#gone('end')
+  }
+
+  #midMessage(): boolean {
+    return this.server !== null && this.server.passing > 0
+  }
+
+  /** It said Terminate, or its connection ended. */
+  leave(): void {
+    this.#gone('close')
+  }
+
+  #gone(how: 'end' | 'close'): void {
+    if (this.list === null) return
+    const { server } = this
+    this.list.remove(this)
+    this.server = null
+    this.context.clients.delete(this)
+    if (this.cancelKey !== null) this.context.cancels.remove(this.cancelKey.pid)
+    if (how === 'end') this.socket.end()
+    else this.socket.close()
+    server?.clientGone(this.passing === 0)
+  }
+}
+
+const canceledText = 'canceling statement due to user request'
+const shutdownText = 'terminating connection due to administrator command'

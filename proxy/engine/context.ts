@@ -1,0 +1,29 @@
+import type { GeneralSettings } from '../../shared/config/settings.ts'
+import type { Io } from '../io/io.ts'
+import type { Cancels } from './cancel.ts'
+import type { Client } from './client.ts'
+import type { ConsoleSession } from './admin/session.ts'
+import type { FromEngine } from './messages.ts'
+
+/** What one engine's clients, servers and pools share. */
+export interface Context {
+  readonly io: Io
+  readonly post: (message: FromEngine) => void
+  readonly cancels: Cancels
+  general: GeneralSettings
+  /** Everyone who has logged in. */
+  readonly clients: Set<Client | ConsoleSession>
+  /** Random bytes of this process: makes up what an unknown user is challenged with. */
+  readonly mockKey: Uint8Array
+  /** Set while the engine stops: a client that becomes free is sent away. */
+  stopping: boolean
+}
+
+export function log(
+  context: Context,
+  level: 'debug' | 'info' | 'warn' | 'error',
+  message: string,
+  fields: Readonly<Record<string, string | number | boolean | null>> = {},
+): void {
+  context.post({ type: 'log', level, message, fields })
+}

@@ -1,0 +1,198 @@
+import { generalSettings } from '../../shared/config/settings.ts'
+import { sqlstates } from '../../shared/errors.ts'
+import type { Io, Listener, Socket, SocketEvents, Timer } from '../io/io.ts'
+import { ConsoleSession } from './admin/session.ts'
+import { Cancels } from './cancel.ts'
+import { Client } from './client.ts'
+import type { Context } from './context.ts'
+import { Login } from './login.ts'
+import type { ConsoleUserSpec, EngineSnapshot, FleetSpec, FromEngine, PoolSnapshot, ToEngine } from './messages.ts'
+import type { PoolName } from './name.ts'
+import { Pools } from './pools.ts'
+
+export interface EngineOptions {
+  readonly listen: { readonly host: string; readonly port: number }
+}
+
+const maintainEveryMs = 1000
+
+/** How often a stopping engine looks whether everybody has left. */
+const stopCheckMs = 20
+
+/**
+ * One loop's clients, servers and pools, wired together: connections come from the listener, orders from the agent by
+ * `receive`, answers and events go to it by `post`. It knows nothing of threads or epoll.
+ */
+export class Engine {
+  readonly context: Context
+  readonly pools: Pools
+  readonly logins = new Set<Login>()
+  consoleUsers: readonly ConsoleUserSpec[] = []
+  /** The general settings as written, for SHOW CONFIG. */
+  generalValues: Readonly<Record<string, string | number>> = {}
+  readonly refused: Record<string, number> = {}
+  readonly #listener: Listener
+  readonly #timers = new Set<Timer>()
+  #nextId = 1
+  #reloads = new Map<number, (error: string | null) => void>()
+
+  constructor(io: Io, options: EngineOptions, post: (message: FromEngine) => void) {
+    const mockKey = new Uint8Array(32)
+    io.random(mockKey)
+    this.context = {
+      io,
+      post,
+      cancels: new Cancels(io),
+      general: generalSettings({}),
+      clients: new Set(),
+      mockKey,
+      stopping: false,
+    }
+    this.pools = new Pools(this.context)
+    this.#listener = io.listen(options.listen, (socket) => this.#accept(socket))
+    post({ type: 'listening', host: options.listen.host, port: this.#listener.port })
+    this.#every(maintainEveryMs, () => this.pools.maintain())
+  }
+
+  receive(message: ToEngine): void {
+    switch (message.type) {
+      case 'apply':
+        this.#apply(message.id, message.spec, message.force)
+        return
+      case 'desired':
+        this.pools.desired = message.desired
+        return
+      case 'addresses':
+        this.pools.readdress(message.hosts)
+        return
+      case 'snapshot':
+        this.context.post({ type: 'snapshot', id: message.id, snapshot: this.snapshot() })
+        return
+      case 'reloaded':
+        this.#reloads.get(message.id)?.(message.error)
+        this.#reloads.delete(message.id)
+        return
+      case 'stop':
+        this.#stop(message.mode, message.timeoutMs)
+        return
+      default:
+        message satisfies never
+        throw new Error('the agent sent a message the engine does not know')
+    }
+  }
+
+  #apply(id: number, spec: FleetSpec, force: boolean): void {
+    const outcome = this.pools.apply(spec, force)
+    if (outcome.applied) {
+      this.context.general = spec.general
+      this.generalValues = spec.generalValues
+      this.consoleUsers = spec.consoleUsers
+    }
+    this.context.post({ type: 'applied', id, outcome })
+  }
+
+  /** Asks the agent to look for a newer configuration now; `answer` gets null or what went wrong. */
+  reload(answer: (error: string | null) => void): void {
+    const id = this.#nextId++
+    this.#reloads.set(id, answer)
+    this.context.post({ type: 'reload', id })
+  }
+
+  #accept(socket: Socket): SocketEvents {
+    const { general } = this.context
+    socket.setTcpOptions({
+      keepaliveIdleMs: general.clientTcpKeepalivesIdleMs,
+      keepaliveIntervalMs: general.clientTcpKeepalivesIntervalMs,
+      keepaliveCount: general.clientTcpKeepalivesCount,
+      userTimeoutMs: general.clientTcpUserTimeoutMs,
+    })
+    return new Login(this, socket, this.#nextId++)
+  }
+
+  #every(delayMs: number, run: () => void): void {
+    const arm = (): void => {
+      const timer = this.context.io.after(delayMs, () => {
+        this.#timers.delete(timer)
+        run()
+        arm()
+      })
+      this.#timers.add(timer)
+    }
+    arm()
+  }
+
+  /** Transactions in flight may finish until the deadline; whoever is between two is sent away now. */
+  #stop(mode: 'drain' | 'now', timeoutMs: number): void {
+    const { context } = this
+    if (!context.stopping) {
+      context.stopping = true
+      this.#listener.close()
+      for (const login of this.logins) login.fatal(sqlstates.cannot_connect_now, 'the proxy is shutting down')
+      for (const client of context.clients) {
+        if (client instanceof Client) {
+          if (client.list !== client.name.waiting) client.dismissWhenFree()
+        } else client.fatal(sqlstates.admin_shutdown, 'the proxy is shutting down')
+      }
+    }
+    const deadlineMs = context.io.nowMs() + (mode === 'now' ? 0 : timeoutMs)
+    const check = (): void => {
+      if (context.clients.size > 0 && context.io.nowMs() < deadlineMs) context.io.after(stopCheckMs, check)
+      else this.#end()
+    }
+    check()
+  }
+
+  #ended = false
+
+  #end(): void {
+    if (this.#ended) return
+    this.#ended = true
+    for (const client of this.context.clients) client.fatal(sqlstates.admin_shutdown, 'the proxy is shutting down')
+    for (const timer of this.#timers) timer.cancel()
+    for (const name of this.pools.names()) name.close()
+    this.context.post({ type: 'stopped' })
+  }
+
+  get ended(): boolean {
+    return this.#ended
+  }
+
+  snapshot(): EngineSnapshot {
+    const pools: PoolSnapshot[] = []
+    for (const name of this.pools.names()) pools.push(snapshotOf(name))
+    return {
+      running: this.pools.running,
+      clients: this.context.clients.size,
+      clientsLogin: this.logins.size,
+      pools,
+      refused: { ...this.refused },
+    }
+  }
+
+  assertInvariants(): void {
+    this.pools.assertInvariants()
+  }
+}
+
+function snapshotOf(name: PoolName): PoolSnapshot {
+  const { current } = name
+  let serversDraining = 0
+  for (const pool of name.draining) serversDraining += pool.size
+  return {
+    pool: name.database,
+    user: name.user,
+    hash: current?.hash ?? null,
+    clientsActive: name.active.size,
+    clientsIdle: name.idle.size,
+    clientsWaiting: name.waiting.size,
+    serversActive: current === null ? 0 : current.active.size + current.canceled.size,
+    serversIdle: current?.idle.size ?? 0,
+    serversLogin: current === null ? 0 : current.login.size + current.reset.size,
+    serversDraining,
+    maxWaitMs: name.maxWaitMs,
+    poolSize: current?.settings.poolSize ?? 0,
+    totals: { ...name.totals },
+    closed: { ...name.closed },
+    refused: { ...name.refused },
+  }
+}

@@ -1,0 +1,229 @@
+import { SqlError, sqlstates } from '../../shared/errors.ts'
+import type { Socket, SocketEvents, Timer } from '../io/io.ts'
+import { parseOptions } from '../protocol/options.ts'
+import { parseStartup } from '../protocol/startup.ts'
+import type { StartupPacket } from '../protocol/startup.ts'
+import * as write from '../protocol/write.ts'
+import { ConsoleSession } from './admin/session.ts'
+import { authenticate, unknownUser } from './auth/methods.ts'
+import { Client } from './client.ts'
+import { Inbox } from './conversation.ts'
+import type { Conversation, Exchange } from './conversation.ts'
+import type { Engine } from './engine.ts'
+import { Parameters } from './parameters.ts'
+import { route } from './router.ts'
+
+/** Longest message of an unauthenticated peer. */
+const loginBytesMax = 10_000
+
+/** The minor version of protocol 3 that is spoken. */
+const newestMinor = 0
+
+/** Console sessions that are let in although `max_client_connections` is reached, for the operator who looks why. */
+const consoleReserve = 8
+
+type Started = Extract<StartupPacket, { kind: 'startup' }>
+
+/**
+ * A connection from its first byte until it has proven who it is. Then it becomes a Client or a console session and
+ * this object is forgotten.
+ */
+export class Login implements SocketEvents {
+  readonly #engine: Engine
+  readonly #socket: Socket
+  readonly #id: number
+  readonly #timer: Timer
+  readonly #inbox = new Inbox()
+  readonly #conversation: Conversation
+  readonly #exchange: Exchange<void>
+  /** Who speaks with the peer once the login is over. */
+  #successor: SocketEvents | null = null
+  #over = false
+
+  constructor(engine: Engine, socket: Socket, id: number) {
+    this.#engine = engine
+    this.#socket = socket
+    this.#id = id
+    const { io, general } = engine.context
+    this.#timer = io.after(general.clientLoginTimeoutMs, () => {
+      this.fatal(sqlstates.query_canceled, 'canceling authentication due to timeout (client_login_timeout)')
+    })
+    this.#conversation = {
+      take: () => this.#inbox.take(loginBytesMax),
+      send: (bytes) => this.#write(bytes),
+      random: (bytes) => io.random(bytes),
+    }
+    this.#exchange = this.#run()
+    engine.logins.add(this)
+  }
+
+  onConnect(): void {}
+
+  onData(bytes: Uint8Array, start: number, end: number): number {
+    this.#inbox.open(bytes, start, end)
+    this.#resume()
+    const next = this.#inbox.start
+    this.#inbox.close()
+    // What follows the login in the same bytes is for whoever speaks now.
+    if (this.#successor !== null) return this.#successor.onData(bytes, next, end)
+    return this.#over ? end : next
+  }
+
+  onDrain(): void {}
+
+  onClose(): void {
+    this.#forget()
+  }
+
+  #resume(): void {
+    try {
+      this.#exchange.next()
+    } catch (error) {
+      if (!(error instanceof SqlError)) throw error
+      this.fatal(error.sqlstate, error.message)
+    }
+  }
+
+  #write(bytes: Uint8Array): void {
+    this.#socket.send(bytes, 0, bytes.length)
+  }
+
+  fatal(sqlstate: string, message: string): void {
+    if (this.#over) return
+    const { refused } = this.#engine
+    refused[sqlstate] = (refused[sqlstate] ?? 0) + 1
+    this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message }))
+    this.#forget()
+    this.#socket.end()
+  }
+
+  #forget(): void {
+    this.#over = true
+    this.#timer.cancel()
+    this.#engine.logins.delete(this)
+  }
+
+  #become(successor: SocketEvents): void {
+    this.#forget()
+    this.#successor = successor
+    this.#socket.events = successor
+  }
+
+  *#run(): Exchange<void> {
+    const packet = yield* this.#startup()
+    if (packet.kind === 'cancel') {
+      this.#cancel(packet.pid, packet.secret)
+      return
+    }
+    const { user, database, parameters } = this.#read(packet)
+    this.#limit(database)
+
+    const { pools, context } = this.#engine
+    const target = route(pools, database, user)
+    if (target.to === 'console') {
+      const known = this.#engine.consoleUsers.find((candidate) => candidate.user === user)
+      const secret = known === undefined ? unknownUser : known.clientSecret
+      yield* authenticate(this.#conversation, {
+        user,
+        method: secret === null ? 'trust' : 'scram-sha-256',
+        secret,
+        mockKey: context.mockKey,
+      })
+      const session = new ConsoleSession(this.#engine, this.#socket, this.#id, user, known?.right ?? 'stats')
+      this.#become(session)
+      session.begin()
+      return
+    }
+
+    const pool = target.to === 'pool' ? target.name.current : null
+    if (pool === null && !pools.hasDatabase(database)) throw noDatabase(database)
+    yield* authenticate(this.#conversation, {
+      user,
+      method: pool === null ? 'scram-sha-256' : pool.settings.authType,
+      secret: pool === null ? unknownUser : pool.spec.clientSecret,
+      mockKey: context.mockKey,
+    })
+    // The configuration may have changed during the exchange.
+    const now = route(pools, database, user)
+    if (now.to !== 'pool') throw noDatabase(database)
+    const client = new Client(context, now.name, this.#socket, this.#id, parameters)
+    this.#become(client)
+    client.begin()
+  }
+
+  /** Encryption requests are declined, each at most once; then comes the startup packet or a cancel request. */
+  *#startup(): Exchange<Extract<StartupPacket, { kind: 'startup' | 'cancel' }>> {
+    const declined = new Set<string>()
+    for (;;) {
+      const packet = parseStartup(this.#inbox.bytes, this.#inbox.start, this.#inbox.end)
+      switch (packet.kind) {
+        case 'incomplete':
+          yield
+          break
+        case 'invalid':
+          throw new SqlError('protocol_violation', packet.reason)
+        case 'ssl':
+        case 'gss':
+          if (declined.has(packet.kind)) throw new SqlError('protocol_violation', 'encryption was requested twice')
+          declined.add(packet.kind)
+          this.#inbox.advanceTo(packet.end)
+          this.#write(declineEncryption)
+          break
+        case 'cancel':
+        case 'startup':
+          this.#inbox.advanceTo(packet.end)
+          return packet
+        default:
+          packet satisfies never
+      }
+    }
+  }
+
+  #cancel(pid: number, secret: Uint8Array): void {
+    const client = this.#engine.context.cancels.find(pid, secret)
+    this.#forget()
+    if (client === null) this.#socket.close()
+    // Held open until it was passed on, so that the requester knows when it is.
+    else client.cancel(() => this.#socket.close())
+  }
+
+  #read(packet: Started): { user: string; database: string; parameters: Parameters } {
+    if (packet.major !== 3) {
+      throw new SqlError(
+        'feature_not_supported',
+        `unsupported frontend protocol ${packet.major}.${packet.minor}: server supports 3.0 to 3.${newestMinor}`,
+      )
+    }
+    if (packet.minor > newestMinor || packet.protocolOptions.length > 0) {
+      this.#write(write.negotiateProtocolVersion(newestMinor, packet.protocolOptions))
+    }
+    const given = new Map(packet.parameters)
+    const user = given.get('user') ?? ''
+    if (user === '') {
+      throw new SqlError('invalid_authorization_specification', 'no PostgreSQL user name specified in startup packet')
+    }
+    const database = given.get('database') || user
+    const replication = given.get('replication')
+    if (replication !== undefined && !['false', 'off', 'no', '0'].includes(replication)) {
+      throw new SqlError('feature_not_supported', 'replication connections are not supported by this proxy')
+    }
+    const options = parseOptions(given.get('options') ?? '')
+    for (const name of ['user', 'database', 'replication', 'options']) given.delete(name)
+    return { user, database, parameters: Parameters.of([...options, ...given]) }
+  }
+
+  #limit(database: string): void {
+    const { context } = this.#engine
+    const limit = context.general.maxClientConnections
+    const allowance = route(this.#engine.pools, database, '').to === 'console' ? consoleReserve : 0
+    if (context.clients.size >= limit + allowance) {
+      throw new SqlError('too_many_connections', 'sorry, too many clients already (max_client_connections)')
+    }
+  }
+}
+
+function noDatabase(database: string): SqlError {
+  return new SqlError('invalid_catalog_name', `database "${database}" does not exist`)
+}
+
+const declineEncryption = Buffer.from('N')

@@ -1,0 +1,27 @@
+/** The engine's thread: wires the loop to epoll and to the agent. */
+import assert from 'node:assert/strict'
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { EpollIo } from '../io/epoll.ts'
+import { Engine } from './engine.ts'
+import type { EngineStart, FromEngine, ToEngine } from './messages.ts'
+
+const port = parentPort
+assert(port !== null, 'the engine runs in a worker thread')
+const start = workerData as EngineStart
+
+const io = new EpollIo({ openFds: start.openFds })
+const engine = new Engine(io, { listen: start.listen }, (message: FromEngine) => port.postMessage(message))
+
+const receive = (): void => {
+  for (;;) {
+    const received = receiveMessageOnPort(port) as { message: ToEngine } | undefined
+    if (received === undefined) return
+    engine.receive(received.message)
+  }
+}
+io.onWake(start.wakeFd, receive)
+// Orders may have come before the wake handle was watched.
+receive()
+io.run(() => engine.ended)
+io.close()
+port.close()

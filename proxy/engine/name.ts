@@ -1,0 +1,266 @@
+import assert from 'node:assert/strict'
+import { sqlstates } from '../../shared/errors.ts'
+import type { Cause } from '../../shared/causes.ts'
+import type { Timer } from '../io/io.ts'
+import type { Client } from './client.ts'
+import type { Context } from './context.ts'
+import { List } from './list.ts'
+import type { PoolSpec, PoolTotals } from './messages.ts'
+import type { Parameters } from './parameters.ts'
+import { Pool } from './pool.ts'
+import type { Server } from './server.ts'
+
+/** What a client is told at the end of its login: the ParameterStatus messages its parameters lead to. */
+export interface Welcome {
+  readonly parameters: Parameters
+  readonly statuses: Uint8Array
+}
+
+const welcomesMax = 256
+const retryFirstMs = 100
+const retryMaxMs = 5000
+
+/** Errors of a server's login that will not pass by waiting: the clients are told at once. */
+const lasting: ReadonlySet<string> = new Set(['28000', '28P01', '3D000', '42501'])
+
+/**
+ * A (database, user) that clients ask for. Everything that belongs to the name and not to one configuration of it is
+ * here and outlives every rebuild: the clients with their queue, the statistics, and later pause and bans.
+ */
+export class PoolName {
+  readonly context: Context
+  readonly database: string
+  readonly user: string
+  /** Logged in, and nothing asked. */
+  readonly idle = new List<Client>('idle')
+  /** Joined with a server. */
+  readonly active = new List<Client>('active')
+  /** In line for a server, oldest first. */
+  readonly waiting = new List<Client>('waiting')
+  /** What serves the name now; null once it was removed from the configuration. */
+  current: Pool | null = null
+  /** Former pools whose servers still finish a transaction. */
+  readonly draining = new Set<Pool>()
+  readonly welcomes = new Map<string, Welcome>()
+  readonly totals: PoolTotals = {
+    server_assignment_count: 0,
+    xact_count: 0,
+    query_count: 0,
+    bytes_received: 0,
+    bytes_sent: 0,
+    xact_time: 0,
+    query_time: 0,
+    wait_time: 0,
+    client_parse_count: 0,
+    server_parse_count: 0,
+    bind_count: 0,
+    client_login_count: 0,
+  }
+  readonly closed: Partial<Record<Cause, number>> = {}
+  readonly refused: Record<string, number> = {}
+  /** The last failed login to a server, until one succeeds: what a client that waited in vain is told. */
+  failure: { sqlstate: string; message: string } | null = null
+  #failures = 0
+  #retry: Timer | null = null
+  #waitTimer: Timer | null = null
+
+  constructor(context: Context, database: string, user: string) {
+    this.context = context
+    this.database = database
+    this.user = user
+  }
+
+  /** Takes the place of the running configuration; waiting clients stay in line. */
+  replace(spec: PoolSpec): void {
+    this.drainCurrent()
+    this.current = new Pool(this, spec)
+    this.welcomes.clear()
+    this.failure = null
+    this.#resetRetry()
+    this.grow()
+  }
+
+  /** The name left the configuration: its clients are sent away as soon as they are between transactions. */
+  remove(): void {
+    this.drainCurrent()
+    this.#resetRetry()
+    for (const client of this.waiting) client.fatal(sqlstates.admin_shutdown, removedText)
+    for (const client of this.idle) client.fatal(sqlstates.admin_shutdown, removedText)
+    for (const client of this.active) client.dismissWhenFree()
+  }
+
+  drainCurrent(): void {
+    const old = this.current
+    if (old === null) return
+    this.current = null
+    this.draining.add(old)
+    old.drain()
+    this.forgetDrained(old)
+  }
+
+  forgetDrained(pool: Pool): void {
+    if (pool.size === 0) this.draining.delete(pool)
+  }
+
+  /**
+   * A server for `client`, or null when it now waits in line. A waiting client gets its server by `client.join`,
+   * from another turn of the loop.
+   */
+  checkout(client: Client): Server | null {
+    const pool = this.current
+    if (pool === null) {
+      client.fatal(sqlstates.admin_shutdown, removedText)
+      return null
+    }
+    if (this.waiting.size === 0) {
+      const server = pool.idle.head
+      if (server !== null) {
+        pool.move(server, pool.active)
+        this.totals.server_assignment_count++
+        return server
+      }
+    }
+    client.waitingSinceMs = this.context.io.nowMs()
+    client.moveTo(this.waiting)
+    this.#armWaitTimer()
+    this.grow()
+    return null
+  }
+
+  /** Gives a free server of the current pool to the client that has waited longest; false when nobody waits. */
+  serve(server: Server): boolean {
+    const client = this.waiting.head
+    if (client === null) return false
+    this.totals.server_assignment_count++
+    this.totals.wait_time += (this.context.io.nowMs() - client.waitingSinceMs) * 1000
+    server.pool.move(server, server.pool.active)
+    client.join(server)
+    return true
+  }
+
+  /** Opens as many servers as wait for one, within pool_size. */
+  grow(): void {
+    const pool = this.current
+    if (pool === null || this.#retry !== null || this.context.stopping) return
+    while (pool.size < pool.settings.poolSize && this.#wanted(pool) > pool.login.size) pool.connect()
+  }
+
+  #wanted(pool: Pool): number {
+    const forMinimum = Math.min(pool.settings.minPoolSize, pool.settings.poolSize) - (pool.size - pool.login.size)
+    return Math.max(this.waiting.size, forMinimum)
+  }
+
+  /** A server of the current pool logged in. */
+  connected(): void {
+    this.failure = null
+    this.#resetRetry()
+  }
+
+  /** A server of the current pool could not log in: wait longer each time, and tell clients what cannot pass. */
+  connectFailed(sqlstate: string | null, message: string): void {
+    const pool = this.current
+    if (pool === null) return
+    this.failure = { sqlstate: sqlstate ?? sqlstates.connection_failure, message }
+    this.#failures++
+    const rounds = Math.floor((this.#failures - 1) / pool.addressCount)
+    const delayMs =
+      this.#failures < pool.addressCount ? 0 : Math.min(retryMaxMs, retryFirstMs * 2 ** Math.min(rounds, 10))
+    this.#retry ??= this.context.io.after(delayMs, () => {
+      this.#retry = null
+      this.grow()
+    })
+    if (sqlstate === null || !lasting.has(sqlstate) || pool.size > pool.login.size) return
+    for (const client of this.waiting) client.fatal(sqlstate, message)
+  }
+
+  #resetRetry(): void {
+    this.#failures = 0
+    this.#retry?.cancel()
+    this.#retry = null
+  }
+
+  /** One timer watches the head of the line: nobody behind it can be due earlier. */
+  #armWaitTimer(): void {
+    if (this.#waitTimer !== null) return
+    const head = this.waiting.head
+    const timeoutMs = this.current?.settings.queryWaitTimeoutMs ?? 0
+    if (head === null || timeoutMs === 0) return
+    const delayMs = Math.max(0, head.waitingSinceMs + timeoutMs - this.context.io.nowMs())
+    this.#waitTimer = this.context.io.after(delayMs, () => {
+      this.#waitTimer = null
+      this.#expireWaiting()
+    })
+  }
+
+  #expireWaiting(): void {
+    const timeoutMs = this.current?.settings.queryWaitTimeoutMs ?? 0
+    const nowMs = this.context.io.nowMs()
+    for (const client of this.waiting) {
+      if (timeoutMs === 0 || client.waitingSinceMs + timeoutMs > nowMs) break
+      const { failure } = this
+      if (failure === null) client.fatal(sqlstates.too_many_connections, 'query_wait_timeout')
+      else client.fatal(failure.sqlstate, `query_wait_timeout: ${failure.message}`)
+    }
+    this.#armWaitTimer()
+  }
+
+  /** New values for a running pool may make the line due earlier, or allow more servers. */
+  retuned(): void {
+    this.#waitTimer?.cancel()
+    this.#waitTimer = null
+    this.#armWaitTimer()
+    this.grow()
+  }
+
+  /** How long the oldest waiting client has waited. */
+  get maxWaitMs(): number {
+    const head = this.waiting.head
+    return head === null ? 0 : Math.max(0, this.context.io.nowMs() - head.waitingSinceMs)
+  }
+
+  welcome(parameters: Parameters): Welcome | undefined {
+    return this.welcomes.get(parameters.key)
+  }
+
+  remember(welcome: Welcome): void {
+    if (this.welcomes.size >= welcomesMax) this.welcomes.clear()
+    this.welcomes.set(welcome.parameters.key, welcome)
+  }
+
+  /** Nothing of it is left: neither configuration nor clients nor servers. */
+  get abandoned(): boolean {
+    return (
+      this.current === null && this.draining.size === 0 && this.idle.size + this.active.size + this.waiting.size === 0
+    )
+  }
+
+  /** The proxy ends: every server with it. */
+  close(): void {
+    this.#resetRetry()
+    this.#waitTimer?.cancel()
+    this.#waitTimer = null
+    const pools = this.current === null ? [...this.draining] : [this.current, ...this.draining]
+    for (const pool of pools) for (const list of pool.lists) for (const server of list) server.close('shutdown')
+  }
+
+  assertInvariants(): void {
+    const pools = this.current === null ? [...this.draining] : [this.current, ...this.draining]
+    const linked = new Set<Server>()
+    for (const pool of pools) {
+      pool.assertInvariants()
+      for (const server of pool.active) if (server.client !== null) linked.add(server)
+    }
+    for (const client of this.active) {
+      assert(client.server !== null, 'an active client has a server')
+      assert(client.server.client === client, 'a link is known to both ends')
+      assert(linked.has(client.server), 'a linked server is active in a pool of the client’s name')
+    }
+    for (const client of this.idle) assert(client.server === null, 'an idle client has no server')
+    for (const client of this.waiting) assert(client.server === null, 'a waiting client has no server')
+    if (this.current !== null && this.waiting.size > 0) {
+      assert(this.current.idle.size === 0, 'nobody waits while a server is idle')
+    }
+  }
+}
+
+const removedText = 'terminating connection: the pool was removed from the configuration'

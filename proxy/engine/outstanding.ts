@@ -1,0 +1,171 @@
+/** What a client has asked of a server and the server has not finished answering. */
+const Request = {
+  Parse: 1,
+  Bind: 2,
+  Describe: 3,
+  Close: 4,
+  Execute: 5,
+  Sync: 6,
+  Query: 7,
+  FunctionCall: 8,
+  /** CopyDone or CopyFail sent ahead of the server's CopyInResponse: nothing answers it. */
+  CopyEnd: 9,
+} as const
+export type Request = (typeof Request)[keyof typeof Request]
+export { Request as RequestKind }
+
+/** Requests one client may have in flight before it is refused with 54000. */
+export const outstandingMax = 4 * 1024 * 1024
+
+const firstCapacity = 32
+
+/**
+ * The requests a server owes answers to, in order (PostgreSQL manual, "Message Flow": "Extended Query", "Pipelining",
+ * "COPY Operations"). Fed with the client's messages as they are forwarded and with the server's replies as they
+ * arrive; it alone decides whether a server is free of obligations.
+ *
+ * HOT: a ring of bytes, nothing allocated per message once it has its size.
+ */
+export class Outstanding {
+  #ring = new Uint8Array(firstCapacity)
+  #head = 0
+  #count = 0
+  /** An error was answered and the Sync that ends it has not been sent yet: the server ignores all else. */
+  #skipping = false
+  /** The server is in COPY IN and ignores Sync and Flush until CopyDone or CopyFail. */
+  #copying = false
+  /** A reply came that nobody asked for: the server must not be used again. */
+  #lost = false
+
+  /** Nothing is owed. */
+  get empty(): boolean {
+    return this.#count === 0 && !this.#skipping && !this.#lost
+  }
+
+  get lost(): boolean {
+    return this.#lost
+  }
+
+  get count(): number {
+    return this.#count
+  }
+
+  /** Forgets everything: for a server that starts anew. */
+  clear(): void {
+    this.#head = 0
+    this.#count = 0
+    this.#skipping = false
+    this.#copying = false
+    this.#lost = false
+  }
+
+  /** False when the limit is reached. */
+  push(request: Request): boolean {
+    if (this.#skipping) {
+      if (request !== Request.Sync) return true
+      this.#skipping = false
+    }
+    if (this.#copying) {
+      if (request === Request.Sync) return true
+      if (request === Request.CopyEnd) {
+        this.#copying = false
+        return true
+      }
+    }
+    if (request === Request.CopyEnd && this.#count === 0) return true
+    if (this.#count === this.#ring.length && !this.#grow()) return false
+    this.#ring[(this.#head + this.#count) & (this.#ring.length - 1)] = request
+    this.#count++
+    return true
+  }
+
+  /** ParseComplete, BindComplete, CloseComplete, RowDescription or NoData: answers a request of that kind. */
+  answered(request: Request): void {
+    const head = this.#front()
+    if (head === request) this.#pop()
+    else if (head !== Request.Query) this.#lost = true
+  }
+
+  /** RowDescription answers a Describe, or begins a simple query's result. */
+  described(): void {
+    const head = this.#front()
+    if (head === Request.Describe) this.#pop()
+    else if (head !== Request.Query) this.#lost = true
+  }
+
+  /** CommandComplete, EmptyQueryResponse or PortalSuspended. */
+  executed(): void {
+    this.#copying = false
+    const head = this.#front()
+    if (head === Request.Execute) this.#pop()
+    else if (head !== Request.Query) this.#lost = true
+  }
+
+  /** CopyInResponse: every Sync sent before the end of the copy will be ignored. */
+  copyIn(): void {
+    const head = this.#front()
+    if (head !== Request.Execute && head !== Request.Query) {
+      this.#lost = true
+      return
+    }
+    const requests = this.#drain()
+    const end = requests.indexOf(Request.CopyEnd)
+    this.#copying = end === -1
+    requests.forEach((request, index) => {
+      const inCopy = index > 0 && (end === -1 || index <= end)
+      if (inCopy && (request === Request.Sync || request === Request.CopyEnd)) return
+      this.#append(request)
+    })
+  }
+
+  /** ErrorResponse: in the extended protocol everything up to the next Sync is skipped. */
+  failed(): void {
+    this.#copying = false
+    const head = this.#front()
+    if (head === 0 || head === Request.Sync || head === Request.Query || head === Request.FunctionCall) return
+    while (this.#count > 0 && this.#ring[this.#head] !== Request.Sync) this.#pop()
+    this.#skipping = this.#count === 0
+  }
+
+  /** ReadyForQuery ends a Sync, a simple query or a function call. */
+  ready(): void {
+    this.#copying = false
+    const head = this.#front()
+    if (head === Request.Sync || head === Request.Query || head === Request.FunctionCall) this.#pop()
+    else this.#lost = true
+  }
+
+  /** The oldest unanswered request, or 0; copy ends that turned out to belong to no copy are dropped on the way. */
+  #front(): number {
+    while (this.#count > 0 && this.#ring[this.#head] === Request.CopyEnd) this.#pop()
+    return this.#count === 0 ? 0 : (this.#ring[this.#head] as number)
+  }
+
+  #pop(): void {
+    this.#head = (this.#head + 1) & (this.#ring.length - 1)
+    this.#count--
+  }
+
+  #append(request: Request): void {
+    this.#ring[(this.#head + this.#count) & (this.#ring.length - 1)] = request
+    this.#count++
+  }
+
+  #drain(): Request[] {
+    const requests: Request[] = []
+    while (this.#count > 0) {
+      requests.push(this.#ring[this.#head] as Request)
+      this.#pop()
+    }
+    return requests
+  }
+
+  #grow(): boolean {
+    if (this.#ring.length >= outstandingMax) return false
+    const requests = this.#drain()
+    this.#ring = new Uint8Array(this.#ring.length * 2)
+    this.#head = 0
+    for (const request of requests) this.#append(request)
+    return true
+  }
+}

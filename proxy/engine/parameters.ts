@@ -1,0 +1,66 @@
+/**
+ * Run-time parameters that follow a client to whatever server it is joined with: those it gave at startup, and those
+ * that PostgreSQL reports when they change (manual, "Asynchronous Operations").
+ */
+
+/** Reported by PostgreSQL and settable in a session, in lower case. `search_path` is reported from PostgreSQL 18 on. */
+export const followedParameters: ReadonlySet<string> = new Set([
+  'application_name',
+  'client_encoding',
+  'datestyle',
+  'intervalstyle',
+  'search_path',
+  'standard_conforming_strings',
+  'timezone',
+])
+
+/** An immutable set of parameters, lower-case name → value. Two sets are equal when their keys are. */
+export class Parameters {
+  static readonly none = new Parameters(new Map())
+  /** Of a session whose settings are not known any more: no client's can be reached from it but by a reset. */
+  static readonly unknown = new Parameters(new Map([['', '']]))
+
+  readonly key: string
+  readonly values: ReadonlyMap<string, string>
+
+  private constructor(values: ReadonlyMap<string, string>) {
+    this.values = values
+    this.key = values.size === 0 ? '' : JSON.stringify([...values].toSorted(([a], [b]) => (a < b ? -1 : 1)))
+  }
+
+  static of(values: Iterable<readonly [string, string]>): Parameters {
+    const lower = new Map<string, string>()
+    for (const [name, value] of values) lower.set(name.toLowerCase(), value)
+    return lower.size === 0 ? Parameters.none : new Parameters(lower)
+  }
+
+  with(name: string, value: string): Parameters {
+    const lower = name.toLowerCase()
+    if (this.values.get(lower) === value) return this
+    return new Parameters(new Map(this.values).set(lower, value))
+  }
+}
+
+export interface Adjustment {
+  /** A server keeps a setting that cannot be taken back one by one: everything is reset first. */
+  readonly resetAll: boolean
+  readonly set: readonly (readonly [string, string])[]
+}
+
+/**
+ * What turns a server that has `have` into one that has `want`. `initial` are the values the server reported when it
+ * logged in: what a parameter goes back to when the client does not ask for it.
+ */
+export function adjustment(have: Parameters, want: Parameters, initial: ReadonlyMap<string, string>): Adjustment {
+  const set: [string, string][] = []
+  for (const [name, value] of want.values) {
+    if (have.values.get(name) !== value) set.push([name, value])
+  }
+  for (const name of have.values.keys()) {
+    if (want.values.has(name)) continue
+    const value = initial.get(name)
+    if (value === undefined) return { resetAll: true, set: [...want.values] }
+    set.push([name, value])
+  }
+  return { resetAll: false, set }
+}

@@ -1,0 +1,198 @@
+import assert from 'node:assert/strict'
+import type { PoolSettings } from '../../shared/config/settings.ts'
+import type { TcpOptions } from '../io/io.ts'
+import { List } from './list.ts'
+import type { HostSpec, PoolSpec } from './messages.ts'
+import type { PoolName } from './name.ts'
+import { Server } from './server.ts'
+
+/** One address of one configured server. */
+export interface Target {
+  readonly host: HostSpec
+  readonly address: string
+}
+
+/**
+ * The servers that serve a name under one effective configuration. Each stands in exactly one of the lists below; the
+ * list is its state, and `move` is the only thing that changes it.
+ *
+ *   login ──► idle ◄──► active ──► reset ──► idle
+ *                         └──► canceled ──► idle        (a cancel request is still on its way to it)
+ */
+export class Pool {
+  readonly name: PoolName
+  spec: PoolSpec
+  settings: PoolSettings
+  readonly login = new List<Server>('login')
+  readonly idle = new List<Server>('idle')
+  readonly active = new List<Server>('active')
+  readonly reset = new List<Server>('reset')
+  readonly canceled = new List<Server>('canceled')
+  /** SCRAM keys by salt and iteration count, so that a reconnect costs no key derivation. */
+  readonly saltedKeys = new Map<string, Uint8Array>()
+  /** Takes no new client; a server closes when it is free. */
+  draining = false
+  #targets: readonly Target[] = []
+  #next = 0
+
+  constructor(name: PoolName, spec: PoolSpec) {
+    this.name = name
+    this.spec = spec
+    this.settings = spec.settings
+    this.#setTargets()
+  }
+
+  get hash(): string {
+    return this.spec.hash
+  }
+
+  get lists(): readonly List<Server>[] {
+    return [this.login, this.idle, this.active, this.reset, this.canceled]
+  }
+
+  /** Connections to PostgreSQL, whatever their state. */
+  get size(): number {
+    return this.login.size + this.idle.size + this.active.size + this.reset.size + this.canceled.size
+  }
+
+  get addressCount(): number {
+    return this.#targets.length
+  }
+
+  get tcpOptions(): TcpOptions {
+    const { settings } = this
+    return {
+      keepaliveIdleMs: settings.tcpKeepalivesIdleMs,
+      keepaliveIntervalMs: settings.tcpKeepalivesIntervalMs,
+      keepaliveCount: settings.tcpKeepalivesCount,
+      userTimeoutMs: settings.tcpUserTimeoutMs,
+    }
+  }
+
+  /** The only place that changes the list a server stands in. */
+  move(server: Server, to: List<Server>): void {
+    assert(server.pool === this, 'a server stays in its pool')
+    const from = server.list
+    assert(from !== null && allowed[from.name]?.includes(to.name) === true, `${from?.name ?? 'closed'} -> ${to.name}`)
+    from.remove(server)
+    if (to === this.idle) to.pushHead(server)
+    else to.pushTail(server)
+  }
+
+  connect(): void {
+    const targets = this.#targets
+    const target = targets[this.#next++ % targets.length] as Target
+    this.login.pushTail(new Server(this, target))
+  }
+
+  /** A server that owes nothing and belongs to nobody: to the next client, to the idle ones, or away. */
+  checkin(server: Server): void {
+    if (server.cancels > 0) {
+      if (server.list !== this.canceled) this.move(server, this.canceled)
+      return
+    }
+    if (this.draining || server.closeNeeded || this.size > this.settings.poolSize) {
+      server.close('drained')
+      return
+    }
+    if (this.#expired(server)) {
+      server.close('lifetime')
+      return
+    }
+    this.move(server, this.idle)
+    server.idleSinceMs = this.name.context.io.nowMs()
+    this.name.serve(server)
+  }
+
+  #expired(server: Server): boolean {
+    const { serverLifetimeMs } = this.settings
+    return serverLifetimeMs > 0 && this.name.context.io.nowMs() - server.connectedAtMs >= serverLifetimeMs
+  }
+
+  /** Idle servers close at once, linked ones when their transaction ends. */
+  drain(): void {
+    this.draining = true
+    for (const server of this.login) server.close('drained')
+    for (const server of this.idle) server.close('drained')
+  }
+
+  /** New values for the same servers: sizes and time-outs, keepalives on sockets that are open. */
+  retune(spec: PoolSpec): void {
+    this.adopt(spec)
+    for (const list of this.lists) for (const server of list) server.setTcpOptions(this.tcpOptions)
+    this.#shrink()
+    this.name.retuned()
+  }
+
+  /** The same configuration, resolved anew. */
+  adopt(spec: PoolSpec): void {
+    this.spec = spec
+    this.settings = spec.settings
+    this.#setTargets()
+  }
+
+  #shrink(): void {
+    while (this.size > this.settings.poolSize && this.idle.tail !== null) this.idle.tail.close('drained')
+  }
+
+  /** Addresses of a name changed: servers on an address that is gone drain. */
+  readdress(hosts: Readonly<Record<string, readonly string[]>>): void {
+    if (!this.spec.hosts.some((host) => hosts[host.host] !== undefined)) return
+    const changed = this.spec.hosts.map((host) => ({ ...host, addresses: hosts[host.host] ?? host.addresses }))
+    this.adopt({ ...this.spec, hosts: changed })
+    for (const list of this.lists) {
+      for (const server of list) {
+        server.closeNeeded = !this.#targets.some(
+          (target) =>
+            target.address === server.target.address &&
+            target.host.host === server.target.host.host &&
+            target.host.port === server.target.host.port,
+        )
+        if (server.closeNeeded && (list === this.idle || list === this.login)) server.close('drained')
+      }
+    }
+  }
+
+  /** Called about once a second: age, idleness, and the minimum. */
+  maintain(nowMs: number): void {
+    const { idleTimeoutMs, minPoolSize } = this.settings
+    for (const server of this.idle) {
+      if (this.#expired(server)) server.close('lifetime')
+      else if (idleTimeoutMs > 0 && nowMs - server.idleSinceMs >= idleTimeoutMs && this.size > minPoolSize) {
+        server.close('idle')
+      }
+    }
+    this.name.grow()
+  }
+
+  /** The primary alone when there is one; without a primary, the replicas in turn. */
+  #setTargets(): void {
+    const primaries = this.spec.hosts.filter((host) => host.role === 'primary')
+    const hosts = primaries.length > 0 ? primaries : this.spec.hosts
+    this.#targets = hosts.flatMap((host) => host.addresses.map((address) => ({ host, address })))
+    assert(this.#targets.length > 0, 'a pool is prepared with at least one address')
+  }
+
+  assertInvariants(): void {
+    for (const list of this.lists) {
+      let counted = 0
+      for (const server of list) {
+        counted++
+        assert(server.list === list && server.pool === this, 'a server is in exactly one list of one pool')
+        assert(list === this.active || server.client === null, 'only an active server has a client')
+        assert(list !== this.idle || server.free, 'an idle server owes nothing')
+      }
+      assert(counted === list.size, 'a list counts its items')
+    }
+    if (this.draining) assert(this.idle.size + this.login.size === 0, 'a draining pool keeps no unused server')
+    if (!this.draining) assert(this.name.current === this, 'a pool that does not drain is its name’s current one')
+  }
+}
+
+const allowed: Readonly<Record<string, readonly string[]>> = {
+  login: ['idle'],
+  idle: ['active'],
+  active: ['idle', 'reset', 'canceled'],
+  reset: ['idle', 'canceled'],
+  canceled: ['idle'],
+}

@@ -1,0 +1,108 @@
+import type { ApplyOutcome, Desired, FleetSpec } from './messages.ts'
+import type { Position } from '../../shared/wire.ts'
+import type { Context } from './context.ts'
+import { PoolName } from './name.ts'
+
+/** Every name clients may ask for, and the configuration they run. */
+export class Pools {
+  readonly #context: Context
+  readonly #names = new Map<string, Map<string, PoolName>>()
+  running: Position | null = null
+  /** What control offered last, for the console. */
+  desired: Desired | null = null
+
+  constructor(context: Context) {
+    this.#context = context
+  }
+
+  *names(): Generator<PoolName> {
+    for (const users of this.#names.values()) yield* users.values()
+  }
+
+  find(database: string, user: string): PoolName | null {
+    return this.#names.get(database)?.get(user) ?? null
+  }
+
+  hasDatabase(database: string): boolean {
+    const users = this.#names.get(database)
+    if (users === undefined) return false
+    for (const name of users.values()) if (name.current !== null) return true
+    return false
+  }
+
+  /**
+   * Makes every pool what `spec` says, in this one step of the loop. Each desired hash is compared with the hash of
+   * the pool that runs, never with what was seen before.
+   */
+  apply(spec: FleetSpec, force: boolean): ApplyOutcome {
+    const count = { added: 0, rebuilt: 0, retuned: 0, removed: 0, kept: 0 }
+    if (!force && this.running !== null && !isAbove(spec.position, this.running)) {
+      return { applied: false, running: this.running, ...count }
+    }
+    const desired = new Set<PoolName>()
+    for (const pool of spec.pools) {
+      const name = this.#nameFor(pool.pool, pool.user)
+      desired.add(name)
+      const running = name.current
+      if (running === null) {
+        name.replace(pool)
+        count.added++
+      } else if (running.spec.hash === pool.hash) {
+        running.adopt(pool)
+        count.kept++
+      } else if (running.spec.connectHash === pool.connectHash) {
+        running.retune(pool)
+        count.retuned++
+      } else {
+        name.replace(pool)
+        count.rebuilt++
+      }
+    }
+    for (const name of this.names()) {
+      if (desired.has(name) || name.current === null) continue
+      name.remove()
+      count.removed++
+    }
+    this.running = spec.position
+    return { applied: true, running: this.running, ...count }
+  }
+
+  readdress(hosts: Readonly<Record<string, readonly string[]>>): void {
+    for (const name of this.names()) name.current?.readdress(hosts)
+  }
+
+  /** Called about once a second. */
+  maintain(): void {
+    const nowMs = this.#context.io.nowMs()
+    for (const [database, users] of this.#names) {
+      for (const [user, name] of users) {
+        name.current?.maintain(nowMs)
+        if (name.abandoned) users.delete(user)
+      }
+      if (users.size === 0) this.#names.delete(database)
+    }
+  }
+
+  #nameFor(database: string, user: string): PoolName {
+    let users = this.#names.get(database)
+    if (users === undefined) {
+      users = new Map()
+      this.#names.set(database, users)
+    }
+    let name = users.get(user)
+    if (name === undefined) {
+      name = new PoolName(this.#context, database, user)
+      users.set(user, name)
+    }
+    return name
+  }
+
+  assertInvariants(): void {
+    for (const name of this.names()) name.assertInvariants()
+  }
+}
+
+/** Orders configurations: a restored store's epoch first, then the version. */
+function isAbove(position: Position, running: Position): boolean {
+  return position.epoch > running.epoch || (position.epoch === running.epoch && position.version > running.version)
+}

@@ -1,0 +1,438 @@
+import type { Cause, ServerStateName } from '../../shared/causes.ts'
+import { causes } from '../../shared/causes.ts'
+import { SqlError } from '../../shared/errors.ts'
+import type { CloseCause, Socket, SocketEvents, TcpOptions, Timer } from '../io/io.ts'
+import { errorFields, parameterStatus } from '../protocol/read.ts'
+import { BackendTag } from '../protocol/tags.ts'
+import * as write from '../protocol/write.ts'
+import type { BackendKey } from './auth/server-login.ts'
+import { LoginRefused, serverLogin } from './auth/server-login.ts'
+import type { Client } from './client.ts'
+import { headerBytes, Inbox, nextMessage, readLength } from './conversation.ts'
+import type { Conversation, Exchange } from './conversation.ts'
+import { serverData } from './link.ts'
+import type { List, Listed } from './list.ts'
+import { Outstanding } from './outstanding.ts'
+import { adjustment, Parameters } from './parameters.ts'
+import type { Adjustment } from './parameters.ts'
+import type { Pool, Target } from './pool.ts'
+
+/** Longest message of a login, reset or parameter exchange. */
+const exchangeBytesMax = 65_000
+
+export interface ClosedDetails {
+  readonly errno?: string | null
+  readonly sqlstate?: string | null
+  readonly message?: string | null
+}
+
+/** One connection to PostgreSQL, from the connect to its one cause of ending. */
+export class Server implements SocketEvents, Listed<Server> {
+  list: List<Server> | null = null
+  previous: Server | null = null
+  next: Server | null = null
+
+  readonly pool: Pool
+  readonly target: Target
+  readonly socket: Socket
+  readonly id: number
+  readonly connectedAtMs: number
+  /** Since when it has been free; meaningful in the list `idle`. */
+  idleSinceMs = 0
+  /** The client it is joined with. */
+  client: Client | null = null
+  /** What the server owes that client. */
+  readonly outstanding = new Outstanding()
+  /** Bytes of a long message that are still to pass. */
+  passing = 0
+  /** ReadyForQuery's indicator: 'I', 'T' or 'E' as a character code. */
+  status: number = idleStatus
+  /** Cancel requests on their way to it: it is not given away before they are done. */
+  cancels = 0
+  /** To be closed when it becomes free. */
+  closeNeeded = false
+  backendKey: BackendKey | null = null
+  /** What the session's clients have set. */
+  parameters = Parameters.none
+  /** What the server reports: name in the server's spelling → value. */
+  readonly reported = new Map<string, string>()
+  /** Values at login, by lower-case name. */
+  readonly initial = new Map<string, string>()
+  /** The FATAL error with which the server ends the connection, and whether its client has been sent it. */
+  fatal: { sqlstate: string; message: string; forwarded: boolean } | null = null
+  /** For SHOW SERVERS: when its present or last client was joined. */
+  requestedAtMs = 0
+  lastReceivedMs: number
+  #exchange: Exchange<void> | null = null
+  #loggedIn = false
+  #loginTimer: Timer | null
+  readonly #inbox = new Inbox()
+  readonly #conversation: Conversation
+
+  constructor(pool: Pool, target: Target) {
+    const { context } = pool.name
+    this.pool = pool
+    this.target = target
+    this.id = nextId++
+    this.connectedAtMs = context.io.nowMs()
+    this.lastReceivedMs = this.connectedAtMs
+    this.#conversation = {
+      take: () => this.#inbox.take(exchangeBytesMax),
+      send: (bytes) => this.write(bytes),
+      random: (bytes) => context.io.random(bytes),
+    }
+    this.#loginTimer = context.io.after(pool.settings.connectTimeoutMs, () => {
+      this.close('connect_timeout', { message: `no login within ${pool.settings.connectTimeoutMs} ms` })
+    })
+    this.socket = context.io.connect({ host: target.address, port: target.host.port }, pool.tcpOptions, this)
+  }
+
+  /** Owes nothing, belongs to nobody, and is between transactions. */
+  get free(): boolean {
+    return this.client === null && this.#exchange === null && this.status === idleStatus && this.outstanding.empty
+  }
+
+  get loggedIn(): boolean {
+    return this.#loggedIn
+  }
+
+  get stateName(): ServerStateName {
+    if (!this.#loggedIn) return 'login'
+    if (this.#exchange !== null || !this.outstanding.empty) return 'active'
+    return this.status === idleStatus ? 'idle' : 'idle in transaction'
+  }
+
+  write(bytes: Uint8Array): void {
+    this.socket.send(bytes, 0, bytes.length)
+  }
+
+  setTcpOptions(options: TcpOptions): void {
+    this.socket.setTcpOptions(options)
+  }
+
+  // What the socket reports
+
+  onConnect(): void {
+    this.#start(this.#login())
+  }
+
+  onData(bytes: Uint8Array, start: number, end: number): number {
+    const { totals } = this.pool.name
+    totals.bytes_received += end - start
+    this.lastReceivedMs = this.pool.name.context.io.nowMs()
+    let at = start
+    while (at < end && this.list !== null) {
+      let next: number
+      if (this.#exchange !== null) next = this.#resumeWith(bytes, at, end)
+      else if (this.client !== null) next = serverData(this, this.client, bytes, at, end)
+      else next = this.#unasked(bytes, at, end)
+      if (next === at) break
+      at = next
+    }
+    // What a broken-off handler left is counted again when it is delivered again.
+    totals.bytes_received -= end - at
+    return this.list === null ? end : at
+  }
+
+  onDrain(): void {
+    this.client?.socket.resumeReading()
+  }
+
+  onClose(cause: CloseCause): void {
+    if (this.fatal !== null) {
+      this.close('terminated', this.fatal)
+      return
+    }
+    this.close(this.#causeOf(cause), { errno: cause.errno })
+  }
+
+  #causeOf(cause: CloseCause): Cause {
+    switch (cause.kind) {
+      case 'eof':
+        return 'closed'
+      case 'reset':
+      case 'error':
+        return 'reset'
+      case 'refused':
+        return 'connect_refused'
+      case 'unreachable':
+        return 'unreachable'
+      case 'keepalive':
+        return this.#loggedIn ? 'keepalive_timeout' : 'connect_timeout'
+      case 'unacked':
+        return this.#loggedIn ? 'user_timeout' : 'connect_timeout'
+      default:
+        return cause.kind satisfies never
+    }
+  }
+
+  // Exchanges of our own: login, parameters, reset
+
+  #start(exchange: Exchange<void>): void {
+    this.#exchange = exchange
+    this.#resume()
+  }
+
+  #resumeWith(bytes: Uint8Array, start: number, end: number): number {
+    this.#inbox.open(bytes, start, end)
+    this.#resume()
+    const next = this.#inbox.start
+    this.#inbox.close()
+    return this.list === null ? end : next
+  }
+
+  #resume(): void {
+    const exchange = this.#exchange
+    if (exchange === null) return
+    try {
+      exchange.next()
+    } catch (error) {
+      if (error instanceof LoginRefused) {
+        this.close(error.sqlstate.startsWith('28') ? 'auth_failed' : 'terminated', {
+          sqlstate: error.sqlstate,
+          message: error.message,
+        })
+      } else if (error instanceof SqlError) {
+        this.close(this.#loggedIn ? 'protocol_error' : 'auth_failed', {
+          sqlstate: error.sqlstate,
+          message: error.message,
+        })
+      } else {
+        throw error
+      }
+    }
+  }
+
+  *#login(): Exchange<void> {
+    const { spec, name } = this.pool
+    const login = yield* serverLogin(this.#conversation, {
+      user: spec.serverUser,
+      database: spec.database,
+      password: spec.serverPassword,
+      parameters: new Map(),
+      saltedKeys: this.pool.saltedKeys,
+    })
+    this.#loginTimer?.cancel()
+    this.#loginTimer = null
+    this.#loggedIn = true
+    this.backendKey = login.backendKey
+    for (const [parameter, value] of login.parameters) {
+      this.reported.set(parameter, value)
+      this.initial.set(parameter.toLowerCase(), value)
+    }
+    this.#exchange = null
+    name.connected()
+    this.pool.checkin(this)
+  }
+
+  /**
+   * Gives the server the parameters of `client`, which it is joined with. Returns true when it has them already;
+   * otherwise `client.adjusted` is called when it has, or the client gets the server's error.
+   */
+  adjust(client: Client): boolean {
+    const wanted = client.parameters
+    if (this.parameters.key === wanted.key) return true
+    const change = adjustment(this.parameters, wanted, this.initial)
+    if (!change.resetAll && change.set.length === 0) {
+      this.parameters = wanted
+      return true
+    }
+    this.#start(this.#adjust(wanted, change))
+    return false
+  }
+
+  *#adjust(wanted: Parameters, change: Adjustment): Exchange<void> {
+    let owed = 0
+    if (change.resetAll) {
+      this.write(resetAll)
+      owed++
+    }
+    if (change.set.length > 0) {
+      this.write(write.setConfig(change.set))
+      owed++
+    }
+    const failure = yield* this.#untilReady(owed)
+    this.#exchange = null
+    if (failure === null) this.parameters = wanted
+    else this.parameters = Parameters.unknown
+    const { client } = this
+    if (client === null) this.release()
+    else if (failure === null) client.adjusted(this)
+    else client.fatal(failure.sqlstate, failure.message)
+  }
+
+  /** Reads the answers to our own requests; gives the first error among them. */
+  *#untilReady(owed: number): Exchange<{ sqlstate: string; message: string } | null> {
+    let failure: { sqlstate: string; message: string } | null = null
+    let ready = 0
+    while (ready < owed) {
+      const message = yield* nextMessage(this.#conversation)
+      switch (message.tag) {
+        case BackendTag.ReadyForQuery:
+          ready++
+          this.status = message.bytes[message.start] as number
+          break
+        case BackendTag.ErrorResponse: {
+          const fields = errorFields(message.bytes, message.start, message.end)
+          failure ??= { sqlstate: fields.code, message: fields.message }
+          if (isFatal(fields.severity)) this.fatal = { ...failure, forwarded: false }
+          break
+        }
+        case BackendTag.ParameterStatus:
+          this.noteParameter(message.bytes, message.start, message.end)
+          break
+        default:
+          break
+      }
+    }
+    return failure
+  }
+
+  /** Takes back what a session may have left, then goes to the next client. */
+  startReset(): void {
+    this.pool.move(this, this.pool.reset)
+    this.#start(this.#reset())
+  }
+
+  *#reset(): Exchange<void> {
+    this.write(discardAll)
+    const failure = yield* this.#untilReady(1)
+    this.#exchange = null
+    if (failure !== null || this.status !== idleStatus) {
+      this.close('reset_failed', failure ?? {})
+      return
+    }
+    this.parameters = Parameters.none
+    this.pool.checkin(this)
+  }
+
+  // Without a client
+
+  /** What a server may send without being asked: notices, parameter changes, notifications, its own end. */
+  #unasked(bytes: Uint8Array, start: number, end: number): number {
+    let at = start
+    while (end - at >= headerBytes) {
+      const length = readLength(bytes, at)
+      const next = at + 1 + length
+      if (length < 4 || length > exchangeBytesMax) {
+        this.close('protocol_error', { message: 'invalid message length from an idle server' })
+        return end
+      }
+      if (next > end) break
+      switch (bytes[at]) {
+        case BackendTag.NoticeResponse:
+        case BackendTag.NotificationResponse:
+          break
+        case BackendTag.ParameterStatus:
+          this.noteParameter(bytes, at + headerBytes, next)
+          break
+        case BackendTag.ErrorResponse: {
+          const fields = errorFields(bytes, at + headerBytes, next)
+          this.close(isFatal(fields.severity) ? 'terminated' : 'protocol_error', {
+            sqlstate: fields.code,
+            message: fields.message,
+          })
+          return end
+        }
+        default:
+          this.close('protocol_error', { message: 'an idle server sent a message nobody asked for' })
+          return end
+      }
+      at = next
+    }
+    return at
+  }
+
+  noteParameter(bytes: Uint8Array, start: number, end: number): [string, string] {
+    const [parameter, value] = parameterStatus(bytes, start, end)
+    if (this.reported.get(parameter) !== value) this.reported.set(parameter, value)
+    return [parameter, value]
+  }
+
+  /** The link ended with nothing owed: back to the pool, by way of a reset after a session. */
+  release(): void {
+    if (this.pool.settings.poolMode === 'session' && this.loggedIn && !this.pool.draining) this.startReset()
+    else this.pool.checkin(this)
+  }
+
+  /** Its client left. What it left open must not reach anybody else, so only a server that is clean stays. */
+  clientGone(clean: boolean): void {
+    const { client } = this
+    if (client === null) return
+    this.client = null
+    if (this.socket.readingPaused) this.socket.resumeReading()
+    if (this.#exchange !== null) return
+    if (clean && this.status === idleStatus && this.outstanding.empty && this.passing === 0) {
+      this.release()
+      return
+    }
+    if (!this.outstanding.empty) this.pool.name.context.cancels.send(this, () => {})
+    this.close('client_gone')
+  }
+
+  /** The only way a server ends; the first cause counts. */
+  close(cause: Cause, details: ClosedDetails = {}): void {
+    const { list, pool, client } = this
+    if (list === null) return
+    const state = this.stateName
+    list.remove(this)
+    this.client = null
+    this.#exchange = null
+    this.#loginTimer?.cancel()
+    this.#loginTimer = null
+    if (this.#loggedIn && causes[cause].planned && this.outstanding.empty) {
+      this.write(terminate)
+      this.socket.end()
+    } else {
+      this.socket.close()
+    }
+
+    const { name } = pool
+    name.closed[cause] = (name.closed[cause] ?? 0) + 1
+    if (!causes[cause].planned) {
+      const nowMs = name.context.io.nowMs()
+      name.context.post({
+        type: 'lost',
+        server: {
+          pool: name.database,
+          user: name.user,
+          host: this.target.host.host,
+          port: this.target.host.port,
+          role: this.target.host.role,
+          backendPid: this.backendKey?.pid ?? null,
+          cause,
+          errno: details.errno ?? null,
+          sqlstate: details.sqlstate ?? null,
+          message: details.message ?? null,
+          state,
+          connectionAgeMs: Math.max(0, nowMs - this.connectedAtMs),
+          idleMs: Math.max(0, nowMs - this.lastReceivedMs),
+          clientHurt: client !== null,
+          poolHash: pool.hash,
+        },
+      })
+    }
+    client?.serverLost(this, cause)
+    if (pool.draining) name.forgetDrained(pool)
+    else if (state === 'login' && !causes[cause].planned) {
+      name.connectFailed(details.sqlstate ?? null, details.message ?? loginFailureText(cause))
+    }
+    if (!pool.draining) name.grow()
+  }
+}
+
+function loginFailureText(cause: Cause): string {
+  return `server login failed: ${causes[cause].help}`
+}
+
+export function isFatal(severity: string): boolean {
+  return severity === 'FATAL' || severity === 'PANIC'
+}
+
+export const idleStatus = 0x49 // 'I'
+
+const discardAll = write.query('DISCARD ALL')
+const resetAll = write.query('RESET ALL')
+const terminate = write.terminate()
+
+let nextId = 1
