@@ -1,13 +1,14 @@
-import type { GeneralValues, PoolValues } from './keys.ts'
+import type { FleetDocument, PasswordSource } from './document.ts'
+import { formatDuration, parseDuration } from './duration.ts'
+import { generalKeys, poolKeys } from './keys.ts'
+import type { GeneralValues, KeySpec, PoolValues } from './keys.ts'
 
 /**
  * Where a password comes from. A literal never appears here: control moves it into its table of secrets when a
  * document is written, and a proxy that runs from a file alone names it `{ literal }` inside its own memory only.
  */
 export type SecretRef =
-  | { readonly secret: string; readonly version: number }
-  | { readonly env: string }
-  | { readonly literal: string }
+  { readonly secret: string; readonly version: number } | { readonly env: string } | { readonly literal: string }
 
 export interface ServerAddress {
   readonly host: string
@@ -50,4 +51,81 @@ export interface PoolHash {
   readonly user: string
   readonly hash: string
   readonly connect_hash: string
+}
+
+/** Every (pool, user) of a document, by name. References to secrets must name their version. */
+export function effectivePools(document: FleetDocument): EffectivePool[] {
+  const pools: EffectivePool[] = []
+  for (const pool of Object.keys(document.pools).sort()) {
+    for (const user of Object.keys(document.pools[pool]!.users).sort()) pools.push(effectivePool(document, pool, user))
+  }
+  return pools
+}
+
+function effectivePool(document: FleetDocument, pool: string, user: string): EffectivePool {
+  const section = document.pools[pool]!
+  const values = valuesOf(document, pool, user)
+  const { password, serverPassword } = sourcesOf(document, pool, user)
+  return {
+    ...values,
+    pool,
+    user,
+    database: section.database ?? pool,
+    servers: section.servers.map(({ host, port, role }) => ({ host, port, role })),
+    server_user: section.users[user]!.server_user ?? section.server_user ?? user,
+    password: values.auth_type === 'trust' ? null : refOf(password),
+    server_password: refOf(serverPassword ?? password),
+  }
+}
+
+export function effectiveGeneral(document: FleetDocument): EffectiveGeneral {
+  const settings = filled<GeneralValues>(generalKeys, document.general)
+  return { settings, console_users: [...consoleUsers(document, 'admin'), ...consoleUsers(document, 'stats')] }
+}
+
+function consoleUsers(document: FleetDocument, right: ConsoleUser['right']): ConsoleUser[] {
+  const sections = document[`${right}_users`]
+  return Object.keys(sections)
+    .sort()
+    .map((user) => ({ user, right, password: refOf(sections[user]!.password) }))
+}
+
+/** The values of the key table for one (pool, user): defaults ← pool ← user. */
+export function valuesOf(document: FleetDocument, pool: string, user: string): PoolValues {
+  const section = document.pools[pool]!
+  return filled<PoolValues>(poolKeys, { ...document.defaults, ...section, ...section.users[user]! })
+}
+
+/** The passwords written for one (pool, user), the user's before the pool's; undefined where none is. */
+export function sourcesOf(
+  document: FleetDocument,
+  pool: string,
+  user: string,
+): { password: PasswordSource | undefined; serverPassword: PasswordSource | undefined } {
+  const section = document.pools[pool]!
+  const own = section.users[user]!
+  return {
+    password: own.password ?? section.password,
+    serverPassword: own.server_password ?? section.server_password,
+  }
+}
+
+/** The keys of one table and nothing else, defaults filled in, durations in their one spelling. */
+function filled<Values>(keys: Record<string, KeySpec>, given: object): Values {
+  const values: Record<string, unknown> = {}
+  for (const [key, spec] of Object.entries(keys)) {
+    // The table's defaults are written for people ("120s"), so they too take the one spelling.
+    const spelled = spec.type === 'duration' ? formatDuration(parseDuration(spec.default)!) : spec.default
+    values[key] = (given as Record<string, unknown>)[key] ?? spelled
+  }
+  // The keys and value types are those of the table `keys`, which `Values` is derived from.
+  return values as Values
+}
+
+function refOf(source: PasswordSource | undefined): SecretRef | null {
+  if (source === undefined || source === '') return null
+  if (typeof source === 'string') return { literal: source }
+  if ('env' in source) return { env: source.env }
+  if (source.version === undefined) throw new TypeError(`secret "${source.secret}" has no version yet`)
+  return { secret: source.secret, version: source.version }
 }

@@ -6,7 +6,9 @@ import { parseDuration } from './duration.ts'
 import { generalKeys, poolKeys } from './keys.ts'
 import type { GeneralKey, GeneralValues, KeySpec, PoolKey, PoolValues } from './keys.ts'
 
-type Camel<Text extends string> = Text extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<Camel<Tail>>}` : Text
+type Camel<Text extends string> = Text extends `${infer Head}_${infer Tail}`
+  ? `${Head}${Capitalize<Camel<Tail>>}`
+  : Text
 
 type Name<Key extends string, Spec extends KeySpec> = Spec extends { type: 'duration' } ? `${Camel<Key>}Ms` : Camel<Key>
 

@@ -1,0 +1,138 @@
+import type { FleetDocument, KnownSecrets, PasswordSource, PoolSection, ServerSection } from './document.ts'
+import { sourcesOf, valuesOf } from './effective.ts'
+import { passwordKind } from './password.ts'
+import type { PasswordKind } from './password.ts'
+import { join } from './problems.ts'
+import type { Problems } from './problems.ts'
+
+/** Database names the console answers to. */
+const reservedPools = ['pgbouncer', 'flotilla']
+
+/**
+ * What must hold between the keys of a document. A pool that already has a problem is passed over, because what would
+ * be found there is mostly a consequence of it.
+ */
+export function checkConsistency(document: FleetDocument, secrets: KnownSecrets, problems: Problems): void {
+  if (Object.keys(document.pools).length === 0 && !problems.anyUnder('pools')) {
+    problems.add('pools', 'needs at least one pool; an empty configuration never replaces a working one')
+  }
+  for (const [name, pool] of Object.entries(document.pools)) {
+    const path = join('pools', name)
+    if (reservedPools.includes(name)) problems.add(path, 'is the name of the console; choose another one')
+    if (problems.anyUnder(path) || problems.anyUnder('defaults')) continue
+    checkServers(pool.servers, join(path, 'servers'), problems)
+    checkSecrets(pool, path, secrets, problems)
+    checkUsers(document, name, pool, path, secrets, problems)
+  }
+  for (const section of ['admin_users', 'stats_users'] as const) {
+    for (const [user, { password }] of Object.entries(document[section])) {
+      checkSecret(password, join(join(join('', section), user), 'password'), secrets, problems)
+    }
+  }
+  for (const user of Object.keys(document.stats_users)) {
+    if (Object.hasOwn(document.admin_users, user)) {
+      problems.add(join('stats_users', user), 'is also in admin_users; keep one of the two')
+    }
+  }
+}
+
+function checkServers(servers: readonly ServerSection[], path: string, problems: Problems): void {
+  const primaries = servers.filter(({ role }) => role === 'primary')
+  if (primaries.length > 1) {
+    problems.add(path, `has ${primaries.length} primaries; set role = "replica" on all servers but one`)
+  }
+  const seen = new Set<string>()
+  for (const [index, { host, port }] of servers.entries()) {
+    const address = `${host.toLowerCase()} ${port}`
+    if (seen.has(address)) problems.add(`${path}[${index}]`, `repeats ${host} port ${port}; remove one of the two`)
+    seen.add(address)
+  }
+}
+
+function checkUsers(
+  document: FleetDocument,
+  name: string,
+  pool: PoolSection,
+  poolPath: string,
+  secrets: KnownSecrets,
+  problems: Problems,
+): void {
+  const users = Object.entries(pool.users)
+  if (users.length === 0)
+    problems.add(join(poolPath, 'users'), `needs at least one user, such as [${poolPath}.users.web]`)
+  for (const [user, section] of users) {
+    const path = join(join(poolPath, 'users'), user)
+    checkSecrets(section, path, secrets, problems)
+
+    const values = valuesOf(document, name, user)
+    if (values.min_pool_size > values.pool_size) {
+      const sizes = `min_pool_size is ${values.min_pool_size} and pool_size ${values.pool_size} here`
+      problems.add(join(path, 'min_pool_size'), `must not be above pool_size: ${sizes}`)
+    }
+    checkLogin(document, name, user, path, secrets, problems)
+  }
+}
+
+/** A client can prove who it is, and the proxy can show the servers what they ask for. */
+function checkLogin(
+  document: FleetDocument,
+  name: string,
+  user: string,
+  path: string,
+  secrets: KnownSecrets,
+  problems: Problems,
+): void {
+  const authType = valuesOf(document, name, user).auth_type
+  const { password, serverPassword } = sourcesOf(document, name, user)
+  const kind = kindOf(password, secrets)
+  if (password === undefined && authType !== 'trust') {
+    problems.add(
+      join(path, 'password'),
+      `is missing: auth_type "${authType}" needs one; set it, or auth_type = "trust"`,
+    )
+  }
+  if (kind === 'md5' && authType === 'scram-sha-256') {
+    const remedy = 'set auth_type = "md5", or give the password itself or a SCRAM-SHA-256 verifier'
+    problems.add(join(path, 'password'), `is an md5 hash, which scram-sha-256 cannot use; ${remedy}`)
+  }
+  const remedy = 'set server_password to the password itself, or to "" when the servers trust this role'
+  const serverKind = kindOf(serverPassword, secrets)
+  if (serverPassword !== undefined && serverKind !== undefined && serverKind !== 'plain') {
+    problems.add(join(path, 'server_password'), `is a verifier, which cannot log in to a server; ${remedy}`)
+  }
+  if (serverPassword === undefined && kind !== undefined && kind !== 'plain') {
+    problems.add(
+      join(path, 'server_password'),
+      `is missing: the client's is a verifier, which cannot log in; ${remedy}`,
+    )
+  }
+}
+
+/** Unknown (undefined) for no password, and for one that only the proxy can read. */
+function kindOf(source: PasswordSource | undefined, secrets: KnownSecrets): PasswordKind | undefined {
+  if (source === undefined || source === '') return undefined
+  if (typeof source === 'string') return passwordKind(source)
+  return 'secret' in source ? secrets.find(source.secret, source.version)?.kind : undefined
+}
+
+function checkSecrets(
+  section: { password?: PasswordSource; server_password?: PasswordSource },
+  path: string,
+  secrets: KnownSecrets,
+  problems: Problems,
+): void {
+  checkSecret(section.password, join(path, 'password'), secrets, problems)
+  checkSecret(section.server_password, join(path, 'server_password'), secrets, problems)
+}
+
+function checkSecret(
+  source: PasswordSource | undefined,
+  path: string,
+  secrets: KnownSecrets,
+  problems: Problems,
+): void {
+  if (source === undefined || typeof source === 'string' || !('secret' in source)) return
+  if (secrets.find(source.secret, source.version) !== undefined) return
+  const version = source.version === undefined ? '' : ` version ${source.version}`
+  problems.add(path, `there is no secret "${source.secret}"${version}; ${secrets.remedy}`)
+}

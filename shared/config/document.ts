@@ -1,0 +1,352 @@
+/**
+ * The configuration document of a fleet: its shape, and how a tree that came from TOML or JSON becomes one. What comes
+ * out is the one normal form that is stored, compared and answered: every section present, durations in their one
+ * spelling, nothing unknown.
+ *
+ *   [general] [defaults]
+ *   [pools.NAME]             database, servers, password, server_user, server_password, any pool key
+ *   [pools.NAME.users.USER]  password, server_user, server_password, any pool key
+ *   [admin_users.NAME] [stats_users.NAME]  password, or auth_type = "trust"
+ */
+import { checkConsistency } from './consistency.ts'
+import { generalKeys, poolKeys } from './keys.ts'
+import type { GeneralValues, KeySpec, PoolValues } from './keys.ts'
+import { nearest } from './nearest.ts'
+import { passwordFault } from './password.ts'
+import type { PasswordKind } from './password.ts'
+import { join, Problems } from './problems.ts'
+import { checkValue, shown } from './value.ts'
+
+/**
+ * A password as an operator names it: the text itself (plain, md5 hash or SCRAM verifier), an environment variable of
+ * the proxies, or one of control's secrets, the newest when no version is given.
+ */
+export type PasswordSource = string | { readonly env: string } | { readonly secret: string; readonly version?: number }
+
+export interface Credentials {
+  /** What clients must know. */
+  password?: PasswordSource
+  /** The role to log in to servers with; the client's user unless set. */
+  server_user?: string
+  /** What to show the servers; the client's password unless set. "" shows none, for servers that trust the role. */
+  server_password?: PasswordSource
+}
+
+export interface ServerSection {
+  readonly host: string
+  readonly port: number
+  readonly role: 'primary' | 'replica'
+}
+
+export type UserSection = Partial<PoolValues> & Credentials
+
+export type PoolSection = Partial<PoolValues> &
+  Credentials & {
+    /** Its name on the servers; the pool's unless set. */
+    database?: string
+    servers: ServerSection[]
+    users: Record<string, UserSection>
+  }
+
+/** Exactly one of the two: the name alone is trusted only where a document says so. */
+export interface ConsoleSection {
+  password?: PasswordSource
+  auth_type?: 'trust'
+}
+
+export interface FleetDocument {
+  general: Partial<GeneralValues>
+  defaults: Partial<PoolValues>
+  pools: Record<string, PoolSection>
+  admin_users: Record<string, ConsoleSection>
+  stats_users: Record<string, ConsoleSection>
+}
+
+/** What control knows about its secrets when a document is read; a proxy that runs from a file knows none. */
+export interface KnownSecrets {
+  /** The secret's version and kind, the newest when no version is asked for; undefined when there is none such. */
+  find(name: string, version: number | undefined): { readonly version: number; readonly kind: PasswordKind } | undefined
+  /** The sentence for a reference that finds nothing. */
+  readonly remedy: string
+}
+
+export const noSecrets: KnownSecrets = {
+  find: () => undefined,
+  remedy: 'secrets are kept by control; without it, write the password itself or { env = "NAME" }',
+}
+
+/** PostgreSQL's NAMEDATALEN - 1: what a name can be on a server. */
+const nameBytesMax = 63
+const hostLengthMax = 255
+const serversMax = 64
+const usersMax = 20_000
+
+/** Names that mean something to every JavaScript object; as a role or database they are always a mistake or an attack. */
+const refusedNames = ['__proto__', 'constructor', 'prototype']
+
+const environmentName = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/
+export const secretNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$/
+
+type Tree = Record<string, unknown>
+
+/** Throws a ConfigError with every problem found. */
+export function readDocument(tree: unknown, secrets: KnownSecrets): FleetDocument {
+  const problems = new Problems()
+  const document = readSections(tree, problems)
+  checkConsistency(document, secrets, problems)
+  problems.throwIfAny()
+  return document
+}
+
+function readSections(tree: unknown, problems: Problems): FleetDocument {
+  const document: FleetDocument = { general: {}, defaults: {}, pools: {}, admin_users: {}, stats_users: {} }
+  const root = readTable(tree, '', problems)
+  if (root === undefined) return document
+  const sections = Object.keys(document)
+  for (const key of Object.keys(root)) {
+    if (!sections.includes(key)) unknownKey('', key, sections, problems)
+  }
+  document.general = readKeys<GeneralValues>(root['general'], 'general', generalKeys, problems)
+  document.defaults = readKeys<PoolValues>(root['defaults'], 'defaults', poolKeys, problems)
+  document.pools = readNamed(root['pools'], 'pools', problems, readPool)
+  document.admin_users = readNamed(root['admin_users'], 'admin_users', problems, readConsoleUser)
+  document.stats_users = readNamed(root['stats_users'], 'stats_users', problems, readConsoleUser)
+
+  const users = Object.values(document.pools).reduce((sum, pool) => sum + Object.keys(pool.users).length, 0)
+  if (users > usersMax) problems.add('pools', `has ${users} users in all; a fleet may have ${usersMax}`)
+  return document
+}
+
+/** A section of nothing but keys from one table. */
+function readKeys<Values>(
+  given: unknown,
+  path: string,
+  keys: Record<string, KeySpec>,
+  problems: Problems,
+): Partial<Values> {
+  const table = readTable(given ?? {}, path, problems)
+  return table === undefined ? {} : takeKeys<Values>(table, path, keys, [], problems)
+}
+
+/** The keys of `table` that stand in `keys`, checked; any other that is not in `others` is a problem. */
+function takeKeys<Values>(
+  table: Tree,
+  path: string,
+  keys: Record<string, KeySpec>,
+  others: readonly string[],
+  problems: Problems,
+): Partial<Values> {
+  const values: Record<string, string | number> = {}
+  for (const [key, given] of Object.entries(table)) {
+    if (others.includes(key)) continue
+    if (!Object.hasOwn(keys, key)) {
+      unknownKey(path, key, [...Object.keys(keys), ...others], problems)
+      continue
+    }
+    const checked = checkValue(keys[key]!, given)
+    if ('fault' in checked) problems.add(join(path, key), checked.fault)
+    else values[key] = checked.value
+  }
+  // The keys and value types are those of the table `keys`, which `Values` is derived from.
+  return values as Partial<Values>
+}
+
+/** A table whose keys are names of pools or users. */
+function readNamed<Section>(
+  given: unknown,
+  path: string,
+  problems: Problems,
+  read: (table: Tree, path: string, problems: Problems) => Section,
+): Record<string, Section> {
+  const sections: Record<string, Section> = {}
+  const named = readTable(given ?? {}, path, problems)
+  for (const [name, entry] of Object.entries(named ?? {})) {
+    const fault = nameFault(name)
+    if (fault !== undefined) {
+      problems.add(join(path, name), fault)
+      continue
+    }
+    const table = readTable(entry, join(path, name), problems)
+    if (table !== undefined) sections[name] = read(table, join(path, name), problems)
+  }
+  return sections
+}
+
+const credentialKeys = ['password', 'server_user', 'server_password']
+
+function readPool(table: Tree, path: string, problems: Problems): PoolSection {
+  const pool: PoolSection = {
+    ...takeKeys<PoolValues>(table, path, poolKeys, ['database', 'servers', 'users', ...credentialKeys], problems),
+    ...readCredentials(table, path, problems),
+    servers: readServers(table['servers'], join(path, 'servers'), problems),
+    users: readNamed(table['users'], join(path, 'users'), problems, readUser),
+  }
+  const database = readName(table, 'database', path, problems)
+  if (database !== undefined) pool.database = database
+  return pool
+}
+
+function readUser(table: Tree, path: string, problems: Problems): UserSection {
+  return {
+    ...takeKeys<PoolValues>(table, path, poolKeys, credentialKeys, problems),
+    ...readCredentials(table, path, problems),
+  }
+}
+
+function readCredentials(table: Tree, path: string, problems: Problems): Credentials {
+  const credentials: Credentials = {}
+  const password = readPassword(table, 'password', path, problems)
+  const serverUser = readName(table, 'server_user', path, problems)
+  const serverPassword = readPassword(table, 'server_password', path, problems)
+  if (password !== undefined) credentials.password = password
+  if (serverUser !== undefined) credentials.server_user = serverUser
+  if (serverPassword !== undefined) credentials.server_password = serverPassword
+  return credentials
+}
+
+function readConsoleUser(table: Tree, path: string, problems: Problems): ConsoleSection {
+  for (const key of Object.keys(table)) {
+    if (key !== 'password' && key !== 'auth_type') unknownKey(path, key, ['password', 'auth_type'], problems)
+  }
+  const section: ConsoleSection = {}
+  const password = readPassword(table, 'password', path, problems)
+  if (password !== undefined) section.password = password
+  const authType = table['auth_type']
+  if (authType === 'trust') section.auth_type = 'trust'
+  else if (authType !== undefined) problems.add(join(path, 'auth_type'), `can only be "trust"; got ${shown(authType)}`)
+  if ((table['password'] === undefined) === (authType === undefined)) {
+    problems.add(path, 'needs either a password or auth_type = "trust"')
+  }
+  return section
+}
+
+const serverKeys = ['host', 'port', 'role']
+
+function readServers(given: unknown, path: string, problems: Problems): ServerSection[] {
+  if (!Array.isArray(given) || given.length === 0) {
+    problems.add(
+      path,
+      'needs at least one server, such as servers = [{ host = "10.0.0.1", port = 5432, role = "primary" }]',
+    )
+    return []
+  }
+  if (given.length > serversMax) {
+    problems.add(path, `has ${given.length} servers; a pool may have ${serversMax}`)
+    return []
+  }
+  const servers: ServerSection[] = []
+  for (const [index, entry] of given.entries()) {
+    const server = readServer(entry, `${path}[${index}]`, problems)
+    if (server !== undefined) servers.push(server)
+  }
+  return servers
+}
+
+function readServer(given: unknown, path: string, problems: Problems): ServerSection | undefined {
+  const table = readTable(given, path, problems)
+  if (table === undefined) return undefined
+  for (const key of Object.keys(table)) {
+    if (!serverKeys.includes(key)) unknownKey(path, key, serverKeys, problems)
+  }
+  const host = table['host']
+  const port = checkValue(serverPort, table['port'] ?? serverPort.default)
+  const role = checkValue(serverRole, table['role'] ?? serverRole.default)
+  const fault = hostFault(host)
+  if (fault !== undefined) problems.add(join(path, 'host'), fault)
+  if ('fault' in port) problems.add(join(path, 'port'), port.fault)
+  if ('fault' in role) problems.add(join(path, 'role'), role.fault)
+  if (fault !== undefined || 'fault' in port || 'fault' in role) return undefined
+  // Checked above: a string, an integer, one of the choices.
+  return { host: host as string, port: port.value as number, role: role.value as ServerSection['role'] }
+}
+
+const serverPort = { type: 'integer', default: 5432, min: 1, max: 65535, class: 'connect', help: '' } as const
+const serverRole = {
+  type: 'choice',
+  default: 'primary',
+  choices: ['primary', 'replica'],
+  class: 'connect',
+  help: '',
+} as const
+
+function hostFault(host: unknown): string | undefined {
+  if (typeof host !== 'string' || host === '') return 'must be a host name or an IP address'
+  if (host.startsWith('/')) return 'is the folder of a Unix socket; only TCP servers can be used'
+  if (host.length > hostLengthMax || !/^[A-Za-z0-9._:%-]+$/.test(host)) {
+    return `must be a host name or an IP address, without brackets or port; got ${shown(host)}`
+  }
+  return undefined
+}
+
+function readPassword(table: Tree, key: string, parent: string, problems: Problems): PasswordSource | undefined {
+  const given = table[key]
+  const path = join(parent, key)
+  if (given === undefined) return undefined
+  if (typeof given === 'string') {
+    const fault = given === '' && key === 'password' ? 'must not be empty' : passwordFault(given)
+    if (fault !== undefined) problems.add(path, fault)
+    return given
+  }
+  const form = 'must be a string, { env = "NAME" } or { secret = "name" }'
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    problems.add(path, form)
+    return undefined
+  }
+  const { env, secret, version, ...rest } = given as Tree
+  const extra = Object.keys(rest)[0]
+  if (extra !== undefined) {
+    unknownKey(path, extra, ['env', 'secret', 'version'], problems)
+    return undefined
+  }
+  if (typeof env === 'string' && secret === undefined && version === undefined) {
+    if (environmentName.test(env)) return { env }
+    problems.add(join(path, 'env'), 'must be the name of an environment variable: letters, digits and _')
+    return undefined
+  }
+  if (typeof secret !== 'string' || env !== undefined) {
+    problems.add(path, form)
+    return undefined
+  }
+  if (!secretNamePattern.test(secret)) {
+    problems.add(join(path, 'secret'), 'must be the name of a secret: letters, digits, ".", "_" and "-"')
+    return undefined
+  }
+  if (version === undefined) return { secret }
+  if (typeof version === 'number' && Number.isSafeInteger(version) && version >= 1) return { secret, version }
+  problems.add(join(path, 'version'), `must be a version of the secret: 1, 2, 3 …; got ${shown(version)}`)
+  return undefined
+}
+
+/** A role or database name under `key`, when it is there. */
+function readName(table: Tree, key: string, parent: string, problems: Problems): string | undefined {
+  const given = table[key]
+  if (given === undefined) return undefined
+  const fault = typeof given === 'string' ? nameFault(given) : `must be a string; got ${shown(given)}`
+  if (fault !== undefined) problems.add(join(parent, key), fault)
+  return typeof given === 'string' ? given : undefined
+}
+
+function nameFault(name: string): string | undefined {
+  if (name === '') return 'must not be empty'
+  if (name.includes('\0') || !name.isWellFormed()) return 'must not hold NUL or broken Unicode characters'
+  if (new TextEncoder().encode(name).length > nameBytesMax) {
+    return `is longer than ${nameBytesMax} bytes, the most PostgreSQL keeps of a name`
+  }
+  if (refusedNames.includes(name)) return 'cannot be used as a name; choose another one'
+  return undefined
+}
+
+function readTable(given: unknown, path: string, problems: Problems): Tree | undefined {
+  const plain = typeof given === 'object' && given !== null && !Array.isArray(given) && !(given instanceof Date)
+  if (plain) return given as Tree
+  problems.add(path, `must be a table; got ${shown(given)}`)
+  return undefined
+}
+
+function unknownKey(path: string, key: string, known: readonly string[], problems: Problems): void {
+  const meant = nearest(key, known)
+  problems.add(
+    join(path, key),
+    meant === undefined ? 'is not a known key' : `is not a known key; did you mean ${meant}?`,
+  )
+}

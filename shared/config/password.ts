@@ -1,0 +1,31 @@
+/**
+ * What a stored password is, told by its form as PostgreSQL tells it (manual: pg_authid, column rolpassword).
+ *   plain  the password itself
+ *   md5    "md5" + hex MD5 of password and user: good for checking a client, useless for logging in to a server
+ *   scram  a SCRAM-SHA-256 verifier (RFC 5803): the same
+ */
+export type PasswordKind = 'plain' | 'md5' | 'scram'
+
+/** PostgreSQL's own limit on a password message is far above; this bounds what control stores. */
+export const passwordBytesMax = 4096
+
+const md5Pattern = /^md5[0-9a-f]{32}$/
+const scramPrefix = 'SCRAM-SHA-256$'
+const base64 = '[A-Za-z0-9+/]+={0,2}'
+const scramPattern = new RegExp(`^SCRAM-SHA-256\\$([1-9]\\d{0,8}):${base64}\\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$`)
+
+export function passwordKind(text: string): PasswordKind {
+  if (md5Pattern.test(text)) return 'md5'
+  return text.startsWith(scramPrefix) ? 'scram' : 'plain'
+}
+
+/** Why `text` cannot be stored as a password; undefined when it can. The text is never quoted. */
+export function passwordFault(text: string): string | undefined {
+  if (text.includes('\0')) return 'holds a NUL character, which PostgreSQL does not allow'
+  if (!text.isWellFormed()) return 'is not well-formed Unicode'
+  if (new TextEncoder().encode(text).length > passwordBytesMax) return `is longer than ${passwordBytesMax} bytes`
+  if (passwordKind(text) === 'scram' && !scramPattern.test(text)) {
+    return 'starts like a SCRAM-SHA-256 verifier but is not one; copy rolpassword from pg_authid whole'
+  }
+  return undefined
+}

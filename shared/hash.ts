@@ -1,0 +1,44 @@
+import { sha256 } from '@noble/hashes/sha2.js'
+import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js'
+import canonicalize from 'canonicalize'
+import type { EffectivePool, SecretRef } from './config/effective.ts'
+import { poolKeys } from './config/keys.ts'
+
+/** Lower-case hex SHA-256 of a text in UTF-8. */
+export function sha256Hex(text: string): string {
+  return bytesToHex(sha256(utf8ToBytes(text)))
+}
+
+/** RFC 8785 canonical JSON: equal values give equal text, whatever the order of their keys. */
+export function canonicalJson(value: object): string {
+  const text = canonicalize(value)
+  if (text === undefined) throw new TypeError('value has no JSON form')
+  return text
+}
+
+/** Lower-case hex SHA-256 over RFC 8785 canonical JSON. */
+export function hashOf(value: object): string {
+  return sha256Hex(canonicalJson(value))
+}
+
+/**
+ * `hash` decides whether a pool changes, `connect_hash` whether its servers may stay: it covers where and as whom the
+ * proxy connects, and the keys of class "connect". A literal password takes part by its digest only.
+ */
+export function poolHashes(effective: EffectivePool): { readonly hash: string; readonly connect_hash: string } {
+  const body = {
+    ...effective,
+    password: withoutLiteral(effective.password),
+    server_password: withoutLiteral(effective.server_password),
+  }
+  const { database, servers, server_user, server_password } = body
+  const connect: Record<string, unknown> = { database, servers, server_user, server_password }
+  for (const [key, spec] of Object.entries(poolKeys)) {
+    if ((spec.class as string) === 'connect') connect[key] = effective[key as keyof typeof poolKeys]
+  }
+  return { hash: hashOf(body), connect_hash: hashOf(connect) }
+}
+
+function withoutLiteral(ref: SecretRef | null): object | null {
+  return ref !== null && 'literal' in ref ? { literal_sha256: sha256Hex(ref.literal) } : ref
+}
