@@ -79,7 +79,8 @@ function effectivePool(document: FleetDocument, pool: string, user: string): Eff
 }
 
 export function effectiveGeneral(document: FleetDocument): EffectiveGeneral {
-  const settings = filled<GeneralValues>(generalKeys, document.general)
+  // As below: the table the values are checked against is the one the type is derived from.
+  const settings = filled(generalKeys, document.general) as GeneralValues
   return { settings, console_users: [...consoleUsers(document, 'admin'), ...consoleUsers(document, 'stats')] }
 }
 
@@ -93,7 +94,7 @@ function consoleUsers(document: FleetDocument, right: ConsoleUser['right']): Con
 /** The values of the key table for one (pool, user): defaults ← pool ← user. */
 export function valuesOf(document: FleetDocument, pool: string, user: string): PoolValues {
   const section = document.pools[pool]!
-  return filled<PoolValues>(poolKeys, { ...document.defaults, ...section, ...section.users[user]! })
+  return filled(poolKeys, { ...document.defaults, ...section, ...section.users[user]! }) as PoolValues
 }
 
 /** The passwords written for one (pool, user), the user's before the pool's; undefined where none is. */
@@ -111,15 +112,14 @@ export function sourcesOf(
 }
 
 /** The keys of one table and nothing else, defaults filled in, durations in their one spelling. */
-function filled<Values>(keys: Record<string, KeySpec>, given: object): Values {
+function filled(keys: Record<string, KeySpec>, given: object): object {
   const values: Record<string, unknown> = {}
   for (const [key, spec] of Object.entries(keys)) {
     // The table's defaults are written for people ("120s"), so they too take the one spelling.
     const spelled = spec.type === 'duration' ? formatDuration(parseDuration(spec.default)!) : spec.default
     values[key] = (given as Record<string, unknown>)[key] ?? spelled
   }
-  // The keys and value types are those of the table `keys`, which `Values` is derived from.
-  return values as Values
+  return values
 }
 
 function refOf(source: PasswordSource | undefined): SecretRef | null {
