@@ -1,0 +1,41 @@
+import { SqlError } from '../../shared/errors.ts'
+
+/**
+ * The startup parameter `options`: command-line arguments for the backend, separated by blanks, a backslash taking the
+ * next character as it is (manual, "Message Formats", StartupMessage). Of them a session may set parameters:
+ * `-c name=value` and `--name=value`. Throws SqlError for anything else.
+ */
+export function parseOptions(options: string): [name: string, value: string][] {
+  const settings: [string, string][] = []
+  const words = split(options)
+  for (let index = 0; index < words.length; index++) {
+    const word = words[index] as string
+    let setting: string | undefined
+    if (word === '-c') setting = words[++index]
+    else if (word.startsWith('-c')) setting = word.slice(2)
+    else if (word.startsWith('--')) setting = word.slice(2)
+    else throw new SqlError('syntax_error', `unsupported command-line argument in startup options: ${word}`)
+    const equals = setting?.indexOf('=') ?? -1
+    if (setting === undefined || equals < 1) {
+      throw new SqlError('syntax_error', `${word} ${setting ?? ''} in startup options requires a value`)
+    }
+    // As in PostgreSQL, "-" in a name stands for "_".
+    settings.push([setting.slice(0, equals).replaceAll('-', '_'), setting.slice(equals + 1)])
+  }
+  return settings
+}
+
+function split(options: string): string[] {
+  const words: string[] = []
+  let word: string | null = null
+  for (let at = 0; at < options.length; at++) {
+    const character = options[at] as string
+    if (character === '\\' && at + 1 < options.length) word = (word ?? '') + (options[++at] as string)
+    else if (/\s/.test(character)) {
+      if (word !== null) words.push(word)
+      word = null
+    } else word = (word ?? '') + character
+  }
+  if (word !== null) words.push(word)
+  return words
+}

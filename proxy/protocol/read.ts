@@ -1,0 +1,85 @@
+/**
+ * Readers of message bodies by offset. They take the whole buffer with `start` and `end` of the body, copy nothing but
+ * the text they return, and tolerate a body that is cut short.
+ */
+
+const utf8 = new TextDecoder('utf-8')
+
+/** Int32, most significant byte first. */
+export function int32(bytes: Uint8Array, at: number): number {
+  return (
+    ((bytes[at] as number) << 24) |
+    ((bytes[at + 1] as number) << 16) |
+    ((bytes[at + 2] as number) << 8) |
+    (bytes[at + 3] as number)
+  )
+}
+
+/** Int16, most significant byte first, unsigned. */
+export function int16(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] as number) << 8) | (bytes[at + 1] as number)
+}
+
+/** Where the NUL that ends the string at `at` stands; `end` when there is none. */
+export function stringEnd(bytes: Uint8Array, at: number, end: number): number {
+  const found = bytes.indexOf(0, at)
+  return found === -1 || found > end ? end : found
+}
+
+export function text(bytes: Uint8Array, start: number, end: number): string {
+  return utf8.decode(bytes.subarray(start, end))
+}
+
+export interface ErrorFields {
+  /** Not localized: ERROR, FATAL, PANIC, WARNING, NOTICE, DEBUG, INFO, LOG. */
+  readonly severity: string
+  /** SQLSTATE. */
+  readonly code: string
+  readonly message: string
+}
+
+const errorMessageCharactersMax = 500
+
+/**
+ * ErrorResponse and NoticeResponse: { Byte1 field type, String value } …, Byte1 0 (manual, "Error and Notice Message
+ * Fields"). Field V is the severity that is never translated; S stands in for it before PostgreSQL 9.6.
+ */
+export function errorFields(bytes: Uint8Array, start: number, end: number): ErrorFields {
+  let severity = ''
+  let localized = ''
+  let code = ''
+  let message = ''
+  let at = start
+  while (at < end && bytes[at] !== 0) {
+    const stop = stringEnd(bytes, at + 1, end)
+    switch (bytes[at]) {
+      case 0x56: // V
+        severity = text(bytes, at + 1, stop)
+        break
+      case 0x53: // S
+        localized = text(bytes, at + 1, stop)
+        break
+      case 0x43: // C
+        code = text(bytes, at + 1, stop)
+        break
+      case 0x4d: // M
+        message = text(bytes, at + 1, Math.min(stop, at + 1 + 4 * errorMessageCharactersMax))
+        break
+      default:
+        break
+    }
+    at = stop + 1
+  }
+  return {
+    severity: severity || localized,
+    code: code || 'XX000',
+    message: message.slice(0, errorMessageCharactersMax),
+  }
+}
+
+/** ParameterStatus: String name, String value. */
+export function parameterStatus(bytes: Uint8Array, start: number, end: number): [name: string, value: string] {
+  const nameEnd = stringEnd(bytes, start, end)
+  const valueStart = Math.min(nameEnd + 1, end)
+  return [text(bytes, start, nameEnd), text(bytes, valueStart, stringEnd(bytes, valueStart, end))]
+}

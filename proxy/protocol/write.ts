@@ -1,0 +1,192 @@
+/**
+ * Builders of whole messages, for the cold paths: logins, errors, the console. The grammar of each message is in the
+ * comment above it (manual, "Message Formats"); Int32 length counts itself.
+ */
+import { serialize } from 'pg-protocol'
+import { BackendTag } from './tags.ts'
+
+/** Byte1 tag, Int32 length, body. */
+function message(tag: number, ...parts: readonly Uint8Array[]): Buffer {
+  const body = Buffer.concat(parts)
+  const head = Buffer.alloc(5)
+  head[0] = tag
+  head.writeInt32BE(body.length + 4, 1)
+  return Buffer.concat([head, body])
+}
+
+/** String: the bytes and a NUL. A NUL inside would end it early, so it is cut there. */
+function string(value: string): Buffer {
+  const end = value.indexOf('\0')
+  return Buffer.from(`${end === -1 ? value : value.slice(0, end)}\0`)
+}
+
+function int16(value: number): Buffer {
+  const bytes = Buffer.alloc(2)
+  bytes.writeInt16BE(value)
+  return bytes
+}
+
+function int32(value: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeInt32BE(value)
+  return bytes
+}
+
+// Authentication requests: Int32 kind, then what the kind needs
+
+export function authenticationOk(): Buffer {
+  return message(BackendTag.Authentication, int32(0))
+}
+
+/** Byte4 salt. */
+export function authenticationMd5(salt: Uint8Array): Buffer {
+  return message(BackendTag.Authentication, int32(5), salt)
+}
+
+/** { String mechanism } …, Byte1 0. */
+export function authenticationSasl(mechanisms: readonly string[]): Buffer {
+  return message(BackendTag.Authentication, int32(10), ...mechanisms.map(string), Buffer.from([0]))
+}
+
+export function authenticationSaslContinue(data: string): Buffer {
+  return message(BackendTag.Authentication, int32(11), Buffer.from(data))
+}
+
+export function authenticationSaslFinal(data: string): Buffer {
+  return message(BackendTag.Authentication, int32(12), Buffer.from(data))
+}
+
+// The greeting
+
+/** String name, String value. */
+export function parameterStatus(name: string, value: string): Buffer {
+  return message(BackendTag.ParameterStatus, string(name), string(value))
+}
+
+export function parameterStatuses(parameters: Iterable<readonly [string, string]>): Buffer {
+  return Buffer.concat([...parameters].map(([name, value]) => parameterStatus(name, value)))
+}
+
+/** Int32 process id, Byte n secret key. */
+export function backendKeyData(pid: number, secret: Uint8Array): Buffer {
+  return message(BackendTag.BackendKeyData, int32(pid), secret)
+}
+
+/** Byte1 transaction status. */
+export function readyForQuery(status: 'I' | 'T' | 'E'): Buffer {
+  return message(BackendTag.ReadyForQuery, Buffer.from(status))
+}
+
+/** Int32 newest minor version, Int32 count, { String option not recognized } … */
+export function negotiateProtocolVersion(newestMinor: number, options: readonly string[]): Buffer {
+  // The number is the whole version: major 3 in the high half.
+  const version = int32((3 << 16) | newestMinor)
+  return message(BackendTag.NegotiateProtocolVersion, version, int32(options.length), ...options.map(string))
+}
+
+// Errors
+
+export interface Trouble {
+  readonly severity: 'ERROR' | 'FATAL' | 'NOTICE' | 'WARNING'
+  readonly code: string
+  readonly message: string
+  readonly detail?: string
+  readonly hint?: string
+}
+
+/** { Byte1 field type, String value } …, Byte1 0. */
+export function errorResponse(trouble: Trouble): Buffer {
+  return message(BackendTag.ErrorResponse, ...fields(trouble))
+}
+
+export function noticeResponse(trouble: Trouble): Buffer {
+  return message(BackendTag.NoticeResponse, ...fields(trouble))
+}
+
+function fields(trouble: Trouble): Buffer[] {
+  const written = [`S${trouble.severity}`, `V${trouble.severity}`, `C${trouble.code}`, `M${trouble.message}`]
+  if (trouble.detail !== undefined) written.push(`D${trouble.detail}`)
+  if (trouble.hint !== undefined) written.push(`H${trouble.hint}`)
+  return [...written.map(string), Buffer.from([0])]
+}
+
+// Results
+
+/** Type oids of the columns that the console has. */
+export const TypeOid = { bytea: 17, int8: 20, int4: 23, text: 25, numeric: 1700 } as const
+export type TypeOid = (typeof TypeOid)[keyof typeof TypeOid]
+
+const typeBytes: Readonly<Record<TypeOid, number>> = { 17: -1, 20: 8, 23: 4, 25: -1, 1700: -1 }
+
+export interface Column {
+  readonly name: string
+  readonly type: TypeOid
+}
+
+/**
+ * Int16 count, { String name, Int32 table oid, Int16 column, Int32 type oid, Int16 type size, Int32 modifier, Int16
+ * format } …
+ */
+export function rowDescription(columns: readonly Column[]): Buffer {
+  const described = columns.flatMap((column) => [
+    string(column.name),
+    int32(0),
+    int16(0),
+    int32(column.type),
+    int16(typeBytes[column.type]),
+    int32(-1),
+    int16(0),
+  ])
+  return message(BackendTag.RowDescription, int16(columns.length), ...described)
+}
+
+/** Int16 count, { Int32 length or -1 for null, bytes } …, in text format. */
+export function dataRow(values: readonly (string | null)[]): Buffer {
+  const written = values.flatMap((value) => {
+    if (value === null) return [int32(-1)]
+    const bytes = Buffer.from(value)
+    return [int32(bytes.length), bytes]
+  })
+  return message(BackendTag.DataRow, int16(values.length), ...written)
+}
+
+/** String command tag. */
+export function commandComplete(tag: string): Buffer {
+  return message(BackendTag.CommandComplete, string(tag))
+}
+
+export function emptyQueryResponse(): Buffer {
+  return message(BackendTag.EmptyQueryResponse)
+}
+
+// To PostgreSQL
+
+export function query(sql: string): Buffer {
+  return serialize.query(sql)
+}
+
+export function terminate(): Buffer {
+  return serialize.end()
+}
+
+/** Int32 length, Int32 request code, Int32 process id, Byte n secret key. */
+export function cancelRequest(pid: number, secret: Uint8Array): Buffer {
+  return Buffer.concat([int32(12 + secret.length), int32(80877102), int32(pid), secret])
+}
+
+/**
+ * One statement that sets all of `settings` for the session, ended by a Sync. Names and values travel as parameters of
+ * the Bind, never as SQL.
+ */
+export function setConfig(settings: readonly (readonly [name: string, value: string])[]): Buffer {
+  const calls = settings.map((_, index) => `pg_catalog.set_config($${2 * index + 1}, $${2 * index + 2}, false)`)
+  return Buffer.concat([
+    serialize.parse({
+      text: `SELECT ${calls.join(', ')}`,
+      types: settings.flatMap(() => [TypeOid.text, TypeOid.text]),
+    }),
+    serialize.bind({ values: settings.flat() }),
+    serialize.execute(),
+    serialize.sync(),
+  ])
+}
