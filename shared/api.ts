@@ -1,0 +1,213 @@
+/**
+ * What operators and control say to each other, as zod schemas: the border where the CLI checks what it is answered,
+ * and the source of the OpenAPI document. What proxies say stands in wire.ts. Field names are spelled as on the wire.
+ */
+import { z } from 'zod'
+import { causeNames } from './causes.ts'
+import { disconnectSchema, nameSchema, poolReportSchema, positionSchema } from './wire.ts'
+
+const hash = z.string().regex(/^[0-9a-f]{64}$/)
+const time = z.iso.datetime()
+/** Give it back as `cursor` for the next page; null on the last. */
+const next = z.string().nullable()
+
+export const proxyStates = ['in_sync', 'applying', 'failed', 'behind', 'offline'] as const
+export const proxyStateSchema = z.enum(proxyStates)
+export type ProxyState = z.infer<typeof proxyStateSchema>
+
+export const fleetSchema = z.object({
+  name: nameSchema,
+  created_at: time,
+  epoch: z.int().min(1),
+  /** 0 before the first configuration. */
+  version: z.int().min(0),
+  content_hash: hash.nullable(),
+  proxies: z.record(proxyStateSchema, z.int()),
+})
+export type Fleet = z.infer<typeof fleetSchema>
+export const fleetsSchema = z.object({ fleets: z.array(fleetSchema) })
+
+const poolName = z.object({ pool: z.string(), user: z.string() })
+
+/** What a version changes, by pool and user, against the one before. */
+export const planSchema = z.object({
+  added: z.array(poolName),
+  /** New servers; the old ones drain. */
+  rebuilt: z.array(poolName),
+  /** New values on the servers that are there. */
+  retuned: z.array(poolName),
+  removed: z.array(poolName),
+  kept: z.array(poolName),
+  /** Keys of [general], and console users, that change. */
+  general: z.array(z.string()),
+})
+export type Plan = z.infer<typeof planSchema>
+
+/** Answer to a configuration that was written, rolled back, found equal or only planned. */
+export const writtenSchema = z.object({
+  /** The current version from now on; with `dry_run` the one it would be. */
+  version: z.int().min(1),
+  content_hash: hash,
+  /** False when nothing differs from the version before, and with `dry_run`. */
+  created: z.boolean(),
+  dry_run: z.boolean(),
+  rollback_of: z.int().nullable(),
+  plan: planSchema,
+})
+export type Written = z.infer<typeof writtenSchema>
+
+export const versionSchema = z.object({
+  version: z.int().min(1),
+  content_hash: hash,
+  created_at: time,
+  message: z.string().nullable(),
+  rollback_of: z.int().nullable(),
+  /** How many (pool, user) pairs it has. */
+  pools: z.int(),
+})
+export type Version = z.infer<typeof versionSchema>
+export const versionsSchema = z.object({ versions: z.array(versionSchema), next })
+
+/** A document in the form in which it can be written back. */
+export const documentSchema = z.record(z.string(), z.unknown())
+export const versionDocumentSchema = versionSchema.extend({ document: documentSchema })
+export type VersionDocument = z.infer<typeof versionDocumentSchema>
+
+export const changeSchema = z.object({
+  path: z.string(),
+  /** Absent when the path is new. */
+  before: z.unknown().optional(),
+  /** Absent when the path is gone. */
+  after: z.unknown().optional(),
+})
+export const diffSchema = z.object({
+  from: z.int().min(0),
+  to: z.int().min(0),
+  changes: z.array(changeSchema),
+  plan: planSchema,
+})
+export type Diff = z.infer<typeof diffSchema>
+
+export const messageMax = 500
+export const rollbackRequestSchema = z.object({
+  to: z.int().min(1),
+  message: z.string().max(messageMax).optional(),
+})
+
+/** `wait` in seconds: how long to wait for what the proxies report. 0 or absent answers at once. */
+export const reloadRequestSchema = z.object({ wait: z.number().min(0).max(60).optional() })
+
+export const reloadOutcomes = ['applied', 'failed', 'timeout', 'offline', 'hinted'] as const
+export const reloadSchema = z.object({
+  position: positionSchema,
+  proxies: z.array(
+    z.object({
+      id: z.string(),
+      /** `hinted` only without `wait`. `timeout`: nothing was reported in time. `offline`: not waited for. */
+      outcome: z.enum(reloadOutcomes),
+      applied: positionSchema.nullable(),
+      error: z
+        .object({
+          code: z.string(),
+          message: z.string(),
+          pool: z.string().nullable(),
+          user: z.string().nullable(),
+        })
+        .nullable(),
+    }),
+  ),
+})
+export type Reload = z.infer<typeof reloadSchema>
+
+export const proxySchema = z.object({
+  id: z.string(),
+  state: proxyStateSchema,
+  boot: z.string(),
+  agent_version: z.string().nullable(),
+  listen: z.string().nullable(),
+  region: z.string().nullable(),
+  hint_url: z.string().nullable(),
+  /** When it last polled or reported, by control's clock. */
+  last_seen_at: time.nullable(),
+  reported_at: time.nullable(),
+  offered: positionSchema.nullable(),
+  applied: positionSchema.nullable(),
+  error: z
+    .object({
+      code: z.string(),
+      message: z.string(),
+      pool: z.string().nullable(),
+      user: z.string().nullable(),
+    })
+    .nullable(),
+  needs_restart: z.array(z.string()),
+  dropped_events: z.int(),
+  engine_restarts: z.array(z.object({ at: time, reason: z.string() })),
+  stats: z.object({ clients: z.int(), waiting: z.int(), servers: z.int() }).nullable(),
+})
+export type Proxy = z.infer<typeof proxySchema>
+export const proxiesSchema = z.object({ position: positionSchema, proxies: z.array(proxySchema) })
+/** One proxy, with what it reports of each pool. */
+export const proxyDetailSchema = proxySchema.extend({ pools: z.array(poolReportSchema) })
+export type ProxyDetail = z.infer<typeof proxyDetailSchema>
+
+export const lostServerSchema = disconnectSchema.extend({ proxy: z.string(), received_at: time })
+export type LostServerEvent = z.infer<typeof lostServerSchema>
+export const disconnectsSchema = z.object({
+  disconnects: z.array(lostServerSchema),
+  next,
+  /** Give it back as `follow` to be told only what arrived after this answer, oldest first. */
+  follow: z.string(),
+})
+export type Disconnects = z.infer<typeof disconnectsSchema>
+
+export const disconnectSummarySchema = z.object({
+  /** One line for each host, cause and minute, newest minute first. */
+  summary: z.array(
+    z.object({
+      host: z.string(),
+      port: z.int(),
+      cause: z.enum(causeNames),
+      /** Start of the minute. */
+      minute: time,
+      count: z.int(),
+      clients_hurt: z.int(),
+    }),
+  ),
+})
+export type DisconnectSummary = z.infer<typeof disconnectSummarySchema>
+
+export const secretRequestSchema = z.object({ value: z.string().min(1) })
+/** Where a document names a secret: `path` as in a problem, `version` the one it names. */
+const secretUse = z.object({ path: z.string(), version: z.int().min(1) })
+export const secretWrittenSchema = z.object({
+  name: z.string(),
+  version: z.int().min(1),
+  /** False when the newest version already has this value. */
+  created: z.boolean(),
+  /** Uses in the current configuration that name an older version; write the configuration again to move them. */
+  older: z.array(secretUse),
+})
+export type SecretWritten = z.infer<typeof secretWrittenSchema>
+export const secretsSchema = z.object({
+  secrets: z.array(
+    z.object({
+      name: z.string(),
+      /** The newest. */
+      version: z.int().min(1),
+      kind: z.enum(['plain', 'md5', 'scram']),
+      created_at: time,
+      used_by: z.array(secretUse),
+    }),
+  ),
+})
+export type Secrets = z.infer<typeof secretsSchema>
+
+export const tokenRequestSchema = z.object({ name: z.string().min(1).max(100) })
+/** The only time the token itself is shown. */
+export const tokenCreatedSchema = z.object({ id: z.string(), name: z.string(), token: z.string() })
+export type TokenCreated = z.infer<typeof tokenCreatedSchema>
+export const tokensSchema = z.object({
+  tokens: z.array(z.object({ id: z.string(), name: z.string(), created_at: time, revoked_at: time.nullable() })),
+})
+export type Tokens = z.infer<typeof tokensSchema>
