@@ -16,7 +16,6 @@ export const proxyHeader = 'Flotilla-Proxy'
 
 /** A secret's value, as the proxies of its fleet may read it. */
 export const secretValueSchema = z.object({ name: z.string(), version: z.int().min(1), value: z.string() })
-export type SecretValue = z.infer<typeof secretValueSchema>
 
 /** Orders configurations: `epoch` rises when the store was restored from a backup, `version` with each change. */
 export const positionSchema = z.object({ epoch: z.int().min(1), version: z.int().min(0) })
@@ -135,3 +134,6 @@ export type Report = z.infer<typeof reportSchema>
 
 export const reportResponseSchema = z.object({ ack: z.int(), poll_interval_ms: z.int().min(10) })
 export type ReportResponse = z.infer<typeof reportResponseSchema>
+
+/** The value of one version of a secret, for proxies only; never stored or cached on the way ("no-store"). */
+export const secretValueSchema = z.object({ value: z.string() })
