@@ -1,0 +1,481 @@
+/**
+ * What a PostgreSQL session does, without time or bytes: it takes requests and gives replies. The model server runs
+ * one for each connection; each model client runs one beside it, as if it had a server to itself, and so knows what it
+ * must be answered whatever the engine does in between.
+ *
+ * Its SQL is a small language: statements of the form `word arguments @owner`, separated by ";". The owner names the
+ * client and request a statement came from, so that the server sees at once when clients are mixed up.
+ */
+
+export type Request =
+  | { readonly kind: 'query'; readonly text: string }
+  | { readonly kind: 'parse'; readonly name: string; readonly text: string }
+  | { readonly kind: 'bind'; readonly portal: string; readonly name: string; readonly values: readonly string[] }
+  | { readonly kind: 'describe'; readonly what: 'S' | 'P'; readonly name: string }
+  | { readonly kind: 'execute'; readonly portal: string; readonly rowsMax: number }
+  | { readonly kind: 'close'; readonly what: 'S' | 'P'; readonly name: string }
+  | { readonly kind: 'sync' }
+  | { readonly kind: 'flush' }
+  | { readonly kind: 'call'; readonly argument: string }
+  | { readonly kind: 'copyData'; readonly bytes: string }
+  | { readonly kind: 'copyDone' }
+  | { readonly kind: 'copyFail' }
+  | { readonly kind: 'terminate' }
+
+/** A part of a request that succeeds or fails as a whole: one statement of a query, or one message. */
+export type Atom =
+  | { readonly kind: 'statement'; readonly text: string }
+  | { readonly kind: 'endOfQuery' }
+  | Exclude<Request, { kind: 'query' }>
+
+export function atomsOf(request: Request): Atom[] {
+  if (request.kind !== 'query') return [request]
+  const statements: Atom[] = statementsOf(request.text).map((text) => ({ kind: 'statement', text }))
+  // An empty query is answered too.
+  if (statements.length === 0) statements.push({ kind: 'statement', text: '' })
+  return [...statements, { kind: 'endOfQuery' }]
+}
+
+export type Reply =
+  | { readonly tag: '1' | '2' | '3' | 'n' | 's' | 'I' | 'G' | 'H' | 'c' | 't' | 'T' }
+  | { readonly tag: 'D' | 'd' | 'C' | 'V' | 'N'; readonly text: string }
+  | { readonly tag: 'E'; readonly code: string; readonly text: string }
+  | { readonly tag: 'Z'; readonly status: Status }
+
+export type Status = 'I' | 'T' | 'E'
+
+/** A reply in one line; clients compare these. Of an error only the code counts. */
+export function signature(reply: Reply): string {
+  switch (reply.tag) {
+    case 'D':
+    case 'd':
+    case 'C':
+    case 'V':
+    case 'N':
+      return `${reply.tag}:${reply.text}`
+    case 'E':
+      return `E:${reply.code}`
+    case 'Z':
+      return `Z:${reply.status}`
+    default:
+      return reply.tag
+  }
+}
+
+/** Values a session starts with; those in `reported` are told to the client when they change (GUC_REPORT). */
+export const defaultSettings: ReadonlyMap<string, string> = new Map([
+  ['application_name', ''],
+  ['client_encoding', 'UTF8'],
+  ['TimeZone', 'Etc/UTC'],
+  ['search_path', 'public'],
+  ['work_mem', '4MB'],
+  ['server_version', '18.0'],
+])
+
+export const reportedSettings: ReadonlySet<string> = new Set([
+  'application_name',
+  'client_encoding',
+  'TimeZone',
+  'search_path',
+  'server_version',
+])
+
+export function settingName(name: string): string | undefined {
+  for (const known of defaultSettings.keys()) if (known.toLowerCase() === name.toLowerCase()) return known
+  return undefined
+}
+
+/** A fault of the statement: it is answered with an ErrorResponse. */
+export class Failure extends Error {
+  readonly code: string
+  constructor(code: string, text: string) {
+    super(text)
+    this.code = code
+  }
+}
+
+interface Portal {
+  readonly text: string
+  readonly values: readonly string[]
+  rows: string[] | null
+}
+
+interface Outcome {
+  readonly complete: string
+  readonly rows?: readonly string[]
+  readonly notice?: string
+  readonly copy?: 'in' | 'out'
+}
+
+export class Backend {
+  status: Status = 'I'
+  settings = new Map(defaultSettings)
+  /** What a rollback goes back to; null outside of a transaction, which may be an implicit one. */
+  #before: Map<string, string> | null = null
+  /** Settings that end with the transaction: name → value to go back to. */
+  #local = new Map<string, string>()
+  readonly #initial: ReadonlyMap<string, string>
+  #statements = new Map<string, string>()
+  #portals = new Map<string, Portal>()
+  #skipping = false
+  #failedQuery = false
+  #copying: { bytes: number } | null = null
+
+  constructor(startup: ReadonlyMap<string, string>) {
+    for (const [name, value] of startup) {
+      const known = settingName(name)
+      if (known !== undefined) this.settings.set(known, value)
+    }
+    this.#initial = new Map(this.settings)
+  }
+
+  clone(): Backend {
+    const copy = new Backend(this.#initial)
+    copy.status = this.status
+    copy.settings = new Map(this.settings)
+    copy.#before = this.#before === null ? null : new Map(this.#before)
+    copy.#local = new Map(this.#local)
+    copy.#statements = new Map(this.#statements)
+    copy.#portals = new Map([...this.#portals].map(([name, portal]) => [name, { ...portal }]))
+    copy.#skipping = this.#skipping
+    copy.#failedQuery = this.#failedQuery
+    copy.#copying = this.#copying === null ? null : { ...this.#copying }
+    return copy
+  }
+
+  get copying(): boolean {
+    return this.#copying !== null
+  }
+
+  /** Between transactions, with nothing of an unfinished pipeline. */
+  get quiet(): boolean {
+    return this.status === 'I' && this.#before === null && !this.#skipping && this.#copying === null
+  }
+
+  /** True when the atom does nothing, because an error came before it or it has no meaning now. */
+  ignores(atom: Atom): boolean {
+    if (atom.kind === 'terminate') return false
+    if (this.#skipping) return atom.kind !== 'sync'
+    if (atom.kind === 'statement') return this.#failedQuery
+    if (atom.kind === 'endOfQuery') return false
+    if (this.#copying !== null) return atom.kind === 'sync' || atom.kind === 'flush'
+    return atom.kind === 'copyData' || atom.kind === 'copyDone' || atom.kind === 'copyFail'
+  }
+
+  /** The text an atom executes, or null when it executes nothing. */
+  textOf(atom: Atom): string | null {
+    switch (atom.kind) {
+      case 'statement':
+        return atom.text
+      case 'parse':
+        return atom.text
+      case 'bind':
+        return this.#statements.get(atom.name) ?? null
+      case 'execute':
+        return this.#portals.get(atom.portal)?.text ?? null
+      case 'call':
+        return atom.argument
+      case 'copyData':
+        return atom.bytes
+      default:
+        return null
+    }
+  }
+
+  valuesOf(atom: Atom): readonly string[] {
+    return atom.kind === 'execute' ? (this.#portals.get(atom.portal)?.values ?? []) : []
+  }
+
+  /** What the atom is answered with when nothing prevents it. */
+  run(atom: Atom): Reply[] {
+    if (this.ignores(atom)) return []
+    try {
+      return this.#run(atom)
+    } catch (error) {
+      if (error instanceof Failure) return this.fail(atom, error)
+      throw error
+    }
+  }
+
+  /** What the atom is answered with when it is prevented, by a cancel or by its own fault. */
+  fail(atom: Atom, failure: Failure): Reply[] {
+    this.#copying = null
+    if (this.status === 'I') this.#rollback()
+    else {
+      this.#restore()
+      this.status = 'E'
+    }
+    const replies: Reply[] = [{ tag: 'E', code: failure.code, text: failure.message }]
+    if (atom.kind === 'statement' || this.#inQuery) this.#failedQuery = true
+    else if (atom.kind === 'call') replies.push(this.#ready())
+    else this.#skipping = true
+    return replies
+  }
+
+  /** True from the first statement of a simple query to its ReadyForQuery. */
+  #inQuery = false
+
+  #run(atom: Atom): Reply[] {
+    switch (atom.kind) {
+      case 'statement':
+        this.#inQuery = true
+        this.#statements.delete('')
+        this.#portals.delete('')
+        if (atom.text === '') return [{ tag: 'I' }]
+        return this.#statement(atom.text)
+      case 'endOfQuery':
+        // A copy is still open: its end ends the query too.
+        if (this.#copying !== null) return []
+        return [this.#ready()]
+      case 'parse':
+        this.#begun(atom.text)
+        if (atom.name !== '' && this.#statements.has(atom.name)) throw new Failure('42P05', `"${atom.name}" exists`)
+        this.#statements.set(atom.name, atom.text)
+        return [{ tag: '1' }]
+      case 'bind': {
+        const text = this.#statements.get(atom.name)
+        if (text === undefined) throw new Failure('26000', `no statement "${atom.name}"`)
+        this.#begun(text)
+        this.#portals.set(atom.portal, { text, values: atom.values, rows: null })
+        return [{ tag: '2' }]
+      }
+      case 'describe': {
+        const text = atom.what === 'S' ? this.#statements.get(atom.name) : this.#portals.get(atom.name)?.text
+        if (text === undefined) throw new Failure(atom.what === 'S' ? '26000' : '34000', `nothing named "${atom.name}"`)
+        this.#begun(text)
+        const result: Reply = { tag: returnsRows(text) ? 'T' : 'n' }
+        return atom.what === 'S' ? [{ tag: 't' }, result] : [result]
+      }
+      case 'execute':
+        return this.#execute(atom.portal, atom.rowsMax)
+      case 'close':
+        if (atom.what === 'S') this.#statements.delete(atom.name)
+        else this.#portals.delete(atom.name)
+        return [{ tag: '3' }]
+      case 'sync':
+        this.#skipping = false
+        return [this.#ready()]
+      case 'call':
+        if (this.status === 'E') throw aborted
+        return [{ tag: 'V', text: atom.argument }, this.#ready()]
+      case 'copyData':
+        if (this.#copying !== null) this.#copying.bytes += atom.bytes.length
+        return []
+      case 'copyDone': {
+        const bytes = this.#copying?.bytes ?? 0
+        this.#copying = null
+        const done: Reply = { tag: 'C', text: `COPY ${bytes}` }
+        return this.#inQuery ? [done, this.#ready()] : [done]
+      }
+      case 'copyFail': {
+        const replies = this.fail(atom, new Failure('57014', 'COPY from stdin failed'))
+        return this.#inQuery ? [...replies, this.#ready()] : replies
+      }
+      case 'flush':
+      case 'terminate':
+        return []
+      default:
+        return atom satisfies never
+    }
+  }
+
+  /** After an error in the middle of a simple query's copy, its ReadyForQuery follows at once. */
+  endFailedCopy(): Reply[] {
+    return this.#inQuery && this.#failedQuery ? [this.#ready()] : []
+  }
+
+  #statement(text: string): Reply[] {
+    this.#begun(text)
+    const outcome = this.#perform(text, [])
+    const replies: Reply[] = []
+    if (outcome.notice !== undefined) replies.push({ tag: 'N', text: outcome.notice })
+    if (outcome.copy === 'in') {
+      this.#copying = { bytes: 0 }
+      return [...replies, { tag: 'G' }]
+    }
+    if (outcome.copy === 'out') return [...replies, ...copyOut(outcome)]
+    if (outcome.rows !== undefined) {
+      replies.push({ tag: 'T' }, ...outcome.rows.map((row): Reply => ({ tag: 'D', text: row })))
+    }
+    return [...replies, { tag: 'C', text: outcome.complete }]
+  }
+
+  #execute(name: string, rowsMax: number): Reply[] {
+    const portal = this.#portals.get(name)
+    if (portal === undefined) throw new Failure('34000', `no portal "${name}"`)
+    this.#begun(portal.text)
+    const replies: Reply[] = []
+    if (portal.rows === null) {
+      const outcome = this.#perform(portal.text, portal.values)
+      if (outcome.notice !== undefined) replies.push({ tag: 'N', text: outcome.notice })
+      if (outcome.copy === 'in') {
+        this.#copying = { bytes: 0 }
+        return [...replies, { tag: 'G' }]
+      }
+      if (outcome.copy === 'out') return [...replies, ...copyOut(outcome)]
+      if (outcome.rows === undefined) return [...replies, { tag: 'C', text: outcome.complete }]
+      portal.rows = [...outcome.rows]
+    }
+    const now = portal.rows.splice(0, rowsMax === 0 ? portal.rows.length : rowsMax)
+    replies.push(...now.map((row): Reply => ({ tag: 'D', text: row })))
+    replies.push(portal.rows.length > 0 ? { tag: 's' } : { tag: 'C', text: `SELECT ${now.length}` })
+    return replies
+  }
+
+  /** Everything but the end of a transaction is refused in one that failed; outside of one, an implicit one begins. */
+  #begun(text: string): void {
+    if (this.status === 'E' && !/^(commit|rollback)\b/.test(text)) throw aborted
+    this.#before ??= new Map(this.settings)
+  }
+
+  #perform(text: string, values: readonly string[]): Outcome {
+    const own = ownStatement(text)
+    if (own !== null) return this.#performOwn(own, values)
+    const [word = '', ...rest] = text.replace(/ @\S+$/, '').split(' ')
+    const owner = ownerOf(text) ?? ''
+    switch (word) {
+      case 'begin':
+        this.status = 'T'
+        return { complete: 'BEGIN' }
+      case 'commit':
+        return { complete: this.#end(this.status !== 'E') }
+      case 'rollback':
+        return { complete: this.#end(false) }
+      case 'select':
+      case 'sleep':
+        return { complete: 'SELECT 1', rows: [`${owner}|${rest.join(' ')}`] }
+      case 'rows': {
+        const count = Number(rest[0])
+        const filler = `${owner}|`.repeat(Math.ceil(Number(rest[1]) / (owner.length + 1)))
+        return { complete: `SELECT ${count}`, rows: Array.from({ length: count }, (_, row) => `${row}|${filler}`) }
+      }
+      case 'set':
+        this.settings.set(rest[0] ?? '', rest[1] ?? '')
+        return { complete: 'SET' }
+      case 'setlocal': {
+        const name = rest[0] ?? ''
+        if (this.status === 'T') {
+          if (!this.#local.has(name)) this.#local.set(name, this.settings.get(name) ?? '')
+          this.settings.set(name, rest[1] ?? '')
+        }
+        return { complete: 'SET' }
+      }
+      case 'show':
+        return { complete: 'SHOW', rows: [`${rest[0]}=${this.settings.get(rest[0] ?? '')}`] }
+      case 'error':
+        throw new Failure('22012', `asked for by ${owner}`)
+      case 'notice':
+        return { complete: 'DO', notice: owner }
+      case 'copyin':
+        return { complete: '', copy: 'in' }
+      case 'copyout':
+        return { complete: `COPY ${rest[0]}`, copy: 'out', rows: Array.from({ length: Number(rest[0]) }, () => owner) }
+      default:
+        throw new Error(`the model does not know the statement "${text}"`)
+    }
+  }
+
+  /** What the engine itself asks for. */
+  #performOwn(own: OwnStatement, values: readonly string[]): Outcome {
+    switch (own.kind) {
+      case 'discard':
+        if (this.status !== 'I') throw new Failure('25001', 'DISCARD ALL in a transaction')
+        this.settings = new Map(this.#initial)
+        this.#before = new Map(this.settings)
+        this.#statements.clear()
+        this.#portals.clear()
+        return { complete: 'DISCARD ALL' }
+      case 'reset':
+        this.settings = new Map(this.#initial)
+        return { complete: 'RESET' }
+      case 'rollback':
+        return { complete: this.#end(false) }
+      case 'setConfig': {
+        for (let at = 0; at < values.length; at += 2) {
+          const name = settingName(values[at] ?? '')
+          if (name === undefined) throw new Failure('42704', `unrecognized parameter "${values[at]}"`)
+          this.settings.set(name, values[at + 1] ?? '')
+        }
+        return { complete: 'SELECT 1', rows: [values.join(',')] }
+      }
+      default:
+        return own.kind satisfies never
+    }
+  }
+
+  #end(commit: boolean): string {
+    if (commit) {
+      for (const [name, value] of this.#local) this.settings.set(name, value)
+    } else {
+      this.#restore()
+    }
+    this.#local.clear()
+    this.status = 'I'
+    this.#portals.clear()
+    // What follows in the same message begins anew.
+    this.#before = new Map(this.settings)
+    return commit ? 'COMMIT' : 'ROLLBACK'
+  }
+
+  #restore(): void {
+    if (this.#before !== null) this.settings = new Map(this.#before)
+    this.#local.clear()
+  }
+
+  #rollback(): void {
+    this.#restore()
+    this.#before = null
+    this.#portals.clear()
+  }
+
+  #ready(): Reply {
+    this.#inQuery = false
+    this.#failedQuery = false
+    if (this.status === 'I') {
+      this.#before = null
+      this.#portals.clear()
+    }
+    return { tag: 'Z', status: this.status }
+  }
+}
+
+function copyOut(outcome: Outcome): Reply[] {
+  const rows = (outcome.rows ?? []).map((row): Reply => ({ tag: 'd', text: row }))
+  return [{ tag: 'H' }, ...rows, { tag: 'c' }, { tag: 'C', text: outcome.complete }]
+}
+
+function statementsOf(text: string): string[] {
+  return text
+    .split(';')
+    .map((statement) => statement.trim())
+    .filter((statement) => statement !== '')
+}
+
+function returnsRows(text: string): boolean {
+  return /^(select|sleep|rows|show)\b/i.test(text)
+}
+
+interface OwnStatement {
+  readonly kind: 'discard' | 'reset' | 'rollback' | 'setConfig'
+}
+
+/** The few statements that the engine sends on its own behalf. */
+export function ownStatement(text: string): OwnStatement | null {
+  if (/^discard all$/i.test(text)) return { kind: 'discard' }
+  if (/^reset all$/i.test(text)) return { kind: 'reset' }
+  if (/^rollback$/i.test(text)) return { kind: 'rollback' }
+  if (/^select (pg_catalog\.)?set_config\(\$1/i.test(text)) return { kind: 'setConfig' }
+  return null
+}
+
+/** "select x @c3.17" → "c3.17" */
+export function ownerOf(text: string): string | null {
+  return / ?@(\S+)$/.exec(text)?.[1] ?? null
+}
+
+/** "c3.17" → "c3" */
+export function clientOf(owner: string): string {
+  return owner.slice(0, owner.indexOf('.'))
+}
+
+const aborted = new Failure('25P02', 'current transaction is aborted')

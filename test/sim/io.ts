@@ -1,0 +1,406 @@
+/**
+ * The engine's Io on a virtual clock and an imagined network, with everything a kernel may do to a program: sends
+ * accepted in part, deliveries cut at any byte, interleaved in any order, resets, and silence that ends as tcp(7)
+ * says. It also watches the engine: memory it must not keep, offsets it must not return, queues it must not let grow.
+ */
+import assert from 'node:assert/strict'
+
+import { carryBytesMax, IoError, readBytesMax } from '../../proxy/io/io.ts'
+import type { Address, CloseCause, Io, Listener, Socket, SocketEvents, TcpOptions, Timer } from '../../proxy/io/io.ts'
+import { ByteQueue } from './bytes.ts'
+import type { End, Network, WireRules } from './network.ts'
+import type { Random } from './random.ts'
+import type { Schedule, Scheduled } from './schedule.ts'
+
+/** How long SYNs are repeated, and sent data where TCP_USER_TIMEOUT is 0 (tcp_syn_retries 6, tcp_retries2 15). */
+const synMs = 127_000
+const retriesMs = 924_000
+
+/** What end() gives the peer to read the rest. */
+const lingerMs = 1000
+
+/**
+ * Most bytes the engine may have queued on one socket: what one delivery can make it send, and a few messages of its
+ * own. More means that it forgot to pause whoever produces.
+ */
+const queuedBytesMax = carryBytesMax + readBytesMax + 65536
+
+export class SimIo implements Io {
+  readonly network: Network
+  readonly schedule: Schedule
+  readonly randomness: Random
+  readonly rules: WireRules
+  /** The address outgoing connections come from. */
+  readonly host: string
+  readonly sockets = new Set<SimSocket>()
+  readonly listeners = new Set<Listener>()
+  readonly timers = new Set<Timer>()
+  /** Outgoing connections ever asked for. */
+  connects = 0
+
+  constructor(network: Network, random: Random, rules: WireRules, host: string) {
+    this.network = network
+    this.schedule = network.schedule
+    this.randomness = random
+    this.rules = rules
+    this.host = host
+  }
+
+  nowMs(): number {
+    return this.schedule.nowMs
+  }
+
+  listen(address: Address, onAccept: (socket: Socket) => SocketEvents): Listener {
+    let stop: () => void
+    try {
+      stop = this.network.listen(address, (end) => {
+        const socket = new SimSocket(this, end, true)
+        this.sockets.add(socket)
+        socket.events = onAccept(socket)
+      })
+    } catch (error) {
+      throw new IoError(String(error), 'EADDRINUSE')
+    }
+    const listener: Listener = {
+      port: address.port,
+      close: () => {
+        this.listeners.delete(listener)
+        stop()
+      },
+    }
+    this.listeners.add(listener)
+    return listener
+  }
+
+  connect(address: Address, options: TcpOptions, events: SocketEvents): Socket {
+    this.connects++
+    const socket = new SimSocket(this, this.network.dial(this.host, address, this.rules), false)
+    socket.events = events
+    socket.setTcpOptions(options)
+    this.sockets.add(socket)
+    return socket
+  }
+
+  after(delayMs: number, run: () => void): Timer {
+    assert(Number.isFinite(delayMs), `a timer of ${delayMs} ms`)
+    const scheduled = this.schedule.after(delayMs, () => {
+      this.timers.delete(timer)
+      run()
+    })
+    const timer: Timer = {
+      cancel: () => {
+        this.timers.delete(timer)
+        scheduled.cancel()
+      },
+    }
+    this.timers.add(timer)
+    return timer
+  }
+
+  random(bytes: Uint8Array): void {
+    this.randomness.fill(bytes)
+  }
+}
+
+const noEvents: SocketEvents = {
+  onConnect: () => assert.fail('onConnect before there were events'),
+  onData: () => assert.fail('onData before there were events'),
+  onDrain: () => assert.fail('onDrain before there were events'),
+  onClose: () => assert.fail('onClose before there were events'),
+}
+
+/** The one read buffer of the loop: overwritten after each delivery, so that a view kept by the engine shows. */
+const readBuffer = Buffer.alloc(64 + carryBytesMax + readBytesMax * 2)
+
+export class SimSocket implements Socket {
+  readonly #io: SimIo
+  readonly #end: End
+  readonly accepted: boolean
+  events: SocketEvents = noEvents
+  #state: 'connecting' | 'open' | 'ending' | 'closed'
+  #queue = new ByteQueue()
+  /** Bytes the handler left; they come again, first. */
+  #kept: Buffer = Buffer.alloc(0)
+  #keptAgain = false
+  #paused = false
+  #delivering = false
+  #flushing = false
+  #drainOwed = false
+  #wasReset = false
+  #options: TcpOptions = {
+    keepaliveIdleMs: 7_200_000,
+    keepaliveIntervalMs: 75_000,
+    keepaliveCount: 9,
+    userTimeoutMs: 0,
+  }
+  #heardMs: number
+  #watch: Scheduled | null = null
+  #watched: 'unacked' | 'keepalive' | null = null
+
+  constructor(io: SimIo, end: End, accepted: boolean) {
+    this.#io = io
+    this.#end = end
+    this.accepted = accepted
+    this.#state = accepted ? 'open' : 'connecting'
+    this.#heardMs = io.nowMs()
+    end.events = {
+      onOpen: () => this.#opened(),
+      onArrive: () => {
+        this.#heardMs = this.#io.nowMs()
+        this.#deliverSoon()
+      },
+      onSpace: () => this.#flush(),
+      onReset: () => {
+        this.#wasReset = true
+        this.#deliverSoon()
+      },
+      onFail: (kind) => {
+        const errno = kind === 'refused' ? 'ECONNREFUSED' : 'EHOSTUNREACH'
+        this.#closed({ kind, errno })
+      },
+      onSilence: (silent) => this.#silence(silent),
+    }
+    if (!accepted) this.#watchConnect()
+  }
+
+  get remote(): Address {
+    return this.#end.remote
+  }
+
+  get local(): Address {
+    return this.#end.local
+  }
+
+  get queuedBytes(): number {
+    return this.#queue.length
+  }
+
+  get readingPaused(): boolean {
+    return this.#paused
+  }
+
+  get wire(): End['wire'] {
+    return this.#end.wire
+  }
+
+  /** True until the engine closed it or was told of its end. */
+  get open(): boolean {
+    return this.#state === 'open' || this.#state === 'connecting'
+  }
+
+  send(bytes: Uint8Array, start: number, end: number): boolean {
+    assert(start >= 0 && start <= end && end <= bytes.length, `send from ${start} to ${end} of ${bytes.length} bytes`)
+    if (this.#state !== 'open') {
+      assert(this.#state !== 'connecting', 'send before the connection is open')
+      return true
+    }
+    let from = start
+    if (this.#queue.length === 0) {
+      const wanted = this.#io.randomness.chance(0.15) ? this.#io.randomness.integer(0, end - start) : end - start
+      from += this.#end.offer(bytes, start, start + wanted)
+      this.#watchSilence()
+      if (from === end) return true
+    }
+    this.#queue.push(bytes, from, end)
+    assert(this.#queue.length <= queuedBytesMax, `${this.#queue.length} bytes queued: nobody paused the producer`)
+    this.#drainOwed = true
+    this.#flushSoon()
+    return false
+  }
+
+  pauseReading(): void {
+    this.#paused = true
+  }
+
+  resumeReading(): void {
+    if (!this.#paused) return
+    this.#paused = false
+    this.#keptAgain = true
+    this.#deliverSoon()
+  }
+
+  setTcpOptions(options: TcpOptions): void {
+    assert(this.#state !== 'closed' && this.#state !== 'ending', 'TCP options of a socket that has ended')
+    this.#options = options
+    this.#watched = null
+    this.#watchSilence()
+  }
+
+  close(): void {
+    if (!this.open) return
+    this.#release('closed')
+    this.#end.close()
+  }
+
+  end(): void {
+    if (!this.open) return
+    if (this.#state === 'connecting') {
+      this.close()
+      return
+    }
+    this.#release('ending')
+    this.#end.events = {
+      ...this.#end.events,
+      onArrive: () => this.#linger(),
+      onSpace: () => this.#linger(),
+      onReset: () => this.#end.close(),
+      onSilence: () => undefined,
+    }
+    this.#io.schedule.after(lingerMs, () => this.#end.close())
+    this.#linger()
+  }
+
+  /** Sends the rest and reads to the other side's end, so that no reset overtakes what was sent. */
+  #linger(): void {
+    this.#end.take(Infinity)
+    this.#flush()
+    if (this.#queue.length === 0) this.#end.finish()
+    if (this.#end.finished) this.#end.close()
+  }
+
+  #opened(): void {
+    if (this.#state !== 'connecting') return
+    this.#state = 'open'
+    this.#watch?.cancel()
+    this.#watch = null
+    this.#heardMs = this.#io.nowMs()
+    this.events.onConnect()
+    this.#deliverSoon()
+  }
+
+  #release(state: 'ending' | 'closed'): void {
+    this.#state = state
+    this.#watch?.cancel()
+    this.#watch = null
+    this.#io.sockets.delete(this)
+  }
+
+  #closed(cause: CloseCause): void {
+    if (!this.open) return
+    this.#release('closed')
+    this.#end.close()
+    this.events.onClose(cause)
+  }
+
+  #deliverSoon(): void {
+    if (this.#delivering) return
+    this.#delivering = true
+    this.#io.schedule.after(0, () => {
+      this.#delivering = false
+      this.#deliver()
+    })
+  }
+
+  #deliver(): void {
+    if (!this.open) return
+    if (this.#state === 'connecting') {
+      if (this.#wasReset) this.#closed({ kind: 'reset', errno: 'ECONNRESET' })
+      return
+    }
+    if (this.#paused) {
+      this.#noticeWhilePaused()
+      return
+    }
+    if (this.#end.available > 0 || (this.#keptAgain && this.#kept.length > 0)) {
+      this.#handData()
+      return
+    }
+    if (this.#wasReset) this.#closed({ kind: 'reset', errno: 'ECONNRESET' })
+    else if (this.#end.finished) this.#closed({ kind: 'eof', errno: null })
+  }
+
+  /** A client's end is noticed while it is paused; a server's only when all that it sent was read. */
+  #noticeWhilePaused(): void {
+    if (!this.accepted) return
+    if (this.#wasReset) this.#closed({ kind: 'reset', errno: 'ECONNRESET' })
+    else if (this.#end.finishArrived) this.#closed({ kind: 'eof', errno: null })
+  }
+
+  #handData(): void {
+    const { randomness } = this.#io
+    const wanted = randomness.chance(0.5) ? readBytesMax : randomness.size(readBytesMax)
+    const fresh = this.#end.take(wanted)
+    this.#keptAgain = false
+    const start = randomness.integer(0, 63)
+    const end = start + this.#kept.length + fresh.length
+    this.#kept.copy(readBuffer, start)
+    fresh.copy(readBuffer, start + this.#kept.length)
+    this.#kept = emptyBuffer
+    const handled = this.events.onData(readBuffer, start, end)
+    assert(
+      Number.isInteger(handled) && handled >= start && handled <= end,
+      `onData of ${start}..${end} gave ${handled}`,
+    )
+    const rest = end - handled
+    if (rest > 0 && this.open) {
+      assert(this.#paused || rest < carryBytesMax, `a handler left ${rest} bytes and can never get more`)
+      this.#kept = Buffer.from(readBuffer.subarray(handled, end))
+    }
+    readBuffer.fill(0xdb, start, end)
+    if (this.open) this.#deliverSoon()
+  }
+
+  #flushSoon(): void {
+    if (this.#flushing) return
+    this.#flushing = true
+    this.#end.wire.later(() => {
+      this.#flushing = false
+      this.#flush()
+    })
+  }
+
+  /** What the kernel takes of the queue now; the rest goes when there is room again. */
+  #flush(): void {
+    if (this.#end.closed || this.#end.broken) return
+    while (this.#queue.length > 0) {
+      const bytes = this.#queue.take(this.#io.randomness.size(readBytesMax))
+      const accepted = this.#end.offer(bytes, 0, bytes.length)
+      this.#watchSilence()
+      if (accepted < bytes.length) {
+        this.#queue.unshift(bytes.subarray(accepted))
+        return
+      }
+    }
+    if (!this.#drainOwed || this.#state !== 'open') return
+    this.#drainOwed = false
+    this.events.onDrain()
+  }
+
+  #silence(silent: boolean): void {
+    this.#watch?.cancel()
+    this.#watch = null
+    this.#watched = null
+    if (!silent) {
+      this.#heardMs = this.#io.nowMs()
+      this.#deliverSoon()
+      return
+    }
+    if (this.#state === 'connecting') this.#watchConnect()
+    else this.#watchSilence()
+  }
+
+  #watchConnect(): void {
+    const limitMs = Math.min(this.#options.userTimeoutMs || synMs, synMs)
+    this.#watch?.cancel()
+    this.#watch = this.#io.schedule.after(limitMs, () => {
+      if (this.#state === 'connecting') this.#closed({ kind: 'unacked', errno: 'ETIMEDOUT' })
+    })
+  }
+
+  /** On a silent wire: when will the kernel give up? Probes count only while nothing is unacknowledged (tcp(7)). */
+  #watchSilence(): void {
+    if (!this.#end.wire.silent || this.#state !== 'open') return
+    const { keepaliveIdleMs, keepaliveIntervalMs, keepaliveCount, userTimeoutMs } = this.#options
+    const unacked = this.#end.unacknowledged > 0
+    const kind = unacked ? 'unacked' : 'keepalive'
+    if (this.#watched === kind) return
+    this.#watched = kind
+    const probesMs = this.#heardMs + keepaliveIdleMs + keepaliveIntervalMs * keepaliveCount - this.#io.nowMs()
+    this.#watch?.cancel()
+    this.#watch = this.#io.schedule.after(unacked ? userTimeoutMs || retriesMs : probesMs, () => {
+      this.#closed({ kind, errno: 'ETIMEDOUT' })
+    })
+  }
+}
+
+const emptyBuffer = Buffer.alloc(0)

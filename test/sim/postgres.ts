@@ -1,0 +1,372 @@
+/**
+ * A model of a PostgreSQL server on the imagined network. It is strict about what may be sent to it, takes its time,
+ * can be canceled, told to end sessions, to crash and to refuse logins, and sees to whom every statement belongs: a
+ * transaction, a pipeline or a copy that goes on with another client's statement ends the simulation.
+ */
+import { createHash } from 'node:crypto'
+
+import type { Address } from '../../proxy/io/io.ts'
+import { atomsOf, Backend, clientOf, Failure, ownerOf, ownStatement, reportedSettings, signature } from './backend.ts'
+import type { Atom, Reply } from './backend.ts'
+import { decodeRequest, encodeReply } from './codec.ts'
+import { Peer } from './network.ts'
+import type { End, Network } from './network.ts'
+import type { Random } from './random.ts'
+import type { Scheduled } from './schedule.ts'
+import * as wire from './wire.ts'
+
+/** Where the models report what must not be. */
+export interface Judge {
+  /** Ends the simulation. */
+  fail(text: string): never
+  trace(text: string): void
+  /** A statement of `owner` begins a transaction on a session. */
+  began(owner: string, session: Session): void
+}
+
+export interface PostgresRules {
+  readonly auth: 'trust' | 'cleartext' | 'md5'
+  /** Server users and their passwords. */
+  readonly passwords: ReadonlyMap<string, string>
+  /** Longest time that a plain statement takes. */
+  readonly workMsMax: number
+  /** Bytes of replies that are kept before they are written, at most. */
+  readonly bufferBytesMax: number
+}
+
+export class Postgres {
+  readonly network: Network
+  readonly random: Random
+  readonly judge: Judge
+  readonly address: Address
+  readonly rules: PostgresRules
+  readonly sessions = new Set<Session>()
+  /** Every session that ever logged in, by process id. */
+  readonly #byPid = new Map<number, Session>()
+  /** A FATAL error for every new login while set. */
+  refusal: { readonly code: string; readonly text: string } | null = null
+
+  constructor(network: Network, random: Random, judge: Judge, address: Address, rules: PostgresRules) {
+    this.network = network
+    this.random = random
+    this.judge = judge
+    this.address = address
+    this.rules = rules
+    network.listen(address, (end) => {
+      this.sessions.add(new Session(this, end))
+    })
+  }
+
+  register(session: Session): { pid: number; secret: Buffer } {
+    const pid = pidFirst + this.#byPid.size
+    this.#byPid.set(pid, session)
+    const secret = Buffer.alloc(4)
+    this.random.fill(secret)
+    return { pid, secret }
+  }
+
+  cancel(pid: number, secret: Buffer): void {
+    const session = this.#byPid.get(pid)
+    if (session === undefined) this.judge.fail(`a cancel request for process ${pid}, which never existed`)
+    if (session.key?.secret.equals(secret) !== true) this.judge.fail('a cancel request with a wrong secret')
+    session.cancel()
+  }
+
+  /** Ends one session as an administrator or a time-out would. */
+  terminate(session: Session): void {
+    session.terminate('57P01', 'terminating connection due to administrator command')
+  }
+
+  /** Every session is gone at once, without a word. */
+  crash(): void {
+    for (const session of this.sessions) session.crash()
+  }
+}
+
+const pidFirst = 1000
+
+/** How a generator of a session waits. */
+type Wait = { readonly for: 'bytes' } | { readonly for: 'time'; readonly ms: number }
+
+type Conversation<Result> = Generator<Wait, Result, void>
+
+/** One connection and what stands behind it. */
+export class Session {
+  readonly server: Postgres
+  readonly peer: Peer
+  /** Which dial it was: orders sessions and changes of configuration. */
+  readonly serial: number
+  user = ''
+  database = ''
+  key: { readonly pid: number; readonly secret: Buffer } | null = null
+  backend = new Backend(new Map())
+  /** The client whose transaction, pipeline or copy is open. */
+  owner: string | null = null
+  /** The client whose statement is being worked on. */
+  working: string | null = null
+  ended = false
+  /** It ended, or was made to end, by a fault that the engine cannot be blamed for. */
+  get faulted(): boolean {
+    return this.#faulted || this.peer.end.wire.faulted
+  }
+  #faulted = false
+  readonly #cutter = new wire.Cutter()
+  readonly #run: Conversation<void>
+  #waiting: Wait | null = null
+  #timer: Scheduled | null = null
+  #canceled = false
+  #out: Buffer[] = []
+  #outBytes = 0
+  #reported = new Map<string, string>()
+
+  constructor(server: Postgres, end: End) {
+    this.server = server
+    this.serial = end.wire.serial
+    this.peer = new Peer(end, {
+      onBytes: (bytes) => {
+        this.#cutter.push(bytes)
+        if (this.#waiting?.for === 'bytes') this.#resume()
+      },
+      onEnd: () => this.#gone(),
+    })
+    this.#run = this.#talk()
+    this.#resume()
+  }
+
+  get name(): string {
+    return `${this.server.address.host}/${this.database}/${this.user}#${this.key?.pid ?? '?'}`
+  }
+
+  /** Effective only while something is worked on, as with a real server. */
+  cancel(): void {
+    this.server.judge.trace(`${this.name} is canceled, working for ${this.working ?? 'nobody'}`)
+    if (this.#waiting?.for === 'time' && this.working !== null) {
+      this.#canceled = true
+      this.#timer?.cancel()
+      this.#resume()
+    } else if (this.backend.copying) {
+      this.#canceled = true
+    }
+  }
+
+  terminate(code: string, text: string): void {
+    if (this.ended) return
+    this.#faulted = true
+    this.server.judge.trace(`${this.name} is terminated with ${code}`)
+    this.#write(wire.errorMessage('FATAL', code, text))
+    this.#flush()
+    this.peer.finish()
+    this.#gone()
+  }
+
+  crash(): void {
+    this.#faulted = true
+    this.peer.reset()
+    this.#gone()
+  }
+
+  #gone(): void {
+    if (this.ended) return
+    this.ended = true
+    this.#timer?.cancel()
+    this.server.sessions.delete(this)
+    this.server.judge.trace(`${this.name} ended`)
+  }
+
+  #resume(): void {
+    if (this.ended) return
+    this.#waiting = null
+    const step = this.#run.next()
+    if (this.ended) return
+    if (step.done === true) {
+      this.#flush()
+      this.peer.finish()
+      this.#gone()
+      return
+    }
+    this.#waiting = step.value
+    if (step.value.for === 'time') {
+      this.#timer = this.server.network.schedule.after(step.value.ms, () => this.#resume())
+    }
+  }
+
+  // The conversation
+
+  *#talk(): Conversation<void> {
+    if (!(yield* this.#login())) return
+    for (;;) {
+      const message = yield* this.#next()
+      const request =
+        decodeRequest(message) ?? this.server.judge.fail(`${this.name} got "${message.tag}", which is wrong`)
+      if (request.kind === 'terminate') {
+        if (this.#cutter.pending > 0) this.server.judge.fail(`${this.name} got something after Terminate`)
+        return
+      }
+      if (request.kind === 'flush' && !this.backend.copying) this.#flush()
+      for (const atom of atomsOf(request)) yield* this.#work(atom)
+    }
+  }
+
+  *#login(): Conversation<boolean> {
+    const { judge, rules, random } = this.server
+    let packet = yield* this.#nextStartup()
+    if (packet.readInt32BE(0) === wire.sslRequestCode) {
+      this.peer.write(Buffer.from('N'))
+      packet = yield* this.#nextStartup()
+    }
+    const code = packet.readInt32BE(0)
+    if (code === wire.cancelRequestCode) {
+      yield { for: 'time', ms: random.next() * 5 }
+      this.server.cancel(packet.readInt32BE(4), packet.subarray(8))
+      return false
+    }
+    if (code >>> 16 !== 3) judge.fail(`a startup packet of protocol ${code}`)
+    const startup = new Map<string, string>()
+    const strings = wire.splitStrings(packet.subarray(4))
+    for (let at = 0; at + 1 < strings.length; at += 2) startup.set(strings[at] ?? '', strings[at + 1] ?? '')
+    this.user = startup.get('user') ?? judge.fail('a startup packet without a user')
+    this.database = startup.get('database') ?? this.user
+    yield { for: 'time', ms: random.next() * rules.workMsMax }
+    if (!(yield* this.#authenticate())) return false
+    const { refusal } = this.server
+    if (refusal !== null) {
+      this.#faulted = true
+      this.#write(wire.errorMessage('FATAL', refusal.code, refusal.text))
+      return false
+    }
+    this.backend = new Backend(startup)
+    this.key = this.server.register(this)
+    this.#report()
+    this.#write(wire.message('K', wire.int32(this.key.pid), this.key.secret))
+    this.#write(wire.message('Z', Buffer.from('I')))
+    this.#flush()
+    judge.trace(`${this.name} logged in`)
+    return true
+  }
+
+  *#authenticate(): Conversation<boolean> {
+    const { rules, judge, random } = this.server
+    if (rules.auth !== 'trust') {
+      const salt = Buffer.alloc(4)
+      random.fill(salt)
+      const password = rules.passwords.get(this.user) ?? judge.fail(`nobody is called ${this.user}`)
+      const request = rules.auth === 'md5' ? [wire.int32(5), salt] : [wire.int32(3)]
+      this.#write(wire.message('R', ...request))
+      this.#flush()
+      const message = yield* this.#next()
+      if (message.tag !== 'p') judge.fail(`${this.name} got "${message.tag}" for a password`)
+      const expected = rules.auth === 'md5' ? md5Answer(this.user, password, salt) : password
+      if (!message.body.equals(wire.cString(expected))) judge.fail(`${this.name} got a wrong password`)
+    }
+    this.#write(wire.message('R', wire.int32(0)))
+    return true
+  }
+
+  *#work(atom: Atom): Conversation<void> {
+    const { random, rules } = this.server
+    this.#watch(atom)
+    const { backend } = this
+    if (backend.ignores(atom)) return
+    const text = backend.textOf(atom)
+    const runs = atom.kind === 'statement' || atom.kind === 'execute' || atom.kind === 'call'
+    let replies: Reply[] | null = null
+    if (runs || atom.kind === 'copyData' || atom.kind === 'copyDone') {
+      this.working = text === null ? this.owner : clientOrOwn(text)
+      yield { for: 'time', ms: durationMs(text, random, rules.workMsMax) }
+      this.working = null
+      if (this.#canceled) {
+        this.#canceled = false
+        replies = backend.fail(atom, new Failure('57014', 'canceling statement due to user request'))
+        if (atom.kind === 'copyData' || atom.kind === 'copyDone') replies.push(...backend.endFailedCopy())
+      }
+    }
+    replies ??= backend.run(atom)
+    for (const reply of replies) {
+      if (reply.tag === 'Z') this.#report()
+      this.#write(encodeReply(reply))
+      if (reply.tag === 'Z' || reply.tag === 'G') this.#flush()
+      this.server.judge.trace(`${this.name} answers ${signature(reply).slice(0, 60)}`)
+    }
+    if (backend.quiet) {
+      this.owner = null
+      this.#canceled = false
+    }
+  }
+
+  /** Whose is it, and may it be here? */
+  #watch(atom: Atom): void {
+    const { judge } = this.server
+    const text = this.backend.textOf(atom)
+    if (text === null || text === '') return
+    if (ownStatement(text) !== null) {
+      if (this.owner !== null) judge.fail(`${this.name}: "${text}" inside what ${this.owner} has begun`)
+      return
+    }
+    const owner = ownerOf(text) ?? judge.fail(`${this.name}: the statement "${text}" belongs to nobody`)
+    const client = clientOf(owner)
+    judge.trace(`${this.name} works on ${atom.kind} ${text.slice(0, 60)}`)
+    if (this.backend.ignores(atom)) return
+    if (this.owner !== null && this.owner !== client) {
+      judge.fail(`${this.name}: "${text}" inside what ${this.owner} has begun`)
+    }
+    if (this.owner === null) {
+      this.owner = client
+      judge.began(owner, this)
+    }
+  }
+
+  /** Changed settings are told before ReadyForQuery. */
+  #report(): void {
+    for (const name of reportedSettings) {
+      const value = this.backend.settings.get(name) ?? ''
+      if (this.#reported.get(name) === value) continue
+      this.#reported.set(name, value)
+      this.#write(wire.message('S', name, value))
+    }
+  }
+
+  #write(bytes: Buffer): void {
+    this.#out.push(bytes)
+    this.#outBytes += bytes.length
+    if (this.#outBytes >= this.server.rules.bufferBytesMax) this.#flush()
+  }
+
+  #flush(): void {
+    if (this.#out.length === 0) return
+    this.peer.write(Buffer.concat(this.#out))
+    this.#out = []
+    this.#outBytes = 0
+  }
+
+  *#next(): Conversation<wire.Message> {
+    for (;;) {
+      const message = this.#cutter.take()
+      if (message !== undefined) return message
+      yield { for: 'bytes' }
+    }
+  }
+
+  *#nextStartup(): Conversation<Buffer> {
+    for (;;) {
+      const message = this.#cutter.takeStartup()
+      if (message !== undefined) return message.body
+      yield { for: 'bytes' }
+    }
+  }
+}
+
+function clientOrOwn(text: string): string {
+  const owner = ownerOf(text)
+  return owner === null ? 'the engine' : clientOf(owner)
+}
+
+function durationMs(text: string | null, random: Random, workMsMax: number): number {
+  const sleep = /^sleep (\d+)/.exec(text ?? '')
+  return sleep === null ? random.next() * workMsMax : Number(sleep[1])
+}
+
+/** "md5" + md5(md5(password + user) + salt). */
+export function md5Answer(user: string, password: string, salt: Buffer): string {
+  const inner = createHash('md5').update(`${password}${user}`).digest('hex')
+  return `md5${createHash('md5').update(inner).update(salt).digest('hex')}`
+}
