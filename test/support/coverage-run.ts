@@ -1,0 +1,35 @@
+/**
+ * `npm run coverage`: runs the tests with V8's own coverage switched on for every process they start (test workers,
+ * control, proxies and their engine threads alike; Node hands NODE_V8_COVERAGE on to children by itself) and prints
+ * one report over all of it. Arguments go to Vitest. Exit code: of the tests, else of the report.
+ */
+import { spawnSync } from 'node:child_process'
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+
+const root = join(import.meta.dirname, '../..')
+const raw = join(root, 'coverage/raw')
+const sources = ['cli', 'control', 'proxy', 'shared']
+
+rmSync(join(root, 'coverage'), { recursive: true, force: true })
+const tests = run('vitest/vitest.mjs', ['run', ...process.argv.slice(2)], { NODE_V8_COVERAGE: raw })
+const report = run(
+  'c8/bin/c8.js',
+  [
+    ...['report', '--temp-directory', raw, '--reports-dir', join(root, 'coverage'), '--merge-async', '--all'],
+    ...['--reporter', 'text', '--reporter', 'html', '--reporter', 'lcovonly', '--exclude-after-remap=false'],
+    ...sources.flatMap((folder) => ['--include', `${folder}/**/*.ts`]),
+  ],
+  {},
+)
+rmSync(raw, { recursive: true, force: true })
+process.exitCode = tests || report
+
+function run(script: string, args: readonly string[], variables: Readonly<Record<string, string>>): number {
+  const { status } = spawnSync(process.execPath, [join(root, 'node_modules', script), ...args], {
+    cwd: root,
+    env: { ...process.env, ...variables },
+    stdio: 'inherit',
+  })
+  return status ?? 1
+}

@@ -1,0 +1,163 @@
+/** Real PostgreSQL clusters for tests: an empty one is made once per run and copied, so a start costs little. */
+import { execFile } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { chmod, chown, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { Client } from 'pg'
+import type { QueryResult } from 'pg'
+import { initialiseCluster, postgresUser, startCluster } from '../../cli/start/embedded-postgres.ts'
+import { atEndOfFile } from './cleanup.ts'
+import { freePort } from './free-port.ts'
+import { runFolder } from './temp-folder.ts'
+
+export interface PostgresOptions {
+  /** How everyone but the superuser `postgres` logs in; `postgres` is trusted from 127.0.0.1. Default: trust. */
+  readonly auth?: 'trust' | 'password' | 'md5' | 'scram-sha-256'
+  readonly maxConnections?: number
+  /** Address to listen on; others than 127.0.0.1 (a network namespace) are not trusted for `postgres` either. */
+  readonly host?: string
+  readonly port?: number
+  readonly settings?: Readonly<Record<string, string | number>>
+  /** Statements that `postgres` runs once the cluster is up: roles, databases, tables. */
+  readonly sql?: readonly string[]
+}
+
+/** Starts a cluster that stops at the end of the test file at the latest. */
+export async function startPostgres(options: PostgresOptions = {}): Promise<Postgres> {
+  const folder = await copyOfTemplate()
+  const postgres = new Postgres(folder, options.port ?? (await freePort()), options)
+  atEndOfFile(() => postgres.remove())
+  await postgres.start()
+  for (const statement of options.sql ?? []) await postgres.sql(statement)
+  return postgres
+}
+
+export class Postgres {
+  readonly host: string
+  readonly port: number
+  /** Lines of its log since the first start. */
+  readonly log: string[] = []
+  readonly #folder: string
+  readonly #options: PostgresOptions
+  #child: ChildProcess | undefined
+
+  constructor(folder: string, port: number, options: PostgresOptions) {
+    this.#folder = folder
+    this.port = port
+    this.host = options.host ?? '127.0.0.1'
+    this.#options = options
+  }
+
+  /** Of the postmaster; undefined while it does not run. */
+  get pid(): number | undefined {
+    return this.#child?.pid
+  }
+
+  /** "postgresql://user:password@host:port/database" */
+  url(user = 'postgres', password?: string, database = 'postgres'): string {
+    const secret = password === undefined ? '' : `:${encodeURIComponent(password)}`
+    return `postgresql://${encodeURIComponent(user)}${secret}@${this.host}:${this.port}/${database}`
+  }
+
+  /** Runs one statement as `postgres` over a connection of its own. */
+  async sql(text: string, values: readonly unknown[] = [], database = 'postgres'): Promise<QueryResult> {
+    const client = new Client({ connectionString: this.url('postgres', undefined, database) })
+    await client.connect()
+    try {
+      return await client.query(text, [...values])
+    } finally {
+      await client.end()
+    }
+  }
+
+  /** Starts it (again), with the same data and port. */
+  async start(): Promise<void> {
+    const { auth = 'trust', maxConnections = 100, settings = {} } = this.#options
+    const hba = ['host all postgres 127.0.0.1/32 trust', `host all all all ${auth}`]
+    await writeAsPostgres(join(this.#folder, 'pg_hba.conf'), `${hba.join('\n')}\n`)
+    this.#child = await startCluster({
+      folder: this.#folder,
+      host: this.host,
+      port: this.port,
+      settings: {
+        max_connections: maxConnections,
+        password_encryption: auth === 'md5' ? 'md5' : 'scram-sha-256',
+        fsync: 'off',
+        full_page_writes: 'off',
+        synchronous_commit: 'off',
+        shared_buffers: '16MB',
+        max_wal_size: '64MB',
+        ...settings,
+      },
+      onLine: (line) => this.log.push(line),
+    })
+  }
+
+  /** Fast: clients are disconnected with 57P01. Immediate: as a crash, but children are waited for. */
+  async stop(mode: 'fast' | 'immediate' = 'fast'): Promise<void> {
+    await this.#end(mode === 'fast' ? 'SIGINT' : 'SIGQUIT')
+  }
+
+  /** kill -9 of the postmaster and all of its children; clients see their connections end without a word. */
+  async crash(): Promise<void> {
+    const pid = this.#child?.pid
+    if (pid === undefined) return
+    const { stdout } = await promisify(execFile)('ps', ['-o', 'pid=', '--ppid', String(pid)]).catch(() => ({
+      stdout: '',
+    }))
+    const children = stdout.split('\n').map(Number).filter(Boolean)
+    const ended = this.#end('SIGKILL')
+    for (const child of children) {
+      try {
+        process.kill(child, 'SIGKILL')
+      } catch {
+        // It followed its postmaster already.
+      }
+    }
+    await ended
+  }
+
+  async remove(): Promise<void> {
+    await this.stop('immediate')
+    await rm(this.#folder, { recursive: true, force: true })
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    const child = this.#child
+    this.#child = undefined
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
+    const ended = once(child, 'close')
+    child.kill(signal)
+    await ended
+  }
+}
+
+async function writeAsPostgres(path: string, text: string): Promise<void> {
+  await writeFile(path, text, { mode: 0o600 })
+  const { uid, gid } = postgresUser()
+  if (uid !== undefined && gid !== undefined) await chown(path, uid, gid)
+}
+
+async function copyOfTemplate(): Promise<string> {
+  const template = join(runFolder(), 'postgres-template')
+  if (!existsSync(template)) {
+    // Two workers may both make one; the first to rename wins.
+    const made = await folderOfPostgres()
+    await initialiseCluster(made)
+    await rename(made, template).catch(() => rm(made, { recursive: true, force: true }))
+  }
+  const folder = await folderOfPostgres()
+  await promisify(execFile)('cp', ['-a', `${template}/.`, folder])
+  return folder
+}
+
+async function folderOfPostgres(): Promise<string> {
+  const folder = await mkdtemp(join(runFolder(), 'postgres-'))
+  await chmod(folder, 0o700)
+  const { uid, gid } = postgresUser()
+  if (uid !== undefined && gid !== undefined) await chown(folder, uid, gid)
+  return folder
+}

@@ -1,0 +1,16 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { atEndOfFile } from './cleanup.ts'
+
+/** The folder of the whole run, which Vitest's start makes and its end removes. */
+export function runFolder(): string {
+  return process.env['FLOTILLA_TEST_FOLDER'] ?? tmpdir()
+}
+
+/** A new empty folder, removed at the end of the test file. Give `within` when the parent matters. */
+export async function tempFolder(within = runFolder()): Promise<string> {
+  const folder = await mkdtemp(join(within, 'folder-'))
+  atEndOfFile(() => rm(folder, { recursive: true, force: true }))
+  return folder
+}

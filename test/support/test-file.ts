@@ -1,0 +1,34 @@
+/**
+ * Around each test file: what was started in it is stopped in reverse order, also when a test failed; a process that
+ * is still there after that is printed and makes the file fail.
+ */
+import { takeCoverage } from 'node:v8'
+import { afterAll } from 'vitest'
+import { runCleanups } from './cleanup.ts'
+import { killAll, markedProcesses, markVariable } from './marked-processes.ts'
+
+/** Time that stopped processes have to disappear. */
+const graceMs = 3_000
+
+const mark = `${process.env['FLOTILLA_TEST_RUN']}.${process.pid}`
+process.env[markVariable] = mark
+
+afterAll(async () => {
+  const failures = await runCleanups()
+  takeCoverage() // a worker is ended without the chance to write it
+  let left = markedProcesses(mark)
+  for (const deadline = Date.now() + graceMs; left.length > 0 && Date.now() < deadline; left = markedProcesses(mark)) {
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  killAll(left)
+  if (left.length > 0) {
+    failures.push(
+      new Error(`left behind by this file:\n${left.map((one) => `  ${one.pid} ${one.command}`).join('\n')}`),
+    )
+  }
+  if (failures.length === 1) throw failures[0]
+  if (failures.length > 1) throw new AggregateError(failures, failures.map(String).join('\n'))
+})
+
+// The last resort when the worker ends without its hooks: whatever it started goes with it.
+process.on('exit', () => killAll(markedProcesses(mark)))
