@@ -89,6 +89,8 @@ export interface Timer {
 export interface Io {
   /** Monotonic, with fractions of a millisecond; taken once per turn of the loop. */
   nowMs(): number
+  /** Milliseconds since 1970 by the machine's clock, which may jump: to tell people when, never to measure. */
+  wallMs(): number
   /** Throws an IoError when the address cannot be listened on. */
   listen(address: Address, onAccept: (socket: Socket) => SocketEvents): Listener
   /** A connection attempt; failure comes as onClose, never before this call has returned. */
