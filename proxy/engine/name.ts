@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { sqlstates } from '../../shared/errors.ts'
 import type { Cause } from '../../shared/causes.ts'
 import type { Timer } from '../io/io.ts'
+import type { SaltedKeys } from './auth/scram.ts'
 import type { Client } from './client.ts'
 import type { Context } from './context.ts'
 import { List } from './list.ts'
@@ -41,6 +42,8 @@ export class PoolName {
   current: Pool | null = null
   /** Former pools whose servers still finish a transaction. */
   readonly draining = new Set<Pool>()
+  /** SCRAM keys of the server's login: a reconnect, or a rebuild with the same password, derives nothing anew. */
+  readonly saltedKeys: SaltedKeys = new Map()
   readonly welcomes = new Map<string, Welcome>()
   readonly totals: PoolTotals = {
     server_assignment_count: 0,

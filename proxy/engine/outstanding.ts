@@ -1,5 +1,5 @@
 /** What a client has asked of a server and the server has not finished answering. */
-const Request = {
+export const RequestKind = {
   Parse: 1,
   Bind: 2,
   Describe: 3,
@@ -11,8 +11,7 @@ const Request = {
   /** CopyDone or CopyFail sent ahead of the server's CopyInResponse: nothing answers it. */
   CopyEnd: 9,
 } as const
-export type Request = (typeof Request)[keyof typeof Request]
-export { Request as RequestKind }
+export type RequestKind = (typeof RequestKind)[keyof typeof RequestKind]
 
 /** Requests one client may have in flight before it is refused with 54000. */
 export const outstandingMax = 4 * 1024 * 1024
@@ -60,19 +59,19 @@ export class Outstanding {
   }
 
   /** False when the limit is reached. */
-  push(request: Request): boolean {
+  push(request: RequestKind): boolean {
     if (this.#skipping) {
-      if (request !== Request.Sync) return true
+      if (request !== RequestKind.Sync) return true
       this.#skipping = false
     }
     if (this.#copying) {
-      if (request === Request.Sync) return true
-      if (request === Request.CopyEnd) {
+      if (request === RequestKind.Sync) return true
+      if (request === RequestKind.CopyEnd) {
         this.#copying = false
         return true
       }
     }
-    if (request === Request.CopyEnd && this.#count === 0) return true
+    if (request === RequestKind.CopyEnd && this.#count === 0) return true
     if (this.#count === this.#ring.length && !this.#grow()) return false
     this.#ring[(this.#head + this.#count) & (this.#ring.length - 1)] = request
     this.#count++
@@ -80,40 +79,40 @@ export class Outstanding {
   }
 
   /** ParseComplete, BindComplete, CloseComplete, RowDescription or NoData: answers a request of that kind. */
-  answered(request: Request): void {
+  answered(request: RequestKind): void {
     const head = this.#front()
     if (head === request) this.#pop()
-    else if (head !== Request.Query) this.#lost = true
+    else if (head !== RequestKind.Query) this.#lost = true
   }
 
   /** RowDescription answers a Describe, or begins a simple query's result. */
   described(): void {
     const head = this.#front()
-    if (head === Request.Describe) this.#pop()
-    else if (head !== Request.Query) this.#lost = true
+    if (head === RequestKind.Describe) this.#pop()
+    else if (head !== RequestKind.Query) this.#lost = true
   }
 
   /** CommandComplete, EmptyQueryResponse or PortalSuspended. */
   executed(): void {
     this.#copying = false
     const head = this.#front()
-    if (head === Request.Execute) this.#pop()
-    else if (head !== Request.Query) this.#lost = true
+    if (head === RequestKind.Execute) this.#pop()
+    else if (head !== RequestKind.Query) this.#lost = true
   }
 
   /** CopyInResponse: every Sync sent before the end of the copy will be ignored. */
   copyIn(): void {
     const head = this.#front()
-    if (head !== Request.Execute && head !== Request.Query) {
+    if (head !== RequestKind.Execute && head !== RequestKind.Query) {
       this.#lost = true
       return
     }
     const requests = this.#drain()
-    const end = requests.indexOf(Request.CopyEnd)
+    const end = requests.indexOf(RequestKind.CopyEnd)
     this.#copying = end === -1
     requests.forEach((request, index) => {
       const inCopy = index > 0 && (end === -1 || index <= end)
-      if (inCopy && (request === Request.Sync || request === Request.CopyEnd)) return
+      if (inCopy && (request === RequestKind.Sync || request === RequestKind.CopyEnd)) return
       this.#append(request)
     })
   }
@@ -122,8 +121,9 @@ export class Outstanding {
   failed(): void {
     this.#copying = false
     const head = this.#front()
-    if (head === 0 || head === Request.Sync || head === Request.Query || head === Request.FunctionCall) return
-    while (this.#count > 0 && this.#ring[this.#head] !== Request.Sync) this.#pop()
+    if (head === 0 || head === RequestKind.Sync || head === RequestKind.Query || head === RequestKind.FunctionCall)
+      return
+    while (this.#count > 0 && this.#ring[this.#head] !== RequestKind.Sync) this.#pop()
     this.#skipping = this.#count === 0
   }
 
@@ -131,13 +131,13 @@ export class Outstanding {
   ready(): void {
     this.#copying = false
     const head = this.#front()
-    if (head === Request.Sync || head === Request.Query || head === Request.FunctionCall) this.#pop()
+    if (head === RequestKind.Sync || head === RequestKind.Query || head === RequestKind.FunctionCall) this.#pop()
     else this.#lost = true
   }
 
   /** The oldest unanswered request, or 0; copy ends that turned out to belong to no copy are dropped on the way. */
   #front(): number {
-    while (this.#count > 0 && this.#ring[this.#head] === Request.CopyEnd) this.#pop()
+    while (this.#count > 0 && this.#ring[this.#head] === RequestKind.CopyEnd) this.#pop()
     return this.#count === 0 ? 0 : (this.#ring[this.#head] as number)
   }
 
@@ -146,15 +146,15 @@ export class Outstanding {
     this.#count--
   }
 
-  #append(request: Request): void {
+  #append(request: RequestKind): void {
     this.#ring[(this.#head + this.#count) & (this.#ring.length - 1)] = request
     this.#count++
   }
 
-  #drain(): Request[] {
-    const requests: Request[] = []
+  #drain(): RequestKind[] {
+    const requests: RequestKind[] = []
     while (this.#count > 0) {
-      requests.push(this.#ring[this.#head] as Request)
+      requests.push(this.#ring[this.#head] as RequestKind)
       this.#pop()
     }
     return requests

@@ -28,8 +28,6 @@ export class Pool {
   readonly active = new List<Server>('active')
   readonly reset = new List<Server>('reset')
   readonly canceled = new List<Server>('canceled')
-  /** SCRAM keys by salt and iteration count, so that a reconnect costs no key derivation. */
-  readonly saltedKeys = new Map<string, Uint8Array>()
   /** Takes no new client; a server closes when it is free. */
   draining = false
   #targets: readonly Target[] = []

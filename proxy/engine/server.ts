@@ -209,8 +209,7 @@ export class Server implements SocketEvents, Listed<Server> {
       user: spec.serverUser,
       database: spec.database,
       password: spec.serverPassword,
-      parameters: new Map(),
-      saltedKeys: this.pool.saltedKeys,
+      saltedKeys: name.saltedKeys,
     })
     this.#loginTimer?.cancel()
     this.#loginTimer = null

@@ -1,0 +1,99 @@
+/** How a client proves who it is: one line per method. */
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { SqlError } from '../../../shared/errors.ts'
+import { int32, stringEnd, text } from '../../protocol/read.ts'
+import { FrontendTag } from '../../protocol/tags.ts'
+import * as write from '../../protocol/write.ts'
+import { readMessage } from '../conversation.ts'
+import type { Conversation, Exchange } from '../conversation.ts'
+import type { ClientSecret } from '../messages.ts'
+import {
+  checkProof,
+  mockVerifier,
+  nonce,
+  parseClientFinal,
+  parseClientFirst,
+  scramMechanism,
+  serverFirst,
+} from './scram.ts'
+
+export interface Claim {
+  readonly user: string
+  readonly method: 'trust' | 'md5' | 'scram-sha-256'
+  readonly secret: ClientSecret | null
+  /** Makes up the challenge of a user that is not known. */
+  readonly mockKey: Uint8Array
+}
+
+/** The secret of somebody who does not exist: no answer is right. */
+export const unknownUser: ClientSecret = { md5: null, scram: null }
+
+type Method = (conversation: Conversation, claim: Claim) => Exchange<boolean>
+
+const methods: Readonly<Record<Claim['method'], Method>> = {
+  trust: proveNothing,
+  md5: proveMd5,
+  'scram-sha-256': proveScram,
+}
+
+/**
+ * Has the peer prove that it is `claim.user`, and tells it so (manual, "Message Flow", "Start-up"). Throws SqlError
+ * 28P01 when it cannot, worded as PostgreSQL does.
+ */
+export function* authenticate(conversation: Conversation, claim: Claim): Exchange<void> {
+  const proven = yield* methods[claim.method](conversation, claim)
+  if (!proven) throw new SqlError('invalid_password', `password authentication failed for user "${claim.user}"`)
+  conversation.send(write.authenticationOk())
+}
+
+// eslint-disable-next-line require-yield -- the other methods do
+function* proveNothing(): Exchange<boolean> {
+  return true
+}
+
+/** "md5" + md5(md5(password + user) + salt), in hex. With only a SCRAM verifier at hand, SCRAM (as PostgreSQL). */
+function* proveMd5(conversation: Conversation, claim: Claim): Exchange<boolean> {
+  const stored = claim.secret?.md5 ?? null
+  if (stored === null) return yield* proveScram(conversation, claim)
+  const salt = new Uint8Array(4)
+  conversation.random(salt)
+  conversation.send(write.authenticationMd5(salt))
+  const answer = yield* readMessage(conversation, FrontendTag.Password)
+  const given = answer.bytes.subarray(answer.start, stringEnd(answer.bytes, answer.start, answer.end))
+  const inner = Buffer.from(stored.slice('md5'.length))
+  const expected = Buffer.from(`md5${createHash('md5').update(inner).update(salt).digest('hex')}`)
+  return given.length === expected.length && timingSafeEqual(given, expected)
+}
+
+/** AuthenticationSASL, SASLInitialResponse, AuthenticationSASLContinue, SASLResponse, AuthenticationSASLFinal. */
+function* proveScram(conversation: Conversation, claim: Claim): Exchange<boolean> {
+  const verifier = claim.secret?.scram ?? mockVerifier(claim.mockKey, claim.user)
+  conversation.send(write.authenticationSasl([scramMechanism]))
+  const first = parseClientFirst(initialResponse(yield* readMessage(conversation, FrontendTag.Password)))
+  const combinedNonce = first.nonce + nonce((bytes) => conversation.random(bytes))
+  const challenge = serverFirst(verifier, combinedNonce)
+  conversation.send(write.authenticationSaslContinue(challenge))
+
+  const response = yield* readMessage(conversation, FrontendTag.Password)
+  const final = parseClientFinal(text(response.bytes, response.start, response.end))
+  if (final.nonce !== combinedNonce || final.binding !== first.binding) {
+    throw new SqlError('protocol_violation', 'the SCRAM answer does not belong to this challenge')
+  }
+  const confirmation = checkProof(verifier, first, challenge, final)
+  if (confirmation === null || claim.secret?.scram == null) return false
+  conversation.send(write.authenticationSaslFinal(confirmation))
+  return true
+}
+
+/** SASLInitialResponse: String mechanism, Int32 length or -1, Byte n response. */
+function initialResponse({ bytes, start, end }: { bytes: Uint8Array; start: number; end: number }): string {
+  const mechanismEnd = stringEnd(bytes, start, end)
+  if (mechanismEnd + 5 > end) throw new SqlError('protocol_violation', 'malformed SASLInitialResponse')
+  if (text(bytes, start, mechanismEnd) !== scramMechanism) {
+    throw new SqlError('protocol_violation', 'the client selected a SASL mechanism that was not offered')
+  }
+  const length = int32(bytes, mechanismEnd + 1)
+  const from = mechanismEnd + 5
+  if (length !== end - from) throw new SqlError('protocol_violation', 'malformed SASLInitialResponse')
+  return text(bytes, from, end)
+}

@@ -1,0 +1,174 @@
+/**
+ * SCRAM-SHA-256 (RFC 5802, RFC 7677), both sides, without channel binding. The messages are ASCII attributes separated
+ * by commas; the nonce has printable ASCII without a comma.
+ */
+import { createHash, createHmac, pbkdf2Sync, timingSafeEqual } from 'node:crypto'
+import { SqlError } from '../../../shared/errors.ts'
+import type { ScramVerifier } from '../messages.ts'
+
+export const scramMechanism = 'SCRAM-SHA-256'
+
+/** RFC 7677, 4; also PostgreSQL's default. */
+const mockIterations = 4096
+/** A server that asks for more would stop the loop for seconds. */
+const iterationsMax = 1_000_000
+const digestBytes = 32
+const nonceRandomBytes = 18
+
+function hmac(key: Uint8Array, data: string | Uint8Array): Buffer {
+  return createHmac('sha256', key).update(data).digest()
+}
+
+function sha256(data: Uint8Array): Buffer {
+  return createHash('sha256').update(data).digest()
+}
+
+function xor(left: Uint8Array, right: Uint8Array): Buffer {
+  return Buffer.from(left.map((byte, index) => byte ^ (right[index] as number)))
+}
+
+function malformed(): SqlError {
+  return new SqlError('protocol_violation', 'malformed SCRAM message')
+}
+
+export function nonce(random: (bytes: Uint8Array) => void): string {
+  const bytes = new Uint8Array(nonceRandomBytes)
+  random(bytes)
+  return Buffer.from(bytes).toString('base64')
+}
+
+// As the server
+
+export interface ClientFirst {
+  /** What the final message must repeat: the GS2 header in base64. */
+  readonly binding: string
+  /** client-first-message-bare, part of what is signed. */
+  readonly bare: string
+  readonly nonce: string
+}
+
+const clientFirst = /^([ny]),(?:a=[^,]*)?,((?:m=[^,]*,)?n=[^,]*,r=([\x21-\x2b\x2d-\x7e]+)(?:,[a-zA-Z]=[^,]*)*)$/
+const clientFinal = /^(c=([A-Za-z0-9+/=]+),r=([\x21-\x2b\x2d-\x7e]+)(?:,[a-zA-Z]=[^,]*)*),p=([A-Za-z0-9+/=]+)$/
+
+/** gs2-header client-first-message-bare. The user name in it is ignored, as in PostgreSQL. Throws SqlError. */
+export function parseClientFirst(message: string): ClientFirst {
+  if (message.startsWith('p=')) {
+    throw new SqlError('protocol_violation', 'client requires channel binding, which is not supported here')
+  }
+  const match = clientFirst.exec(message)
+  if (match === null) throw malformed()
+  const bare = match[2] as string
+  if (bare.startsWith('m=')) {
+    throw new SqlError('feature_not_supported', 'client requires an unsupported SCRAM extension')
+  }
+  const header = message.slice(0, message.length - bare.length)
+  return { binding: Buffer.from(header).toString('base64'), bare, nonce: match[3] as string }
+}
+
+export interface ClientFinal {
+  readonly withoutProof: string
+  readonly binding: string
+  readonly nonce: string
+  readonly proof: Uint8Array
+}
+
+/** client-final-message. Throws SqlError. */
+export function parseClientFinal(message: string): ClientFinal {
+  const match = clientFinal.exec(message)
+  if (match === null) throw malformed()
+  const proof = Buffer.from(match[4] as string, 'base64')
+  if (proof.length !== digestBytes) throw malformed()
+  return { withoutProof: match[1] as string, binding: match[2] as string, nonce: match[3] as string, proof }
+}
+
+export function serverFirst(verifier: ScramVerifier, combinedNonce: string): string {
+  return `r=${combinedNonce},s=${Buffer.from(verifier.salt).toString('base64')},i=${verifier.iterations}`
+}
+
+/** The server's final message, or null when the proof is wrong. */
+export function checkProof(
+  verifier: ScramVerifier,
+  first: ClientFirst,
+  serverFirstMessage: string,
+  final: ClientFinal,
+): string | null {
+  const signed = `${first.bare},${serverFirstMessage},${final.withoutProof}`
+  const clientKey = xor(final.proof, hmac(verifier.storedKey, signed))
+  if (!timingSafeEqual(sha256(clientKey), verifier.storedKey)) return null
+  return `v=${hmac(verifier.serverKey, signed).toString('base64')}`
+}
+
+/**
+ * A verifier that no password fits, the same for a user each time within one process, so that nobody can tell an
+ * unknown user from a wrong password.
+ */
+export function mockVerifier(mockKey: Uint8Array, user: string): ScramVerifier {
+  const salt = hmac(mockKey, `salt ${user}`).subarray(0, 16)
+  return {
+    iterations: mockIterations,
+    salt,
+    storedKey: hmac(mockKey, `stored ${user}`),
+    serverKey: hmac(mockKey, `server ${user}`),
+  }
+}
+
+// As the client
+
+/** Salted passwords by what they were derived from, so that a reconnect costs no derivation. */
+export type SaltedKeys = Map<string, Uint8Array>
+
+const saltedKeysMax = 64
+
+const serverFirstPattern = /^r=([\x21-\x2b\x2d-\x7e]+),s=([A-Za-z0-9+/]+={0,2}),i=([1-9]\d{0,8})(?:,[a-zA-Z]=[^,]*)*$/
+
+export function clientFirstBare(clientNonce: string): string {
+  // PostgreSQL takes the user name from the startup packet.
+  return `n=,r=${clientNonce}`
+}
+
+/** Answers server-first; gives client-final and the signature that the server must prove itself with. */
+export function answerServerFirst(
+  password: string,
+  clientNonce: string,
+  serverFirstMessage: string,
+  saltedKeys: SaltedKeys,
+): { message: string; serverSignature: Buffer } {
+  const match = serverFirstPattern.exec(serverFirstMessage)
+  if (match === null) throw malformed()
+  const [, combinedNonce = '', salt = '', count = ''] = match
+  const iterations = Number(count)
+  if (!combinedNonce.startsWith(clientNonce) || combinedNonce.length === clientNonce.length) {
+    throw new SqlError('protocol_violation', 'the server sent a SCRAM nonce that is not ours')
+  }
+  if (iterations > iterationsMax) {
+    throw new SqlError('protocol_violation', `the server asks for more than ${iterationsMax} SCRAM iterations`)
+  }
+  const salted = saltedPassword(password, salt, iterations, saltedKeys)
+  const clientKey = hmac(salted, 'Client Key')
+  const withoutProof = `c=biws,r=${combinedNonce}`
+  const signed = `${clientFirstBare(clientNonce)},${serverFirstMessage},${withoutProof}`
+  const proof = xor(clientKey, hmac(sha256(clientKey), signed))
+  return {
+    message: `${withoutProof},p=${proof.toString('base64')}`,
+    serverSignature: hmac(hmac(salted, 'Server Key'), signed),
+  }
+}
+
+function saltedPassword(password: string, salt: string, iterations: number, saltedKeys: SaltedKeys): Uint8Array {
+  const key = `${sha256(Buffer.from(password)).toString('base64')} ${salt} ${iterations}`
+  const known = saltedKeys.get(key)
+  if (known !== undefined) return known
+  const derived = pbkdf2Sync(password, Buffer.from(salt, 'base64'), iterations, digestBytes, 'sha256')
+  if (saltedKeys.size >= saltedKeysMax) saltedKeys.clear()
+  saltedKeys.set(key, derived)
+  return derived
+}
+
+/** server-final-message: the server knows the password too, or it is not the server. Throws SqlError. */
+export function checkServerFinal(message: string, serverSignature: Uint8Array): void {
+  const match = /^v=([A-Za-z0-9+/]+={0,2})(?:,[a-zA-Z]=[^,]*)*$/.exec(message)
+  const signature = Buffer.from(match?.[1] ?? '', 'base64')
+  if (signature.length !== serverSignature.length || !timingSafeEqual(signature, serverSignature)) {
+    throw new SqlError('invalid_password', 'the server did not prove that it knows the password')
+  }
+}

@@ -1,0 +1,187 @@
+/** Logging in to PostgreSQL (manual, "Message Flow", "Start-up"), with pg-protocol for the messages. */
+import { createHash } from 'node:crypto'
+import { serialize } from 'pg-protocol'
+import { Parser } from 'pg-protocol/dist/parser.js'
+import type {
+  AuthenticationMD5Password,
+  BackendMessage,
+  DatabaseError,
+  ParameterStatusMessage,
+} from 'pg-protocol/dist/messages.js'
+import { SqlError } from '../../../shared/errors.ts'
+import { preparePassword } from '../../../shared/saslprep.ts'
+import { int32, text } from '../../protocol/read.ts'
+import { BackendTag } from '../../protocol/tags.ts'
+import { headerBytes, nextMessage } from '../conversation.ts'
+import type { Conversation, Exchange, Message } from '../conversation.ts'
+import { answerServerFirst, checkServerFinal, clientFirstBare, nonce, scramMechanism } from './scram.ts'
+import type { SaltedKeys } from './scram.ts'
+
+export interface BackendKey {
+  readonly pid: number
+  readonly secret: Uint8Array
+}
+
+export interface ServerLogin {
+  /** As reported, in the server's spelling. */
+  readonly parameters: ReadonlyMap<string, string>
+  /** Null when the server gave none: its queries cannot be canceled. */
+  readonly backendKey: BackendKey | null
+}
+
+export interface Credentials {
+  readonly user: string
+  readonly database: string
+  readonly password: string | null
+  readonly saltedKeys: SaltedKeys
+}
+
+/** The server answered the login with an error. */
+export class LoginRefused extends Error {
+  readonly sqlstate: string
+  constructor(sqlstate: string, message: string) {
+    super(message)
+    this.name = 'LoginRefused'
+    this.sqlstate = sqlstate
+  }
+}
+
+/** Kinds of AuthenticationRequest that are not spoken, by name, so that the error says what the server wants. */
+const unsupportedRequests: Readonly<Record<number, string>> = { 2: 'Kerberos V5', 6: 'SCM', 7: 'GSSAPI', 9: 'SSPI' }
+
+/**
+ * From the startup message to the first ReadyForQuery. Throws LoginRefused with the server's own error, or SqlError
+ * when the server does what we cannot answer.
+ */
+export function* serverLogin(conversation: Conversation, credentials: Credentials): Exchange<ServerLogin> {
+  conversation.send(serialize.startup({ user: credentials.user, database: credentials.database }))
+  const parameters = new Map<string, string>()
+  let backendKey: BackendKey | null = null
+  let authenticated = false
+  for (;;) {
+    const message = yield* nextMessage(conversation)
+    switch (message.tag) {
+      case BackendTag.Authentication:
+        if (authenticated) throw new SqlError('protocol_violation', 'the server asks for a second login')
+        yield* answer(conversation, message, credentials)
+        authenticated = true
+        break
+      case BackendTag.ParameterStatus: {
+        const status = parsed(message) as ParameterStatusMessage
+        parameters.set(status.parameterName, status.parameterValue)
+        break
+      }
+      case BackendTag.BackendKeyData:
+        if (message.end - message.start < 8) throw new SqlError('protocol_violation', 'short BackendKeyData')
+        backendKey = {
+          pid: int32(message.bytes, message.start),
+          secret: message.bytes.slice(message.start + 4, message.end),
+        }
+        break
+      case BackendTag.ErrorResponse:
+        throw refusal(message)
+      case BackendTag.NoticeResponse:
+      case BackendTag.NegotiateProtocolVersion:
+        break
+      case BackendTag.ReadyForQuery:
+        if (!authenticated) throw new SqlError('protocol_violation', 'the server is ready without a login')
+        return { parameters, backendKey }
+      default:
+        throw new SqlError('protocol_violation', `unexpected message ${message.tag} during the login`)
+    }
+  }
+}
+
+/** One AuthenticationRequest after the other, until AuthenticationOk. */
+function* answer(conversation: Conversation, first: Message, credentials: Credentials): Exchange<void> {
+  const kind = first.end - first.start >= 4 ? int32(first.bytes, first.start) : -1
+  switch (kind) {
+    case 0:
+      return
+    case 3:
+      conversation.send(serialize.password(known(credentials)))
+      break
+    case 5: {
+      const { salt } = parsed(first) as AuthenticationMD5Password
+      if (salt === undefined) throw new SqlError('protocol_violation', 'malformed MD5 request')
+      conversation.send(serialize.password(md5Answer(known(credentials), credentials.user, salt)))
+      break
+    }
+    case 10:
+      yield* scram(conversation, first, credentials)
+      break
+    default:
+      throw new SqlError(
+        'feature_not_supported',
+        `the server asks for ${unsupportedRequests[kind] ?? `authentication method ${kind}`}, which is not supported`,
+      )
+  }
+  const confirmation = yield* authentication(conversation)
+  if (confirmation.kind !== 0) throw new SqlError('protocol_violation', 'the server asks for a second login')
+}
+
+function known(credentials: Credentials): string {
+  if (credentials.password !== null) return credentials.password
+  throw new SqlError('invalid_password', `the server asks for the password of "${credentials.user}" and none is known`)
+}
+
+function md5Answer(password: string, user: string, salt: Uint8Array): string {
+  const inner = createHash('md5')
+    .update(password + user)
+    .digest('hex')
+  return `md5${createHash('md5').update(inner).update(salt).digest('hex')}`
+}
+
+function* scram(conversation: Conversation, request: Message, credentials: Credentials): Exchange<void> {
+  const { mechanisms } = parsed(request) as BackendMessage & { mechanisms: readonly string[] }
+  if (!mechanisms.includes(scramMechanism)) {
+    throw new SqlError('feature_not_supported', `the server offers only ${mechanisms.join(', ')}`)
+  }
+  const password = preparePassword(known(credentials))
+  const clientNonce = nonce((bytes) => conversation.random(bytes))
+  conversation.send(serialize.sendSASLInitialResponseMessage(scramMechanism, `n,,${clientFirstBare(clientNonce)}`))
+  const challenge = yield* authentication(conversation)
+  if (challenge.kind !== 11) throw new SqlError('protocol_violation', 'expected AuthenticationSASLContinue')
+  const reply = answerServerFirst(password, clientNonce, challenge.data, credentials.saltedKeys)
+  conversation.send(serialize.sendSCRAMClientFinalMessage(reply.message))
+  const final = yield* authentication(conversation)
+  if (final.kind !== 12) throw new SqlError('protocol_violation', 'expected AuthenticationSASLFinal')
+  checkServerFinal(final.data, reply.serverSignature)
+}
+
+/** The next AuthenticationRequest, taken apart at once: the bytes are valid until the next yield only. */
+function* authentication(conversation: Conversation): Exchange<{ kind: number; data: string }> {
+  for (;;) {
+    const message = yield* nextMessage(conversation)
+    if (message.tag === BackendTag.ErrorResponse) throw refusal(message)
+    if (message.tag === BackendTag.NoticeResponse) continue
+    if (message.tag !== BackendTag.Authentication || message.end - message.start < 4) {
+      throw new SqlError('protocol_violation', 'expected an authentication message')
+    }
+    return {
+      kind: int32(message.bytes, message.start),
+      data: text(message.bytes, message.start + 4, message.end),
+    }
+  }
+}
+
+/** What pg-protocol makes of one whole message. Its complaints are about the peer's bytes. */
+function parsed(message: Message): BackendMessage {
+  let result: BackendMessage | undefined
+  try {
+    // The parser keeps nothing of a chunk that ends with a message, so the bytes need no copy that outlives this.
+    const whole = Buffer.from(message.bytes.subarray(message.start - headerBytes, message.end))
+    new Parser().parse(whole, (found) => {
+      result = found
+    })
+  } catch (error) {
+    throw new SqlError('protocol_violation', 'malformed message during the login', { cause: error })
+  }
+  if (result === undefined) throw new SqlError('protocol_violation', 'malformed message during the login')
+  return result
+}
+
+function refusal(message: Message): LoginRefused {
+  const error = parsed(message) as unknown as DatabaseError
+  return new LoginRefused(error.code ?? 'XX000', error.message ?? 'the server refused the login')
+}
