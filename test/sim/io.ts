@@ -50,6 +50,10 @@ export class SimIo implements Io {
     return this.schedule.nowMs
   }
 
+  wallMs(): number {
+    return Date.UTC(2026, 0, 1) + this.schedule.nowMs
+  }
+
   listen(address: Address, onAccept: (socket: Socket) => SocketEvents): Listener {
     let stop: () => void
     try {
