@@ -14,9 +14,6 @@ export const nameSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/)
 /** Request header by which a proxy says who polls; it only feeds "last seen". */
 export const proxyHeader = 'Flotilla-Proxy'
 
-/** A secret's value, as the proxies of its fleet may read it. */
-export const secretValueSchema = z.object({ name: z.string(), version: z.int().min(1), value: z.string() })
-
 /** Orders configurations: `epoch` rises when the store was restored from a backup, `version` with each change. */
 export const positionSchema = z.object({ epoch: z.int().min(1), version: z.int().min(0) })
 export type Position = z.infer<typeof positionSchema>
