@@ -1,0 +1,88 @@
+import type { Listener, Socket, SocketEvents, Timer } from './io.ts'
+import { EpollSocket } from './epoll-socket.ts'
+import * as libc from './libc.ts'
+import { EpollEvents, Errno } from './libc.ts'
+import type { Entry, Loop } from './loop.ts'
+import { readSocketAddress, socketAddressBytes } from './socket-address.ts'
+
+/** Connections accepted in one turn, so that a flood of new ones does not starve the others. */
+const acceptsPerTurn = 64
+
+/** How long nothing is accepted after the system ran out of descriptors or memory. */
+const exhaustedPauseMs = 100
+
+/** A listening socket in the loop. */
+export class EpollListener implements Listener, Entry {
+  readonly fd: number
+  readonly port: number
+  generation = 0
+  readonly #loop: Loop
+  readonly #onAccept: (socket: Socket) => SocketEvents
+  readonly #onExhausted: (errno: string) => void
+  #pause: Timer | null = null
+  #closed = false
+
+  constructor(
+    loop: Loop,
+    fd: number,
+    onAccept: (socket: Socket) => SocketEvents,
+    onExhausted: (errno: string) => void,
+  ) {
+    this.#loop = loop
+    this.fd = fd
+    this.#onAccept = onAccept
+    this.#onExhausted = onExhausted
+    const { scratch } = loop
+    scratch.bytes.writeInt32LE(socketAddressBytes, lengthAt)
+    libc.getsockname(fd, scratch.address, scratch.address + lengthAt)
+    this.port = readSocketAddress(scratch.bytes).port
+    loop.watch(this, EpollEvents.In)
+  }
+
+  ready(): void {
+    const { scratch } = this.#loop
+    for (let accepted = 0; accepted < acceptsPerTurn && !this.#closed; accepted++) {
+      scratch.bytes.writeInt32LE(socketAddressBytes, lengthAt)
+      const fd = this.#loop.own(libc.accept4(this.fd, scratch.address, scratch.address + lengthAt, libc.acceptFlags))
+      if (fd >= 0) {
+        const remote = readSocketAddress(scratch.bytes)
+        const socket = new EpollSocket(this.#loop, { by: 'accept', fd, remote }, deaf)
+        socket.events = this.#onAccept(socket)
+        continue
+      }
+      const errno = libc.errno()
+      if (errno === Errno.EAGAIN) return
+      if (exhausted.has(errno)) {
+        this.#exhausted(libc.errnoName(errno))
+        return
+      }
+      // The connection is gone again (ECONNABORTED and the like): the next one.
+    }
+  }
+
+  /** A listener that is ready but cannot accept would spin the loop. */
+  #exhausted(errno: string): void {
+    this.#loop.change(this, 0)
+    this.#pause = this.#loop.timers.at(this.#loop.nowMs + exhaustedPauseMs, () => {
+      this.#loop.change(this, EpollEvents.In)
+    })
+    this.#onExhausted(errno)
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#pause?.cancel()
+    this.#loop.close(this)
+  }
+
+  abandon(): void {
+    this.close()
+  }
+}
+
+const exhausted: ReadonlySet<number> = new Set([Errno.EMFILE, Errno.ENFILE, Errno.ENOBUFS, Errno.ENOMEM])
+
+const deaf: SocketEvents = { onConnect() {}, onData: (_bytes, _start, end) => end, onDrain() {}, onClose() {} }
+
+const lengthAt = 64

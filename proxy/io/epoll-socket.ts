@@ -1,0 +1,453 @@
+import { strict as assert } from 'node:assert'
+import type { Address, CloseCause, Socket, SocketEvents, TcpOptions, Timer } from './io.ts'
+import { carryBytesMax, readBytesMax } from './io.ts'
+import * as libc from './libc.ts'
+import { EpollEvents, Errno, Level, SocketOption, TcpOption } from './libc.ts'
+import type { Entry, Loop, Postponed } from './loop.ts'
+import { SendQueue } from './send-queue.ts'
+import { readSocketAddress, socketAddressBytes } from './socket-address.ts'
+
+/** Time the peer has to read what was queued, and to close its side, after `end`. */
+const endTimeoutMs = 1000
+
+/** Says something about the end of the connection; the rest is said by a receive. */
+const endEvents = EpollEvents.Error | EpollEvents.HangUp | EpollEvents.ReadHangUp
+
+/**
+ * A TCP socket in the loop.
+ *
+ *   connecting ──► open ──► ending ──► closed
+ *
+ * `ending`: everything is sent, then our side is shut, and what the peer still sends is dropped until it closes too
+ * (closing with unread bytes would send a reset, and the peer might lose what we sent last).
+ *
+ * A send that fails does not end the socket there: what the peer sent before, often its reason, is read first.
+ */
+export class EpollSocket implements Socket, Entry, Postponed {
+  events: SocketEvents
+  readonly fd: number
+  readonly remote: Address
+  generation = 0
+  readonly #loop: Loop
+  readonly #accepted: boolean
+  #state: 'connecting' | 'open' | 'ending' | 'closed'
+  /** Events asked of epoll; null while not in the set. */
+  #interest: number | null = null
+  #paused = false
+  /** Bytes that the handler left, in the first `keptBytes` of a piece. */
+  #kept: Uint8Array | null = null
+  #keptBytes = 0
+  /** What is kept is to be handled again before more is received. */
+  #redeliver = false
+  #delivering = false
+  #postponed = false
+  #queue: SendQueue | null = null
+  /** errno of a send or connect that failed; 0 when none did. */
+  #failure = 0
+  #peerEnded = false
+  #endTimer: Timer | null = null
+  #local: Address | null = null
+
+  constructor(
+    loop: Loop,
+    made:
+      | { readonly by: 'accept'; readonly fd: number; readonly remote: Address }
+      | { readonly by: 'connect'; readonly fd: number; readonly remote: Address; readonly failure: number },
+    events: SocketEvents,
+  ) {
+    this.#loop = loop
+    this.fd = made.fd
+    this.remote = made.remote
+    this.events = events
+    this.#accepted = made.by === 'accept'
+    this.#state = this.#accepted ? 'open' : 'connecting'
+    if (made.by === 'connect' && made.failure !== 0) {
+      this.#failure = made.failure
+      this.#postpone()
+      return
+    }
+    this.#setOption(Level.Tcp, TcpOption.NoDelay, 1)
+    this.#watch()
+  }
+
+  get local(): Address {
+    if (this.#local !== null) return this.#local
+    if (this.#state === 'closed' || this.fd < 0) return nowhere
+    const { scratch } = this.#loop
+    scratch.bytes.writeInt32LE(socketAddressBytes, lengthAt)
+    if (libc.getsockname(this.fd, scratch.address, scratch.address + lengthAt) < 0) return nowhere
+    this.#local = readSocketAddress(scratch.bytes)
+    return this.#local
+  }
+
+  get queuedBytes(): number {
+    return this.#queue?.bytes ?? 0
+  }
+
+  get readingPaused(): boolean {
+    return this.#paused
+  }
+
+  // Sending
+
+  /** HOT: one send when nothing is queued. */
+  send(bytes: Uint8Array, start: number, end: number): boolean {
+    if (start >= end) return this.#queue === null
+    if (this.#state === 'connecting' || this.#queue !== null) {
+      this.#enqueue(bytes, start, end)
+      return false
+    }
+    if (this.#state !== 'open' || this.#failure !== 0) return true
+    const { received } = this.#loop
+    if (bytes.buffer === received.bytes.buffer) {
+      const sent = this.#sendNow(received.address + bytes.byteOffset + start, end - start)
+      if (sent < 0 || sent === end - start) return true
+      this.#enqueue(bytes, start + sent, end)
+      return false
+    }
+    return this.#sendCopied(bytes, start, end)
+  }
+
+  /** For bytes whose address is not known. */
+  #sendCopied(bytes: Uint8Array, start: number, end: number): boolean {
+    const { outgoing } = this.#loop
+    for (let at = start; at < end;) {
+      const length = Math.min(end - at, outgoing.bytes.length)
+      outgoing.bytes.set(bytes.subarray(at, at + length))
+      const sent = this.#sendNow(outgoing.address, length)
+      if (sent < 0) return true
+      at += sent
+      if (sent < length) {
+        this.#enqueue(bytes, at, end)
+        return false
+      }
+    }
+    return true
+  }
+
+  /** Bytes the kernel took, or -1 when the connection is broken; that is reported from the loop. */
+  #sendNow(address: number, length: number): number {
+    const sent = libc.send(this.fd, address, length, libc.msgNoSignal)
+    if (sent >= 0) return sent
+    const errno = libc.errno()
+    if (errno === Errno.EAGAIN || errno === Errno.EINTR) return 0
+    this.#failure = errno
+    this.#postpone()
+    return -1
+  }
+
+  #enqueue(bytes: Uint8Array, start: number, end: number): void {
+    if (this.#state === 'closed' || this.#failure !== 0) return
+    this.#queue ??= new SendQueue()
+    this.#queue.push(bytes, start, end)
+    this.#watch()
+  }
+
+  #flush(): void {
+    const queue = this.#queue
+    if (queue === null) return
+    while (queue.bytes > 0) {
+      const { headLength } = queue
+      const sent = this.#sendNow(queue.headAddress, headLength)
+      if (sent < 0) {
+        this.#queue = null
+        this.#watch()
+        return
+      }
+      queue.shift(sent)
+      if (sent < headLength) return
+    }
+    this.#queue = null
+    if (this.#state === 'ending') {
+      this.#shutdown()
+      return
+    }
+    this.#watch()
+    this.events.onDrain()
+  }
+
+  // What the loop reports
+
+  ready(events: number): void {
+    if (this.#state === 'connecting') {
+      this.#connected()
+      return
+    }
+    if ((events & EpollEvents.Out) !== 0) this.#flush()
+    if ((events & (EpollEvents.In | endEvents)) === 0) return
+    if (this.#state === 'ending') this.#discard()
+    else if (this.#state !== 'open' || this.#redeliver) return
+    else if (this.#paused) this.#readyWhilePaused(events)
+    else this.#receive()
+  }
+
+  #connected(): void {
+    const errno = this.#takeError()
+    if (errno !== 0) {
+      this.#ended(errno)
+      return
+    }
+    this.#state = 'open'
+    this.#watch()
+    this.events.onConnect()
+  }
+
+  /** HOT: one receive per turn. */
+  #receive(): void {
+    const { received, receiveAt } = this.#loop
+    const length = libc.recv(this.fd, received.address + receiveAt, readBytesMax, 0)
+    if (length > 0) {
+      let start = receiveAt
+      if (this.#kept !== null) {
+        assert(this.#keptBytes <= carryBytesMax, 'a handler goes on with carryBytesMax')
+        start -= this.#keptBytes
+        received.bytes.set(this.#kept.subarray(0, this.#keptBytes), start)
+      }
+      this.#deliver(start, receiveAt + length)
+      return
+    }
+    if (length === 0) {
+      this.#ended(this.#failure)
+      return
+    }
+    const errno = libc.errno()
+    if (errno !== Errno.EAGAIN && errno !== Errno.EINTR) this.#ended(errno)
+    else if (this.#failure !== 0) this.#ended(this.#failure)
+  }
+
+  #deliver(start: number, end: number): void {
+    this.#delivering = true
+    const handled = this.events.onData(this.#loop.received.bytes, start, end)
+    this.#delivering = false
+    if (this.#state !== 'open') return
+    assert(handled >= start && handled <= end, 'a handler says how far it came')
+    if (handled < end) this.#keep(handled, end)
+    else if (this.#kept !== null) this.#dropKept()
+  }
+
+  #keep(start: number, end: number): void {
+    const bytes = end - start
+    if (this.#kept === null || this.#kept.length < bytes) {
+      this.#dropKept()
+      this.#kept = this.#loop.takePiece(bytes)
+    }
+    this.#kept.set(this.#loop.received.bytes.subarray(start, end))
+    this.#keptBytes = bytes
+  }
+
+  #dropKept(): void {
+    if (this.#kept === null) return
+    this.#loop.givePiece(this.#kept)
+    this.#kept = null
+    this.#keptBytes = 0
+  }
+
+  /**
+   * Nothing is read. A client that disappeared is reported: nobody is left to answer. What a server sent last must not
+   * be lost, so its end waits for resumeReading, out of the set, because epoll would report it for ever.
+   */
+  #readyWhilePaused(events: number): void {
+    if ((events & endEvents) === 0) this.#watch()
+    else if (this.#accepted) this.#ended(this.#failure === 0 ? this.#takeError() : this.#failure)
+    else this.#unwatch()
+  }
+
+  // Pausing
+
+  /** Epoll goes on reporting until bytes arrive: most pauses end before, and cost no system call. */
+  pauseReading(): void {
+    this.#paused = true
+  }
+
+  resumeReading(): void {
+    if (!this.#paused) return
+    this.#paused = false
+    if (this.#state !== 'open') return
+    this.#watch()
+    if (this.#kept !== null || this.#delivering) {
+      this.#redeliver = true
+      this.#postpone()
+    }
+    if (this.#failure !== 0) this.#postpone()
+  }
+
+  #postpone(): void {
+    if (this.#postponed) return
+    this.#postponed = true
+    this.#loop.postpone(this)
+  }
+
+  /** From the loop: what was kept is handled again, or a failure is followed to its end. */
+  resume(): void {
+    this.#postponed = false
+    if (this.#state === 'connecting') {
+      this.#ended(this.#failure)
+      return
+    }
+    if (this.#state === 'ending') {
+      this.close()
+      return
+    }
+    if (this.#state === 'closed') return
+    if (this.#paused) {
+      if (this.#accepted && this.#failure !== 0) this.#ended(this.#failure)
+      return
+    }
+    if (this.#redeliver) {
+      this.#redeliver = false
+      if (this.#kept !== null) {
+        this.#loop.received.bytes.set(this.#kept.subarray(0, this.#keptBytes))
+        this.#deliver(0, this.#keptBytes)
+      }
+    } else if (this.#failure !== 0) {
+      this.#receive()
+    }
+    if (this.#stillOpen && this.#failure !== 0 && !this.#paused) this.#postpone()
+  }
+
+  get #stillOpen(): boolean {
+    return this.#state === 'open'
+  }
+
+  /** Tells epoll what is wanted now, if that is not what it knows. */
+  #watch(): void {
+    let interest = this.#accepted ? EpollEvents.ReadHangUp : 0
+    if (this.#state === 'connecting' || this.#queue !== null) interest |= EpollEvents.Out
+    if (this.#state === 'ending') interest = (interest & EpollEvents.Out) | (this.#peerEnded ? 0 : EpollEvents.In)
+    else if (this.#state === 'open' && !this.#paused) interest |= EpollEvents.In
+    if (interest === this.#interest) return
+    if (this.#interest === null) this.#loop.watch(this, interest)
+    else this.#loop.change(this, interest)
+    this.#interest = interest
+  }
+
+  #unwatch(): void {
+    this.#loop.unwatch(this)
+    this.#interest = null
+  }
+
+  // Options
+
+  setTcpOptions(options: TcpOptions): void {
+    if (this.#state === 'closed' || this.fd < 0) return
+    this.#setOption(Level.Socket, SocketOption.KeepAlive, 1)
+    this.#setOption(Level.Tcp, TcpOption.KeepIdle, seconds(options.keepaliveIdleMs))
+    this.#setOption(Level.Tcp, TcpOption.KeepInterval, seconds(options.keepaliveIntervalMs))
+    this.#setOption(Level.Tcp, TcpOption.KeepCount, options.keepaliveCount)
+    this.#setOption(Level.Tcp, TcpOption.UserTimeout, options.userTimeoutMs)
+  }
+
+  #setOption(level: number, option: number, value: number): void {
+    const { scratch } = this.#loop
+    scratch.bytes.writeInt32LE(value, 0)
+    // Refused only for a connection that has ended already, which is reported by itself.
+    libc.setsockopt(this.fd, level, option, scratch.address, 4)
+  }
+
+  /** SO_ERROR: reading it takes it away. */
+  #takeError(): number {
+    const { scratch } = this.#loop
+    scratch.bytes.writeInt32LE(4, lengthAt)
+    libc.getsockopt(this.fd, Level.Socket, SocketOption.Error, scratch.address, scratch.address + lengthAt)
+    return scratch.bytes.readInt32LE(0)
+  }
+
+  // The end
+
+  close(): void {
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
+    this.#endTimer?.cancel()
+    this.#dropKept()
+    this.#queue = null
+    if (this.fd >= 0) this.#loop.close(this)
+  }
+
+  abandon(): void {
+    this.close()
+  }
+
+  end(): void {
+    if (this.#state === 'ending' || this.#state === 'closed') return
+    if (this.#state === 'connecting' || this.#failure !== 0) {
+      this.close()
+      return
+    }
+    this.#state = 'ending'
+    this.#dropKept()
+    this.#endTimer = this.#loop.timers.at(this.#loop.nowMs + endTimeoutMs, () => this.close())
+    if (this.#queue === null) this.#shutdown()
+    else this.#watch()
+  }
+
+  #shutdown(): void {
+    if (this.#peerEnded || libc.shutdown(this.fd, libc.shutWrite) < 0) this.close()
+    else this.#watch()
+  }
+
+  #discard(): void {
+    const { received } = this.#loop
+    const length = libc.recv(this.fd, received.address, received.bytes.length, 0)
+    if (length > 0) return
+    if (length === 0 && this.#queue !== null) {
+      this.#peerEnded = true
+      this.#watch()
+      return
+    }
+    if (length < 0 && (libc.errno() === Errno.EAGAIN || libc.errno() === Errno.EINTR)) return
+    this.close()
+  }
+
+  /** The peer or the network ended it; `errno` 0 is the peer's orderly end. */
+  #ended(errno: number): void {
+    const cause = this.#cause(errno)
+    this.close()
+    this.events.onClose(cause)
+  }
+
+  #cause(errno: number): CloseCause {
+    if (errno === 0) return endOfFile
+    return { kind: this.#kind(errno), errno: libc.errnoName(errno) }
+  }
+
+  #kind(errno: number): CloseCause['kind'] {
+    switch (errno) {
+      case Errno.EPIPE:
+      case Errno.ECONNRESET:
+        return 'reset'
+      case Errno.ECONNREFUSED:
+        return 'refused'
+      case Errno.ENETDOWN:
+      case Errno.ENETUNREACH:
+      case Errno.EHOSTDOWN:
+      case Errno.EHOSTUNREACH:
+        return 'unreachable'
+      case Errno.ETIMEDOUT:
+        return this.#state !== 'connecting' && this.#unacknowledgedBytes() === 0 ? 'keepalive' : 'unacked'
+      default:
+        return 'error'
+    }
+  }
+
+  /**
+   * After ETIMEDOUT the kernel has dropped its send queue and tcpi_unacked is 0, but SIOCOUTQ, the distance between two
+   * sequence numbers, still stands. Measured on Linux 6.18 between network namespaces with the link taken down, with
+   * keepalive 1 s/1 s/2 and TCP_USER_TIMEOUT 3 s: idle 2.8 s, SIOCOUTQ 0 (two probes); a 5-byte query in flight 3.0 s,
+   * SIOCOUTQ 5 (three retransmits); peer's window closed before 2.1 s, SIOCOUTQ 47784.
+   */
+  #unacknowledgedBytes(): number {
+    const { scratch } = this.#loop
+    if (libc.ioctl(this.fd, libc.unacknowledgedRequest, scratch.address) < 0) return 0
+    return scratch.bytes.readInt32LE(0)
+  }
+}
+
+const endOfFile: CloseCause = { kind: 'eof', errno: null }
+const nowhere: Address = { host: '', port: 0 }
+
+/** Where in the scratch memory the length of a result stands. */
+const lengthAt = 64
+
+function seconds(ms: number): number {
+  return Math.max(1, Math.ceil(ms / 1000))
+}

@@ -1,0 +1,126 @@
+import { randomFillSync } from 'node:crypto'
+import type { Address, Io, Listener, Socket, SocketEvents, TcpOptions, Timer } from './io.ts'
+import { EpollListener } from './epoll-listener.ts'
+import { EpollSocket } from './epoll-socket.ts'
+import * as libc from './libc.ts'
+import { EpollEvents, Errno, Family, Level, SocketOption } from './libc.ts'
+import type { Entry } from './loop.ts'
+import { Loop, systemError } from './loop.ts'
+import { OpenFds } from './open-fds.ts'
+import { writeSocketAddress } from './socket-address.ts'
+
+/** Connections the kernel completes ahead of accept. */
+const backlog = 1024
+
+export interface EpollIoOptions {
+  /** Where the open descriptors are noted for whoever survives this thread; null notes none. */
+  readonly openFds: SharedArrayBuffer | null
+  /** Nothing can be accepted for a moment: `errno` says what the system has run out of. */
+  readonly onExhausted: (errno: string) => void
+}
+
+/** Io on Linux's epoll: the product's loop. It blocks its thread; nothing asynchronous runs there. */
+export class EpollIo implements Io {
+  readonly #loop: Loop
+  readonly #onExhausted: (errno: string) => void
+
+  constructor(options: EpollIoOptions) {
+    this.#loop = new Loop(options.openFds === null ? null : new OpenFds(options.openFds))
+    this.#onExhausted = options.onExhausted
+  }
+
+  /** Turns until `until` is true, which is asked before each turn. What a handler throws comes out here. */
+  run(until: () => boolean): void {
+    while (!until()) this.#loop.turn(Infinity)
+  }
+
+  /** Waits for something to do, at most `waitMsMax`, and does it. */
+  turn(waitMsMax: number): void {
+    this.#loop.turn(waitMsMax)
+  }
+
+  nowMs(): number {
+    return this.#loop.nowMs
+  }
+
+  wallMs(): number {
+    return Date.now()
+  }
+
+  after(delayMs: number, run: () => void): Timer {
+    return this.#loop.timers.at(this.#loop.nowMs + delayMs, run)
+  }
+
+  random(bytes: Uint8Array): void {
+    randomFillSync(bytes)
+  }
+
+  listen(address: Address, onAccept: (socket: Socket) => SocketEvents): Listener {
+    const { scratch } = this.#loop
+    const { family, length } = writeSocketAddress(address, scratch)
+    const fd = this.#loop.own(libc.socket(family, libc.streamSocket, 0))
+    if (fd < 0) throw systemError('socket')
+    try {
+      this.#setOption(fd, Level.Socket, SocketOption.ReuseAddress, 1)
+      if (family === Family.Inet6) this.#setOption(fd, Level.Ipv6, libc.ipv6Only, 0)
+      writeSocketAddress(address, scratch)
+      if (libc.bind(fd, scratch.address, length) < 0) throw systemError('bind')
+      if (libc.listen(fd, backlog) < 0) throw systemError('listen')
+    } catch (error) {
+      this.#loop.closeFd(fd)
+      throw error
+    }
+    return new EpollListener(this.#loop, fd, onAccept, this.#onExhausted)
+  }
+
+  connect(address: Address, options: TcpOptions, events: SocketEvents): Socket {
+    const { scratch } = this.#loop
+    const { family, length } = writeSocketAddress(address, scratch)
+    const fd = this.#loop.own(libc.socket(family, libc.streamSocket, 0))
+    let failure = 0
+    if (fd < 0 || libc.connect(fd, scratch.address, length) < 0) {
+      failure = libc.errno()
+      if (failure === Errno.EINPROGRESS) failure = 0
+    }
+    const socket = new EpollSocket(this.#loop, { by: 'connect', fd, remote: address, failure }, events)
+    socket.setTcpOptions(options)
+    return socket
+  }
+
+  /** `handler` runs in the loop after someone wrote to the eventfd `fd`, which stays theirs. */
+  onWake(fd: number, handler: () => void): void {
+    this.#loop.watch(new Wake(this.#loop, fd, handler), EpollEvents.In)
+  }
+
+  /** Closes everything that is open, without events. */
+  dispose(): void {
+    this.#loop.dispose()
+  }
+
+  #setOption(fd: number, level: number, option: number, value: number): void {
+    const { scratch } = this.#loop
+    scratch.bytes.writeInt32LE(value, 0)
+    if (libc.setsockopt(fd, level, option, scratch.address, 4) < 0) throw systemError('setsockopt')
+  }
+}
+
+/** An eventfd (eventfd(2)): readable while its counter is not zero; reading takes the counter away. */
+class Wake implements Entry {
+  readonly fd: number
+  generation = 0
+  readonly #loop: Loop
+  readonly #handler: () => void
+
+  constructor(loop: Loop, fd: number, handler: () => void) {
+    this.#loop = loop
+    this.fd = fd
+    this.#handler = handler
+  }
+
+  ready(): void {
+    libc.read(this.fd, this.#loop.scratch.address, 8)
+    this.#handler()
+  }
+
+  abandon(): void {}
+}

@@ -1,0 +1,180 @@
+import { strict as assert } from 'node:assert'
+import { carryBytesMax, IoError, readBytesMax } from './io.ts'
+import type { Memory } from './libc.ts'
+import * as libc from './libc.ts'
+import { Errno, EpollOperation } from './libc.ts'
+import type { OpenFds } from './open-fds.ts'
+import { Timers } from './timers.ts'
+
+/** Something with a file descriptor in the epoll set. */
+export interface Entry {
+  readonly fd: number
+  /** Handed out by `watch`: tells an event of this descriptor from one of an earlier owner of the same number. */
+  generation: number
+  ready(events: number): void
+  /** Closes the descriptor without a word to anybody; at the end of the loop. */
+  abandon(): void
+}
+
+/** Something that asked to be called from the loop, outside of whatever is running now. */
+export interface Postponed {
+  resume(): void
+}
+
+/** Ready descriptors taken from the kernel at a time; the others come with the next turn. */
+const eventsMax = 256
+
+/** Kept bytes up to this length come from a list of reused pieces. */
+const pieceBytes = 512
+const sparePiecesMax = 1024
+
+/**
+ * One blocking epoll loop and what its sockets share: clock, timers, the read buffer, and which descriptor belongs to
+ * whom. A turn waits, then handles what is ready, what was postponed, and the timers that are due. What a handler
+ * throws leaves the turn.
+ */
+export class Loop {
+  /** Monotonic; taken once per turn. */
+  nowMs = performance.now()
+  readonly timers = new Timers()
+  /** Bytes are received at `receiveAt`; what a socket has kept is laid directly before them. */
+  readonly received = libc.allocate(carryBytesMax + readBytesMax)
+  readonly receiveAt = carryBytesMax
+  /** Bytes on their way to the kernel that do not stand in `received`. */
+  readonly outgoing = libc.allocate(65536)
+  /** Arguments and results of system calls. */
+  readonly scratch = libc.allocate(128)
+  readonly openFds: OpenFds | null
+  readonly #epollFd: number
+  readonly #entries: (Entry | undefined)[] = []
+  readonly #ready: Memory
+  readonly #readyWords: Int32Array
+  readonly #change: Memory
+  readonly #changeWords: Int32Array
+  readonly #pieces: Uint8Array[] = []
+  #postponed: Postponed[] = []
+  #running: Postponed[] = []
+  #generation = 0
+
+  constructor(openFds: OpenFds | null) {
+    this.openFds = openFds
+    this.#ready = libc.allocate(eventsMax * libc.epollEvent.words * 4)
+    this.#readyWords = words(this.#ready)
+    this.#change = libc.allocate(libc.epollEvent.words * 4)
+    this.#changeWords = words(this.#change)
+    this.#epollFd = this.own(libc.epollCreate1(libc.epollCloexec))
+    if (this.#epollFd < 0) throw systemError('epoll_create1')
+  }
+
+  /** Notes a descriptor that a system call has just made; gives it back, or -1 and EMFILE above the last one noted. */
+  own(fd: number): number {
+    if (fd < 0 || this.openFds === null) return fd
+    if (fd >= this.openFds.fdMax) {
+      libc.close(fd)
+      libc.setErrno(Errno.EMFILE)
+      return -1
+    }
+    this.openFds.add(fd)
+    return fd
+  }
+
+  closeFd(fd: number): void {
+    this.openFds?.remove(fd)
+    libc.close(fd)
+  }
+
+  watch(entry: Entry, events: number): void {
+    this.#generation = (this.#generation + 1) | 0
+    entry.generation = this.#generation
+    this.#entries[entry.fd] = entry
+    this.#control(EpollOperation.Add, entry, events)
+  }
+
+  change(entry: Entry, events: number): void {
+    this.#control(EpollOperation.Modify, entry, events)
+  }
+
+  /** Takes the descriptor out of the set; it stays open. */
+  unwatch(entry: Entry): void {
+    this.#entries[entry.fd] = undefined
+    this.#control(EpollOperation.Delete, entry, 0)
+  }
+
+  /** Closes the descriptor of an entry, which leaves the set with it. */
+  close(entry: Entry): void {
+    this.#entries[entry.fd] = undefined
+    this.closeFd(entry.fd)
+  }
+
+  #control(operation: number, entry: Entry, events: number): void {
+    this.#changeWords[0] = events
+    this.#changeWords[libc.epollEvent.fdWord] = entry.fd
+    this.#changeWords[libc.epollEvent.generationWord] = entry.generation
+    if (libc.epollCtl(this.#epollFd, operation, entry.fd, this.#change.address) < 0) throw systemError('epoll_ctl')
+  }
+
+  /** `what.resume` is called once, in this turn after the ready descriptors or in the next one. */
+  postpone(what: Postponed): void {
+    this.#postponed.push(what)
+  }
+
+  /** Waits for something to do, at most `waitMsMax`, and does it. */
+  turn(waitMsMax: number): void {
+    const count = libc.epollWait(this.#epollFd, this.#ready.address, eventsMax, this.#waitMs(waitMsMax))
+    if (count < 0 && libc.errno() !== Errno.EINTR) throw systemError('epoll_wait')
+    this.nowMs = performance.now()
+    const { words: step, fdWord, generationWord } = libc.epollEvent
+    for (let at = 0; at < count * step; at += step) {
+      const entry = this.#entries[this.#readyWords[at + fdWord] as number]
+      if (entry === undefined || entry.generation !== this.#readyWords[at + generationWord]) continue
+      entry.ready(this.#readyWords[at] as number)
+    }
+    this.#resumePostponed()
+    this.timers.runDue(this.nowMs)
+  }
+
+  #waitMs(waitMsMax: number): number {
+    if (this.#postponed.length > 0) return 0
+    const waitMs = Math.min(
+      waitMsMax,
+      this.timers.nextMs === Infinity ? Infinity : this.timers.nextMs - performance.now(),
+    )
+    if (waitMs <= 0) return 0
+    return waitMs >= 0x7fffffff ? -1 : Math.ceil(waitMs)
+  }
+
+  #resumePostponed(): void {
+    const postponed = this.#postponed
+    if (postponed.length === 0) return
+    this.#postponed = this.#running
+    this.#running = postponed
+    for (const what of postponed) what.resume()
+    postponed.length = 0
+  }
+
+  /** Memory for at least `length` bytes that a socket keeps. */
+  takePiece(length: number): Uint8Array {
+    if (length > pieceBytes) return Buffer.allocUnsafeSlow(2 ** Math.ceil(Math.log2(length)))
+    return this.#pieces.pop() ?? Buffer.allocUnsafeSlow(pieceBytes)
+  }
+
+  givePiece(piece: Uint8Array): void {
+    if (piece.length === pieceBytes && this.#pieces.length < sparePiecesMax) this.#pieces.push(piece)
+  }
+
+  /** Closes every descriptor. The loop cannot turn again. */
+  dispose(): void {
+    for (const entry of this.#entries) entry?.abandon()
+    this.closeFd(this.#epollFd)
+  }
+}
+
+function words(memory: Memory): Int32Array {
+  assert(memory.bytes.byteOffset % 4 === 0, 'the kernel writes whole words')
+  return new Int32Array(memory.bytes.buffer, memory.bytes.byteOffset, memory.bytes.length / 4)
+}
+
+export function systemError(call: string): IoError {
+  const name = libc.errnoName(libc.errno())
+  return new IoError(`${call}: ${name}`, name)
+}
