@@ -1,7 +1,8 @@
 import { generalSettings } from '../../shared/config/settings.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import type { Io, Listener, Socket, SocketEvents, Timer } from '../io/io.ts'
-import { ConsoleSession } from './admin/session.ts'
+import { Disconnects } from './admin/disconnects.ts'
+import { Statistics } from './admin/statistics.ts'
 import { Cancels } from './cancel.ts'
 import { Client } from './client.ts'
 import type { Context } from './context.ts'
@@ -16,6 +17,9 @@ export interface EngineOptions {
 
 const maintainEveryMs = 1000
 
+/** How many lost servers SHOW DISCONNECTS remembers. */
+const disconnectsMax = 1000
+
 /** How often a stopping engine looks whether everybody has left. */
 const stopCheckMs = 20
 
@@ -27,6 +31,8 @@ export class Engine {
   readonly context: Context
   readonly pools: Pools
   readonly logins = new Set<Login>()
+  readonly disconnects = new Disconnects(disconnectsMax)
+  readonly statistics: Statistics
   consoleUsers: readonly ConsoleUserSpec[] = []
   /** The general settings as written, for SHOW CONFIG. */
   generalValues: Readonly<Record<string, string | number>> = {}
@@ -41,7 +47,10 @@ export class Engine {
     io.random(mockKey)
     this.context = {
       io,
-      post,
+      post: (message) => {
+        if (message.type === 'lost') this.disconnects.add(io.nowMs(), message.server)
+        post(message)
+      },
       cancels: new Cancels(io),
       general: generalSettings({}),
       clients: new Set(),
@@ -49,9 +58,18 @@ export class Engine {
       stopping: false,
     }
     this.pools = new Pools(this.context)
+    this.statistics = new Statistics(io.nowMs())
     this.#listener = io.listen(options.listen, (socket) => this.#accept(socket))
     post({ type: 'listening', host: options.listen.host, port: this.#listener.port })
-    this.#every(maintainEveryMs, () => this.pools.maintain())
+    this.#every(maintainEveryMs, () => {
+      this.statistics.observe(this.pools.names(), io.nowMs())
+      this.pools.maintain()
+    })
+  }
+
+  /** Where it really listens. */
+  get port(): number {
+    return this.#listener.port
   }
 
   receive(message: ToEngine): void {

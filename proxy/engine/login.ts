@@ -129,7 +129,14 @@ export class Login implements SocketEvents {
         secret,
         mockKey: context.mockKey,
       })
-      const session = new ConsoleSession(this.#engine, this.#socket, this.#id, user, known?.right ?? 'stats')
+      const session = new ConsoleSession(
+        this.#engine,
+        this.#socket,
+        this.#id,
+        user,
+        known?.right ?? 'stats',
+        parameters,
+      )
       this.#become(session)
       session.begin()
       return

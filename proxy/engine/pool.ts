@@ -57,6 +57,11 @@ export class Pool {
     return this.#targets.length
   }
 
+  /** The addresses that new servers are opened to, in turn. */
+  get targets(): readonly Target[] {
+    return this.#targets
+  }
+
   get tcpOptions(): TcpOptions {
     const { settings } = this
     return {

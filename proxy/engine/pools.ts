@@ -103,6 +103,6 @@ export class Pools {
 }
 
 /** Orders configurations: a restored store's epoch first, then the version. */
-function isAbove(position: Position, running: Position): boolean {
+export function isAbove(position: Position, running: Position): boolean {
   return position.epoch > running.epoch || (position.epoch === running.epoch && position.version > running.version)
 }

@@ -2,7 +2,7 @@
  * The values of the key table as code uses them: camelCase, durations as milliseconds with `Ms` at the end. Derived
  * from the table by rule, so that no key is mapped by hand: `query_wait_timeout` "120s" → `queryWaitTimeoutMs` 120000.
  */
-import { parseDuration } from './duration.ts'
+import { formatDuration, parseDuration } from './duration.ts'
 import { generalKeys, poolKeys } from './keys.ts'
 import type { GeneralKey, GeneralValues, KeySpec, PoolKey, PoolValues } from './keys.ts'
 
@@ -28,12 +28,24 @@ export type PoolSettings = {
 function settingsOf(keys: Record<string, KeySpec>, values: Record<string, string | number>): Record<string, unknown> {
   const settings: Record<string, unknown> = {}
   for (const [key, spec] of Object.entries(keys)) {
-    const camel = key.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
     const value = values[key] ?? spec.default
-    if (spec.type === 'duration') settings[`${camel}Ms`] = parseDuration(String(value))
-    else settings[camel] = value
+    settings[settingName(key, spec)] = spec.type === 'duration' ? parseDuration(String(value)) : value
   }
   return settings
+}
+
+/** How code spells a key. */
+function settingName(key: string, spec: KeySpec): string {
+  const camel = key.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+  return spec.type === 'duration' ? `${camel}Ms` : camel
+}
+
+/** What settings say of one key, as people write it: the way back from `poolSettings`. */
+export function writtenValue(key: PoolKey, settings: PoolSettings): string {
+  const spec: KeySpec = poolKeys[key]
+  // The name is made by the rule the type is made by.
+  const value = (settings as Readonly<Record<string, string | number>>)[settingName(key, spec)]!
+  return spec.type === 'duration' ? formatDuration(Number(value)) : String(value)
 }
 
 /** Missing keys take their defaults; the values must have been validated. */

@@ -1,0 +1,143 @@
+import { nearest } from '../../../shared/config/nearest.ts'
+import { SqlError } from '../../../shared/errors.ts'
+import * as write from '../../protocol/write.ts'
+import type { Exchange } from '../conversation.ts'
+import type { Caller } from './caller.ts'
+import { CommandError } from './command-error.ts'
+import { fixedParameters, set } from './session-parameters.ts'
+import { config } from './show/config.ts'
+import { clients, servers } from './show/connections.ts'
+import { databases } from './show/databases.ts'
+import { disconnects } from './show/disconnects.ts'
+import { lists } from './show/lists.ts'
+import { poolVersions } from './show/pool-versions.ts'
+import { pools } from './show/pools.ts'
+import { stats, statsAverages, statsTotals } from './show/stats.ts'
+import { version } from './show/version.ts'
+import type { Statement } from './statements.ts'
+import { texts } from './table.ts'
+import type { Row, Table } from './table.ts'
+
+export type Right = 'admin' | 'stats'
+
+interface Command {
+  /** In capitals. */
+  readonly name: string
+  /** Who may run it; `admin` may run everything. */
+  readonly right: Right
+  /** For SHOW HELP; null keeps it out of there. */
+  readonly help: string | null
+  readonly run: (caller: Caller, statement: Statement) => Exchange<void>
+  /** Something follows the name; `run` reads it. */
+  readonly arguments?: true
+}
+
+export const commands: readonly Command[] = [
+  { name: 'SHOW HELP', right: 'stats', help: 'this list', run: help },
+  { name: 'SHOW VERSION', right: 'stats', help: 'whose console this is', run: answer(version) },
+  { name: 'SHOW DATABASES', right: 'stats', help: 'databases, their servers and limits', run: answer(databases) },
+  { name: 'SHOW POOLS', right: 'stats', help: 'clients and servers of each pool by state', run: answer(pools) },
+  { name: 'SHOW POOL_VERSIONS', right: 'stats', help: 'configuration wanted and running', run: answer(poolVersions) },
+  { name: 'SHOW CLIENTS', right: 'stats', help: 'one line per client', run: answer(clients) },
+  { name: 'SHOW SERVERS', right: 'stats', help: 'one line per server connection', run: answer(servers) },
+  { name: 'SHOW DISCONNECTS', right: 'stats', help: 'server connections lost lately', run: answer(disconnects) },
+  { name: 'SHOW STATS', right: 'stats', help: 'totals, and averages of the last minute', run: answer(stats) },
+  { name: 'SHOW STATS_TOTALS', right: 'stats', help: 'totals since the start', run: answer(statsTotals) },
+  { name: 'SHOW STATS_AVERAGES', right: 'stats', help: 'averages of the last minute', run: answer(statsAverages) },
+  { name: 'SHOW LISTS', right: 'stats', help: 'how much there is of everything', run: answer(lists) },
+  { name: 'SHOW CONFIG', right: 'stats', help: 'configuration keys and values', run: answer(config) },
+  { name: 'RELOAD', right: 'admin', help: 'look for a newer configuration now', run: reload },
+  { name: 'SET', right: 'stats', help: null, run: set, arguments: true },
+  ...Object.entries(fixedParameters).map(([parameter, value]): Command => {
+    const table: Table = { columns: texts(parameter), rows: () => [[value]] }
+    return { name: `SHOW ${parameter.toUpperCase()}`, right: 'stats', help: null, run: answer(table) }
+  }),
+]
+
+const byName = new Map(commands.map((command) => [command.name, command]))
+
+/** Runs one statement and sends its answer. Throws SqlError when it is refused; nothing has been sent of it then. */
+export function* execute(caller: Caller, right: Right, statement: Statement): Exchange<void> {
+  const command = find(statement)
+  if (command.right === 'admin' && right !== 'admin') {
+    throw new SqlError('insufficient_privilege', 'admin access needed')
+  }
+  yield* command.run(caller, statement)
+}
+
+function find(statement: Statement): Command {
+  const [first] = statement
+  // Quoted text never names a command.
+  const plain = statement.every((token) => token.kind === 'word')
+  const name = statement
+    .map((token) => token.value.toUpperCase())
+    .join(' ')
+    .replace(/^SELECT /, 'SHOW ')
+  const exact = plain ? byName.get(name) : undefined
+  if (exact !== undefined) return exact
+  const leading = first?.kind === 'word' ? byName.get(first.value.toUpperCase()) : undefined
+  if (leading?.arguments === true) return leading
+  throw unknownCommand(statement, name)
+}
+
+function unknownCommand(statement: Statement, name: string): CommandError {
+  const shown = statement
+    .map((token) => token.value)
+    .join(' ')
+    .slice(0, shownMax)
+  const known = commands.filter((command) => command.help !== null).map((command) => command.name.toLowerCase())
+  const near = nearest(name.slice(0, shownMax), known)
+  const guess = near === undefined ? '' : `Did you mean ${near.toUpperCase()}? `
+  return new CommandError('syntax_error', `unknown command "${shown}"`, `${guess}SHOW HELP lists the commands.`)
+}
+
+const shownMax = 60
+
+/** About as many bytes of a long answer are sent in one turn of the loop. */
+const turnBytes = 16_384
+
+function answer(table: Table): Command['run'] {
+  return function* (caller) {
+    let parts: Uint8Array[] = [write.rowDescription(table.columns)]
+    let bytes = 0
+    for (const row of table.rows(caller.engine)) {
+      const encoded = write.dataRow(texted(row))
+      parts.push(encoded)
+      bytes += encoded.length
+      if (bytes < turnBytes) continue
+      caller.send(Buffer.concat(parts))
+      parts = []
+      bytes = 0
+      yield* caller.turn()
+    }
+    parts.push(write.commandComplete('SHOW'))
+    caller.send(Buffer.concat(parts))
+  }
+}
+
+function texted(row: Row): (string | null)[] {
+  return row.map((value) => (typeof value === 'number' ? String(value) : value))
+}
+
+/** As PgBouncer's: a notice, and no rows. */
+function* help(caller: Caller): Exchange<void> {
+  const lines = commands.flatMap((command) =>
+    command.help === null ? [] : [`\t${command.name.padEnd(20)}${command.help}`],
+  )
+  const detail = `\n${lines.join('\n')}`
+  caller.send(write.noticeResponse({ severity: 'NOTICE', code: '00000', message: 'Console usage', detail }))
+  caller.send(write.commandComplete('SHOW'))
+}
+
+/** Asks control for a newer configuration; answers when it runs, or with what stands in its way. */
+function* reload(caller: Caller): Exchange<void> {
+  let outcome: { readonly error: string | null } | null = null
+  caller.engine.reload((error) => {
+    outcome = { error }
+    caller.wake()
+  })
+  yield* caller.until(() => outcome !== null)
+  const { error } = outcome as unknown as { error: string | null } // set by the answer, which the compiler cannot see
+  if (error !== null) throw new SqlError('config_file_error', error)
+  caller.send(write.commandComplete('RELOAD'))
+}

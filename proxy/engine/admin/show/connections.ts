@@ -1,0 +1,144 @@
+import { Client } from '../../client.ts'
+import type { Engine } from '../../engine.ts'
+import type { Server } from '../../server.ts'
+import { consoleName, serversOf, sortedNames } from '../pools.ts'
+import type { ConsoleSession } from '../session.ts'
+import { integers, texts } from '../table.ts'
+import type { Row, Table } from '../table.ts'
+import { secondsAndMicros, timestamp } from '../time.ts'
+
+/** SHOW CLIENTS and SHOW SERVERS have the same columns. */
+const columns = [
+  ...texts('type', 'user', 'database', 'replication', 'state', 'addr'),
+  ...integers('port'),
+  ...texts('local_addr'),
+  ...integers('local_port'),
+  ...texts('connect_time', 'request_time'),
+  ...integers('wait', 'wait_us', 'close_needed'),
+  ...texts('ptr', 'link'),
+  ...integers('remote_pid'),
+  ...texts('tls', 'application_name'),
+  ...integers('prepared_statements', 'id'),
+]
+
+export const clients: Table = {
+  columns,
+  *rows(engine) {
+    for (const client of [...engine.context.clients]) {
+      if (!engine.context.clients.has(client)) continue
+      yield client instanceof Client ? clientRow(engine, client) : sessionRow(engine, client)
+    }
+  },
+}
+
+export const servers: Table = {
+  columns,
+  *rows(engine) {
+    for (const server of sortedNames(engine).flatMap(serversOf)) {
+      if (server.list !== null) yield serverRow(engine, server)
+    }
+  },
+}
+
+function clientRow({ context, pools }: Engine, client: Client): Row {
+  const { name, socket, server } = client
+  const { io } = context
+  const waiting = client.list === name.waiting
+  const requestedAtMs = waiting
+    ? client.waitingSinceMs
+    : client.queryBeganMs || client.transactionBeganMs || client.connectedAtMs
+  return [
+    'C',
+    name.user,
+    name.database,
+    'none',
+    client.list?.name ?? null,
+    socket.remote.host,
+    socket.remote.port,
+    socket.local.host,
+    socket.local.port,
+    timestamp(io, client.connectedAtMs),
+    timestamp(io, requestedAtMs),
+    ...secondsAndMicros(waiting ? io.nowMs() - client.waitingSinceMs : 0),
+    pools.find(name.database, name.user)?.current === null ? 1 : 0,
+    clientPointer(client.id),
+    server === null ? '' : serverPointer(server.id),
+    0,
+    '',
+    client.parameters.values.get('application_name') ?? '',
+    0,
+    client.id,
+  ]
+}
+
+function sessionRow({ context }: Engine, session: ConsoleSession): Row {
+  const { socket } = session
+  return [
+    'C',
+    session.user,
+    consoleName,
+    'none',
+    'active',
+    socket.remote.host,
+    socket.remote.port,
+    socket.local.host,
+    socket.local.port,
+    timestamp(context.io, session.connectedAtMs),
+    timestamp(context.io, session.requestedAtMs),
+    ...secondsAndMicros(0),
+    0,
+    clientPointer(session.id),
+    '',
+    0,
+    '',
+    session.applicationName,
+    0,
+    session.id,
+  ]
+}
+
+function serverRow({ context }: Engine, server: Server): Row {
+  const { pool, socket, client } = server
+  return [
+    'S',
+    pool.name.user,
+    pool.name.database,
+    'none',
+    serverStates[server.list?.name ?? ''] ?? null,
+    server.target.address,
+    server.target.host.port,
+    socket.local.host,
+    socket.local.port,
+    timestamp(context.io, server.connectedAtMs),
+    timestamp(context.io, server.requestedAtMs || server.connectedAtMs),
+    ...secondsAndMicros(0),
+    server.closeNeeded || pool.draining ? 1 : 0,
+    serverPointer(server.id),
+    client === null ? '' : clientPointer(client.id),
+    server.backendKey?.pid ?? 0,
+    '',
+    server.reported.get('application_name') ?? '',
+    0,
+    server.id,
+  ]
+}
+
+/** PgBouncer's word for each list of a pool. */
+const serverStates: Readonly<Record<string, string>> = {
+  login: 'new',
+  idle: 'idle',
+  active: 'active',
+  reset: 'tested',
+  canceled: 'being_canceled',
+}
+
+/** Unique among clients and servers, in the shape of the addresses that PgBouncer shows. */
+function clientPointer(id: number): string {
+  return `0xc${id.toString(16).padStart(pointerDigits, '0')}`
+}
+
+function serverPointer(id: number): string {
+  return `0x5${id.toString(16).padStart(pointerDigits, '0')}`
+}
+
+const pointerDigits = 11

@@ -1,0 +1,50 @@
+import type { PoolTotals } from '../../messages.ts'
+import type { Engine } from '../../engine.ts'
+import type { DatabaseStatistics } from '../statistics.ts'
+import { totalNames } from '../statistics.ts'
+import { numerics, texts } from '../table.ts'
+import type { Table } from '../table.ts'
+
+/** SHOW STATS shortens two names of the averages. */
+const shortened: Partial<Record<keyof PoolTotals, string>> = { bytes_received: 'recv', bytes_sent: 'sent' }
+
+/** Prefixed in every command but for the first eight of STATS_TOTALS and STATS_AVERAGES. */
+const lateNames: ReadonlySet<keyof PoolTotals> = new Set([
+  'client_parse_count',
+  'server_parse_count',
+  'bind_count',
+  'client_login_count',
+])
+
+/** Bytes are counted as `total_received` and `total_sent`. */
+export const stats: Table = {
+  columns: [
+    ...texts('database'),
+    ...numerics(...totalNames.map((name) => `total_${name.replace('bytes_', '')}`)),
+    ...numerics(...totalNames.map((name) => `avg_${shortened[name] ?? name}`)),
+  ],
+  rows: (engine) =>
+    statisticsOf(engine).map(({ database, totals, averages }) => [database, ...whole(totals), ...whole(averages)]),
+}
+
+export const statsTotals: Table = {
+  columns: [...texts('database'), ...numerics(...totalNames)],
+  rows: (engine) => statisticsOf(engine).map(({ database, totals }) => [database, ...whole(totals)]),
+}
+
+export const statsAverages: Table = {
+  columns: [
+    ...texts('database'),
+    ...numerics(...totalNames.map((name) => (lateNames.has(name) ? `avg_${name}` : name))),
+  ],
+  rows: (engine) => statisticsOf(engine).map(({ database, averages }) => [database, ...whole(averages)]),
+}
+
+function statisticsOf(engine: Engine): DatabaseStatistics[] {
+  return engine.statistics.databases(engine.pools.names(), engine.context.io.nowMs())
+}
+
+/** Tools read every value as an integer. */
+function whole(totals: PoolTotals): number[] {
+  return totalNames.map((name) => Math.round(totals[name]))
+}
