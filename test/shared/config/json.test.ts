@@ -1,0 +1,70 @@
+import * as fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { parseJson } from '../../../shared/config/json.ts'
+import { ConfigSyntaxError } from '../../../shared/config/problems.ts'
+
+test('what JSON.parse reads is read the same', () => {
+  fc.assert(
+    fc.property(fc.json({ maxDepth: 6 }), fc.constantFrom(undefined, 1, '\t'), (text, indent) => {
+      const written = JSON.stringify(JSON.parse(text), null, indent)
+
+      expect(parseJson(written)).toEqual(JSON.parse(written))
+    }),
+  )
+})
+
+test('what JSON.parse refuses is refused', () => {
+  const mangled = fc
+    .tuple(fc.json({ maxDepth: 3 }), fc.nat(), fc.string({ maxLength: 2 }))
+    .map(
+      ([text, at, insert]) => text.slice(0, at % (text.length + 1)) + insert + text.slice((at % (text.length + 1)) + 1),
+    )
+  const verdict = (read: (text: string) => unknown, text: string): boolean => {
+    try {
+      read(text)
+      return true
+    } catch {
+      return false
+    }
+  }
+  fc.assert(
+    fc.property(mangled, (text) => {
+      // Keys given twice are the one thing refused on top of what JSON.parse refuses.
+      if (verdict(parseJson, text)) expect(verdict(JSON.parse, text)).toBe(true)
+      else if (verdict(JSON.parse, text)) expect(() => parseJson(text)).toThrow('given twice')
+    }),
+    { numRuns: 1000 },
+  )
+})
+
+test('a key given twice is refused with its line and column', () => {
+  expect(fault('{"pools": {\n  "a": 1,\n  "a": 2\n}}')).toMatchObject({ line: 3, column: 3 })
+})
+
+test('a fault names line and column and never quotes the text', () => {
+  const error = fault('{\n "password": "geheim"x }')
+
+  expect(error).toMatchObject({ line: 2, column: 22 })
+  expect(error.message).not.toContain('geheim')
+})
+
+test('__proto__ is a key like any other', () => {
+  const tree = parseJson('{"__proto__": {"a": 1}}') as object
+
+  expect(Object.keys(tree)).toEqual(['__proto__'])
+  expect(Object.getPrototypeOf(tree)).toBe(Object.prototype)
+})
+
+test('text nested without end is refused', () => {
+  expect(fault('['.repeat(100_000)).message).toContain('nested too deep')
+})
+
+function fault(text: string): ConfigSyntaxError {
+  try {
+    parseJson(text)
+  } catch (error) {
+    if (error instanceof ConfigSyntaxError) return error
+    throw error
+  }
+  throw new Error('nothing was thrown')
+}
