@@ -1,0 +1,44 @@
+import type { Plan } from '../../shared/api.ts'
+import type { PoolHash } from '../../shared/config/effective.ts'
+import { canonicalJson } from '../../shared/hash.ts'
+import type { ManifestContent } from './version.ts'
+
+/** What going from `before` (undefined: nothing yet) to `after` does to each pool; proxies decide by the same rule. */
+export function planOf(before: ManifestContent | undefined, after: ManifestContent | undefined): Plan {
+  const plan: Plan = { added: [], rebuilt: [], retuned: [], removed: [], kept: [], general: [] }
+  const old = new Map((before?.pools ?? []).map((line) => [nameOf(line), line]))
+  for (const line of after?.pools ?? []) {
+    const was = old.get(nameOf(line))
+    old.delete(nameOf(line))
+    plan[fateOf(was, line)].push({ pool: line.pool, user: line.user })
+  }
+  for (const { pool, user } of old.values()) plan.removed.push({ pool, user })
+  plan.general = changedGeneral(before, after)
+  return plan
+}
+
+function fateOf(was: PoolHash | undefined, now: PoolHash): 'added' | 'kept' | 'retuned' | 'rebuilt' {
+  if (was === undefined) return 'added'
+  if (was.hash === now.hash) return 'kept'
+  return was.connect_hash === now.connect_hash ? 'retuned' : 'rebuilt'
+}
+
+function nameOf({ pool, user }: PoolHash): string {
+  return JSON.stringify([pool, user])
+}
+
+/** Keys of [general] whose values differ, then "admin_users.NAME" and "stats_users.NAME" that do. */
+function changedGeneral(before: ManifestContent | undefined, after: ManifestContent | undefined): string[] {
+  const [old, now] = [before, after].map((content) => {
+    const lines = new Map<string, string>()
+    for (const [key, value] of Object.entries(content?.general.settings ?? {})) lines.set(key, String(value))
+    for (const user of content?.general.console_users ?? []) {
+      lines.set(`${user.right}_users.${user.user}`, canonicalJson(user))
+    }
+    return lines
+  })
+  // A first version changes nothing that ran before; its users are new, its settings simply are.
+  if (before === undefined || after === undefined) return []
+  const keys = new Set([...old!.keys(), ...now!.keys()])
+  return [...keys].filter((key) => old!.get(key) !== now!.get(key))
+}

@@ -1,0 +1,36 @@
+import { eq, sql } from 'drizzle-orm'
+import { control } from './schema.ts'
+import type { Store } from './write.ts'
+
+const only = eq(control.id, 1)
+
+export async function readEpoch(store: Store): Promise<number> {
+  const [row] = await store.db.select({ epoch: control.epoch }).from(control).where(only)
+  return row!.epoch
+}
+
+/**
+ * To be called once after the store was restored from a backup: versions may have gone back then, and proxies take a
+ * lower version only with a higher epoch. Gives the new epoch.
+ */
+export async function raiseEpoch(store: Store): Promise<number> {
+  await store.write([
+    store.db
+      .update(control)
+      .set({ epoch: sql`${control.epoch} + 1` })
+      .where(only),
+  ])
+  return await readEpoch(store)
+}
+
+/** Keeps `check` when the store has none yet; gives the one that is kept. */
+export async function settleKeyCheck(store: Store, check: string): Promise<string> {
+  await store.write([
+    store.db
+      .update(control)
+      .set({ key_check: check })
+      .where(sql`${only} AND ${control.key_check} = ''`),
+  ])
+  const [row] = await store.db.select({ key_check: control.key_check }).from(control).where(only)
+  return row!.key_check
+}

@@ -1,0 +1,132 @@
+import { and, asc, desc, eq, gt, gte, lte, max, sql } from 'drizzle-orm'
+import type { SQL } from 'drizzle-orm'
+import type { Cause } from '../../shared/causes.ts'
+import type { Disconnect } from '../../shared/wire.ts'
+import { disconnects } from './schema.ts'
+import type { Store, Writable } from './write.ts'
+
+export type DisconnectRow = typeof disconnects.$inferSelect
+
+export interface DisconnectFilter {
+  readonly pool?: string | undefined
+  readonly host?: string | undefined
+  readonly cause?: Cause | undefined
+  readonly proxy?: string | undefined
+  /** RFC 3339 UTC with milliseconds. */
+  readonly since?: string | undefined
+}
+
+/** An event is kept until this many newer ones have arrived in the store. */
+const keptMax = 100_000
+
+/** Each event once, by its proxy and id; and those too old to keep go. */
+export function keepDisconnects(
+  store: Store,
+  fleet: string,
+  proxy: string,
+  events: readonly Disconnect[],
+  now: string,
+): Writable[] {
+  if (events.length === 0) return []
+  const inserts = events.map((event) =>
+    store.db
+      .insert(disconnects)
+      // One spelling of the time, whatever precision the proxy wrote, so that times sort as text.
+      .values({ ...event, fleet, proxy, received_at: now, at: new Date(event.at).toISOString() })
+      .onConflictDoNothing(),
+  )
+  const newest = sql`(SELECT max(${disconnects.n}) FROM ${disconnects})`
+  const prune = store.db
+    .delete(disconnects)
+    .where(and(eq(disconnects.fleet, fleet), lte(disconnects.n, sql`${newest} - ${keptMax}`)))
+  return [...inserts, prune]
+}
+
+/** The number of the newest arrival of a fleet; 0 when there is none. */
+export async function newestArrival(store: Store, fleet: string): Promise<number> {
+  const [row] = await store.db
+    .select({ n: max(disconnects.n) })
+    .from(disconnects)
+    .where(eq(disconnects.fleet, fleet))
+  return row?.n ?? 0
+}
+
+/** Newest first by the time they happened; only arrivals up to `until`, and those after `cursor` in that order. */
+export async function pageDisconnects(
+  store: Store,
+  fleet: string,
+  filter: DisconnectFilter,
+  page: { until: number; cursor: { at: string; n: number } | undefined; limit: number },
+): Promise<DisconnectRow[]> {
+  const older =
+    page.cursor === undefined
+      ? undefined
+      : sql`(${disconnects.at}, ${disconnects.n}) < (${page.cursor.at}, ${page.cursor.n})`
+  return await store.db
+    .select()
+    .from(disconnects)
+    .where(and(...matching(fleet, filter), lte(disconnects.n, page.until), older))
+    .orderBy(desc(disconnects.at), desc(disconnects.n))
+    .limit(page.limit)
+}
+
+/** What arrived after number `after`, oldest arrival first. */
+export async function arrivals(
+  store: Store,
+  fleet: string,
+  filter: DisconnectFilter,
+  after: number,
+  limit: number,
+): Promise<DisconnectRow[]> {
+  return await store.db
+    .select()
+    .from(disconnects)
+    .where(and(...matching(fleet, filter), gt(disconnects.n, after)))
+    .orderBy(asc(disconnects.n))
+    .limit(limit)
+}
+
+export interface DisconnectCount {
+  readonly host: string
+  readonly port: number
+  readonly cause: Cause
+  /** "2026-11-23T19:05" */
+  readonly minute: string
+  readonly count: number
+  readonly clients_hurt: number
+}
+
+/** Newest minute first. */
+export async function countDisconnects(
+  store: Store,
+  fleet: string,
+  filter: DisconnectFilter,
+  limit: number,
+): Promise<DisconnectCount[]> {
+  const minute = sql<string>`substr(${disconnects.at}, 1, 16)`
+  return await store.db
+    .select({
+      host: disconnects.host,
+      port: disconnects.port,
+      cause: disconnects.cause,
+      minute,
+      count: sql<number>`count(*)`,
+      clients_hurt: sql<number>`sum(${disconnects.client_hurt})`,
+    })
+    .from(disconnects)
+    .where(and(...matching(fleet, filter)))
+    .groupBy(disconnects.host, disconnects.port, disconnects.cause, minute)
+    .orderBy(desc(minute), desc(sql`count(*)`), asc(disconnects.host))
+    .limit(limit)
+}
+
+function matching(fleet: string, filter: DisconnectFilter): (SQL | undefined)[] {
+  return [
+    eq(disconnects.fleet, fleet),
+    filter.pool === undefined ? undefined : eq(disconnects.pool, filter.pool),
+    filter.host === undefined ? undefined : eq(disconnects.host, filter.host),
+    filter.cause === undefined ? undefined : eq(disconnects.cause, filter.cause),
+    filter.proxy === undefined ? undefined : eq(disconnects.proxy, filter.proxy),
+    filter.since === undefined ? undefined : gte(disconnects.at, filter.since),
+  ]
+}

@@ -1,0 +1,62 @@
+import { sha256Hex } from '../../shared/hash.ts'
+import { AlreadyThere, StoreUnusable } from './port.ts'
+import type { SqlPort, Statement } from './port.ts'
+
+export interface Migration {
+  /** The file's name without ".sql"; migrations run in the order of these. */
+  readonly id: string
+  readonly sql: string
+}
+
+const breakpoint = '--> statement-breakpoint'
+
+/**
+ * Brings the store to the newest schema. What is missing is found by set difference, so that a migration merged late
+ * is not passed over; one that was applied must still be the same text. Throws StoreUnusable otherwise.
+ */
+export async function migrate(port: SqlPort, migrations: readonly Migration[], now: Date): Promise<void> {
+  await port.write([
+    statement(
+      'CREATE TABLE IF NOT EXISTS schema_migrations ' +
+        '(id TEXT PRIMARY KEY, sha256 TEXT NOT NULL, applied_at TEXT NOT NULL) STRICT, WITHOUT ROWID',
+    ),
+  ])
+  const rows = await port.read(statement('SELECT id, sha256 FROM schema_migrations'))
+  const applied = new Map(rows.map(([id, sha256]) => [String(id), sha256]))
+
+  for (const { id, sql } of migrations) {
+    const was = applied.get(id)
+    applied.delete(id)
+    if (was !== undefined && was !== sha256Hex(sql)) {
+      throw new StoreUnusable(`migration ${id} is not the one this store was made with`)
+    }
+  }
+  for (const id of applied.keys()) {
+    throw new StoreUnusable(`the store has migration ${id}, which this Flotilla does not know; use a newer one`)
+  }
+
+  const known = new Set(rows.map(([id]) => String(id)))
+  const missing = migrations.filter(({ id }) => !known.has(id)).toSorted((a, b) => (a.id < b.id ? -1 : 1))
+  for (const { id, sql } of missing) await apply(port, id, sql, now)
+}
+
+async function apply(port: SqlPort, id: string, sql: string, now: Date): Promise<void> {
+  const parts = sql.split(breakpoint).map((part) => part.trim())
+  try {
+    await port.write([
+      statement('INSERT INTO schema_migrations (id, sha256, applied_at) VALUES (?, ?, ?)', [
+        id,
+        sha256Hex(sql),
+        now.toISOString(),
+      ]),
+      ...parts.map((part) => statement(part)),
+    ])
+  } catch (error) {
+    // Another process that starts on the same store applied it a moment ago.
+    if (!(error instanceof AlreadyThere)) throw error
+  }
+}
+
+function statement(sql: string, params: readonly string[] = []): Statement {
+  return { sql, params }
+}

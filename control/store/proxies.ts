@@ -1,0 +1,116 @@
+import { and, asc, eq, isNotNull, sql } from 'drizzle-orm'
+import type { HelloRequest } from '../../shared/wire.ts'
+import { proxies } from './schema.ts'
+import type { Store, Writable } from './write.ts'
+
+export type ProxyRow = typeof proxies.$inferSelect
+
+export interface HintTarget {
+  readonly fleet: string
+  readonly proxy: string
+  readonly boot: string
+  readonly hint_url: string
+}
+
+/** A new boot starts with no report; the same boot again keeps the one it has. */
+export async function sayHello(
+  store: Store,
+  fleet: string,
+  id: string,
+  hello: HelloRequest,
+  now: string,
+): Promise<void> {
+  const facts = {
+    boot: hello.boot,
+    hello_at: now,
+    agent_version: hello.agent_version,
+    hint_url: hello.hint_url ?? null,
+    listen: hello.listen,
+    region: hello.region ?? null,
+    last_seen_at: now,
+  }
+  const sameBoot = sql`${proxies.boot} = excluded.boot`
+  await store.write([
+    store.db
+      .insert(proxies)
+      .values({ fleet, id, ...facts })
+      .onConflictDoUpdate({
+        target: [proxies.fleet, proxies.id],
+        set: {
+          ...facts,
+          seq: sql`CASE WHEN ${sameBoot} THEN ${proxies.seq} ELSE 0 END`,
+          reported_at: sql`CASE WHEN ${sameBoot} THEN ${proxies.reported_at} END`,
+          report: sql`CASE WHEN ${sameBoot} THEN ${proxies.report} END`,
+        },
+      }),
+  ])
+}
+
+/**
+ * Keeps a report as the proxy's newest, unless a later one of the same boot is there, or the proxy has said hello with
+ * another boot: then this one was late.
+ */
+export function keepReport(
+  store: Store,
+  fleet: string,
+  id: string,
+  report: { boot: string; seq: number; json: string },
+  now: string,
+): Writable {
+  const facts = { boot: report.boot, seq: report.seq, report: report.json, reported_at: now, last_seen_at: now }
+  return store.db
+    .insert(proxies)
+    .values({ fleet, id, ...facts })
+    .onConflictDoUpdate({
+      target: [proxies.fleet, proxies.id],
+      set: facts,
+      setWhere: sql`(${proxies.boot} = excluded.boot AND ${proxies.seq} < excluded.seq)
+        OR (${proxies.boot} <> excluded.boot AND ${proxies.hello_at} IS NULL)`,
+    })
+}
+
+export async function listProxies(store: Store, fleet: string): Promise<ProxyRow[]> {
+  return await store.db.select().from(proxies).where(eq(proxies.fleet, fleet)).orderBy(asc(proxies.id))
+}
+
+export async function findProxy(store: Store, fleet: string, id: string): Promise<ProxyRow | undefined> {
+  const [row] = await store.db
+    .select()
+    .from(proxies)
+    .where(and(eq(proxies.fleet, fleet), eq(proxies.id, id)))
+  return row
+}
+
+export async function listHintTargets(store: Store, fleet: string): Promise<HintTarget[]> {
+  return await store.db
+    .select({
+      fleet: proxies.fleet,
+      proxy: proxies.id,
+      boot: proxies.boot,
+      // Not null by the condition below.
+      hint_url: sql<string>`${proxies.hint_url}`,
+    })
+    .from(proxies)
+    .where(and(eq(proxies.fleet, fleet), isNotNull(proxies.hint_url)))
+}
+
+/** Writes down when proxies were last seen, in one write; a time never goes back. */
+export async function keepLastSeen(
+  store: Store,
+  seen: readonly { fleet: string; proxy: string; at: string }[],
+): Promise<void> {
+  if (seen.length === 0) return
+  const list = seen.map(({ fleet, proxy, at }) =>
+    store.db
+      .update(proxies)
+      .set({ last_seen_at: at })
+      .where(
+        and(
+          eq(proxies.fleet, fleet),
+          eq(proxies.id, proxy),
+          sql`(${proxies.last_seen_at} IS NULL OR ${proxies.last_seen_at} < ${at})`,
+        ),
+      ),
+  )
+  await store.write(list)
+}

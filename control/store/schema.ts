@@ -1,0 +1,141 @@
+/**
+ * The tables, as queries see them; migrations/ makes them, and a test holds the two together. Columns are spelled as in
+ * the API; times are RFC 3339 UTC with milliseconds, so that they sort as text.
+ */
+import { index, integer, primaryKey, real, sqliteTable, text, unique } from 'drizzle-orm/sqlite-core'
+import type { Cause, ServerStateName } from '../../shared/causes.ts'
+import type { PasswordKind } from '../../shared/config/password.ts'
+
+/** Never holds a row: inserting 0 fails a write (see write.ts). */
+export const guards = sqliteTable('guards', { ok: integer().notNull() })
+
+/** One row: what belongs to the store as a whole. */
+export const control = sqliteTable('control', {
+  id: integer().primaryKey(),
+  /** Rises when the store was restored from a backup. */
+  epoch: integer().notNull(),
+  /** Tells whether a secret key is the one the secrets were sealed with; empty before the first start. */
+  key_check: text().notNull().default(''),
+})
+
+export const fleets = sqliteTable('fleets', {
+  name: text().primaryKey(),
+  created_at: text().notNull(),
+  /** The current version; 0 before the first. */
+  version: integer().notNull().default(0),
+  /** That version's manifest_hash, here so that a poll reads one row. */
+  manifest_hash: text().notNull().default(''),
+  /** That version's poll_interval, for the same reason. */
+  poll_interval_ms: integer().notNull(),
+})
+
+/** Append-only; triggers forbid anything else. */
+export const versions = sqliteTable(
+  'versions',
+  {
+    fleet: text().notNull(),
+    version: integer().notNull(),
+    created_at: text().notNull(),
+    message: text(),
+    rollback_of: integer(),
+    content_hash: text().notNull(),
+    /** RFC 8785 JSON of the document. */
+    document: text().notNull(),
+    /** JSON of the manifest without the position in front: `"pools":…,"general":…}`. */
+    manifest: text().notNull(),
+    manifest_hash: text().notNull(),
+    pools: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.fleet, table.version] })],
+)
+
+/** Effective configurations by their hash; append-only. */
+export const poolBodies = sqliteTable(
+  'pool_bodies',
+  { fleet: text().notNull(), hash: text().notNull(), body: text().notNull() },
+  (table) => [primaryKey({ columns: [table.fleet, table.hash] })],
+)
+
+/** Append-only. */
+export const secrets = sqliteTable(
+  'secrets',
+  {
+    fleet: text().notNull(),
+    name: text().notNull(),
+    version: integer().notNull(),
+    created_at: text().notNull(),
+    kind: text().notNull().$type<PasswordKind>(),
+    sealed: text().notNull(),
+    /** Keyed digest of the value: tells an equal value without opening the old one. */
+    digest: text().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.fleet, table.name, table.version] })],
+)
+
+export const tokens = sqliteTable(
+  'tokens',
+  {
+    sha256: text().primaryKey(),
+    id: text().notNull().unique(),
+    fleet: text().notNull(),
+    name: text().notNull(),
+    created_at: text().notNull(),
+    revoked_at: text(),
+  },
+  (table) => [index('tokens_by_fleet').on(table.fleet)],
+)
+
+export const proxies = sqliteTable(
+  'proxies',
+  {
+    fleet: text().notNull(),
+    id: text().notNull(),
+    boot: text().notNull(),
+    /** Null when it reported without ever having said hello to this store. */
+    hello_at: text(),
+    agent_version: text(),
+    hint_url: text(),
+    listen: text(),
+    region: text(),
+    last_seen_at: text(),
+    /** Of the newest report of `boot`; 0 before the first. */
+    seq: integer().notNull().default(0),
+    reported_at: text(),
+    /** The newest report without its events, as JSON. */
+    report: text(),
+  },
+  (table) => [primaryKey({ columns: [table.fleet, table.id] })],
+)
+
+/** Lost server connections. `n` counts arrivals. */
+export const disconnects = sqliteTable(
+  'disconnects',
+  {
+    n: integer().primaryKey({ autoIncrement: true }),
+    fleet: text().notNull(),
+    id: text().notNull(),
+    proxy: text().notNull(),
+    received_at: text().notNull(),
+    at: text().notNull(),
+    pool: text().notNull(),
+    user: text().notNull(),
+    host: text().notNull(),
+    port: integer().notNull(),
+    role: text().notNull().$type<'primary' | 'replica'>(),
+    backend_pid: integer(),
+    cause: text().notNull().$type<Cause>(),
+    errno: text(),
+    sqlstate: text(),
+    message: text(),
+    state: text().notNull().$type<ServerStateName>(),
+    connection_age_ms: real().notNull(),
+    idle_ms: real().notNull(),
+    client_hurt: integer({ mode: 'boolean' }).notNull(),
+    pool_hash: text().notNull(),
+  },
+  (table) => [
+    unique().on(table.fleet, table.proxy, table.id),
+    index('disconnects_by_time').on(table.fleet, table.at, table.n),
+    index('disconnects_by_arrival').on(table.fleet, table.n),
+  ],
+)

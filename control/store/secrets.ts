@@ -1,0 +1,42 @@
+import { and, asc, eq } from 'drizzle-orm'
+import { secrets } from './schema.ts'
+import type { Store } from './write.ts'
+
+export type NewSecret = typeof secrets.$inferInsert
+
+/** Everything of a secret's version but its value. */
+const facts = {
+  name: secrets.name,
+  version: secrets.version,
+  created_at: secrets.created_at,
+  kind: secrets.kind,
+  digest: secrets.digest,
+}
+export type SecretFacts = Pick<typeof secrets.$inferSelect, keyof typeof facts>
+
+/** Every version of every secret of a fleet, by name, oldest version first. */
+export async function listSecrets(store: Store, fleet: string): Promise<SecretFacts[]> {
+  return await store.db
+    .select(facts)
+    .from(secrets)
+    .where(eq(secrets.fleet, fleet))
+    .orderBy(asc(secrets.name), asc(secrets.version))
+}
+
+/** Throws AlreadyThere when this version was made meanwhile. */
+export async function addSecret(store: Store, secret: NewSecret): Promise<void> {
+  await store.write([store.db.insert(secrets).values(secret)])
+}
+
+export async function findSealed(
+  store: Store,
+  fleet: string,
+  name: string,
+  version: number,
+): Promise<string | undefined> {
+  const [row] = await store.db
+    .select({ sealed: secrets.sealed })
+    .from(secrets)
+    .where(and(eq(secrets.fleet, fleet), eq(secrets.name, name), eq(secrets.version, version)))
+  return row?.sealed
+}
