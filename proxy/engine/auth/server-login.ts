@@ -75,7 +75,8 @@ export function* serverLogin(conversation: Conversation, credentials: Credential
         if (message.end - message.start < 8) throw new SqlError('protocol_violation', 'short BackendKeyData')
         backendKey = {
           pid: int32(message.bytes, message.start),
-          secret: message.bytes.slice(message.start + 4, message.end),
+          // A copy: Buffer's slice would be a view of the read buffer.
+          secret: Uint8Array.from(message.bytes.subarray(message.start + 4, message.end)),
         }
         break
       case BackendTag.ErrorResponse:
