@@ -15,11 +15,9 @@ rmSync(join(root, 'coverage'), { recursive: true, force: true })
 const tests = run('vitest/vitest.mjs', ['run', ...process.argv.slice(2)], { NODE_V8_COVERAGE: raw })
 const report = run(
   'c8/bin/c8.js',
-  [
-    ...['report', '--temp-directory', raw, '--reports-dir', join(root, 'coverage'), '--merge-async', '--all'],
-    ...['--reporter', 'text', '--reporter', 'html', '--reporter', 'lcovonly', '--exclude-after-remap=false'],
-    ...sources.flatMap((folder) => ['--include', `${folder}/**/*.ts`]),
-  ],
+  ['report', '--temp-directory', raw, '--reports-dir', join(root, 'coverage'), '--merge-async', '--all']
+    .concat(['--reporter', 'text', '--reporter', 'html', '--reporter', 'lcovonly'])
+    .concat(sources.flatMap((folder) => ['--include', `${folder}/**/*.ts`])),
   {},
 )
 rmSync(raw, { recursive: true, force: true })

@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs'
 import type { Reporter, TestModule } from 'vitest/node'
 
 /** Ends the output with one plain line that programs read: `12 passed, 0 failed, 1 skipped`. */
@@ -8,8 +9,9 @@ export class TotalsReporter implements Reporter {
       if (module.errors().length > 0) counts.failed++
       for (const test of module.children.allTests()) counts[test.result().state]++
     }
-    process.stdout.write(
-      `\n${counts.passed} passed, ${counts.failed + counts.pending} failed, ${counts.skipped} skipped\n`,
-    )
+    const failed = counts.failed + counts.pending
+    const line = `${counts.passed} passed, ${failed} failed, ${counts.skipped} skipped\n`
+    // After what the other reporters still have to say.
+    process.once('exit', () => writeSync(1, line))
   }
 }

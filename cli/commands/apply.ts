@@ -1,0 +1,27 @@
+import { Api, apiOptions } from '../api.ts'
+import { awaitProxies, waitOptions } from '../await-proxies.ts'
+import { command } from '../command.ts'
+import { readDocument } from '../document.ts'
+import { fileOption, neededFile, planLines, writeConfig } from '../write-config.ts'
+
+const options = {
+  ...fileOption,
+  'if-match': { type: 'string', value: 'vN', help: 'refuse when another version than this is current' },
+  message: { type: 'string', short: 'm', help: 'why, for the list of versions' },
+  ...waitOptions,
+  ...apiOptions,
+} as const
+
+export const apply = command({ operands: [], options }, async ({ options }, around) => {
+  const file = neededFile(options.file)
+  const api = new Api(options, around)
+  const written = await writeConfig(api, await readDocument(file, around), {
+    ifMatch: options['if-match'],
+    message: options.message,
+    dryRun: false,
+  })
+  if (options.json) around.print(JSON.stringify(written, undefined, 2))
+  else if (!written.created) around.print(`v${written.version} is current already: nothing differs`)
+  else around.print([`v${written.version} is current`, ...planLines(written.plan)].join('\n'))
+  return options.wait ? awaitProxies(api, written.version, options.timeout, around) : 0
+})

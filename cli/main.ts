@@ -1,0 +1,57 @@
+#!/usr/bin/env node
+/** The entry of `flotilla`: finds the command, runs it, and turns what went wrong into lines and an exit code. */
+import { text } from 'node:stream/consumers'
+import { findCommand, commands } from './commands.ts'
+import type { Surroundings } from './command.ts'
+import { Failure, WrongUsage } from './failure.ts'
+import { usage, usageOf } from './usage.ts'
+
+async function main(words: readonly string[], surroundings: Surroundings): Promise<number> {
+  const { print, say } = surroundings
+  if (words.length === 0 || words[0] === 'help' || words[0] === '--help' || words[0] === '-h') {
+    print(usage())
+    return words.length === 0 ? 2 : 0
+  }
+  const found = findCommand(words)
+  if (found === undefined) {
+    say(`flotilla: there is no command "${words.slice(0, 2).join(' ')}"\n\n${usage()}`)
+    return 2
+  }
+  const command = await commands[found.name].load()
+  if (found.rest.includes('--help') || found.rest.includes('-h')) {
+    print(usageOf(found.name, command))
+    return 0
+  }
+  try {
+    return await command.run(found.rest, surroundings)
+  } catch (error) {
+    if (error instanceof WrongUsage) {
+      say(`flotilla ${found.name}: ${error.message}\n\n${usageOf(found.name, command)}`)
+      return 2
+    }
+    if (error instanceof Failure) {
+      say(`flotilla ${found.name}: ${error.message}`)
+      return 1
+    }
+    // Ctrl-C in the middle of a wait.
+    if (surroundings.stop.aborted && (error as Error).name === 'AbortError') return 1
+    throw error
+  }
+}
+
+// A reader that has seen enough (`flotilla versions | head -1`) is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0)
+  throw error
+})
+
+const stopping = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stopping.abort())
+
+process.exitCode = await main(process.argv.slice(2), {
+  environment: process.env,
+  print: (line) => process.stdout.write(`${line}\n`),
+  say: (line) => process.stderr.write(`${line}\n`),
+  readInput: () => text(process.stdin),
+  stop: stopping.signal,
+})
