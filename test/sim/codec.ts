@@ -1,7 +1,7 @@
 /** Requests and replies as bytes, both ways. PostgreSQL manual, "Message Formats". */
 import { signature } from './backend.ts'
 import type { Reply, Request } from './backend.ts'
-import { cString, errorFields, errorMessage, int16, int32, message, noticeMessage, splitStrings } from './wire.ts'
+import { errorFields, errorMessage, int16, int32, message, noticeMessage, splitStrings } from './wire.ts'
 import type { Message } from './wire.ts'
 
 export function encodeRequest(request: Request): Buffer {

@@ -35,8 +35,8 @@ export class SimIo implements Io {
   readonly sockets = new Set<SimSocket>()
   readonly listeners = new Set<Listener>()
   readonly timers = new Set<Timer>()
-  /** Outgoing connections ever asked for. */
-  connects = 0
+  /** Told of every outgoing connection, before it is made. */
+  onConnect: (events: SocketEvents) => void = () => undefined
 
   constructor(network: Network, random: Random, rules: WireRules, host: string) {
     this.network = network
@@ -77,7 +77,7 @@ export class SimIo implements Io {
   }
 
   connect(address: Address, options: TcpOptions, events: SocketEvents): Socket {
-    this.connects++
+    this.onConnect(events)
     const socket = new SimSocket(this, this.network.dial(this.host, address, this.rules), false)
     socket.events = events
     socket.setTcpOptions(options)

@@ -1,0 +1,386 @@
+/**
+ * A model of an application's connection. It logs in, does random pieces of work, pipelines, cancels, waits, stops
+ * reading, and leaves in every rude way; and it knows what each of its requests must be answered, because it runs a
+ * Backend of its own beside the conversation.
+ */
+import type { Address } from '../../proxy/io/io.ts'
+import { atomsOf, Backend, Failure, reportedSettings, settingName, signature } from './backend.ts'
+import type { Atom, Status } from './backend.ts'
+import { encodeRequest, signatureOf } from './codec.ts'
+import { Peer } from './network.ts'
+import type { Network, WireRules } from './network.ts'
+import { md5Answer } from './postgres.ts'
+import type { Random } from './random.ts'
+import { nextWork } from './script.ts'
+import type { Step } from './script.ts'
+import * as wire from './wire.ts'
+
+/** Why an answer that the work does not lead to may come nevertheless: decided by whoever knows the world. */
+export interface Umpire {
+  fail(text: string): never
+  trace(text: string): void
+  sent(client: Client, owner: string): void
+  /** An error of severity FATAL: says why it must not be, or null. */
+  blameFatal(client: Client, code: string, text: string): string | null
+  /** The connection ended without an error: says why it must not have, or null. */
+  blameEnd(client: Client, kind: string, midMessage: boolean): string | null
+  /** It was challenged as somebody unknown is: says why it must not be, or null. */
+  blameUnknown(client: Client): string | null
+  left(client: Client): void
+}
+
+export interface ClientOptions {
+  readonly id: string
+  readonly host: string
+  readonly pool: string
+  readonly user: string
+  readonly password: string
+  /** Settings given at startup, besides user and database. */
+  readonly startup: ReadonlyMap<string, string>
+  readonly session: boolean
+  readonly rules: WireRules
+  readonly thinkMsMax: number
+  readonly sleepMsMax: number
+  readonly pipelineMax: number
+  readonly bytesMax: number
+  readonly askSsl: boolean
+}
+
+export class Client {
+  readonly options: ClientOptions
+  readonly random: Random
+  readonly umpire: Umpire
+  readonly #network: Network
+  readonly #proxy: Address
+  readonly #peer: Peer
+  readonly #cutter = new wire.Cutter()
+  state: 'connecting' | 'ssl' | 'login' | 'ready' | 'dying' | 'left' = 'connecting'
+  /** No new work is begun; what is open is brought to its end. */
+  quiet = false
+  /** It reads nothing at present. */
+  frozen = false
+  /** When it last got something, or asked for something while nothing was owed. */
+  progressMs: number
+  /** Cancel requests sent, less those that have hit. */
+  cancels = 0
+  works = 0
+  key: { readonly pid: number; readonly secret: Buffer } | null = null
+
+  /** What a server of its own would have done with everything answered so far. */
+  #shadow: Backend
+  /** … and with everything sent so far. */
+  #ahead: Backend
+  /** Sent, and not looked at by the shadow yet. */
+  #pending: Atom[] = []
+  /** Signatures of the replies to the last atom that are still to come. */
+  #expected: string[] = []
+  #last: { readonly atom: Atom; readonly before: Backend } | null = null
+  /** Steps of the work at hand that are not sent yet. */
+  #steps: Step[] = []
+  #stepsNeedTransaction = false
+  /** What the server last told about each reported setting. */
+  #told = new Map<string, string>()
+  #acting = false
+
+  constructor(network: Network, random: Random, umpire: Umpire, proxy: Address, options: ClientOptions) {
+    this.#network = network
+    this.random = random
+    this.umpire = umpire
+    this.#proxy = proxy
+    this.options = options
+    this.progressMs = network.schedule.nowMs
+    this.#shadow = new Backend(options.startup)
+    this.#ahead = this.#shadow.clone()
+    this.#peer = new Peer(network.dial(options.host, proxy, options.rules), {
+      onOpen: () => this.#opened(),
+      onBytes: (bytes) => {
+        this.#cutter.push(bytes)
+        this.#read()
+      },
+      onEnd: (kind) => this.#ended(kind),
+    })
+  }
+
+  get id(): string {
+    return this.options.id
+  }
+
+  get wire(): Peer['end']['wire'] {
+    return this.#peer.end.wire
+  }
+
+  /** Something it asked for is still to be answered. */
+  get busy(): boolean {
+    return (
+      this.#expected.length > 0 || this.#pending.length > 0 || this.state === 'login' || this.state === 'connecting'
+    )
+  }
+
+  get status(): Status {
+    return this.#shadow.status
+  }
+
+  /** Nothing is asked for and no transaction is open. */
+  get resting(): boolean {
+    return (
+      this.state === 'left' || (this.state === 'ready' && !this.busy && this.#steps.length === 0 && this.#shadow.quiet)
+    )
+  }
+
+  describe(): string {
+    const owed = [...this.#expected, ...this.#pending.map((atom) => atom.kind)].slice(0, 6).join(' ')
+    return `${this.id} (${this.options.pool}/${this.options.user}) ${this.state} ${this.status}, owed: ${owed || 'nothing'}`
+  }
+
+  // Sending
+
+  #opened(): void {
+    if (this.options.askSsl) {
+      this.state = 'ssl'
+      this.#peer.write(wire.message('', wire.int32(wire.sslRequestCode)))
+    } else {
+      this.#login()
+    }
+  }
+
+  #login(): void {
+    const { user, pool, startup } = this.options
+    this.state = 'login'
+    this.#peer.write(wire.startupMessage(new Map([['user', user], ['database', pool], ...startup])))
+  }
+
+  /** Sends what may be sent now; called again later as long as there is something to do. */
+  act(): void {
+    if (this.state !== 'ready' || this.#acting) return
+    this.#acting = true
+    this.#network.schedule.after(this.random.chance(0.4) ? 0 : this.random.next() * this.options.thinkMsMax, () => {
+      this.#acting = false
+      this.#act()
+    })
+  }
+
+  #act(): void {
+    if (this.state !== 'ready') return
+    if (this.#steps.length === 0) {
+      if (this.quiet && this.#ahead.quiet) return
+      if (this.#owedEnds() >= this.options.pipelineMax) return
+      this.#begin()
+    }
+    this.#send()
+    if (this.#steps.length === 0) this.act()
+  }
+
+  #owedEnds(): number {
+    return this.#pending.filter((atom) => atom.kind === 'sync' || atom.kind === 'endOfQuery').length
+  }
+
+  #begin(): void {
+    const { session, bytesMax, sleepMsMax } = this.options
+    const owner = `${this.id}.${++this.works}`
+    const { status } = this.#ahead
+    const situation = { random: this.random, status, session, bytesMax, sleepMsMax, owner }
+    const closing: Step = { kind: 'query', text: `rollback @${owner}` }
+    this.#steps = this.quiet && status !== 'I' ? [closing] : nextWork(situation)
+    this.#stepsNeedTransaction = status === 'T' && !session
+    this.umpire.sent(this, owner)
+  }
+
+  #send(): void {
+    const parts: Buffer[] = []
+    for (;;) {
+      const step = this.#steps[0]
+      if (step === undefined) break
+      if (step === 'await') {
+        if (this.busy || parts.length > 0) break
+        this.#steps.shift()
+        continue
+      }
+      this.#steps.shift()
+      parts.push(encodeRequest(step))
+      const atoms = atomsOf(step)
+      for (const atom of atoms) this.#ahead.run(atom)
+      this.#pending.push(...atoms)
+    }
+    if (parts.length === 0) return
+    if (!this.busy) this.progressMs = this.#network.schedule.nowMs
+    this.#peer.write(Buffer.concat(parts))
+    this.#advance()
+  }
+
+  // Rudeness
+
+  /** Sends a cancel request for itself, over a connection of its own. */
+  cancel(): void {
+    const { key } = this
+    if (key === null || this.state !== 'ready') return
+    this.cancels++
+    this.umpire.trace(`${this.id} sends a cancel request`)
+    const peer = new Peer(this.#network.dial(this.options.host, this.#proxy, this.options.rules), {
+      onOpen: () => peer.write(wire.cancelMessage(key.pid, key.secret)),
+      onBytes: () => this.umpire.fail('a cancel request was answered'),
+      onEnd: () => undefined,
+    })
+  }
+
+  leave(how: 'terminate' | 'close' | 'reset' | 'half' | 'silence'): void {
+    if (this.state === 'left') return
+    this.umpire.trace(`${this.id} leaves: ${how}`)
+    if (how === 'half')
+      this.#peer.write(encodeRequest({ kind: 'query', text: `select half @${this.id}.0` }).subarray(0, 7))
+    if (how === 'terminate' && this.state === 'ready') this.#peer.write(encodeRequest({ kind: 'terminate' }))
+    if (how === 'silence') this.wire.silence(Infinity)
+    if (how === 'reset') this.#peer.reset()
+    else this.#peer.finish()
+    this.#gone()
+  }
+
+  freeze(frozen: boolean): void {
+    this.frozen = frozen
+    this.#peer.reading = !frozen
+  }
+
+  #gone(): void {
+    if (this.state === 'left') return
+    this.state = 'left'
+    this.umpire.left(this)
+  }
+
+  // Reading
+
+  #read(): void {
+    if (this.state === 'ssl') {
+      const byte = this.#cutter.takeByte()
+      if (byte === undefined) return
+      if (byte !== 0x4e) this.umpire.fail(`${this.id}: SSLRequest was answered with ${byte}`)
+      this.#login()
+    }
+    for (;;) {
+      if (this.state === 'left') return
+      const message = this.#cutter.take()
+      if (message === undefined) return
+      this.#message(message)
+      this.progressMs = this.#network.schedule.nowMs
+    }
+  }
+
+  #message(message: wire.Message): void {
+    const { tag, body } = message
+    if (this.state === 'dying') this.umpire.fail(`${this.id} got "${tag}" after a FATAL error`)
+    if (tag === 'S') {
+      const [name = '', value = ''] = wire.splitStrings(body)
+      this.#told.set(settingName(name) ?? name, value)
+      return
+    }
+    if (tag === 'E') {
+      const fields = wire.errorFields(body)
+      const severity = fields.get('V') ?? fields.get('S') ?? ''
+      if (severity === 'FATAL' || severity === 'PANIC') {
+        this.#fatal(fields.get('C') ?? '', fields.get('M') ?? '')
+        return
+      }
+    }
+    if (this.state === 'login') this.#loginMessage(message)
+    else this.#answer(message)
+  }
+
+  #loginMessage({ tag, body }: wire.Message): void {
+    switch (tag) {
+      case 'R': {
+        const method = body.readInt32BE(0)
+        if (method === 5) {
+          const { user, password } = this.options
+          this.#peer.write(wire.message('p', md5Answer(user, password, body.subarray(4))))
+        } else if (method !== 0) {
+          const blame = this.umpire.blameUnknown(this)
+          if (blame !== null) this.umpire.fail(`${this.id} was asked for authentication ${method}: ${blame}`)
+          this.leave('close')
+        }
+        return
+      }
+      case 'K':
+        this.key = { pid: body.readInt32BE(0), secret: Buffer.from(body.subarray(4)) }
+        return
+      case 'Z':
+        if (this.key === null) this.umpire.fail(`${this.id} was let in without a key`)
+        this.state = 'ready'
+        this.umpire.trace(`${this.id} is let in`)
+        this.#compareTold()
+        this.act()
+        return
+      default:
+        this.umpire.fail(`${this.id} got "${tag}" during its login`)
+    }
+  }
+
+  #answer(message: wire.Message): void {
+    const actual = signatureOf(message) ?? this.umpire.fail(`${this.id} got "${message.tag}", which is no answer`)
+    const expected = this.#expected[0]
+    if (actual === expected) {
+      this.#expected.shift()
+      if (actual.startsWith('Z')) this.#compareTold()
+    } else if (actual === 'E:57014' && this.cancels > 0 && this.#last !== null) {
+      this.#interrupted(this.#last)
+    } else {
+      const owed = this.#expected.slice(0, 4).join(' ')
+      this.umpire.fail(`${this.id} was owed ${brief(owed) || 'nothing'}, and got ${brief(actual)}: ${this.describe()}`)
+    }
+    this.#advance()
+    if (!this.busy && this.#steps.length > 0) this.#send()
+    this.act()
+  }
+
+  /** Lets the shadow work on what was sent, up to the next thing that is answered. */
+  #advance(): void {
+    while (this.#expected.length === 0) {
+      const atom = this.#pending.shift()
+      if (atom === undefined) return
+      if (!this.#shadow.ignores(atom)) this.#last = { atom, before: this.#shadow.clone() }
+      this.#expected = this.#shadow.run(atom).map(signature)
+    }
+  }
+
+  /** The atom that was being answered was canceled instead. */
+  #interrupted({ atom, before }: { atom: Atom; before: Backend }): void {
+    this.cancels--
+    this.#shadow = before.clone()
+    const replies = this.#shadow.fail(atom, new Failure('57014', ''))
+    if (atom.kind === 'copyData' || atom.kind === 'copyDone') replies.push(...this.#shadow.endFailedCopy())
+    if (atom.kind === 'sync') replies.push(...this.#shadow.run(atom))
+    this.#expected = replies.map(signature).slice(1)
+    this.#last = null
+    this.#ahead = this.#shadow.clone()
+    for (const sent of this.#pending) this.#ahead.run(sent)
+    // What is left of this work may have relied on a transaction that never began.
+    if (this.#stepsNeedTransaction && this.#steps.length > 0) this.#steps = ['await', { kind: 'sync' }]
+  }
+
+  #compareTold(): void {
+    for (const name of reportedSettings) {
+      const told = this.#told.get(name)
+      const value = this.#shadow.settings.get(name)
+      if (told !== value) this.umpire.fail(`${this.id} was told ${name} is "${told}", and it is "${value}"`)
+    }
+  }
+
+  #fatal(code: string, text: string): void {
+    this.umpire.trace(`${this.id} got FATAL ${code} ${text}`)
+    const blame = this.umpire.blameFatal(this, code, text)
+    if (blame !== null) this.umpire.fail(`${this.describe()} got FATAL ${code} "${text}": ${blame}`)
+    this.state = 'dying'
+    this.progressMs = this.#network.schedule.nowMs
+  }
+
+  #ended(kind: string): void {
+    if (this.state === 'left') return
+    this.umpire.trace(`${this.id}: the connection ended (${kind})`)
+    if (this.state !== 'dying') {
+      const blame = this.umpire.blameEnd(this, kind, this.#cutter.pending > 0)
+      if (blame !== null) this.umpire.fail(`${this.describe()}: ${kind} without an error: ${blame}`)
+    }
+    this.#gone()
+  }
+}
+
+function brief(text: string): string {
+  return text.length > 80 ? `${text.slice(0, 80)}… (${text.length})` : text
+}

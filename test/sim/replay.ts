@@ -1,0 +1,29 @@
+/** `npm run sim -- --seed N [--verbose]` runs one simulated world again; `--from N --count M` looks for failing ones. */
+import { parseArgs } from 'node:util'
+
+import { SimulationFailure, World } from './world.ts'
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string' },
+    from: { type: 'string', default: '0' },
+    count: { type: 'string', default: '2000' },
+    verbose: { type: 'boolean', default: false },
+  },
+})
+
+const first = Number(values.seed ?? values.from)
+const count = values.seed === undefined ? Number(values.count) : 1
+let failures = 0
+for (let seed = first; seed < first + count; seed++) {
+  try {
+    new World(seed, values.verbose ? { trace: (line) => console.log(line) } : {}).run()
+  } catch (error) {
+    if (!(error instanceof SimulationFailure)) throw error
+    failures++
+    console.error(error.message)
+    if (count === 1) console.error((error.cause instanceof Error ? error.cause : error).stack)
+  }
+}
+console.log(`${count} worlds from seed ${first}, ${failures} failed`)
+process.exitCode = failures === 0 ? 0 : 1

@@ -1,0 +1,201 @@
+/** What a client may do next: a table of pieces of work, each a list of requests that ends with its last answer. */
+import type { Request, Status } from './backend.ts'
+import type { Random } from './random.ts'
+
+/** A request, or a wait for the answers to all requests before it. */
+export type Step = Request | 'await'
+
+export interface Situation {
+  readonly random: Random
+  /** Where the session will stand when everything that was sent has been answered. */
+  readonly status: Status
+  /** The client keeps its server until it leaves, so it may leave things on it. */
+  readonly session: boolean
+  /** Most bytes of one message or result. */
+  readonly bytesMax: number
+  /** Longest `sleep`. */
+  readonly sleepMsMax: number
+  /** Names the client and this piece of work: "c3.17". */
+  readonly owner: string
+}
+
+interface Work {
+  readonly weight: number
+  readonly when: readonly Status[]
+  make(situation: Situation): Step[]
+}
+
+const anywhere: readonly Status[] = ['I', 'T', 'E']
+const healthy: readonly Status[] = ['I', 'T']
+
+const works = {
+  begin: { weight: 6, when: ['I'], make: (at) => either(at, 'begin') },
+  commit: { weight: 5, when: ['T'], make: (at) => either(at, 'commit') },
+  rollback: { weight: 3, when: ['T', 'E'], make: (at) => either(at, 'rollback') },
+  recover: { weight: 20, when: ['E'], make: (at) => either(at, at.random.pick(['rollback', 'commit'])) },
+  select: { weight: 12, when: anywhere, make: (at) => either(at, `select ${'x'.repeat(at.random.size(20))}`) },
+  long: { weight: 1, when: healthy, make: (at) => either(at, `select ${'y'.repeat(at.random.size(at.bytesMax))}`) },
+  rows: { weight: 3, when: healthy, make: (at) => either(at, rows(at)) },
+  sleep: { weight: 3, when: healthy, make: (at) => either(at, `sleep ${at.random.size(at.sleepMsMax)}`) },
+  error: { weight: 3, when: healthy, make: (at) => either(at, 'error') },
+  notice: { weight: 1, when: healthy, make: (at) => either(at, 'notice') },
+  empty: { weight: 1, when: ['I', 'T'], make: () => [{ kind: 'query', text: '' }] },
+  set: { weight: 3, when: healthy, make: (at) => either(at, set(at)) },
+  setLocal: { weight: 2, when: ['T'], make: (at) => either(at, `setlocal work_mem ${at.random.integer(1, 9)}MB`) },
+  show: { weight: 6, when: healthy, make: (at) => either(at, show(at)) },
+  several: { weight: 4, when: healthy, make: several },
+  pipeline: { weight: 5, when: anywhere, make: pipeline },
+  unsynced: { weight: 1, when: ['I', 'T'], make: unsynced },
+  unknown: { weight: 1, when: healthy, make: unknown },
+  named: { weight: 2, when: healthy, make: named },
+  portals: { weight: 2, when: ['T'], make: portals },
+  call: { weight: 1, when: anywhere, make: (at) => [{ kind: 'call', argument: `call @${at.owner}` }] },
+  copyIn: { weight: 3, when: healthy, make: copyIn },
+  copyOut: { weight: 2, when: healthy, make: (at) => either(at, `copyout ${at.random.size(40)}`) },
+  syncs: { weight: 1, when: anywhere, make: (at) => Array.from({ length: at.random.integer(1, 3) }, () => sync) },
+} as const satisfies Record<string, Work>
+
+export function nextWork(situation: Situation): Step[] {
+  const weights: Record<string, number> = {}
+  for (const [name, work] of Object.entries<Work>(works)) {
+    if (work.when.includes(situation.status)) weights[name] = work.weight
+  }
+  const table: Record<string, Work> = works
+  const work = table[situation.random.weighted(weights)]
+  if (work === undefined) throw new Error('a status without work')
+  return work.make(situation)
+}
+
+const sync: Request = { kind: 'sync' }
+const flush: Request = { kind: 'flush' }
+
+function rows({ random, bytesMax }: Situation): string {
+  const count = random.size(30)
+  return `rows ${count} ${random.size(Math.max(1, Math.floor((bytesMax * 3) / count)))}`
+}
+
+/** Parameters that follow a client from server to server. */
+function set({ random, owner }: Situation): string {
+  const name = random.pick(['application_name', 'TimeZone', 'search_path'])
+  return `set ${name} ${random.chance(0.3) ? 'common' : owner}`
+}
+
+function show({ random }: Situation): string {
+  return `show ${random.pick(['application_name', 'TimeZone', 'search_path', 'work_mem'])}`
+}
+
+/** One statement, by the simple or the extended protocol. */
+function either(at: Situation, text: string): Step[] {
+  if (at.random.chance(0.5)) return [{ kind: 'query', text: `${text} @${at.owner}` }]
+  return [...extended(at, text), sync]
+}
+
+function extended({ random, owner }: Situation, text: string): Step[] {
+  const steps: Step[] = [
+    { kind: 'parse', name: '', text: `${text} @${owner}` },
+    { kind: 'bind', portal: '', name: '', values: random.chance(0.3) ? [owner] : [] },
+  ]
+  if (random.chance(0.2)) steps.splice(1, 0, { kind: 'describe', what: 'S', name: '' })
+  if (random.chance(0.4)) steps.push({ kind: 'describe', what: 'P', name: '' })
+  if (random.chance(0.1)) steps.push(flush, 'await')
+  const rowsMax = random.chance(0.2) ? random.size(10) : 0
+  steps.push({ kind: 'execute', portal: '', rowsMax })
+  if (rowsMax > 0 && random.chance(0.7)) steps.push({ kind: 'execute', portal: '', rowsMax: 0 })
+  if (random.chance(0.1)) steps.push({ kind: 'close', what: 'P', name: '' })
+  if (random.chance(0.1)) steps.push(flush, 'await')
+  return steps
+}
+
+/** Statements of which some may end and begin transactions, in one simple query. */
+function several(at: Situation): Step[] {
+  const count = at.random.integer(2, 5)
+  const texts: string[] = []
+  let inside = at.status === 'T'
+  for (let index = 0; index < count; index++) {
+    const flip = at.random.chance(0.3)
+    if (flip) {
+      texts.push(inside ? at.random.pick(['commit', 'rollback']) : 'begin')
+      inside = !inside
+    } else {
+      texts.push(at.random.pick(['select a', 'select b', 'error', show(at), set(at), 'rows 2 10', 'notice']))
+    }
+  }
+  return [{ kind: 'query', text: texts.map((text) => `${text} @${at.owner}`).join('; ') }]
+}
+
+/** Many statements by the extended protocol, with few Syncs. */
+function pipeline(at: Situation): Step[] {
+  const steps: Step[] = []
+  for (let left = at.random.integer(1, 6); left > 0; left--) {
+    const text = at.random.weighted({ 'select p': 6, error: 1, 'rows 3 20': 1, notice: 1, [show(at)]: 2, [set(at)]: 1 })
+    steps.push(...extended(at, text))
+    if (at.random.chance(0.3)) steps.push(sync)
+  }
+  if (at.random.chance(0.1)) steps.push({ kind: 'describe', what: 'S', name: '' })
+  return [...steps, sync]
+}
+
+/** A simple query where a Sync was due. */
+function unsynced(at: Situation): Step[] {
+  return [...extended(at, 'select u'), { kind: 'query', text: `select v @${at.owner}` }, sync]
+}
+
+/** Names that the server does not know. */
+function unknown({ random, owner }: Situation): Step[] {
+  const steps: Request[] = [
+    { kind: 'bind', portal: '', name: `none_${owner}`, values: [] },
+    { kind: 'describe', what: 'S', name: `none_${owner}` },
+    { kind: 'execute', portal: `none_${owner}`, rowsMax: 0 },
+    { kind: 'close', what: 'S', name: `none_${owner}` },
+  ]
+  return [random.pick(steps), sync]
+}
+
+/** A named statement, used more than once within one pipeline and then closed. */
+function named(at: Situation): Step[] {
+  const name = `s_${at.owner}`
+  const steps: Step[] = [{ kind: 'parse', name, text: `select n @${at.owner}` }]
+  for (let left = at.random.integer(1, 3); left > 0; left--) {
+    steps.push({ kind: 'bind', portal: '', name, values: [at.owner] }, { kind: 'execute', portal: '', rowsMax: 0 })
+    if ((at.session || at.status === 'T') && at.random.chance(0.5)) steps.push(sync, 'await')
+  }
+  return [...steps, { kind: 'close', what: 'S', name }, sync]
+}
+
+/** Two portals of one transaction, read in turns. */
+function portals(at: Situation): Step[] {
+  const [a, b] = [`a_${at.owner}`, `b_${at.owner}`]
+  const steps: Step[] = [{ kind: 'parse', name: '', text: `rows 6 10 @${at.owner}` }]
+  for (const portal of [a, b]) steps.push({ kind: 'bind', portal, name: '', values: [] })
+  for (let turn = 0; turn < 4; turn++) {
+    steps.push({ kind: 'execute', portal: turn % 2 === 0 ? a : b, rowsMax: at.random.integer(1, 4) })
+    if (at.random.chance(0.3)) steps.push(sync, 'await')
+  }
+  return [...steps, { kind: 'close', what: 'P', name: a }, { kind: 'close', what: 'P', name: b }, sync]
+}
+
+function copyIn(at: Situation): Step[] {
+  const { random, owner } = at
+  const simple = random.chance(0.5)
+  const steps: Step[] = simple
+    ? [{ kind: 'query', text: `copyin @${owner}` }]
+    : [
+        { kind: 'parse', name: '', text: `copyin @${owner}` },
+        { kind: 'bind', portal: '', name: '', values: [] },
+        { kind: 'execute', portal: '', rowsMax: 0 },
+      ]
+  // A Sync sent ahead of the data is ignored by the server, as is a Flush.
+  if (!simple && random.chance(0.5)) steps.push(random.chance(0.5) ? flush : sync)
+  if (random.chance(0.6)) {
+    if (!simple) steps.push(flush)
+    steps.push('await')
+  }
+  for (let left = random.integer(0, 5); left > 0; left--) {
+    const filler = '.'.repeat(random.size(random.chance(0.1) ? at.bytesMax : 100))
+    steps.push({ kind: 'copyData', bytes: `${filler} @${owner}` })
+    if (random.chance(0.1)) steps.push(flush)
+  }
+  steps.push({ kind: random.chance(0.8) ? 'copyDone' : 'copyFail' })
+  if (!simple) steps.push(sync)
+  return steps
+}
