@@ -1,0 +1,458 @@
+import { randomBytes } from 'node:crypto'
+import { isIP } from 'node:net'
+import { causes } from '../../shared/causes.ts'
+import { generalKeys, type GeneralKey } from '../../shared/config/keys.ts'
+import type { Hint, HelloRequest, HelloResponse } from '../../shared/wire.ts'
+import type { EngineSnapshot, FleetSpec, LostServer } from '../engine/messages.ts'
+import { Applier } from './applier.ts'
+import { Backoff } from './backoff.ts'
+import type { Chance, Waits } from './clock.ts'
+import { ConfigFile } from './config-file.ts'
+import { ControlClient } from './control-client.ts'
+import { ControlSource } from './control-source.ts'
+import { EngineKeeper } from './engine-keeper.ts'
+import { disconnectOf } from './event.ts'
+import { ApplyError } from './failure.ts'
+import { HttpServer } from './http.ts'
+import { reasonOf, type Log } from './log.ts'
+import { Metrics } from './metrics.ts'
+import type { Offer } from './offer.ts'
+import { Outbox, outboxEventsMax } from './outbox.ts'
+import { Passwords } from './password.ts'
+import { poolReports, Reports, type ReportState } from './reports.ts'
+import { Resolver, type Lookup } from './resolver.ts'
+import { Secrets } from './secrets.ts'
+import { StateFolder } from './state.ts'
+import { Sync } from './sync.ts'
+
+/** Who says what to run. */
+export type SourceSettings =
+  | {
+      readonly kind: 'control'
+      readonly url: string
+      readonly fleet: string
+      readonly token: string
+      /** Where last-known-good, proxy id and outbox are kept. */
+      readonly stateFolder: string
+      /** Null: made at the first start and kept in the state folder. */
+      readonly proxyId: string | null
+    }
+  | { readonly kind: 'file'; readonly path: string }
+
+export interface AgentSettings {
+  readonly source: SourceSettings
+  /** Null where the configuration decides. Port 0 takes a free one. */
+  readonly listen: { readonly host: string | null; readonly port: number | null }
+  /** Hints, health and metrics. */
+  readonly http: { readonly host: string; readonly port: number }
+  /** Where control reaches `http` from its side; null when it cannot. */
+  readonly hintUrl: string | null
+  readonly region: string | null
+  /** Of Flotilla itself. */
+  readonly version: string
+  /** For passwords that name a variable. */
+  readonly environment: Readonly<Record<string, string | undefined>>
+}
+
+export interface AgentTools {
+  readonly log: Log
+  readonly chance: Chance
+  readonly waits: Waits
+  readonly lookup: Lookup
+  /** The module of the engine's thread. */
+  readonly engineEntry: URL
+}
+
+const emptySnapshot: EngineSnapshot = { running: null, clients: 0, clientsLogin: 0, pools: [], refused: {} }
+
+const bootBytes = 8
+const idBytes = 4
+/** A last report must not hold up the end of the process for long. */
+const lastReportMs = 2000
+
+/** What only a proxy with a control plane has. */
+interface Fleet {
+  readonly source: SourceSettings & { readonly kind: 'control' }
+  readonly proxyId: string
+  readonly folder: StateFolder
+  readonly control: ControlClient
+  readonly candidates: ControlSource
+  readonly outbox: Outbox
+  readonly sync: Sync
+  readonly reports: Reports
+}
+
+/**
+ * The main thread of a proxy. Wires the parts together: a source of versions (control or a file) → applier → engine;
+ * what the engine tells → outbox, reports, metrics, log.
+ */
+export class Agent {
+  readonly #settings: AgentSettings
+  readonly #tools: AgentTools
+  /** Made anew at every start, so that control tells a restarted proxy from a repeated report. */
+  readonly #boot = randomBytes(bootBytes).toString('hex')
+  readonly #engine: EngineKeeper
+  readonly #resolver: Resolver
+  readonly #secrets: Secrets
+  readonly #applier: Applier
+  readonly #metrics = new Metrics()
+  readonly #http: HttpServer
+  readonly #ended = Promise.withResolvers<string | null>()
+  #fleet: Fleet | undefined
+  #file: ConfigFile | undefined
+  #hintSecret: string | null = null
+  #httpPort = 0
+  #eventCount = 0
+  /** The process settings of the version the engine was started with. */
+  #startedWith: FleetSpec['generalValues'] | undefined
+  #stopping: Promise<void> | undefined
+  /** Why the proxy stops, when nobody asked it to. */
+  #failure: string | null = null
+
+  constructor(settings: AgentSettings, tools: AgentTools) {
+    const { log, chance, waits } = tools
+    this.#settings = settings
+    this.#tools = tools
+    this.#engine = new EngineKeeper({
+      entry: tools.engineEntry,
+      answerMs: waits.engineAnswerMs,
+      log,
+      chance,
+      onLost: (server) => this.#lost(server),
+      onReload: (id) => void this.reload().then((error) => this.#engine.reloaded(id, error)),
+      onListening: ({ host, port }) => log('info', 'listening for clients', { host, port }),
+      onRestart: () => this.#fleet?.reports.edge(),
+    })
+    this.#resolver = new Resolver({
+      lookup: tools.lookup,
+      timeoutMs: waits.lookupTimeoutMs,
+      log,
+      onChange: (hosts) => {
+        log('info', 'names have other addresses now', { hosts: JSON.stringify(hosts) })
+        this.#engine.addresses(hosts)
+      },
+    })
+    this.#secrets = new Secrets(
+      settings.environment,
+      settings.source.kind === 'file'
+        ? null
+        : async (name, version) => await this.#requireFleet().control.secret(name, version),
+    )
+    this.#applier = new Applier({
+      engine: this.#engine,
+      tools: { resolver: this.#resolver, secrets: this.#secrets, passwords: new Passwords() },
+      backoff: new Backoff({ firstMs: waits.backoffFirstMs, maxMs: waits.backoffMaxMs, random: chance.random }),
+      log,
+      startEngine: async (spec) => await this.#startEngine(spec),
+      onApplied: async (offer) => await this.#applied(offer),
+      onEdge: () => this.#fleet?.reports.edge(),
+    })
+    this.#http = new HttpServer({
+      log,
+      now: chance.now,
+      fleet: settings.source.kind === 'control' ? settings.source.fleet : null,
+      hintSecret: () => this.#hintSecret,
+      onHint: (hint) => void this.#hinted(hint),
+      notReady: () => this.#notReady(),
+      metrics: async () => ({ contentType: this.#metrics.contentType, page: await this.#metricsPage() }),
+    })
+  }
+
+  /** Resolves when the proxy has stopped: with null when it was asked to, else with the reason. */
+  get ended(): Promise<string | null> {
+    return this.#ended.promise
+  }
+
+  /** Of hints, health and metrics. */
+  get httpPort(): number {
+    return this.#httpPort
+  }
+
+  /** Where clients are served; undefined until a first version is applied. */
+  get clientAddress(): { readonly host: string; readonly port: number } | undefined {
+    return this.#engine.address
+  }
+
+  /** Why clients should not be sent here; null when they may. */
+  get notReady(): string | null {
+    return this.#notReady()
+  }
+
+  /**
+   * Resolves when the proxy is on its way: HTTP answers, and control is polled or the file is applied. Rejects with an
+   * error that is for the operator when it cannot start at all.
+   */
+  async start(): Promise<void> {
+    const { source, http } = this.#settings
+    try {
+      if (source.kind === 'control') this.#fleet = await this.#openFleet(source)
+      this.#httpPort = await this.#http.listen(http)
+      this.#tools.log('info', 'the proxy starts', {
+        version: this.#settings.version,
+        boot: this.#boot,
+        proxy: this.#fleet?.proxyId ?? null,
+        fleet: source.kind === 'control' ? source.fleet : null,
+        http_host: http.host,
+        http_port: this.#httpPort,
+      })
+      if (source.kind === 'file') await this.#startFromFile(source.path)
+      else await this.#startFleet(this.#requireFleet())
+    } catch (error) {
+      await this.stop('now')
+      throw error
+    }
+  }
+
+  /**
+   * Polls control, or reads the file again, now. Resolves with null when what is wanted runs, else with the reason.
+   */
+  async reload(): Promise<string | null> {
+    if (this.#file !== undefined) return await this.#file.reload()
+    const fleet = this.#fleet
+    if (fleet === undefined) return 'the proxy is starting'
+    const error = await fleet.sync.pollNow()
+    fleet.reports.edge()
+    return error
+  }
+
+  /** `drain` lets transactions finish within `shutdown_timeout`; `now` ends everything, also a drain under way. */
+  async stop(mode: 'drain' | 'now'): Promise<void> {
+    const timeoutMs = mode === 'drain' ? (this.#engine.running?.general.shutdownTimeoutMs ?? 0) : 0
+    if (this.#stopping === undefined) this.#stopping = this.#stop(mode, timeoutMs)
+    else await this.#engine.stop(mode, timeoutMs)
+    await this.#stopping
+  }
+
+  async #stop(mode: 'drain' | 'now', timeoutMs: number): Promise<void> {
+    this.#tools.log('info', 'the proxy stops', { mode, timeout_ms: timeoutMs })
+    this.#fleet?.sync.stop()
+    this.#resolver.stop()
+    await this.#engine.stop(mode, timeoutMs)
+    await this.#close()
+    this.#tools.log('info', 'the proxy has stopped')
+    this.#ended.resolve(this.#failure)
+  }
+
+  async #close(): Promise<void> {
+    const fleet = this.#fleet
+    if (fleet !== undefined) {
+      const limit = setTimeout(() => void fleet.control.close(), lastReportMs)
+      await fleet.reports.stop()
+      clearTimeout(limit)
+      await fleet.control.close()
+      await fleet.outbox.close()
+    }
+    await this.#applier.stop()
+    this.#engine.close()
+    await this.#http.close()
+    await fleet?.folder.close()
+  }
+
+  async #startFromFile(path: string): Promise<void> {
+    this.#file = new ConfigFile(path, this.#applier)
+    const refused = await this.#file.reload()
+    // A name may become resolvable; anything else needs somebody who mends the file, and sees now that it must be.
+    if (refused !== null && this.#applier.error?.code !== 'unresolvable_host') throw new Error(refused)
+  }
+
+  async #startFleet(fleet: Fleet): Promise<void> {
+    const { source, folder, candidates, sync, reports } = fleet
+    const good = await folder.readLastKnownGood(source.fleet, source.token)
+    if (good !== undefined) {
+      this.#secrets.remember(good.secrets)
+      this.#resolver.remember(good.addresses)
+      sync.startFrom(good.etag)
+      // Not awaited: control is asked at the same time, and may have something newer.
+      void this.#applier.apply(candidates.lastKnownGood(good))
+    }
+    reports.start()
+    void sync.run()
+  }
+
+  async #openFleet(source: Fleet['source']): Promise<Fleet> {
+    const { log, chance, waits } = this.#tools
+    const folder = await StateFolder.open(source.stateFolder, log)
+    const proxyId = source.proxyId ?? (await folder.proxyId(() => `proxy-${randomBytes(idBytes).toString('hex')}`))
+    const outbox = await Outbox.open({ path: folder.outboxPath, eventsMax: outboxEventsMax, log })
+    const control = new ControlClient({
+      url: source.url,
+      fleet: source.fleet,
+      proxy: proxyId,
+      token: source.token,
+      agentVersion: this.#settings.version,
+      requestTimeoutMs: waits.requestTimeoutMs,
+      now: chance.now,
+    })
+    const candidates = new ControlSource(control)
+    const sync = new Sync({
+      control,
+      applier: this.#applier,
+      hello: () => this.#hello(),
+      onHello: (answer) => this.#greeted(answer),
+      candidate: (manifest, etag) => candidates.candidate(manifest, etag),
+      parksPolls: this.#settings.hintUrl === null,
+      waits,
+      random: chance.random,
+      log,
+    })
+    const reports = new Reports({
+      boot: this.#boot,
+      send: async (report) => await control.report(report),
+      state: async () => await this.#reportState(),
+      outbox,
+      waits,
+      random: chance.random,
+      log,
+      onAnswer: ({ poll_interval_ms: ms }) => sync.setPollInterval(ms),
+      onUnknown: () => sync.greetAgain(),
+    })
+    return { source, proxyId, folder, control, candidates, outbox, sync, reports }
+  }
+
+  #hello(): HelloRequest {
+    const { hintUrl, region, version } = this.#settings
+    const address = this.#engine.address
+    return {
+      boot: this.#boot,
+      agent_version: version,
+      listen: address === undefined ? '' : `${address.host}:${address.port}`,
+      ...(hintUrl === null ? {} : { hint_url: hintUrl }),
+      ...(region === null ? {} : { region }),
+    }
+  }
+
+  #greeted(answer: HelloResponse): void {
+    this.#hintSecret = answer.hint_secret
+    this.#fleet?.reports.hurry()
+  }
+
+  async #hinted(hint: Hint): Promise<void> {
+    const fleet = this.#requireFleet()
+    await fleet.sync.hint(hint)
+    if (hint.reason === 'reload') fleet.reports.edge()
+  }
+
+  /** Where to listen is said by the settings, else by the first version that can run. */
+  async #startEngine(spec: FleetSpec): Promise<void> {
+    const host = this.#settings.listen.host ?? spec.general.listenHost
+    const port = this.#settings.listen.port ?? spec.general.listenPort
+    try {
+      this.#startedWith = spec.generalValues
+      await this.#engine.start({ host: isIP(host) === 0 ? await this.#firstAddress(host) : host, port })
+      this.#fleet?.sync.greetAgain()
+    } catch (error) {
+      const reason = `cannot listen on ${host}:${port}: ${reasonOf(error)}`
+      this.#fatal(reason)
+      throw new ApplyError('engine_died', reason, { cause: error })
+    }
+  }
+
+  async #firstAddress(host: string): Promise<string> {
+    const [address] = await this.#tools.lookup(host)
+    if (address === undefined) throw new Error('the name has no address')
+    return address
+  }
+
+  #fatal(reason: string): void {
+    this.#tools.log('error', 'the proxy cannot go on', { reason })
+    this.#failure ??= reason
+    void this.stop('now')
+  }
+
+  async #applied(offer: Offer): Promise<void> {
+    this.#file?.applied(offer.position)
+    const fleet = this.#fleet
+    const keep = fleet?.candidates.applied(offer)
+    if (fleet === undefined || keep === undefined) return
+    const { secretKeys, ...rest } = keep
+    const secrets = this.#secrets.keepOnly(secretKeys)
+    try {
+      await fleet.folder.saveLastKnownGood(fleet.source.fleet, fleet.source.token, {
+        ...rest,
+        secrets,
+        addresses: this.#resolver.addresses,
+      })
+    } catch (error) {
+      this.#tools.log('error', 'the last-known-good cannot be saved; a restart needs control', {
+        reason: reasonOf(error),
+      })
+    }
+  }
+
+  #lost(server: LostServer): void {
+    if (causes[server.cause].planned) return
+    const event = disconnectOf(server, `${this.#boot}-${(this.#eventCount += 1)}`, this.#tools.chance.now())
+    this.#metrics.lost(server)
+    this.#tools.log('warn', 'lost a server connection', { ...event })
+    this.#fleet?.outbox.append(event)
+    this.#fleet?.reports.edge()
+  }
+
+  async #reportState(): Promise<ReportState> {
+    const snapshot = await this.#snapshot()
+    const sum = (count: (pool: EngineSnapshot['pools'][number]) => number): number =>
+      snapshot.pools.reduce((total, pool) => total + count(pool), 0)
+    return {
+      offered: this.#applier.offered,
+      applied: this.#applier.applied,
+      error: this.#applier.error?.outline ?? null,
+      needs_restart: this.#needsRestart(),
+      pools: poolReports(snapshot, this.#applier.desiredPools, this.#applier.error),
+      engine_restarts: [...this.#engine.restarts],
+      stats: {
+        clients: snapshot.clients,
+        waiting: sum((pool) => pool.clientsWaiting),
+        servers: sum((pool) => pool.serversActive + pool.serversIdle + pool.serversLogin + pool.serversDraining),
+      },
+    }
+  }
+
+  /** Process settings that the running version wants otherwise than the process was started. */
+  #needsRestart(): string[] {
+    const started = this.#startedWith
+    const wanted = this.#engine.running?.generalValues
+    if (started === undefined || wanted === undefined) return []
+    const { host, port } = this.#settings.listen
+    const overridden: Partial<Record<GeneralKey, boolean>> = { listen_host: host !== null, listen_port: port !== null }
+    return Object.entries(generalKeys)
+      .filter(([key, spec]) => (spec.class as string) === 'process' && overridden[key as GeneralKey] !== true)
+      .map(([key]) => key)
+      .filter((key) => started[key] !== wanted[key])
+  }
+
+  /** The engine's, or an empty one while there is no engine. */
+  async #snapshot(): Promise<EngineSnapshot> {
+    if (!this.#engine.isServing) return emptySnapshot
+    try {
+      return await this.#engine.snapshot()
+    } catch {
+      return emptySnapshot
+    }
+  }
+
+  #notReady(): string | null {
+    if (this.#stopping !== undefined) return 'the proxy is shutting down'
+    if (this.#engine.running === undefined) return 'no configuration has been applied yet'
+    return this.#engine.isServing ? null : 'the engine is being started again'
+  }
+
+  async #metricsPage(): Promise<string> {
+    const ageMs = this.#applier.appliedAgeMs
+    return await this.#metrics.page(await this.#snapshot(), {
+      configVersion: this.#applier.applied?.version ?? 0,
+      configEpoch: this.#applier.applied?.epoch ?? 0,
+      configAgeSeconds: ageMs === undefined ? undefined : ageMs / 1000,
+      configFailed: this.#applier.error !== null,
+      outboxEvents: this.#fleet?.outbox.size ?? 0,
+      outboxDropped: this.#fleet?.outbox.droppedEvents ?? 0,
+      engineRestarts: this.#engine.restartCount,
+      clientsMax: this.#engine.running?.general.maxClientConnections,
+      proxyVersion: this.#settings.version,
+    })
+  }
+
+  #requireFleet(): Fleet {
+    if (this.#fleet === undefined) throw new Error('the proxy runs without control')
+    return this.#fleet
+  }
+}

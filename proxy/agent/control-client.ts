@@ -1,0 +1,223 @@
+import { Pool } from 'undici'
+import type { z } from 'zod'
+import { helloResponseSchema, manifestSchema, reportResponseSchema, secretValueSchema } from '../../shared/wire.ts'
+import type { HelloRequest, HelloResponse, Manifest, Report, ReportResponse } from '../../shared/wire.ts'
+import { reasonOf } from './log.ts'
+import { sentences } from './offer.ts'
+
+/**
+ * Why control did not give what was asked for.
+ *   unreachable  no answer: refused, reset, timed out
+ *   forbidden    401 or 403: the token is not, or no longer, good for this fleet
+ *   missing      404: no such fleet, proxy or thing
+ *   refused      any other 4xx
+ *   failing      5xx and 429: later perhaps
+ *   garbled      an answer that is not what the API promises
+ *   given_up     the caller ended the request
+ */
+export type ControlFault = 'unreachable' | 'forbidden' | 'missing' | 'refused' | 'failing' | 'garbled' | 'given_up'
+
+export class ControlError extends Error {
+  readonly fault: ControlFault
+  /** What Retry-After asked for, in milliseconds. */
+  readonly retryAfterMs: number | null
+
+  constructor(fault: ControlFault, message: string, about: { retryAfterMs?: number | null; cause?: unknown } = {}) {
+    super(message, about.cause === undefined ? undefined : { cause: about.cause })
+    this.name = 'ControlError'
+    this.fault = fault
+    this.retryAfterMs = about.retryAfterMs ?? null
+  }
+}
+
+export interface ControlClientOptions {
+  /** Where control answers, for example "https://control.internal:8080"; a path in front of /v1 is kept. */
+  readonly url: string
+  readonly fleet: string
+  readonly proxy: string
+  readonly token: string
+  readonly agentVersion: string
+  readonly requestTimeoutMs: number
+  readonly now: () => Date
+}
+
+/** `unchanged`: what was last offered still stands. `none`: the fleet has no version yet. */
+export type Polled =
+  | { readonly kind: 'unchanged' }
+  | { readonly kind: 'none' }
+  | { readonly kind: 'offered'; readonly etag: string | null; readonly manifest: Manifest }
+
+interface Answer {
+  readonly status: number
+  readonly etag: string | null
+  readonly text: string
+}
+
+const connectionsMax = 8
+const answerBytesMax = 64 * 1024 * 1024
+const connectTimeoutMs = 5000
+/** Longer silences than this are not obeyed. */
+const retryAfterMaxMs = 600_000
+
+/** What a proxy asks of control. Every call throws a ControlError. */
+export class ControlClient {
+  readonly #options: ControlClientOptions
+  readonly #pool: Pool
+  readonly #prefix: string
+
+  constructor(options: ControlClientOptions) {
+    const url = new URL(options.url)
+    this.#options = options
+    this.#prefix = `${url.pathname.replace(/\/+$/, '')}/v1/fleets/${encodeURIComponent(options.fleet)}`
+    this.#pool = new Pool(url.origin, {
+      connections: connectionsMax,
+      connect: { timeout: connectTimeoutMs },
+      maxResponseSize: answerBytesMax,
+    })
+  }
+
+  async hello(request: HelloRequest): Promise<HelloResponse> {
+    const answer = await this.#ask('POST', this.#proxyPath('hello'), { body: request })
+    return read(helloResponseSchema, answer)
+  }
+
+  /**
+   * Asks for the manifest unless it is still the one of `etag`. With `waitS` control may hold the request that long
+   * for a newer one; `signal` ends such a wait.
+   */
+  async manifest(
+    etag: string | null,
+    wait?: { readonly waitS: number; readonly signal: AbortSignal },
+  ): Promise<Polled> {
+    const headers: Record<string, string> = {}
+    if (etag !== null) headers['if-none-match'] = etag
+    if (wait !== undefined) headers['prefer'] = `wait=${wait.waitS}`
+    const answer = await this.#ask('GET', 'manifest', {
+      headers,
+      ...(wait === undefined ? {} : { extraMs: wait.waitS * 1000, signal: wait.signal }),
+    })
+    if (answer.status === 304) return { kind: 'unchanged' }
+    if (answer.status === 204) return { kind: 'none' }
+    return { kind: 'offered', etag: answer.etag, manifest: read(manifestSchema, answer) }
+  }
+
+  /** The effective configuration with this hash, not verified. */
+  async poolBody(hash: string): Promise<unknown> {
+    return parseJson(await this.#ask('GET', `pools/${encodeURIComponent(hash)}`))
+  }
+
+  async secret(name: string, version: number): Promise<string> {
+    const answer = await this.#ask('GET', `secrets/${encodeURIComponent(name)}/${version}`)
+    return read(secretValueSchema, answer).value
+  }
+
+  async report(report: Report): Promise<ReportResponse> {
+    const answer = await this.#ask('POST', this.#proxyPath('reports'), { body: report })
+    return read(reportResponseSchema, answer)
+  }
+
+  /** Ends every request that is under way. */
+  async close(): Promise<void> {
+    await this.#pool.destroy()
+  }
+
+  #proxyPath(rest: string): string {
+    return `proxies/${encodeURIComponent(this.#options.proxy)}/${rest}`
+  }
+
+  async #ask(
+    method: 'GET' | 'POST',
+    path: string,
+    request: { body?: unknown; headers?: Record<string, string>; extraMs?: number; signal?: AbortSignal } = {},
+  ): Promise<Answer> {
+    const answer = await this.#send(method, path, request)
+    if (answer.status < 300 || answer.status === 304) return answer
+    throw new ControlError(faultOf(answer.status), `${method} ${path} was answered ${describe(answer)}`, {
+      retryAfterMs: answer.retryAfterMs,
+    })
+  }
+
+  async #send(
+    method: 'GET' | 'POST',
+    path: string,
+    request: { body?: unknown; headers?: Record<string, string>; extraMs?: number; signal?: AbortSignal },
+  ): Promise<Answer & { retryAfterMs: number | null }> {
+    const { requestTimeoutMs, token, proxy, agentVersion } = this.#options
+    const allowedMs = requestTimeoutMs + (request.extraMs ?? 0)
+    // One limit for the whole exchange: a peer that sends a byte now and then must not hold it for ever.
+    const deadline = AbortSignal.timeout(allowedMs)
+    try {
+      const response = await this.#pool.request({
+        method,
+        path: `${this.#prefix}/${path}`,
+        headers: {
+          authorization: `Bearer ${token}`,
+          'user-agent': `flotilla-proxy/${agentVersion}`,
+          'flotilla-proxy': proxy,
+          accept: 'application/json, application/problem+json',
+          ...(request.body === undefined ? {} : { 'content-type': 'application/json' }),
+          ...request.headers,
+        },
+        ...(request.body === undefined ? {} : { body: JSON.stringify(request.body) }),
+        signal: request.signal === undefined ? deadline : AbortSignal.any([deadline, request.signal]),
+        headersTimeout: allowedMs,
+        bodyTimeout: allowedMs,
+      })
+      return {
+        status: response.statusCode,
+        etag: single(response.headers['etag']),
+        retryAfterMs: retryAfterMs(single(response.headers['retry-after']), this.#options.now()),
+        text: await response.body.text(),
+      }
+    } catch (error) {
+      if (request.signal?.aborted === true) throw new ControlError('given_up', 'the request was given up')
+      const reason = deadline.aborted ? `no answer within ${allowedMs} ms` : reasonOf(error)
+      throw new ControlError('unreachable', `${method} ${path}: ${reason}`, { cause: error })
+    }
+  }
+}
+
+function faultOf(status: number): ControlFault {
+  if (status === 401 || status === 403) return 'forbidden'
+  if (status === 404) return 'missing'
+  if (status === 429 || status >= 500) return 'failing'
+  return status >= 400 ? 'refused' : 'garbled'
+}
+
+const quotedMax = 300
+
+/** The status and, of a problem document (RFC 9457), the title and detail. */
+function describe(answer: Answer): string {
+  try {
+    const { title, detail } = JSON.parse(answer.text) as { title?: unknown; detail?: unknown }
+    const words = [title, detail].filter((word) => typeof word === 'string').join(': ')
+    return words === '' ? String(answer.status) : `${answer.status} ${words.slice(0, quotedMax)}`
+  } catch {
+    return String(answer.status)
+  }
+}
+
+function read<Schema extends z.ZodType>(schema: Schema, answer: Answer): z.output<Schema> {
+  const parsed = schema.safeParse(parseJson(answer))
+  if (parsed.success) return parsed.data
+  throw new ControlError('garbled', `the answer is not what the API promises: ${sentences(parsed.error)}`)
+}
+
+function parseJson(answer: Answer): unknown {
+  try {
+    return JSON.parse(answer.text)
+  } catch (error) {
+    throw new ControlError('garbled', 'the answer is not JSON', { cause: error })
+  }
+}
+
+function single(header: string | string[] | undefined): string | null {
+  return (Array.isArray(header) ? header[0] : header) ?? null
+}
+
+/** RFC 9110, 10.2.3: seconds or a date. */
+function retryAfterMs(text: string | null, now: Date): number | null {
+  if (text === null) return null
+  const ms = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - now.getTime()
+  return Number.isNaN(ms) ? null : Math.min(Math.max(ms, 0), retryAfterMaxMs)
+}

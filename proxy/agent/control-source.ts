@@ -1,0 +1,100 @@
+import type { Manifest } from '../../shared/wire.ts'
+import type { Candidate } from './applier.ts'
+import { ControlError, type ControlClient } from './control-client.ts'
+import { ApplyError } from './failure.ts'
+import { inParallel } from './in-parallel.ts'
+import { reasonOf } from './log.ts'
+import { verifyBody, verifyGeneral, type Offer, type OfferedPool } from './offer.ts'
+import { secretKey } from './secrets.ts'
+import type { LastKnownGood } from './state.ts'
+
+/** Requests for pool bodies at a time. */
+const fetchesAtOnce = 8
+
+/**
+ * Makes candidates of manifests: gets the pool bodies whose hashes are not held, verifies each, and holds those of the
+ * running version and the one being tried.
+ */
+export class ControlSource {
+  readonly #control: Pick<ControlClient, 'poolBody'>
+  /** Verified, by hash. */
+  readonly #held = new Map<string, OfferedPool>()
+  /** Where an offer came from. */
+  readonly #origins = new WeakMap<Offer, { readonly manifest: Manifest; readonly etag: string | null }>()
+
+  constructor(control: Pick<ControlClient, 'poolBody'>) {
+    this.#control = control
+  }
+
+  candidate(manifest: Manifest, etag: string | null): Candidate {
+    const { epoch, version } = manifest
+    return {
+      position: { epoch, version },
+      pools: manifest.pools,
+      load: async () => await this.#load(manifest, etag),
+      force: false,
+    }
+  }
+
+  /** The version of the last run. A body that was damaged on disk is fetched again. */
+  lastKnownGood(good: LastKnownGood): Candidate {
+    for (const promised of good.manifest.pools) {
+      const body = good.bodies[promised.hash]
+      if (body === undefined) continue
+      try {
+        this.#held.set(promised.hash, verifyBody(promised, body))
+      } catch {
+        // Not held, so it is asked for like any other.
+      }
+    }
+    return this.candidate(good.manifest, good.etag)
+  }
+
+  /** Forgets what the offer that runs now does not need. What is kept on disk of it, and the secrets it names. */
+  applied(
+    offer: Offer,
+  ): (Pick<LastKnownGood, 'manifest' | 'etag' | 'bodies'> & { secretKeys: Set<string> }) | undefined {
+    const needed = new Set(offer.pools.map(({ hash }) => hash))
+    for (const hash of this.#held.keys()) {
+      if (!needed.has(hash)) this.#held.delete(hash)
+    }
+    const origin = this.#origins.get(offer)
+    if (origin === undefined) return undefined
+    const bodies = Object.fromEntries(offer.pools.map(({ hash, body }) => [hash, body]))
+    return { ...origin, bodies, secretKeys: secretKeysOf(offer) }
+  }
+
+  async #load(manifest: Manifest, etag: string | null): Promise<Offer> {
+    const { epoch, version } = manifest
+    const general = verifyGeneral(manifest.general)
+    const pools = await inParallel(manifest.pools, fetchesAtOnce, async (promised) => await this.#body(promised))
+    const offer: Offer = { position: { epoch, version }, ...general, pools }
+    this.#origins.set(offer, { manifest, etag })
+    return offer
+  }
+
+  async #body(promised: Manifest['pools'][number]): Promise<OfferedPool> {
+    const held = this.#held.get(promised.hash)
+    if (held !== undefined) return held
+    const verified = verifyBody(promised, await this.#fetch(promised))
+    this.#held.set(promised.hash, verified)
+    return verified
+  }
+
+  async #fetch({ pool, user, hash }: Manifest['pools'][number]): Promise<unknown> {
+    try {
+      return await this.#control.poolBody(hash)
+    } catch (error) {
+      if (!(error instanceof ControlError)) throw error
+      throw new ApplyError('body_unavailable', reasonOf(error), { pool, user, cause: error })
+    }
+  }
+}
+
+function secretKeysOf(offer: Offer): Set<string> {
+  const refs = [
+    ...offer.pools.flatMap(({ body }) => [body.password, body.server_password]),
+    ...offer.consoleUsers.map(({ password }) => password),
+  ]
+  return new Set(refs.filter((ref) => ref !== null).flatMap((ref) => ('secret' in ref ? [secretKey(ref)] : [])))
+}

@@ -1,0 +1,202 @@
+import type { ApplyOutcome, Desired, EngineSnapshot, FleetSpec, HostSpec } from '../engine/messages.ts'
+import type { Report } from '../../shared/wire.ts'
+import { Backoff } from './backoff.ts'
+import type { Chance } from './clock.ts'
+import { EngineDied, EngineThread, type EngineThreadOptions, type ListenAddress } from './engine-thread.ts'
+import { closeFd, openWakeFd } from './libc.ts'
+import { reasonOf } from './log.ts'
+
+export type EngineRestart = Report['engine_restarts'][number]
+
+export interface EngineKeeperOptions extends Omit<EngineThreadOptions, 'listen' | 'wakeFd'> {
+  readonly chance: Chance
+  readonly onListening: (address: ListenAddress) => void
+  readonly onRestart: (restart: EngineRestart) => void
+}
+
+/** A thread that lived this long died of something new: it is started again at once. */
+const settledMs = 10_000
+const restartFirstMs = 250
+const restartMaxMs = 30_000
+/** As many as a report may tell. */
+const restartsMax = 20
+const reasonLengthMax = 500
+/** What the engine's own clock may add to a drain before the agent ends the thread. */
+const drainGraceMs = 2000
+
+/**
+ * Keeps an engine running: starts its thread, remembers what it runs, and when the thread dies starts it anew with
+ * that. The first death is answered at once; a thread that keeps dying is started with growing pauses.
+ */
+export class EngineKeeper {
+  readonly #options: EngineKeeperOptions
+  readonly #wakeFd = openWakeFd()
+  readonly #backoff: Backoff
+  readonly #restarts: EngineRestart[] = []
+  #restartCount = 0
+  /** The thread, once it listens and has what ran before; undefined before the first start and between two threads. */
+  #thread: EngineThread | undefined
+  /** Settled when there is a thread again, or none will come. */
+  #back: PromiseWithResolvers<void> | undefined
+  #endPause: (() => void) | undefined
+  #running: FleetSpec | undefined
+  #desired: Desired | undefined
+  #address: ListenAddress | undefined
+  #starting: Promise<ListenAddress> | undefined
+  #stopping = false
+
+  constructor(options: EngineKeeperOptions) {
+    this.#options = options
+    this.#backoff = new Backoff({ firstMs: restartFirstMs, maxMs: restartMaxMs, random: options.chance.random })
+  }
+
+  /** Where the engine listens; undefined before the first start. */
+  get address(): ListenAddress | undefined {
+    return this.#address
+  }
+
+  /** False while no thread serves clients. */
+  get isServing(): boolean {
+    return this.#thread !== undefined && !this.#stopping
+  }
+
+  /** What the engine runs, or will run again once its thread is back. */
+  get running(): FleetSpec | undefined {
+    return this.#running
+  }
+
+  /** Newest last, at most 20. */
+  get restarts(): readonly EngineRestart[] {
+    return this.#restarts
+  }
+
+  get restartCount(): number {
+    return this.#restartCount
+  }
+
+  /** The first start. Rejects with an EngineDied when the thread ends before it listens: a port in use, for instance. */
+  async start(listen: ListenAddress): Promise<ListenAddress> {
+    if (this.#stopping) throw new EngineDied('the proxy is shutting down')
+    const startedAtMs = performance.now()
+    const thread = this.#newThread(listen)
+    this.#starting = thread.listening
+    this.#address = await this.#starting
+    this.#adopt(thread, startedAtMs)
+    this.#options.onListening(this.#address)
+    return this.#address
+  }
+
+  /** Gives the engine a whole version. Rejects with an EngineDied; what ran before then runs again. */
+  async apply(spec: FleetSpec, force: boolean): Promise<ApplyOutcome> {
+    await this.#back?.promise
+    await this.#starting?.catch(() => undefined)
+    const thread = this.#thread
+    if (thread === undefined) throw new EngineDied('the engine is not running')
+    const outcome = await thread.apply(spec, force)
+    if (outcome.applied) this.#running = spec
+    return outcome
+  }
+
+  /** Rejects with an EngineDied. */
+  async snapshot(): Promise<EngineSnapshot> {
+    if (this.#thread === undefined) throw new EngineDied('the engine is not running')
+    return await this.#thread.snapshot()
+  }
+
+  desired(desired: Desired): void {
+    this.#desired = desired
+    this.#thread?.post({ type: 'desired', desired })
+  }
+
+  addresses(hosts: Readonly<Record<string, readonly string[]>>): void {
+    if (this.#running !== undefined) this.#running = withAddresses(this.#running, hosts)
+    this.#thread?.post({ type: 'addresses', hosts })
+  }
+
+  reloaded(id: number, error: string | null): void {
+    this.#thread?.post({ type: 'reloaded', id, error })
+  }
+
+  /** A second call, with "now", hurries the first. Resolves when the thread is gone. */
+  async stop(mode: 'drain' | 'now', timeoutMs: number): Promise<void> {
+    this.#stopping = true
+    this.#endPause?.()
+    await this.#back?.promise
+    await this.#starting?.catch(() => undefined)
+    const thread = this.#thread
+    if (thread === undefined) return
+    thread.post({ type: 'stop', mode, timeoutMs })
+    const limitMs = (mode === 'drain' ? timeoutMs : 0) + drainGraceMs
+    const timer = setTimeout(() => thread.terminate('it did not stop in time'), limitMs)
+    await thread.ended
+    clearTimeout(timer)
+  }
+
+  /** After `stop`. */
+  close(): void {
+    closeFd(this.#wakeFd)
+  }
+
+  #newThread(listen: ListenAddress): EngineThread {
+    return new EngineThread({ ...this.#options, listen, wakeFd: this.#wakeFd })
+  }
+
+  #adopt(thread: EngineThread, startedAtMs: number): void {
+    this.#thread = thread
+    if (this.#desired !== undefined) thread.post({ type: 'desired', desired: this.#desired })
+    void thread.ended.then(async ({ reason }) => await this.#ended(reason, startedAtMs))
+  }
+
+  async #ended(reason: string, startedAtMs: number): Promise<void> {
+    this.#thread = undefined
+    if (this.#stopping) return
+    this.#back = Promise.withResolvers()
+    this.#recordDeath(reason)
+    if (performance.now() - startedAtMs >= settledMs) this.#backoff.reset()
+    else await this.#pause()
+    while (!this.#stopping && !(await this.#restart())) await this.#pause()
+    this.#back.resolve()
+    this.#back = undefined
+  }
+
+  #recordDeath(reason: string): void {
+    const restart = { at: this.#options.chance.now().toISOString(), reason: reason.slice(0, reasonLengthMax) }
+    this.#restartCount += 1
+    this.#restarts.push(restart)
+    if (this.#restarts.length > restartsMax) this.#restarts.shift()
+    this.#options.log('error', 'the engine ended and is started again', { reason })
+    this.#options.onRestart(restart)
+  }
+
+  async #pause(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#endPause = resolve
+    const timer = setTimeout(resolve, this.#backoff.next())
+    await promise
+    clearTimeout(timer)
+  }
+
+  /** Starts a thread with what ran before. False when that fails too. */
+  async #restart(): Promise<boolean> {
+    const listen = this.#address
+    if (listen === undefined) return false
+    const startedAtMs = performance.now()
+    const thread = this.#newThread(listen)
+    try {
+      await thread.listening
+      if (this.#running !== undefined) await thread.apply(this.#running, true)
+    } catch (error) {
+      this.#options.log('error', 'the engine could not be started again', { reason: reasonOf(error) })
+      await thread.ended
+      return false
+    }
+    this.#adopt(thread, startedAtMs)
+    this.#options.log('info', 'the engine runs again', { took_ms: Math.round(performance.now() - startedAtMs) })
+    return true
+  }
+}
+
+function withAddresses(spec: FleetSpec, hosts: Readonly<Record<string, readonly string[]>>): FleetSpec {
+  const fresh = (host: HostSpec): HostSpec => ({ ...host, addresses: hosts[host.host] ?? host.addresses })
+  return { ...spec, pools: spec.pools.map((pool) => ({ ...pool, hosts: pool.hosts.map(fresh) })) }
+}

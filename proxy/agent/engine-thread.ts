@@ -1,0 +1,199 @@
+import { Worker } from 'node:worker_threads'
+import type {
+  ApplyOutcome,
+  EngineSnapshot,
+  EngineStart,
+  FleetSpec,
+  FromEngine,
+  LostServer,
+  ToEngine,
+} from '../engine/messages.ts'
+import { closeMarked, wake } from './libc.ts'
+import { reasonOf, type Log } from './log.ts'
+
+export interface ListenAddress {
+  readonly host: string
+  readonly port: number
+}
+
+export interface EngineThreadOptions {
+  /** The module the thread runs. */
+  readonly entry: URL
+  readonly listen: ListenAddress
+  /** The agent's eventfd; it outlives the thread. */
+  readonly wakeFd: number
+  /** A thread that owes an answer for longer than this is ended. */
+  readonly answerMs: number
+  readonly log: Log
+  readonly onLost: (server: LostServer) => void
+  readonly onReload: (id: number) => void
+}
+
+/** The thread ended before it answered. */
+export class EngineDied extends Error {
+  override readonly name = 'EngineDied'
+}
+
+interface Pending {
+  readonly resolve: (value: ApplyOutcome | EngineSnapshot) => void
+  readonly reject: (error: EngineDied) => void
+}
+
+/** More file descriptors than this a process cannot have (fs.nr_open's default). */
+const fdsMax = 1_048_576
+
+/** A deadline that fires this much late tells that this whole process stood still, not that the engine did. */
+const stoodStillMs = 1000
+
+/**
+ * One run of the engine's thread, from its start to its end. The thread blocks in its own loop, so every message to
+ * it is followed by a wake. When it has ended, the file descriptors it left open are closed.
+ */
+export class EngineThread {
+  readonly #options: EngineThreadOptions
+  readonly #worker: Worker
+  readonly #openFds = new SharedArrayBuffer(fdsMax / 8)
+  readonly #pending = new Map<number, Pending>()
+  readonly #listening = Promise.withResolvers<ListenAddress>()
+  readonly #ended = Promise.withResolvers<{ readonly reason: string }>()
+  #lastId = 0
+  /** Why it ends, as far as is known; the first reason stands. */
+  #reason: string | undefined
+  #isOver = false
+
+  constructor(options: EngineThreadOptions) {
+    this.#options = options
+    // A caller that asks only for `ended` must not die of this rejection.
+    this.#listening.promise.catch(() => undefined)
+    const workerData: EngineStart = { listen: options.listen, wakeFd: options.wakeFd, openFds: this.#openFds }
+    this.#worker = new Worker(options.entry, { workerData, name: 'engine' })
+    this.#worker.on('message', (message: FromEngine) => this.#receive(message))
+    this.#worker.on('messageerror', (error) => this.#end(`it sent what cannot be read: ${reasonOf(error)}`))
+    this.#worker.on('error', (error) => {
+      this.#reason ??= reasonOf(error)
+      options.log('error', 'the engine failed', { reason: reasonOf(error), stack: stackOf(error) })
+    })
+    this.#worker.on('exit', (code) => this.#over(code))
+    this.#endUnlessListening()
+  }
+
+  /** Where it listens; rejects with an EngineDied when it ends before. */
+  get listening(): Promise<ListenAddress> {
+    return this.#listening.promise
+  }
+
+  /** Resolves when the thread is gone and its file descriptors are closed. Never rejects. */
+  get ended(): Promise<{ readonly reason: string }> {
+    return this.#ended.promise
+  }
+
+  post(message: ToEngine): void {
+    if (this.#isOver) return
+    this.#worker.postMessage(message)
+    wake(this.#options.wakeFd)
+  }
+
+  /** Rejects with an EngineDied. */
+  async apply(spec: FleetSpec, force: boolean): Promise<ApplyOutcome> {
+    // The engine answers `apply` with `applied` under the same id: see #receive.
+    return (await this.#ask((id) => ({ type: 'apply', id, force, spec }))) as ApplyOutcome
+  }
+
+  /** Rejects with an EngineDied. */
+  async snapshot(): Promise<EngineSnapshot> {
+    return (await this.#ask((id) => ({ type: 'snapshot', id }))) as EngineSnapshot
+  }
+
+  /** Ends the thread whatever it does, even in an endless loop. */
+  terminate(reason: string): void {
+    this.#end(reason)
+  }
+
+  async #ask(message: (id: number) => ToEngine): Promise<ApplyOutcome | EngineSnapshot> {
+    if (this.#isOver) throw new EngineDied('the engine is not running')
+    this.#lastId += 1
+    const id = this.#lastId
+    const { promise, resolve, reject } = Promise.withResolvers<ApplyOutcome | EngineSnapshot>()
+    this.#pending.set(id, { resolve, reject })
+    this.#watch(id)
+    this.post(message(id))
+    return await promise
+  }
+
+  #endUnlessListening(): void {
+    const ms = this.#options.answerMs
+    const timer = setTimeout(() => this.#end(`it did not listen within ${ms} ms`), ms)
+    const clear = (): void => clearTimeout(timer)
+    this.#listening.promise.then(clear, clear)
+  }
+
+  #watch(id: number): void {
+    const ms = this.#options.answerMs
+    const dueAt = performance.now() + ms
+    const check = (): void => {
+      if (!this.#pending.has(id)) return
+      if (performance.now() - dueAt < stoodStillMs) this.#end(`it did not answer for ${ms} ms`)
+      else this.#watch(id)
+    }
+    setTimeout(check, ms).unref()
+  }
+
+  #receive(message: FromEngine): void {
+    switch (message.type) {
+      case 'listening':
+        this.#listening.resolve({ host: message.host, port: message.port })
+        return
+      case 'applied':
+        this.#answer(message.id, message.outcome)
+        return
+      case 'snapshot':
+        this.#answer(message.id, message.snapshot)
+        return
+      case 'lost':
+        this.#options.onLost(message.server)
+        return
+      case 'reload':
+        this.#options.onReload(message.id)
+        return
+      case 'log':
+        this.#options.log(message.level, message.message, message.fields)
+        return
+      case 'stopped':
+        this.#reason ??= 'it was stopped'
+        return
+      default:
+        message satisfies never
+    }
+  }
+
+  #answer(id: number, value: ApplyOutcome | EngineSnapshot): void {
+    const pending = this.#pending.get(id)
+    if (pending === undefined) return
+    this.#pending.delete(id)
+    pending.resolve(value)
+  }
+
+  #end(reason: string): void {
+    if (this.#isOver) return
+    this.#reason ??= reason
+    void this.#worker.terminate()
+    // Termination is noticed only when the thread comes back from its system call.
+    wake(this.#options.wakeFd)
+  }
+
+  #over(exitCode: number): void {
+    this.#isOver = true
+    const reason = this.#reason ?? `it exited with code ${exitCode}`
+    const left = closeMarked(this.#openFds)
+    if (left > 0) this.#options.log('info', 'closed what the engine left open', { file_descriptors: left })
+    const died = new EngineDied(`the engine ended: ${reason}`)
+    this.#listening.reject(died)
+    for (const { reject } of this.#pending.values()) reject(died)
+    this.#pending.clear()
+    this.#ended.resolve({ reason })
+  }
+}
+
+function stackOf(thrown: unknown): string | null {
+  return thrown instanceof Error ? (thrown.stack ?? null) : null
+}

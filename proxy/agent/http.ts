@@ -1,0 +1,141 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Hint } from '../../shared/wire.ts'
+import { hintBodyBytesMax, verifiedHint } from './hint.ts'
+import { reasonOf, type Log } from './log.ts'
+
+export interface HttpOptions {
+  readonly log: Log
+  readonly now: () => Date
+  /** The fleet this proxy belongs to; null for one that runs without control and takes no hints. */
+  readonly fleet: string | null
+  /** Given by control at hello; null before. */
+  readonly hintSecret: () => string | null
+  readonly onHint: (hint: Hint) => void
+  /** Why clients should not be sent here; null when they may. */
+  readonly notReady: () => string | null
+  readonly metrics: () => Promise<{ readonly contentType: string; readonly page: string }>
+}
+
+interface Answer {
+  readonly status: number
+  readonly contentType?: string
+  readonly body: string
+}
+
+type Handler = (request: IncomingMessage, options: HttpOptions) => Promise<Answer>
+
+/** What the proxy answers, by method and path. */
+const routes: Readonly<Record<string, Handler>> = {
+  'POST /v1/hint': takeHint,
+  'GET /livez': async () => await Promise.resolve({ status: 200, body: 'alive\n' }),
+  'GET /readyz': async (_, { notReady }) => {
+    const reason = notReady()
+    return await Promise.resolve(
+      reason === null ? { status: 200, body: 'ready\n' } : { status: 503, body: `${reason}\n` },
+    )
+  },
+  'GET /metrics': async (_, { metrics }) => {
+    const { contentType, page } = await metrics()
+    return { status: 200, contentType, body: page }
+  },
+}
+
+const requestTimeoutMs = 10_000
+const connectionsMax = 256
+
+/** The proxy's own small HTTP server: hints from control, health for the platform, figures for Prometheus. */
+export class HttpServer {
+  readonly #server: Server
+
+  constructor(options: HttpOptions) {
+    this.#server = createServer(
+      { requestTimeout: requestTimeoutMs, headersTimeout: requestTimeoutMs },
+      (request, response) => void respond(request, response, options),
+    )
+    this.#server.maxConnections = connectionsMax
+  }
+
+  /** Gives the real port. Rejects when the address cannot be listened on. */
+  async listen({ host, port }: { readonly host: string; readonly port: number }): Promise<number> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    this.#server.once('error', reject)
+    this.#server.listen({ host, port }, resolve)
+    await promise
+    this.#server.off('error', reject)
+    // A server that listens on TCP has such an address.
+    return (this.#server.address() as AddressInfo).port
+  }
+
+  async close(): Promise<void> {
+    if (!this.#server.listening) return
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#server.close(() => resolve())
+    this.#server.closeAllConnections()
+    await promise
+  }
+}
+
+async function respond(request: IncomingMessage, response: ServerResponse, options: HttpOptions): Promise<void> {
+  const answer = await answerTo(request, options)
+  const { status, contentType = 'text/plain; charset=utf-8', body } = answer
+  // Whatever of the request was not read is not worth reading.
+  if (!request.complete) response.setHeader('connection', 'close')
+  response.writeHead(status, { 'content-type': contentType, 'content-length': Buffer.byteLength(body) })
+  response.end(request.method === 'HEAD' ? undefined : body)
+}
+
+async function answerTo(request: IncomingMessage, options: HttpOptions): Promise<Answer> {
+  const path = request.url?.split('?', 1)[0] ?? ''
+  const method = request.method === 'HEAD' ? 'GET' : request.method
+  const handler = routes[`${method} ${path}`]
+  if (handler === undefined) {
+    const known = Object.keys(routes).some((route) => route.endsWith(` ${path}`))
+    return known ? { status: 405, body: 'method not allowed\n' } : { status: 404, body: 'not found\n' }
+  }
+  try {
+    return await handler(request, options)
+  } catch (error) {
+    options.log('error', 'answering a request failed', { path, reason: reasonOf(error) })
+    return { status: 500, body: 'internal error\n' }
+  }
+}
+
+async function takeHint(request: IncomingMessage, options: HttpOptions): Promise<Answer> {
+  const body = await readBody(request)
+  if (body === undefined) return { status: 413, body: 'a hint is shorter\n' }
+  const secret = options.hintSecret()
+  const headers = {
+    id: single(request.headers['webhook-id']),
+    timestamp: single(request.headers['webhook-timestamp']),
+    signature: single(request.headers['webhook-signature']),
+  }
+  const hint = secret === null ? undefined : verifiedHint(headers, body, secret, options.now())
+  if (hint === undefined) return { status: 401, body: 'not signed by control\n' }
+  if (hint.fleet !== options.fleet) return { status: 409, body: 'this proxy belongs to another fleet\n' }
+  options.onHint(hint)
+  return { status: 202, body: '' }
+}
+
+/** Undefined when it is too long; the rest is then not read. */
+async function readBody(request: IncomingMessage): Promise<Uint8Array | undefined> {
+  const { promise, resolve, reject } = Promise.withResolvers<Uint8Array | undefined>()
+  const chunks: Buffer[] = []
+  let length = 0
+  request.on('data', (chunk: Buffer) => {
+    length += chunk.length
+    if (length <= hintBodyBytesMax) {
+      chunks.push(chunk)
+      return
+    }
+    request.pause()
+    resolve(undefined)
+  })
+  request.on('end', () => resolve(Buffer.concat(chunks)))
+  request.on('error', reject)
+  return await promise
+}
+
+function single(header: string | string[] | undefined): string | undefined {
+  return Array.isArray(header) ? header[0] : header
+}

@@ -1,0 +1,104 @@
+import { z } from 'zod'
+import type { ConsoleUser, EffectivePool } from '../../shared/config/effective.ts'
+import { generalKeys, poolKeys } from '../../shared/config/keys.ts'
+import type { GeneralValues, KeySpec } from '../../shared/config/keys.ts'
+import { checkValue } from '../../shared/config/value.ts'
+import { poolHashes } from '../../shared/hash.ts'
+import { secretRefSchema } from '../../shared/wire.ts'
+import type { Manifest, Position } from '../../shared/wire.ts'
+import { ApplyError } from './failure.ts'
+
+/** One pool of an offer: its effective configuration and the hashes that were recomputed from it. */
+export interface OfferedPool {
+  readonly hash: string
+  readonly connectHash: string
+  readonly body: EffectivePool
+}
+
+/** A whole version as it was offered, verified, with names not resolved and secrets not fetched. */
+export interface Offer {
+  readonly position: Position
+  readonly general: Partial<GeneralValues>
+  readonly consoleUsers: readonly ConsoleUser[]
+  readonly pools: readonly OfferedPool[]
+}
+
+const serverSchema = z.strictObject({
+  host: z.string().min(1),
+  port: z.int().min(1).max(65535),
+  role: z.enum(['primary', 'replica']),
+})
+
+/** What a body has besides the keys of the table. */
+const bodySchema = z.looseObject({
+  pool: z.string().min(1),
+  user: z.string().min(1),
+  database: z.string().min(1),
+  servers: z.array(serverSchema).min(1),
+  server_user: z.string().min(1),
+  password: secretRefSchema.nullable(),
+  server_password: secretRefSchema.nullable(),
+})
+
+const bodyKeys = new Set([...Object.keys(bodySchema.shape), ...Object.keys(poolKeys)])
+
+/**
+ * Verifies what control gave for a line of its manifest: the content must have the promised hashes and name, and hold
+ * nothing that this proxy does not know, for a key that is ignored may be one that protects something. Throws an
+ * ApplyError: `hash_mismatch`, `unsupported_body`.
+ */
+export function verifyBody(promised: Manifest['pools'][number], body: unknown): OfferedPool {
+  const about = { pool: promised.pool, user: promised.user }
+  const parsed = bodySchema.safeParse(body)
+  if (!parsed.success) throw new ApplyError('unsupported_body', `${sentences(parsed.error)}; ${tooOld}`, about)
+  const known = asEffective(parsed.data, about)
+  const hashes = poolHashes(known)
+  const same =
+    hashes.hash === promised.hash &&
+    hashes.connect_hash === promised.connect_hash &&
+    known.pool === promised.pool &&
+    known.user === promised.user
+  if (!same) {
+    throw new ApplyError('hash_mismatch', `the body given for ${promised.hash} is that of ${hashes.hash}`, about)
+  }
+  return { hash: hashes.hash, connectHash: hashes.connect_hash, body: known }
+}
+
+const tooOld = 'this proxy may be older than control'
+
+function asEffective(body: z.infer<typeof bodySchema>, about: { pool: string; user: string }): EffectivePool {
+  for (const key of Object.keys(body)) {
+    if (!bodyKeys.has(key)) throw new ApplyError('unsupported_body', `the key ${key} is not known; ${tooOld}`, about)
+  }
+  const fault = valuesFault(poolKeys, body)
+  if (fault !== undefined) throw new ApplyError('unsupported_body', `${fault}; ${tooOld}`, about)
+  // Checked above: the shape by the schema, the remaining keys and their values by the table.
+  return body as unknown as EffectivePool
+}
+
+/** The general part of a manifest. Throws an ApplyError `unsupported_body`. */
+export function verifyGeneral(general: Manifest['general']): Pick<Offer, 'general' | 'consoleUsers'> {
+  for (const key of Object.keys(general.settings)) {
+    if (!Object.hasOwn(generalKeys, key)) {
+      throw new ApplyError('unsupported_body', `the key general.${key} is not known; ${tooOld}`)
+    }
+  }
+  const fault = valuesFault(generalKeys, general.settings)
+  if (fault !== undefined) throw new ApplyError('unsupported_body', `general.${fault}; ${tooOld}`)
+  return { general: general.settings, consoleUsers: general.console_users }
+}
+
+/** The first value that the table does not allow; a key that is absent takes its default. */
+function valuesFault(keys: Record<string, KeySpec>, values: Record<string, unknown>): string | undefined {
+  for (const [key, spec] of Object.entries(keys)) {
+    if (values[key] === undefined) continue
+    const checked = checkValue(spec, values[key])
+    if ('fault' in checked) return `${key} ${checked.fault}`
+  }
+  return undefined
+}
+
+/** A zod error in one line, without the values that were found. */
+export function sentences(error: z.ZodError): string {
+  return error.issues.map(({ path, message }) => `${path.join('.') || 'body'}: ${message}`).join('; ')
+}

@@ -1,0 +1,199 @@
+import { closeSync, fsync, ftruncateSync, openSync, writeSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import { disconnectSchema } from '../../shared/wire.ts'
+import type { Disconnect } from '../../shared/wire.ts'
+import { privateFileMode, replaceFile } from './atomic-file.ts'
+import { reasonOf, type Log } from './log.ts'
+
+const syncToDisk = promisify(fsync)
+
+export interface OutboxOptions {
+  readonly path: string
+  /** More events than this push out the oldest. */
+  readonly eventsMax: number
+  readonly log: Log
+}
+
+export const outboxEventsMax = 10_000
+
+/** An event is on disk, safe from a power loss, within this time; safe from the process's death at once. */
+const syncDelayMs = 50
+
+/**
+ * Disconnect events that control has not acknowledged, oldest first, kept in a log of JSON lines. The file may hold
+ * more than the list (acknowledged or dropped events, until it is rewritten), never less: an event may be reported
+ * twice, and control knows it by its id.
+ */
+export class Outbox {
+  readonly #options: OutboxOptions
+  #events: Disconnect[]
+  /** Lines in the file, live or not. */
+  #lines: number
+  #fd: number
+  /** Events that are in the list and not yet in the file. */
+  #unwritten: Disconnect[] = []
+  #syncTimer: NodeJS.Timeout | undefined
+  #rewriting = false
+  /** What is being done to the file; one thing at a time. */
+  #work: Promise<void> = Promise.resolve()
+  #droppedEvents = 0
+  #failing = false
+  #closed = false
+
+  private constructor(options: OutboxOptions, events: Disconnect[]) {
+    this.#options = options
+    this.#events = events
+    this.#lines = events.length
+    this.#fd = openSync(options.path, 'a', privateFileMode)
+  }
+
+  /** Reads what an earlier run left. A line that is torn or damaged is passed over with one warning. */
+  static async open(options: OutboxOptions): Promise<Outbox> {
+    const text = await readOrEmpty(options.path)
+    const lines = text.split('\n').filter((line) => line !== '')
+    const events = lines.map(parseEvent).filter((event) => event !== undefined)
+    const kept = events.slice(-options.eventsMax)
+    const damaged = lines.length - events.length
+    if (damaged > 0) {
+      options.log('warn', 'lines of the outbox are damaged; going on without them', { path: options.path, damaged })
+    }
+    // Also so that the next line does not continue a torn one.
+    if (text !== '') await replaceFile(options.path, toLines(kept))
+    const outbox = new Outbox(options, kept)
+    outbox.#droppedEvents = events.length - kept.length
+    return outbox
+  }
+
+  /** Events that wait. */
+  get size(): number {
+    return this.#events.length
+  }
+
+  /** Events pushed out in this run. */
+  get droppedEvents(): number {
+    return this.#droppedEvents
+  }
+
+  append(event: Disconnect): void {
+    this.#events.push(event)
+    this.#unwritten.push(event)
+    if (this.#events.length > this.#options.eventsMax) {
+      this.#events.shift()
+      this.#droppedEvents += 1
+    }
+    // Events come in crowds when a database dies: those of one turn of the loop are written together.
+    if (this.#unwritten.length === 1) setImmediate(() => this.#write())
+  }
+
+  /** The oldest events, at most `count`. */
+  oldest(count: number): readonly Disconnect[] {
+    return this.#events.slice(0, count)
+  }
+
+  /** Control has them. Their lines leave the file when nothing else waits. */
+  remove(ids: ReadonlySet<string>): void {
+    this.#events = this.#events.filter(({ id }) => !ids.has(id))
+    if (this.#events.length > 0 || this.#lines === 0 || this.#rewriting) return
+    this.#guard(() => ftruncateSync(this.#fd))
+    this.#lines = 0
+  }
+
+  /** Gives up an event that control refuses. */
+  drop(id: string): void {
+    this.#droppedEvents += 1
+    this.remove(new Set([id]))
+  }
+
+  async close(): Promise<void> {
+    this.#write()
+    this.#closed = true
+    clearTimeout(this.#syncTimer)
+    await this.#enqueue(async () => {
+      await syncToDisk(this.#fd)
+      closeSync(this.#fd)
+    })
+  }
+
+  #write(): void {
+    const events = this.#unwritten
+    if (events.length === 0 || this.#closed || this.#rewriting) return
+    this.#unwritten = []
+    this.#guard(() => writeSync(this.#fd, toLines(events)))
+    this.#lines += events.length
+    this.#syncTimer ??= setTimeout(() => {
+      this.#syncTimer = undefined
+      void this.#enqueue(async () => await syncToDisk(this.#fd))
+    }, syncDelayMs)
+    if (this.#lines > 2 * this.#options.eventsMax) void this.#rewrite()
+  }
+
+  /** Puts exactly the list into the file. What comes meanwhile is written after it, into the new file. */
+  async #rewrite(): Promise<void> {
+    this.#rewriting = true
+    await this.#enqueue(async () => {
+      const events = this.#events.slice()
+      this.#unwritten = []
+      await replaceFile(this.#options.path, toLines(events))
+      closeSync(this.#fd)
+      this.#fd = openSync(this.#options.path, 'a', privateFileMode)
+      this.#lines = events.length
+    })
+    this.#rewriting = false
+    this.#write()
+  }
+
+  async #enqueue(task: () => Promise<void>): Promise<void> {
+    this.#work = this.#work.then(task).then(
+      () => this.#succeeded(),
+      (error: unknown) => this.#failed(error),
+    )
+    await this.#work
+  }
+
+  #guard(task: () => void): void {
+    try {
+      task()
+      this.#succeeded()
+    } catch (error) {
+      this.#failed(error)
+    }
+  }
+
+  #succeeded(): void {
+    this.#failing = false
+  }
+
+  /** A disk that refuses is told once, until it takes something again; the events stay in memory. */
+  #failed(error: unknown): void {
+    if (!this.#failing) {
+      this.#options.log('error', 'the outbox cannot be written; events are kept in memory only', {
+        path: this.#options.path,
+        reason: reasonOf(error),
+      })
+    }
+    this.#failing = true
+  }
+}
+
+function toLines(events: readonly Disconnect[]): string {
+  return events.map((event) => `${JSON.stringify(event)}\n`).join('')
+}
+
+function parseEvent(line: string): Disconnect | undefined {
+  try {
+    const parsed = disconnectSchema.safeParse(JSON.parse(line))
+    return parsed.success ? parsed.data : undefined
+  } catch {
+    return undefined
+  }
+}
+
+async function readOrEmpty(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ''
+    throw error
+  }
+}

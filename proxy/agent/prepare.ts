@@ -1,0 +1,133 @@
+import type { ConsoleUser, EffectivePool } from '../../shared/config/effective.ts'
+import { passwordKind } from '../../shared/config/password.ts'
+import { generalSettings, poolSettings } from '../../shared/config/settings.ts'
+import { generalKeys } from '../../shared/config/keys.ts'
+import type { GeneralValues } from '../../shared/config/keys.ts'
+import type { ClientSecret, ConsoleUserSpec, FleetSpec, HostSpec, PoolSpec } from '../engine/messages.ts'
+import { ApplyError } from './failure.ts'
+import { inParallel } from './in-parallel.ts'
+import type { Offer, OfferedPool } from './offer.ts'
+import type { Passwords } from './password.ts'
+import { UnresolvableHost, type Resolver } from './resolver.ts'
+import type { Secrets } from './secrets.ts'
+
+export interface PrepareTools {
+  readonly resolver: Pick<Resolver, 'resolveAll'>
+  readonly secrets: Pick<Secrets, 'value'>
+  readonly passwords: Passwords
+}
+
+/** Pools prepared at a time: enough to keep requests for secrets and key derivations busy. */
+const atOnce = 8
+
+/**
+ * Makes an offer ready to run: names resolved, secrets fetched, verifiers derived. Everything that can fail about a
+ * version fails here, as an ApplyError with the pool and user it is about, before anything that runs has changed.
+ */
+export async function prepare(offer: Offer, tools: PrepareTools): Promise<FleetSpec> {
+  if (offer.pools.length === 0) {
+    throw new ApplyError('empty_configuration', 'the configuration has no pools; what runs goes on')
+  }
+  const addresses = await resolveHosts(offer, tools.resolver)
+  const pools = await inParallel(offer.pools, atOnce, async (pool) => await preparePool(pool, addresses, tools))
+  const consoleUsers = await inParallel(
+    offer.consoleUsers,
+    atOnce,
+    async (user) => await prepareConsoleUser(user, tools),
+  )
+  return {
+    position: offer.position,
+    general: generalSettings(offer.general),
+    generalValues: withDefaults(offer.general),
+    consoleUsers,
+    pools,
+  }
+}
+
+async function resolveHosts(offer: Offer, resolver: PrepareTools['resolver']): Promise<Map<string, readonly string[]>> {
+  try {
+    return await resolver.resolveAll(hostsOf(offer))
+  } catch (error) {
+    if (!(error instanceof UnresolvableHost)) throw error
+    const pool = offer.pools.find(({ body }) => body.servers.some(({ host }) => host === error.host))
+    throw new ApplyError('unresolvable_host', error.message, pool === undefined ? {} : nameOf(pool.body))
+  }
+}
+
+/** Every server name of an offer, repeated where pools share it. */
+export function hostsOf(offer: Offer): string[] {
+  return offer.pools.flatMap(({ body }) => body.servers.map(({ host }) => host))
+}
+
+async function preparePool(
+  { hash, connectHash, body }: OfferedPool,
+  addresses: ReadonlyMap<string, readonly string[]>,
+  tools: PrepareTools,
+): Promise<PoolSpec> {
+  return await namingThePool(nameOf(body), async () => ({
+    pool: body.pool,
+    user: body.user,
+    hash,
+    connectHash,
+    database: body.database,
+    serverUser: body.server_user,
+    settings: poolSettings(body),
+    hosts: body.servers.map((server): HostSpec => ({
+      ...server,
+      addresses: addresses.get(server.host) ?? [server.host],
+    })),
+    clientSecret: await poolSecret(body, tools),
+    serverPassword: await serverPassword(body, tools),
+  }))
+}
+
+async function poolSecret(body: EffectivePool, { secrets, passwords }: PrepareTools): Promise<ClientSecret> {
+  if (body.password === null && body.auth_type !== 'trust') {
+    throw new ApplyError('unusable_password', `a user needs a password with auth_type = "${body.auth_type}"`)
+  }
+  const text = body.password === null ? null : await secrets.value(body.password)
+  return await passwords.clientSecret(text, body.user)
+}
+
+/** Plaintext, or null where the servers are expected to ask for none. */
+async function serverPassword(body: EffectivePool, { secrets }: PrepareTools): Promise<string | null> {
+  if (body.server_password === null) return null
+  const text = await secrets.value(body.server_password)
+  if (text === '') return null
+  const kind = passwordKind(text)
+  if (kind === 'plain') return text
+  throw new ApplyError(
+    'unusable_password',
+    `server_password is a ${kind} hash, with which nobody can log in to a server; it must be the password itself`,
+  )
+}
+
+async function prepareConsoleUser(
+  { user, right, password }: ConsoleUser,
+  { secrets, passwords }: PrepareTools,
+): Promise<ConsoleUserSpec> {
+  const clientSecret = password === null ? null : await passwords.clientSecret(await secrets.value(password), user)
+  return { user, right, clientSecret }
+}
+
+/** Adds to an error which pool it is about. */
+async function namingThePool<Result>(
+  pool: { readonly pool: string; readonly user: string },
+  work: () => Promise<Result>,
+): Promise<Result> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!(error instanceof ApplyError) || error.pool !== null) throw error
+    throw new ApplyError(error.code, error.message, { ...pool, cause: error })
+  }
+}
+
+function nameOf({ pool, user }: EffectivePool): { pool: string; user: string } {
+  return { pool, user }
+}
+
+function withDefaults(values: Partial<GeneralValues>): Record<string, string | number> {
+  const defaults = Object.entries(generalKeys).map(([key, spec]) => [key, spec.default] as const)
+  return { ...Object.fromEntries<string | number>(defaults), ...values }
+}

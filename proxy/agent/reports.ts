@@ -1,0 +1,199 @@
+import type { EngineSnapshot, PoolSnapshot } from '../engine/messages.ts'
+import type { PoolHash } from '../../shared/config/effective.ts'
+import type { PoolReport, Report, ReportResponse } from '../../shared/wire.ts'
+import { Backoff } from './backoff.ts'
+import type { Waits } from './clock.ts'
+import { ControlError } from './control-client.ts'
+import type { ApplyError } from './failure.ts'
+import { reasonOf, type Log } from './log.ts'
+import type { Outbox } from './outbox.ts'
+
+/** What a report tells besides events and its number. */
+export type ReportState = Omit<Report, 'boot' | 'seq' | 'events' | 'dropped_events'>
+
+export interface ReportsOptions {
+  readonly boot: string
+  readonly send: (report: Report) => Promise<ReportResponse>
+  readonly state: () => Promise<ReportState>
+  readonly outbox: Outbox
+  readonly waits: Waits
+  readonly random: () => number
+  readonly log: Log
+  readonly onAnswer: (answer: ReportResponse) => void
+  /** Control does not know this proxy (any more). */
+  readonly onUnknown: () => void
+}
+
+/** As many as control takes in one report. */
+const eventsPerReport = 500
+/** Edges that come together (a database dies and takes a hundred connections along) make one report. */
+const gatherMs = 20
+
+/**
+ * Tells control what the proxy runs and which servers it lost: at once when something happened, else now and then. A
+ * report keeps its number and its content until it is acknowledged, so that one whose answer was lost is not counted
+ * twice.
+ */
+export class Reports {
+  readonly #options: ReportsOptions
+  readonly #backoff: Backoff
+  #seq = 0
+  /** Sent, perhaps, and not acknowledged. */
+  #unacknowledged: Report | undefined
+  #eventsMax = eventsPerReport
+  #due = true
+  #endWait: (() => void) | undefined
+  #draining = false
+  #trouble: string | null = null
+  #stopped = false
+  #done: Promise<void> = Promise.resolve()
+
+  constructor(options: ReportsOptions) {
+    this.#options = options
+    const { backoffFirstMs, backoffMaxMs } = options.waits
+    this.#backoff = new Backoff({ firstMs: backoffFirstMs, maxMs: backoffMaxMs, random: options.random })
+  }
+
+  start(): void {
+    this.#done = this.#run()
+  }
+
+  /** Something happened that control should hear of now. */
+  edge(): void {
+    this.#due = true
+    // While control is away, what happens waits for the next attempt.
+    if (this.#trouble === null) this.#endWait?.()
+  }
+
+  /** Control answered something else, so it may be reached again. */
+  hurry(): void {
+    if (this.#trouble !== null) this.#endWait?.()
+  }
+
+  /** Ends reporting, after one last report if something waits and control takes it. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#endWait?.()
+    await this.#done
+    if (this.#trouble === null && (this.#due || this.#options.outbox.size > 0)) await this.#turn()
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopped) {
+      await this.#wait(gatherMs)
+      if (this.#stopped) return
+      const waitMs = await this.#turn()
+      if (!this.#due || this.#trouble !== null) await this.#wait(waitMs)
+    }
+  }
+
+  /** Sends one report. Gives the wait before the next, unless something happens. */
+  async #turn(): Promise<number> {
+    const report = this.#unacknowledged ?? (await this.#make())
+    this.#unacknowledged = report
+    try {
+      const answer = await this.#options.send(report)
+      this.#acknowledged(report, answer)
+    } catch (error) {
+      return this.#failed(report, error)
+    }
+    const { reportIntervalMs, drainingReportMs } = this.#options.waits
+    return this.#draining ? drainingReportMs : reportIntervalMs
+  }
+
+  async #make(): Promise<Report> {
+    const { boot, outbox, state } = this.#options
+    this.#due = false
+    const now = await state()
+    this.#draining = now.pools.some((pool) => pool.draining_servers > 0)
+    this.#seq += 1
+    const events = outbox.oldest(this.#eventsMax)
+    return { boot, seq: this.#seq, ...now, events: [...events], dropped_events: outbox.droppedEvents }
+  }
+
+  #acknowledged(report: Report, answer: ReportResponse): void {
+    const { outbox, log, onAnswer } = this.#options
+    this.#unacknowledged = undefined
+    this.#eventsMax = eventsPerReport
+    this.#backoff.reset()
+    if (this.#trouble !== null) log('info', 'reports reach control again', { waiting_events: outbox.size })
+    this.#trouble = null
+    outbox.remove(new Set(report.events.map(({ id }) => id)))
+    if (outbox.size > 0) this.#due = true
+    onAnswer(answer)
+  }
+
+  #failed(report: Report, error: unknown): number {
+    const { log, onUnknown } = this.#options
+    const fault = error instanceof ControlError ? error.fault : null
+    const reason = reasonOf(error)
+    if (this.#trouble !== reason) log('warn', 'a report does not reach control; events wait', { fault, reason })
+    this.#trouble = reason
+    if (fault === 'missing') onUnknown()
+    if (fault === 'refused') this.#giveWay(report)
+    const retryAfterMs = error instanceof ControlError ? error.retryAfterMs : null
+    if (retryAfterMs !== null) return retryAfterMs
+    return fault === 'forbidden' ? this.#options.waits.refusedPollMs : this.#backoff.next()
+  }
+
+  /**
+   * Control will never take this report. If one event in it is to blame, smaller reports find it, and it is given up,
+   * so that it does not hold back all others.
+   */
+  #giveWay(report: Report): void {
+    const { outbox, log } = this.#options
+    this.#unacknowledged = undefined
+    const [only] = report.events
+    if (report.events.length === 1 && only !== undefined) {
+      log('error', 'control refuses an event; it is given up', { id: only.id })
+      outbox.drop(only.id)
+    }
+    this.#eventsMax = Math.max(1, Math.floor(report.events.length / 2))
+    this.#due = true
+  }
+
+  async #wait(ms: number): Promise<void> {
+    if (this.#stopped) return
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#endWait = resolve
+    const timer = setTimeout(resolve, ms)
+    await promise
+    clearTimeout(timer)
+    this.#endWait = undefined
+  }
+}
+
+/** One line for every pool that runs, drains or is wanted. */
+export function poolReports(
+  snapshot: EngineSnapshot,
+  desired: readonly PoolHash[],
+  error: ApplyError | null,
+): PoolReport[] {
+  const keyOf = ({ pool, user }: { pool: string; user: string }): string => JSON.stringify([pool, user])
+  const wanted = new Map(desired.map((pool) => [keyOf(pool), pool.hash]))
+  const running = new Map(snapshot.pools.map((pool) => [keyOf(pool), pool]))
+  const names = [...running.values(), ...desired.filter((pool) => !running.has(keyOf(pool)))]
+  return names.map(({ pool, user }) => {
+    const now = running.get(keyOf({ pool, user }))
+    const desiredHash = wanted.get(keyOf({ pool, user })) ?? null
+    const failure = error !== null && isAbout(error, pool, user) && desiredHash !== now?.hash ? error : null
+    return {
+      pool,
+      user,
+      hash: now?.hash ?? null,
+      desired_hash: desiredHash,
+      state: failure === null ? calmState(now) : 'failed',
+      draining_servers: now?.serversDraining ?? 0,
+      code: failure?.code ?? null,
+      message: failure?.message ?? null,
+    }
+  })
+}
+
+function calmState(pool: PoolSnapshot | undefined): 'running' | 'draining' {
+  return pool !== undefined && pool.serversDraining > 0 ? 'draining' : 'running'
+}
+
+function isAbout(error: ApplyError, pool: string, user: string): boolean {
+  return (error.pool === null || error.pool === pool) && (error.user === null || error.user === user)
+}

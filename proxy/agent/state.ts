@@ -1,0 +1,157 @@
+import { chmod, mkdir, open, readFile, type FileHandle } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { manifestSchema, nameSchema } from '../../shared/wire.ts'
+import type { Manifest } from '../../shared/wire.ts'
+import { privateFileMode, replaceFile } from './atomic-file.ts'
+import { reasonOf, type Log } from './log.ts'
+import { tryLock } from './libc.ts'
+import { Seal } from './seal.ts'
+
+/** The version a proxy last ran, whole: it starts from it when control does not answer. */
+export interface LastKnownGood {
+  readonly etag: string | null
+  readonly manifest: Manifest
+  /** Pool bodies as control gave them, by hash. Verified again when they are used. */
+  readonly bodies: Readonly<Record<string, unknown>>
+  /** `name@version` → value. */
+  readonly secrets: Readonly<Record<string, string>>
+  /** The addresses names had, for a start while names cannot be looked up. */
+  readonly addresses: Readonly<Record<string, readonly string[]>>
+}
+
+const format = 1
+
+const fileSchema = z.object({
+  format: z.literal(format),
+  fleet: z.string(),
+  etag: z.string().nullable(),
+  manifest: manifestSchema,
+  bodies: z.record(z.string(), z.unknown()),
+  salt: z.string(),
+  sealed_secrets: z.record(z.string(), z.string()),
+  addresses: z.record(z.string(), z.array(z.string())),
+})
+
+/** Another process holds the folder, or it cannot be used at all. The message is for the operator. */
+export class StateFolderError extends Error {
+  override readonly name = 'StateFolderError'
+}
+
+const folderMode = 0o700
+
+/**
+ * The folder a proxy keeps between its runs: `proxy-id`, `last-known-good.json`, `outbox.log`. A file in it that is
+ * damaged or was made for another fleet or token is warned about once and passed over. One process at a time holds it.
+ */
+export class StateFolder {
+  readonly #path: string
+  readonly #log: Log
+  readonly #lock: FileHandle
+
+  private constructor(path: string, lock: FileHandle, log: Log) {
+    this.#path = path
+    this.#lock = lock
+    this.#log = log
+  }
+
+  /** Makes the folder when there is none. Throws a StateFolderError. */
+  static async open(path: string, log: Log): Promise<StateFolder> {
+    try {
+      await mkdir(path, { recursive: true, mode: folderMode })
+      await chmod(path, folderMode)
+    } catch (error) {
+      throw new StateFolderError(`the state folder ${path} cannot be used: ${reasonOf(error)}`, { cause: error })
+    }
+    const lock = await open(join(path, 'lock'), 'a', privateFileMode)
+    if (tryLock(lock.fd)) return new StateFolder(path, lock, log)
+    await lock.close()
+    throw new StateFolderError(`the state folder ${path} is in use by another proxy`)
+  }
+
+  get outboxPath(): string {
+    return join(this.#path, 'outbox.log')
+  }
+
+  /** The name kept here, or the one `make` gives, which is kept from now on. */
+  async proxyId(make: () => string): Promise<string> {
+    const path = join(this.#path, 'proxy-id')
+    const kept = nameSchema.safeParse((await this.#read(path))?.trim())
+    if (kept.success) return kept.data
+    const made = make()
+    await replaceFile(path, `${made}\n`)
+    return made
+  }
+
+  async saveLastKnownGood(fleet: string, token: string, good: LastKnownGood): Promise<void> {
+    const seal = new Seal(token)
+    const sealed = Object.entries(good.secrets).map(([key, value]) => [key, seal.close(`${fleet}/${key}`, value)])
+    const content: z.input<typeof fileSchema> = {
+      format,
+      fleet,
+      etag: good.etag,
+      manifest: good.manifest,
+      bodies: { ...good.bodies },
+      salt: seal.salt,
+      sealed_secrets: Object.fromEntries(sealed) as Record<string, string>,
+      addresses: Object.fromEntries(Object.entries(good.addresses).map(([host, list]) => [host, [...list]])),
+    }
+    await replaceFile(this.#lastKnownGoodPath, `${JSON.stringify(content)}\n`)
+  }
+
+  /** Undefined when there is none that can be used. */
+  async readLastKnownGood(fleet: string, token: string): Promise<LastKnownGood | undefined> {
+    const path = this.#lastKnownGoodPath
+    const text = await this.#read(path)
+    if (text === undefined) return undefined
+    const parsed = fileSchema.safeParse(jsonOrUndefined(text))
+    if (!parsed.success) return this.#passOver(path, 'is damaged')
+    if (parsed.data.fleet !== fleet) return this.#passOver(path, `was made for the fleet ${parsed.data.fleet}`)
+    const { salt, sealed_secrets: sealed, ...rest } = parsed.data
+    return { ...rest, secrets: this.#openSecrets(fleet, new Seal(token, salt), sealed) }
+  }
+
+  async close(): Promise<void> {
+    await this.#lock.close()
+  }
+
+  get #lastKnownGoodPath(): string {
+    return join(this.#path, 'last-known-good.json')
+  }
+
+  #openSecrets(fleet: string, seal: Seal, sealed: Readonly<Record<string, string>>): Record<string, string> {
+    const secrets: Record<string, string> = {}
+    for (const [key, value] of Object.entries(sealed)) {
+      const opened = seal.open(`${fleet}/${key}`, value)
+      if (opened !== undefined) secrets[key] = opened
+    }
+    const lost = Object.keys(sealed).length - Object.keys(secrets).length
+    if (lost > 0) {
+      this.#log('warn', 'secrets kept on disk were sealed with another token; they must be fetched again', { lost })
+    }
+    return secrets
+  }
+
+  #passOver(path: string, fault: string): undefined {
+    this.#log('warn', `a file of the state folder ${fault}; going on without it`, { path })
+    return undefined
+  }
+
+  /** Undefined when there is no such file, or it cannot be read. */
+  async #read(path: string): Promise<string | undefined> {
+    try {
+      return await readFile(path, 'utf8')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+      return this.#passOver(path, `cannot be read (${reasonOf(error)})`)
+    }
+  }
+}
+
+function jsonOrUndefined(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

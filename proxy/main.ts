@@ -1,0 +1,114 @@
+import { readFileSync } from 'node:fs'
+import { Agent, type AgentSettings } from './agent/agent.ts'
+import { defaultWaits } from './agent/clock.ts'
+import { jsonLog, reasonOf, type Log } from './agent/log.ts'
+import { systemLookup } from './agent/resolver.ts'
+import { proxyOptions, proxySettings, UsageError } from './agent/settings.ts'
+
+export type { AgentSettings as ProxySettings } from './agent/agent.ts'
+export { proxyOptions, proxySettings, UsageError } from './agent/settings.ts'
+
+const engineEntry = new URL('engine/main.ts', import.meta.url)
+const exitDone = 0
+const exitFailed = 1
+const exitUsage = 2
+/** What a process that fell over still gets to end its engine. */
+const lastGaspMs = 1000
+
+const stderrLog: Log = jsonLog(
+  (line) => void process.stderr.write(line),
+  () => new Date(),
+)
+
+/** Starts a proxy in this process and leaves signals alone. Rejects with an error that is for the operator. */
+export async function startProxy(settings: AgentSettings, log: Log = stderrLog): Promise<Agent> {
+  const agent = newAgent(settings, log)
+  await agent.start()
+  return agent
+}
+
+/**
+ * Runs a proxy until it is told to end, and gives the exit code of the process. SIGTERM and SIGINT drain, a second one
+ * ends at once; SIGHUP polls control, or reads the file again, now.
+ */
+export async function runProxy(settings: AgentSettings, log: Log = stderrLog): Promise<number> {
+  const agent = newAgent(settings, log)
+  const forget = obeySignals(agent, log)
+  try {
+    await agent.start()
+    const failure = await agent.ended
+    return failure === null ? exitDone : exitFailed
+  } catch (error) {
+    log('error', 'the proxy cannot start', { reason: reasonOf(error) })
+    return exitFailed
+  } finally {
+    forget()
+  }
+}
+
+function newAgent(settings: AgentSettings, log: Log): Agent {
+  return new Agent(settings, {
+    log,
+    chance: { now: () => new Date(), random: Math.random },
+    waits: defaultWaits,
+    lookup: systemLookup,
+    engineEntry,
+  })
+}
+
+/** Returns what takes the handlers away again. */
+function obeySignals(agent: Agent, log: Log): () => void {
+  let asked = false
+  const end = (signal: NodeJS.Signals): void => {
+    log('info', 'got a signal', { signal })
+    void agent.stop(asked ? 'now' : 'drain')
+    asked = true
+  }
+  const reload = (): void => {
+    void agent.reload().then((error) => {
+      if (error === null) log('info', 'reloaded')
+      else log('error', 'the reload changed nothing', { reason: error })
+    })
+  }
+  const fell = (error: unknown): void => {
+    log('error', 'the proxy falls over by a fault of its own', {
+      reason: reasonOf(error),
+      stack: error instanceof Error ? (error.stack ?? null) : null,
+    })
+    // The process cannot end by itself while the engine's thread blocks in its loop.
+    setTimeout(() => process.kill(process.pid, 'SIGKILL'), lastGaspMs)
+    void agent.stop('now').finally(() => process.exit(exitFailed))
+  }
+  process.on('SIGTERM', end).on('SIGINT', end).on('SIGHUP', reload).on('uncaughtException', fell)
+  return () => {
+    process.off('SIGTERM', end).off('SIGINT', end).off('SIGHUP', reload).off('uncaughtException', fell)
+  }
+}
+
+function packageVersion(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(text) as { version: string }).version
+}
+
+function usage(): string {
+  const lines = Object.entries(proxyOptions).map(
+    ([name, { variable, value, help }]) => `  --${name} ${value}\n      ${help} [${variable}]`,
+  )
+  return `usage: proxy --control URL --fleet NAME [options]\n       proxy --config FILE [options]\n\n${lines.join('\n')}\n`
+}
+
+async function main(words: readonly string[]): Promise<number> {
+  if (words.includes('--help')) {
+    process.stdout.write(usage())
+    return exitDone
+  }
+  try {
+    return await runProxy(proxySettings(words, process.env, packageVersion()))
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error
+    process.stderr.write(`proxy: ${error.message}\n`)
+    return exitUsage
+  }
+}
+
+if (import.meta.main) process.exit(await main(process.argv.slice(2)))
