@@ -147,7 +147,11 @@ export class Client implements SocketEvents, Listed<Client> {
       let next: number
       if (this.server !== null && !this.#adjusting) next = clientData(this, this.server, bytes, at, end)
       else if (this.server === null && this.list === this.name.idle) next = this.#unlinked(bytes, at, end)
-      else break
+      else {
+        // Resumed by a drained socket while it waits for a server or for its parameters; `adjusted` resumes it again.
+        this.socket.pauseReading()
+        break
+      }
       if (next === at) break
       at = next
     }
@@ -211,7 +215,9 @@ export class Client implements SocketEvents, Listed<Client> {
         return end
     }
     this.#request()
-    return this.list === null ? end : start
+    if (this.list === null) return end
+    // Joined at once: the request passes in this very call, for nothing would deliver it again.
+    return this.server === null || this.#adjusting ? start : clientData(this, this.server, bytes, start, end)
   }
 
   #drop(next: number, end: number): number {
