@@ -77,7 +77,9 @@ export class Pools {
     for (const [database, users] of this.#names) {
       for (const [user, name] of users) {
         name.current?.maintain(nowMs)
-        if (name.abandoned) users.delete(user)
+        if (!name.abandoned) continue
+        name.close()
+        users.delete(user)
       }
       if (users.size === 0) this.#names.delete(database)
     }
