@@ -12,6 +12,8 @@ export interface Surroundings {
   readonly readInput: () => Promise<string>
   /** Aborted when the operator wants to stop (Ctrl-C, SIGTERM). */
   readonly stop: AbortSignal
+  /** Aborted when the operator says so a second time: nothing is waited for any more. */
+  readonly stopNow: AbortSignal
 }
 
 /** 0 done, 1 refused or failed on some proxy. (2, wrong usage, is thrown.) */

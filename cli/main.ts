@@ -45,8 +45,21 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error
 })
 
+/** Under npm one Ctrl-C arrives twice: from the terminal, and handed on by npm. */
+const sameCtrlCMs = 500
+
 const stopping = new AbortController()
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stopping.abort())
+const stoppingNow = new AbortController()
+let firstAtMs = 0
+const stop = () => {
+  if (!stopping.signal.aborted) firstAtMs = performance.now()
+  else if (performance.now() - firstAtMs > sameCtrlCMs) stoppingNow.abort()
+  stopping.abort()
+}
+process.on('SIGINT', stop).on('SIGTERM', stop)
+// Started by `flotilla start`, which has ended without stopping this one.
+process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'))
+process.channel?.unref()
 
 process.exitCode = await main(process.argv.slice(2), {
   environment: process.env,
@@ -54,4 +67,5 @@ process.exitCode = await main(process.argv.slice(2), {
   say: (line) => process.stderr.write(`${line}\n`),
   readInput: () => text(process.stdin),
   stop: stopping.signal,
+  stopNow: stoppingNow.signal,
 })

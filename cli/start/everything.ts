@@ -1,0 +1,169 @@
+/** `npm start`: PostgreSQL, control and two proxies on this machine, from nothing to ready, and down again in order. */
+import { open } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fleetSchema, writtenSchema } from '../../shared/api.ts'
+import { Api } from '../api.ts'
+import type { Surroundings } from '../command.ts'
+import type { Failure } from '../failure.ts'
+import { checkDatabase, embeddedDatabase } from './database.ts'
+import type { Database } from './database.ts'
+import { keptProxyToken, keptSecret, takeFolder } from './keep.ts'
+import { anyFree, checkFree } from './ports.ts'
+import { startFlotilla, Supervisor } from './supervised.ts'
+import { welcome } from './welcome.ts'
+
+export interface StartSettings {
+  readonly dir: string
+  readonly controlPort: number
+  /** The second proxy takes the next one. */
+  readonly proxyPort: number
+  readonly postgresUrl: string | undefined
+}
+
+const fleet = 'demo'
+const proxyNames = ['proxy-1', 'proxy-2'] as const
+const readyWithinMs = 20_000
+
+/**
+ * Resolves when the operator has stopped it and everything has ended.
+ * @throws Failure in one line when something cannot start; nothing is left running then.
+ */
+export async function runEverything(settings: StartSettings, around: Surroundings): Promise<void> {
+  const startedAtMs = performance.now()
+  const { say, print, stop, stopNow } = around
+  const { folder, release } = await takeFolder(settings.dir)
+  const supervisor = new Supervisor(say)
+  try {
+    await checkFree(settings.controlPort, '--control-port')
+    for (const index of proxyNames.keys()) await checkFree(settings.proxyPort + index, '--proxy-port')
+    const token = around.environment['FLOTILLA_TOKEN'] ?? (await keptSecret(join(folder, 'token')))
+
+    const database = await startDatabase(settings, folder, supervisor)
+    const url = `http://127.0.0.1:${settings.controlPort}`
+    await startControl(settings, folder, token, supervisor, around)
+    const api = new Api({ url, token, fleet }, around)
+    const version = await makeFleet(api, database)
+    await startProxies(
+      settings,
+      folder,
+      await keptProxyToken(join(folder, 'proxy-token'), api),
+      url,
+      supervisor,
+      around,
+    )
+    if (stop.aborted) return
+
+    const { proxyPort, controlPort } = settings
+    print(
+      welcome({
+        readyMs: performance.now() - startedAtMs,
+        dir: settings.dir,
+        version,
+        controlPort,
+        proxyPort,
+        database,
+      }),
+    )
+    const stopped = new Promise<void>((resolve) => stop.addEventListener('abort', () => resolve(), { once: true }))
+    await Promise.race([stopped, supervisor.givenUp])
+    say('stopping; open transactions may finish, Ctrl-C again ends them')
+  } finally {
+    await supervisor.stop(stopNow)
+    await release()
+  }
+}
+
+async function startDatabase(settings: StartSettings, folder: string, supervisor: Supervisor): Promise<Database> {
+  if (settings.postgresUrl !== undefined) return checkDatabase(settings.postgresUrl)
+  const { database, run } = await embeddedDatabase(folder)
+  await supervisor.add({ name: 'PostgreSQL', start: run, stopSignal: 'SIGINT' })
+  return database
+}
+
+async function startControl(
+  settings: StartSettings,
+  folder: string,
+  token: string,
+  supervisor: Supervisor,
+  { environment }: Surroundings,
+): Promise<void> {
+  const log = await open(join(folder, 'control.log'), 'a', 0o600)
+  await supervisor.add({
+    name: 'control',
+    stopSignal: 'SIGTERM',
+    start: () =>
+      startFlotilla({
+        name: 'control',
+        args: ['control', '--host', '127.0.0.1', '--port', String(settings.controlPort), '--data', folder],
+        environment: { ...environment, FLOTILLA_TOKEN: token },
+        readyUrl: `http://127.0.0.1:${settings.controlPort}/readyz`,
+        readyWithinMs,
+        onLine: (line) => void log.write(`${line}\n`),
+      }),
+  })
+}
+
+async function startProxies(
+  settings: StartSettings,
+  folder: string,
+  token: string,
+  control: string,
+  supervisor: Supervisor,
+  { environment }: Surroundings,
+): Promise<void> {
+  const start = async (name: string, index: number) => {
+    const log = await open(join(folder, `${name}.log`), 'a', 0o600)
+    const http = await anyFree()
+    const where = `http://127.0.0.1:${http}`
+    await supervisor.add({
+      name,
+      stopSignal: 'SIGTERM',
+      start: () =>
+        startFlotilla({
+          name,
+          args: [
+            ['proxy', '--control', control, '--fleet', fleet, '--id', name, '--state', join(folder, name)],
+            ['--listen-host', '127.0.0.1', '--listen-port', String(settings.proxyPort + index)],
+            ['--http-host', '127.0.0.1', '--http-port', String(http), '--hint-url', where],
+          ].flat(),
+          environment: { ...environment, FLOTILLA_TOKEN: undefined, FLOTILLA_PROXY_TOKEN: token },
+          readyUrl: `${where}/readyz`,
+          readyWithinMs,
+          onLine: (line) => void log.write(`${line}\n`),
+        }),
+    })
+  }
+  const outcomes = await Promise.allSettled(proxyNames.map(start))
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason as Failure
+}
+
+/** The fleet with its first configuration; what an operator has made of it since is kept. Gives the current version. */
+async function makeFleet(api: Api, database: Database): Promise<number> {
+  const { version } = await api.inFleet(fleetSchema, '', { method: 'PUT' })
+  if (version > 0) return version
+  const written = await api.inFleet(writtenSchema, '/config', {
+    method: 'PUT',
+    headers: { 'if-match': '"v0"', 'flotilla-message': 'made by npm start' },
+    body: firstDocument(database),
+  })
+  return written.version
+}
+
+function firstDocument({ host, port, database, user, password }: Database): object {
+  return {
+    admin_users: { admin: { password: 'admin' } },
+    pools: {
+      app: {
+        database,
+        servers: [{ host, port, role: 'primary' }],
+        users: {
+          app: {
+            password: 'app',
+            server_user: user,
+            ...(password === '' ? {} : { server_password: password }),
+          },
+        },
+      },
+    },
+  }
+}

@@ -1,0 +1,38 @@
+import { createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
+import { Failure } from '../failure.ts'
+
+/** @throws Failure that names the port and the option that moves it. */
+export async function checkFree(port: number, option: string): Promise<void> {
+  const error = await errorOfListening(port)
+  if (error === undefined) return
+  const why = error.code === 'EADDRINUSE' ? 'is in use' : `cannot be listened on (${error.code})`
+  throw new Failure(`port ${port} ${why}: stop what uses it, or give another with ${option}`)
+}
+
+/** The first port from `first` upwards that is free on 127.0.0.1. */
+export async function firstFree(first: number): Promise<number> {
+  for (let port = first; port < first + 1000; port++) {
+    if ((await errorOfListening(port)) === undefined) return port
+  }
+  throw new Failure(`no port from ${first} to ${first + 999} is free`)
+}
+
+/** Any free port, for what nobody has to know beforehand. */
+export async function anyFree(): Promise<number> {
+  const server = createServer()
+  const { port } = await new Promise<AddressInfo>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => resolve(server.address() as AddressInfo))
+  })
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
+function errorOfListening(port: number): Promise<NodeJS.ErrnoException | undefined> {
+  return new Promise((resolve) => {
+    const server = createServer()
+    server.once('error', resolve)
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(undefined)))
+  })
+}

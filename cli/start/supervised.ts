@@ -1,0 +1,150 @@
+/** A child of `npm start` that is started again when it ends unasked. */
+import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Failure } from '../failure.ts'
+
+/** Before a child is started again. */
+const restartMs = 1_000
+/** A child that ends sooner than this after its start, so many times in a row, is given up. */
+const tooSoonMs = 5_000
+const tooSoonMax = 3
+
+export interface Supervised {
+  readonly name: string
+  /** Starts it and resolves when it is ready. @throws Failure in one line when it does not get ready. */
+  readonly start: () => Promise<ChildProcess>
+  readonly stopSignal: NodeJS.Signals
+}
+
+export class Supervisor {
+  readonly #say: (line: string) => void
+  readonly #running: { one: Supervised; child: ChildProcess }[] = []
+  readonly #givenUp = Promise.withResolvers<never>()
+  #stopping = false
+
+  constructor(say: (line: string) => void) {
+    this.#say = say
+    this.#givenUp.promise.catch(() => undefined) // seen by whoever awaits it
+  }
+
+  /** Rejects with a Failure when a child cannot be kept running. */
+  get givenUp(): Promise<never> {
+    return this.#givenUp.promise
+  }
+
+  async add(one: Supervised): Promise<void> {
+    const entry = { one, child: await one.start() }
+    this.#running.push(entry)
+    void this.#watch(entry)
+  }
+
+  /** Stops the children, the last started first, each when the one before has ended. SIGKILL at once when `now` aborts. */
+  async stop(now: AbortSignal): Promise<void> {
+    this.#stopping = true
+    for (const { one, child } of this.#running.toReversed()) {
+      const ended = endOf(child)
+      child.kill(now.aborted ? 'SIGKILL' : one.stopSignal)
+      const kill = () => child.kill('SIGKILL')
+      now.addEventListener('abort', kill)
+      await ended
+      now.removeEventListener('abort', kill)
+    }
+  }
+
+  async #watch(entry: { one: Supervised; child: ChildProcess }): Promise<void> {
+    const { name } = entry.one
+    for (let tooSoon = 0; ;) {
+      const startedAt = Date.now()
+      await endOf(entry.child)
+      if (this.#stopping) return
+      const how = entry.child.signalCode ?? `exit code ${entry.child.exitCode}`
+      tooSoon = Date.now() - startedAt < tooSoonMs ? tooSoon + 1 : 0
+      if (tooSoon >= tooSoonMax) {
+        this.#givenUp.reject(new Failure(`${name} ended ${tooSoon} times in a row, the last time by ${how}`))
+        return
+      }
+      this.#say(`${name} ended (${how}); it is started again`)
+      await sleep(restartMs)
+      if (this.#stopping) return
+      try {
+        entry.child = await entry.one.start()
+      } catch (error) {
+        this.#givenUp.reject(error)
+        return
+      }
+      this.#say(`${name} runs again`)
+    }
+  }
+}
+
+/** Resolves when the child has ended, also when it had before. */
+export async function endOf(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  await new Promise((resolve) => child.once('exit', resolve))
+}
+
+/**
+ * Starts `flotilla ARGS` as a child and resolves when `url` answers 200.
+ * @throws Failure with the last thing it said when it ends before, or is not ready in time.
+ */
+export async function startFlotilla(how: {
+  name: string
+  args: readonly string[]
+  environment: Readonly<Record<string, string | undefined>>
+  readyUrl: string
+  readyWithinMs: number
+  onLine: (line: string) => void
+}): Promise<ChildProcess> {
+  const child = spawn(process.execPath, [new URL('../main.ts', import.meta.url).pathname, ...how.args], {
+    env: how.environment,
+    // By the channel a child learns that this process was killed; its own group keeps the terminal's Ctrl-C from it.
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    detached: true,
+  })
+  let last = ''
+  for (const output of [child.stdout, child.stderr]) {
+    if (output === null) continue
+    createInterface({ input: output }).on('line', (line) => {
+      last = line
+      how.onLine(line)
+    })
+  }
+  const closed = new Promise<string>((resolve) => {
+    child.once('close', () => resolve(last))
+    child.once('error', (error) => resolve(error.message))
+  })
+  const deadline = Date.now() + how.readyWithinMs
+  while (!(await answers(how.readyUrl))) {
+    const words = await Promise.race([closed, sleep(25)])
+    if (words !== undefined) throw new Failure(`${how.name} does not start: ${lineForPeople(words)}`)
+    if (Date.now() > deadline) {
+      child.kill('SIGKILL')
+      await closed
+      throw new Failure(`${how.name} is not ready after ${how.readyWithinMs / 1000} s: ${lineForPeople(last)}`)
+    }
+  }
+  return child
+}
+
+async function answers(url: string): Promise<boolean> {
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(1_000) })
+    await response.arrayBuffer()
+    return response.ok
+  } catch {
+    return false
+  }
+}
+
+/** A line of a log in JSON says it in its message and reason. */
+function lineForPeople(line: string): string {
+  try {
+    const { message, reason } = JSON.parse(line) as { message?: unknown; reason?: unknown }
+    const parts = [message, reason].filter((part) => typeof part === 'string')
+    return parts.length === 0 ? line : parts.join(': ')
+  } catch {
+    return line || 'it said nothing'
+  }
+}

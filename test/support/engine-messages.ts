@@ -1,0 +1,22 @@
+/** What a test and the process that runs an engine for it say to each other. */
+import type { ApplyOutcome, EngineSnapshot, FleetSpec, LostServer, ToEngine } from '../../proxy/engine/messages.ts'
+import type { LogFields, LogLevel } from '../../proxy/agent/log.ts'
+
+export interface LogLine {
+  readonly level: LogLevel
+  readonly message: string
+  readonly fields: LogFields
+}
+
+export type ToProcess =
+  | { readonly ask: 'apply'; readonly id: number; readonly spec: FleetSpec; readonly force: boolean }
+  | { readonly ask: 'snapshot'; readonly id: number }
+  | { readonly ask: 'post'; readonly message: ToEngine }
+
+export type FromProcess =
+  | { readonly say: 'listening'; readonly port: number }
+  | { readonly say: 'answer'; readonly id: number; readonly value: ApplyOutcome | EngineSnapshot }
+  | { readonly say: 'refusal'; readonly id: number; readonly reason: string }
+  | { readonly say: 'lost'; readonly server: LostServer }
+  | { readonly say: 'log'; readonly line: LogLine }
+  | { readonly say: 'ended'; readonly reason: string }

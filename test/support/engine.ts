@@ -1,0 +1,199 @@
+/** The engine as it runs in production, in a process of its own, without an agent: configured and asked by a test. */
+import { fork } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as after } from 'node:timers/promises'
+import { Passwords } from '../../proxy/agent/password.ts'
+import { prepare } from '../../proxy/agent/prepare.ts'
+import type { ApplyOutcome, EngineSnapshot, LostServer, PoolSnapshot, ToEngine } from '../../proxy/engine/messages.ts'
+import { noSecrets, readDocument } from '../../shared/config/document.ts'
+import { effectiveGeneral, effectivePools } from '../../shared/config/effective.ts'
+import { poolHashes } from '../../shared/hash.ts'
+import { atEndOfFile } from './cleanup.ts'
+import type { FromProcess, LogLine, ToProcess } from './engine-messages.ts'
+
+/** A configuration document as JSON: what is in a TOML file. Passwords are written out; hosts are addresses. */
+export type Document = Readonly<Record<string, unknown>>
+
+const entry = join(import.meta.dirname, 'engine-process.ts')
+
+/** Longest wait of `until`; a test that waits longer has failed. */
+const untilMsMax = 15_000
+const lookEveryMs = 10
+
+/** Starts an engine that runs `document`; it stops at the end of the test file at the latest. */
+export async function startEngine(document: Document): Promise<Engine> {
+  const child = fork(entry, [], { serialization: 'advanced', stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const engine = new Engine(child)
+  atEndOfFile(() => engine.kill())
+  await engine.listening
+  await engine.apply(document)
+  return engine
+}
+
+export class Engine {
+  readonly host = '127.0.0.1'
+  port = 0
+  /** Server connections that ended unplanned, oldest first. */
+  readonly lost: LostServer[] = []
+  readonly log: LogLine[] = []
+  /** Why the thread ended; null while it runs. */
+  ended: string | null = null
+  readonly listening: Promise<void>
+  readonly #child: ChildProcess
+  readonly #gone: Promise<unknown>
+  readonly #passwords = new Passwords()
+  readonly #pending = new Map<number, PromiseWithResolvers<ApplyOutcome | EngineSnapshot>>()
+  #lastId = 0
+  #version = 0
+
+  constructor(child: ChildProcess) {
+    this.#child = child
+    this.#gone = once(child, 'exit')
+    const listening = Promise.withResolvers<void>()
+    this.listening = listening.promise
+    child.on('message', (message: FromProcess) => this.#receive(message, listening))
+    child.on('exit', (code) => {
+      this.ended ??= `its process exited with code ${code}`
+      const reason = new Error(this.ended)
+      listening.reject(reason)
+      for (const { reject } of this.#pending.values()) reject(reason)
+      this.#pending.clear()
+    })
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0
+  }
+
+  /** Makes the next version of `document` and applies it. @throws ConfigError, or Error when the engine has died. */
+  async apply(tree: Document): Promise<ApplyOutcome> {
+    const document = readDocument(tree, noSecrets)
+    const { settings, console_users } = effectiveGeneral(document)
+    const pools = effectivePools(document).map((body) => {
+      const { hash, connect_hash } = poolHashes(body)
+      return { hash, connectHash: connect_hash, body }
+    })
+    this.#version++
+    const spec = await prepare(
+      { position: { epoch: 1, version: this.#version }, general: settings, consoleUsers: console_users, pools },
+      {
+        resolver: { resolveAll: (hosts) => Promise.resolve(new Map(hosts.map((host) => [host, [host]]))) },
+        secrets: { value: (ref) => Promise.resolve('literal' in ref ? ref.literal : '') },
+        passwords: this.#passwords,
+      },
+    )
+    return (await this.#ask((id) => ({ ask: 'apply', id, spec, force: false }))) as ApplyOutcome
+  }
+
+  async snapshot(): Promise<EngineSnapshot> {
+    return (await this.#ask((id) => ({ ask: 'snapshot', id }))) as EngineSnapshot
+  }
+
+  /** @throws Error when there is no such pool. */
+  async pool(pool: string, user = 'app'): Promise<PoolSnapshot> {
+    const { pools } = await this.snapshot()
+    const found = pools.find((one) => one.pool === pool && one.user === user)
+    if (found === undefined) throw new Error(`no pool ${pool} of ${user}`)
+    return found
+  }
+
+  /** The first snapshot of a pool for which `condition` holds. @throws Error with the last one when none comes. */
+  async poolUntil(pool: string, condition: (pool: PoolSnapshot) => boolean): Promise<PoolSnapshot> {
+    let last: PoolSnapshot | undefined
+    await until(
+      async () => condition((last = await this.pool(pool))),
+      () => `pool ${pool}: ${JSON.stringify(last)}`,
+    )
+    return last as PoolSnapshot
+  }
+
+  /** The first lost server for which `condition` holds, also one that was lost before. */
+  async lostUntil(condition: (server: LostServer) => boolean): Promise<LostServer> {
+    await until(
+      () => this.lost.some(condition),
+      () => `lost: ${JSON.stringify(this.lost)}`,
+    )
+    return this.lost.find(condition) as LostServer
+  }
+
+  post(message: ToEngine): void {
+    this.#send({ ask: 'post', message })
+  }
+
+  /** Resident memory of the process: Node's own is about 60 MB of it. */
+  rssBytes(): number {
+    const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'))?.[1]
+    return Number(kilobytes) * 1024
+  }
+
+  /** Resolves when the process has ended. */
+  async stop(mode: 'drain' | 'now', timeoutMs: number): Promise<void> {
+    this.post({ type: 'stop', mode, timeoutMs })
+    await this.#gone
+  }
+
+  async kill(): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
+    // In order, so that coverage is written; by force when that does not work.
+    if (this.#child.connected) this.#child.disconnect()
+    const forced = setTimeout(() => this.#child.kill('SIGKILL'), 2000)
+    await this.#gone
+    clearTimeout(forced)
+  }
+
+  async #ask(message: (id: number) => ToProcess): Promise<ApplyOutcome | EngineSnapshot> {
+    if (this.ended !== null) throw new Error(this.ended)
+    const id = ++this.#lastId
+    const pending = Promise.withResolvers<ApplyOutcome | EngineSnapshot>()
+    this.#pending.set(id, pending)
+    this.#send(message(id))
+    return await pending.promise
+  }
+
+  #send(message: ToProcess): void {
+    if (this.#child.connected) this.#child.send(message)
+  }
+
+  #receive(message: FromProcess, listening: PromiseWithResolvers<void>): void {
+    switch (message.say) {
+      case 'listening':
+        this.port = message.port
+        listening.resolve()
+        return
+      case 'answer':
+        this.#pending.get(message.id)?.resolve(message.value)
+        this.#pending.delete(message.id)
+        return
+      case 'refusal':
+        this.#pending.get(message.id)?.reject(new Error(message.reason))
+        this.#pending.delete(message.id)
+        return
+      case 'lost':
+        this.lost.push(message.server)
+        return
+      case 'log':
+        this.log.push(message.line)
+        return
+      case 'ended':
+        this.ended = message.reason
+        return
+      default:
+        message satisfies never
+    }
+  }
+}
+
+/** For a state that nobody announces: looks again and again. @throws Error with `last()` when it does not come. */
+export async function until(
+  condition: () => Promise<boolean> | boolean,
+  last: () => string = () => condition.toString(),
+): Promise<void> {
+  const deadlineMs = performance.now() + untilMsMax
+  while (!(await condition())) {
+    if (performance.now() > deadlineMs) throw new Error(`not within ${untilMsMax} ms: ${last()}`)
+    await after(lookEveryMs)
+  }
+}
