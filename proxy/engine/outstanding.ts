@@ -31,6 +31,8 @@ export class Outstanding {
   #count = 0
   /** An error was answered and the Sync that ends it has not been sent yet: the server ignores all else. */
   #skipping = false
+  /** Extended requests were sent and no Sync yet: the server is inside an implicit transaction, answered or not. */
+  #unsynced = false
   /** The server is in COPY IN and ignores Sync and Flush until CopyDone or CopyFail. */
   #copying = false
   /** A reply came that nobody asked for: the server must not be used again. */
@@ -38,7 +40,7 @@ export class Outstanding {
 
   /** Nothing is owed. */
   get empty(): boolean {
-    return this.#count === 0 && !this.#skipping && !this.#lost
+    return this.#count === 0 && !this.#unsynced && !this.#skipping && !this.#lost
   }
 
   get lost(): boolean {
@@ -53,6 +55,7 @@ export class Outstanding {
   clear(): void {
     this.#head = 0
     this.#count = 0
+    this.#unsynced = false
     this.#skipping = false
     this.#copying = false
     this.#lost = false
@@ -63,6 +66,7 @@ export class Outstanding {
     if (this.#skipping) {
       if (request !== RequestKind.Sync) return true
       this.#skipping = false
+      this.#unsynced = false
     }
     if (this.#copying) {
       if (request === RequestKind.Sync) return true
@@ -73,6 +77,7 @@ export class Outstanding {
     }
     if (request === RequestKind.CopyEnd && this.#count === 0) return true
     if (this.#count === this.#ring.length && !this.#grow()) return false
+    if (request !== RequestKind.CopyEnd) this.#unsynced = !endsGroup(request)
     this.#ring[(this.#head + this.#count) & (this.#ring.length - 1)] = request
     this.#count++
     return true
@@ -114,6 +119,7 @@ export class Outstanding {
       const inCopy = index > 0 && (end === -1 || index <= end)
       if (inCopy && (request === RequestKind.Sync || request === RequestKind.CopyEnd)) return
       this.#append(request)
+      if (request !== RequestKind.CopyEnd) this.#unsynced = !endsGroup(request)
     })
   }
 
@@ -168,4 +174,9 @@ export class Outstanding {
     for (const request of requests) this.#append(request)
     return true
   }
+}
+
+/** What is answered with ReadyForQuery: it ends the implicit transaction of the extended requests before it. */
+function endsGroup(request: RequestKind): boolean {
+  return request === RequestKind.Sync || request === RequestKind.Query || request === RequestKind.FunctionCall
 }

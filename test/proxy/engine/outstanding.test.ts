@@ -37,6 +37,17 @@ test('a server still owes what was sent after the Sync it has answered', () => {
   expect(outstanding.empty).toBe(false)
 })
 
+test('a server whose extended requests are all answered is not free before their Sync', () => {
+  const outstanding = asked(Parse, Bind, Describe, Execute)
+
+  answerStatement(outstanding)
+  expect(outstanding.empty).toBe(false)
+  outstanding.push(Sync)
+  outstanding.ready()
+
+  expect(outstanding.empty).toBe(true)
+})
+
 test('an error skips everything up to the next Sync, also what is sent later', () => {
   const outstanding = asked(Parse, Bind)
 
