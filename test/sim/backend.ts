@@ -139,6 +139,7 @@ export class Backend {
     copy.#portals = new Map([...this.#portals].map(([name, portal]) => [name, { ...portal }]))
     copy.#skipping = this.#skipping
     copy.#failedQuery = this.#failedQuery
+    copy.#inQuery = this.#inQuery
     copy.#copying = this.#copying === null ? null : { ...this.#copying }
     return copy
   }

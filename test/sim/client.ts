@@ -120,10 +120,15 @@ export class Client {
     return this.#shadow.status
   }
 
+  /** Nothing is under way on any server. */
+  get quietNow(): boolean {
+    return !this.busy && this.#shadow.quiet
+  }
+
   /** Nothing is asked for and no transaction is open. */
   get resting(): boolean {
     return (
-      this.state === 'left' || (this.state === 'ready' && !this.busy && this.#steps.length === 0 && this.#shadow.quiet)
+      this.state === 'left' || (this.state === 'ready' && this.quietNow && this.#steps.length === 0)
     )
   }
 

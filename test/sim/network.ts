@@ -320,7 +320,10 @@ export class Network {
   #arrived(wire: Wire, to: Address): void {
     const state = this.hostState(to.host)
     const onAccept = this.#listeners.get(keyOf(to))
-    if (wire.dialler.closed || wire.dialler.broken) return
+    if (wire.dialler.closed || wire.dialler.broken || wire.listener.broken) {
+      wire.listener.closed = true
+      return
+    }
     if (state === 'up' && onAccept !== undefined) {
       wire.later(() => wire.dialler.events.onOpen())
       onAccept(wire.listener)

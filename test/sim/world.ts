@@ -157,7 +157,7 @@ export class World implements Judge, Umpire {
   sent(client: Client, owner: string): void {
     this.trace(`${owner} is begun`)
     const { pool, user } = client.options
-    if (!client.busy && client.status === 'I') {
+    if (client.quietNow) {
       this.#sentUnder.set(client.id, this.#generations.get(poolKey(pool, user))?.length ?? 0)
     }
   }
