@@ -35,6 +35,7 @@ export class Client implements SocketEvents, Listed<Client> {
   waitingSinceMs = 0
   /** When the request in flight began; 0 when none is. */
   queryBeganMs = 0
+  /** When the open transaction began, be it of a single statement; 0 between two. */
   transactionBeganMs = 0
   cancelKey: { readonly pid: number; readonly secret: Uint8Array } | null = null
   #greeted = false
@@ -101,9 +102,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.server = server
     server.client = this
     this.moveTo(this.name.active)
-    const nowMs = this.context.io.nowMs()
-    server.requestedAtMs = nowMs
-    this.transactionBeganMs = nowMs
+    server.requestedAtMs = this.context.io.nowMs()
     this.#adjusting = true
     if (server.adjust(this)) this.adjusted(server)
     else this.socket.pauseReading()
@@ -130,6 +129,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.server = null
     server.client = null
     this.queryBeganMs = 0
+    this.transactionBeganMs = 0
     if (this.socket.readingPaused) this.socket.resumeReading()
     if (server.socket.readingPaused) server.socket.resumeReading()
     this.moveTo(this.name.idle)
@@ -144,15 +144,12 @@ export class Client implements SocketEvents, Listed<Client> {
   onData(bytes: Uint8Array, start: number, end: number): number {
     let at = start
     while (at < end && this.list !== null) {
-      let next: number
-      if (this.server !== null && !this.#adjusting) next = clientData(this, this.server, bytes, at, end)
-      else if (this.server === null && this.list === this.name.idle) next = this.#unlinked(bytes, at, end)
-      else {
-        // Resumed by a drained socket while it waits for a server or for its parameters; `adjusted` resumes it again.
-        this.socket.pauseReading()
-        break
-      }
-      if (next === at) break
+      const server = this.#adjusting ? null : this.server
+      let next = at
+      if (server !== null) next = clientData(this, server, bytes, at, end)
+      else if (this.list === this.name.idle) next = this.#unlinked(bytes, at, end)
+      // A request that got its server at once goes on from where it stands.
+      if (next === at && (server !== null || this.#adjusting || this.server === null)) break
       at = next
     }
     return this.list === null ? end : at

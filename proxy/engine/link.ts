@@ -23,6 +23,7 @@ export const wholeBytesMax = 16_384
  * Bytes of a client that is joined with `server`. Returns the offset up to which they were forwarded.
  */
 export function clientData(client: Client, server: Server, bytes: Uint8Array, start: number, end: number): number {
+  if (client.transactionBeganMs === 0) client.transactionBeganMs = client.context.io.nowMs()
   let at = start
   let leaving = false
   let passedWhole = false
@@ -230,7 +231,7 @@ function endQuery(client: Client, server: Server): boolean {
   if (server.status !== idleStatus) return false
   totals.xact_count++
   totals.xact_time += (nowMs - client.transactionBeganMs) * 1000
-  client.transactionBeganMs = nowMs
+  client.transactionBeganMs = 0
   if (!server.outstanding.empty || client.passing > 0) return false
   return client.leavesAtTransactionEnd(server)
 }

@@ -9,8 +9,13 @@ const port = parentPort
 assert(port !== null, 'the engine runs in a worker thread')
 const start = workerData as EngineStart
 
-const io = new EpollIo({ openFds: start.openFds })
-const engine = new Engine(io, { listen: start.listen }, (message: FromEngine) => port.postMessage(message))
+const post = (message: FromEngine): void => port.postMessage(message)
+
+const io = new EpollIo({
+  openFds: start.openFds,
+  onExhausted: (errno) => post({ type: 'log', level: 'error', message: 'cannot accept clients', fields: { errno } }),
+})
+const engine = new Engine(io, { listen: start.listen }, post)
 
 const receive = (): void => {
   for (;;) {
@@ -23,5 +28,5 @@ io.onWake(start.wakeFd, receive)
 // Orders may have come before the wake handle was watched.
 receive()
 io.run(() => engine.ended)
-io.close()
+io.dispose()
 port.close()

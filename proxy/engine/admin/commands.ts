@@ -27,7 +27,8 @@ interface Command {
   readonly right: Right
   /** For SHOW HELP; null keeps it out of there. */
   readonly help: string | null
-  readonly run: (caller: Caller, statement: Statement) => Exchange<void>
+  /** Sends the answer: at once, or as an exchange that waits in between. */
+  readonly run: (caller: Caller, statement: Statement) => Exchange<void> | void
   /** Something follows the name; `run` reads it. */
   readonly arguments?: true
 }
@@ -62,7 +63,8 @@ export function* execute(caller: Caller, right: Right, statement: Statement): Ex
   if (command.right === 'admin' && right !== 'admin') {
     throw new SqlError('insufficient_privilege', 'admin access needed')
   }
-  yield* command.run(caller, statement)
+  const rest = command.run(caller, statement)
+  if (rest !== undefined) yield* rest
 }
 
 function find(statement: Statement): Command {
@@ -120,7 +122,7 @@ function texted(row: Row): (string | null)[] {
 }
 
 /** As PgBouncer's: a notice, and no rows. */
-function* help(caller: Caller): Exchange<void> {
+function help(caller: Caller): void {
   const lines = commands.flatMap((command) =>
     command.help === null ? [] : [`\t${command.name.padEnd(20)}${command.help}`],
   )

@@ -1,5 +1,4 @@
 import * as write from '../../protocol/write.ts'
-import type { Exchange } from '../conversation.ts'
 import type { Caller } from './caller.ts'
 import { CommandError } from './command-error.ts'
 import type { Statement, Token } from './statements.ts'
@@ -33,7 +32,7 @@ const settable: ReadonlySet<string> = new Set([
 ])
 
 /** SET [ SESSION | LOCAL ] name { TO | = } value [, …] */
-export function* set(caller: Caller, statement: Statement): Exchange<void> {
+export function set(caller: Caller, statement: Statement): void {
   const rest = statement.slice(isWord(statement[1], 'SESSION', 'LOCAL') ? 2 : 1)
   const [name, assignment, ...values] = rest
   if (name === undefined || values.length === 0 || !isAssignment(assignment)) {

@@ -28,6 +28,9 @@ export const totalNames = [
   'client_login_count',
 ] as const satisfies readonly (keyof PoolTotals)[]
 
+/** What statistics need to know of a name. */
+type Measured = Pick<PoolName, 'database' | 'totals' | 'abandoned'>
+
 export interface DatabaseStatistics {
   readonly database: string
   readonly totals: PoolTotals
@@ -54,7 +57,7 @@ export class Statistics {
   }
 
   /** Called about once a second, before names that nothing is left of are forgotten. */
-  observe(names: Iterable<PoolName>, nowMs: number): void {
+  observe(names: Iterable<Measured>, nowMs: number): void {
     const known = [...names]
     const now = this.#totals(known)
     for (const database of this.#samples.keys()) {
@@ -78,21 +81,21 @@ export class Statistics {
     while (samples.length > 1 && nowMs - (samples[0] as Sample).atMs > statsPeriodMs) samples.shift()
   }
 
-  #depart(name: PoolName): void {
+  #depart(name: Measured): void {
     const departed = this.#departed.get(name.database) ?? zero()
     add(departed, name.totals)
     this.#departed.set(name.database, departed)
   }
 
   /** In the order of the databases' names; the console's own last. */
-  databases(names: Iterable<PoolName>, nowMs: number): DatabaseStatistics[] {
+  databases(names: Iterable<Measured>, nowMs: number): DatabaseStatistics[] {
     return [...this.#totals(names)].map(([database, totals]) => {
       const since = this.#samples.get(database)?.[0] ?? { atMs: nowMs, totals: zero() }
       return { database, totals, averages: averages(since, { atMs: nowMs, totals }) }
     })
   }
 
-  #totals(names: Iterable<PoolName>): Map<string, PoolTotals> {
+  #totals(names: Iterable<Measured>): Map<string, PoolTotals> {
     const sums = new Map<string, PoolTotals>()
     for (const name of names) {
       let sum = sums.get(name.database)

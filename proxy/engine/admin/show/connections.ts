@@ -24,7 +24,9 @@ const columns = [
 export const clients: Table = {
   columns,
   *rows(engine) {
-    for (const client of [...engine.context.clients]) {
+    // Those who come while the list is being read are not in it; those who leave, not any more.
+    const known = [...engine.context.clients]
+    for (const client of known) {
       if (!engine.context.clients.has(client)) continue
       yield client instanceof Client ? clientRow(engine, client) : sessionRow(engine, client)
     }
