@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import type { ChildProcess } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { readdir, readFile, rename, rm, symlink, writeFile, chown } from 'node:fs/promises'
+import { readdir, readFile, realpath, rename, rm, symlink, writeFile, chown } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Client } from 'pg'
@@ -67,10 +67,12 @@ export async function checkDatabase(text: string): Promise<Database> {
 /**
  * Makes (at the first time) and describes the embedded server in `folder`: role and database `app`. It is started by
  * `run`, again and again if need be.
+ * `onLine` sees its log.
  * @throws Failure in one line when the folder is damaged or its port is taken.
  */
 export async function embeddedDatabase(
   folder: string,
+  onLine: (line: string) => void,
 ): Promise<{ database: Database; run: () => Promise<ChildProcess> }> {
   const cluster = join(folder, 'postgres')
   await stopLeftOver(cluster)
@@ -79,7 +81,7 @@ export async function embeddedDatabase(
   const port = await keptPort(join(folder, 'postgres-port'))
   const run = async () => {
     try {
-      return await startCluster({ folder: cluster, host: '127.0.0.1', port })
+      return await startCluster({ folder: await realpath(cluster), host: '127.0.0.1', port, onLine })
     } catch (cause) {
       throw new Failure(`the embedded PostgreSQL in ${cluster} does not start: ${(cause as Error).message}`, { cause })
     }
@@ -103,7 +105,9 @@ async function makeCluster(cluster: string): Promise<void> {
   if (uid !== undefined && gid !== undefined) await chown(hba, uid, gid)
   if (!isOpen) await rm(place, { recursive: true, force: true })
   await rename(partial, place)
-  if (!isOpen) await symlink(place, cluster)
+  if (isOpen) return
+  await rm(cluster, { force: true }) // a link to where nothing is any more
+  await symlink(place, cluster)
 }
 
 async function checkCluster(cluster: string): Promise<void> {

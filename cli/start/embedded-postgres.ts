@@ -63,12 +63,14 @@ export async function startCluster(cluster: {
     { ...postgresUser(), cwd: '/', stdio: ['ignore', 'ignore', 'pipe'], detached: true },
   )
   const complaints: string[] = []
+  let last = ''
   await new Promise<void>((resolve, reject) => {
     child.once('error', reject)
-    child.once('close', (code) => reject(new Failure(complaints.join('; ') || `PostgreSQL ended with code ${code}`)))
+    child.once('close', (code) => reject(new Failure(complaints.join('; ') || last || `exit code ${code}`)))
     // The reader stays for the cluster's whole life, so that PostgreSQL never waits for a full pipe.
     createInterface({ input: child.stderr }).on('line', (line) => {
       cluster.onLine?.(line)
+      last = line
       const complaint = /(?:FATAL|PANIC|ERROR):\s+(.*)$/.exec(line)?.[1]
       if (complaint !== undefined && complaints.length < 3) complaints.push(complaint)
       if (line.includes('database system is ready to accept connections')) resolve()

@@ -75,7 +75,7 @@ export async function runEverything(settings: StartSettings, around: Surrounding
 
 async function startDatabase(settings: StartSettings, folder: string, supervisor: Supervisor): Promise<Database> {
   if (settings.postgresUrl !== undefined) return checkDatabase(settings.postgresUrl)
-  const { database, run } = await embeddedDatabase(folder)
+  const { database, run } = await embeddedDatabase(folder, await logTo(folder, 'postgres'))
   await supervisor.add({ name: 'PostgreSQL', start: run, stopSignal: 'SIGINT' })
   return database
 }
@@ -87,7 +87,7 @@ async function startControl(
   supervisor: Supervisor,
   { environment }: Surroundings,
 ): Promise<void> {
-  const log = await open(join(folder, 'control.log'), 'a', 0o600)
+  const onLine = await logTo(folder, 'control')
   await supervisor.add({
     name: 'control',
     stopSignal: 'SIGTERM',
@@ -98,7 +98,7 @@ async function startControl(
         environment: { ...environment, FLOTILLA_TOKEN: token },
         readyUrl: `http://127.0.0.1:${settings.controlPort}/readyz`,
         readyWithinMs,
-        onLine: (line) => void log.write(`${line}\n`),
+        onLine,
       }),
   })
 }
@@ -112,7 +112,7 @@ async function startProxies(
   { environment }: Surroundings,
 ): Promise<void> {
   const start = async (name: string, index: number) => {
-    const log = await open(join(folder, `${name}.log`), 'a', 0o600)
+    const onLine = await logTo(folder, name)
     const http = await anyFree()
     const where = `http://127.0.0.1:${http}`
     await supervisor.add({
@@ -129,12 +129,18 @@ async function startProxies(
           environment: { ...environment, FLOTILLA_TOKEN: undefined, FLOTILLA_PROXY_TOKEN: token },
           readyUrl: `${where}/readyz`,
           readyWithinMs,
-          onLine: (line) => void log.write(`${line}\n`),
+          onLine,
         }),
     })
   }
   const outcomes = await Promise.allSettled(proxyNames.map(start))
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason as Failure
+}
+
+/** Lines go to a file of the data folder, one per child. */
+async function logTo(folder: string, name: string): Promise<(line: string) => void> {
+  const file = await open(join(folder, `${name}.log`), 'a', 0o600)
+  return (line) => void file.write(`${line}\n`)
 }
 
 /** The fleet with its first configuration; what an operator has made of it since is kept. Gives the current version. */

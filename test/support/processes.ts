@@ -7,6 +7,8 @@ import { freePort } from './free-port.ts'
 import { tempFolder } from './temp-folder.ts'
 
 const readyWithinMs = 30_000
+/** At the end of a test file nothing is worth waiting for longer. */
+const stopWithinMs = 5_000
 
 /** One `flotilla …` process that can be ended in any way and started again with the same arguments. */
 export class FlotillaProcess {
@@ -29,7 +31,11 @@ export class FlotillaProcess {
     this.#args = how.args
     this.#environment = how.environment
     this.#readyUrl = how.readyUrl
-    atEndOfFile(() => this.stop())
+    atEndOfFile(async () => {
+      const impatience = setTimeout(() => this.signal('SIGKILL'), stopWithinMs)
+      await this.stop()
+      clearTimeout(impatience)
+    })
   }
 
   /** Undefined while it does not run. */
