@@ -144,12 +144,15 @@ export class Client implements SocketEvents, Listed<Client> {
   onData(bytes: Uint8Array, start: number, end: number): number {
     let at = start
     while (at < end && this.list !== null) {
-      const server = this.#adjusting ? null : this.server
-      let next = at
-      if (server !== null) next = clientData(this, server, bytes, at, end)
-      else if (this.list === this.name.idle) next = this.#unlinked(bytes, at, end)
-      // A request that got its server at once goes on from where it stands.
-      if (next === at && (server !== null || this.#adjusting || this.server === null)) break
+      let next: number
+      if (this.server !== null && !this.#adjusting) next = clientData(this, this.server, bytes, at, end)
+      else if (this.server === null && this.list === this.name.idle) next = this.#unlinked(bytes, at, end)
+      else {
+        // Resumed by a drained socket while it waits for a server or for its parameters; `adjusted` resumes it again.
+        this.socket.pauseReading()
+        break
+      }
+      if (next === at) break
       at = next
     }
     return this.list === null ? end : at
