@@ -1,0 +1,88 @@
+/**
+ * The HTTP API of control. It runs wherever Hono does: everything it needs from the host comes as an argument, and it
+ * keeps nothing between two requests but prepared reads.
+ */
+import { OpenAPIHono } from '@hono/zod-openapi'
+import { bodyLimit } from 'hono/body-limit'
+import { HTTPException } from 'hono/http-exception'
+import { ApiProblem } from './api-problem.ts'
+import { authenticate } from './authentication.ts'
+import type { AppEnv } from './authentication.ts'
+import type { ControlHost } from './host.ts'
+import { configRoutes } from './routes/config.ts'
+import { disconnectRoutes } from './routes/disconnects.ts'
+import { fleetRoutes } from './routes/fleets.ts'
+import { healthRoutes } from './routes/health.ts'
+import { manifestRoutes } from './routes/manifest.ts'
+import { proxyRoutes } from './routes/proxies.ts'
+import { reloadRoutes } from './routes/reload.ts'
+import type { App } from './routes/route.ts'
+import { secretRoutes } from './routes/secrets.ts'
+import { tokenRoutes } from './routes/tokens.ts'
+import { versionRoutes } from './routes/versions.ts'
+import { prepareHotReads } from './store/hot.ts'
+
+const bodyBytesMax = 4 * 1024 * 1024
+
+export function createApp(host: ControlHost): App {
+  const control = { host, hot: prepareHotReads(host.store) }
+  const app: App = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
+  app.onError((error) => answerTo(error, host).response())
+  app.notFound(() => new ApiProblem('not-found', 'control has nothing at this path and method').response())
+
+  healthRoutes(app, control)
+  describe(app)
+  app.use('/v1/*', authenticate(host.operatorToken, control.hot))
+  app.use('/v1/*', bodyLimit({ maxSize: bodyBytesMax, onError: tooLarge }))
+  manifestRoutes(app, control)
+  proxyRoutes(app, control)
+  fleetRoutes(app, control)
+  configRoutes(app, control)
+  versionRoutes(app, control)
+  reloadRoutes(app, control)
+  disconnectRoutes(app, control)
+  secretRoutes(app, control)
+  tokenRoutes(app, control)
+  return app
+}
+
+/** `/openapi.json`, made from the routes themselves. */
+function describe(app: App): void {
+  for (const [name, description] of [
+    ['operator', "The operator's token"],
+    ['proxy', 'A token of one fleet, for its proxies'],
+  ] as const) {
+    app.openAPIRegistry.registerComponent('securitySchemes', name, { type: 'http', scheme: 'bearer', description })
+  }
+  app.doc31('/openapi.json', {
+    openapi: '3.1.0',
+    info: { title: 'Flotilla control', version: '1', description: 'Run a fleet of PostgreSQL poolers from one place.' },
+  })
+}
+
+function tooLarge(): never {
+  throw new ApiProblem('too-large', `a request may have ${bodyBytesMax} bytes`)
+}
+
+interface Invalid {
+  readonly success: boolean
+  readonly target: string
+  readonly error?: { readonly issues: readonly { readonly path: readonly PropertyKey[]; readonly message: string }[] }
+}
+
+/** What a route's schemas refuse. Their messages name types and bounds, never the value. */
+function refuseInvalid(result: Invalid): void {
+  if (result.success || result.error === undefined) return
+  const errors = result.error.issues.map(({ path, message }) => ({ path: path.map(String).join('.'), message }))
+  if (result.target === 'param') throw new ApiProblem('not-found', 'nothing can have this name', { errors })
+  throw new ApiProblem('invalid', `the request's ${result.target} cannot be used`, { errors })
+}
+
+function answerTo(error: Error, host: ControlHost): ApiProblem {
+  if (error instanceof ApiProblem) return error
+  if (error instanceof HTTPException && error.status === 400) {
+    return new ApiProblem('malformed', 'the body is not JSON')
+  }
+  host.logError('a request failed', error)
+  return new ApiProblem('internal', 'something went wrong in control; its log says what')
+}

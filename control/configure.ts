@@ -1,0 +1,168 @@
+/**
+ * How a fleet gets a new version: read what is there, decide in plain code, then write a list of statements that fails
+ * as a whole when somebody else was first; then read again.
+ */
+import type { Written } from '../shared/api.ts'
+import { readDocument } from '../shared/config/document.ts'
+import type { FleetDocument } from '../shared/config/document.ts'
+import { ConfigError } from '../shared/config/problems.ts'
+import type { Hint } from '../shared/wire.ts'
+import { ApiProblem, noSuchFleet } from './api-problem.ts'
+import { planOf } from './domain/plan.ts'
+import { moveLiterals, SecretIndex } from './domain/secrets.ts'
+import type { SecretToMake } from './domain/secrets.ts'
+import { contentOf, manifestContent } from './domain/version.ts'
+import type { VersionContent } from './domain/version.ts'
+import type { ControlHost } from './host.ts'
+import { configTopic } from './topics.ts'
+import { readEpoch } from './store/control-row.ts'
+import { findFleet } from './store/fleets.ts'
+import { AlreadyThere, GuardFailed } from './store/port.ts'
+import { listHintTargets } from './store/proxies.ts'
+import { listSecrets } from './store/secrets.ts'
+import type { NewSecret } from './store/secrets.ts'
+import { appendVersion, findVersion } from './store/versions.ts'
+import type { VersionRow } from './store/versions.ts'
+
+export interface ConfigRequest {
+  /** As it was sent, from TOML or JSON; not checked yet. */
+  readonly tree: unknown
+  /** Versions the caller takes for current; undefined does not care. */
+  readonly ifMatch: readonly number[] | undefined
+  readonly dryRun: boolean
+  readonly message: string | null
+}
+
+/** Writers that were overtaken try again so often before they give up. */
+const attemptsMax = 4
+
+/** Throws an ApiProblem: not-found, stale-version, invalid. */
+export async function writeConfig(host: ControlHost, fleet: string, request: ConfigRequest): Promise<Written> {
+  return await decided(host, fleet, request.ifMatch, async (current) => {
+    const known = new SecretIndex(await listSecrets(host.store, fleet))
+    const digestOf = (name: string, value: string): string => host.sealing.digest(fleet, name, value)
+    const { document, made } = moveLiterals(read(request.tree, known), known, digestOf)
+    const { dryRun, message } = request
+    return { content: contentOf(document), made, dryRun, message, rollbackOf: null, current }
+  })
+}
+
+/** A new version with the content of version `to`. Throws an ApiProblem: not-found. */
+export async function rollBack(host: ControlHost, fleet: string, to: number, message: string | null): Promise<Written> {
+  return await decided(host, fleet, undefined, async (current) => {
+    const target = await findVersion(host.store, fleet, to)
+    if (target === undefined) throw new ApiProblem('not-found', `the fleet has no version ${to}`)
+    // The document says everything; the rest is made again by today's rules, as for any new version.
+    const content = contentOf(JSON.parse(target.document) as FleetDocument)
+    return { content, made: [], dryRun: false, message, rollbackOf: to, current }
+  })
+}
+
+function read(tree: unknown, known: SecretIndex): FleetDocument {
+  try {
+    return readDocument(tree, known)
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    throw new ApiProblem('invalid', 'the configuration has problems; nothing was stored', { errors: error.problems })
+  }
+}
+
+interface Decision {
+  readonly content: VersionContent
+  readonly made: readonly SecretToMake[]
+  readonly dryRun: boolean
+  readonly message: string | null
+  readonly rollbackOf: number | null
+  /** Undefined before the first version. */
+  readonly current: VersionRow | undefined
+}
+
+/** Runs `decide` on the current version and writes what it says, again from the start when somebody was faster. */
+async function decided(
+  host: ControlHost,
+  fleet: string,
+  ifMatch: readonly number[] | undefined,
+  decide: (current: VersionRow | undefined) => Promise<Decision>,
+): Promise<Written> {
+  for (let attempt = 1; ; attempt += 1) {
+    const row = await findFleet(host.store, fleet)
+    if (row === undefined) throw noSuchFleet()
+    if (ifMatch !== undefined && !ifMatch.includes(row.version)) throw staleVersion(row.version)
+    const current = row.version === 0 ? undefined : await findVersion(host.store, fleet, row.version)
+    try {
+      return await carryOut(host, fleet, await decide(current))
+    } catch (error) {
+      const overtaken = error instanceof GuardFailed || error instanceof AlreadyThere
+      if (!overtaken || attempt >= attemptsMax) throw error
+    }
+  }
+}
+
+async function carryOut(host: ControlHost, fleet: string, decision: Decision): Promise<Written> {
+  const { content, current, dryRun, rollbackOf } = decision
+  const same = current?.content_hash === content.content_hash
+  const version = same ? current.version : (current?.version ?? 0) + 1
+  if (!same && !dryRun) {
+    await append(host, fleet, version, decision)
+    await announce(host, fleet, version)
+  }
+  return {
+    version,
+    content_hash: content.content_hash,
+    created: !same && !dryRun,
+    dry_run: dryRun,
+    rollback_of: same ? current.rollback_of : rollbackOf,
+    plan: planOf(
+      current === undefined ? undefined : manifestContent(current.manifest),
+      manifestContent(content.manifest),
+    ),
+  }
+}
+
+async function append(host: ControlHost, fleet: string, version: number, decision: Decision): Promise<void> {
+  const { content, made, message, rollbackOf } = decision
+  const createdAt = new Date(host.nowMs()).toISOString()
+  const secrets: NewSecret[] = []
+  for (const { value, ...fact } of made) {
+    const sealed = await host.sealing.seal(value, { fleet, name: fact.name, version: fact.version })
+    secrets.push({ fleet, ...fact, created_at: createdAt, sealed })
+  }
+  const { bodies, poll_interval_ms, ...stored } = content
+  await appendVersion(host.store, {
+    row: {
+      fleet,
+      version,
+      created_at: createdAt,
+      message,
+      rollback_of: rollbackOf,
+      ...stored,
+    },
+    poll_interval_ms,
+    bodies,
+    secrets,
+  })
+}
+
+/** Tells parked polls and every proxy that can be reached that there is something to look at. */
+async function announce(host: ControlHost, fleet: string, version: number): Promise<void> {
+  host.parking?.wake(configTopic(fleet))
+  await hintAll(host, fleet, version, 'version')
+}
+
+export async function hintAll(
+  host: ControlHost,
+  fleet: string,
+  version: number,
+  reason: Hint['reason'],
+): Promise<void> {
+  const epoch = await readEpoch(host.store)
+  host.hints.send(await listHintTargets(host.store, fleet), { fleet, epoch, version, reason })
+}
+
+function staleVersion(version: number): ApiProblem {
+  const current = `v${version}`
+  return new ApiProblem('stale-version', `the current version is ${current}; nothing was stored`, {
+    current,
+    headers: { etag: `"${current}"` },
+  })
+}

@@ -1,0 +1,64 @@
+/** What control needs from the host it runs on. The app itself knows no clock, no timer and no socket. */
+import type { Hint } from '../shared/wire.ts'
+import type { Sealing } from './domain/sealing.ts'
+import type { HintTarget } from './store/proxies.ts'
+import type { Store } from './store/write.ts'
+
+/** When proxies were last seen; kept in memory and written down in batches by the host. */
+export interface Presence {
+  seen(fleet: string, proxy: string): void
+  /** Milliseconds since 1970; undefined when it was not seen since the host started. */
+  lastSeenMs(fleet: string, proxy: string): number | undefined
+}
+
+/** Lets a request wait for something to happen. A host that cannot park a request has none. */
+export interface Parking {
+  /**
+   * Resolves at the next `wake` of the topic, after `waitMs`, or when `signal` aborts, and never rejects. The wait has
+   * begun when this returns, so a wake in between two awaits is not missed.
+   */
+  wait(topic: string, waitMs: number, signal: AbortSignal): Promise<void>
+  wake(topic: string): void
+}
+
+export interface Hints {
+  /** Returns at once; the host delivers as it can. A lost hint costs one poll interval. */
+  send(targets: readonly HintTarget[], hint: Hint): void
+  /** A proxy has said hello: what was wrong with its address before is forgotten. */
+  cleared(fleet: string, proxy: string): void
+}
+
+/** Names of counters, with their labels' values. */
+export interface Counters {
+  polls: 'unchanged' | 'offered' | 'none'
+  reports: 'kept' | 'repeated'
+  events: 'received'
+}
+
+/** A number that is read from the store when metrics are asked for. */
+export interface Gauge {
+  readonly name: string
+  readonly help: string
+  readonly samples: readonly { readonly labels: Readonly<Record<string, string>>; readonly value: number }[]
+}
+
+export interface Metrics {
+  count<Name extends keyof Counters>(name: Name, label: Counters[Name], by?: number): void
+  /** In the Prometheus text format, with `gauges` beside the host's own. */
+  render(gauges: readonly Gauge[]): Promise<{ contentType: string; body: string }>
+}
+
+export interface ControlHost {
+  readonly store: Store
+  readonly nowMs: () => number
+  /** Cryptographically strong. */
+  readonly random: (bytes: number) => Uint8Array
+  readonly sealing: Sealing
+  readonly operatorToken: string
+  readonly presence: Presence
+  readonly hints: Hints
+  readonly parking?: Parking
+  readonly metrics?: Metrics
+  /** For what control did wrong; never gets a secret. */
+  readonly logError: (message: string, error: unknown) => void
+}

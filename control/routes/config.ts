@@ -1,0 +1,151 @@
+import { z } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { documentSchema, messageMax, rollbackRequestSchema, writtenSchema } from '../../shared/api.ts'
+import { parseJson } from '../../shared/config/json.ts'
+import { ConfigSyntaxError } from '../../shared/config/problems.ts'
+import { parseToml } from '../../shared/config/text.ts'
+import { ApiProblem, noSuchFleet } from '../api-problem.ts'
+import { rollBack, writeConfig } from '../configure.ts'
+import { parseIfMatch } from '../domain/preconditions.ts'
+import { findFleet } from '../store/fleets.ts'
+import { findVersion } from '../store/versions.ts'
+import { documentJsonSchema } from './document-schema.ts'
+import { fleetPath, json, operatorRoute, problems } from './route.ts'
+import type { App, Control } from './route.ts'
+
+const versionTag = { description: 'The version, for example "v3"', schema: { type: 'string' } } as const
+
+const show = operatorRoute({
+  method: 'get',
+  path: '/v1/fleets/{fleet}/config',
+  summary: 'The current configuration, as it can be written back',
+  request: { params: fleetPath },
+  responses: {
+    200: {
+      description: 'The document',
+      headers: { ETag: versionTag },
+      content: { 'application/json': { schema: documentSchema } },
+    },
+    304: { description: 'It is still the version of If-None-Match' },
+    ...problems,
+  },
+})
+
+const write = operatorRoute({
+  method: 'put',
+  path: '/v1/fleets/{fleet}/config',
+  summary: 'Replace the configuration',
+  description:
+    'Makes a new version, unless nothing differs from the current one. Passwords that stand in the document are moved ' +
+    'into secrets. The answer does not say that proxies run it: their reports do.',
+  request: {
+    params: fleetPath,
+    query: z.object({
+      dry_run: z.enum(['true', 'false']).optional().openapi({ description: 'Only check and plan; store nothing' }),
+    }),
+    headers: z.object({
+      'if-match': z.string().optional().openapi({
+        description: 'The version to be replaced: "v3", or "v0" for the first. Only a dry run may omit it',
+      }),
+      'flotilla-message': z
+        .string()
+        .optional()
+        .openapi({ description: `Why, in percent-encoded UTF-8, at most ${messageMax} characters` }),
+    }),
+    body: {
+      required: true,
+      content: {
+        // A plain schema: what is checked is the document as a whole, with the paths of all its problems.
+        'application/json': { schema: documentJsonSchema },
+        'application/toml': { schema: { type: 'string', description: 'The same tree as TOML' } },
+      },
+    },
+  },
+  responses: {
+    200: json(writtenSchema, 'Nothing differs, or this was a dry run'),
+    201: json(writtenSchema, 'A new version'),
+    ...problems,
+  },
+})
+
+const rollback = operatorRoute({
+  method: 'post',
+  path: '/v1/fleets/{fleet}/rollback',
+  summary: 'Make a new version with the content of an older one',
+  request: { params: fleetPath, body: { required: true, ...json(rollbackRequestSchema, 'Where to') } },
+  responses: {
+    200: json(writtenSchema, 'The current version has that content already'),
+    201: json(writtenSchema, 'A new version'),
+    ...problems,
+  },
+})
+
+export function configRoutes(app: App, { host }: Control): void {
+  app.openapi(show, async (c) => {
+    const { fleet } = c.req.valid('param')
+    const row = await findFleet(host.store, fleet)
+    if (row === undefined) throw noSuchFleet()
+    const version = await findVersion(host.store, fleet, row.version)
+    if (version === undefined) throw new ApiProblem('not-found', 'the fleet has no configuration yet')
+    const etag = `"v${version.version}"`
+    if (c.req.header('if-none-match') === etag) return c.body(null, 304, { etag })
+    return c.body(version.document, 200, { etag, 'content-type': 'application/json' })
+  })
+
+  app.openapi(write, async (c) => {
+    const { fleet } = c.req.valid('param')
+    const dryRun = c.req.valid('query').dry_run === 'true'
+    const ifMatch = readIfMatch(c.req.valid('header')['if-match'], dryRun)
+    const message = readMessage(c.req.valid('header')['flotilla-message'])
+    if ((await findFleet(host.store, fleet)) === undefined) throw noSuchFleet()
+    const written = await writeConfig(host, fleet, { tree: await readTree(c), ifMatch, dryRun, message })
+    return c.json(written, written.created ? 201 : 200, { etag: `"v${written.version}"` })
+  })
+
+  app.openapi(rollback, async (c) => {
+    const { to, message } = c.req.valid('json')
+    const written = await rollBack(host, c.req.valid('param').fleet, to, message ?? null)
+    return c.json(written, written.created ? 201 : 200, { etag: `"v${written.version}"` })
+  })
+}
+
+function readIfMatch(header: string | undefined, dryRun: boolean): number[] | undefined {
+  if (header === undefined) {
+    if (dryRun) return undefined
+    throw new ApiProblem('if-match-required', 'send If-Match: "v3" with the version to be replaced, "v0" for the first')
+  }
+  const versions = parseIfMatch(header)
+  if (versions !== undefined) return versions
+  throw new ApiProblem('malformed', 'If-Match must name a version, such as "v3" with the quotes')
+}
+
+function readMessage(header: string | undefined): string | null {
+  if (header === undefined) return null
+  let message = header
+  try {
+    message = decodeURIComponent(header)
+  } catch {
+    // Not percent-encoded after all: taken as it is.
+  }
+  if (message.length <= messageMax) return message
+  throw new ApiProblem('invalid', `a message has at most ${messageMax} characters`)
+}
+
+async function readTree(c: Context): Promise<unknown> {
+  const type = c.req.header('content-type')?.split(';', 1)[0]?.trim().toLowerCase()
+  const parse = type === 'application/json' ? parseJson : type === 'application/toml' ? parseToml : undefined
+  if (parse === undefined) {
+    throw new ApiProblem('unsupported-media-type', 'send application/json or application/toml')
+  }
+  try {
+    return parse(new TextDecoder('utf-8', { fatal: true }).decode(await c.req.arrayBuffer()))
+  } catch (error) {
+    if (error instanceof ConfigSyntaxError) {
+      const { line, column, message } = error
+      const errors = [{ path: `line ${line}, column ${column}`, message: message.slice(message.indexOf(': ') + 2) }]
+      throw new ApiProblem('malformed', `the ${type!.slice('application/'.length).toUpperCase()} is broken`, { errors })
+    }
+    if (error instanceof TypeError) throw new ApiProblem('malformed', 'the document is not UTF-8')
+    throw error
+  }
+}

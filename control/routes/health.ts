@@ -1,0 +1,70 @@
+import { z } from '@hono/zod-openapi'
+import { ApiProblem } from '../api-problem.ts'
+import type { Gauge } from '../host.ts'
+import { readEpoch } from '../store/control-row.ts'
+import { listFleets } from '../store/fleets.ts'
+import { describeFleet } from './fleets.ts'
+import { openRoute, problems } from './route.ts'
+import type { App, Control } from './route.ts'
+
+const live = openRoute({
+  method: 'get',
+  path: '/livez',
+  summary: 'Whether the process answers at all; does no I/O',
+  responses: { 200: { description: 'It does', content: { 'text/plain': { schema: z.string() } } } },
+})
+
+const ready = openRoute({
+  method: 'get',
+  path: '/readyz',
+  summary: 'Whether the store can be read',
+  responses: { 200: { description: 'It can', content: { 'text/plain': { schema: z.string() } } }, ...problems },
+})
+
+const metrics = openRoute({
+  method: 'get',
+  path: '/metrics',
+  summary: 'Metrics in the Prometheus text format',
+  responses: {
+    200: { description: 'The metrics', content: { 'text/plain': { schema: z.string() } } },
+    ...problems,
+  },
+})
+
+export function healthRoutes(app: App, control: Control): void {
+  const { host } = control
+
+  app.openapi(live, (c) => c.text('ok\n', 200))
+
+  app.openapi(ready, async (c) => {
+    try {
+      await readEpoch(host.store)
+    } catch (error) {
+      host.logError('the store cannot be read', error)
+      throw new ApiProblem('unavailable', 'the store cannot be read')
+    }
+    return c.text('ok\n', 200)
+  })
+
+  app.openapi(metrics, async (c) => {
+    if (host.metrics === undefined) throw new ApiProblem('not-found', 'this host keeps no metrics')
+    const { body, contentType } = await host.metrics.render(await gauges(control))
+    return c.text(body, 200, { 'content-type': contentType })
+  })
+}
+
+async function gauges({ host }: Control): Promise<Gauge[]> {
+  const versions: Gauge['samples'][number][] = []
+  const proxies: Gauge['samples'][number][] = []
+  for (const row of await listFleets(host.store)) {
+    const fleet = await describeFleet(host, row)
+    versions.push({ labels: { fleet: fleet.name }, value: fleet.version })
+    for (const [state, value] of Object.entries(fleet.proxies)) {
+      proxies.push({ labels: { fleet: fleet.name, state }, value })
+    }
+  }
+  return [
+    { name: 'flotilla_control_fleet_version', help: 'current version of each fleet', samples: versions },
+    { name: 'flotilla_control_proxies', help: 'proxies of each fleet by state', samples: proxies },
+  ]
+}

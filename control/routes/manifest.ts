@@ -1,0 +1,131 @@
+import { z } from '@hono/zod-openapi'
+import { manifestSchema, nameSchema, proxyHeader, secretValueSchema } from '../../shared/wire.ts'
+import { ApiProblem, noSuchFleet } from '../api-problem.ts'
+import { parseWaitS } from '../domain/preconditions.ts'
+import { manifestBytes, manifestEtag } from '../domain/version.ts'
+import type { ControlHost } from '../host.ts'
+import type { Offer } from '../store/hot.ts'
+import { findSealed } from '../store/secrets.ts'
+import { findPoolBody } from '../store/versions.ts'
+import { configTopic } from '../topics.ts'
+import { fleetPath, json, jsonBytes, problems, proxyRoute } from './route.ts'
+import type { App, Control } from './route.ts'
+
+const poll = proxyRoute({
+  method: 'get',
+  path: '/v1/fleets/{fleet}/manifest',
+  summary: 'What the fleet should run: the hashes of its pools',
+  description:
+    'If-None-Match holds the ETag of the manifest that the proxy looked at last, applied or refused. With ' +
+    'Prefer: wait=25 control may hold the request that many seconds for a newer one.',
+  request: { params: fleetPath },
+  responses: {
+    200: jsonBytes(manifestSchema, 'The manifest'),
+    204: { description: 'The fleet has no version yet' },
+    304: { description: 'It is still the manifest of If-None-Match' },
+    ...problems,
+  },
+})
+
+const body = proxyRoute({
+  method: 'get',
+  path: '/v1/fleets/{fleet}/pools/{hash}',
+  summary: 'The effective configuration with this hash; it never changes',
+  request: { params: fleetPath.extend({ hash: z.string() }) },
+  responses: {
+    200: jsonBytes(z.record(z.string(), z.unknown()), 'RFC 8785 JSON: the SHA-256 of these very bytes is the hash'),
+    ...problems,
+  },
+})
+
+const secret = proxyRoute({
+  method: 'get',
+  path: '/v1/fleets/{fleet}/secrets/{name}/{version}',
+  summary: 'The value of one version of a secret',
+  request: { params: fleetPath.extend({ name: z.string(), version: z.coerce.number().int().min(1) }) },
+  responses: { 200: json(secretValueSchema, 'The value; not to be stored on the way'), ...problems },
+})
+
+/** The longest a poll is parked, in seconds. */
+const waitMaxS = 60
+
+export function manifestRoutes(app: App, control: Control): void {
+  const { host, hot } = control
+
+  // The most frequent call by far: two reads of one row each, two strings compared, nothing written.
+  app.openapi(poll, async (c) => {
+    const fleet = c.req.param('fleet')
+    const proxy = c.req.header(proxyHeader)
+    if (proxy !== undefined && nameSchema.safeParse(proxy).success) host.presence.seen(fleet, proxy)
+
+    const held = c.req.header('if-none-match') ?? ''
+    const waitS = parseWaitS(c.req.header('prefer'))
+    const offer =
+      waitS === undefined
+        ? await hot.offer(fleet)
+        : await parked(control, fleet, held, Math.min(waitS, waitMaxS) * 1000, c.req.raw.signal)
+    if (offer === undefined) throw noSuchFleet()
+    if (proxy !== undefined && waitS !== undefined) host.presence.seen(fleet, proxy)
+
+    const etag = etagOf(offer)
+    if (held === etag) {
+      host.metrics?.count('polls', offer.version === 0 ? 'none' : 'unchanged')
+      return c.body(null, offer.version === 0 ? 204 : 304, { etag })
+    }
+    if (offer.version === 0) {
+      host.metrics?.count('polls', 'none')
+      return c.body(null, 204)
+    }
+    const manifest = await hot.manifest(fleet, offer.version)
+    host.metrics?.count('polls', 'offered')
+    return c.body(manifestBytes(offer.epoch, offer.version, manifest!), 200, {
+      etag,
+      'content-type': 'application/json',
+      'cache-control': 'private, no-cache',
+    })
+  })
+
+  app.openapi(body, async (c) => {
+    const { fleet, hash } = c.req.valid('param')
+    const found = await findPoolBody(host.store, fleet, hash)
+    if (found === undefined) throw new ApiProblem('not-found', 'no pool of this fleet has that hash')
+    return c.body(found, 200, {
+      'content-type': 'application/json',
+      'cache-control': 'private, max-age=31536000, immutable',
+    })
+  })
+
+  app.openapi(secret, async (c) => {
+    const { fleet, name, version } = c.req.valid('param')
+    const sealed = await findSealed(host.store, fleet, name, version)
+    if (sealed === undefined) throw new ApiProblem('not-found', 'the fleet has no such version of a secret')
+    const value = await host.sealing.open(sealed, { fleet, name, version })
+    return c.json({ value }, 200, { 'cache-control': 'no-store' })
+  })
+}
+
+function etagOf({ epoch, version, manifest_hash }: Offer): string {
+  return manifestEtag(epoch, version, manifest_hash)
+}
+
+/** The offer as soon as it differs from what is held, or as it is when the time is up. */
+async function parked(
+  { host, hot }: { host: ControlHost; hot: Control['hot'] },
+  fleet: string,
+  held: string,
+  waitMs: number,
+  signal: AbortSignal,
+): Promise<Offer | undefined> {
+  const { parking } = host
+  const done = new AbortController()
+  // Waiting begins before the first look, so that a version made in between is not missed.
+  const woken = parking?.wait(configTopic(fleet), waitMs, AbortSignal.any([signal, done.signal]))
+  const offer = await hot.offer(fleet)
+  const unchanged = offer !== undefined && (offer.version === 0 || etagOf(offer) === held)
+  if (woken !== undefined && unchanged) {
+    await woken
+    return await hot.offer(fleet)
+  }
+  done.abort()
+  return offer
+}

@@ -1,0 +1,118 @@
+import { z } from '@hono/zod-openapi'
+import { proxiesSchema, proxyDetailSchema } from '../../shared/api.ts'
+import {
+  helloRequestSchema,
+  helloResponseSchema,
+  nameSchema,
+  reportResponseSchema,
+  reportSchema,
+} from '../../shared/wire.ts'
+import { ApiProblem, noSuchFleet } from '../api-problem.ts'
+import { hintUrlFault } from '../domain/hint-url.ts'
+import { describeProxy } from '../domain/proxy-view.ts'
+import type { ControlHost } from '../host.ts'
+import { keepDisconnects } from '../store/disconnects.ts'
+import type { Offer } from '../store/hot.ts'
+import { findProxy, keepReport, listProxies, sayHello } from '../store/proxies.ts'
+import type { ProxyRow } from '../store/proxies.ts'
+import { reportsTopic } from '../topics.ts'
+import { fleetPath, json, operatorRoute, problems, proxyRoute } from './route.ts'
+import type { App, Control } from './route.ts'
+
+const proxyPath = fleetPath.extend({ proxy: nameSchema })
+
+const list = operatorRoute({
+  method: 'get',
+  path: '/v1/fleets/{fleet}/proxies',
+  summary: 'The proxies of a fleet and how they stand to its current version',
+  request: { params: fleetPath, query: z.object({}) },
+  responses: { 200: json(proxiesSchema, 'All proxies by id'), ...problems },
+})
+
+const show = operatorRoute({
+  method: 'get',
+  path: '/v1/fleets/{fleet}/proxies/{proxy}',
+  summary: 'A proxy, with what it says of each of its pools',
+  request: { params: proxyPath },
+  responses: { 200: json(proxyDetailSchema, 'The proxy'), ...problems },
+})
+
+const hello = proxyRoute({
+  method: 'post',
+  path: '/v1/fleets/{fleet}/proxies/{proxy}/hello',
+  summary: 'A proxy process has started, or has lost sight of control for long',
+  request: { params: proxyPath, body: { required: true, ...json(helloRequestSchema, 'Who it is') } },
+  responses: { 200: json(helloResponseSchema, 'What it needs to know'), ...problems },
+})
+
+const report = proxyRoute({
+  method: 'post',
+  path: '/v1/fleets/{fleet}/proxies/{proxy}/reports',
+  summary: 'What a proxy runs and the server connections it lost; may be sent again',
+  request: { params: proxyPath, body: { required: true, ...json(reportSchema, 'The report') } },
+  responses: { 200: json(reportResponseSchema, 'It is on disk'), ...problems },
+})
+
+export function proxyRoutes(app: App, control: Control): void {
+  const { host, hot } = control
+
+  app.openapi(list, async (c) => {
+    const { fleet } = c.req.valid('param')
+    const offer = await offerOf(control, fleet)
+    const proxies = (await listProxies(host.store, fleet)).map((row) => {
+      const { pools: _, ...proxy } = describe(host, row, offer)
+      return proxy
+    })
+    return c.json({ position: { epoch: offer.epoch, version: offer.version }, proxies }, 200)
+  })
+
+  app.openapi(show, async (c) => {
+    const { fleet, proxy } = c.req.valid('param')
+    const offer = await offerOf(control, fleet)
+    const row = await findProxy(host.store, fleet, proxy)
+    if (row === undefined) throw new ApiProblem('not-found', `the fleet has no proxy "${proxy}"`)
+    return c.json(describe(host, row, offer), 200)
+  })
+
+  app.openapi(hello, async (c) => {
+    const { fleet, proxy } = c.req.valid('param')
+    const said = c.req.valid('json')
+    const fault = said.hint_url === undefined ? undefined : hintUrlFault(said.hint_url)
+    if (fault !== undefined) {
+      throw new ApiProblem('invalid', 'hints cannot be sent there', { errors: [{ path: 'hint_url', message: fault }] })
+    }
+    const { epoch, poll_interval_ms } = await offerOf(control, fleet)
+    await sayHello(host.store, fleet, proxy, said, new Date(host.nowMs()).toISOString())
+    host.presence.seen(fleet, proxy)
+    host.hints.cleared(fleet, proxy)
+    return c.json({ epoch, poll_interval_ms, hint_secret: host.sealing.hintSecret(fleet, proxy, said.boot) }, 200)
+  })
+
+  app.openapi(report, async (c) => {
+    const { fleet, proxy } = c.req.valid('param')
+    const { events, ...kept } = c.req.valid('json')
+    const offer = await hot.offer(fleet)
+    if (offer === undefined) throw noSuchFleet()
+    const now = new Date(host.nowMs()).toISOString()
+    const [changed] = await host.store.write([
+      keepReport(host.store, fleet, proxy, { boot: kept.boot, seq: kept.seq, json: JSON.stringify(kept) }, now),
+      ...keepDisconnects(host.store, fleet, proxy, events, now),
+    ])
+    host.presence.seen(fleet, proxy)
+    host.parking?.wake(reportsTopic(fleet))
+    host.metrics?.count('reports', changed === 0 ? 'repeated' : 'kept')
+    host.metrics?.count('events', 'received', events.length)
+    return c.json({ ack: kept.seq, poll_interval_ms: offer.poll_interval_ms }, 200)
+  })
+}
+
+async function offerOf({ hot }: Control, fleet: string): Promise<Offer> {
+  const offer = await hot.offer(fleet)
+  if (offer === undefined) throw noSuchFleet()
+  return offer
+}
+
+function describe(host: ControlHost, row: ProxyRow, { epoch, version, poll_interval_ms }: Offer) {
+  const presenceMs = host.presence.lastSeenMs(row.fleet, row.id)
+  return describeProxy(row, { epoch, version }, { nowMs: host.nowMs(), pollIntervalMs: poll_interval_ms, presenceMs })
+}

@@ -1,0 +1,104 @@
+import { z } from '@hono/zod-openapi'
+import { secretRequestSchema, secretsSchema, secretWrittenSchema } from '../../shared/api.ts'
+import type { Secrets, SecretWritten } from '../../shared/api.ts'
+import { secretNamePattern } from '../../shared/config/document.ts'
+import type { FleetDocument } from '../../shared/config/document.ts'
+import { passwordFault, passwordKind } from '../../shared/config/password.ts'
+import { ApiProblem, noSuchFleet } from '../api-problem.ts'
+import { listSecretUses } from '../domain/passwords.ts'
+import type { SecretUse } from '../domain/passwords.ts'
+import { SecretIndex } from '../domain/secrets.ts'
+import type { ControlHost } from '../host.ts'
+import { findFleet } from '../store/fleets.ts'
+import { AlreadyThere } from '../store/port.ts'
+import { addSecret, listSecrets } from '../store/secrets.ts'
+import { findVersion } from '../store/versions.ts'
+import { fleetPath, json, operatorRoute, problems } from './route.ts'
+import type { App, Control } from './route.ts'
+
+const list = operatorRoute({
+  method: 'get',
+  path: '/v1/fleets/{fleet}/secrets',
+  summary: 'The secrets of a fleet without their values, and where its configuration uses them',
+  request: { params: fleetPath },
+  responses: { 200: json(secretsSchema, 'All secrets by name'), ...problems },
+})
+
+const write = operatorRoute({
+  method: 'put',
+  path: '/v1/fleets/{fleet}/secrets/{name}',
+  summary: 'Give a secret a value; nobody but proxies can read it back',
+  description: 'Makes a new version, unless the newest has this value. A configuration that is written later takes it.',
+  request: {
+    params: fleetPath.extend({ name: z.string() }),
+    body: { required: true, ...json(secretRequestSchema, 'The value') },
+  },
+  responses: {
+    200: json(secretWrittenSchema, 'The newest version has this value already'),
+    201: json(secretWrittenSchema, 'A new version'),
+    ...problems,
+  },
+})
+
+export function secretRoutes(app: App, { host }: Control): void {
+  app.openapi(list, async (c) => {
+    const { fleet } = c.req.valid('param')
+    const uses = await currentUses(host, fleet)
+    const newest = new Map<string, Secrets['secrets'][number]>()
+    for (const { name, version, kind, created_at } of await listSecrets(host.store, fleet)) {
+      newest.set(name, { name, version, kind, created_at, used_by: [] })
+    }
+    for (const { name, path, version } of uses) newest.get(name)?.used_by.push({ path, version })
+    return c.json({ secrets: [...newest.values()] }, 200)
+  })
+
+  app.openapi(write, async (c) => {
+    const { fleet, name } = c.req.valid('param')
+    const { value } = c.req.valid('json')
+    const errors = [
+      ...(secretNamePattern.test(name)
+        ? []
+        : [{ path: 'name', message: 'must be letters, digits, ".", "_" and "-", at most 255' }]),
+      ...[passwordFault(value)].filter((fault) => fault !== undefined).map((message) => ({ path: 'value', message })),
+    ]
+    if (errors.length > 0) throw new ApiProblem('invalid', 'the secret cannot be kept', { errors })
+    const uses = await currentUses(host, fleet)
+    const { version, created } = await keep(host, fleet, name, value)
+    const older: SecretWritten['older'] = uses
+      .filter((use) => use.name === name && use.version < version)
+      .map(({ path, version }) => ({ path, version }))
+    return c.json({ name, version, created, older }, created ? 201 : 200)
+  })
+}
+
+async function keep(
+  host: ControlHost,
+  fleet: string,
+  name: string,
+  value: string,
+): Promise<{ version: number; created: boolean }> {
+  for (;;) {
+    const newest = new SecretIndex(await listSecrets(host.store, fleet)).find(name)
+    const digest = host.sealing.digest(fleet, name, value)
+    if (newest?.digest === digest) return { version: newest.version, created: false }
+    const version = (newest?.version ?? 0) + 1
+    const sealed = await host.sealing.seal(value, { fleet, name, version })
+    const created_at = new Date(host.nowMs()).toISOString()
+    try {
+      await addSecret(host.store, { fleet, name, version, created_at, kind: passwordKind(value), sealed, digest })
+      return { version, created: true }
+    } catch (error) {
+      // Another writer took this number; the next round sees its value.
+      if (!(error instanceof AlreadyThere)) throw error
+    }
+  }
+}
+
+/** Where the current configuration names secrets. */
+async function currentUses(host: ControlHost, fleet: string): Promise<SecretUse[]> {
+  const row = await findFleet(host.store, fleet)
+  if (row === undefined) throw noSuchFleet()
+  const version = await findVersion(host.store, fleet, row.version)
+  // Stored documents are what readDocument gave.
+  return version === undefined ? [] : listSecretUses(JSON.parse(version.document) as FleetDocument)
+}
