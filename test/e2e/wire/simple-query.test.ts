@@ -93,8 +93,17 @@ test('36: a request cut at any byte means the same', async () => {
     const answers = await transcript(client, [{ send: [bytes.subarray(cut)], until: 'Z', count: 3 }])
 
     expect(answers, `cut at ${cut}`).toEqual([
-      ...['C BEGIN', 'T a', 'D 00010000000137', 'C SELECT 1', 'Z T'],
-      ...['T b', 'D 00010000000138', 'C SELECT 1', 'Z T', 'C COMMIT', 'Z I'],
+      'C BEGIN',
+      'T a',
+      'D 00010000000137',
+      'C SELECT 1',
+      'Z T',
+      'T b',
+      'D 00010000000138',
+      'C SELECT 1',
+      'Z T',
+      'C COMMIT',
+      'Z I',
     ])
   }
 })
