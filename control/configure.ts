@@ -100,7 +100,8 @@ async function decided(
 
 async function carryOut(host: ControlHost, fleet: string, decision: Decision): Promise<Written> {
   const { content, current, dryRun, rollbackOf } = decision
-  const same = current?.content_hash === content.content_hash
+  // The manifest too: the same document may mean something else after an upgrade with another default.
+  const same = current?.content_hash === content.content_hash && current.manifest_hash === content.manifest_hash
   const version = same ? current.version : (current?.version ?? 0) + 1
   if (!same && !dryRun) {
     await append(host, fleet, version, decision)

@@ -67,14 +67,14 @@ export function manifestRoutes(app: App, control: Control): void {
     if (offer === undefined) throw noSuchFleet()
     if (proxy !== undefined && waitS !== undefined) host.presence.seen(fleet, proxy)
 
-    const etag = etagOf(offer)
-    if (held === etag) {
-      host.metrics?.count('polls', offer.version === 0 ? 'none' : 'unchanged')
-      return c.body(null, offer.version === 0 ? 204 : 304, { etag })
-    }
     if (offer.version === 0) {
       host.metrics?.count('polls', 'none')
       return c.body(null, 204)
+    }
+    const etag = etagOf(offer)
+    if (held === etag) {
+      host.metrics?.count('polls', 'unchanged')
+      return c.body(null, 304, { etag })
     }
     const manifest = await hot.manifest(fleet, offer.version)
     host.metrics?.count('polls', 'offered')

@@ -1,0 +1,194 @@
+/** Control as a process of Node: one SQLite file, one HTTP server, timers and outgoing hints. */
+import { randomBytes } from 'node:crypto'
+import type { Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { createAdaptorServer } from '@hono/node-server'
+import { createApp } from './app.ts'
+import { createSealing } from './domain/sealing.ts'
+import type { Sealing } from './domain/sealing.ts'
+import type { ControlHost } from './host.ts'
+import { NodeHints } from './node/hints.ts'
+import { NodeMetrics } from './node/metrics.ts'
+import { NodeParking } from './node/parking.ts'
+import { NodePresence } from './node/presence.ts'
+import { keyFromFile, parseSecretKey } from './node/secret-key.ts'
+import { openSqliteStore } from './node/sqlite-store.ts'
+import { raiseEpoch as raiseEpochOf, settleKeyCheck } from './store/control-row.ts'
+import { StoreUnusable } from './store/port.ts'
+import type { Store } from './store/write.ts'
+
+export interface ControlOptions {
+  /** The address to listen on; 127.0.0.1 unless given. */
+  readonly host?: string
+  /** 0 takes any that is free. */
+  readonly port: number
+  /** The folder of the store (control.db) and, without `secretKey`, of the key (secret.key); made when absent. */
+  readonly data: string
+  readonly operatorToken: string
+  /** FLOTILLA_SECRET_KEY: 32 bytes in base64 or hex. Without it the key is kept in the data folder. */
+  readonly secretKey?: string | undefined
+  /** What goes wrong while it runs; on standard error as JSON lines unless given. */
+  readonly log?: (line: LogLine) => void
+}
+
+export interface LogLine {
+  readonly level: 'info' | 'error'
+  readonly message: string
+  readonly error?: string
+}
+
+export interface RunningControl {
+  /** The real one when 0 was asked for. */
+  readonly port: number
+  /** Answers what is under way, lets parked requests go, writes down what is in memory. */
+  close(): Promise<void>
+}
+
+/** Why control does not start, in one line for the operator. */
+export class ControlCannotStart extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'ControlCannotStart'
+  }
+}
+
+const operatorTokenLengthMin = 8
+const flushPresenceMs = 10_000
+/** Longer than a poll interval, so that proxies keep their connections. */
+const keepAliveTimeoutMs = 75_000
+/** What is still under way after this is cut off at close. */
+const closeTimeoutMs = 5000
+
+/** Throws ControlCannotStart. */
+export async function startControl(options: ControlOptions): Promise<RunningControl> {
+  const log = options.log ?? logToStandardError
+  if (options.operatorToken.length < operatorTokenLengthMin) {
+    throw new ControlCannotStart(`the operator's token needs at least ${operatorTokenLengthMin} characters`)
+  }
+  const { store, sealing } = await openAll(options)
+
+  const presence = new NodePresence(Date.now)
+  const parking = new NodeParking()
+  const metrics = new NodeMetrics()
+  const hints = new NodeHints({
+    nowMs: Date.now,
+    secretOf: ({ fleet, proxy, boot }) => sealing.hintSecret(fleet, proxy, boot),
+    onResult: (result) => metrics.hint(result),
+  })
+  const logError: ControlHost['logError'] = (message, error) =>
+    log({ level: 'error', message, error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
+  const app = createApp({
+    store,
+    sealing,
+    presence,
+    parking,
+    metrics,
+    hints,
+    logError,
+    nowMs: Date.now,
+    random: randomBytes,
+    operatorToken: options.operatorToken,
+  })
+
+  const flush = async (): Promise<void> => {
+    try {
+      await presence.flush(store)
+    } catch (error) {
+      logError('cannot write down when proxies were last seen', error)
+    }
+  }
+  const flushing = setInterval(() => void flush(), flushPresenceMs).unref()
+
+  // createAdaptorServer makes a plain HTTP/1.1 server unless told otherwise.
+  const server = createAdaptorServer({ fetch: app.fetch }) as Server
+  server.keepAliveTimeout = keepAliveTimeoutMs
+  const release = async (): Promise<void> => {
+    clearInterval(flushing)
+    await hints.close()
+    await flush()
+    await store.close()
+  }
+  try {
+    await listen(server, options.host ?? '127.0.0.1', options.port)
+  } catch (error) {
+    await release()
+    throw error
+  }
+  return {
+    port: (server.address() as AddressInfo).port,
+    close: async () => {
+      parking.close()
+      await stop(server)
+      await release()
+    },
+  }
+}
+
+/**
+ * To be called once, with control stopped or running, after its store was restored from a backup: proxies take the
+ * older versions of that backup only with a higher epoch. Gives the new epoch. Throws ControlCannotStart.
+ */
+export async function raiseEpoch(data: string): Promise<number> {
+  const store = await reported(openSqliteStore(data, new Date()))
+  try {
+    return await raiseEpochOf(store)
+  } finally {
+    await store.close()
+  }
+}
+
+async function openAll(options: ControlOptions): Promise<{ store: Store; sealing: Sealing }> {
+  const store = await reported(openSqliteStore(options.data, new Date()))
+  try {
+    const key =
+      options.secretKey === undefined
+        ? keyFromFile(join(options.data, 'secret.key'))
+        : parseSecretKey(options.secretKey, 'FLOTILLA_SECRET_KEY')
+    const sealing = createSealing(key, randomBytes)
+    if ((await settleKeyCheck(store, sealing.keyCheck)) !== sealing.keyCheck) {
+      throw new StoreUnusable(`the secret key is not the one the secrets in ${options.data} were sealed with`)
+    }
+    return { store, sealing }
+  } catch (error) {
+    await store.close()
+    throw asCannotStart(error)
+  }
+}
+
+async function reported<Value>(promise: Promise<Value>): Promise<Value> {
+  try {
+    return await promise
+  } catch (error) {
+    throw asCannotStart(error)
+  }
+}
+
+function asCannotStart(error: unknown): unknown {
+  return error instanceof StoreUnusable ? new ControlCannotStart(error.message, { cause: error }) : error
+}
+
+function listen(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const reason = error.code === 'EADDRINUSE' ? 'the port is in use' : error.message
+      reject(new ControlCannotStart(`cannot listen on ${host} port ${port}: ${reason}`, { cause: error }))
+    })
+    server.listen(port, host, resolve)
+  })
+}
+
+function stop(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    const cut = setTimeout(() => server.closeAllConnections(), closeTimeoutMs)
+    server.close(() => {
+      clearTimeout(cut)
+      resolve()
+    })
+    server.closeIdleConnections()
+  })
+}
+
+function logToStandardError(line: LogLine): void {
+  process.stderr.write(`${JSON.stringify({ time: new Date().toISOString(), component: 'control', ...line })}\n`)
+}

@@ -1,0 +1,120 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Agent, request } from 'undici'
+import type { Hint } from '../../shared/wire.ts'
+import { hintHeaders } from '../domain/hint-signature.ts'
+import type { Hints } from '../host.ts'
+import type { HintTarget } from '../store/proxies.ts'
+
+const attemptsMax = 2
+const betweenAttemptsMs = 250
+const attemptTimeoutMs = 1000
+const runningMax = 64
+/** After so many hints in a row that did not arrive, a proxy is left alone for a while. */
+const failuresMax = 3
+const silenceMs = 60_000
+
+export interface HintSurroundings {
+  readonly nowMs: () => number
+  /** The Standard Webhooks secret that proxy was given at hello. */
+  readonly secretOf: (target: HintTarget) => string
+  readonly onResult: (result: 'delivered' | 'failed' | 'silenced') => void
+}
+
+/**
+ * Delivers hints in the background. Of several hints for one proxy the newest alone is sent; a proxy that does not
+ * answer costs its own time only.
+ */
+export class NodeHints implements Hints {
+  readonly #around: HintSurroundings
+  readonly #agent = new Agent({ connections: 1, connect: { timeout: attemptTimeoutMs } })
+  readonly #closing = new AbortController()
+  /** By proxy, in the order they came. */
+  readonly #waiting = new Map<string, { target: HintTarget; hint: Hint }>()
+  readonly #running = new Map<string, Promise<void>>()
+  readonly #failing = new Map<string, { failures: number; silentUntilMs: number }>()
+
+  constructor(around: HintSurroundings) {
+    this.#around = around
+  }
+
+  send(targets: readonly HintTarget[], hint: Hint): void {
+    if (this.#closing.signal.aborted) return
+    for (const target of targets) {
+      const key = keyOf(target.fleet, target.proxy)
+      if ((this.#failing.get(key)?.silentUntilMs ?? 0) > this.#around.nowMs()) this.#around.onResult('silenced')
+      else this.#waiting.set(key, { target, hint })
+    }
+    this.#startMore()
+  }
+
+  cleared(fleet: string, proxy: string): void {
+    this.#failing.delete(keyOf(fleet, proxy))
+  }
+
+  /** Gives up what is under way. */
+  async close(): Promise<void> {
+    this.#closing.abort()
+    this.#waiting.clear()
+    await Promise.all(this.#running.values())
+    await this.#agent.destroy()
+  }
+
+  #startMore(): void {
+    for (const [key, { target, hint }] of this.#waiting) {
+      if (this.#running.size >= runningMax) return
+      // One at a time to each proxy: what comes meanwhile waits and replaces what waits.
+      if (this.#running.has(key)) continue
+      this.#waiting.delete(key)
+      const done = this.#deliver(key, target, hint).finally(() => {
+        this.#running.delete(key)
+        this.#startMore()
+      })
+      this.#running.set(key, done)
+    }
+  }
+
+  async #deliver(key: string, target: HintTarget, hint: Hint): Promise<void> {
+    for (let attempt = 1; attempt <= attemptsMax; attempt += 1) {
+      if (attempt > 1)
+        await sleep(betweenAttemptsMs, undefined, { signal: this.#closing.signal }).catch(() => undefined)
+      if (this.#closing.signal.aborted) return
+      if (await this.#attempt(target, hint)) {
+        this.#failing.delete(key)
+        this.#around.onResult('delivered')
+        return
+      }
+    }
+    const failures = (this.#failing.get(key)?.failures ?? 0) + 1
+    const silentUntilMs = failures >= failuresMax ? this.#around.nowMs() + silenceMs : 0
+    this.#failing.set(key, { failures: failures >= failuresMax ? 0 : failures, silentUntilMs })
+    this.#around.onResult('failed')
+  }
+
+  async #attempt(target: HintTarget, hint: Hint): Promise<boolean> {
+    const body = JSON.stringify(hint)
+    const timestampS = Math.floor(this.#around.nowMs() / 1000)
+    try {
+      const response = await request(`${target.hint_url.replace(/\/+$/, '')}/v1/hint`, {
+        method: 'POST',
+        headers: {
+          'content-type': 'application/json',
+          ...hintHeaders(this.#around.secretOf(target), `msg_${randomUUID()}`, timestampS, body),
+        },
+        body,
+        dispatcher: this.#agent,
+        signal: AbortSignal.any([AbortSignal.timeout(attemptTimeoutMs), this.#closing.signal]),
+      })
+      await response.body.dump()
+      return response.statusCode >= 200 && response.statusCode < 300
+    } catch {
+      // Refused, reset, timed out: all the same here, the poll covers it.
+      return false
+    }
+  }
+}
+
+/** Neither name can hold a space. */
+function keyOf(fleet: string, proxy: string): string {
+  return `${fleet} ${proxy}`
+}

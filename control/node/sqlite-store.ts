@@ -1,0 +1,40 @@
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { openSqlite } from '../store/better-sqlite3.ts'
+import { migrate } from '../store/migrate.ts'
+import type { Migration } from '../store/migrate.ts'
+import { StoreUnusable } from '../store/port.ts'
+import { openStore } from '../store/write.ts'
+import type { Store } from '../store/write.ts'
+
+const storeFile = 'control.db'
+const folderMode = 0o700
+const extension = '.sql'
+
+/** Opens the store in a folder, made when it is not there, and brings it to the newest schema. Throws StoreUnusable. */
+export async function openSqliteStore(folder: string, now: Date): Promise<Store> {
+  try {
+    mkdirSync(folder, { recursive: true, mode: folderMode })
+  } catch (error) {
+    throw new StoreUnusable(`cannot make the folder ${folder}: ${(error as Error).message}`, { cause: error })
+  }
+  const path = join(folder, storeFile)
+  const port = openSqlite(path)
+  try {
+    await migrate(port, readMigrations(), now)
+    return openStore(port)
+  } catch (error) {
+    await port.close()
+    if (error instanceof StoreUnusable) throw error
+    throw new StoreUnusable(`${path} cannot be used: ${(error as Error).message}`, { cause: error })
+  }
+}
+
+/** The files of migrations/, in order. */
+export function readMigrations(): Migration[] {
+  const folder = new URL('../../migrations/', import.meta.url)
+  return readdirSync(folder)
+    .filter((name) => name.endsWith(extension))
+    .toSorted()
+    .map((name) => ({ id: name.slice(0, -extension.length), sql: readFileSync(new URL(name, folder), 'utf8') }))
+}
