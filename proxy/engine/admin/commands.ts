@@ -33,7 +33,7 @@ interface Command {
   readonly arguments?: true
 }
 
-export const commands: readonly Command[] = [
+const commands: readonly Command[] = [
   { name: 'SHOW HELP', right: 'stats', help: 'this list', run: help },
   { name: 'SHOW VERSION', right: 'stats', help: 'whose console this is', run: answer(version) },
   { name: 'SHOW DATABASES', right: 'stats', help: 'databases, their servers and limits', run: answer(databases) },

@@ -3,7 +3,7 @@ import type { PoolName } from '../name.ts'
 import { consoleName } from './pools.ts'
 
 /** The window of the averages: PgBouncer's `stats_period`. */
-export const statsPeriodMs = 60_000
+const statsPeriodMs = 60_000
 
 /** Between two samples; the window moves in such steps. */
 const sampleEveryMs = 5000

@@ -5,7 +5,7 @@ import { timestamp } from '../time.ts'
 /** Server connections lost since the proxy started, newest first; the last thousand of them. */
 export const disconnects: Table = {
   columns: [
-    ...texts('time', 'database', 'user', 'host'),
+    ...texts('at', 'database', 'user', 'host'),
     ...integers('port'),
     ...texts('role'),
     ...integers('backend_pid'),
