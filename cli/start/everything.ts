@@ -36,7 +36,8 @@ export async function runEverything(settings: StartSettings, around: Surrounding
   try {
     await checkFree(settings.controlPort, '--control-port')
     for (const index of proxyNames.keys()) await checkFree(settings.proxyPort + index, '--proxy-port')
-    const token = around.environment['FLOTILLA_TOKEN'] ?? (await keptSecret(join(folder, 'token')))
+    const givenToken = around.environment['FLOTILLA_TOKEN'] ?? ''
+    const token = givenToken === '' ? await keptSecret(join(folder, 'token')) : givenToken
 
     const database = await startDatabase(settings, folder, supervisor)
     const url = `http://127.0.0.1:${settings.controlPort}`
@@ -53,14 +54,14 @@ export async function runEverything(settings: StartSettings, around: Surrounding
     )
     if (stop.aborted) return
 
-    const { proxyPort, controlPort } = settings
     print(
       welcome({
         readyMs: performance.now() - startedAtMs,
         dir: settings.dir,
+        tokenIsKept: givenToken === '',
         version,
-        controlPort,
-        proxyPort,
+        controlPort: settings.controlPort,
+        proxyPort: settings.proxyPort,
         database,
       }),
     )
@@ -94,7 +95,15 @@ async function startControl(
     start: () =>
       startFlotilla({
         name: 'control',
-        args: ['control', '--host', '127.0.0.1', '--port', String(settings.controlPort), '--data', folder],
+        args: [
+          'control',
+          '--host',
+          '127.0.0.1',
+          '--port',
+          String(settings.controlPort),
+          '--data',
+          join(folder, 'control'),
+        ],
         environment: { ...environment, FLOTILLA_TOKEN: token },
         readyUrl: `http://127.0.0.1:${settings.controlPort}/readyz`,
         readyWithinMs,
