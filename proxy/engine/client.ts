@@ -41,8 +41,11 @@ export class Client implements SocketEvents, Listed<Client> {
   #greeted = false
   /** The server is being given this client's parameters. */
   #adjusting = false
-  /** Its request was answered with an error while it waited: the rest of it, up to its end, is dropped. */
-  #skipping = false
+  /**
+   * Its request was answered with an error while it waited: a simple query is dropped when it comes `next`, and of
+   * extended ones the whole `group` up to its Sync, as PostgreSQL does after an error.
+   */
+  #skipping: 'nothing' | 'next' | 'group' = 'nothing'
   /** Its pool is gone: it leaves with the end of its transaction. */
   #dismissed = false
 
@@ -198,17 +201,20 @@ export class Client implements SocketEvents, Listed<Client> {
         return this.#drop(next, end)
       case FrontendTag.Query:
       case FrontendTag.FunctionCall:
+        if (this.#skipping === 'nothing') break
+        if (this.#skipping === 'next') this.#skipped()
+        return this.#drop(next, end)
       case FrontendTag.Sync:
-        if (!this.#skipping) break
-        this.#skipping = false
-        this.#write(write.readyForQuery('I'))
+        if (this.#skipping === 'nothing') break
+        this.#skipped()
         return this.#drop(next, end)
       case FrontendTag.Parse:
       case FrontendTag.Bind:
       case FrontendTag.Describe:
       case FrontendTag.Execute:
       case FrontendTag.Close:
-        if (!this.#skipping) break
+        if (this.#skipping === 'nothing') break
+        this.#skipping = 'group'
         return this.#drop(next, end)
       default:
         this.fatal(sqlstates.protocol_violation, 'invalid frontend message type')
@@ -218,6 +224,11 @@ export class Client implements SocketEvents, Listed<Client> {
     if (this.list === null) return end
     // Joined at once: the request passes in this very call, for nothing would deliver it again.
     return this.server === null || this.#adjusting ? start : clientData(this, this.server, bytes, start, end)
+  }
+
+  #skipped(): void {
+    this.#skipping = 'nothing'
+    this.#write(write.readyForQuery('I'))
   }
 
   #drop(next: number, end: number): number {
@@ -235,7 +246,7 @@ export class Client implements SocketEvents, Listed<Client> {
     }
     if (this.list === this.name.waiting && this.#greeted) {
       this.moveTo(this.name.idle)
-      this.#skipping = true
+      this.#skipping = 'next'
       this.#write(write.errorResponse({ severity: 'ERROR', code: sqlstates.query_canceled, message: canceledText }))
       this.socket.resumeReading()
     }
