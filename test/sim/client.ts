@@ -127,9 +127,7 @@ export class Client {
 
   /** Nothing is asked for and no transaction is open. */
   get resting(): boolean {
-    return (
-      this.state === 'left' || (this.state === 'ready' && this.quietNow && this.#steps.length === 0)
-    )
+    return this.state === 'left' || (this.state === 'ready' && this.quietNow && this.#steps.length === 0)
   }
 
   describe(): string {
@@ -192,6 +190,7 @@ export class Client {
 
   #send(): void {
     const parts: Buffer[] = []
+    const sent: string[] = []
     for (;;) {
       const step = this.#steps[0]
       if (step === undefined) break
@@ -202,14 +201,18 @@ export class Client {
       }
       this.#steps.shift()
       parts.push(encodeRequest(step))
+      sent.push(step.kind)
       const atoms = atomsOf(step)
       for (const atom of atoms) this.#ahead.run(atom)
       this.#pending.push(...atoms)
     }
     if (parts.length === 0) return
     if (!this.busy) this.progressMs = this.#network.schedule.nowMs
+    this.umpire.trace(`${this.id} sends ${sent.join(' ')}`)
     this.#peer.write(Buffer.concat(parts))
     this.#advance()
+    // Nothing of it is answered: what waits for the answers may go on.
+    if (!this.busy && this.#steps.length > 0) this.#send()
   }
 
   // Rudeness

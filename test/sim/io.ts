@@ -137,7 +137,6 @@ export class SimSocket implements Socket {
     keepaliveCount: 9,
     userTimeoutMs: 0,
   }
-  #heardMs: number
   #watch: Scheduled | null = null
   #watched: 'unacked' | 'keepalive' | null = null
 
@@ -146,11 +145,9 @@ export class SimSocket implements Socket {
     this.#end = end
     this.accepted = accepted
     this.#state = accepted ? 'open' : 'connecting'
-    this.#heardMs = io.nowMs()
     end.events = {
       onOpen: () => this.#opened(),
       onArrive: () => {
-        this.#heardMs = this.#io.nowMs()
         this.#deliverSoon()
       },
       onSpace: () => this.#flush(),
@@ -267,7 +264,6 @@ export class SimSocket implements Socket {
     this.#state = 'open'
     this.#watch?.cancel()
     this.#watch = null
-    this.#heardMs = this.#io.nowMs()
     this.events.onConnect()
     this.#deliverSoon()
   }
@@ -375,7 +371,6 @@ export class SimSocket implements Socket {
     this.#watch = null
     this.#watched = null
     if (!silent) {
-      this.#heardMs = this.#io.nowMs()
       this.#deliverSoon()
       return
     }
@@ -399,7 +394,7 @@ export class SimSocket implements Socket {
     const kind = unacked ? 'unacked' : 'keepalive'
     if (this.#watched === kind) return
     this.#watched = kind
-    const probesMs = this.#heardMs + keepaliveIdleMs + keepaliveIntervalMs * keepaliveCount - this.#io.nowMs()
+    const probesMs = keepaliveIdleMs + keepaliveIntervalMs * keepaliveCount
     this.#watch?.cancel()
     this.#watch = this.#io.schedule.after(unacked ? userTimeoutMs || retriesMs : probesMs, () => {
       this.#closed({ kind, errno: 'ETIMEDOUT' })

@@ -17,13 +17,17 @@ const count = values.seed === undefined ? Number(values.count) : 1
 let failures = 0
 for (let seed = first; seed < first + count; seed++) {
   try {
-    new World(seed, values.verbose ? { trace: (line) => console.log(line) } : {}).run()
+    new World(seed, values.verbose ? { trace: (line) => say(line) } : {}).run()
   } catch (error) {
     if (!(error instanceof SimulationFailure)) throw error
     failures++
-    console.error(error.message)
-    if (count === 1) console.error((error.cause instanceof Error ? error.cause : error).stack)
+    say(error.message)
+    if (count === 1) say(String((error.cause instanceof Error ? error.cause : error).stack))
   }
 }
-console.log(`${count} worlds from seed ${first}, ${failures} failed`)
+say(`${count} worlds from seed ${first}, ${failures} failed`)
 process.exitCode = failures === 0 ? 0 : 1
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`)
+}

@@ -73,8 +73,11 @@ const slackMs = 2000
 const stormEvents = 3000
 const eventsMax = 400_000
 
-/** Time after which every broken connection has been noticed: keepalive and user time-out, and a margin. */
-const noticeMs = 40_000
+/**
+ * Time after which every broken connection has been noticed: keepalive probes, and a user time-out that begins when
+ * something is sent to it just before they end.
+ */
+const noticeMs = 75_000
 
 /** Time in which everybody who waits must be served in a healthy world: retries, logins, and slow statements. */
 const patienceMs = 60_000
