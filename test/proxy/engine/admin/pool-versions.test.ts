@@ -105,10 +105,12 @@ test('servers of the old configuration are shown as long as they drain', async (
 
   const during = await show()
   const { rows } = await console.query<Record<string, unknown>>('SHOW SERVERS')
+  const pools = await console.query<Record<string, unknown>>('SHOW POOLS')
   await client.query('COMMIT')
   await client.query('SELECT 1')
 
   expect(during).toMatchObject([{ running_hash: hashB, draining_servers: 1 }])
   expect(rows).toMatchObject([{ state: 'active', close_needed: 1 }])
+  expect(pools.rows[0]).toMatchObject({ database: 'app', sv_active: 1, sv_idle: 0 })
   expect(await show()).toMatchObject([{ running_hash: hashB, draining_servers: 0 }])
 })
