@@ -161,6 +161,16 @@ export function emptyQueryResponse(): Buffer {
 
 // To PostgreSQL
 
+/**
+ * Int32 length, Int32 protocol version, { String name, String value } …, Byte1 0. Not pg-protocol's, which asks for
+ * client_encoding UTF8: then nobody could know, nor reset to, the encoding that the role or database has by default.
+ */
+export function startup(parameters: Readonly<Record<string, string>>): Buffer {
+  const pairs = Object.entries(parameters).flatMap(([name, value]) => [string(name), string(value)])
+  const body = Buffer.concat([int32(3 << 16), ...pairs, Buffer.from([0])])
+  return Buffer.concat([int32(body.length + 4), body])
+}
+
 export function query(sql: string): Buffer {
   return serialize.query(sql)
 }
@@ -176,17 +186,29 @@ export function cancelRequest(pid: number, secret: Uint8Array): Buffer {
 
 /**
  * One statement that sets all of `settings` for the session, ended by a Sync. Names and values travel as parameters of
- * the Bind, never as SQL.
+ * the Bind, never as SQL. The session may have any encoding: what is not ASCII travels as bytes that are told to be
+ * UTF-8.
  */
 export function setConfig(settings: readonly (readonly [name: string, value: string])[]): Buffer {
-  const calls = settings.map((_, index) => `pg_catalog.set_config($${2 * index + 1}, $${2 * index + 2}, false)`)
+  const calls = settings.map(([, value], index) => {
+    const name = `$${2 * index + 1}`
+    const given = `$${2 * index + 2}`
+    const text = isAscii(value) ? given : `pg_catalog.convert_from(${given}, 'UTF8')`
+    return `pg_catalog.set_config(${name}, ${text}, false)`
+  })
   return Buffer.concat([
     serialize.parse({
       text: `SELECT ${calls.join(', ')}`,
-      types: settings.flatMap(() => [TypeOid.text, TypeOid.text]),
+      types: settings.flatMap(([, value]) => [TypeOid.text, isAscii(value) ? TypeOid.text : TypeOid.bytea]),
     }),
-    serialize.bind({ values: settings.flat() }),
+    serialize.bind({
+      values: settings.flatMap(([name, value]) => [name, isAscii(value) ? value : Buffer.from(value)]),
+    }),
     serialize.execute(),
     serialize.sync(),
   ])
+}
+
+function isAscii(text: string): boolean {
+  return Buffer.byteLength(text) === text.length
 }

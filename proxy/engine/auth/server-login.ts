@@ -12,6 +12,7 @@ import { SqlError } from '../../../shared/errors.ts'
 import { preparePassword } from '../../../shared/saslprep.ts'
 import { int32, text } from '../../protocol/read.ts'
 import { BackendTag } from '../../protocol/tags.ts'
+import { startup } from '../../protocol/write.ts'
 import { headerBytes, nextMessage } from '../conversation.ts'
 import type { Conversation, Exchange, Message } from '../conversation.ts'
 import { answerServerFirst, checkServerFinal, clientFirstBare, nonce, scramMechanism } from './scram.ts'
@@ -54,7 +55,7 @@ const unsupportedRequests: Readonly<Record<number, string>> = { 2: 'Kerberos V5'
  * when the server does what we cannot answer.
  */
 export function* serverLogin(conversation: Conversation, credentials: Credentials): Exchange<ServerLogin> {
-  conversation.send(serialize.startup({ user: credentials.user, database: credentials.database }))
+  conversation.send(startup({ user: credentials.user, database: credentials.database }))
   const parameters = new Map<string, string>()
   let backendKey: BackendKey | null = null
   let authenticated = false
