@@ -64,25 +64,30 @@ function obeySignals(agent: Agent, log: Log): () => void {
     void agent.stop(asked ? 'now' : 'drain')
     asked = true
   }
-  const reload = (): void => {
-    void agent.reload().then((error) => {
-      if (error === null) log('info', 'reloaded')
-      else log('error', 'the reload changed nothing', { reason: error })
-    })
+  const reload = async (): Promise<void> => {
+    const error = await agent.reload()
+    if (error === null) log('info', 'reloaded')
+    else log('error', 'the reload changed nothing', { reason: error })
   }
+  const hungUp = (): void => void reload()
   const fell = (error: unknown): void => {
     log('error', 'the proxy falls over by a fault of its own', {
       reason: reasonOf(error),
       stack: error instanceof Error ? (error.stack ?? null) : null,
     })
-    // The process cannot end by itself while the engine's thread blocks in its loop.
-    setTimeout(() => process.kill(process.pid, 'SIGKILL'), lastGaspMs)
-    void agent.stop('now').finally(() => process.exit(exitFailed))
+    void fall(agent)
   }
-  process.on('SIGTERM', end).on('SIGINT', end).on('SIGHUP', reload).on('uncaughtException', fell)
+  process.on('SIGTERM', end).on('SIGINT', end).on('SIGHUP', hungUp).on('uncaughtException', fell)
   return () => {
-    process.off('SIGTERM', end).off('SIGINT', end).off('SIGHUP', reload).off('uncaughtException', fell)
+    process.off('SIGTERM', end).off('SIGINT', end).off('SIGHUP', hungUp).off('uncaughtException', fell)
   }
+}
+
+async function fall(agent: Agent): Promise<void> {
+  // The process cannot end by itself while the engine's thread blocks in its loop.
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), lastGaspMs)
+  await agent.stop('now')
+  process.exit(exitFailed)
 }
 
 function packageVersion(): string {

@@ -383,7 +383,8 @@ export class Agent {
     if (causes[server.cause].planned) return
     const event = disconnectOf(server, `${this.#boot}-${(this.#eventCount += 1)}`, this.#tools.chance.now())
     this.#metrics.lost(server)
-    this.#tools.log('warn', 'lost a server connection', { ...event })
+    const { message, ...fields } = event
+    this.#tools.log('warn', 'lost a server connection', { ...fields, reason: message })
     this.#fleet?.outbox.append(event)
     this.#fleet?.reports.edge()
   }

@@ -1,7 +1,7 @@
 import type { PoolHash } from '../../shared/config/effective.ts'
 import type { Position } from '../../shared/wire.ts'
 import type { ApplyOutcome, Desired, FleetSpec } from '../engine/messages.ts'
-import { Backoff } from './backoff.ts'
+import type { Backoff } from './backoff.ts'
 import { EngineDied } from './engine-thread.ts'
 import type { EngineKeeper } from './engine-keeper.ts'
 import { ApplyError } from './failure.ts'

@@ -89,6 +89,7 @@ export class EngineThread {
 
   post(message: ToEngine): void {
     if (this.#isOver) return
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
     this.#worker.postMessage(message)
     wake(this.#options.wakeFd)
   }

@@ -10,7 +10,8 @@ export type Log = (level: LogLevel, message: string, fields?: LogFields) => void
  */
 export function jsonLog(write: (line: string) => void, now: () => Date): Log {
   return (level, message, fields) => {
-    write(`${JSON.stringify({ ...fields, time: now().toISOString(), level, message })}\n`)
+    const head = { time: now().toISOString(), level, message }
+    write(`${JSON.stringify({ ...head, ...fields, ...head })}\n`)
   }
 }
 

@@ -50,7 +50,7 @@ export class Outbox {
 
   /** Reads what an earlier run left. A line that is torn or damaged is passed over with one warning. */
   static async open(options: OutboxOptions): Promise<Outbox> {
-    const text = await readOrEmpty(options.path)
+    const text = await readOrEmpty(options)
     const lines = text.split('\n').filter((line) => line !== '')
     const events = lines.map(parseEvent).filter((event) => event !== undefined)
     const kept = events.slice(-options.eventsMax)
@@ -106,6 +106,7 @@ export class Outbox {
   }
 
   async close(): Promise<void> {
+    while (this.#rewriting) await this.#work
     this.#write()
     this.#closed = true
     clearTimeout(this.#syncTimer)
@@ -134,13 +135,16 @@ export class Outbox {
     await this.#enqueue(async () => {
       const events = this.#events.slice()
       this.#unwritten = []
-      await replaceFile(this.#options.path, toLines(events))
-      closeSync(this.#fd)
-      this.#fd = openSync(this.#options.path, 'a', privateFileMode)
-      this.#lines = events.length
+      try {
+        await replaceFile(this.#options.path, toLines(events))
+        closeSync(this.#fd)
+        this.#fd = openSync(this.#options.path, 'a', privateFileMode)
+        this.#lines = events.length
+      } finally {
+        this.#rewriting = false
+        this.#write()
+      }
     })
-    this.#rewriting = false
-    this.#write()
   }
 
   async #enqueue(task: () => Promise<void>): Promise<void> {
@@ -189,11 +193,13 @@ function parseEvent(line: string): Disconnect | undefined {
   }
 }
 
-async function readOrEmpty(path: string): Promise<string> {
+async function readOrEmpty({ path, log }: OutboxOptions): Promise<string> {
   try {
     return await readFile(path, 'utf8')
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ''
-    throw error
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
+      log('warn', 'the outbox cannot be read; going on without what is in it', { path, reason: reasonOf(error) })
+    }
+    return ''
   }
 }

@@ -1,6 +1,7 @@
 import { createHash, createHmac, hash, pbkdf2, randomBytes } from 'node:crypto'
 import { promisify } from 'node:util'
 import { passwordFault, passwordKind } from '../../shared/config/password.ts'
+import { preparePassword } from '../../shared/saslprep.ts'
 import type { ClientSecret, ScramVerifier } from '../engine/messages.ts'
 import { ApplyError } from './failure.ts'
 
@@ -65,7 +66,7 @@ export class Passwords {
 /** RFC 5802, 3: SaltedPassword, ClientKey, StoredKey, ServerKey. */
 async function deriveVerifier(password: string): Promise<ScramVerifier> {
   const salt = randomBytes(saltBytes)
-  const salted = await derive(saslPrep(password), salt, iterations, digestBytes, 'sha256')
+  const salted = await derive(preparePassword(password), salt, iterations, digestBytes, 'sha256')
   const clientKey = createHmac('sha256', salted).update('Client Key').digest()
   return {
     iterations,
@@ -93,19 +94,4 @@ function parseVerifier(text: string): ScramVerifier {
 
 function md5Hex(text: string): string {
   return hash('md5', text, 'hex')
-}
-
-/** RFC 3454, tables C.1.2 and B.1: spaces that become U+0020, and characters that vanish. */
-const otherSpaces = /[\u00A0\u1680\u2000-\u200B\u202F\u205F\u3000]/gu
-const vanishing = /[\u00AD\u034F\u1806\u180B-\u180D\u200B-\u200D\u2060\uFE00-\uFE0F\uFEFF]/gu
-/** RFC 4013, 2.3: control, private use, non-character, surrogate, tagging and unassigned code points. */
-const prohibited = /[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Cn}\p{Zl}\p{Zp}\uFFFC\uFFFD\u2FF0-\u2FFB\u0340\u0341]/u
-
-/**
- * RFC 4013 as far as passwords that people use need it: mapping, NFKC, prohibited characters. As in PostgreSQL, a
- * password that may not be prepared is used as it is.
- */
-function saslPrep(password: string): string {
-  const prepared = password.replaceAll(otherSpaces, ' ').replaceAll(vanishing, '').normalize('NFKC')
-  return prepared === '' || prohibited.test(prepared) ? password : prepared
 }

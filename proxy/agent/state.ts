@@ -107,8 +107,9 @@ export class StateFolder {
     const parsed = fileSchema.safeParse(jsonOrUndefined(text))
     if (!parsed.success) return this.#passOver(path, 'is damaged')
     if (parsed.data.fleet !== fleet) return this.#passOver(path, `was made for the fleet ${parsed.data.fleet}`)
-    const { salt, sealed_secrets: sealed, ...rest } = parsed.data
-    return { ...rest, secrets: this.#openSecrets(fleet, new Seal(token, salt), sealed) }
+    const { etag, manifest, bodies, addresses, salt, sealed_secrets: sealed } = parsed.data
+    const secrets = this.#openSecrets(fleet, new Seal(token, salt), sealed)
+    return { etag, manifest, bodies, addresses, secrets }
   }
 
   async close(): Promise<void> {

@@ -1,0 +1,596 @@
+import { join } from 'node:path'
+import { readFile, writeFile } from 'node:fs/promises'
+import { createHmac } from 'node:crypto'
+import { expect, test } from 'vitest'
+import type { LostServer } from '../../../proxy/engine/messages.ts'
+import { tempFolder } from '../../support/temp-folder.ts'
+import { hintSecret, ScriptedControl } from './scripted-control.ts'
+import { ScriptedAgent } from './scripted-agent.ts'
+import { enginePort } from './scripted-engine.ts'
+import { until } from './until.ts'
+
+const toml = (poolSize: number, host = '127.0.0.1', password = '{ secret = "web", version = 1 }'): string => `
+  [pools.app]
+  pool_size = ${poolSize}
+  servers = [{ host = "${host}", port = 5432 }]
+  [pools.app.users.web]
+  password = ${password}
+`
+
+async function newFleet(given: Partial<ConstructorParameters<typeof ScriptedAgent>[0]> = {}) {
+  const control = new ScriptedControl()
+  await control.start()
+  control.secrets.set('web@1', 'a secret word')
+  const source = {
+    kind: 'control' as const,
+    url: control.url,
+    fleet: 'demo',
+    token: 'flp_token',
+    stateFolder: join(await tempFolder(), 'state'),
+    proxyId: 'one',
+  }
+  const proxy = new ScriptedAgent({ source, ...given })
+  return { control, source, proxy }
+}
+
+function signed(body: object): { body: string; headers: Record<string, string> } {
+  const text = JSON.stringify(body)
+  const timestamp = String(Math.floor(Date.now() / 1000))
+  const key = Buffer.from(hintSecret.slice('whsec_'.length), 'base64')
+  const signature = createHmac('sha256', key).update(`msg_1.${timestamp}.${text}`).digest('base64')
+  return {
+    body: text,
+    headers: { 'webhook-id': 'msg_1', 'webhook-timestamp': timestamp, 'webhook-signature': `v1,${signature}` },
+  }
+}
+
+async function hint(proxy: ScriptedAgent, version: number, reason = 'version'): Promise<number> {
+  const { body, headers } = signed({ fleet: 'demo', epoch: 1, version, reason })
+  const url = `http://127.0.0.1:${proxy.agent.httpPort}/v1/hint`
+  return (await fetch(url, { method: 'POST', body, headers })).status
+}
+
+const lostServer: LostServer = {
+  pool: 'app',
+  user: 'web',
+  host: '10.0.0.1',
+  port: 5432,
+  role: 'primary',
+  backendPid: 42,
+  cause: 'keepalive_timeout',
+  errno: 'ETIMEDOUT',
+  sqlstate: null,
+  message: null,
+  state: 'idle',
+  connectionAgeMs: 60_000,
+  idleMs: 31_000,
+  clientHurt: false,
+  poolHash: '0'.repeat(64),
+}
+
+test('a proxy says hello, applies what is offered and reports it', async () => {
+  const { control, proxy } = await newFleet()
+  control.offer(1, toml(5))
+
+  await proxy.agent.start()
+  await proxy.applies(1)
+  const report = await until('it is reported', () => control.reports.find(({ applied }) => applied !== null))
+
+  expect(control.askedFor('/hello')).not.toEqual([])
+  expect(control.asked.every(({ headers }) => headers.authorization === 'Bearer flp_token')).toBe(true)
+  expect(report).toMatchObject({
+    offered: { epoch: 1, version: 1 },
+    applied: { epoch: 1, version: 1 },
+    error: null,
+    pools: [{ pool: 'app', user: 'web', state: 'running' }],
+    stats: { clients: 3, waiting: 1, servers: 3 },
+  })
+  expect(report.pools[0]?.hash).toBe(report.pools[0]?.desired_hash)
+})
+
+test('the engine gets addresses, both forms of the client secret and the server password', async () => {
+  const { control, proxy } = await newFleet({ lookup: async () => await Promise.resolve(['10.1.1.1', '10.1.1.2']) })
+  control.offer(1, toml(5, 'db.internal'))
+
+  await proxy.agent.start()
+  const { spec } = await proxy.engine.gets('apply')
+
+  expect(spec.pools[0]).toMatchObject({
+    hosts: [{ host: 'db.internal', port: 5432, role: 'primary', addresses: ['10.1.1.1', '10.1.1.2'] }],
+    serverPassword: 'a secret word',
+    settings: { poolSize: 5 },
+  })
+  expect(spec.pools[0]?.clientSecret.md5).toMatch(/^md5[0-9a-f]{32}$/)
+  expect(spec.pools[0]?.clientSecret.scram?.iterations).toBe(4096)
+})
+
+test('a poll names what was last offered, and an unchanged version changes nothing', async () => {
+  const { control, proxy } = await newFleet({ hintUrl: 'http://127.0.0.1:1' })
+  control.pollIntervalMs = 20
+  control.offer(1, toml(5))
+
+  await proxy.agent.start()
+  await until('three polls', () => control.askedFor('/manifest').length >= 3)
+
+  const polls = control.askedFor('/manifest')
+  expect(polls[0]?.headers['if-none-match']).toBeUndefined()
+  expect(polls[1]?.headers['if-none-match']).toBe('"e1.v1"')
+  expect(polls.every(({ headers }) => headers['prefer'] === undefined)).toBe(true)
+  expect(proxy.engine.got('apply')).toHaveLength(1)
+})
+
+test('a proxy that hints cannot reach lets control hold its polls, and applies a new version at once', async () => {
+  const { control, proxy } = await newFleet()
+  control.parks = true
+  control.pollIntervalMs = 300
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await until('a poll is parked', () => control.askedFor('/manifest').some(({ headers }) => headers['if-none-match']))
+
+  const offeredAtMs = performance.now()
+  control.offer(2, toml(6))
+  await proxy.applies(2)
+
+  expect(performance.now() - offeredAtMs).toBeLessThan(1000)
+  expect(control.askedFor('/manifest').at(-1)?.headers['prefer']).toBe('wait=1')
+})
+
+test('a signed hint makes the proxy poll at once', async () => {
+  const { control, proxy } = await newFleet({ hintUrl: 'http://127.0.0.1:1' })
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  control.offer(2, toml(6))
+
+  expect(await hint(proxy, 2)).toBe(202)
+  await proxy.applies(2)
+})
+
+test('a repeated hint asks control nothing', async () => {
+  const { control, proxy } = await newFleet({ hintUrl: 'http://127.0.0.1:1' })
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  const before = control.askedFor('/manifest').length
+
+  expect(await hint(proxy, 1)).toBe(202)
+  expect(await hint(proxy, 1)).toBe(202)
+  control.offer(2, toml(6))
+  expect(await hint(proxy, 2)).toBe(202)
+  await proxy.applies(2)
+
+  expect(control.askedFor('/manifest').length - before).toBe(1)
+})
+
+test('a hint for a reload polls and reports even when nothing is new', async () => {
+  const { control, proxy } = await newFleet({ hintUrl: 'http://127.0.0.1:1' })
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await until('it is reported', () => control.reports.some(({ applied }) => applied?.version === 1))
+  const before = control.reports.length
+
+  const status = await hint(proxy, 1, 'reload')
+  await until('it is reported again', () => control.reports.length > before)
+
+  expect(status).toBe(202)
+  expect(control.askedFor('/manifest')).toHaveLength(2)
+})
+
+test('only the bodies of hashes that are not held are fetched', async () => {
+  const { control, proxy } = await newFleet()
+  const second = `
+    [pools.other]
+    servers = [{ host = "127.0.0.1" }]
+    [pools.other.users.web]
+    password = { secret = "web", version = 1 }
+  `
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+
+  control.offer(2, toml(5) + second)
+  await proxy.agent.reload()
+
+  expect(control.asked.filter(({ path }) => path.includes('/pools/'))).toHaveLength(2)
+  expect(control.asked.filter(({ path }) => path.includes('/secrets/'))).toHaveLength(1)
+})
+
+test('a body that does not have the promised hash is refused, and what ran goes on', async () => {
+  const { control, proxy } = await newFleet()
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  const manifest = control.offer(2, toml(6))
+  const hash = manifest.pools[0]!.hash
+  control.bodies.set(hash, { ...(control.bodies.get(hash) as object), pool_size: 600 })
+
+  const error = await proxy.agent.reload()
+
+  expect(error).toContain('(hash_mismatch)')
+  expect(proxy.engine.got('apply')).toHaveLength(1)
+  const report = await until('it is reported', () => control.reports.find((one) => one.error !== null))
+  expect(report).toMatchObject({
+    offered: { version: 2 },
+    applied: { version: 1 },
+    error: { code: 'hash_mismatch', pool: 'app', user: 'web' },
+    pools: [{ pool: 'app', user: 'web', state: 'failed', code: 'hash_mismatch' }],
+  })
+})
+
+test('a body with a key that this proxy does not know is refused', async () => {
+  const { control, proxy } = await newFleet()
+  const manifest = control.offer(1, toml(5))
+  const hash = manifest.pools[0]!.hash
+  control.bodies.set(hash, { ...(control.bodies.get(hash) as object), tls: 'require' })
+
+  await proxy.agent.start()
+  const error = await proxy.agent.reload()
+
+  expect(error).toContain('the key tls is not known')
+  expect(error).toContain('(unsupported_body)')
+})
+
+test('a version that failed is applied when the cause is gone, though control offers the same one', async () => {
+  let resolves = false
+  const lookup = async (): Promise<string[]> => {
+    if (resolves) return await Promise.resolve(['10.0.0.9'])
+    throw new Error('getaddrinfo ENOTFOUND db.internal')
+  }
+  const { control, proxy } = await newFleet({ lookup, waits: { backoffFirstMs: 60_000, backoffMaxMs: 60_000 } })
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  control.offer(2, toml(5, 'db.internal'))
+  const refused = await proxy.agent.reload()
+  resolves = true
+
+  const error = await proxy.agent.reload()
+
+  expect(refused).toBe(
+    'pools.app.users.web: the host db.internal cannot be resolved: getaddrinfo ENOTFOUND db.internal (unresolvable_host)',
+  )
+  expect(error).toBeNull()
+  expect(proxy.agent.clientAddress).toBeDefined()
+  expect(proxy.engine.got('apply').at(-1)?.spec.position.version).toBe(2)
+  expect(control.askedFor('/manifest').at(-1)?.headers['if-none-match']).toBe('"e1.v2"')
+})
+
+test('a version whose cause of failure may pass is tried again by itself', async () => {
+  let attempts = 0
+  const lookup = async (): Promise<string[]> => {
+    attempts += 1
+    return attempts < 3 ? await Promise.reject(new Error('not now')) : await Promise.resolve(['10.0.0.9'])
+  }
+  const { control, proxy } = await newFleet({ lookup })
+  control.offer(1, toml(5, 'db.internal'))
+
+  await proxy.agent.start()
+  await proxy.applies(1)
+
+  expect(attempts).toBe(3)
+  expect(control.askedFor('/manifest')).toHaveLength(1)
+})
+
+test('a version that names a missing environment variable is refused with pool, user and variable', async () => {
+  const { control, proxy } = await newFleet({ environment: {} })
+  control.offer(1, toml(5, '127.0.0.1', '{ env = "WEB_PASSWORD" }'))
+  await proxy.agent.start()
+
+  const report = await until('it is reported', () => control.reports.find((one) => one.error !== null))
+
+  expect(report.error).toEqual({
+    code: 'missing_environment_variable',
+    message: 'the environment variable WEB_PASSWORD is not set',
+    pool: 'app',
+    user: 'web',
+  })
+})
+
+test('a version below the running one is never applied', async () => {
+  const { control, proxy } = await newFleet()
+  control.offer(7, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(7)
+  control.offer(6, toml(6))
+
+  const error = await proxy.agent.reload()
+
+  expect(error).toContain('(older_position)')
+  expect(proxy.engine.got('apply')).toHaveLength(1)
+})
+
+test('a lower version of a higher epoch is applied', async () => {
+  const { control, proxy } = await newFleet()
+  control.offer(7, toml(5), 1)
+  await proxy.agent.start()
+  await proxy.applies(7)
+  control.offer(6, toml(6), 2)
+
+  expect(await proxy.agent.reload()).toBeNull()
+  expect(proxy.engine.got('apply').at(-1)?.spec.position).toEqual({ epoch: 2, version: 6 })
+})
+
+test('a configuration without pools does not replace a working one', async () => {
+  const { control, proxy } = await newFleet()
+  const manifest = control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  control.offerManifest({ ...manifest, version: 2, pools: [] })
+
+  expect(await proxy.agent.reload()).toContain('(empty_configuration)')
+  expect((await proxy.get('/readyz')).status).toBe(200)
+})
+
+test('a proxy restarted while control is down serves from its last-known-good, secrets and all', async () => {
+  const { control, source, proxy } = await newFleet({ lookup: async () => await Promise.resolve(['10.0.0.9']) })
+  control.offer(4, toml(5, 'db.internal'))
+  await proxy.agent.start()
+  await proxy.applies(4)
+  await until('it is kept', () => proxy.agent.notReady === null)
+  await proxy.agent.stop('now')
+  await control.stop()
+
+  const again = new ScriptedAgent({ source })
+  await again.agent.start()
+  const { spec } = await again.engine.gets('apply')
+  await again.applies(4)
+
+  expect(spec.pools[0]).toMatchObject({ serverPassword: 'a secret word', hosts: [{ addresses: ['10.0.0.9'] }] })
+  expect((await again.get('/readyz')).status).toBe(200)
+})
+
+test('after such a start control is asked with what is running, and a newer version is applied when it is back', async () => {
+  const { control, source, proxy } = await newFleet()
+  control.offer(4, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(4)
+  await proxy.agent.stop('now')
+  await control.stop()
+  const again = new ScriptedAgent({ source })
+  await again.agent.start()
+  await again.applies(4)
+
+  control.asked.length = 0
+  await control.start()
+  await until('control is asked', () => control.askedFor('/manifest').length > 0)
+  control.offer(5, toml(6))
+  await again.agent.reload()
+  await again.applies(5)
+
+  expect(control.askedFor('/manifest')[0]?.headers['if-none-match']).toBe('"e1.v4"')
+})
+
+test('a damaged last-known-good is warned about once and passed over', async () => {
+  const { control, source, proxy } = await newFleet()
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  await proxy.agent.stop('now')
+  await writeFile(join(source.stateFolder, 'last-known-good.json'), '{"format":1,"fleet":"demo"')
+
+  const again = new ScriptedAgent({ source })
+  await again.agent.start()
+  await again.applies(1)
+
+  expect(again.log.filter(({ level }) => level === 'warn').map(({ message }) => message)).toEqual([
+    'a file of the state folder is damaged; going on without it',
+  ])
+})
+
+test('no secret stands in clear on disk or in the log', async () => {
+  const { control, source, proxy } = await newFleet()
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  await proxy.agent.stop('now')
+
+  const kept = await readFile(join(source.stateFolder, 'last-known-good.json'), 'utf8')
+
+  expect(kept).toContain('web@1')
+  expect(kept + JSON.stringify(proxy.log)).not.toContain('a secret word')
+  expect(kept + JSON.stringify(proxy.log)).not.toContain('flp_token')
+})
+
+test('a second process cannot use the same state folder', async () => {
+  const { source, proxy } = await newFleet()
+  await proxy.agent.start()
+
+  await expect(new ScriptedAgent({ source }).agent.start()).rejects.toThrow('is in use by another proxy')
+})
+
+test('a refused token leaves the pools running, and polls become slow', async () => {
+  const { control, proxy } = await newFleet({ hintUrl: 'http://127.0.0.1:1' })
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  control.next('/manifest', { status: 401, body: { title: 'Unauthorized' } })
+
+  const error = await proxy.agent.reload()
+
+  expect(error).toBe('GET manifest was answered 401 Unauthorized')
+  expect((await proxy.get('/readyz')).status).toBe(200)
+  expect(await proxy.agent.reload()).toBeNull()
+})
+
+test('Retry-After is obeyed before any backoff of our own', async () => {
+  const { control, proxy } = await newFleet({ waits: { backoffFirstMs: 1, backoffMaxMs: 1 } })
+  control.offer(1, toml(5))
+  control.next('/hello', { status: 503, headers: { 'retry-after': '1' } })
+
+  await proxy.agent.start()
+  await proxy.applies(1)
+
+  const [first, second] = control.askedFor('/hello')
+  expect(second!.atMs - first!.atMs).toBeGreaterThan(950)
+})
+
+test('attempts to reach a control that is away come at growing distances', async () => {
+  const { control, proxy } = await newFleet({ waits: { backoffFirstMs: 40, backoffMaxMs: 160 } })
+  for (let i = 0; i < 5; i += 1) control.next('/hello', 'hang up')
+
+  await proxy.agent.start()
+  await until('six attempts', () => control.askedFor('/hello').length >= 6)
+
+  const times = control.askedFor('/hello').map(({ atMs }) => atMs)
+  const gaps = times.slice(1).map((time, index) => time - times[index]!)
+  expect(gaps[0]).toBeGreaterThan(35)
+  expect(gaps[1]).toBeGreaterThan(75)
+  expect(gaps[2]).toBeGreaterThan(150)
+  expect(gaps[4]).toBeLessThan(600)
+  expect(proxy.logged('control cannot be reached; what runs goes on')).toHaveLength(1)
+})
+
+test('a lost server becomes an event that control gets once, a planned end does not', async () => {
+  const { control, proxy } = await newFleet()
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+
+  proxy.engine.order({ do: 'say', message: { type: 'lost', server: { ...lostServer, cause: 'idle' } } })
+  proxy.engine.order({ do: 'say', message: { type: 'lost', server: lostServer } })
+  const report = await until('it is reported', () => control.reports.find(({ events }) => events.length > 0))
+  await proxy.agent.stop('now')
+
+  expect(report.events).toHaveLength(1)
+  expect(report.events[0]).toMatchObject({ host: '10.0.0.1', cause: 'keepalive_timeout', backend_pid: 42 })
+  expect(control.reports.flatMap(({ events }) => events)).toHaveLength(1)
+})
+
+test('events of a control outage arrive after it, also over a restart of the proxy', async () => {
+  const { control, source, proxy } = await newFleet()
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  await control.stop()
+  proxy.engine.order({ do: 'say', message: { type: 'lost', server: lostServer } })
+  await until('it is noticed', () => proxy.logged('lost a server connection').length === 1)
+  await proxy.agent.stop('now')
+
+  const again = new ScriptedAgent({ source })
+  await again.agent.start()
+  await again.applies(1)
+  await control.start()
+  const report = await until('it is reported', () => control.reports.find(({ events }) => events.length > 0))
+
+  expect(report.events).toHaveLength(1)
+  await again.agent.stop('now')
+  expect(await readFile(join(source.stateFolder, 'outbox.log'), 'utf8')).toBe('')
+})
+
+test('RELOAD on the console polls and is answered with the error, if there is one', async () => {
+  const { control, proxy } = await newFleet()
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  control.offer(2, toml(5, 'db.internal'))
+
+  proxy.engine.order({ do: 'say', message: { type: 'reload', id: 17 } })
+  const answer = await proxy.engine.gets('reloaded')
+
+  expect(answer.id).toBe(17)
+  expect(answer.error).toContain('pools.app.users.web: the host db.internal cannot be resolved')
+})
+
+test('the engine is told what is desired and why it does not run', async () => {
+  const { control, proxy } = await newFleet()
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  const manifest = control.offer(2, toml(5, 'db.internal'))
+  await proxy.agent.reload()
+
+  const { desired } = await proxy.engine.gets('desired', (message) => message.desired.error !== null)
+
+  expect(desired.position).toEqual({ epoch: 1, version: 2 })
+  expect(desired.pools[0]?.hash).toBe(manifest.pools[0]?.hash)
+  expect(desired.error).toMatchObject({ code: 'unresolvable_host', pool: 'app', user: 'web' })
+})
+
+test('the death of the engine is reported, and readiness follows it', async () => {
+  const { control, proxy } = await newFleet()
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+
+  proxy.engine.order({ do: 'throw', message: 'a bug of the engine' })
+  await until('not ready', () => proxy.agent.notReady === 'the engine is being started again')
+  const report = await until('it is reported', () => control.reports.find((one) => one.engine_restarts.length > 0))
+  await until('ready again', () => proxy.agent.notReady === null)
+
+  expect(report.engine_restarts[0]?.reason).toBe('a bug of the engine')
+})
+
+test('a drain is told to the engine with the configured timeout, and readiness ends at once', async () => {
+  const { control, proxy } = await newFleet()
+  control.offer(1, `[general]\nshutdown_timeout = "7s"\n${toml(5)}`)
+  await proxy.agent.start()
+  await proxy.applies(1)
+
+  const stopped = proxy.agent.stop('drain')
+  const { status } = await proxy.get('/readyz').catch(() => ({ status: 0 }))
+  await stopped
+
+  expect(status === 503 || status === 0).toBe(true)
+  expect(proxy.engine.got('stop')[0]).toMatchObject({ mode: 'drain', timeoutMs: 7000 })
+  expect(await proxy.agent.ended).toBeNull()
+})
+
+test('a listener that the configuration changes is reported as needing a restart', async () => {
+  const port = enginePort()
+  const { control, proxy } = await newFleet({ listenPort: port })
+  control.offer(1, `[general]\nlisten_host = "127.0.0.1"\nlisten_port = ${port}\n${toml(5)}`)
+  await proxy.agent.start()
+  await proxy.applies(1)
+  control.offer(2, `[general]\nlisten_host = "127.0.0.1"\nlisten_port = 7777\n${toml(5)}`)
+  await proxy.agent.reload()
+
+  const report = await until('it is reported', () => control.reports.find(({ applied }) => applied?.version === 2))
+
+  expect(report.needs_restart).toEqual(['listen_port'])
+  expect(proxy.agent.clientAddress).toEqual({ host: '127.0.0.1', port })
+})
+
+test('a listener given on the command line needs no restart when the configuration changes it', async () => {
+  const { control, proxy } = await newFleet()
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  control.offer(2, `[general]\nlisten_port = 7777\n${toml(5)}`)
+  await proxy.agent.reload()
+
+  const report = await until('it is reported', () => control.reports.find(({ applied }) => applied?.version === 2))
+
+  expect(report.needs_restart).toEqual([])
+})
+
+test('metrics carry the names of pgbouncer_exporter and our own', async () => {
+  const { control, proxy } = await newFleet()
+  control.offer(3, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(3)
+  proxy.engine.order({ do: 'say', message: { type: 'lost', server: lostServer } })
+  await until('it is noticed', () => proxy.logged('lost a server connection').length === 1)
+
+  const { text } = await proxy.get('/metrics')
+
+  const lines = text.split('\n')
+  expect(lines).toContain('pgbouncer_pools_client_active_connections{database="app",user="web"} 3')
+  expect(lines).toContain('pgbouncer_pools_client_maxwait_seconds{database="app",user="web"} 1.5')
+  expect(lines).toContain('pgbouncer_stats_totals_server_in_transaction_seconds_total{database="app"} 2')
+  expect(lines).toContain('flotilla_config_version 3')
+  expect(lines).toContain('flotilla_engine_restarts_total 0')
+  expect(lines).toContain(
+    'flotilla_disconnects_total{database="app",user="web",host="10.0.0.1",port="5432",cause="keepalive_timeout"} 1',
+  )
+  expect(lines).toContain('flotilla_servers_closed_total{database="app",user="web",cause="idle"} 3')
+  expect(text).toContain('process_resident_memory_bytes')
+})
+
+test('a proxy that has nothing to serve yet is alive and not ready', async () => {
+  const { proxy } = await newFleet()
+
+  await proxy.agent.start()
+
+  expect(await proxy.get('/livez')).toEqual({ status: 200, text: 'alive\n' })
+  expect(await proxy.get('/readyz')).toEqual({ status: 503, text: 'no configuration has been applied yet\n' })
+})

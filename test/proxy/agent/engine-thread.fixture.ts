@@ -1,0 +1,184 @@
+/**
+ * An engine that speaks messages.ts and serves nobody. Like the real one it blocks, and looks for messages when it is
+ * woken. A test drives it over a BroadcastChannel that bears the port it was told to listen on.
+ */
+import { openSync } from 'node:fs'
+import { BroadcastChannel, type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import koffi from 'koffi'
+import type {
+  ApplyOutcome,
+  EngineStart,
+  FleetSpec,
+  FromEngine,
+  PoolSnapshot,
+  ToEngine,
+} from '../../../proxy/engine/messages.ts'
+
+/** What a test can make it do. */
+export type Order =
+  | { readonly do: 'throw'; readonly message: string }
+  | { readonly do: 'hang' }
+  | { readonly do: 'leave open'; readonly count: number }
+  | { readonly do: 'say'; readonly message: FromEngine }
+  | { readonly do: 'throw at the next apply' }
+
+/** What it tells a test. */
+export type Told =
+  | { readonly got: ToEngine }
+  | { readonly obeyed: Order['do'] }
+  | { readonly opened: readonly number[] }
+  | { readonly hangs: true }
+
+export function channelName(port: number): string {
+  return `scripted engine ${port}`
+}
+
+const noTotals = {
+  server_assignment_count: 0,
+  xact_count: 0,
+  query_count: 0,
+  bytes_received: 0,
+  bytes_sent: 0,
+  xact_time: 0,
+  query_time: 0,
+  wait_time: 0,
+  client_parse_count: 0,
+  server_parse_count: 0,
+  bind_count: 0,
+  client_login_count: 0,
+}
+
+function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
+  const poll = koffi.load(null).func('int poll(uint8_t *fds, unsigned long nfds, int timeout)') as (
+    fds: Uint8Array,
+    count: number,
+    timeoutMs: number,
+  ) => number
+  const read = koffi.load(null).func('int64_t read(int fd, uint8_t *buf, uint64_t count)') as (
+    fd: number,
+    bytes: Uint8Array,
+    count: number,
+  ) => number
+
+  const channel = new BroadcastChannel(channelName(start.listen.port))
+  // receiveMessageOnPort takes either (manual: worker_threads), the types say otherwise.
+  const orders = channel as unknown as MessagePort
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a channel between threads, not a window
+  const tell = (told: Told): void => channel.postMessage(told)
+  const counter = Buffer.alloc(8)
+  const pollFd = Buffer.alloc(8)
+  pollFd.writeInt32LE(start.wakeFd, 0)
+  pollFd.writeInt16LE(1, 4) // POLLIN
+  let running: FleetSpec | null = null
+  let throwAtApply = false
+  const state = { stopped: false }
+
+  const obey = (order: Order): void => {
+    switch (order.do) {
+      case 'throw':
+        throw new Error(order.message)
+      case 'hang':
+        tell({ hangs: true })
+        for (;;) poll(pollFd, 0, 10)
+      case 'leave open': {
+        const bits = new Uint8Array(start.openFds)
+        const opened = Array.from({ length: order.count }, () => openSync('/dev/null', 'r'))
+        for (const fd of opened) bits[fd >> 3] = (bits[fd >> 3] ?? 0) | (1 << (fd & 7))
+        tell({ opened })
+        return
+      }
+      case 'say':
+        port.postMessage(order.message)
+        return
+      case 'throw at the next apply':
+        throwAtApply = true
+        return
+      default:
+        order satisfies never
+    }
+  }
+
+  const apply = (spec: FleetSpec, force: boolean): ApplyOutcome => {
+    if (throwAtApply) throw new Error('this version is deadly')
+    const counts = { added: spec.pools.length, rebuilt: 0, retuned: 0, removed: 0, kept: 0 }
+    const isAbove =
+      running === null ||
+      spec.position.epoch > running.position.epoch ||
+      (spec.position.epoch === running.position.epoch && spec.position.version > running.position.version)
+    if (!force && !isAbove) return { applied: false, running: running?.position ?? null, ...counts }
+    running = spec
+    return { applied: true, running: spec.position, ...counts }
+  }
+
+  const snapshotOf = (spec: FleetSpec['pools'][number]): PoolSnapshot => ({
+    pool: spec.pool,
+    user: spec.user,
+    hash: spec.hash,
+    clientsActive: 2,
+    clientsIdle: 1,
+    clientsWaiting: 1,
+    serversActive: 2,
+    serversIdle: 1,
+    serversLogin: 0,
+    serversDraining: 0,
+    maxWaitMs: 1500,
+    poolSize: spec.settings.poolSize,
+    totals: { ...noTotals, xact_count: 7, xact_time: 2_000_000 },
+    closed: { idle: 3 },
+    refused: { '53300': 1 },
+  })
+
+  const receive = (message: ToEngine): void => {
+    tell({ got: message })
+    switch (message.type) {
+      case 'apply':
+        port.postMessage({ type: 'applied', id: message.id, outcome: apply(message.spec, message.force) })
+        return
+      case 'snapshot':
+        port.postMessage({
+          type: 'snapshot',
+          id: message.id,
+          snapshot: {
+            running: running?.position ?? null,
+            clients: 3,
+            clientsLogin: 0,
+            pools: running?.pools.map(snapshotOf) ?? [],
+            refused: {},
+          },
+        } satisfies FromEngine)
+        return
+      case 'stop':
+        state.stopped = true
+        return
+      case 'desired':
+      case 'addresses':
+      case 'reloaded':
+        return
+      default:
+        message satisfies never
+    }
+  }
+
+  port.postMessage({ type: 'listening', host: start.listen.host, port: start.listen.port } satisfies FromEngine)
+  while (!state.stopped) {
+    poll(pollFd, 1, 10)
+    read(start.wakeFd, counter, counter.length)
+    for (let got = receiveMessageOnPort(orders); got !== undefined; got = receiveMessageOnPort(orders)) {
+      // Only this module's types go over the channel.
+      const order = got.message as Order | Told
+      if (!('do' in order)) continue
+      obey(order)
+      tell({ obeyed: order.do })
+    }
+    for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
+      receive(got.message as ToEngine)
+    }
+  }
+  port.postMessage({ type: 'stopped' } satisfies FromEngine)
+  orders.close()
+  port.close()
+}
+
+if (parentPort !== null && workerData !== null && (workerData as Partial<EngineStart>).openFds !== undefined) {
+  run(workerData as EngineStart, parentPort)
+}

@@ -1,0 +1,95 @@
+import { createHmac } from 'node:crypto'
+import { request } from 'node:http'
+import { expect, test } from 'vitest'
+import { HttpServer } from '../../../proxy/agent/http.ts'
+import type { Hint } from '../../../shared/wire.ts'
+import { atEndOfFile } from '../../support/cleanup.ts'
+
+const key = Buffer.from('a key')
+const now = new Date('2026-01-01T00:00:00Z')
+const timestamp = String(now.getTime() / 1000)
+
+async function newServer(secret: string | null = `whsec_${key.toString('base64')}`) {
+  const hints: Hint[] = []
+  const server = new HttpServer({
+    log: () => undefined,
+    now: () => now,
+    fleet: 'demo',
+    hintSecret: () => secret,
+    onHint: (hint) => hints.push(hint),
+    notReady: () => null,
+    metrics: async () => await Promise.reject(new Error('no metrics here')),
+  })
+  const port = await server.listen({ host: '127.0.0.1', port: 0 })
+  atEndOfFile(async () => await server.close())
+  return { hints, port, url: `http://127.0.0.1:${port}` }
+}
+
+function signed(body: string): RequestInit {
+  const signature = createHmac('sha256', key).update(`m.${timestamp}.${body}`).digest('base64')
+  return {
+    method: 'POST',
+    body,
+    headers: { 'webhook-id': 'm', 'webhook-timestamp': timestamp, 'webhook-signature': `v1,${signature}` },
+  }
+}
+
+const body = JSON.stringify({ fleet: 'demo', epoch: 1, version: 2, reason: 'version' })
+
+test('a signed hint is accepted and handed on', async () => {
+  const { url, hints } = await newServer()
+
+  const response = await fetch(`${url}/v1/hint`, signed(body))
+
+  expect(response.status).toBe(202)
+  expect(hints).toEqual([{ fleet: 'demo', epoch: 1, version: 2, reason: 'version' }])
+})
+
+test('a hint that is not signed, or comes before control has given the secret, is refused', async () => {
+  const { url, hints } = await newServer()
+  const early = await newServer(null)
+
+  expect((await fetch(`${url}/v1/hint`, { method: 'POST', body })).status).toBe(401)
+  expect((await fetch(`${early.url}/v1/hint`, signed(body))).status).toBe(401)
+  expect([...hints, ...early.hints]).toEqual([])
+})
+
+test('a hint for another fleet is refused', async () => {
+  const { url, hints } = await newServer()
+  const other = JSON.stringify({ fleet: 'other', epoch: 1, version: 2, reason: 'version' })
+
+  expect((await fetch(`${url}/v1/hint`, signed(other))).status).toBe(409)
+  expect(hints).toEqual([])
+})
+
+test('a hint longer than 4 KiB is refused without reading it to its end', async () => {
+  const { port, hints } = await newServer()
+  const { promise, resolve, reject } = Promise.withResolvers<number | undefined>()
+
+  const upload = request({ port, host: '127.0.0.1', path: '/v1/hint', method: 'POST' }, (response) => {
+    resolve(response.statusCode)
+    upload.destroy()
+  })
+  upload.on('error', reject)
+  upload.write(Buffer.alloc(5000, 'a')) // and it never ends
+
+  expect(await promise).toBe(413)
+  expect(hints).toEqual([])
+})
+
+test('an unknown path is not found, a known one with another method is not allowed', async () => {
+  const { url } = await newServer()
+
+  expect((await fetch(`${url}/v1/config`)).status).toBe(404)
+  expect((await fetch(`${url}/v1/hint`)).status).toBe(405)
+  expect((await fetch(`${url}/livez?probe=1`, { method: 'HEAD' })).status).toBe(200)
+})
+
+test('a handler that fails answers 500 and does not tell why', async () => {
+  const { url } = await newServer()
+
+  const response = await fetch(`${url}/metrics`)
+
+  expect(response.status).toBe(500)
+  expect(await response.text()).toBe('internal error\n')
+})

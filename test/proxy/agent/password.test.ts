@@ -1,0 +1,62 @@
+import { createHash, createHmac, pbkdf2Sync } from 'node:crypto'
+import { expect, test } from 'vitest'
+import { Passwords } from '../../../proxy/agent/password.ts'
+
+test('a password gives the md5 hash PostgreSQL stores and a SCRAM verifier that its owner can prove', async () => {
+  const secret = await new Passwords().clientSecret('pencil', 'user')
+
+  const { salt, iterations, storedKey, serverKey } = secret.scram!
+  const salted = pbkdf2Sync('pencil', salt, iterations, 32, 'sha256')
+  const clientKey = createHmac('sha256', salted).update('Client Key').digest()
+  // md5('penciluser'), made with PostgreSQL's md5().
+  expect(secret.md5).toBe(`md5${createHash('md5').update('penciluser').digest('hex')}`)
+  expect(iterations).toBe(4096)
+  expect(Buffer.from(storedKey)).toEqual(createHash('sha256').update(clientKey).digest())
+  expect(Buffer.from(serverKey)).toEqual(createHmac('sha256', salted).update('Server Key').digest())
+})
+
+test('an unchanged password keeps its verifier, and another one has another salt', async () => {
+  const passwords = new Passwords()
+
+  const first = await passwords.clientSecret('pencil', 'a')
+  const same = await passwords.clientSecret('pencil', 'b')
+  const other = await passwords.clientSecret('ink', 'a')
+
+  expect(same.scram).toBe(first.scram)
+  expect(same.md5).not.toBe(first.md5)
+  expect(other.scram?.salt).not.toEqual(first.scram?.salt)
+})
+
+test('a SCRAM verifier is taken as it is', async () => {
+  // The exchange of RFC 7677, 3, as PostgreSQL would store it.
+  const text =
+    'SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU='
+
+  const { md5, scram } = await new Passwords().clientSecret(text, 'user')
+
+  const salted = pbkdf2Sync('pencil', scram!.salt, scram!.iterations, 32, 'sha256')
+  expect(md5).toBeNull()
+  expect(scram?.iterations).toBe(4096)
+  expect(Buffer.from(scram!.serverKey)).toEqual(createHmac('sha256', salted).update('Server Key').digest())
+})
+
+test('an md5 hash allows md5 alone', async () => {
+  const text = `md5${'0123456789abcdef'.repeat(2)}`
+
+  expect(await new Passwords().clientSecret(text, 'user')).toEqual({ md5: text, scram: null })
+})
+
+test('without a password nothing is asked', async () => {
+  expect(await new Passwords().clientSecret(null, 'user')).toEqual({ md5: null, scram: null })
+})
+
+test.each([
+  ['a broken verifier', 'SCRAM-SHA-256$4096:c2FsdA==$short:short'],
+  ['a verifier that costs minutes', `SCRAM-SHA-256$900000000:c2FsdA==$${'A'.repeat(43)}=:${'A'.repeat(43)}=`],
+  ['a NUL', 'pen\0cil'],
+])('%s is refused without being quoted', async (_, text) => {
+  const refused = await new Passwords().clientSecret(text, 'user').catch((error: unknown) => String(error))
+
+  expect(refused).toContain('ApplyError')
+  expect(refused).not.toContain(text)
+})

@@ -1,0 +1,153 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { effectiveGeneral, effectivePools } from '../../../shared/config/effective.ts'
+import { readDocument } from '../../../shared/config/document.ts'
+import { parseToml } from '../../../shared/config/text.ts'
+import { poolHashes } from '../../../shared/hash.ts'
+import type { Manifest, Report } from '../../../shared/wire.ts'
+import { atEndOfFile } from '../../support/cleanup.ts'
+
+export interface Asked {
+  readonly method: string
+  readonly path: string
+  readonly headers: IncomingMessage['headers']
+  readonly body: string
+  readonly atMs: number
+}
+
+interface Scripted {
+  readonly status: number
+  readonly headers?: Record<string, string>
+  readonly body?: unknown
+}
+
+export const hintSecret = `whsec_${Buffer.from('a secret that signs hints').toString('base64')}`
+
+/** A control plane by script: it offers what a test says and remembers what it was asked. */
+export class ScriptedControl {
+  readonly asked: Asked[] = []
+  readonly reports: Report[] = []
+  readonly secrets = new Map<string, string>()
+  readonly bodies = new Map<string, unknown>()
+  pollIntervalMs = 60_000
+  /** Whether `Prefer: wait` is honoured. */
+  parks = false
+  /** Answers for the next requests to a path that ends so; each is used once. */
+  readonly #scripts: { ending: string; answer: Scripted | 'hang up' }[] = []
+  readonly #parked: (() => void)[] = []
+  #server: Server | undefined
+  #port = 0
+  #manifest: Manifest | undefined
+  #etag = ''
+
+  async start(): Promise<void> {
+    this.#server = createServer((request, response) => void this.#respond(request, response))
+    await new Promise<void>((resolve) => this.#server?.listen(this.#port, '127.0.0.1', resolve))
+    this.#port = (this.#server.address() as AddressInfo).port
+    atEndOfFile(async () => await this.stop())
+  }
+
+  /** Hangs up on everybody; `start` takes the same port again. */
+  async stop(): Promise<void> {
+    const server = this.#server
+    this.#server = undefined
+    if (server === undefined) return
+    server.closeAllConnections()
+    await new Promise((resolve) => server.close(resolve))
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`
+  }
+
+  /** Offers a document as version `version`. */
+  offer(version: number, toml: string, epoch = 1): Manifest {
+    const tree = parseToml(toml)
+    const known = (name: string, asked: number | undefined) => ({ version: asked ?? 1, kind: 'plain' as const, name })
+    const document = readDocument(tree, { find: known, remedy: '' })
+    const pools = effectivePools(document).map((body) => {
+      const hashes = poolHashes(body)
+      this.bodies.set(hashes.hash, body)
+      return { pool: body.pool, user: body.user, ...hashes }
+    })
+    const general = effectiveGeneral(document)
+    // A scripted document has no literal passwords, so its references are those of the wire.
+    return this.offerManifest({ epoch, version, pools, general: general as unknown as Manifest['general'] })
+  }
+
+  offerManifest(manifest: Manifest): Manifest {
+    this.#manifest = manifest
+    this.#etag = `"e${manifest.epoch}.v${manifest.version}"`
+    for (const answer of this.#parked.splice(0)) answer()
+    return manifest
+  }
+
+  /** The next request to a path that ends so is answered thus. */
+  next(ending: string, answer: Scripted | 'hang up'): void {
+    this.#scripts.push({ ending, answer })
+  }
+
+  askedFor(ending: string): Asked[] {
+    return this.asked.filter(({ path }) => path.endsWith(ending))
+  }
+
+  async #respond(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const path = request.url ?? ''
+    let body = ''
+    for await (const chunk of request) body += String(chunk)
+    this.asked.push({ method: request.method ?? '', path, headers: request.headers, body, atMs: performance.now() })
+    const index = this.#scripts.findIndex(({ ending }) => path.endsWith(ending))
+    const [script] = index < 0 ? [] : this.#scripts.splice(index, 1)
+    if (script?.answer === 'hang up') {
+      request.socket.destroy()
+      return
+    }
+    const answer = script?.answer ?? (await this.#answer(request, path, body))
+    response.writeHead(answer.status, { 'content-type': 'application/json', ...answer.headers })
+    response.end(answer.body === undefined ? undefined : JSON.stringify(answer.body))
+  }
+
+  async #answer(request: IncomingMessage, path: string, body: string): Promise<Scripted> {
+    const parts = path.split('/').slice(4)
+    switch (parts[0]) {
+      case 'manifest':
+        return await this.#answerManifest(request)
+      case 'pools':
+        return this.#found(this.bodies.get(parts[1] ?? ''))
+      case 'secrets': {
+        const value = this.secrets.get(`${parts[1]}@${parts[2]}`)
+        return this.#found(value === undefined ? undefined : { value })
+      }
+      case 'proxies':
+        return parts[2] === 'hello' ? this.#answerHello() : this.#answerReport(body)
+      default:
+        return { status: 404 }
+    }
+  }
+
+  async #answerManifest(request: IncomingMessage): Promise<Scripted> {
+    const isKnown = (): boolean => request.headers['if-none-match'] === this.#etag
+    if (this.parks && isKnown() && request.headers['prefer'] !== undefined) {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      this.#parked.push(resolve)
+      await promise
+    }
+    if (this.#manifest === undefined) return { status: 404, body: { title: 'no version yet' } }
+    if (isKnown()) return { status: 304, headers: { etag: this.#etag } }
+    return { status: 200, headers: { etag: this.#etag }, body: this.#manifest }
+  }
+
+  #answerHello(): Scripted {
+    return { status: 200, body: { epoch: 1, poll_interval_ms: this.pollIntervalMs, hint_secret: hintSecret } }
+  }
+
+  #answerReport(body: string): Scripted {
+    const report = JSON.parse(body) as Report
+    this.reports.push(report)
+    return { status: 200, body: { ack: report.seq, poll_interval_ms: this.pollIntervalMs } }
+  }
+
+  #found(body: unknown): Scripted {
+    return body === undefined ? { status: 404, body: { title: 'no such thing' } } : { status: 200, body }
+  }
+}

@@ -1,0 +1,116 @@
+import { readFile, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { StateFolder, type LastKnownGood } from '../../../proxy/agent/state.ts'
+import { atEndOfFile } from '../../support/cleanup.ts'
+import { tempFolder } from '../../support/temp-folder.ts'
+
+const good: LastKnownGood = {
+  etag: '"e1.v3"',
+  manifest: { epoch: 1, version: 3, pools: [], general: { settings: { poll_interval: '5s' }, console_users: [] } },
+  bodies: { abc: { pool: 'app' } },
+  secrets: { 'web@1': 'a secret word' },
+  addresses: { 'db.internal': ['10.0.0.1'] },
+}
+
+async function newFolder() {
+  const path = join(await tempFolder(), 'state')
+  const warnings: string[] = []
+  const folder = await StateFolder.open(path, (_, message) => warnings.push(message))
+  atEndOfFile(async () => await folder.close().catch(() => undefined))
+  return { path, folder, warnings, file: join(path, 'last-known-good.json') }
+}
+
+test('what was saved is read back whole', async () => {
+  const { folder, warnings } = await newFolder()
+
+  await folder.saveLastKnownGood('demo', 'token', good)
+
+  expect(await folder.readLastKnownGood('demo', 'token')).toEqual(good)
+  expect(warnings).toEqual([])
+})
+
+test('the folder and its files are for their owner alone', async () => {
+  const { path, file, folder } = await newFolder()
+  await folder.saveLastKnownGood('demo', 'token', good)
+
+  expect((await stat(path)).mode & 0o777).toBe(0o700)
+  expect((await stat(file)).mode & 0o777).toBe(0o600)
+})
+
+test('secrets do not open with another token, and everything else does', async () => {
+  const { folder, warnings } = await newFolder()
+  await folder.saveLastKnownGood('demo', 'token', good)
+
+  expect(await folder.readLastKnownGood('demo', 'new token')).toEqual({ ...good, secrets: {} })
+  expect(warnings).toEqual(['secrets kept on disk were sealed with another token; they must be fetched again'])
+})
+
+test('a sealed secret that was changed or put under another name does not open', async () => {
+  const { folder, file } = await newFolder()
+  await folder.saveLastKnownGood('demo', 'token', { ...good, secrets: { 'a@1': 'one', 'b@1': 'two' } })
+  const content = JSON.parse(await readFile(file, 'utf8')) as { sealed_secrets: Record<string, string> }
+  const { 'a@1': a, 'b@1': b } = content.sealed_secrets
+  await writeFile(file, JSON.stringify({ ...content, sealed_secrets: { 'a@1': b, 'b@1': `AAAA${a?.slice(4)}` } }))
+
+  expect((await folder.readLastKnownGood('demo', 'token'))?.secrets).toEqual({})
+})
+
+test.each([
+  ['torn', '{"format":1,"fleet":"de'],
+  ['empty', ''],
+  ['of another kind', '[]'],
+  ['of another format', '{"format":2}'],
+])('a file that is %s is passed over with one warning', async (_, text) => {
+  const { folder, file, warnings } = await newFolder()
+  await writeFile(file, text)
+
+  expect(await folder.readLastKnownGood('demo', 'token')).toBeUndefined()
+  expect(warnings).toEqual(['a file of the state folder is damaged; going on without it'])
+})
+
+test('the last-known-good of another fleet is passed over', async () => {
+  const { folder, warnings } = await newFolder()
+  await folder.saveLastKnownGood('other', 'token', good)
+
+  expect(await folder.readLastKnownGood('demo', 'token')).toBeUndefined()
+  expect(warnings).toEqual(['a file of the state folder was made for the fleet other; going on without it'])
+})
+
+test('a new folder has no last-known-good and nothing to warn about', async () => {
+  const { folder, warnings } = await newFolder()
+
+  expect(await folder.readLastKnownGood('demo', 'token')).toBeUndefined()
+  expect(warnings).toEqual([])
+})
+
+test('the name of a proxy is made once', async () => {
+  const { folder } = await newFolder()
+
+  expect(await folder.proxyId(() => 'proxy-1')).toBe('proxy-1')
+  expect(await folder.proxyId(() => 'proxy-2')).toBe('proxy-1')
+})
+
+test('a name that is not one is replaced', async () => {
+  const { folder, path } = await newFolder()
+  await writeFile(join(path, 'proxy-id'), '../../etc\n')
+
+  expect(await folder.proxyId(() => 'proxy-2')).toBe('proxy-2')
+})
+
+test('a folder in use is refused until its user is gone', async () => {
+  const { folder, path } = await newFolder()
+
+  await expect(StateFolder.open(path, () => undefined)).rejects.toThrow(`${path} is in use by another proxy`)
+  await folder.close()
+
+  const again = await StateFolder.open(path, () => undefined)
+  await again.close()
+})
+
+test('a folder that cannot be made is refused with its path', async () => {
+  const file = join(await tempFolder(), 'file')
+  await writeFile(file, '')
+
+  await expect(StateFolder.open(join(file, 'state'), () => undefined)).rejects.toThrow(`${file}/state cannot be used`)
+})
