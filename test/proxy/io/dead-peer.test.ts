@@ -1,0 +1,78 @@
+/**
+ * How a peer that dies without a word is noticed, between two network namespaces whose link is taken down. What the
+ * kernel says then is what the cause of a disconnect is told from, so it is asked of a real one.
+ */
+import { spawn, spawnSync } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { EpollIo } from '../../../proxy/io/epoll.ts'
+import { newIo, Recorder, sendText, turnUntil, until } from './world.ts'
+
+const namespace = `flotilla-io-${process.pid}`
+const [ourEnd, theirEnd] = [`fi${process.pid}a`, `fi${process.pid}b`]
+const [ourAddress, theirAddress] = ['198.18.77.1', '198.18.77.2']
+
+const quick = { keepaliveIdleMs: 1000, keepaliveIntervalMs: 1000, keepaliveCount: 2, userTimeoutMs: 3000 }
+
+const refusal = ip(`netns add ${namespace}`)
+const reason = refusal === '' ? '' : ` (skipped: no network namespaces here: ${refusal.trim()})`
+
+describe.skipIf(refusal !== '')(`a peer that dies silently${reason}`, () => {
+  let io: EpollIo
+  let peer: ChildProcess
+  let port: number
+
+  beforeAll(async () => {
+    io = newIo()
+    ip(`link add ${ourEnd} type veth peer name ${theirEnd} netns ${namespace}`)
+    ip(`addr add ${ourAddress}/30 dev ${ourEnd}`)
+    ip(`link set ${ourEnd} up`)
+    ip(`-n ${namespace} addr add ${theirAddress}/30 dev ${theirEnd}`)
+    ip(`-n ${namespace} link set ${theirEnd} up`)
+    peer = spawn('ip', ['netns', 'exec', namespace, process.execPath, '-e', listensAndReads], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const [line] = (await once(peer.stdout ?? peer, 'data')) as [Buffer]
+    port = Number(line.toString())
+  })
+
+  afterAll(async () => {
+    io.dispose()
+    peer.kill()
+    await once(peer, 'exit')
+    ip(`link del ${ourEnd}`)
+    ip(`netns del ${namespace}`)
+  })
+
+  test('is found by keepalive when nothing is in flight, by the user timeout when something is', async () => {
+    const [idle, inFlight] = [new Recorder(), new Recorder()]
+    const sockets = [idle, inFlight].map((events) => io.connect({ host: theirAddress, port }, quick, events))
+    await until(io, () => idle.received.length > 0 && inFlight.received.length > 0)
+    ip(`-n ${namespace} link set ${theirEnd} down`)
+    const beganMs = performance.now()
+    sendText(sockets[1] as (typeof sockets)[number], 'a query')
+
+    turnUntil(io, () => idle.closes.length + inFlight.closes.length === 2, 8000)
+
+    expect(performance.now() - beganMs).toBeLessThan(4000)
+    expect(idle.closes).toEqual([{ kind: 'keepalive', errno: 'ETIMEDOUT' }])
+    expect(inFlight.closes).toEqual([{ kind: 'unacked', errno: 'ETIMEDOUT' }])
+  })
+})
+
+/** Tells its port, greets everybody, reads everything. */
+const listensAndReads = `
+  const server = require('node:net').createServer((socket) => {
+    socket.on('error', () => {})
+    socket.resume()
+    socket.write('hello')
+  })
+  server.listen(0, '0.0.0.0', () => console.log(server.address().port))`
+
+/** Gives what the command complained of. */
+function ip(words: string): string {
+  const { error, stderr, status } = spawnSync('ip', words.split(' '), { encoding: 'utf8' })
+  if (error !== undefined) return error.message
+  return status === 0 ? '' : stderr || `ip ended with ${status}`
+}
