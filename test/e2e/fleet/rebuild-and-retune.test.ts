@@ -1,0 +1,110 @@
+import { expect, test } from 'vitest'
+import { until } from '../../support/engine.ts'
+import type { Postgres } from '../../support/postgres.ts'
+import { backends, common, connect, fleet, openConsole, startWorld, untilRuns } from './world.ts'
+
+const roleStatements = ['CREATE ROLE app LOGIN', 'CREATE ROLE app_b LOGIN']
+
+function document(postgres: Postgres, user: object): object {
+  return {
+    ...common,
+    pools: {
+      app: {
+        database: 'postgres',
+        servers: [{ host: '127.0.0.1', port: postgres.port, role: 'primary' }],
+        users: { app: { password: 'app', ...user } },
+      },
+    },
+  }
+}
+
+test('a new pool_size keeps the server connections that are there', async () => {
+  const { control, proxies, postgres } = await startWorld({
+    postgres: { sql: roleStatements },
+    proxies: [{ id: 'proxy-1' }],
+    document: (database) => document(database, { pool_size: 3, min_pool_size: 3 }),
+  })
+  const proxy = proxies[0] as (typeof proxies)[0]
+  const operator = await openConsole(proxy)
+  await until(async () => (await backends(postgres, ['app'])).length === 3)
+  const before = await backends(postgres, ['app'])
+
+  const version = await control.apply(fleet, document(postgres, { pool_size: 9, min_pool_size: 3 }))
+  await untilRuns(operator, version)
+  await (await connect(proxy)).query('SELECT 1')
+
+  expect(await backends(postgres, ['app'])).toEqual(before)
+})
+
+test('a smaller pool_size closes idle servers down to it and leaves the one in use alone', async () => {
+  const { control, proxies, postgres } = await startWorld({
+    postgres: { sql: roleStatements },
+    proxies: [{ id: 'proxy-1' }],
+    document: (database) => document(database, { pool_size: 4, min_pool_size: 4 }),
+  })
+  const proxy = proxies[0] as (typeof proxies)[0]
+  const operator = await openConsole(proxy)
+  const client = await connect(proxy)
+  await client.query('BEGIN')
+  const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+  await until(async () => (await backends(postgres, ['app'])).length === 4)
+
+  const version = await control.apply(fleet, document(postgres, { pool_size: 2, min_pool_size: 1 }))
+  await untilRuns(operator, version)
+  await until(async () => (await backends(postgres, ['app'])).length === 2)
+
+  expect((await backends(postgres, ['app'])).map((one) => one.pid)).toContain(rows[0]?.pid)
+  await client.query('COMMIT')
+})
+
+test('a transaction that is open across a rebuild ends on its old server, and the next one runs on a new server', async () => {
+  const { control, proxies, postgres } = await startWorld({
+    postgres: { sql: [...roleStatements, 'CREATE TABLE seen (who text)', 'GRANT ALL ON seen TO PUBLIC'] },
+    proxies: [{ id: 'proxy-1' }],
+    document: (database) => document(database, {}),
+  })
+  const proxy = proxies[0] as (typeof proxies)[0]
+  const operator = await openConsole(proxy)
+  const client = await connect(proxy)
+  await client.query('BEGIN')
+  const first = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+  await client.query('INSERT INTO seen VALUES (current_user)')
+
+  const version = await control.apply(fleet, document(postgres, { server_user: 'app_b' }))
+  await untilRuns(operator, version)
+  const draining = await operator.query('SHOW POOL_VERSIONS')
+  await client.query('INSERT INTO seen VALUES (current_user)')
+  const still = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+  await client.query('COMMIT')
+  const next = await client.query<{ pid: number; who: string }>('SELECT pg_backend_pid() AS pid, current_user AS who')
+
+  expect(draining.rows).toMatchObject([{ draining_servers: 1 }])
+  expect(still.rows).toEqual(first.rows)
+  expect(next.rows[0]?.who).toBe('app_b')
+  expect((await postgres.sql('SELECT who FROM seen')).rows).toEqual([{ who: 'app' }, { who: 'app' }])
+  await until(async () => (await backends(postgres, ['app'])).length === 0)
+})
+
+test('the clients of a removed pool finish their transaction and are told why they must leave', async () => {
+  const { control, proxies, postgres } = await startWorld({
+    postgres: { sql: roleStatements },
+    proxies: [{ id: 'proxy-1' }],
+    document: (database) => document(database, {}),
+  })
+  const proxy = proxies[0] as (typeof proxies)[0]
+  const inside = await connect(proxy)
+  await inside.query('BEGIN')
+  const idle = await connect(proxy)
+  const ended = new Promise<Error>((resolve) => idle.once('error', resolve))
+
+  const { pools } = document(postgres, {}) as { pools: { app: object } }
+  await control.apply(fleet, { ...document(postgres, {}), pools: { other: pools.app } })
+
+  expect(await ended).toMatchObject({ code: '57P01' })
+  expect((await inside.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }])
+  const told = new Promise<Error>((resolve) => inside.once('error', resolve))
+  await inside.query('COMMIT')
+  expect(await told).toMatchObject({ code: '57P01' })
+  await expect(connect(proxy)).rejects.toMatchObject({ code: '3D000' })
+  expect((await (await connect(proxy, { database: 'other' })).query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }])
+})
