@@ -11,7 +11,9 @@ import { newIo, Recorder, sendText, turnUntil, until } from './world.ts'
 
 const namespace = `flotilla-io-${process.pid}`
 const [ourEnd, theirEnd] = [`fi${process.pid}a`, `fi${process.pid}b`]
-const [ourAddress, theirAddress] = ['198.18.77.1', '198.18.77.2']
+// 198.18.0.0/15 is for tests (RFC 2544).
+const network = `198.18.${process.pid % 256}`
+const [ourAddress, theirAddress] = [`${network}.1`, `${network}.2`]
 
 const quick = { keepaliveIdleMs: 1000, keepaliveIntervalMs: 1000, keepaliveCount: 2, userTimeoutMs: 3000 }
 
@@ -41,6 +43,7 @@ describe.skipIf(refusal !== '')(`a peer that dies silently${reason}`, () => {
     io.dispose()
     peer.kill()
     await once(peer, 'exit')
+    // The namespace itself lives on while the kernel still sends to nobody in it.
     ip(`link del ${ourEnd}`)
     ip(`netns del ${namespace}`)
   })
