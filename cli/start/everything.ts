@@ -8,7 +8,7 @@ import type { Failure } from '../failure.ts'
 import { checkDatabase, embeddedDatabase } from './database.ts'
 import type { Database } from './database.ts'
 import { keptProxyToken, keptSecret, takeFolder } from './keep.ts'
-import { anyFree, checkFree } from './ports.ts'
+import { checkFree, firstFree } from './ports.ts'
 import { startFlotilla, Supervisor } from './supervised.ts'
 import { welcome } from './welcome.ts'
 
@@ -22,6 +22,8 @@ export interface StartSettings {
 
 const fleet = 'demo'
 const proxyNames = ['proxy-1', 'proxy-2'] as const
+/** Of the proxies' health, metrics and hints: the first two that are free from here. */
+const firstHttpPort = 9930
 const readyWithinMs = 20_000
 
 /**
@@ -120,9 +122,8 @@ async function startProxies(
   supervisor: Supervisor,
   { environment }: Surroundings,
 ): Promise<void> {
-  const start = async (name: string, index: number) => {
+  const start = async (name: string, index: number, http: number) => {
     const onLine = await logTo(folder, name)
-    const http = await anyFree()
     const where = `http://127.0.0.1:${http}`
     await supervisor.add({
       name,
@@ -142,7 +143,9 @@ async function startProxies(
         }),
     })
   }
-  const outcomes = await Promise.allSettled(proxyNames.map(start))
+  const ports = [await firstFree(firstHttpPort)]
+  ports.push(await firstFree((ports[0] as number) + 1))
+  const outcomes = await Promise.allSettled(proxyNames.map((name, index) => start(name, index, ports[index] as number)))
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason as Failure
 }
 

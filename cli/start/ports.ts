@@ -1,5 +1,4 @@
 import { createServer } from 'node:net'
-import type { AddressInfo } from 'node:net'
 import { Failure } from '../failure.ts'
 
 /** @throws Failure that names the port and the option that moves it. */
@@ -16,17 +15,6 @@ export async function firstFree(first: number): Promise<number> {
     if ((await errorOfListening(port)) === undefined) return port
   }
   throw new Failure(`no port from ${first} to ${first + 999} is free`)
-}
-
-/** Any free port, for what nobody has to know beforehand. */
-export async function anyFree(): Promise<number> {
-  const server = createServer()
-  const { port } = await new Promise<AddressInfo>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => resolve(server.address() as AddressInfo))
-  })
-  await new Promise((resolve) => server.close(resolve))
-  return port
 }
 
 function errorOfListening(port: number): Promise<NodeJS.ErrnoException | undefined> {

@@ -103,11 +103,12 @@ export async function startFlotilla(how: {
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     detached: true,
   })
+  /** The last error it logged, or the last thing it said. */
   let last = ''
   for (const output of [child.stdout, child.stderr]) {
     if (output === null) continue
     createInterface({ input: output }).on('line', (line) => {
-      last = line
+      if (!isError(last) || isError(line)) last = line
       how.onLine(line)
     })
   }
@@ -136,6 +137,10 @@ async function answers(url: string): Promise<boolean> {
   } catch {
     return false
   }
+}
+
+function isError(line: string): boolean {
+  return line.includes('"level":"error"')
 }
 
 /** A line of a log in JSON says it in its message and reason. */

@@ -29,6 +29,12 @@ export function markedProcesses(mark: string): MarkedProcess[] {
   return found
 }
 
+/** What this test file has started and what still runs, at whatever depth. */
+export function processesOfThisFile(): MarkedProcess[] {
+  const mark = process.env[markVariable]
+  return mark === undefined ? [] : markedProcesses(mark)
+}
+
 /** SIGKILL to each; one that has ended meanwhile is no trouble. */
 export function killAll(processes: readonly MarkedProcess[]): void {
   for (const { pid } of processes) {

@@ -1,6 +1,6 @@
 import { Client } from 'pg'
 import { expect, test } from 'vitest'
-import { markedProcesses } from './marked-processes.ts'
+import { processesOfThisFile } from './marked-processes.ts'
 import { startPostgres } from './postgres.ts'
 
 test.for(['password', 'md5', 'scram-sha-256'] as const)(
@@ -39,7 +39,7 @@ test('a stopped and a crashed cluster start again with their data', async () => 
 test('a running cluster carries the mark by which left processes are found', async () => {
   const postgres = await startPostgres()
 
-  const pids = markedProcesses(process.env['FLOTILLA_TEST_MARK'] ?? '-').map(({ pid }) => pid)
+  const pids = processesOfThisFile().map(({ pid }) => pid)
 
   expect(pids).toContain(postgres.pid)
 })
