@@ -30,6 +30,11 @@ CREATE TABLE versions (
   PRIMARY KEY (fleet, version)
 ) STRICT;
 --> statement-breakpoint
+-- INSERT OR REPLACE would take the old row away without asking the other two triggers.
+CREATE TRIGGER versions_only_once BEFORE INSERT ON versions
+WHEN EXISTS (SELECT 1 FROM versions WHERE fleet = NEW.fleet AND version = NEW.version)
+BEGIN SELECT RAISE(ABORT, 'already there'); END;
+--> statement-breakpoint
 CREATE TRIGGER versions_never_change BEFORE UPDATE ON versions
 BEGIN SELECT RAISE(ABORT, 'a version never changes'); END;
 --> statement-breakpoint
@@ -42,6 +47,10 @@ CREATE TABLE pool_bodies (
   body TEXT NOT NULL,
   PRIMARY KEY (fleet, hash)
 ) STRICT, WITHOUT ROWID;
+--> statement-breakpoint
+CREATE TRIGGER pool_bodies_only_once BEFORE INSERT ON pool_bodies
+WHEN EXISTS (SELECT 1 FROM pool_bodies WHERE fleet = NEW.fleet AND hash = NEW.hash AND body <> NEW.body)
+BEGIN SELECT RAISE(ABORT, 'already there'); END;
 --> statement-breakpoint
 CREATE TRIGGER pool_bodies_never_change BEFORE UPDATE ON pool_bodies
 BEGIN SELECT RAISE(ABORT, 'a pool body never changes'); END;
@@ -59,6 +68,10 @@ CREATE TABLE secrets (
   digest TEXT NOT NULL,
   PRIMARY KEY (fleet, name, version)
 ) STRICT, WITHOUT ROWID;
+--> statement-breakpoint
+CREATE TRIGGER secrets_only_once BEFORE INSERT ON secrets
+WHEN EXISTS (SELECT 1 FROM secrets WHERE fleet = NEW.fleet AND name = NEW.name AND version = NEW.version)
+BEGIN SELECT RAISE(ABORT, 'already there'); END;
 --> statement-breakpoint
 CREATE TRIGGER secrets_never_change BEFORE UPDATE ON secrets
 BEGIN SELECT RAISE(ABORT, 'a version of a secret never changes'); END;

@@ -8,6 +8,9 @@ const busyTimeoutMs = 5000
 /** Statements kept prepared; the queries of control are far fewer, except for lists of varying length. */
 const preparedMax = 200
 
+/** What the triggers of append-only tables raise, see migrations/. */
+const alreadyThereMessage = 'already there'
+
 /** The embedded driver: one SQLite file. Throws StoreUnusable when it is damaged or not a database. */
 export function openSqlite(path: string): SqlPort {
   const database = open(path)
@@ -77,6 +80,8 @@ function translated(error: unknown): unknown {
     case 'SQLITE_CONSTRAINT_PRIMARYKEY':
     case 'SQLITE_CONSTRAINT_UNIQUE':
       return new AlreadyThere({ cause: error })
+    case 'SQLITE_CONSTRAINT_TRIGGER':
+      return error.message === alreadyThereMessage ? new AlreadyThere({ cause: error }) : error
     default:
       return error
   }
