@@ -1,0 +1,303 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import type { Socket } from 'node:net'
+import { beforeAll, describe as group, expect, test } from 'vitest'
+import { until } from '../../support/engine.ts'
+import { cstring, gssEncRequest, int32, query, sslRequest, startup } from '../../support/frontend-messages.ts'
+import { describe, transcript } from '../../support/oracle.ts'
+import { errorFields, WireClient } from '../../support/wire.ts'
+import type { Message } from '../../support/wire.ts'
+import { compare, loginDirectly, loginTo, poolNames, startWorld } from './world.ts'
+import type { World } from './world.ts'
+
+let world: World
+
+beforeAll(async () => {
+  world = await startWorld({
+    sql: ['CREATE SCHEMA a', "ALTER ROLE app SET IntervalStyle = 'iso_8601'"],
+    pools: (postgres) => ({
+      app: {},
+      latin: { users: { app: { server_user: 'latin' } } },
+      unused: { servers: [{ host: '127.0.0.1', port: postgres.port }] },
+    }),
+  })
+  await world.postgres.sql('CREATE ROLE latin LOGIN')
+  await world.postgres.sql("ALTER ROLE latin SET client_encoding = 'LATIN1'")
+})
+
+const app = startup({ user: 'app', database: 'transaction5' })
+
+test('1: SSLRequest is answered N and the plain startup goes on', async () => {
+  const client = await WireClient.connect(world.engine)
+
+  client.send(sslRequest)
+  const answer = await client.readByte()
+  client.send(app)
+  const messages = await client.readUntil('Z')
+
+  expect(answer).toBe('N')
+  expect(messages[0]?.tag).toBe('R')
+})
+
+test('2: GSSENCRequest is answered N, and SSLRequest may follow', async () => {
+  const client = await WireClient.connect(world.engine)
+
+  client.send(gssEncRequest)
+  const gss = await client.readByte()
+  client.send(sslRequest)
+  const ssl = await client.readByte()
+  client.send(app)
+  const messages = await client.readUntil('Z')
+
+  expect(gss + ssl).toBe('NN')
+  expect(messages.at(-1)?.tag).toBe('Z')
+})
+
+test.for([
+  ['SSLRequest', sslRequest],
+  ['GSSENCRequest', gssEncRequest],
+] as const)('3: a second %s is refused', async ([, request]) => {
+  const client = await WireClient.connect(world.engine)
+
+  client.send(request)
+  await client.readByte()
+  client.send(request)
+  const { messages } = await client.readToEnd()
+
+  expect(sqlstates(messages)).toEqual(['08P01'])
+})
+
+test('7: protocol 3.9999 is negotiated down to 3.0', async () => {
+  const client = await WireClient.connect(world.engine)
+
+  client.send(startup({ user: 'app', database: 'transaction5' }, 0x0003270f))
+  const messages = await client.readUntil('Z')
+
+  expect(messages.slice(0, 2).map(describe)).toEqual(['v 0003000000000000', 'R 00000000'])
+})
+
+test('8: unknown protocol options are named in NegotiateProtocolVersion, and login goes on', async () => {
+  const client = await WireClient.connect(world.engine)
+
+  client.send(startup({ user: 'app', database: 'transaction5', '_pq_.a': '1', '_pq_.b': '' }))
+  const messages = await client.readUntil('Z')
+
+  expect(messages[0]?.tag).toBe('v')
+  expect(messages[0]?.body.subarray(8)).toEqual(Buffer.concat([cstring('_pq_.a'), cstring('_pq_.b')]))
+  expect(messages[0]?.body.readInt32BE(4)).toBe(2)
+})
+
+test.for([0x00020000, 0x00040000, 0x7fff0000])('10: protocol version %i is refused with 0A000', async (version) => {
+  const client = await WireClient.connect(world.engine)
+
+  client.send(startup({ user: 'app', database: 'transaction5' }, version))
+  const { messages } = await client.readToEnd()
+
+  expect(sqlstates(messages)).toEqual(['0A000'])
+  expect(errorFields(messages[0] as Message)['M']).toContain('unsupported frontend protocol')
+})
+
+group('11: a startup packet of impossible length', () => {
+  test.for(['00 00 00 07', '00 00 00 00', '00 00 27 11', '7f ff ff ff', 'ff ff ff ff', '80 00 00 00', '47 45 54 20'])(
+    '%s ends the connection at once',
+    async (length) => {
+      const client = await WireClient.connect(world.engine)
+      const begun = performance.now()
+
+      client.send(length, Buffer.alloc(100))
+      const { messages } = await client.readToEnd()
+
+      expect(sqlstates(messages)).toEqual(['08P01'])
+      expect(performance.now() - begun).toBeLessThan(1000)
+    },
+  )
+
+  test('costs no memory, 10,000 times over, though no client closes its side', async () => {
+    const before = world.engine.rssBytes()
+    let peak = before
+
+    for (let round = 0; round < 20; round++) {
+      const sockets = await Promise.all(Array.from({ length: 500 }, () => halfOpen()))
+      for (const socket of sockets) socket.write(Buffer.from('7fffffff00030000', 'hex'))
+      await Promise.all(sockets.map((socket) => once(socket, 'end')))
+      peak = Math.max(peak, world.engine.rssBytes())
+      for (const socket of sockets) socket.destroy()
+    }
+
+    expect(peak - before).toBeLessThan(24 * 1024 * 1024)
+    expect((await world.engine.snapshot()).clientsLogin).toBe(0)
+  })
+})
+
+test('12: a startup packet byte by byte is read whole', async () => {
+  const client = await WireClient.connect(world.engine)
+
+  for (const byte of app) {
+    client.send(Buffer.from([byte]))
+    await world.engine.snapshot() // the engine's loop has turned
+  }
+  const messages = await client.readUntil('Z')
+
+  expect(messages.at(-1)?.tag).toBe('Z')
+})
+
+test('13: a startup packet without user is refused with 28000', async () => {
+  const client = await WireClient.connect(world.engine)
+
+  client.send(startup({ database: 'transaction5' }))
+  const { messages } = await client.readToEnd()
+
+  expect(sqlstates(messages)).toEqual(['28000'])
+})
+
+test('13: without database it is the user’s', async () => {
+  const client = await WireClient.connect(world.engine)
+
+  client.send(startup({ user: 'app' }))
+  const messages = await client.readUntil('Z')
+
+  expect(messages.at(-1)?.tag).toBe('Z')
+})
+
+test('13: an unknown database is refused with 3D000', async () => {
+  await expect(loginTo(world, 'nothing')).rejects.toMatchObject({ sqlstate: '3D000' })
+})
+
+const shown =
+  'application_name client_encoding DateStyle extra_float_digits IntervalStyle search_path statement_timeout TimeZone ' +
+  'work_mem standard_conforming_strings my.own'
+// A parameter of one's own that was never set is NULL, and after a RESET of any session empty.
+const showAll = query(
+  `SELECT name, coalesce(current_setting(name, true), '') FROM string_to_table('${shown}', ' ') AS t(name)`,
+)
+
+test.for<[string, Record<string, string>]>([
+  ['nothing', {}],
+  ['options with -c', { options: '-c search_path=a -c statement_timeout=5s' }],
+  ['options with -cname and --name', { options: '-csearch_path=a,public --work-mem=1MB  --statement_timeout=7' }],
+  ['options with escaped blanks and backslashes', { options: '-c search_path=a,\\ public -c my.own=a\\\\b\\ \\ c' }],
+  ['9 KB of options', { options: `-c my.own=${'x'.repeat(9000)}` }],
+  ['an encoding', { client_encoding: 'latin1' }],
+  ['a time zone and a date style', { TimeZone: 'Asia/Tokyo', DateStyle: 'German' }],
+  ['an application name with quotes', { application_name: `a'b"c\\d;DROP TABLE x; --$1` }],
+  ['an application name of 256 bytes', { application_name: 'n'.repeat(256) }],
+  ['an application name that is not ASCII', { application_name: 'Größe 日本' }],
+  [
+    'what JDBC sends',
+    { extra_float_digits: '2', client_encoding: 'UTF8', DateStyle: 'ISO', TimeZone: 'Europe/Berlin' },
+  ],
+  ['a search path', { search_path: 'a' }],
+  ['an own parameter', { 'my.own': "it's" }],
+  ['an empty application name', { application_name: '' }],
+  ['replication that is off', { replication: 'false' }],
+])('14: a client that gives %s has the settings of a direct one', async ([, parameters]) => {
+  const answers = await compare(world, [{ send: [showAll], until: 'Z' }], { login: { parameters } })
+
+  expect(answers).toContain('C SELECT 11')
+})
+
+test.for(poolNames)('14: %s greets with the parameters of PostgreSQL', async (pool) => {
+  const direct = await loginDirectly(world)
+
+  const client = await loginTo(world, pool)
+
+  expect(Object.fromEntries(client.parameters)).toEqual(Object.fromEntries(direct.parameters))
+})
+
+test.for(poolNames)('14: the greeting of %s tells what the client asked for', async (pool) => {
+  const parameters = { application_name: 'x', TimeZone: 'Asia/Tokyo', client_encoding: 'LATIN1', DateStyle: 'German' }
+  const direct = await loginDirectly(world, { parameters })
+
+  const client = await loginTo(world, pool, { parameters })
+
+  expect(Object.fromEntries(client.parameters)).toEqual(Object.fromEntries(direct.parameters))
+})
+
+test('14: an encoding that the role has by default is the client’s too', async () => {
+  const direct = await loginDirectly(world, { user: 'latin' })
+  const pooled = await loginTo(world, 'latin')
+
+  expect(pooled.parameters.get('client_encoding')).toBe(direct.parameters.get('client_encoding'))
+  expect(await transcript(pooled, [{ send: [query('SHOW client_encoding')], until: 'Z' }])).toEqual(
+    await transcript(direct, [{ send: [query('SHOW client_encoding')], until: 'Z' }]),
+  )
+})
+
+test('15: an unknown parameter is refused with the error of PostgreSQL', async () => {
+  const refusals = await Promise.all(
+    [loginDirectly, ...poolNames.map((pool) => (w: World, o: object) => loginTo(w, pool, o))].map((login) =>
+      login(world, { parameters: { no_such_thing: '1' } }).then(String, String),
+    ),
+  )
+
+  expect(refusals[0]).toContain('42704')
+  expect(new Set(refusals).size).toBe(1)
+})
+
+test.for(poolNames)(
+  '15: a bad value is refused with the error of PostgreSQL, and harms nobody else: %s',
+  async (pool) => {
+    const parameters = { TimeZone: 'Mars/Olympus' }
+    const direct = await loginDirectly(world, { parameters }).then(String, String)
+
+    const refusal = await loginTo(world, pool, { parameters }).then(String, String)
+    const other = await loginTo(world, pool)
+    const answers = await transcript(other, [{ send: [query('SHOW TimeZone')], until: 'Z' }])
+    other.destroy()
+
+    expect(refusal).toBe(direct)
+    expect(answers[1]).toMatch(/^D 0001/)
+  },
+)
+
+test('16: a startup packet of 10,000 bytes is taken, one of 10,001 is not', async () => {
+  const bytes = (length: number) => {
+    const empty = startup({ user: 'app', database: 'transaction5', 'my.own': '' }).length
+    return startup({ user: 'app', database: 'transaction5', 'my.own': 'x'.repeat(length - empty) })
+  }
+  const client = await WireClient.connect(world.engine)
+  const refused = await WireClient.connect(world.engine)
+
+  client.send(bytes(10_000))
+  refused.send(bytes(10_001))
+
+  expect((await client.readUntil('Z')).at(-1)?.tag).toBe('Z')
+  expect(sqlstates((await refused.readToEnd()).messages)).toEqual(['08P01'])
+})
+
+test('17: a thousand probes that connect and close leave no trace', async () => {
+  const before = await world.engine.snapshot()
+  const lines = world.engine.log.length
+
+  for (let round = 0; round < 10; round++) {
+    const sockets = await Promise.all(Array.from({ length: 100 }, () => halfOpen()))
+    for (const socket of sockets) socket.destroy()
+  }
+  await until(async () => (await world.engine.snapshot()).clientsLogin === 0)
+
+  const after = await world.engine.snapshot()
+  expect(after.clients).toBe(before.clients)
+  expect(after.refused).toEqual(before.refused)
+  expect(world.engine.log.length).toBe(lines)
+})
+
+test('a startup packet whose text is not ended is refused', async () => {
+  const client = await WireClient.connect(world.engine)
+
+  client.send(Buffer.concat([int32(16), int32(0x00030000), Buffer.from('userabcd')]))
+  const { messages } = await client.readToEnd()
+
+  expect(sqlstates(messages)).toEqual(['08P01'])
+})
+
+async function halfOpen(): Promise<Socket> {
+  const socket = connect({ host: world.engine.host, port: world.engine.port, allowHalfOpen: true })
+  socket.on('error', () => undefined)
+  socket.resume()
+  await once(socket, 'connect')
+  return socket
+}
+
+function sqlstates(messages: readonly Message[]): (string | undefined)[] {
+  return messages.filter(({ tag }) => tag === 'E').map((message) => errorFields(message)['C'])
+}

@@ -1,0 +1,25 @@
+/** Programs of PostgreSQL that a machine may have; tests that need one that is missing are skipped. */
+import { execFile, spawnSync } from 'node:child_process'
+
+export function hasProgram(name: string): boolean {
+  return spawnSync(name, ['--version']).error === undefined
+}
+
+export interface ProgramResult {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Runs a program to its end; `environment` is added to the present one. A failure is a result, not an exception. */
+export async function runProgram(
+  name: string,
+  args: readonly string[],
+  environment: Readonly<Record<string, string>> = {},
+): Promise<ProgramResult> {
+  return await new Promise((resolve) => {
+    execFile(name, [...args], { env: { ...process.env, ...environment } }, (error, stdout, stderr) => {
+      resolve({ code: error === null ? 0 : typeof error.code === 'number' ? error.code : -1, stdout, stderr })
+    })
+  })
+}
