@@ -9,7 +9,7 @@ import type { Atom, Status } from './backend.ts'
 import { encodeRequest, signatureOf } from './codec.ts'
 import { Peer } from './network.ts'
 import type { Network, WireRules } from './network.ts'
-import { md5Answer } from './postgres.ts'
+import { md5Answer, strayNotice } from './postgres.ts'
 import type { Random } from './random.ts'
 import { nextWork } from './script.ts'
 import type { Step } from './script.ts'
@@ -27,6 +27,8 @@ export interface Umpire {
   /** It was challenged as somebody unknown is: says why it must not be, or null. */
   blameUnknown(client: Client): string | null
   left(client: Client): void
+  /** A cancel request was answered, which is allowed to who sends everybody away. */
+  cancelAnswered(): void
 }
 
 export interface ClientOptions {
@@ -35,8 +37,12 @@ export interface ClientOptions {
   readonly pool: string
   readonly user: string
   readonly password: string
+  /** Its password or its database is wrong. */
+  readonly stray: boolean
   /** Settings given at startup, besides user and database. */
   readonly startup: ReadonlyMap<string, string>
+  /** The startup parameter `options`: settings once more, as command-line switches. */
+  readonly options: ReadonlyMap<string, string>
   readonly session: boolean
   readonly rules: WireRules
   readonly thinkMsMax: number
@@ -57,6 +63,8 @@ export class Client {
   state: 'connecting' | 'ssl' | 'login' | 'ready' | 'dying' | 'left' = 'connecting'
   /** No new work is begun; what is open is brought to its end. */
   quiet = false
+  /** It has broken the protocol, and is to be sent away. */
+  babbled = false
   /** It reads nothing at present. */
   frozen = false
   /** When it last got something, or asked for something while nothing was owed. */
@@ -89,7 +97,7 @@ export class Client {
     this.#proxy = proxy
     this.options = options
     this.progressMs = network.schedule.nowMs
-    this.#shadow = new Backend(options.startup)
+    this.#shadow = new Backend(new Map([...options.options, ...options.startup]))
     this.#ahead = this.#shadow.clone()
     this.#peer = new Peer(network.dial(options.host, proxy, options.rules), {
       onOpen: () => this.#opened(),
@@ -116,9 +124,8 @@ export class Client {
     )
   }
 
-  get status(): Status {
-    return this.#shadow.status
-  }
+  /** What the last ReadyForQuery said. */
+  status: Status = 'I'
 
   /** Nothing is under way on any server. */
   get quietNow(): boolean {
@@ -127,6 +134,7 @@ export class Client {
 
   /** Nothing is asked for and no transaction is open. */
   get resting(): boolean {
+    if (this.babbled) return this.state === 'left'
     return this.state === 'left' || (this.state === 'ready' && this.quietNow && this.#steps.length === 0)
   }
 
@@ -147,14 +155,17 @@ export class Client {
   }
 
   #login(): void {
-    const { user, pool, startup } = this.options
+    const { user, pool, startup, options } = this.options
+    const parameters = new Map([['user', user], ['database', pool], ...startup])
+    const switches = [...options].map(([name, value]) => `-c ${name}=${value.replaceAll(' ', '\\ ')}`)
+    if (switches.length > 0) parameters.set('options', switches.join(' '))
     this.state = 'login'
-    this.#peer.write(wire.startupMessage(new Map([['user', user], ['database', pool], ...startup])))
+    this.#peer.write(wire.startupMessage(parameters))
   }
 
   /** Sends what may be sent now; called again later as long as there is something to do. */
   act(): void {
-    if (this.state !== 'ready' || this.#acting) return
+    if (this.state !== 'ready' || this.#acting || this.babbled) return
     this.#acting = true
     this.#network.schedule.after(this.random.chance(0.4) ? 0 : this.random.next() * this.options.thinkMsMax, () => {
       this.#acting = false
@@ -163,7 +174,7 @@ export class Client {
   }
 
   #act(): void {
-    if (this.state !== 'ready') return
+    if (this.state !== 'ready' || this.babbled) return
     if (this.#steps.length === 0) {
       if (this.quiet && this.#ahead.quiet) return
       if (this.#owedEnds() >= this.options.pipelineMax) return
@@ -223,11 +234,32 @@ export class Client {
     if (key === null || this.state !== 'ready') return
     this.cancels++
     this.umpire.trace(`${this.id} sends a cancel request`)
+    this.#sendCancel(key.pid, key.secret)
+  }
+
+  /** A cancel request with a key that is almost its own: it must hit nobody. */
+  cancelWrong(): void {
+    const { key } = this
+    if (key === null) return
+    const secret = Buffer.from(key.secret)
+    secret[0] = (secret[0] ?? 0) ^ 1
+    this.#sendCancel(key.pid, secret)
+  }
+
+  #sendCancel(pid: number, secret: Buffer): void {
     const peer = new Peer(this.#network.dial(this.options.host, this.#proxy, this.options.rules), {
-      onOpen: () => peer.write(wire.cancelMessage(key.pid, key.secret)),
-      onBytes: () => this.umpire.fail('a cancel request was answered'),
+      onOpen: () => peer.write(wire.cancelMessage(pid, secret)),
+      onBytes: () => this.umpire.cancelAnswered(),
       onEnd: () => undefined,
     })
+  }
+
+  /** Sends what is no message of the protocol, in place of its next request. */
+  babble(): void {
+    if (this.state !== 'ready' || this.#steps.length > 0) return
+    this.umpire.trace(`${this.id} babbles`)
+    this.babbled = true
+    this.#peer.write(wire.message('!', 'what?'))
   }
 
   leave(how: 'terminate' | 'close' | 'reset' | 'half' | 'silence'): void {
@@ -257,10 +289,15 @@ export class Client {
 
   #read(): void {
     if (this.state === 'ssl') {
-      const byte = this.#cutter.takeByte()
+      const byte = this.#cutter.peekByte()
       if (byte === undefined) return
-      if (byte !== 0x4e) this.umpire.fail(`${this.id}: SSLRequest was answered with ${byte}`)
-      this.#login()
+      if (byte === 0x4e) {
+        this.#cutter.takeByte()
+        this.#login()
+      } else {
+        // An error instead: manual, "SSL Session Encryption".
+        this.state = 'login'
+      }
     }
     for (;;) {
       if (this.state === 'left') return
@@ -287,6 +324,7 @@ export class Client {
         return
       }
     }
+    if (tag === 'N' && wire.errorFields(body).get('M') === strayNotice) return
     if (this.state === 'login') this.#loginMessage(message)
     else this.#answer(message)
   }
@@ -325,7 +363,10 @@ export class Client {
     const expected = this.#expected[0]
     if (actual === expected) {
       this.#expected.shift()
-      if (actual.startsWith('Z')) this.#compareTold()
+      if (actual.startsWith('Z')) {
+        this.status = actual.slice(2) as Status
+        this.#compareTold()
+      }
     } else if (actual === 'E:57014' && this.cancels > 0 && this.#last !== null) {
       this.#interrupted(this.#last)
     } else {

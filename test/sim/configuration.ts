@@ -2,8 +2,9 @@
 import { createHash } from 'node:crypto'
 
 import { generalSettings, poolSettings } from '../../shared/config/settings.ts'
-import type { PoolValues } from '../../shared/config/keys.ts'
+import type { GeneralValues, PoolValues } from '../../shared/config/keys.ts'
 import type { ApplyOutcome, ClientSecret, FleetSpec, HostSpec, PoolSpec } from '../../proxy/engine/messages.ts'
+import type { Profile } from './profile.ts'
 import type { Random } from './random.ts'
 
 /** One (pool, user), as a version wants it. */
@@ -53,10 +54,15 @@ export function planOf(running: Version, desired: Version): Plan {
   return plan
 }
 
-export function specOf(version: Version, number: number, passwords: ReadonlyMap<string, string>): FleetSpec {
+export function specOf(
+  version: Version,
+  number: number,
+  passwords: ReadonlyMap<string, string>,
+  general: Partial<GeneralValues>,
+): FleetSpec {
   return {
     position: { epoch: 1, version: number },
-    general: generalSettings({}),
+    general: generalSettings(general),
     generalValues: {},
     consoleUsers: [],
     pools: [...version.values()].map((wanted): PoolSpec => ({
@@ -78,21 +84,107 @@ function secretOf(user: string, password: string): ClientSecret {
   return { md5: `md5${createHash('md5').update(`${password}${user}`).digest('hex')}`, scram: null }
 }
 
-/** Values that keep the servers when they change. */
-export function randomValues(random: Random, session: boolean): Partial<PoolValues> {
-  const size = random.integer(1, 4)
-  return {
-    pool_mode: session ? 'session' : 'transaction',
-    pool_size: size,
-    min_pool_size: random.chance(0.7) ? 0 : random.integer(0, size + 1),
-    auth_type: random.chance(0.7) ? 'trust' : 'md5',
-    connect_timeout: random.pick(['5s', '500ms']),
-    query_wait_timeout: random.pick(['2m', '5s', '0s']),
-    idle_timeout: random.pick(['10m', '2s', '0s']),
-    server_lifetime: random.pick(['1h', '3s', '0s']),
-    tcp_keepalives_idle: random.pick(['5s', '1s']),
-    tcp_keepalives_interval: random.pick(['5s', '1s']),
-    tcp_keepalives_count: random.pick([5, 2]),
-    tcp_user_timeout: random.pick(['30s', '3s']),
+/** Names under which pools are asked for. */
+export const poolNames = [
+  { pool: 'app', user: 'web' },
+  { pool: 'app', user: 'jobs' },
+  { pool: 'ledger', user: 'web' },
+] as const
+
+/** Machines of PostgreSQL, by the name that stands in the configuration. */
+export const machines: Readonly<Record<string, readonly string[]>> = {
+  db0: ['10.0.0.1', '10.0.0.2'],
+  db1: ['10.0.0.3', '10.0.0.4'],
+}
+
+/** Makes up versions, each from the one before. */
+export class Configurer {
+  readonly #random: Random
+  readonly #profile: Profile
+  readonly #dns = new Map<string, readonly string[]>()
+
+  constructor(random: Random, profile: Profile) {
+    this.#random = random
+    this.#profile = profile
+    for (const [name, addresses] of Object.entries(machines)) this.#dns.set(name, addresses.slice(0, 1))
+  }
+
+  first(): Version {
+    return new Map(poolNames.map((name) => [poolKey(name.pool, name.user), this.#wanted(name)]))
+  }
+
+  /** A change of one pool, the same again, or a step back to any version there was. */
+  next(versions: readonly Version[]): Version {
+    const random = this.#random
+    const running = versions.at(-1) ?? this.first()
+    if (random.chance(0.4)) return this.#resolved(random.pick(versions))
+    if (random.chance(0.1)) return this.#resolved(running)
+    const next = new Map(running)
+    const name = random.pick(poolNames)
+    const key = poolKey(name.pool, name.user)
+    const now = next.get(key)
+    if (now === undefined) next.set(key, this.#wanted(name))
+    else if (random.chance(0.15)) next.delete(key)
+    else if (random.chance(0.5)) next.set(key, { ...now, values: this.#values() })
+    else next.set(key, { ...this.#wanted(name), values: now.values })
+    return this.#resolved(next)
+  }
+
+  /** A name gets other addresses. */
+  move(): { name: string; addresses: readonly string[] } {
+    const name = this.#random.pick(Object.keys(machines))
+    const all = machines[name] ?? []
+    const some = all.filter(() => this.#random.chance(0.6))
+    const addresses = some.length === 0 ? all : some
+    this.#dns.set(name, addresses)
+    return { name, addresses }
+  }
+
+  #wanted({ pool, user }: { pool: string; user: string }): Wanted {
+    const random = this.#random
+    return {
+      pool,
+      user,
+      database: random.pick(['main', 'other']),
+      serverUser: random.chance(0.7) ? user : 'app_rw',
+      hosts: this.#hosts(random.pick(Object.keys(machines)), random.chance(0.2)),
+      values: this.#values(),
+    }
+  }
+
+  #hosts(name: string, replica: boolean): HostSpec[] {
+    const hosts: HostSpec[] = [{ host: name, port: 5432, role: 'primary', addresses: this.#dns.get(name) ?? [] }]
+    const other = Object.keys(machines).find((candidate) => candidate !== name)
+    if (replica && other !== undefined) {
+      hosts.push({ host: other, port: 5432, role: 'replica', addresses: this.#dns.get(other) ?? [] })
+    }
+    return hosts
+  }
+
+  /** Values that keep the servers when they change. */
+  #values(): Partial<PoolValues> {
+    const random = this.#random
+    const { mode, slow } = this.#profile
+    const size = random.integer(1, 4)
+    return {
+      pool_mode: mode === 'mixed' ? random.pick(['transaction', 'session'] as const) : mode,
+      pool_size: size,
+      min_pool_size: random.chance(0.7) ? 0 : random.integer(0, size + 1),
+      auth_type: random.chance(0.7) ? 'trust' : 'md5',
+      connect_timeout: slow ? '5s' : random.pick(['5s', '500ms']),
+      query_wait_timeout: random.pick(['2m', '5s', '0s']),
+      idle_timeout: random.pick(['10m', '2s', '0s']),
+      server_lifetime: random.pick(['1h', '3s', '0s']),
+      tcp_keepalives_idle: random.pick(['5s', '1s']),
+      tcp_keepalives_interval: random.pick(['5s', '1s']),
+      tcp_keepalives_count: random.pick([5, 2]),
+      tcp_user_timeout: random.pick(['30s', '3s']),
+    }
+  }
+
+  /** With the addresses that the names have now. */
+  #resolved(version: Version): Version {
+    const resolve = (host: HostSpec): HostSpec => ({ ...host, addresses: this.#dns.get(host.host) ?? host.addresses })
+    return new Map([...version].map(([key, wanted]) => [key, { ...wanted, hosts: wanted.hosts.map(resolve) }]))
   }
 }

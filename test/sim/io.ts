@@ -35,6 +35,8 @@ export class SimIo implements Io {
   readonly sockets = new Set<SimSocket>()
   readonly listeners = new Set<Listener>()
   readonly timers = new Set<Timer>()
+  /** How often the engine was called: what it did is worth checking when this has changed. */
+  turns = 0
   /** Told of every outgoing connection, before it is made. */
   onConnect: (events: SocketEvents) => void = () => undefined
 
@@ -60,6 +62,7 @@ export class SimIo implements Io {
       stop = this.network.listen(address, (end) => {
         const socket = new SimSocket(this, end, true)
         this.sockets.add(socket)
+        this.turns++
         socket.events = onAccept(socket)
       })
     } catch (error) {
@@ -89,6 +92,7 @@ export class SimIo implements Io {
     assert(Number.isFinite(delayMs), `a timer of ${delayMs} ms`)
     const scheduled = this.schedule.after(delayMs, () => {
       this.timers.delete(timer)
+      this.turns++
       run()
     })
     const timer: Timer = {
@@ -264,6 +268,7 @@ export class SimSocket implements Socket {
     this.#state = 'open'
     this.#watch?.cancel()
     this.#watch = null
+    this.#io.turns++
     this.events.onConnect()
     this.#deliverSoon()
   }
@@ -279,6 +284,7 @@ export class SimSocket implements Socket {
     if (!this.open) return
     this.#release('closed')
     this.#end.close()
+    this.#io.turns++
     this.events.onClose(cause)
   }
 
@@ -326,6 +332,7 @@ export class SimSocket implements Socket {
     this.#kept.copy(readBuffer, start)
     fresh.copy(readBuffer, start + this.#kept.length)
     this.#kept = emptyBuffer
+    this.#io.turns++
     const handled = this.events.onData(readBuffer, start, end)
     assert(
       Number.isInteger(handled) && handled >= start && handled <= end,
@@ -363,6 +370,7 @@ export class SimSocket implements Socket {
     }
     if (!this.#drainOwed || this.#state !== 'open') return
     this.#drainOwed = false
+    this.#io.turns++
     this.events.onDrain()
   }
 

@@ -72,16 +72,14 @@ export class Postgres {
     session.cancel()
   }
 
-  /** Ends one session as an administrator or a time-out would. */
-  terminate(session: Session): void {
-    session.terminate('57P01', 'terminating connection due to administrator command')
-  }
-
   /** Every session is gone at once, without a word. */
   crash(): void {
     for (const session of this.sessions) session.crash()
   }
 }
+
+/** The text of notices that belong to no statement. */
+export const strayNotice = 'by the way'
 
 const pidFirst = 1000
 
@@ -157,6 +155,13 @@ export class Session {
     this.#flush()
     this.peer.finish()
     this.#gone()
+  }
+
+  /** Something that nobody asked for; it may come between any two messages. */
+  notice(): void {
+    if (this.ended) return
+    this.#write(wire.noticeMessage(strayNotice))
+    this.#flush()
   }
 
   crash(): void {

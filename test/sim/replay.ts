@@ -1,7 +1,8 @@
 /** `npm run sim -- --seed N [--verbose]` runs one simulated world again; `--from N --count M` looks for failing ones. */
 import { parseArgs } from 'node:util'
 
-import { SimulationFailure, World } from './world.ts'
+import { SimulationFailure } from './court.ts'
+import { World } from './world.ts'
 
 const { values } = parseArgs({
   options: {
@@ -17,7 +18,7 @@ const count = values.seed === undefined ? Number(values.count) : 1
 let failures = 0
 for (let seed = first; seed < first + count; seed++) {
   try {
-    new World(seed, values.verbose ? { trace: (line) => say(line) } : {}).run()
+    new World(seed, values.verbose ? say : null).run()
   } catch (error) {
     if (!(error instanceof SimulationFailure)) throw error
     failures++

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 
-import { SimulationFailure, World } from './world.ts'
+import { SimulationFailure } from './court.ts'
+import { World } from './world.ts'
 
 /** Worlds in all, and in each test, so that the report shows progress. */
 const worlds = 2000

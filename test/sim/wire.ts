@@ -47,11 +47,11 @@ export function cancelMessage(pid: number, secret: Buffer): Buffer {
 }
 
 export function errorMessage(severity: string, code: string, text: string): Buffer {
-  return message('E', ...[`S${severity}`, `V${severity}`, `C${code}`, `M${text}`], Buffer.alloc(1))
+  return message('E', `S${severity}`, `V${severity}`, `C${code}`, `M${text}`, Buffer.alloc(1))
 }
 
 export function noticeMessage(text: string): Buffer {
-  return message('N', ...['SNOTICE', 'VNOTICE', 'C00000', `M${text}`], Buffer.alloc(1))
+  return message('N', 'SNOTICE', 'VNOTICE', 'C00000', `M${text}`, Buffer.alloc(1))
 }
 
 /** Fields of an ErrorResponse by their letter. */
@@ -92,11 +92,13 @@ export class Cutter {
   }
 
   /** A byte outside of any message: the answer to SSLRequest. */
-  takeByte(): number | undefined {
+  peekByte(): number | undefined {
     this.#join()
-    const byte = this.#bytes[0]
+    return this.#bytes[0]
+  }
+
+  takeByte(): void {
     this.#bytes = this.#bytes.subarray(1)
-    return byte
   }
 
   #join(): void {

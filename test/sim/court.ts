@@ -1,0 +1,186 @@
+/**
+ * Decides whether what a client or a server met was allowed to happen: every error needs a cause in this world, every
+ * cause can be claimed only as often as it happened, and nobody meets what belongs to another.
+ */
+import { parseDuration } from '../../shared/config/duration.ts'
+import type { Client, Umpire } from './client.ts'
+import { planOf, poolKey } from './configuration.ts'
+import type { Version } from './configuration.ts'
+import type { Judge, Session } from './postgres.ts'
+import type { Profile } from './profile.ts'
+import type { Schedule } from './schedule.ts'
+
+export class SimulationFailure extends Error {
+  readonly seed: number
+  constructor(seed: number, text: string, options?: { cause: unknown }) {
+    super(`seed ${seed}: ${text}`, options)
+    this.name = 'SimulationFailure'
+    this.seed = seed
+  }
+}
+
+/** The engine may have begun to count before the client did: by what an answer takes to arrive. */
+const slackMs = 2000
+
+/** Time that the engine may take for a client that left without a word. */
+const forgetMs = 65_000
+
+/** What is sent to somebody whose pool is not in the configuration, or not any more. */
+const goneCodes: ReadonlySet<string> = new Set(['57P01', '3D000', '28P01'])
+
+/** A server's end, told by itself or by the engine. */
+const lossCodes: ReadonlySet<string> = new Set(['08006', '57P01', '25P03', '57P05'])
+
+export class Court implements Judge, Umpire {
+  readonly seed: number
+  readonly #schedule: Schedule
+  readonly #profile: Profile
+  readonly #trace: ((line: string) => void) | null
+  phase: 'storm' | 'healing' | 'healthy' | 'stopping' = 'storm'
+  /** While the engine stops: until then, transactions may finish. */
+  deadlineMs = 0
+  readonly clients = new Set<Client>()
+  /** What happened, in words: a world in which something never happens does not test it. */
+  readonly seen = new Set<string>()
+  /** Connections to servers that a fault has hit. */
+  readonly hit = new Set<object>()
+  /** Clients that were told of a lost server. */
+  #hurt = 0
+  /** Codes with which servers have refused logins. */
+  readonly refusals = new Set<string>()
+  readonly versions: Version[] = []
+  readonly #leftAtMs: number[] = []
+  /** For each pool: how many dials there were when each of its generations began. */
+  readonly #generations = new Map<string, number[]>()
+  /** For each client: the generation that its oldest unanswered work was sent under. */
+  readonly #sentUnder = new Map<string, number>()
+  /** Pools that were out of the configuration at some time. */
+  readonly #removed = new Set<string>()
+
+  constructor(seed: number, schedule: Schedule, profile: Profile, trace: ((line: string) => void) | null) {
+    this.seed = seed
+    this.#schedule = schedule
+    this.#profile = profile
+    this.#trace = trace
+  }
+
+  get version(): Version {
+    return this.versions.at(-1) ?? new Map()
+  }
+
+  trace(text: string): void {
+    this.#trace?.(`${this.#schedule.nowMs.toFixed(3)} ${text}`)
+  }
+
+  fail(text: string): never {
+    throw new SimulationFailure(this.seed, `at ${this.#schedule.nowMs.toFixed(3)} ms: ${text}`)
+  }
+
+  /** A version is about to be applied; `dials` connections have been asked for so far. */
+  applying(version: Version, dials: number): void {
+    for (const key of new Set([...this.version.keys(), ...version.keys()])) {
+      const plan = planOf(only(this.version, key), only(version, key))
+      if (plan.removed > 0) this.#removed.add(key)
+      if (plan.added + plan.rebuilt === 0) continue
+      const starts = this.#generations.get(key) ?? []
+      starts.push(dials)
+      this.#generations.set(key, starts)
+    }
+    this.versions.push(version)
+  }
+
+  // What clients and servers ask
+
+  sent(client: Client, owner: string): void {
+    this.trace(`${owner} is begun`)
+    if (client.quietNow) this.#sentUnder.set(client.id, this.#generations.get(keyOf(client))?.length ?? 0)
+  }
+
+  /** A transaction that was asked for under one configuration must not run on a server of an older one. */
+  began(owner: string, session: Session): void {
+    if (this.#profile.mode !== 'transaction') return
+    const client = [...this.clients].find((candidate) => owner.startsWith(`${candidate.id}.`))
+    if (client === undefined) return
+    const starts = this.#generations.get(keyOf(client)) ?? []
+    const generation = starts.filter((start) => start <= session.serial).length
+    const sentUnder = this.#sentUnder.get(client.id) ?? 0
+    if (generation < sentUnder) {
+      this.fail(`${owner} was sent under generation ${sentUnder} and runs on ${session.name} of ${generation}`)
+    }
+  }
+
+  blameFatal(client: Client, code: string, text: string): string | null {
+    this.seen.add(`fatal ${code}`)
+    if (client.babbled && code === '08P01') return null
+    if (this.#isStray(client)) return this.#blameStray(client, code)
+    if (this.#removed.has(keyOf(client)) && goneCodes.has(code)) return null
+    if (this.phase === 'stopping') return this.#blameStop(client, code)
+    if (this.phase === 'healthy') return 'the world is healthy'
+    if (text.startsWith('query_wait_timeout')) return this.#blameWait(client)
+    if (text.startsWith('sorry, too many clients')) {
+      const { clientsMax } = this.#profile
+      const sinceMs = this.#schedule.nowMs - forgetMs
+      const known = this.clients.size + this.#leftAtMs.filter((leftMs) => leftMs > sinceMs).length
+      return known > clientsMax ? null : `${known} of ${clientsMax} clients`
+    }
+    if (this.refusals.has(code) && code === '3D000') return null
+    return lossCodes.has(code) ? this.#blameLoss() : 'there is no reason for it'
+  }
+
+  #isStray(client: Client): boolean {
+    return client.options.stray
+  }
+
+  #blameStray(client: Client, code: string): string | null {
+    if (client.state === 'login') return null
+    return goneCodes.has(code) || lossCodes.has(code) || code === '53300' ? null : 'it had been let in'
+  }
+
+  #blameWait(client: Client): string | null {
+    const key = keyOf(client)
+    const times = this.versions.map((version) => parseDuration(version.get(key)?.values.query_wait_timeout ?? '') ?? 0)
+    const shortestMs = Math.min(...times.filter((time) => time > 0))
+    const waitedMs = this.#schedule.nowMs - client.progressMs
+    return waitedMs + slackMs >= shortestMs ? null : `it waited ${waitedMs} ms, and may wait ${shortestMs} ms`
+  }
+
+  /** A lost server hurts at most the one client that is joined with it. */
+  #blameLoss(): string | null {
+    this.#hurt++
+    return this.#hurt <= this.hit.size ? null : `${this.#hurt} clients lost ${this.hit.size} servers`
+  }
+
+  #blameStop(client: Client, code: string): string | null {
+    const early = this.#schedule.nowMs < this.deadlineMs
+    const open = client.state === 'ready' && client.status !== 'I'
+    if (early && open && this.hit.size === 0) return 'its transaction might have finished'
+    return ['57P01', '57P03', '08006', '53300', '25P03', '57P05', '3D000'].includes(code) ? null : 'a strange farewell'
+  }
+
+  blameEnd(client: Client, kind: string, midMessage: boolean): string | null {
+    if (client.wire.faulted || client.babbled || this.phase === 'stopping') return null
+    return midMessage ? this.#blameLoss() : `nothing happened to it (${kind})`
+  }
+
+  blameUnknown(client: Client): string | null {
+    return this.#removed.has(keyOf(client)) || this.#isStray(client) ? null : 'its pool was never removed'
+  }
+
+  left(client: Client): void {
+    this.clients.delete(client)
+    this.#leftAtMs.push(this.#schedule.nowMs)
+  }
+
+  cancelAnswered(): void {
+    if (this.phase !== 'stopping') this.fail('a cancel request was answered')
+  }
+}
+
+function keyOf(client: Client): string {
+  return poolKey(client.options.pool, client.options.user)
+}
+
+function only(version: Version, key: string): Version {
+  const wanted = version.get(key)
+  return wanted === undefined ? new Map() : new Map([[key, wanted]])
+}

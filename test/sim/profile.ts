@@ -1,0 +1,55 @@
+import type { WireRules } from './network.ts'
+import type { Random } from './random.ts'
+
+/** What a world is like, and what it has to suffer. */
+export interface Profile {
+  /** calm: nothing goes wrong; changing: configurations; rude: clients; broken: network and servers. */
+  readonly kind: 'calm' | 'changing' | 'rude' | 'broken' | 'everything'
+  /** In a mixed world pools change their mode. */
+  readonly mode: 'transaction' | 'session' | 'mixed'
+  /** How the engine is stopped: when everybody has left, or in the middle of the storm. */
+  readonly stop: 'at rest' | 'drain' | 'now'
+  readonly clients: number
+  readonly clientsMax: number
+  readonly rules: WireRules
+  /** A login takes its time. */
+  readonly slow: boolean
+  /** Most bytes of one message or result. */
+  readonly bytesMax: number
+  readonly thinkMsMax: number
+  readonly sleepMsMax: number
+  readonly pipelineMax: number
+  readonly chaosEveryMs: number
+}
+
+export function randomProfile(random: Random): Profile {
+  const grainBytes = random.pick([1, 7, 100, 5000, 70_000])
+  const latencyMsMax = random.pick([0.1, 2, 20])
+  const clients = random.integer(2, 8)
+  return {
+    kind: random.weighted({ calm: 2, changing: 3, rude: 2, broken: 3, everything: 5 }),
+    mode: random.weighted({ transaction: 7, session: 2, mixed: 1 }),
+    stop: random.weighted({ 'at rest': 7, drain: 2, now: 1 }),
+    clients,
+    clientsMax: random.chance(0.1) ? Math.max(4, clients - 1) : 10_000,
+    rules: { latencyMsMax, capacityBytes: random.pick([64, 1000, 65_536]), grainBytes },
+    slow: latencyMsMax / grainBytes > 0.2,
+    bytesMax: Math.min(grainBytes * 150, 40_000),
+    thinkMsMax: random.pick([2, 50, 1000]),
+    sleepMsMax: random.pick([50, 500, 5000]),
+    pipelineMax: random.integer(1, 4),
+    chaosEveryMs: random.pick([5, 50, 500]),
+  }
+}
+
+export function breaksThings({ kind }: Profile): boolean {
+  return kind === 'broken' || kind === 'everything'
+}
+
+export function changesThings({ kind }: Profile): boolean {
+  return kind === 'changing' || kind === 'everything'
+}
+
+export function isRude({ kind }: Profile): boolean {
+  return kind === 'rude' || kind === 'everything'
+}
