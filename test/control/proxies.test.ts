@@ -1,0 +1,232 @@
+import { expect, test } from 'vitest'
+import type { Fleet, Proxy } from '../../shared/api.ts'
+import type { Report } from '../../shared/wire.ts'
+import { raiseEpoch } from '../../control/store/control-row.ts'
+import { document, inProcessControl, lost, report } from './in-process.ts'
+import type { InProcessControl } from './in-process.ts'
+
+const hello = { boot: 'boot-1', agent_version: '0.1.0', listen: '127.0.0.1:6432', region: 'fra' }
+
+/** Fleet `demo` at version 1 and proxy `p1` that has said hello. */
+async function withProxy(): Promise<{ control: InProcessControl; token: string }> {
+  const control = await inProcessControl()
+  const token = await control.fleet()
+  await control.apply(document())
+  await sayHello(control, token)
+  return { control, token }
+}
+
+async function sayHello(control: InProcessControl, token: string, over: object = {}) {
+  return await control.call('POST', '/v1/fleets/demo/proxies/p1/hello', { token, body: { ...hello, ...over } })
+}
+
+async function send(control: InProcessControl, token: string, body: Report) {
+  return await control.call('POST', '/v1/fleets/demo/proxies/p1/reports', { token, body })
+}
+
+async function p1(control: InProcessControl): Promise<Proxy> {
+  return (await control.call<Proxy>('GET', '/v1/fleets/demo/proxies/p1')).body
+}
+
+test('hello tells epoch, poll interval and a secret that is this boot’s own', async () => {
+  const { control, token } = await withProxy()
+  await control.apply({ general: { poll_interval: '250ms' }, ...document() })
+
+  const first = await sayHello(control, token)
+  const again = await sayHello(control, token)
+  const restarted = await sayHello(control, token, { boot: 'boot-2' })
+
+  expect(first.body).toEqual({
+    epoch: 1,
+    poll_interval_ms: 250,
+    hint_secret: expect.stringMatching(/^whsec_[\w+/]{43}=$/),
+  })
+  expect(again.body).toEqual(first.body)
+  expect(restarted.body).not.toEqual(first.body)
+})
+
+test('a hint URL that is no plain web address is refused', async () => {
+  const { control, token } = await withProxy()
+
+  const urls = ['ftp://x', 'http://user:pw@x', 'http://x?a=1', 'http://x#a', 'nothing', 'javascript:alert(1)']
+  const answers = await Promise.all(urls.map((hint_url) => sayHello(control, token, { hint_url })))
+
+  expect(answers.map(({ status, body }) => [status, (body as { errors: { path: string }[] }).errors[0]!.path])).toEqual(
+    urls.map(() => [422, 'hint_url']),
+  )
+})
+
+test('a proxy goes from behind over applying to in_sync', async () => {
+  const { control, token } = await withProxy()
+  const states = [(await p1(control)).state]
+  const one = { epoch: 1, version: 1 }
+
+  await send(control, token, report(1, { seq: 1, offered: one, applied: null }))
+  states.push((await p1(control)).state)
+  await send(control, token, report(1, { seq: 2 }))
+  states.push((await p1(control)).state)
+  await control.apply(document({ pool_size: 2 }))
+  states.push((await p1(control)).state)
+  await send(control, token, report(2, { seq: 3, applied: one }))
+  states.push((await p1(control)).state)
+  await send(control, token, report(2, { seq: 4 }))
+  states.push((await p1(control)).state)
+
+  expect(states).toEqual(['behind', 'applying', 'in_sync', 'behind', 'applying', 'in_sync'])
+})
+
+test('a proxy that cannot take a version is failed, with the reason, until the next version', async () => {
+  const { control, token } = await withProxy()
+  const error = { code: 'unresolvable_host', message: 'db is not known', pool: 'app', user: 'web' }
+
+  await send(control, token, report(1, { applied: null, error }))
+  const failed = await p1(control)
+  await control.apply(document({ pool_size: 2 }))
+
+  expect(failed).toMatchObject({ state: 'failed', error, offered: { version: 1 }, applied: null })
+  expect((await p1(control)).state).toBe('behind')
+})
+
+test('the same version of a lower epoch is behind', async () => {
+  const { control, token } = await withProxy()
+  await send(control, token, report(1))
+
+  await raiseEpoch(control.host.store)
+
+  expect(await p1(control)).toMatchObject({ state: 'behind', applied: { epoch: 1, version: 1 } })
+})
+
+test('a proxy is offline when it missed three polls and ten seconds, and polls alone bring it back', async () => {
+  const { control, token } = await withProxy()
+  await send(control, token, report(1))
+  const states: string[] = []
+
+  control.clock.nowMs += 25_000
+  states.push((await p1(control)).state)
+  control.clock.nowMs += 1
+  states.push((await p1(control)).state)
+  await control.call('GET', '/v1/fleets/demo/manifest', { token, headers: { 'flotilla-proxy': 'p1' } })
+  states.push((await p1(control)).state)
+
+  expect(states).toEqual(['in_sync', 'offline', 'in_sync'])
+})
+
+test('a fleet counts its proxies by state', async () => {
+  const { control, token } = await withProxy()
+  await send(control, token, report(1))
+
+  const { body } = await control.call<Fleet>('GET', '/v1/fleets/demo')
+
+  expect(body).toMatchObject({ version: 1, proxies: { in_sync: 1, applying: 0, failed: 0, behind: 0, offline: 0 } })
+  expect((await control.call<{ fleets: Fleet[] }>('GET', '/v1/fleets')).body.fleets).toEqual([body])
+})
+
+test('a report shows all it says: pools, what needs a restart, engine restarts, numbers', async () => {
+  const { control, token } = await withProxy()
+  const said = report(1, {
+    needs_restart: ['listen_port'],
+    dropped_events: 3,
+    engine_restarts: [{ at: '2026-11-23T18:00:00Z', reason: 'out of memory' }],
+    stats: { clients: 5, waiting: 1, servers: 2 },
+    pools: [
+      {
+        pool: 'app',
+        user: 'web',
+        hash: 'a'.repeat(64),
+        desired_hash: 'b'.repeat(64),
+        state: 'draining',
+        draining_servers: 2,
+        code: null,
+        message: null,
+      },
+    ],
+  })
+
+  await send(control, token, said)
+
+  const { needs_restart, dropped_events, engine_restarts, stats, pools } = said
+  expect(await p1(control)).toMatchObject({
+    ...{ needs_restart, dropped_events, engine_restarts, stats, pools },
+    agent_version: '0.1.0',
+    listen: '127.0.0.1:6432',
+    region: 'fra',
+    reported_at: '2026-11-23T19:00:00.000Z',
+  })
+  const { body } = await control.call<{ proxies: object[] }>('GET', '/v1/fleets/demo/proxies')
+  expect(body.proxies[0]).not.toHaveProperty('pools')
+})
+
+test('a report that is sent again changes nothing and is acknowledged again', async () => {
+  const { control, token } = await withProxy()
+  const first = report(1, { seq: 5, events: [lost('e1'), lost('e2')] })
+
+  const answers = [await send(control, token, first), await send(control, token, first)]
+
+  expect(answers.map(({ body }) => body)).toEqual(Array(2).fill({ ack: 5, poll_interval_ms: 5000 }))
+  const { body } = await control.call<{ disconnects: object[] }>('GET', '/v1/fleets/demo/disconnects')
+  expect(body.disconnects).toHaveLength(2)
+})
+
+test('a report that arrives after a later one, or after a new boot, does not bring old news back', async () => {
+  const { control, token } = await withProxy()
+  await send(control, token, report(1, { seq: 2, stats: { clients: 2, waiting: 0, servers: 0 } }))
+
+  await send(control, token, report(1, { seq: 1, stats: { clients: 1, waiting: 0, servers: 0 }, events: [lost('e1')] }))
+  const afterLate = await p1(control)
+  await sayHello(control, token, { boot: 'boot-2' })
+  await send(control, token, report(1, { seq: 3, events: [lost('e2')] }))
+  const afterBoot = await p1(control)
+  await send(control, token, report(1, { boot: 'boot-2', seq: 1 }))
+
+  expect(afterLate.stats).toMatchObject({ clients: 2 })
+  expect(afterBoot).toMatchObject({ boot: 'boot-2', stats: null, state: 'behind' })
+  expect((await p1(control)).state).toBe('in_sync')
+  const { body } = await control.call<{ disconnects: object[] }>('GET', '/v1/fleets/demo/disconnects')
+  expect(body.disconnects).toHaveLength(2)
+})
+
+test('hello again of the same boot keeps what it reported', async () => {
+  const { control, token } = await withProxy()
+  await send(control, token, report(1, { seq: 4 }))
+
+  await sayHello(control, token)
+  await send(control, token, report(1, { seq: 3, applied: null }))
+
+  expect((await p1(control)).state).toBe('in_sync')
+})
+
+test('a proxy that control has forgotten is known again by its report', async () => {
+  const control = await inProcessControl()
+  const token = await control.fleet()
+  await control.apply(document())
+
+  await send(control, token, report(1))
+  await send(control, token, report(1, { boot: 'boot-2' }))
+
+  expect(await p1(control)).toMatchObject({ state: 'in_sync', boot: 'boot-2', agent_version: null })
+})
+
+test('a report that is not one is refused with the field that is wrong', async () => {
+  const { control, token } = await withProxy()
+  const bad = { ...report(1), seq: 0, events: [{ ...lost('e'), cause: 'gremlins' }] }
+
+  const answer = await control.call('POST', '/v1/fleets/demo/proxies/p1/reports', { token, body: bad })
+
+  expect(answer).toMatchObject({ status: 422, body: { errors: [{ path: 'seq' }, { path: 'events.0.cause' }] } })
+})
+
+test('what was seen in memory is written down in batches and never goes back', async () => {
+  const { control, token } = await withProxy()
+  const { NodePresence } = await import('../../control/node/presence.ts')
+  const presence = new NodePresence(() => control.clock.nowMs + 60_000)
+  presence.seen('demo', 'p1')
+  presence.seen('demo', 'unknown')
+
+  await presence.flush(control.host.store)
+  const later = (await p1(control)).last_seen_at
+  await control.call('GET', '/v1/fleets/demo/manifest', { token, headers: { 'flotilla-proxy': 'p1' } })
+  await (control.host.presence as InstanceType<typeof NodePresence>).flush(control.host.store)
+
+  expect(later).toBe('2026-11-23T19:01:00.000Z')
+  expect((await p1(control)).last_seen_at).toBe(later)
+})
