@@ -25,13 +25,17 @@ export function parseOptions(options: string): [name: string, value: string][] {
   return settings
 }
 
+/** C's isspace, not Unicode's: a no-break space belongs to a word. */
+const blanks = ' \t\n\v\f\r'
+
 function split(options: string): string[] {
   const words: string[] = []
   let word: string | null = null
   for (let at = 0; at < options.length; at++) {
     const character = options[at] as string
-    if (character === '\\' && at + 1 < options.length) word = (word ?? '') + (options[++at] as string)
-    else if (/\s/.test(character)) {
+    // One at the very end takes nothing, and goes.
+    if (character === '\\') word = (word ?? '') + (options[++at] ?? '')
+    else if (blanks.includes(character)) {
       if (word !== null) words.push(word)
       word = null
     } else word = (word ?? '') + character

@@ -3,7 +3,7 @@
  * the text they return, and tolerate a body that is cut short.
  */
 
-const utf8 = new TextDecoder('utf-8')
+const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
 
 /** Int32, most significant byte first. */
 export function int32(bytes: Uint8Array, at: number): number {

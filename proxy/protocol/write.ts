@@ -2,8 +2,7 @@
  * Builders of whole messages, for the cold paths: logins, errors, the console. The grammar of each message is in the
  * comment above it (manual, "Message Formats"); Int32 length counts itself.
  */
-import { serialize } from 'pg-protocol'
-import { BackendTag } from './tags.ts'
+import { BackendTag, FrontendTag } from './tags.ts'
 
 /** Byte1 tag, Int32 length, body. */
 function message(tag: number, ...parts: readonly Uint8Array[]): Buffer {
@@ -162,8 +161,8 @@ export function emptyQueryResponse(): Buffer {
 // To PostgreSQL
 
 /**
- * Int32 length, Int32 protocol version, { String name, String value } …, Byte1 0. Not pg-protocol's, which asks for
- * client_encoding UTF8: then nobody could know, nor reset to, the encoding that the role or database has by default.
+ * Int32 length, Int32 protocol version, { String name, String value } …, Byte1 0. No client_encoding is asked for:
+ * then nobody could know, nor reset to, the encoding that the role or database has by default.
  */
 export function startup(parameters: Readonly<Record<string, string>>): Buffer {
   const pairs = Object.entries(parameters).flatMap(([name, value]) => [string(name), string(value)])
@@ -171,12 +170,41 @@ export function startup(parameters: Readonly<Record<string, string>>): Buffer {
   return Buffer.concat([int32(body.length + 4), body])
 }
 
+/** String query. */
 export function query(sql: string): Buffer {
-  return serialize.query(sql)
+  return message(FrontendTag.Query, string(sql))
 }
 
 export function terminate(): Buffer {
-  return serialize.end()
+  return message(FrontendTag.Terminate)
+}
+
+/** String statement (unnamed), String query, Int16 count, { Int32 type oid } … */
+function parse(sql: string, types: readonly TypeOid[]): Buffer {
+  return message(FrontendTag.Parse, string(''), string(sql), int16(types.length), ...types.map(int32))
+}
+
+/**
+ * String portal (unnamed), String statement (unnamed), Int16 count, { Int16 format } …, Int16 count, { Int32 length,
+ * bytes } …, Int16 0 result formats. A string is a value in text format, bytes are one in binary format.
+ */
+function bind(values: readonly (string | Uint8Array)[]): Buffer {
+  const formats = values.map((value) => int16(typeof value === 'string' ? 0 : 1))
+  const written = values.flatMap((value) => {
+    const bytes = Buffer.from(value)
+    return [int32(bytes.length), bytes]
+  })
+  const count = int16(values.length)
+  return message(FrontendTag.Bind, string(''), string(''), count, ...formats, count, ...written, int16(0))
+}
+
+/** String portal (unnamed), Int32 row limit (none). */
+function execute(): Buffer {
+  return message(FrontendTag.Execute, string(''), int32(0))
+}
+
+function sync(): Buffer {
+  return message(FrontendTag.Sync)
 }
 
 /** Int32 length, Int32 request code, Int32 process id, Byte n secret key. */
@@ -196,17 +224,9 @@ export function setConfig(settings: readonly (readonly [name: string, value: str
     const text = isAscii(value) ? given : `pg_catalog.convert_from(${given}, 'UTF8')`
     return `pg_catalog.set_config(${name}, ${text}, false)`
   })
-  return Buffer.concat([
-    serialize.parse({
-      text: `SELECT ${calls.join(', ')}`,
-      types: settings.flatMap(([, value]) => [TypeOid.text, isAscii(value) ? TypeOid.text : TypeOid.bytea]),
-    }),
-    serialize.bind({
-      values: settings.flatMap(([name, value]) => [name, isAscii(value) ? value : Buffer.from(value)]),
-    }),
-    serialize.execute(),
-    serialize.sync(),
-  ])
+  const types = settings.flatMap(([, value]) => [TypeOid.text, isAscii(value) ? TypeOid.text : TypeOid.bytea])
+  const values = settings.flatMap(([name, value]) => [name, isAscii(value) ? value : Buffer.from(value)])
+  return Buffer.concat([parse(`SELECT ${calls.join(', ')}`, types), bind(values), execute(), sync()])
 }
 
 function isAscii(text: string): boolean {
