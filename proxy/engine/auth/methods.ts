@@ -67,7 +67,8 @@ function* proveMd5(conversation: Conversation, claim: Claim): Exchange<boolean> 
 
 /** AuthenticationSASL, SASLInitialResponse, AuthenticationSASLContinue, SASLResponse, AuthenticationSASLFinal. */
 function* proveScram(conversation: Conversation, claim: Claim): Exchange<boolean> {
-  const verifier = claim.secret?.scram ?? mockVerifier(claim.mockKey, claim.user)
+  const known = claim.secret?.scram ?? null
+  const verifier = known ?? mockVerifier(claim.mockKey, claim.user)
   conversation.send(write.authenticationSasl([scramMechanism]))
   const first = parseClientFirst(initialResponse(yield* readMessage(conversation, FrontendTag.Password)))
   const combinedNonce = first.nonce + nonce((bytes) => conversation.random(bytes))
@@ -80,7 +81,7 @@ function* proveScram(conversation: Conversation, claim: Claim): Exchange<boolean
     throw new SqlError('protocol_violation', 'the SCRAM answer does not belong to this challenge')
   }
   const confirmation = checkProof(verifier, first, challenge, final)
-  if (confirmation === null || claim.secret?.scram == null) return false
+  if (confirmation === null || known === null) return false
   conversation.send(write.authenticationSaslFinal(confirmation))
   return true
 }

@@ -47,7 +47,7 @@ export interface ClientFirst {
   readonly nonce: string
 }
 
-const clientFirst = /^([ny]),(?:a=[^,]*)?,((?:m=[^,]*,)?n=[^,]*,r=([\x21-\x2b\x2d-\x7e]+)(?:,[a-zA-Z]=[^,]*)*)$/
+const clientFirst = /^([ny]),(a=[^,]*)?,((?:m=[^,]*,)?n=[^,]*,r=([\x21-\x2b\x2d-\x7e]+)(?:,[a-zA-Z]=[^,]*)*)$/
 const clientFinal = /^(c=([A-Za-z0-9+/=]+),r=([\x21-\x2b\x2d-\x7e]+)(?:,[a-zA-Z]=[^,]*)*),p=([A-Za-z0-9+/=]+)$/
 
 /** gs2-header client-first-message-bare. The user name in it is ignored, as in PostgreSQL. Throws SqlError. */
@@ -57,12 +57,15 @@ export function parseClientFirst(message: string): ClientFirst {
   }
   const match = clientFirst.exec(message)
   if (match === null) throw malformed()
-  const bare = match[2] as string
+  if (match[2] !== undefined) {
+    throw new SqlError('feature_not_supported', 'client uses a SCRAM authorization identity, which is not supported')
+  }
+  const bare = match[3] as string
   if (bare.startsWith('m=')) {
     throw new SqlError('feature_not_supported', 'client requires an unsupported SCRAM extension')
   }
   const header = message.slice(0, message.length - bare.length)
-  return { binding: Buffer.from(header).toString('base64'), bare, nonce: match[3] as string }
+  return { binding: Buffer.from(header).toString('base64'), bare, nonce: match[4] as string }
 }
 
 export interface ClientFinal {

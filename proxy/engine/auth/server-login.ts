@@ -2,15 +2,10 @@
 import { createHash } from 'node:crypto'
 import { serialize } from 'pg-protocol'
 import { Parser } from 'pg-protocol/dist/parser.js'
-import type {
-  AuthenticationMD5Password,
-  BackendMessage,
-  DatabaseError,
-  ParameterStatusMessage,
-} from 'pg-protocol/dist/messages.js'
+import type { AuthenticationMD5Password, BackendMessage, ParameterStatusMessage } from 'pg-protocol/dist/messages.js'
 import { SqlError } from '../../../shared/errors.ts'
 import { preparePassword } from '../../../shared/saslprep.ts'
-import { int32, text } from '../../protocol/read.ts'
+import { errorFields, int32, text } from '../../protocol/read.ts'
 import { BackendTag } from '../../protocol/tags.ts'
 import { startup } from '../../protocol/write.ts'
 import { headerBytes, nextMessage } from '../conversation.ts'
@@ -183,7 +178,8 @@ function parsed(message: Message): BackendMessage {
   return result
 }
 
-function refusal(message: Message): LoginRefused {
-  const error = parsed(message) as unknown as DatabaseError
-  return new LoginRefused(error.code ?? 'XX000', error.message ?? 'the server refused the login')
+/** Not by pg-protocol: its parser never comes back from an ErrorResponse that lacks the last NUL. */
+function refusal({ bytes, start, end }: Message): LoginRefused {
+  const { code, message } = errorFields(bytes, start, end)
+  return new LoginRefused(code, message || 'the server refused the login')
 }

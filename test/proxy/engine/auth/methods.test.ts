@@ -1,0 +1,180 @@
+import { createHash } from 'node:crypto'
+import { describe, expect, test } from 'vitest'
+import { authenticate, unknownUser } from '../../../../proxy/engine/auth/methods.ts'
+import type { Claim } from '../../../../proxy/engine/auth/methods.ts'
+import { answerServerFirst, checkServerFinal } from '../../../../proxy/engine/auth/scram.ts'
+import { Dialogue, int32, message } from './exchange.ts'
+import { verifierOf } from './verifier.ts'
+
+const salt = Buffer.alloc(16, 7)
+const secret = { md5: `md5${md5('pencilapp')}`, scram: verifierOf('pencil', salt) }
+const claim: Claim = { user: 'app', method: 'scram-sha-256', secret, mockKey: Buffer.alloc(32, 9) }
+
+const wrongPassword = { sqlstate: '28P01', message: 'password authentication failed for user "app"' }
+
+function begin(changes: Partial<Claim>): Dialogue<void> {
+  return new Dialogue((conversation) => authenticate(conversation, { ...claim, ...changes }))
+}
+
+function initialResponse(text: string, mechanism = 'SCRAM-SHA-256'): Buffer {
+  return message('p', Buffer.concat([Buffer.from(`${mechanism}\0`), int32(Buffer.byteLength(text)), Buffer.from(text)]))
+}
+
+/** Plays a client that knows `password`; gives what the server asked on the way. */
+function proveScram(dialogue: Dialogue<void>, password: string): { challenge: string } {
+  expect(dialogue.takeSent('R').toString('latin1')).toBe('\0\0\0\x0aSCRAM-SHA-256\0\0')
+  dialogue.push(initialResponse('n,,n=,r=mynonce'))
+  const challenge = dialogue.takeSent('R')
+  expect(challenge.readInt32BE(0)).toBe(11)
+  const reply = answerServerFirst(password, 'mynonce', challenge.subarray(4).toString(), new Map())
+  dialogue.push(message('p', reply.message))
+  const final = dialogue.takeSent('R')
+  expect(final.readInt32BE(0)).toBe(12)
+  checkServerFinal(final.subarray(4).toString(), reply.serverSignature)
+  return { challenge: challenge.subarray(4).toString() }
+}
+
+describe('trust', () => {
+  test('lets in at once', () => {
+    const dialogue = begin({ method: 'trust', secret: null })
+
+    expect(dialogue.finished).toBe(true)
+    expect(dialogue.sent).toEqual(message('R', int32(0)))
+  })
+})
+
+describe('SCRAM-SHA-256', () => {
+  test('the right password is let in, after the server has proven itself', () => {
+    const dialogue = begin({})
+
+    proveScram(dialogue, 'pencil')
+
+    expect(dialogue.finished).toBe(true)
+    expect(dialogue.sent).toEqual(message('R', int32(0)))
+  })
+
+  test('a wrong password is refused as PostgreSQL refuses it', () => {
+    const dialogue = begin({})
+
+    expect(() => proveScram(dialogue, 'pen')).toThrow(expect.objectContaining(wrongPassword))
+  })
+
+  test('an unknown user sees the same messages, of the same lengths, and the same challenge each time', () => {
+    const ask = (changes: Partial<Claim>): { lengths: number[]; salt: string; error: unknown } => {
+      const dialogue = begin(changes)
+      const lengths = [dialogue.takeSent('R').length]
+      dialogue.push(initialResponse('n,,n=,r=mynonce'))
+      const challenge = dialogue.takeSent('R').subarray(4).toString()
+      lengths.push(challenge.length)
+      const reply = answerServerFirst('guess', 'mynonce', challenge, new Map())
+      let error: unknown
+      try {
+        dialogue.push(message('p', reply.message))
+      } catch (thrown) {
+        error = thrown
+      }
+      lengths.push(dialogue.sent.length)
+      return { lengths, salt: /s=([^,]*)/.exec(challenge)?.[1] ?? '', error }
+    }
+    const known = ask({})
+    const unknown = [ask({ secret: unknownUser }), ask({ secret: unknownUser })]
+
+    expect(unknown[0]?.lengths).toEqual(known.lengths)
+    expect(unknown[0]?.error).toEqual(known.error)
+    expect(known.error).toMatchObject(wrongPassword)
+    expect(unknown[0]?.salt).toBe(unknown[1]?.salt)
+  })
+
+  test('with nothing but an md5 hash at hand nobody gets in', () => {
+    const dialogue = begin({ secret: { md5: secret.md5, scram: null } })
+
+    expect(() => proveScram(dialogue, 'pencil')).toThrow(expect.objectContaining(wrongPassword))
+  })
+
+  test('an answer to another challenge, or with another binding, is a protocol violation', () => {
+    for (const [from, to] of [
+      ['r=mynonce', 'r=yournonce'],
+      ['c=biws', 'c=eSws'],
+    ] as const) {
+      const dialogue = begin({})
+      dialogue.takeSent('R')
+      dialogue.push(initialResponse('n,,n=,r=mynonce'))
+      const challenge = dialogue.takeSent('R').subarray(4).toString()
+      const reply = answerServerFirst('pencil', 'mynonce', challenge, new Map())
+
+      expect(() => dialogue.push(message('p', reply.message.replace(from, to)))).toThrow(
+        expect.objectContaining({ sqlstate: '08P01' }),
+      )
+    }
+  })
+
+  test('another mechanism, another message and a wrong length are protocol violations', () => {
+    const wrong = [
+      initialResponse('n,,n=,r=abc', 'SCRAM-SHA-256-PLUS'),
+      initialResponse('n,,n=,r=abc', ''),
+      message('p', 'pencil\0'),
+      message('p', Buffer.concat([Buffer.from('SCRAM-SHA-256\0'), int32(2 ** 31 - 1), Buffer.from('n,,n=,r=abc')])),
+      message('p', Buffer.concat([Buffer.from('SCRAM-SHA-256\0'), int32(-1)])),
+      message('p', ''),
+      message('Q', 'SELECT 1\0'),
+    ]
+    for (const bytes of wrong) {
+      expect(() => begin({}).push(bytes)).toThrow(expect.objectContaining({ sqlstate: '08P01' }))
+    }
+  })
+
+  test('a message above the limit is refused by its length alone', () => {
+    expect(() => begin({}).push(Buffer.from('7000002711', 'hex'))).toThrow(
+      expect.objectContaining({ sqlstate: '08P01' }),
+    )
+  })
+
+  test('messages that come byte by byte are the same', () => {
+    const dialogue = begin({})
+    for (const byte of initialResponse('n,,n=,r=mynonce')) dialogue.push(Uint8Array.of(byte))
+    dialogue.takeSent('R')
+    const challenge = dialogue.takeSent('R').subarray(4).toString()
+    const reply = answerServerFirst('pencil', 'mynonce', challenge, new Map())
+    for (const byte of message('p', reply.message)) dialogue.push(Uint8Array.of(byte))
+
+    expect(dialogue.finished).toBe(true)
+  })
+})
+
+describe('md5', () => {
+  function answer(dialogue: Dialogue<void>, inner: string): void {
+    const asked = dialogue.takeSent('R')
+    expect(asked.readInt32BE(0)).toBe(5)
+    dialogue.push(message('p', `md5${md5(inner, asked.subarray(4))}\0`))
+  }
+
+  test('the right password is let in, the wrong one refused as PostgreSQL refuses it', () => {
+    const right = begin({ method: 'md5' })
+    answer(right, md5('pencilapp'))
+    expect(right.sent).toEqual(message('R', int32(0)))
+
+    expect(() => answer(begin({ method: 'md5' }), md5('penapp'))).toThrow(expect.objectContaining(wrongPassword))
+    const short = begin({ method: 'md5' })
+    expect(() => short.push(message('p', 'md5\0'))).toThrow(expect.objectContaining(wrongPassword))
+  })
+
+  test('each login has its own salt, so an answer cannot be used again', () => {
+    const salts = new Set(Array.from({ length: 50 }, () => begin({ method: 'md5' }).takeSent('R').toString('hex')))
+
+    expect(salts.size).toBe(50)
+  })
+
+  test('with nothing but a SCRAM verifier at hand, SCRAM is asked for', () => {
+    const dialogue = begin({ method: 'md5', secret: { md5: null, scram: secret.scram } })
+
+    proveScram(dialogue, 'pencil')
+
+    expect(dialogue.finished).toBe(true)
+  })
+})
+
+function md5(...parts: readonly (string | Uint8Array)[]): string {
+  const hash = createHash('md5')
+  for (const part of parts) hash.update(part)
+  return hash.digest('hex')
+}
