@@ -42,6 +42,8 @@ export interface ApplierOptions {
 export class Applier {
   readonly #options: ApplierOptions
   #candidate: Candidate | undefined
+  /** How often the engine has ended while it took the candidate. */
+  #deaths = 0
   #error: ApplyError | null = null
   #runningPools: readonly PoolHash[] = []
   #appliedAtMs: number | undefined
@@ -86,6 +88,7 @@ export class Applier {
   async apply(candidate: Candidate): Promise<ApplyError | null> {
     return await this.#enqueue(async () => {
       this.#candidate = candidate
+      this.#deaths = 0
       this.#options.backoff.reset()
       return await this.#attempt(candidate)
     })
@@ -192,7 +195,10 @@ export class Applier {
       })
     }
     this.#options.onEdge()
-    if (error.retriesAlone && !this.#stopped) {
+    if (error.code === 'engine_died') this.#deaths += 1
+    // The first death may have had nothing to do with the version; a second one has, and costs clients again.
+    const mayPass = error.code === 'engine_died' ? this.#deaths === 1 : error.retriesAlone
+    if (mayPass && !this.#stopped) {
       this.#retryTimer = setTimeout(() => void this.retry(), this.#options.backoff.next())
     }
   }

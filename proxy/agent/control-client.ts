@@ -1,6 +1,12 @@
 import { Pool } from 'undici'
 import type { z } from 'zod'
-import { helloResponseSchema, manifestSchema, reportResponseSchema, secretValueSchema } from '../../shared/wire.ts'
+import {
+  helloResponseSchema,
+  manifestSchema,
+  proxyHeader,
+  reportResponseSchema,
+  secretValueSchema,
+} from '../../shared/wire.ts'
 import type { HelloRequest, HelloResponse, Manifest, Report, ReportResponse } from '../../shared/wire.ts'
 import { reasonOf } from './log.ts'
 import { sentences } from './offer.ts'
@@ -153,7 +159,7 @@ export class ControlClient {
         headers: {
           authorization: `Bearer ${token}`,
           'user-agent': `flotilla-proxy/${agentVersion}`,
-          'flotilla-proxy': proxy,
+          [proxyHeader]: proxy,
           accept: 'application/json, application/problem+json',
           ...(request.body === undefined ? {} : { 'content-type': 'application/json' }),
           ...request.headers,

@@ -11,7 +11,8 @@ export type EngineRestart = Report['engine_restarts'][number]
 export interface EngineKeeperOptions extends Omit<EngineThreadOptions, 'listen' | 'wakeFd'> {
   readonly chance: Chance
   readonly onListening: (address: ListenAddress) => void
-  readonly onRestart: (restart: EngineRestart) => void
+  /** The engine has died, or serves again. */
+  readonly onRestart: () => void
 }
 
 /** A thread that lived this long died of something new: it is started again at once. */
@@ -165,7 +166,7 @@ export class EngineKeeper {
     this.#restarts.push(restart)
     if (this.#restarts.length > restartsMax) this.#restarts.shift()
     this.#options.log('error', 'the engine ended and is started again', { reason })
-    this.#options.onRestart(restart)
+    this.#options.onRestart()
   }
 
   async #pause(): Promise<void> {
@@ -192,6 +193,7 @@ export class EngineKeeper {
     }
     this.#adopt(thread, startedAtMs)
     this.#options.log('info', 'the engine runs again', { took_ms: Math.round(performance.now() - startedAtMs) })
+    this.#options.onRestart()
     return true
   }
 }

@@ -15,7 +15,7 @@ export const failures = {
   empty_configuration: { retry: 'asked', help: 'a configuration without pools never replaces a working one' },
   invalid_configuration: { retry: 'asked', help: 'the configuration file cannot be read or is not valid' },
   older_position: { retry: 'asked', help: 'what is offered is not above what runs' },
-  engine_died: { retry: 'asked', help: 'the engine ended while it took the version' },
+  engine_died: { retry: 'asked', help: 'the engine ended while it took the version; it is tried once more' },
   internal_error: { retry: 'alone', help: 'a fault of the proxy itself' },
 } as const satisfies Record<string, { retry: 'alone' | 'asked'; help: string }>
 

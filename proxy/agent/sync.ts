@@ -126,10 +126,17 @@ export class Sync {
   }
 
   async #greet(): Promise<void> {
-    const answer = await this.#options.control.hello(this.#options.hello())
-    this.#pollIntervalMs = answer.poll_interval_ms
+    const { control, hello, onHello, log } = this.#options
+    try {
+      const answer = await control.hello(hello())
+      this.#pollIntervalMs = answer.poll_interval_ms
+      onHello(answer)
+    } catch (error) {
+      if (!(error instanceof ControlError) || error.fault !== 'refused') throw error
+      // Something in the introduction is wrong, the hint URL perhaps; that must not keep new versions away.
+      log('error', 'control refuses the introduction; going on without hints', { reason: error.message })
+    }
     this.#greeted = true
-    this.#options.onHello(answer)
   }
 
   async #poll(asked: boolean): Promise<Polled> {

@@ -398,6 +398,44 @@ test('a second process cannot use the same state folder', async () => {
   await expect(new ScriptedAgent({ source }).agent.start()).rejects.toThrow('is in use by another proxy')
 })
 
+test('a version that killed the engine once is tried once more by itself, and then only when somebody asks', async () => {
+  const { control, proxy } = await newFleet({ waits: { backoffFirstMs: 5, backoffMaxMs: 5 } })
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  await proxy.engine.obeys({ do: 'throw at the next apply' })
+  control.offer(2, toml(6))
+
+  const error = await proxy.agent.reload()
+  await proxy.applies(2)
+
+  expect(error).toContain('the engine ended: this version is deadly (engine_died)')
+  expect(control.askedFor('/manifest')).toHaveLength(2)
+})
+
+test('a hint URL that control refuses does not keep new versions away', async () => {
+  const { control, proxy } = await newFleet({ hintUrl: 'http://169.254.0.1' })
+  control.offer(1, toml(5))
+  control.next('/hello', { status: 422, body: { title: 'hints cannot be sent there' } })
+
+  await proxy.agent.start()
+  await proxy.applies(1)
+
+  expect(proxy.logged('control refuses the introduction; going on without hints')).toHaveLength(1)
+})
+
+test('a fleet that has no version yet is asked again after the poll interval', async () => {
+  const { control, proxy } = await newFleet({ waits: { backoffFirstMs: 60_000, backoffMaxMs: 60_000 } })
+  control.pollIntervalMs = 20
+
+  await proxy.agent.start()
+  await until('it was asked', () => control.askedFor('/manifest').length > 2)
+  control.offer(1, toml(5))
+
+  await proxy.applies(1)
+  expect(proxy.agent.notReady).toBeNull()
+})
+
 test('a refused token leaves the pools running, and polls become slow', async () => {
   const { control, proxy } = await newFleet({ hintUrl: 'http://127.0.0.1:1' })
   control.offer(1, toml(5))

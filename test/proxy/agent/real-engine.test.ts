@@ -1,0 +1,97 @@
+/** The keeper with the engine of the product, where a scripted one would prove too little. */
+import { connect, type Socket } from 'node:net'
+import { once } from 'node:events'
+import { readdirSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { EngineKeeper } from '../../../proxy/agent/engine-keeper.ts'
+import { EngineDied } from '../../../proxy/agent/engine-thread.ts'
+import type { FleetSpec } from '../../../proxy/engine/messages.ts'
+import { atEndOfFile } from '../../support/cleanup.ts'
+import { until } from './until.ts'
+
+const entry = new URL('../../../proxy/engine/main.ts', import.meta.url)
+
+async function startKeeper() {
+  const keeper = new EngineKeeper({
+    entry,
+    answerMs: 10_000,
+    log: () => undefined,
+    chance: { now: () => new Date(), random: () => 0.5 },
+    onLost: () => undefined,
+    onReload: () => undefined,
+    onListening: () => undefined,
+    onRestart: () => undefined,
+  })
+  atEndOfFile(async () => await keeper.stop('now', 0))
+  const address = await keeper.start({ host: '127.0.0.1', port: 0 })
+  return { keeper, address }
+}
+
+/** What the agent never sends: the engine fails on it as it would on a bug of its own. */
+async function kill(keeper: EngineKeeper): Promise<void> {
+  await expect(keeper.apply(null as unknown as FleetSpec, true)).rejects.toThrow(EngineDied)
+}
+
+async function closed(client: Socket): Promise<void> {
+  await new Promise((resolve) => client.once('close', resolve))
+}
+
+test('an engine that failed listens on the same port again within a second, and its clients are let go', async () => {
+  const { keeper, address } = await startKeeper()
+  const client = connect(address)
+  client.on('error', () => undefined)
+  await once(client, 'connect')
+  const gone = closed(client)
+
+  const diedAtMs = performance.now()
+  await kill(keeper)
+  await gone
+  await until('the engine is back', () => keeper.restartCount === 1 && keeper.isServing)
+  const tookMs = performance.now() - diedAtMs
+  const again = connect(address)
+  await once(again, 'connect')
+  again.destroy()
+
+  expect(tookMs).toBeLessThan(1000)
+  expect(keeper.address).toEqual(address)
+})
+
+test('engines that die leave no file descriptor behind', async () => {
+  const { keeper, address } = await startKeeper()
+  const dieWithClients = async (death: number): Promise<void> => {
+    const clients = Array.from({ length: 20 }, () => connect(address).on('error', () => undefined))
+    await Promise.all(clients.map((client) => once(client, 'connect')))
+    const gone = clients.map(closed)
+    await kill(keeper)
+    await Promise.all(gone)
+    await until('the engine is back', () => keeper.restartCount === death && keeper.isServing)
+  }
+  // The first death may make Node open something for itself; what a death costs shows from the second on.
+  await dieWithClients(1)
+  const before = openCount()
+
+  for (const death of [2, 3]) await dieWithClients(death)
+
+  const after = await until('the sockets of the test itself are closed', () => openCount() <= before && openCount())
+  expect(after).toBeLessThanOrEqual(before)
+})
+
+function openCount(): number {
+  return readdirSync('/proc/self/fd').length
+}
+
+test('a port in use is told in one line', async () => {
+  const { address } = await startKeeper()
+  const other = new EngineKeeper({
+    entry,
+    answerMs: 10_000,
+    log: () => undefined,
+    chance: { now: () => new Date(), random: () => 0.5 },
+    onLost: () => undefined,
+    onReload: () => undefined,
+    onListening: () => undefined,
+    onRestart: () => undefined,
+  })
+
+  await expect(other.start(address)).rejects.toThrow(/^the engine ended: .*EADDRINUSE[^\n]*$/)
+})

@@ -1,0 +1,130 @@
+/** The proxy as a process: what its exit code, its signals and its log promise to whoever runs it. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer, type AddressInfo } from 'node:net'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { atEndOfFile } from '../support/cleanup.ts'
+import { tempFolder } from '../support/temp-folder.ts'
+import { until } from './agent/until.ts'
+
+const entry = join(import.meta.dirname, '../../proxy/main.ts')
+
+interface Line {
+  readonly level: string
+  readonly message: string
+  readonly [field: string]: unknown
+}
+
+const toml = (poolSize: number, port = 0): string => `
+  [general]
+  listen_host = "127.0.0.1"
+  listen_port = ${port}
+  [pools.app]
+  pool_size = ${poolSize}
+  servers = [{ host = "127.0.0.1", port = 9 }]
+  [pools.app.users.web]
+  password = "a secret word"
+`
+
+class Process {
+  readonly #child
+  readonly #ended: Promise<unknown[]>
+  text = ''
+
+  constructor(words: readonly string[]) {
+    this.#child = spawn(process.execPath, [entry, ...words], { stdio: ['ignore', 'pipe', 'pipe'] })
+    this.#ended = once(this.#child, 'exit')
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      stream.on('data', (chunk: Buffer) => (this.text += chunk.toString()))
+    }
+    atEndOfFile(async () => {
+      this.#child.kill('SIGKILL')
+      await this.#ended
+    })
+  }
+
+  get lines(): Line[] {
+    const whole = this.text.split('\n').slice(0, -1)
+    return whole.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as Line)
+  }
+
+  async logs(message: string, count = 1): Promise<Line> {
+    return await until(`"${message}" in ${this.text}`, () => this.lines.filter((l) => l.message === message)[count - 1])
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal)
+  }
+
+  async exitCode(): Promise<unknown> {
+    const [code] = await this.#ended
+    return code
+  }
+}
+
+async function newFile(text: string): Promise<string> {
+  const path = join(await tempFolder(), 'flotilla.toml')
+  await writeFile(path, text)
+  return path
+}
+
+test('SIGHUP reads the file again, SIGTERM ends the process with 0', async () => {
+  const path = await newFile(toml(5))
+  const proxy = new Process(['--config', path, '--http-port', '0'])
+  await proxy.logs('applied a version')
+  await writeFile(path, toml(6))
+
+  proxy.signal('SIGHUP')
+  const second = await proxy.logs('applied a version', 2)
+  await writeFile(path, 'pool_size = 1')
+  proxy.signal('SIGHUP')
+  const refused = await proxy.logs('the reload changed nothing')
+  proxy.signal('SIGTERM')
+
+  expect(await proxy.exitCode()).toBe(0)
+  expect(second).toMatchObject({ version: 2, retuned: 1, kept: 0 })
+  expect(refused['reason']).toContain(`${path}: `)
+  expect(proxy.text).not.toContain('a secret word')
+})
+
+test('a file that cannot be used ends the process with 1 and names path and reason', async () => {
+  const path = await newFile('[pools.app]\npool_sise = 1')
+  const proxy = new Process(['--config', path, '--http-port', '0'])
+
+  expect(await proxy.exitCode()).toBe(1)
+  const { reason } = await proxy.logs('the proxy cannot start')
+  expect(reason).toContain(path)
+  expect(reason).toContain('pools.app.pool_sise')
+})
+
+test('a port for clients that is in use ends the process with 1 and one reason', async () => {
+  const holder = createServer().listen(0, '127.0.0.1')
+  await once(holder, 'listening')
+  atEndOfFile(() => void holder.close())
+  const { port } = holder.address() as AddressInfo
+  const proxy = new Process(['--config', await newFile(toml(5, port)), '--http-port', '0'])
+
+  expect(await proxy.exitCode()).toBe(1)
+  const { reason } = await proxy.logs('the proxy cannot go on')
+  expect(reason).toMatch(new RegExp(`^cannot listen on 127.0.0.1:${port}: .*EADDRINUSE`))
+})
+
+test('a port for hints that is in use ends the process with 1', async () => {
+  const holder = createServer().listen(0, '127.0.0.1')
+  await once(holder, 'listening')
+  atEndOfFile(() => void holder.close())
+  const { port } = holder.address() as AddressInfo
+  const proxy = new Process(['--config', await newFile(toml(5)), '--http-port', String(port)])
+
+  expect(await proxy.exitCode()).toBe(1)
+  expect((await proxy.logs('the proxy cannot start'))['reason']).toContain('EADDRINUSE')
+})
+
+test('wrong words end the process with 2', async () => {
+  const proxy = new Process(['--config'])
+
+  expect(await proxy.exitCode()).toBe(2)
+  expect(proxy.text).toMatch(/^proxy: /)
+})
