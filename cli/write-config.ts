@@ -20,6 +20,12 @@ export function neededFile(file: string | undefined): string {
   return file
 }
 
+/** @throws WrongUsage when it does not look like a version, "v3". */
+export function checkedIfMatch(text: string | undefined): string | undefined {
+  if (text === undefined || /^v\d+$/.test(text)) return text
+  throw new WrongUsage(`--if-match takes a version like v3, not "${text}"`)
+}
+
 /** @param ifMatch the version that is replaced, "v3"; without it the one that is current now. */
 export async function writeConfig(
   api: Api,
@@ -27,7 +33,6 @@ export async function writeConfig(
   how: { ifMatch?: string | undefined; message?: string | undefined; dryRun: boolean },
 ): Promise<Written> {
   const ifMatch = how.ifMatch ?? `v${(await api.inFleet(fleetSchema, '')).version}`
-  if (!/^v\d+$/.test(ifMatch)) throw new WrongUsage(`--if-match takes a version like v3, not "${ifMatch}"`)
   return api.inFleet(writtenSchema, `/config${how.dryRun ? '?dry_run=true' : ''}`, {
     method: 'PUT',
     headers: {

@@ -2,7 +2,7 @@ import { Api, apiOptions } from '../api.ts'
 import { awaitProxies, waitOptions } from '../await-proxies.ts'
 import { command } from '../command.ts'
 import { readDocument } from '../document.ts'
-import { fileOption, neededFile, planLines, writeConfig } from '../write-config.ts'
+import { checkedIfMatch, fileOption, neededFile, planLines, writeConfig } from '../write-config.ts'
 
 const options = {
   ...fileOption,
@@ -14,9 +14,10 @@ const options = {
 
 export const apply = command({ operands: [], options }, async ({ options }, around) => {
   const file = neededFile(options.file)
+  const ifMatch = checkedIfMatch(options['if-match'])
   const api = new Api(options, around)
   const written = await writeConfig(api, await readDocument(file, around), {
-    ifMatch: options['if-match'],
+    ifMatch,
     message: options.message,
     dryRun: false,
   })

@@ -85,9 +85,14 @@ export class Running {
     return this.#ended
   }
 
+  /** A signal to it alone, and its exit code. */
+  async end(signal: NodeJS.Signals): Promise<number | NodeJS.Signals | null> {
+    this.child.kill(signal)
+    return this.#ended
+  }
+
   async kill9(): Promise<void> {
-    this.child.kill('SIGKILL')
-    await this.#ended
+    await this.end('SIGKILL')
   }
 }
 

@@ -1,5 +1,5 @@
 /** Real PostgreSQL clusters for tests: an empty one is made once per run and copied, so a start costs little. */
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, chown, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
@@ -19,6 +19,8 @@ export interface PostgresOptions {
   readonly maxConnections?: number
   /** Address to listen on; others than 127.0.0.1 (a network namespace) are not trusted for `postgres` either. */
   readonly host?: string
+  /** The network namespace it runs in; `host` is an address there. */
+  readonly namespace?: string
   readonly port?: number
   readonly settings?: Readonly<Record<string, string | number>>
   /** Statements that `postgres` runs once the cluster is up: roles, databases, tables. */
@@ -78,7 +80,8 @@ export class Postgres {
     const { auth = 'trust', maxConnections = 100, settings = {} } = this.#options
     const hba = ['host all postgres 127.0.0.1/32 trust', `host all all all ${auth}`]
     await writeAsPostgres(join(this.#folder, 'pg_hba.conf'), `${hba.join('\n')}\n`)
-    this.#child = await startCluster({
+    const start = this.#options.namespace === undefined ? startCluster : startIn(this.#options.namespace)
+    this.#child = await start({
       folder: this.#folder,
       host: this.host,
       port: this.port,
@@ -132,6 +135,25 @@ export class Postgres {
     const ended = once(child, 'close')
     child.kill(signal)
     await ended
+  }
+}
+
+/** As startCluster, in a network namespace: by a process between, because PostgreSQL's user may not enter one. */
+function startIn(namespace: string): typeof startCluster {
+  return async ({ onLine, ...options }) => {
+    const script = join(import.meta.dirname, 'cluster-in-namespace.ts')
+    const child = spawn('ip', ['netns', 'exec', namespace, process.execPath, script, JSON.stringify(options)], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    })
+    await new Promise<void>((resolve, reject) => {
+      child.once('error', reject)
+      child.once('exit', (code) => reject(new Error(`no cluster in ${namespace}: exit code ${code}`)))
+      child.on('message', (message: { line?: string; ready?: boolean }) => {
+        if (message.line !== undefined) onLine?.(message.line)
+        if (message.ready === true) resolve()
+      })
+    })
+    return child
   }
 }
 

@@ -1,8 +1,10 @@
-/** Programs of PostgreSQL that a machine may have; tests that need one that is missing are skipped. */
+/** Programs of PostgreSQL that a machine may have; tests that need one that is missing are skipped, and it is said. */
 import { execFile, spawnSync } from 'node:child_process'
 
 export function hasProgram(name: string): boolean {
-  return spawnSync(name, ['--version']).error === undefined
+  const found = spawnSync(name, ['--version']).error === undefined
+  if (!found) process.stdout.write(`skipped: ${name} is not installed here\n`)
+  return found
 }
 
 export interface ProgramResult {

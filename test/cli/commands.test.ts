@@ -1,0 +1,249 @@
+import { writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { beforeAll, expect, test } from 'vitest'
+import { atEndOfFile } from '../support/cleanup.ts'
+import { flotilla, flotillaWords, Running } from '../support/command-line.ts'
+import { startPostgres } from '../support/postgres.ts'
+import type { Postgres } from '../support/postgres.ts'
+import { startControl, startProxy } from '../support/processes.ts'
+import type { ControlProcess } from '../support/processes.ts'
+import { tempFolder } from '../support/temp-folder.ts'
+
+let control: ControlProcess
+let postgres: Postgres
+let folder: string
+
+beforeAll(async () => {
+  control = await startControl()
+  postgres = await startPostgres({ auth: 'scram-sha-256', sql: ["CREATE ROLE app LOGIN PASSWORD 'app'"] })
+  folder = await tempFolder()
+})
+
+test('a fleet is made, listed, and found again when it is made twice', async () => {
+  const made = await run('fleet create inventory')
+  const again = await run('fleet create inventory')
+  const listed = await run('fleet list')
+
+  expect(made).toMatchObject({ code: 0, stdout: 'fleet inventory is at v0\n' })
+  expect(again).toEqual(made)
+  expect(listed.stdout).toMatch(/^FLEET +VERSION +PROXIES +MADE\ninventory +v0 +0 +20/m)
+})
+
+test('versions are applied, listed, shown, compared and rolled back', async () => {
+  await run('fleet create story')
+  const file = await written({ pool_size: 5 })
+  const bigger = await written({ pool_size: 9 })
+
+  const planned = await run(`plan --fleet story -f ${file}`)
+  const first = await run(`apply --fleet story -f ${file} -m first-of-all`)
+  const same = await run(`apply --fleet story -f ${file}`)
+  const second = await run(`apply --fleet story -f ${bigger}`)
+  const differences = await run('diff 1 2 --fleet story')
+  const back = await run('rollback 1 --fleet story')
+  const versions = await run('versions --fleet story')
+  const shown = await run('show 3 --fleet story')
+  const fromInput = await run('apply --fleet story -f -', shown.stdout)
+
+  expect(planned.stdout).toBe('+ app/app  added: new pool\n')
+  expect(first.stdout).toBe('v1 is current\n+ app/app  added: new pool\n')
+  expect(same.stdout).toBe('v1 is current already: nothing differs\n')
+  expect(second.stdout).toBe('v2 is current\n~ app/app  retuned: new values; keeps its server connections\n')
+  expect(differences.stdout).toContain('~ pools.app.pool_size = 5 -> 9\n')
+  expect(back.stdout).toMatch(/^v3 is current, with the content of v1\n/)
+  expect(versions.stdout).toMatch(/^v3 .* v1 +-\nv2 .* - +-\nv1 .* - +first-of-all$/m)
+  expect(shown.stdout).toContain('pool_size = 5')
+  expect(shown.stdout).not.toContain('password = "app"')
+  expect(fromInput.stdout).toBe('v3 is current already: nothing differs\n')
+})
+
+test('a refused configuration names path and remedy, stores nothing, and ends with 1', async () => {
+  await run('fleet create strict')
+  const file = await written({ pool_sise: 5 })
+
+  const refused = await run(`apply --fleet strict -f ${file}`)
+  const listed = await run('fleet list')
+
+  expect(refused.code).toBe(1)
+  expect(refused.stdout).toBe('')
+  expect(refused.stderr).toMatch(/pools\.app\.pool_sise: .*pool_size/)
+  expect(listed.stdout).toMatch(/strict +v0/)
+})
+
+test('TOML that is broken is refused with its line', async () => {
+  await run('fleet create broken')
+
+  const refused = await run('apply --fleet broken -f -', '[pools.app]\nservers = [\n')
+
+  expect(refused.code).toBe(1)
+  expect(refused.stderr).toMatch(/line \d+/)
+})
+
+test('--if-match refuses when another version is current, and says which', async () => {
+  await run('fleet create race')
+  await run(`apply --fleet race -f ${await written({ pool_size: 1 })}`)
+
+  const stale = await run(`apply --fleet race --if-match v0 -f ${await written({ pool_size: 2 })}`)
+
+  expect(stale.code).toBe(1)
+  expect(stale.stderr).toContain('flotilla show 1')
+})
+
+test('--wait shows each proxy as it takes a version, and ends with 1 when one refuses it', async () => {
+  const token = (await run('token create edge --fleet waiting', '', { makeFleet: 'waiting' })).stdout.trim()
+  await run(`apply --fleet waiting -f ${await written({ pool_size: 5 })}`)
+  await startProxy({ control, fleet: 'waiting', token }, { id: 'alpha' })
+  await startProxy({ control, fleet: 'waiting', token }, { id: 'beta' })
+
+  const taken = await run(`apply --fleet waiting --wait -f ${await written({ pool_size: 6 })}`)
+  const refused = await run(
+    `apply --fleet waiting --wait -f ${await written({ pool_size: 7 }, 'no.such.host.invalid')}`,
+  )
+  const listed = await run('proxies --fleet waiting')
+  const reloaded = await run('reload --wait --timeout 5 --fleet waiting')
+  const back = await run('rollback 1 --wait --fleet waiting')
+
+  expect(taken.code).toBe(0)
+  expect(taken.stderr).toMatch(/^alpha: runs v2$/m)
+  expect(taken.stderr).toMatch(/^beta: runs v2$/m)
+  expect(refused.code).toBe(1)
+  expect(refused.stderr).toMatch(/^alpha: refused v3: unresolvable_host in app\/app: .*no\.such\.host\.invalid/m)
+  expect(listed.stdout).toMatch(/^alpha +failed +v2 .*unresolvable_host/m)
+  expect(reloaded.code).toBe(1)
+  expect(back.code).toBe(0)
+  expect(back.stderr).toMatch(/^beta: runs v4$/m)
+})
+
+test('lost server connections are listed, and followed as they happen', async () => {
+  const token = (await run('token create edge --fleet losing', '', { makeFleet: 'losing' })).stdout.trim()
+  await run(`apply --fleet losing -f ${await written({ min_pool_size: 1 })}`)
+  await startProxy({ control, fleet: 'losing', token }, { id: 'alpha' })
+  const follower = new Running(flotillaWords('disconnects', '--follow', '--fleet', 'losing'), environment())
+  await untilBackend()
+
+  await postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+  const line = await follower.says(/terminated/)
+  const code = await follower.ctrlC()
+  const listed = await run('disconnects --fleet losing --cause terminated')
+  const none = await run('disconnects --fleet losing --cause reset')
+
+  expect(line).toContain('57P01')
+  expect(code).toBe(0)
+  expect(listed.stdout).toMatch(/app\/app +127\.0\.0\.1:\d+ +terminated +idle .*57P01/)
+  expect(none.stdout.trim().split('\n')).toHaveLength(1)
+})
+
+test('a token is shown once, listed without its value, and revoked', async () => {
+  const created = await run('token create ci --fleet tokens --json', '', { makeFleet: 'tokens' })
+  const { id, token } = JSON.parse(created.stdout) as { id: string; token: string }
+  const revoked = await run(`token revoke ${id} --fleet tokens`)
+  const listed = await run('token list --fleet tokens')
+  const unknown = await run('token revoke nobody --fleet tokens')
+
+  expect(token.length).toBeGreaterThan(20)
+  expect(revoked).toMatchObject({ code: 0, stdout: `token ${id} is revoked\n` })
+  expect(listed.stdout).toMatch(new RegExp(`^${id} +ci +20.* 20`, 'm'))
+  expect(listed.stdout).not.toContain(token)
+  expect(unknown.code).toBe(1)
+})
+
+test.for([
+  [''],
+  ['fly'],
+  ['fleet'],
+  ['apply'],
+  ['show'],
+  ['show one'],
+  ['diff 1'],
+  ['rollback 1 2'],
+  ['versions --limit none'],
+  ['versions --no-such-option'],
+  ['apply -f x --if-match 3'],
+  ['proxy'],
+  ['proxy --listen-port 99999 --config x'],
+  ['start --proxy-port many'],
+])('wrong usage ends with 2 and says how: flotilla %s', async ([line]) => {
+  const { code, stdout, stderr } = await run(line as string)
+
+  expect(code).toBe(2)
+  expect(stdout + stderr).toMatch(/^usage: flotilla/m)
+})
+
+test.for(['', 'apply', 'fleet create', 'proxy', 'control', 'start'])('help is given for "%s"', async (name) => {
+  const { code, stdout } = await run(`${name} --help`.trim())
+
+  expect(code).toBe(0)
+  expect(stdout).toMatch(/^usage: flotilla/)
+})
+
+test('every command answers JSON that a program can read', async () => {
+  await run('fleet create programs')
+  await run(`apply --fleet programs -f ${await written({ pool_size: 5 })}`)
+  const lines = ['fleet list', 'versions', 'show 1', 'diff 0 1', 'proxies', 'disconnects', 'token list', 'reload']
+
+  const answers = await Promise.all(lines.map((line) => run(`${line} --fleet programs --json`)))
+
+  expect(answers.map(({ code, stdout }) => [code, typeof JSON.parse(stdout)])).toEqual(lines.map(() => [0, 'object']))
+})
+
+test('a wrong token, a control that is away and one that is no control each give one line and 1', async () => {
+  const other = createServer((_, response) => response.end('<html>'))
+  await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
+  atEndOfFile(() => void other.close())
+  const { port } = other.address() as AddressInfo
+
+  const wrong = await run('versions --token guessed')
+  const away = await run('versions --url http://127.0.0.1:9')
+  const html = await run(`versions --url http://127.0.0.1:${port}`)
+  const none = await flotilla(['versions'], { environment: { ...environment(), FLOTILLA_TOKEN: '' }, cwd: folder })
+
+  expect([wrong, away, html, none].map(({ code }) => code)).toEqual([1, 1, 1, 1])
+  expect(wrong.stderr).toMatch(/token/)
+  expect(wrong.stderr).not.toContain('guessed')
+  expect(away.stderr).toMatch(/^flotilla versions: control does not answer at http:\/\/127\.0\.0\.1:9 \(.*\n$/)
+  expect(html.stderr).toMatch(/answered 200 with what control does not say.*\n$/)
+  expect(none.stderr).toMatch(/no token: /)
+})
+
+test('control refuses to start without a token, and says so in one line', async () => {
+  const { code, stderr } = await flotilla(['control', '--data', folder], { environment: { FLOTILLA_TOKEN: '' } })
+
+  expect(code).toBe(1)
+  expect(stderr).toBe("flotilla control: FLOTILLA_TOKEN must hold the operator's token\n")
+})
+
+function environment(): Record<string, string> {
+  return { FLOTILLA_URL: control.url, FLOTILLA_TOKEN: control.token }
+}
+
+/** A command line as typed, split at blanks. */
+async function run(line: string, input = '', how: { makeFleet?: string } = {}) {
+  if (how.makeFleet !== undefined) await run(`fleet create ${how.makeFleet}`)
+  return flotilla(line === '' ? [] : line.split(' '), { environment: environment(), input })
+}
+
+/** A TOML file with the pool `app`, and these keys in it. */
+async function written(keys: Readonly<Record<string, number>>, host = '127.0.0.1'): Promise<string> {
+  const file = join(folder, `${Object.entries(keys).flat().join('-')}-${host}.toml`)
+  const lines = Object.entries(keys).map(([key, value]) => `${key} = ${value}`)
+  await writeFile(
+    file,
+    `[pools.app]
+database = "postgres"
+servers = [{ host = "${host}", port = ${postgres.port}, role = "primary" }]
+${lines.join('\n')}
+[pools.app.users.app]
+password = "app"
+`,
+  )
+  return file
+}
+
+/** Until a proxy has logged in to PostgreSQL. */
+async function untilBackend(): Promise<void> {
+  for (;;) {
+    const { rowCount } = await postgres.sql("SELECT 1 FROM pg_stat_activity WHERE usename = 'app' AND state = 'idle'")
+    if ((rowCount ?? 0) > 0) return
+  }
+}
