@@ -144,7 +144,7 @@ export default defineConfig({
       rules: { 'no-restricted-imports': refusal(says, refuses, typesOnly) },
     })),
     { files: entries, rules: { 'node/no-process-env': 'off' } },
-    { files: ['cli/**', 'test/support/**', 'bench/**'], rules: { 'no-console': 'off' } },
+    { files: ['cli/**', 'test/**', 'bench/**'], rules: { 'no-console': 'off' } },
     { files: ['test/support/fixtures/**'], rules: { 'vitest/expect-expect': 'off' } },
     { files: ['**/*.config.ts'], rules: { 'import/no-default-export': 'off' } },
   ],

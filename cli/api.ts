@@ -32,7 +32,7 @@ export interface Request {
 }
 
 /** Control understood the call and refused it. */
-export class Refusal extends Failure {
+class Refusal extends Failure {
   readonly problem: ProblemDocument
   constructor(problem: ProblemDocument) {
     super(describe(problem))
