@@ -59,6 +59,7 @@ const flushPresenceMs = 10_000
 const keepAliveTimeoutMs = 75_000
 /** What is still under way after this is cut off at close. */
 const closeTimeoutMs = 5000
+const sweepMs = 20
 
 /** Throws ControlCannotStart. */
 export async function startControl(options: ControlOptions): Promise<RunningControl> {
@@ -180,12 +181,14 @@ function listen(server: Server, host: string, port: number): Promise<void> {
 
 function stop(server: Server): Promise<void> {
   return new Promise((resolve) => {
+    // A connection that is kept alive becomes idle when its last answer has left, which may be after the close.
+    const sweep = setInterval(() => server.closeIdleConnections(), sweepMs)
     const cut = setTimeout(() => server.closeAllConnections(), closeTimeoutMs)
     server.close(() => {
+      clearInterval(sweep)
       clearTimeout(cut)
       resolve()
     })
-    server.closeIdleConnections()
   })
 }
 

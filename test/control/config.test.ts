@@ -256,7 +256,7 @@ describe('a write that cannot be done says why and stores nothing:', () => {
     const found = (await answer.json()) as ProblemDocument
     expect(found).toMatchObject({ status, ...problem })
     expect(answer.status).toBe(status)
-    if (status === 412) expect(answer.headers.get('etag')).toBe('"v1"')
+    expect(answer.headers.get('etag')).toBe(status === 412 ? '"v1"' : null)
     expect(await everything(control)).toEqual(before)
     expect(control.faults).toEqual([])
   })
@@ -278,7 +278,7 @@ test('a body without a length is cut off at 4 MiB', async () => {
     headers: { authorization: `Bearer ${operatorToken}`, 'content-type': 'application/json', 'if-match': '"v0"' },
     body: endless,
     duplex: 'half',
-  } as RequestInit)
+  })
 
   expect(answer.status).toBe(413)
   expect(sentBytes).toBeLessThan(8 * 1024 * 1024)
@@ -320,8 +320,8 @@ test('of many writers at once exactly one wins, the others are told the current 
     ),
   )
 
-  expect(answers.map(({ status }) => status).toSorted()).toEqual([201, 412, 412, 412, 412, 412, 412, 412])
-  expect(answers.filter(({ status }) => status === 412).map(({ body }) => body.current)).toEqual(Array(7).fill('v1'))
+  expect(answers.filter(({ status }) => status === 201)).toHaveLength(1)
+  expect(answers.filter(({ status, body }) => status === 412 && body.current === 'v1')).toHaveLength(7)
   expect((await control.call('GET', '/v1/fleets/demo/versions')).body).toMatchObject({ versions: [{ version: 1 }] })
 })
 

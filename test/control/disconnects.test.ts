@@ -8,8 +8,8 @@ const minute = (number: number): string => `2026-11-23T18:${String(number).padSt
 
 interface Setting {
   readonly control: InProcessControl
-  send(events: Report['events'], proxy?: string): Promise<void>
-  list(query?: string): Promise<Disconnects>
+  readonly send: (events: Report['events'], proxy?: string) => Promise<void>
+  readonly list: (query?: string) => Promise<Disconnects>
 }
 
 async function setting(): Promise<Setting> {
@@ -19,7 +19,7 @@ async function setting(): Promise<Setting> {
   let seq = 0
   return {
     control,
-    async send(events, proxy = 'p1') {
+    send: async (events, proxy = 'p1') => {
       seq += 1
       const { status } = await control.call('POST', `/v1/fleets/demo/proxies/${proxy}/reports`, {
         token,
@@ -27,7 +27,7 @@ async function setting(): Promise<Setting> {
       })
       expect(status).toBe(200)
     },
-    async list(query = '') {
+    list: async (query = '') => {
       const { status, body } = await control.call<Disconnects>('GET', `/v1/fleets/demo/disconnects${query}`)
       expect(status).toBe(200)
       return body

@@ -178,5 +178,5 @@ test('many writers of one secret each get their own version', async () => {
 
   const answers = await Promise.all(['a', 'b', 'c', 'd'].map((value) => put(control, 'web', value)))
 
-  expect(answers.map(({ body }) => body.version).toSorted()).toEqual([1, 2, 3, 4])
+  expect(new Set(answers.map(({ body }) => body.version))).toEqual(new Set([1, 2, 3, 4]))
 })

@@ -16,7 +16,9 @@ async function open(name: string): Promise<SqlPort> {
   return port
 }
 
-describe('the better-sqlite3 driver:', () => storePortConforms(open))
+describe('the better-sqlite3 driver:', () => {
+  storePortConforms(open)
+})
 
 test('a database that is opened again still waits for the disk at every write', async () => {
   const first = await open('pragmas')

@@ -22,7 +22,7 @@ test('the migrations make the very tables and columns that queries are written f
       params: [],
     })
     made[String(name)] = columns.map(
-      ([column, type, notNull]) => `${column} ${type}${notNull === 1 ? ' NOT NULL' : ''}`,
+      ([column, type, notNull]) => `${String(column)} ${String(type)}${notNull === 1 ? ' NOT NULL' : ''}`,
     )
   }
   delete made['schema_migrations']

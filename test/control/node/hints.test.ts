@@ -1,0 +1,183 @@
+import { createServer } from 'node:http'
+import type { IncomingHttpHeaders } from 'node:http'
+import { createServer as createTcpServer } from 'node:net'
+import type { AddressInfo, Server, Socket } from 'node:net'
+import { expect, test } from 'vitest'
+import { hintHeaders } from '../../../control/domain/hint-signature.ts'
+import { NodeHints } from '../../../control/node/hints.ts'
+import type { HintTarget } from '../../../control/store/proxies.ts'
+import { verifiedHint } from '../../../proxy/agent/hint.ts'
+import type { Hint } from '../../../shared/wire.ts'
+import { atEndOfFile } from '../../support/cleanup.ts'
+
+const secret = `whsec_${Buffer.from('a secret of thirty-two bytes, ok').toString('base64')}`
+const hint: Hint = { fleet: 'demo', epoch: 1, version: 3, reason: 'version' }
+
+type Result = 'delivered' | 'failed' | 'silenced'
+
+/** Hints with a clock of their own, and what became of each. */
+function sender() {
+  const clock = { nowMs: Date.now() }
+  const results: Result[] = []
+  let told: (() => void) | undefined
+  const hints = new NodeHints({
+    nowMs: () => clock.nowMs,
+    secretOf: () => secret,
+    onResult: (result) => {
+      results.push(result)
+      told?.()
+    },
+  })
+  atEndOfFile(() => hints.close())
+  return {
+    hints,
+    clock,
+    results,
+    /** Resolves when `count` results are known. */
+    until: async (count: number): Promise<Result[]> => {
+      while (results.length < count) {
+        await new Promise<void>((resolve) => {
+          told = resolve
+        })
+      }
+      return results
+    },
+  }
+}
+
+interface Received {
+  readonly url: string
+  readonly headers: IncomingHttpHeaders
+  readonly body: string
+}
+
+/** A proxy that answers every hint with `status`. */
+async function proxy(status: number): Promise<{ url: string; received: Received[] }> {
+  const received: Received[] = []
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = []
+    request.on('data', (chunk: Buffer) => chunks.push(chunk))
+    request.on('end', () => {
+      received.push({ url: request.url!, headers: request.headers, body: Buffer.concat(chunks).toString() })
+      response.writeHead(status).end('{}')
+    })
+  })
+  return { url: await listening(server), received }
+}
+
+/** A proxy that takes connections and never says a word. */
+async function silentProxy(): Promise<string> {
+  const sockets = new Set<Socket>()
+  const server = createTcpServer((socket) => {
+    sockets.add(socket)
+    socket.on('error', () => undefined)
+  })
+  atEndOfFile(() => {
+    for (const socket of sockets) socket.destroy()
+  })
+  return await listening(server)
+}
+
+async function listening(server: Server): Promise<string> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  atEndOfFile(() => void server.close())
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+function target(name: string, url: string): HintTarget {
+  return { fleet: 'demo', proxy: name, boot: 'boot', hint_url: url }
+}
+
+test('the signature is that of the Standard Webhooks example', () => {
+  const headers = hintHeaders(
+    'whsec_plJ3nmyCDGBKInavdOK15jsl',
+    'msg_loFOjxBNrRLzqYUf',
+    1731705121,
+    '{"event_type":"ping","data":{"success":true}}',
+  )
+
+  expect(headers['webhook-signature']).toBe('v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0=')
+})
+
+test('a hint reaches the proxy signed, and the agent takes it for what it is', async () => {
+  const { url, received } = await proxy(202)
+  const { hints, until } = sender()
+
+  hints.send([target('p1', `${url}/behind/`)], hint)
+  const results = await until(1)
+
+  expect(results).toEqual(['delivered'])
+  const [{ headers, body, url: path }] = received as [Received]
+  expect(path).toBe('/behind/v1/hint')
+  const signed = {
+    id: headers['webhook-id'] as string,
+    timestamp: headers['webhook-timestamp'] as string,
+    signature: headers['webhook-signature'] as string,
+  }
+  expect(verifiedHint(signed, Buffer.from(body), secret, new Date())).toEqual(hint)
+  expect(verifiedHint(signed, Buffer.from(body.replace('3', '4')), secret, new Date())).toBeUndefined()
+})
+
+test('silent and dead proxies delay nobody', async () => {
+  const { url } = await proxy(202)
+  const silent = await silentProxy()
+  const { hints, results, until } = sender()
+  const dead = Array.from({ length: 30 }, (_, index) => target(`silent${index}`, silent))
+  const refusing = Array.from({ length: 10 }, (_, index) => target(`refusing${index}`, 'http://127.0.0.1:1'))
+
+  const startedMs = performance.now()
+  hints.send([...dead, ...refusing, target('good', url)], hint)
+  const returnedMs = performance.now() - startedMs
+  await until(1)
+  const deliveredMs = performance.now() - startedMs
+
+  expect(results[0]).toBe('delivered')
+  expect(returnedMs).toBeLessThan(200)
+  expect(deliveredMs).toBeLessThan(1000)
+})
+
+test('a proxy that fails three hints is left alone for a minute, or until it says hello', async () => {
+  const { url, received } = await proxy(503)
+  const { hints, clock, until } = sender()
+  const p1 = [target('p1', url)]
+  for (let count = 1; count <= 3; count += 1) {
+    hints.send(p1, { ...hint, version: count })
+    await until(count)
+  }
+
+  hints.send(p1, { ...hint, version: 4 })
+  clock.nowMs += 60_000
+  hints.send(p1, { ...hint, version: 5 })
+  await until(5)
+  hints.send(p1, { ...hint, version: 6 })
+  hints.send(p1, { ...hint, version: 7 })
+  hints.cleared('demo', 'p1')
+  hints.send(p1, { ...hint, version: 8 })
+  const results = await until(7)
+
+  expect(results.slice(0, 5)).toEqual(['failed', 'failed', 'failed', 'silenced', 'failed'])
+  // Two attempts each.
+  expect(received.map(({ body }) => (JSON.parse(body) as Hint).version).slice(0, 8)).toEqual([1, 1, 2, 2, 3, 3, 5, 5])
+})
+
+test('hints that wait for the same proxy become one, the newest', async () => {
+  const { url, received } = await proxy(202)
+  const { hints, until } = sender()
+
+  for (let version = 1; version <= 20; version += 1) hints.send([target('p1', url)], { ...hint, version })
+  await until(2)
+
+  expect(received.map(({ body }) => (JSON.parse(body) as Hint).version)).toEqual([1, 20])
+})
+
+test('closing gives up what is under way at once', async () => {
+  const { hints, results } = sender()
+  hints.send([target('silent', await silentProxy())], hint)
+  const startedMs = performance.now()
+
+  await hints.close()
+  hints.send([target('later', 'http://127.0.0.1:1')], hint)
+
+  expect(performance.now() - startedMs).toBeLessThan(500)
+  expect(results).toEqual([])
+})

@@ -1,0 +1,185 @@
+import { chmodSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { ControlCannotStart, raiseEpoch, startControl } from '../../../control/node.ts'
+import type { ControlOptions } from '../../../control/node.ts'
+import { atEndOfFile } from '../../support/cleanup.ts'
+import { tempFolder } from '../../support/temp-folder.ts'
+import { document } from '../in-process.ts'
+
+const operatorToken = 'the-operator-of-the-tests'
+
+interface Started {
+  readonly port: number
+  readonly data: string
+  readonly close: () => Promise<void>
+}
+
+async function start(over: Partial<ControlOptions> = {}): Promise<Started> {
+  const data = over.data ?? (await tempFolder())
+  const running = await startControl({ port: 0, operatorToken, log: () => undefined, ...over, data })
+  let closed: Promise<void> | undefined
+  const close = (): Promise<void> => (closed ??= running.close())
+  atEndOfFile(close)
+  return { port: running.port, close, data }
+}
+
+async function call(
+  control: Started,
+  method: string,
+  path: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+) {
+  const response = await fetch(`http://127.0.0.1:${control.port}${path}`, {
+    method,
+    headers: {
+      authorization: `Bearer ${operatorToken}`,
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      ...headers,
+    },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  })
+  const text = await response.text()
+  return { status: response.status, body: text.startsWith('{') ? (JSON.parse(text) as unknown) : text }
+}
+
+async function apply(control: Started, version: number, user: Record<string, unknown>) {
+  return await call(control, 'PUT', '/v1/fleets/demo/config', document(user), { 'if-match': `"v${version}"` })
+}
+
+async function whyNot(options: Partial<ControlOptions>): Promise<string> {
+  try {
+    await start(options)
+  } catch (error) {
+    if (error instanceof ControlCannotStart) return error.message
+    throw error
+  }
+  throw new Error('it started')
+}
+
+test('what was configured is there after a restart, secrets included', async () => {
+  const first = await start()
+  await call(first, 'PUT', '/v1/fleets/demo')
+  await apply(first, 0, {})
+  await first.close()
+
+  const second = await start({ data: first.data })
+
+  expect((await call(second, 'GET', '/v1/fleets/demo')).body).toMatchObject({ version: 1, epoch: 1 })
+  expect((await apply(second, 1, { pool_size: 2 })).status).toBe(201)
+  // The same key seals it, so the same password makes no second version of its secret.
+  expect((await call(second, 'GET', '/v1/fleets/demo/secrets')).body).toMatchObject({ secrets: [{ version: 1 }] })
+})
+
+test('the key file is made for its owner alone', async () => {
+  const { data } = await start()
+
+  expect(statSync(join(data, 'secret.key')).mode & 0o777).toBe(0o600)
+  expect(Buffer.from(readFileSync(join(data, 'secret.key'), 'utf8'), 'base64')).toHaveLength(32)
+})
+
+test('a key file that others can read is refused', async () => {
+  const { data, close } = await start()
+  await close()
+  chmodSync(join(data, 'secret.key'), 0o644)
+
+  expect(await whyNot({ data })).toMatch(/secret\.key holds the secret key and can be read by others/)
+})
+
+test('another secret key than that of the store is refused, and so is one that is none', async () => {
+  const key = Buffer.alloc(32, 1).toString('base64')
+  const { data, close } = await start({ secretKey: key })
+  await close()
+
+  expect(await whyNot({ data, secretKey: Buffer.alloc(32, 2).toString('hex') })).toMatch(/not the one/)
+  expect(await whyNot({ data, secretKey: 'c2hvcnQ=' })).toMatch(/FLOTILLA_SECRET_KEY must be 32 bytes/)
+  const again = await start({ data, secretKey: Buffer.alloc(32, 1).toString('hex') })
+  expect(again.port).toBeGreaterThan(0)
+})
+
+test('a port in use is told in one line', async () => {
+  const taken = createServer()
+  await new Promise<void>((resolve) => taken.listen(0, '127.0.0.1', resolve))
+  atEndOfFile(() => void taken.close())
+  const { port } = taken.address() as AddressInfo
+
+  expect(await whyNot({ port })).toBe(`cannot listen on 127.0.0.1 port ${port}: the port is in use`)
+})
+
+test('a damaged store is refused with its path', async () => {
+  const { data, close } = await start()
+  await close()
+  const path = join(data, 'control.db')
+  truncateSync(path, 5000)
+
+  const truncated = await whyNot({ data })
+  writeFileSync(path, 'garbage'.repeat(1000))
+  const garbage = await whyNot({ data })
+
+  expect(truncated).toContain(path)
+  expect(garbage).toContain(path)
+})
+
+test('a folder that cannot be made, and a token that is too short, are refused', async () => {
+  const file = join(await tempFolder(), 'file')
+  writeFileSync(file, '')
+
+  expect(await whyNot({ data: join(file, 'folder') })).toMatch(/cannot make the folder/)
+  expect(await whyNot({ operatorToken: 'short' })).toMatch(/at least 8 characters/)
+})
+
+test('closing lets parked polls go and answers them', async () => {
+  const control = await start()
+  await call(control, 'PUT', '/v1/fleets/demo')
+  const { body } = await call(control, 'POST', '/v1/fleets/demo/tokens', { name: 'x' })
+  const authorization = `Bearer ${(body as { token: string }).token}`
+  const hello = { boot: 'b', agent_version: '1', listen: 'x' }
+  await call(control, 'POST', '/v1/fleets/demo/proxies/p1/hello', hello, { authorization })
+  const lastSeen = async () =>
+    (await call(control, 'GET', '/v1/fleets/demo/proxies/p1')).body as { last_seen_at: string }
+  const { last_seen_at } = await lastSeen()
+  const parked = call(control, 'GET', '/v1/fleets/demo/manifest', undefined, {
+    authorization,
+    prefer: 'wait=60',
+    'flotilla-proxy': 'p1',
+  })
+  // The poll is seen when it begins to wait.
+  while ((await lastSeen()).last_seen_at === last_seen_at) continue
+  const startedMs = performance.now()
+
+  await control.close()
+
+  expect((await parked).status).toBe(204)
+  expect(performance.now() - startedMs).toBeLessThan(4000)
+})
+
+test('after a restore the epoch is raised, with control running or stopped', async () => {
+  const control = await start()
+  await call(control, 'PUT', '/v1/fleets/demo')
+
+  expect(await raiseEpoch(control.data)).toBe(2)
+  expect((await call(control, 'GET', '/v1/fleets/demo')).body).toMatchObject({ epoch: 2 })
+  await control.close()
+  expect(await raiseEpoch(control.data)).toBe(3)
+})
+
+test('two controls on one store: of two writers exactly one wins, each time', async () => {
+  const one = await start()
+  const two = await start({ data: one.data })
+  await call(one, 'PUT', '/v1/fleets/demo')
+  const outcomes: number[][] = []
+
+  for (let version = 0; version < 10; version += 1) {
+    const answers = await Promise.all([
+      apply(one, version, { pool_size: 100 + version }),
+      apply(two, version, { pool_size: 200 + version }),
+    ])
+    outcomes.push(answers.map(({ status }) => status).toSorted((a, b) => a - b))
+  }
+
+  expect(outcomes).toEqual(outcomes.map(() => [201, 412]))
+  expect((await call(two, 'GET', '/v1/fleets/demo')).body).toMatchObject({ version: 10 })
+})
