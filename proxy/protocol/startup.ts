@@ -55,7 +55,12 @@ export function parseStartup(bytes: Uint8Array, start: number, end: number): Sta
       if (secretBytes < 4 || secretBytes > secretBytesMax) {
         return { kind: 'invalid', reason: 'invalid length of cancel request' }
       }
-      return { kind: 'cancel', end: stop, pid: int32(bytes, body), secret: bytes.slice(body + 4, stop) }
+      return {
+        kind: 'cancel',
+        end: stop,
+        pid: int32(bytes, body),
+        secret: Uint8Array.from(bytes.subarray(body + 4, stop)),
+      }
     }
     default:
       return startupMessage(bytes, start, body, stop)
