@@ -34,6 +34,8 @@ export async function startProxy(settings: AgentSettings, log: Log = stderrLog):
 export async function runProxy(settings: AgentSettings, log: Log = stderrLog): Promise<number> {
   const agent = newAgent(settings, log)
   const forget = obeySignals(agent, log)
+  // Whoever reads the log may go away; the proxy must not go with them.
+  process.stderr.on('error', () => undefined)
   try {
     await agent.start()
     const failure = await agent.ended

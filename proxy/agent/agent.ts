@@ -342,7 +342,7 @@ export class Agent {
       this.#fleet?.sync.greetAgain()
     } catch (error) {
       const reason = `cannot listen on ${host}:${port}: ${reasonOf(error)}`
-      this.#fatal(reason)
+      if (this.#stopping === undefined) this.#fatal(reason)
       throw new ApplyError('engine_died', reason, { cause: error })
     }
   }

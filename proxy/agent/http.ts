@@ -47,8 +47,10 @@ const connectionsMax = 256
 /** The proxy's own small HTTP server: hints from control, health for the platform, figures for Prometheus. */
 export class HttpServer {
   readonly #server: Server
+  readonly #log: Log
 
   constructor(options: HttpOptions) {
+    this.#log = options.log
     this.#server = createServer(
       { requestTimeout: requestTimeoutMs, headersTimeout: requestTimeoutMs },
       (request, response) => void respond(request, response, options),
@@ -63,6 +65,7 @@ export class HttpServer {
     this.#server.listen({ host, port }, resolve)
     await promise
     this.#server.off('error', reject)
+    this.#server.on('error', (error) => this.#log('error', 'the HTTP server has trouble', { reason: reasonOf(error) }))
     // A server that listens on TCP has such an address.
     return (this.#server.address() as AddressInfo).port
   }

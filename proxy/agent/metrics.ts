@@ -235,7 +235,7 @@ export class Metrics {
   async page(engine: EngineSnapshot, agent: AgentFigures): Promise<string> {
     for (const { line, metric } of this.#series) {
       metric.reset()
-      // prom-client gives a metric without labels the value 0 on reset; one without rows is not shown as 0.
+      // After this a metric with labels has no rows, and one without labels is 0.
       for (const [labels, value] of line.rows(engine, agent)) metric.inc(labels, value)
     }
     return await this.#registry.metrics()

@@ -1,4 +1,4 @@
-import { chmod, mkdir, open, readFile, type FileHandle } from 'node:fs/promises'
+import { mkdir, open, readFile, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { manifestSchema, nameSchema } from '../../shared/wire.ts'
@@ -34,7 +34,7 @@ const fileSchema = z.object({
 })
 
 /** Another process holds the folder, or it cannot be used at all. The message is for the operator. */
-export class StateFolderError extends Error {
+class StateFolderError extends Error {
   override readonly name = 'StateFolderError'
 }
 
@@ -57,13 +57,7 @@ export class StateFolder {
 
   /** Makes the folder when there is none. Throws a StateFolderError. */
   static async open(path: string, log: Log): Promise<StateFolder> {
-    try {
-      await mkdir(path, { recursive: true, mode: folderMode })
-      await chmod(path, folderMode)
-    } catch (error) {
-      throw new StateFolderError(`the state folder ${path} cannot be used: ${reasonOf(error)}`, { cause: error })
-    }
-    const lock = await open(join(path, 'lock'), 'a', privateFileMode)
+    const lock = await openLock(path)
     if (tryLock(lock.fd)) return new StateFolder(path, lock, log)
     await lock.close()
     throw new StateFolderError(`the state folder ${path} is in use by another proxy`)
@@ -146,6 +140,15 @@ export class StateFolder {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
       return this.#passOver(path, `cannot be read (${reasonOf(error)})`)
     }
+  }
+}
+
+async function openLock(path: string): Promise<FileHandle> {
+  try {
+    await mkdir(path, { recursive: true, mode: folderMode })
+    return await open(join(path, 'lock'), 'a', privateFileMode)
+  } catch (error) {
+    throw new StateFolderError(`the state folder ${path} cannot be used: ${reasonOf(error)}`, { cause: error })
   }
 }
 

@@ -141,8 +141,9 @@ export class Sync {
 
   async #poll(asked: boolean): Promise<Polled> {
     const { control, parksPolls } = this.#options
-    // Somebody waits for the answer, or may have asked since this turn began.
-    if (!parksPolls || asked || this.#waiting.length > 0 || this.#stopped) return await control.manifest(this.#etag)
+    // Not parked: the first poll, and one whose answer somebody waits for or has asked for since this turn began.
+    const parks = parksPolls && this.#etag !== null && !asked && this.#waiting.length === 0 && !this.#stopped
+    if (!parks) return await control.manifest(this.#etag)
     const waitS = Math.min(Math.ceil((parkedPolls * this.#pollIntervalMs) / 1000), parkedMaxS)
     this.#parked = new AbortController()
     try {

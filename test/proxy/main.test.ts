@@ -58,6 +58,11 @@ class Process {
     this.#child.kill(signal)
   }
 
+  closeLog(): void {
+    this.#child.stdout.destroy()
+    this.#child.stderr.destroy()
+  }
+
   async exitCode(): Promise<unknown> {
     const [code] = await this.#ended
     return code
@@ -87,6 +92,21 @@ test('SIGHUP reads the file again, SIGTERM ends the process with 0', async () =>
   expect(second).toMatchObject({ version: 2, retuned: 1, kept: 0 })
   expect(refused['reason']).toContain(`${path}: `)
   expect(proxy.text).not.toContain('a secret word')
+})
+
+test('a proxy goes on when nobody reads its log any more', async () => {
+  const path = await newFile(toml(5))
+  const proxy = new Process(['--config', path, '--http-port', '0'])
+  const { http_port: port } = await proxy.logs('the proxy starts')
+  await proxy.logs('applied a version')
+  proxy.closeLog()
+
+  proxy.signal('SIGHUP')
+  const ready = await fetch(`http://127.0.0.1:${String(port)}/readyz`)
+  proxy.signal('SIGTERM')
+
+  expect(ready.status).toBe(200)
+  expect(await proxy.exitCode()).toBe(0)
 })
 
 test('a file that cannot be used ends the process with 1 and names path and reason', async () => {

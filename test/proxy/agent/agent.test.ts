@@ -573,6 +573,69 @@ test('a drain is told to the engine with the configured timeout, and readiness e
   expect(await proxy.agent.ended).toBeNull()
 })
 
+test('a control that does not answer the last report holds up the end for two seconds at most', async () => {
+  const { control, proxy } = await newFleet({ waits: { requestTimeoutMs: 60_000 } })
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  control.next('/reports', 'be silent')
+  proxy.engine.order({ do: 'say', message: { type: 'lost', server: lostServer } })
+  await until('the report is sent', () => control.askedFor('/reports').length > control.reports.length)
+
+  const stoppedAtMs = performance.now()
+  await proxy.agent.stop('drain')
+
+  expect(performance.now() - stoppedAtMs).toBeLessThan(4000)
+  expect(await proxy.agent.ended).toBeNull()
+})
+
+test('a proxy that is stopped while it prepares its first version ends as asked', async () => {
+  const asked = Promise.withResolvers<void>()
+  const answer = Promise.withResolvers<string[]>()
+  const lookup = async (): Promise<string[]> => {
+    asked.resolve()
+    return await answer.promise
+  }
+  const { control, proxy } = await newFleet({ lookup })
+  control.offer(1, toml(5, 'db.internal'))
+  await proxy.agent.start()
+  await asked.promise
+
+  const stopped = proxy.agent.stop('drain')
+  answer.resolve(['10.0.0.1'])
+  await stopped
+
+  expect(await proxy.agent.ended).toBeNull()
+  expect(proxy.engine.got('apply')).toEqual([])
+})
+
+test('a control that answers nothing is given up after the time allowed, and asked again', async () => {
+  const { control, proxy } = await newFleet({ waits: { requestTimeoutMs: 100 } })
+  control.offer(1, toml(5))
+  control.next('/manifest', 'be silent')
+
+  await proxy.agent.start()
+  await proxy.applies(1)
+
+  expect(proxy.logged('control cannot be reached; what runs goes on')[0]?.fields['reason']).toBe(
+    'GET manifest: no answer within 100 ms',
+  )
+})
+
+test('an answer that is not what the API promises changes nothing', async () => {
+  const { control, proxy } = await newFleet()
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  control.next('/manifest', { status: 200, body: { epoch: 1, version: 2, pools: 'all' } })
+
+  const error = await proxy.agent.reload()
+
+  expect(error).toContain('the answer is not what the API promises: pools: ')
+  expect(proxy.agent.notReady).toBeNull()
+  expect(await proxy.agent.reload()).toBeNull()
+})
+
 test('a listener that the configuration changes is reported as needing a restart', async () => {
   const port = enginePort()
   const { control, proxy } = await newFleet({ listenPort: port })

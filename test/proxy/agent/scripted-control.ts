@@ -33,7 +33,7 @@ export class ScriptedControl {
   /** Whether `Prefer: wait` is honoured. */
   parks = false
   /** Answers for the next requests to a path that ends so; each is used once. */
-  readonly #scripts: { ending: string; answer: Scripted | 'hang up' }[] = []
+  readonly #scripts: { ending: string; answer: Scripted | 'hang up' | 'be silent' }[] = []
   readonly #parked: (() => void)[] = []
   #server: Server | undefined
   #port = 0
@@ -83,7 +83,7 @@ export class ScriptedControl {
   }
 
   /** The next request to a path that ends so is answered thus. */
-  next(ending: string, answer: Scripted | 'hang up'): void {
+  next(ending: string, answer: Scripted | 'hang up' | 'be silent'): void {
     this.#scripts.push({ ending, answer })
   }
 
@@ -98,6 +98,7 @@ export class ScriptedControl {
     this.asked.push({ method: request.method ?? '', path, headers: request.headers, body, atMs: performance.now() })
     const index = this.#scripts.findIndex(({ ending }) => path.endsWith(ending))
     const [script] = index < 0 ? [] : this.#scripts.splice(index, 1)
+    if (script?.answer === 'be silent') return
     if (script?.answer === 'hang up') {
       request.socket.destroy()
       return
