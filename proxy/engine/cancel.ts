@@ -101,7 +101,10 @@ export class Cancels {
       onDrain() {},
       onClose: finish,
     }
-    const timer = this.#io.after(cancelWaitTimeoutMs, finish)
+    const timer = this.#io.after(cancelWaitTimeoutMs, () => {
+      server.cancelLost = true
+      finish()
+    })
     const socket = this.#io.connect({ host: target.address, port: target.host.port }, pool.tcpOptions, events)
   }
 }

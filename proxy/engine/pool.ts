@@ -94,7 +94,7 @@ export class Pool {
       if (server.list !== this.canceled) this.move(server, this.canceled)
       return
     }
-    if (this.draining || server.closeNeeded || this.size > this.settings.poolSize) {
+    if (this.draining || server.closeNeeded || server.cancelLost || this.size > this.settings.poolSize) {
       server.close('drained')
       return
     }

@@ -49,6 +49,8 @@ export class Server implements SocketEvents, Listed<Server> {
   status: number = idleStatus
   /** Cancel requests on their way to it: it is not given away before they are done. */
   cancels = 0
+  /** A cancel request was not taken in time and may still arrive: nobody else may be there when it does. */
+  cancelLost = false
   /** To be closed when it becomes free. */
   closeNeeded = false
   backendKey: BackendKey | null = null
@@ -220,7 +222,7 @@ export class Server implements SocketEvents, Listed<Server> {
       this.initial.set(parameter.toLowerCase(), value)
     }
     this.#exchange = null
-    name.connected()
+    name.connected(login.parameters)
     this.pool.checkin(this)
   }
 
@@ -323,7 +325,7 @@ export class Server implements SocketEvents, Listed<Server> {
         case BackendTag.NotificationResponse:
           break
         case BackendTag.ParameterStatus:
-          this.noteParameter(bytes, at + headerBytes, next)
+          this.#noteDefault(bytes, at + headerBytes, next)
           break
         case BackendTag.ErrorResponse: {
           const fields = errorFields(bytes, at + headerBytes, next)
@@ -340,6 +342,13 @@ export class Server implements SocketEvents, Listed<Server> {
       at = next
     }
     return at
+  }
+
+  /** A parameter that changes while nobody uses the session has another default now, by a reload of PostgreSQL. */
+  #noteDefault(bytes: Uint8Array, start: number, end: number): void {
+    const [parameter, value] = this.noteParameter(bytes, start, end)
+    this.initial.set(parameter.toLowerCase(), value)
+    this.pool.name.noteReported(parameter, value)
   }
 
   noteParameter(bytes: Uint8Array, start: number, end: number): [string, string] {
