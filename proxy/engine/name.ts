@@ -2,11 +2,13 @@ import assert from 'node:assert/strict'
 import { sqlstates } from '../../shared/errors.ts'
 import type { Cause } from '../../shared/causes.ts'
 import type { Timer } from '../io/io.ts'
+import * as write from '../protocol/write.ts'
 import type { SaltedKeys } from './auth/scram.ts'
 import type { Client } from './client.ts'
 import type { Context } from './context.ts'
 import { List } from './list.ts'
 import type { PoolSpec, PoolTotals } from './messages.ts'
+import { foreseenReport } from './parameters.ts'
 import type { Parameters } from './parameters.ts'
 import { Pool } from './pool.ts'
 import type { Server } from './server.ts'
@@ -45,6 +47,8 @@ export class PoolName {
   /** SCRAM keys of the server's login: a reconnect, or a rebuild with the same password, derives nothing anew. */
   readonly saltedKeys: SaltedKeys = new Map()
   readonly welcomes = new Map<string, Welcome>()
+  /** What the last server that logged in reported, in its spelling; empty before the first. */
+  readonly #reported = new Map<string, string>()
   readonly totals: PoolTotals = {
     server_assignment_count: 0,
     xact_count: 0,
@@ -78,6 +82,7 @@ export class PoolName {
     this.drainCurrent()
     this.current = new Pool(this, spec)
     this.welcomes.clear()
+    this.#reported.clear()
     this.failure = null
     this.#resetRetry()
     this.grow()
@@ -153,9 +158,10 @@ export class PoolName {
     return Math.max(this.waiting.size, forMinimum)
   }
 
-  /** A server of the current pool logged in. */
-  connected(): void {
+  /** A server of the current pool logged in and reported these parameters. */
+  connected(reported: ReadonlyMap<string, string>): void {
     this.failure = null
+    for (const [parameter, value] of reported) this.noteReported(parameter, value)
     this.#resetRetry()
   }
 
@@ -221,8 +227,22 @@ export class PoolName {
     return head === null ? 0 : Math.max(0, this.context.io.nowMs() - head.waitingSinceMs)
   }
 
+  /** A server says what new sessions start with: after a failover or a reload of PostgreSQL it may be something else. */
+  noteReported(parameter: string, value: string): void {
+    if (this.#reported.get(parameter) === value) return
+    this.#reported.set(parameter, value)
+    this.welcomes.clear()
+  }
+
+  /** Undefined when only a server can tell what a client with `parameters` is to be told. */
   welcome(parameters: Parameters): Welcome | undefined {
-    return this.welcomes.get(parameters.key)
+    const known = this.welcomes.get(parameters.key)
+    if (known !== undefined || this.#reported.size === 0) return known
+    const foreseen = foreseenReport(this.#reported, parameters)
+    if (foreseen === null) return undefined
+    const welcome = { parameters, statuses: write.parameterStatuses(foreseen) }
+    this.remember(welcome)
+    return welcome
   }
 
   remember(welcome: Welcome): void {

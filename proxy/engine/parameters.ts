@@ -54,7 +54,7 @@ export interface Adjustment {
 export function adjustment(have: Parameters, want: Parameters, initial: ReadonlyMap<string, string>): Adjustment {
   const set: [string, string][] = []
   for (const [name, value] of want.values) {
-    if (have.values.get(name) !== value) set.push([name, value])
+    if ((have.values.get(name) ?? initial.get(name)) !== value) set.push([name, value])
   }
   for (const name of have.values.keys()) {
     if (want.values.has(name)) continue
@@ -63,4 +63,27 @@ export function adjustment(have: Parameters, want: Parameters, initial: Readonly
     set.push([name, value])
   }
   return { resetAll: false, set }
+}
+
+/** What PostgreSQL takes as application_name without changing a character (guc.c: printable ASCII; NAMEDATALEN). */
+const plainApplicationName = /^[\x20-\x7e]{0,63}$/
+
+/**
+ * What a server that reported `reported` at its login would report to a client with `parameters`; null when only a
+ * server can tell, because a value might be spelled differently, or refused.
+ */
+export function foreseenReport(
+  reported: ReadonlyMap<string, string>,
+  parameters: Parameters,
+): ReadonlyMap<string, string> | null {
+  const byName = new Map([...reported.keys()].map((name) => [name.toLowerCase(), name]))
+  const foreseen = new Map(reported)
+  for (const [lower, value] of parameters.values) {
+    const name = byName.get(lower)
+    if (name === undefined) return null
+    if (reported.get(name) === value) continue
+    if (lower !== 'application_name' || !plainApplicationName.test(value)) return null
+    foreseen.set(name, value)
+  }
+  return foreseen
 }

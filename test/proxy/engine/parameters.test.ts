@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { adjustment, Parameters } from '../../../proxy/engine/parameters.ts'
+import { adjustment, foreseenReport, Parameters } from '../../../proxy/engine/parameters.ts'
 
 const initial = new Map([
   ['timezone', 'GMT'],
@@ -44,4 +44,33 @@ test('a setting that the server does not report can only be taken back by resett
 
 test('from an unknown session every client is reached by a reset', () => {
   expect(adjustment(Parameters.unknown, Parameters.none, initial).resetAll).toBe(true)
+})
+
+const reported = new Map([
+  ['TimeZone', 'GMT'],
+  ['application_name', ''],
+  ['client_encoding', 'UTF8'],
+])
+
+test('what a client asks for and the server has anyway needs no round trip', () => {
+  const want = Parameters.of([['timezone', 'GMT']])
+
+  expect(adjustment(Parameters.none, want, initial)).toEqual({ resetAll: false, set: [] })
+})
+
+test('the report of a plain application_name can be foreseen without asking a server', () => {
+  const asked = Parameters.of([
+    ['client_encoding', 'UTF8'],
+    ['application_name', 'psql'],
+  ])
+
+  expect(foreseenReport(reported, asked)).toEqual(new Map([...reported, ['application_name', 'psql']]))
+})
+
+test.each([
+  ['a value that may be spelled differently', 'timezone', 'utc'],
+  ['a name that PostgreSQL would change', 'application_name', 'é'],
+  ['a parameter that is not reported', 'search_path', 'a'],
+])('%s is left to a server', (_, name, value) => {
+  expect(foreseenReport(reported, Parameters.of([[name, value]]))).toBeNull()
 })
