@@ -99,8 +99,8 @@ export class EpollSocket implements Socket, Entry, Postponed {
     }
     if (this.#state !== 'open' || this.#failure !== 0) return true
     const { received } = this.#loop
-    if (bytes.buffer === received.bytes.buffer) {
-      const sent = this.#sendNow(received.address + bytes.byteOffset + start, end - start)
+    if (bytes === received.bytes) {
+      const sent = this.#sendNow(received.address + start, end - start)
       if (sent < 0 || sent === end - start) return true
       this.#enqueue(bytes, start + sent, end)
       return false
