@@ -15,7 +15,7 @@ export interface EngineKeeperOptions extends Omit<EngineThreadOptions, 'listen' 
   readonly onRestart: () => void
 }
 
-/** A thread that lived this long died of something new: it is started again at once. */
+/** A thread that lived this long died of something new. */
 const settledMs = 10_000
 const restartFirstMs = 250
 const restartMaxMs = 30_000
@@ -44,6 +44,8 @@ export class EngineKeeper {
   #desired: Desired | undefined
   #address: ListenAddress | undefined
   #starting: Promise<ListenAddress> | undefined
+  /** Its last death was not long ago. */
+  #isDyingAgain = false
   #stopping = false
 
   constructor(options: EngineKeeperOptions) {
@@ -153,8 +155,12 @@ export class EngineKeeper {
     if (this.#stopping) return
     this.#back = Promise.withResolvers()
     this.#recordDeath(reason)
-    if (performance.now() - startedAtMs >= settledMs) this.#backoff.reset()
-    else await this.#pause()
+    if (performance.now() - startedAtMs >= settledMs) {
+      this.#backoff.reset()
+      this.#isDyingAgain = false
+    }
+    if (this.#isDyingAgain) await this.#pause()
+    this.#isDyingAgain = true
     while (!this.#stopping && !(await this.#restart())) await this.#pause()
     this.#back.resolve()
     this.#back = undefined
