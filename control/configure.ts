@@ -123,11 +123,12 @@ async function carryOut(host: ControlHost, fleet: string, decision: Decision): P
 async function append(host: ControlHost, fleet: string, version: number, decision: Decision): Promise<void> {
   const { content, made, message, rollbackOf } = decision
   const createdAt = new Date(host.nowMs()).toISOString()
-  const secrets: NewSecret[] = []
-  for (const { value, ...fact } of made) {
-    const sealed = await host.sealing.seal(value, { fleet, name: fact.name, version: fact.version })
-    secrets.push({ fleet, ...fact, created_at: createdAt, sealed })
-  }
+  const secrets: NewSecret[] = await Promise.all(
+    made.map(async ({ value, ...fact }) => {
+      const sealed = await host.sealing.seal(value, { fleet, name: fact.name, version: fact.version })
+      return { fleet, ...fact, created_at: createdAt, sealed }
+    }),
+  )
   const { bodies, poll_interval_ms, ...stored } = content
   await appendVersion(host.store, {
     row: {

@@ -71,9 +71,8 @@ export const versionsSchema = z.object({ versions: z.array(versionSchema), next 
 /** A document in the form in which it can be written back. */
 export const documentSchema = z.record(z.string(), z.unknown())
 export const versionDocumentSchema = versionSchema.extend({ document: documentSchema })
-export type VersionDocument = z.infer<typeof versionDocumentSchema>
 
-export const changeSchema = z.object({
+const changeSchema = z.object({
   path: z.string(),
   /** Absent when the path is new. */
   before: z.unknown().optional(),
@@ -97,7 +96,7 @@ export const rollbackRequestSchema = z.object({
 /** `wait` in seconds: how long to wait for what the proxies report. 0 or absent answers at once. */
 export const reloadRequestSchema = z.object({ wait: z.number().min(0).max(60).optional() })
 
-export const reloadOutcomes = ['applied', 'failed', 'timeout', 'offline', 'hinted'] as const
+const reloadOutcomes = ['applied', 'failed', 'timeout', 'offline', 'hinted'] as const
 export const reloadSchema = z.object({
   position: positionSchema,
   proxies: z.array(
@@ -206,7 +205,6 @@ export type Secrets = z.infer<typeof secretsSchema>
 export const tokenRequestSchema = z.object({ name: z.string().min(1).max(100) })
 /** The only time the token itself is shown. */
 export const tokenCreatedSchema = z.object({ id: z.string(), name: z.string(), token: z.string() })
-export type TokenCreated = z.infer<typeof tokenCreatedSchema>
 export const tokensSchema = z.object({
   tokens: z.array(z.object({ id: z.string(), name: z.string(), created_at: time, revoked_at: time.nullable() })),
 })

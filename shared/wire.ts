@@ -23,7 +23,7 @@ export const secretRefSchema = z.union([
   z.object({ env: z.string() }),
 ])
 
-export const poolHashSchema = z.object({ pool: z.string(), user: z.string(), hash, connect_hash: hash })
+const poolHashSchema = z.object({ pool: z.string(), user: z.string(), hash, connect_hash: hash })
 
 export const manifestSchema = z.object({
   epoch: z.int().min(1),

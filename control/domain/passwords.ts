@@ -35,7 +35,7 @@ function changeIn(
   }
 }
 
-export function listPasswords(document: FleetDocument): PasswordPlace[] {
+function listPasswords(document: FleetDocument): PasswordPlace[] {
   const places: PasswordPlace[] = []
   mapPasswords(document, (place) => {
     places.push(place)

@@ -16,7 +16,7 @@ export interface Seen {
 const missedPollsMax = 3
 const lateMaxMs = 10_000
 
-export function isOffline({ lastSeenMs, nowMs, pollIntervalMs }: Seen): boolean {
+function isOffline({ lastSeenMs, nowMs, pollIntervalMs }: Seen): boolean {
   return lastSeenMs === undefined || nowMs - lastSeenMs > missedPollsMax * pollIntervalMs + lateMaxMs
 }
 

@@ -82,7 +82,7 @@ export function proxyRoutes(app: App, control: Control): void {
       throw new ApiProblem('invalid', 'hints cannot be sent there', { errors: [{ path: 'hint_url', message: fault }] })
     }
     const { epoch, poll_interval_ms } = await offerOf(control, fleet)
-    await sayHello(host.store, fleet, proxy, said, new Date(host.nowMs()).toISOString())
+    await sayHello(host.store, fleet, proxy, said, host.nowMs())
     host.presence.seen(fleet, proxy)
     host.hints.cleared(fleet, proxy)
     return c.json({ epoch, poll_interval_ms, hint_secret: host.sealing.hintSecret(fleet, proxy, said.boot) }, 200)

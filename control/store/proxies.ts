@@ -1,4 +1,4 @@
-import { and, asc, eq, isNotNull, sql } from 'drizzle-orm'
+import { and, asc, eq, isNotNull, lt, sql } from 'drizzle-orm'
 import type { HelloRequest } from '../../shared/wire.ts'
 import { proxies } from './schema.ts'
 import type { Store, Writable } from './write.ts'
@@ -12,14 +12,19 @@ export interface HintTarget {
   readonly hint_url: string
 }
 
+/** A proxy that was not seen for so long is forgotten when another one says hello; its own hello brings it back. */
+const forgottenAfterMs = 7 * 24 * 3_600_000
+
 /** A new boot starts with no report; the same boot again keeps the one it has. */
 export async function sayHello(
   store: Store,
   fleet: string,
   id: string,
   hello: HelloRequest,
-  now: string,
+  nowMs: number,
 ): Promise<void> {
+  const now = new Date(nowMs).toISOString()
+  const longAgo = new Date(nowMs - forgottenAfterMs).toISOString()
   const facts = {
     boot: hello.boot,
     hello_at: now,
@@ -31,6 +36,7 @@ export async function sayHello(
   }
   const sameBoot = sql`${proxies.boot} = excluded.boot`
   await store.write([
+    store.db.delete(proxies).where(and(eq(proxies.fleet, fleet), lt(proxies.last_seen_at, longAgo))),
     store.db
       .insert(proxies)
       .values({ fleet, id, ...facts })

@@ -7,7 +7,7 @@
 export type PasswordKind = 'plain' | 'md5' | 'scram'
 
 /** PostgreSQL's own limit on a password message is far above; this bounds what control stores. */
-export const passwordBytesMax = 4096
+const passwordBytesMax = 4096
 
 const md5Pattern = /^md5[0-9a-f]{32}$/
 const scramPrefix = 'SCRAM-SHA-256$'

@@ -210,6 +210,23 @@ test('a proxy that control has forgotten is known again by its report', async ()
   expect(await p1(control)).toMatchObject({ state: 'in_sync', boot: 'boot-2', agent_version: null })
 })
 
+test('a proxy that was not seen for a week is forgotten when another one comes', async () => {
+  const { control, token } = await withProxy()
+  const names = async () =>
+    (await control.call<{ proxies: Proxy[] }>('GET', '/v1/fleets/demo/proxies')).body.proxies.map(({ id }) => id)
+  const newcomer = async (id: string) =>
+    await control.call('POST', `/v1/fleets/demo/proxies/${id}/hello`, { token, body: hello })
+
+  control.clock.nowMs += 7 * 24 * 3_600_000
+  await newcomer('p2')
+  const afterWeek = await names()
+  control.clock.nowMs += 1
+  await newcomer('p3')
+
+  expect(afterWeek).toEqual(['p1', 'p2'])
+  expect(await names()).toEqual(['p2', 'p3'])
+})
+
 test('a report that is not one is refused with the field that is wrong', async () => {
   const { control, token } = await withProxy()
   const bad = { ...report(1), seq: 0, events: [{ ...lost('e'), cause: 'gremlins' }] }
