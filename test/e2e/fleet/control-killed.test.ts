@@ -1,0 +1,85 @@
+import { expect, test } from 'vitest'
+import { setTimeout as after } from 'node:timers/promises'
+import { freePort } from '../../support/free-port.ts'
+import { startControl } from '../../support/processes.ts'
+import type { ControlProcess } from '../../support/processes.ts'
+import { fleet } from './world.ts'
+
+const kills = 50
+/** The kill falls somewhere into the handling of a write, which takes a fresh process some 20 ms: a bit later each time. */
+const latestMs = 40
+
+/** Large enough that writing it takes a while; which number it has is in every pool. */
+function document(index: number): object {
+  const pools = Object.fromEntries(
+    Array.from({ length: 40 }, (_, pool) => [
+      `app_${pool}`,
+      {
+        servers: [{ host: '127.0.0.1', port: 5432, role: 'primary' }],
+        users: { app: { auth_type: 'trust', pool_size: index + 1 } },
+      },
+    ]),
+  )
+  return { pools }
+}
+
+interface Version {
+  readonly version: number
+  readonly content_hash: string
+}
+
+async function versionsOf(control: ControlProcess): Promise<Version[]> {
+  const all: Version[] = []
+  for (let path: string | null = `/v1/fleets/${fleet}/versions`; path !== null;) {
+    const { status, body } = await control.call('GET', path)
+    expect(status).toBe(200)
+    const page = body as { versions: Version[]; next: string | null }
+    all.push(...page.versions)
+    path = page.next === null ? null : `/v1/fleets/${fleet}/versions?cursor=${encodeURIComponent(page.next)}`
+  }
+  return all.toReversed()
+}
+
+test('killed between write and answer fifty times, control has every version whole or not at all, and none has changed', async () => {
+  const port = await freePort()
+  let control = await startControl({ port })
+  const { folder, token } = control
+  await control.call('PUT', `/v1/fleets/${fleet}`)
+  let known: Version[] = []
+  let answered = 0
+  let survived = 0
+
+  for (let index = 0; index < kills; index++) {
+    const write = control
+      .call('PUT', `/v1/fleets/${fleet}/config`, document(index), { 'if-match': `"v${known.length}"` })
+      .then(({ status }) => status)
+      .catch(() => null)
+    await after((index * latestMs) / kills)
+    await control.kill9()
+    const status = await write
+    control = await startControl({ port, folder, token })
+
+    const versions = await versionsOf(control)
+    // What was there has not changed; what came is whole, and is there if the answer said so.
+    expect(versions.slice(0, known.length)).toEqual(known)
+    expect(versions.length - known.length).toBeLessThanOrEqual(1)
+    if (status === 201) {
+      answered++
+      expect(versions.length).toBe(known.length + 1)
+    }
+    if (versions.length > known.length) {
+      survived++
+      const { body } = await control.call('GET', `/v1/fleets/${fleet}/versions/${versions.length}`)
+      expect((body as { document: object }).document).toMatchObject(document(index))
+      const manifest = await control.call('GET', `/v1/fleets/${fleet}`)
+      expect(manifest.body).toMatchObject({ version: versions.length })
+    }
+    known = versions
+  }
+
+  console.log(`${kills} kills: ${survived} versions were written, ${answered} of them answered`)
+  expect(known.map((version) => version.version)).toEqual(known.map((_, index) => index + 1))
+  // A test that always killed before, or always after, would show nothing.
+  expect(survived).toBeGreaterThan(0)
+  expect(survived).toBeLessThan(kills)
+}, 240_000)
