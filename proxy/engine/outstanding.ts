@@ -139,6 +139,8 @@ export class Outstanding {
     const head = this.#front()
     if (head === RequestKind.Sync || head === RequestKind.Query || head === RequestKind.FunctionCall) this.#pop()
     else this.#lost = true
+    // The end of a copy that failed was sent too, and nothing will answer it.
+    this.#front()
   }
 
   /** The oldest unanswered request, or 0; copy ends that turned out to belong to no copy are dropped on the way. */

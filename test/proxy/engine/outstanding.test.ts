@@ -144,6 +144,23 @@ test('a copy that fails half-way in the extended protocol waits for the next Syn
   expect(outstanding.lost).toBe(false)
 })
 
+test('the CopyDone of a copy that failed before it arrived is owed nothing', () => {
+  const outstanding = asked(Query, CopyEnd)
+
+  outstanding.copyIn()
+  outstanding.failed()
+  outstanding.push(CopyEnd)
+  outstanding.ready()
+  expect(outstanding.empty).toBe(true)
+  outstanding.push(Query)
+  outstanding.push(CopyEnd)
+  outstanding.failed()
+  outstanding.ready()
+
+  expect(outstanding.empty).toBe(true)
+  expect(outstanding.lost).toBe(false)
+})
+
 test('a stray CopyDone is owed nothing', () => {
   const outstanding = asked(CopyEnd)
 
