@@ -6,8 +6,10 @@ import type { ControlProcess } from '../../support/processes.ts'
 import { fleet } from './world.ts'
 
 const kills = 50
-/** The kill falls somewhere into the handling of a write, which takes a fresh process some 20 ms: a bit later each time. */
-const latestMs = 40
+/** When the first kill falls; later ones feel their way to the moment between write and answer. */
+const firstDelayMs = 10
+const later = 1.2
+const earlier = 0.8
 
 /** Large enough that writing it takes a while; which number it has is in every pool. */
 function document(index: number): object {
@@ -48,13 +50,14 @@ test('killed between write and answer fifty times, control has every version who
   let known: Version[] = []
   let answered = 0
   let survived = 0
+  let delayMs = firstDelayMs
 
   for (let index = 0; index < kills; index++) {
     const write = control
       .call('PUT', `/v1/fleets/${fleet}/config`, document(index), { 'if-match': `"v${known.length}"` })
       .then(({ status }) => status)
       .catch(() => null)
-    await after((index * latestMs) / kills)
+    await after(delayMs)
     await control.kill9()
     const status = await write
     control = await startControl({ port, folder, token })
@@ -74,6 +77,8 @@ test('killed between write and answer fifty times, control has every version who
       const manifest = await control.call('GET', `/v1/fleets/${fleet}`)
       expect(manifest.body).toMatchObject({ version: versions.length })
     }
+    if (status === 201) delayMs *= earlier
+    else if (versions.length === known.length) delayMs *= later
     known = versions
   }
 
