@@ -284,12 +284,17 @@ export class Client implements SocketEvents, Listed<Client> {
     return this.server !== null && this.server.passing > 0
   }
 
-  /** It said Terminate, or its connection ended. */
+  /** Its connection ended, or it said Terminate with nothing asked. */
   leave(): void {
     this.#gone('close')
   }
 
-  #gone(how: 'end' | 'close'): void {
+  /** It said Terminate: what it asked before is done to its end, as it would be without a proxy. */
+  terminate(): void {
+    this.#gone('close', true)
+  }
+
+  #gone(how: 'end' | 'close', inOrder = false): void {
     if (this.list === null) return
     const { server } = this
     this.list.remove(this)
@@ -298,7 +303,7 @@ export class Client implements SocketEvents, Listed<Client> {
     if (this.cancelKey !== null) this.context.cancels.remove(this.cancelKey.pid)
     if (how === 'end') this.socket.end()
     else this.socket.close()
-    server?.clientGone(this.passing === 0)
+    server?.clientGone(this.passing === 0, inOrder)
   }
 }
 

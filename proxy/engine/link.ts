@@ -96,7 +96,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     if (!server.socket.send(bytes, start, at)) client.socket.pauseReading()
   }
   if (leaving) {
-    client.leave()
+    client.terminate()
     return end
   }
   // The end of a transaction may have come while a long message (CopyData after a failed COPY) was still passing.

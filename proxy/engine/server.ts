@@ -65,6 +65,8 @@ export class Server implements SocketEvents, Listed<Server> {
   /** For SHOW SERVERS: when its present or last client was joined. */
   requestedAtMs = 0
   lastReceivedMs: number
+  /** Its client said Terminate after its last request: PostgreSQL is to see both. */
+  #finishes = false
   #exchange: Exchange<void> | null = null
   #loggedIn = false
   #loginTimer: Timer | null
@@ -364,7 +366,7 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   /** Its client left. What it left open must not reach anybody else, so only a server that is clean stays. */
-  clientGone(clean: boolean): void {
+  clientGone(clean: boolean, inOrder: boolean): void {
     const { client } = this
     if (client === null) return
     this.client = null
@@ -374,7 +376,8 @@ export class Server implements SocketEvents, Listed<Server> {
       this.release()
       return
     }
-    if (!this.outstanding.empty) this.pool.name.context.cancels.send(this, () => {})
+    if (inOrder) this.#finishes = true
+    else if (!this.outstanding.empty) this.pool.name.context.cancels.send(this, () => {})
     this.close('client_gone')
   }
 
@@ -388,7 +391,7 @@ export class Server implements SocketEvents, Listed<Server> {
     this.#exchange = null
     this.#loginTimer?.cancel()
     this.#loginTimer = null
-    if (this.#loggedIn && causes[cause].planned && this.outstanding.empty) {
+    if (this.#loggedIn && causes[cause].planned && (this.outstanding.empty || this.#finishes)) {
       this.write(terminate)
       this.socket.end()
     } else {
