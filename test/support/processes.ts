@@ -184,8 +184,8 @@ export interface ProxyOptions {
   readonly httpPort?: number
   /** What outlives it; a new folder by default. */
   readonly state?: string
-  /** False: control cannot nudge it, so that it learns of changes by polling alone. */
-  readonly hints?: boolean
+  /** False: it tells control no address for hints. "blocked": the one it tells does not answer. */
+  readonly hints?: boolean | 'blocked'
   readonly environment?: Readonly<Record<string, string>>
 }
 
@@ -236,7 +236,10 @@ export async function startProxy(
   const httpPort = options.httpPort ?? (await freePort())
   const state = options.state ?? join(await tempFolder(), id)
   const source = ['--control', from.control.url, '--fleet', from.fleet, '--id', id, '--state', state]
-  if (hints) source.push('--hint-url', `http://127.0.0.1:${httpPort}`)
+  if (hints !== false) {
+    const hintPort = hints === 'blocked' ? await freePort() : httpPort
+    source.push('--hint-url', `http://127.0.0.1:${hintPort}`)
+  }
   const port = options.port ?? (await freePort())
   const proxy = new ProxyProcess({
     name: id,

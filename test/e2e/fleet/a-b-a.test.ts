@@ -77,8 +77,8 @@ test('A, B, A and rollbacks run everywhere within one poll when hints are blocke
   const world = await startWorld({
     postgres: { sql: roleStatements },
     proxies: [
-      { id: 'proxy-1', hints: false },
-      { id: 'proxy-2', hints: false },
+      { id: 'proxy-1', hints: 'blocked' },
+      { id: 'proxy-2', hints: 'blocked' },
     ],
     document: (postgres) => state(postgres, 'app_a'),
   })
