@@ -76,10 +76,27 @@ export class Pool {
   move(server: Server, to: List<Server>): void {
     assert(server.pool === this, 'a server stays in its pool')
     const from = server.list
-    assert(from !== null && allowed[from.name]?.includes(to.name) === true, `${from?.name ?? 'closed'} -> ${to.name}`)
+    // HOT, so the text is made only when it is needed.
+    if (from === null || !this.#leads(from, to)) assert.fail(`${from?.name ?? 'closed'} -> ${to.name}`)
     from.remove(server)
     if (to === this.idle) to.pushHead(server)
     else to.pushTail(server)
+  }
+
+  #leads(from: List<Server>, to: List<Server>): boolean {
+    switch (from) {
+      case this.idle:
+        return to === this.active
+      case this.active:
+        return to === this.idle || to === this.reset || to === this.canceled
+      case this.reset:
+        return to === this.idle || to === this.canceled
+      case this.login:
+      case this.canceled:
+        return to === this.idle
+      default:
+        return false
+    }
   }
 
   connect(): void {
@@ -190,12 +207,4 @@ export class Pool {
     if (this.draining) assert(this.idle.size + this.login.size === 0, 'a draining pool keeps no unused server')
     if (!this.draining) assert(this.name.current === this, 'a pool that does not drain is its name’s current one')
   }
-}
-
-const allowed: Readonly<Record<string, readonly string[]>> = {
-  login: ['idle'],
-  idle: ['active'],
-  active: ['idle', 'reset', 'canceled'],
-  reset: ['idle', 'canceled'],
-  canceled: ['idle'],
 }
