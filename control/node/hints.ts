@@ -86,8 +86,9 @@ export class NodeHints implements Hints {
       }
     }
     const failures = (this.#failing.get(key)?.failures ?? 0) + 1
+    // Once it was left alone, the next hint that does not arrive is enough.
     const silentUntilMs = failures >= failuresMax ? this.#around.nowMs() + silenceMs : 0
-    this.#failing.set(key, { failures: failures >= failuresMax ? 0 : failures, silentUntilMs })
+    this.#failing.set(key, { failures, silentUntilMs })
     this.#around.onResult('failed')
   }
 
