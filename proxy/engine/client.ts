@@ -68,6 +68,8 @@ export class Client implements SocketEvents, Listed<Client> {
   }
 
   #greet(welcome: Welcome): void {
+    // The same set for all who asked for the same.
+    this.parameters = welcome.parameters
     this.cancelKey = this.context.cancels.add(this)
     this.#greeted = true
     this.name.totals.client_login_count++

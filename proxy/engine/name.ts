@@ -149,11 +149,13 @@ export class PoolName {
   /** Opens as many servers as wait for one, within pool_size. */
   grow(): void {
     const pool = this.current
-    if (pool === null || this.#retry !== null || this.context.stopping) return
+    if (pool === null || this.#retry !== null) return
     while (pool.size < pool.settings.poolSize && this.#wanted(pool) > pool.login.size) pool.connect()
   }
 
   #wanted(pool: Pool): number {
+    // Who waits while the proxy stops is still served; nothing is opened in advance then.
+    if (this.context.stopping) return this.waiting.size
     const forMinimum = Math.min(pool.settings.minPoolSize, pool.settings.poolSize) - (pool.size - pool.login.size)
     return Math.max(this.waiting.size, forMinimum)
   }
