@@ -149,17 +149,11 @@ export class Pool {
     this.spec = spec
     this.settings = spec.settings
     this.#setTargets()
+    this.#leaveAddresses()
   }
 
-  #shrink(): void {
-    while (this.size > this.settings.poolSize && this.idle.tail !== null) this.idle.tail.close('drained')
-  }
-
-  /** Addresses of a name changed: servers on an address that is gone drain. */
-  readdress(hosts: Readonly<Record<string, readonly string[]>>): void {
-    if (!this.spec.hosts.some((host) => hosts[host.host] !== undefined)) return
-    const changed = this.spec.hosts.map((host) => ({ ...host, addresses: hosts[host.host] ?? host.addresses }))
-    this.adopt({ ...this.spec, hosts: changed })
+  /** Servers on an address that is no target any more drain; on one that has come back they stay. */
+  #leaveAddresses(): void {
     for (const list of this.lists) {
       for (const server of list) {
         server.closeNeeded = !this.#targets.some(
@@ -171,6 +165,17 @@ export class Pool {
         if (server.closeNeeded && (list === this.idle || list === this.login)) server.close('drained')
       }
     }
+  }
+
+  #shrink(): void {
+    while (this.size > this.settings.poolSize && this.idle.tail !== null) this.idle.tail.close('drained')
+  }
+
+  /** Addresses of a name changed: servers on an address that is gone drain. */
+  readdress(hosts: Readonly<Record<string, readonly string[]>>): void {
+    if (!this.spec.hosts.some((host) => hosts[host.host] !== undefined)) return
+    const changed = this.spec.hosts.map((host) => ({ ...host, addresses: hosts[host.host] ?? host.addresses }))
+    this.adopt({ ...this.spec, hosts: changed })
   }
 
   /** Called about once a second: age, idleness, and the minimum. */
