@@ -49,6 +49,7 @@ export interface ClientOptions {
   readonly sleepMsMax: number
   readonly pipelineMax: number
   readonly bytesMax: number
+  readonly floodBytes: number
   readonly askSsl: boolean
 }
 
@@ -67,6 +68,8 @@ export class Client {
   babbled = false
   /** It reads nothing at present. */
   frozen = false
+  /** When it last did not read. */
+  frozenMs = -Infinity
   /** When it last got something, or asked for something while nothing was owed. */
   progressMs: number
   /** Cancel requests sent, less those that have hit. */
@@ -189,10 +192,10 @@ export class Client {
   }
 
   #begin(): void {
-    const { session, bytesMax, sleepMsMax } = this.options
+    const { session, bytesMax, floodBytes, sleepMsMax } = this.options
     const owner = `${this.id}.${++this.works}`
     const { status } = this.#ahead
-    const situation = { random: this.random, status, session, bytesMax, sleepMsMax, owner }
+    const situation = { random: this.random, status, session, bytesMax, floodBytes, sleepMsMax, owner }
     const closing: Step = { kind: 'query', text: `rollback @${owner}` }
     this.#steps = this.quiet && status !== 'I' ? [closing] : nextWork(situation)
     this.#stepsNeedTransaction = status === 'T' && !session
@@ -276,6 +279,7 @@ export class Client {
 
   freeze(frozen: boolean): void {
     this.frozen = frozen
+    this.frozenMs = this.#network.schedule.nowMs
     this.#peer.reading = !frozen
   }
 
@@ -391,6 +395,7 @@ export class Client {
   /** The atom that was being answered was canceled instead. */
   #interrupted({ atom, before }: { atom: Atom; before: Backend }): void {
     this.cancels--
+    this.umpire.trace(`${this.id} was canceled`)
     this.#shadow = before.clone()
     const replies = this.#shadow.fail(atom, new Failure('57014', ''))
     if (atom.kind === 'copyData' || atom.kind === 'copyDone') replies.push(...this.#shadow.endFailedCopy())
@@ -400,7 +405,8 @@ export class Client {
     this.#ahead = this.#shadow.clone()
     for (const sent of this.#pending) this.#ahead.run(sent)
     // What is left of this work may have relied on a transaction that never began.
-    if (this.#stepsNeedTransaction && this.#steps.length > 0) this.#steps = ['await', { kind: 'sync' }]
+    const copies = this.#steps.some((step) => step !== 'await' && /^copy/.test(step.kind))
+    if (this.#stepsNeedTransaction && !copies && this.#steps.length > 0) this.#steps = ['await', { kind: 'sync' }]
   }
 
   #compareTold(): void {

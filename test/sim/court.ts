@@ -3,12 +3,14 @@
  * cause can be claimed only as often as it happened, and nobody meets what belongs to another.
  */
 import { parseDuration } from '../../shared/config/duration.ts'
+import type { Cause } from '../../shared/causes.ts'
 import type { Client, Umpire } from './client.ts'
 import { planOf, poolKey } from './configuration.ts'
-import type { Version } from './configuration.ts'
+import type { Version, Wanted } from './configuration.ts'
 import type { Judge, Session } from './postgres.ts'
 import type { Profile } from './profile.ts'
 import type { Schedule } from './schedule.ts'
+import type { HappeningName } from './storm.ts'
 
 export class SimulationFailure extends Error {
   readonly seed: number
@@ -28,8 +30,27 @@ const forgetMs = 65_000
 /** What is sent to somebody whose pool is not in the configuration, or not any more. */
 const goneCodes: ReadonlySet<string> = new Set(['57P01', '3D000', '28P01'])
 
+/** Refused logins that are told to clients at once, because they will not pass by waiting. */
+const lastingCodes: ReadonlySet<string> = new Set(['3D000', '28P01'])
+
 /** A server's end, told by itself or by the engine. */
 const lossCodes: ReadonlySet<string> = new Set(['08006', '57P01', '25P03', '57P05'])
+
+/**
+ * What must have happened in a world before a server can be lost by a cause. A cause that is not here is never seen in
+ * a simulated world.
+ */
+const reasons: Partial<Record<Cause, readonly HappeningName[]>> = {
+  keepalive_timeout: ['serverSilence', 'host'],
+  user_timeout: ['serverSilence', 'host'],
+  connect_timeout: ['serverSilence', 'host'],
+  connect_refused: ['host'],
+  unreachable: ['host'],
+  reset: ['serverCut', 'crash', 'serverClose', 'serverTerminate', 'refuse'],
+  closed: ['serverClose'],
+  terminated: ['serverTerminate', 'refuse'],
+  auth_failed: ['refuse'],
+}
 
 export class Court implements Judge, Umpire {
   readonly seed: number
@@ -44,11 +65,19 @@ export class Court implements Judge, Umpire {
   readonly seen = new Set<string>()
   /** Connections to servers that a fault has hit. */
   readonly hit = new Set<object>()
-  /** Clients that were told of a lost server. */
+  /** Clients that met the end of a server, those of them that the engine told, and those of whom it reported so. */
   #hurt = 0
+  #told = 0
+  #reportedHurt = 0
   /** Codes with which servers have refused logins. */
   readonly refusals = new Set<string>()
   readonly versions: Version[] = []
+  /** For each pool: the addresses of its primary, each time they may have changed, oldest first. */
+  readonly #addresses = new Map<string, (readonly string[])[]>()
+  readonly #names = new Map<string, readonly string[]>()
+  readonly #sentToAddresses = new Map<string, number>()
+  /** In session worlds: the session that a client's first statement ran on. */
+  readonly #sessions = new Map<string, Session>()
   readonly #leftAtMs: number[] = []
   /** For each pool: how many dials there were when each of its generations began. */
   readonly #generations = new Map<string, number[]>()
@@ -86,35 +115,72 @@ export class Court implements Judge, Umpire {
       starts.push(dials)
       this.#generations.set(key, starts)
     }
+    for (const [key, wanted] of version) this.#note(key, wanted)
     this.versions.push(version)
+  }
+
+  /** A name has other addresses from now on. */
+  moving(name: string, addresses: readonly string[]): void {
+    this.#names.set(name, addresses)
+    for (const [key, wanted] of this.version) this.#note(key, wanted)
+  }
+
+  #note(key: string, { hosts }: Wanted): void {
+    const notes = this.#addresses.get(key) ?? []
+    const primary = hosts.find(({ role }) => role === 'primary')
+    if (primary !== undefined) notes.push(this.#names.get(primary.host) ?? primary.addresses)
+    this.#addresses.set(key, notes)
+  }
+
+  /** The engine reports a lost server. */
+  lost(cause: Cause, state: string, clientHurt: boolean): void {
+    this.seen.add(`lost ${cause} while ${state}`)
+    if (clientHurt) this.#reportedHurt++
+    const needed = reasons[cause] ?? []
+    if (!needed.some((name) => this.seen.has(`storm ${name}`))) this.fail(`a server was lost by ${cause} for no reason`)
   }
 
   // What clients and servers ask
 
   sent(client: Client, owner: string): void {
     this.trace(`${owner} is begun`)
-    if (client.quietNow) this.#sentUnder.set(client.id, this.#generations.get(keyOf(client))?.length ?? 0)
+    if (!client.quietNow) return
+    this.#sentUnder.set(client.id, this.#generations.get(keyOf(client))?.length ?? 0)
+    this.#sentToAddresses.set(client.id, (this.#addresses.get(keyOf(client))?.length ?? 0) - 1)
   }
 
-  /** A transaction that was asked for under one configuration must not run on a server of an older one. */
+  /**
+   * A transaction that was asked for under one configuration must not run on a server of an older one, nor on an
+   * address that had left its name; a session keeps its server.
+   */
   began(owner: string, session: Session): void {
-    if (this.#profile.mode !== 'transaction') return
     const client = [...this.clients].find((candidate) => owner.startsWith(`${candidate.id}.`))
-    if (client === undefined) return
-    const starts = this.#generations.get(keyOf(client)) ?? []
-    const generation = starts.filter((start) => start <= session.serial).length
+    if (client === undefined || this.#profile.mode === 'mixed') return
+    if (this.#profile.mode === 'session') {
+      const first = this.#sessions.get(client.id) ?? session
+      this.#sessions.set(client.id, first)
+      if (first !== session) this.fail(`${owner} runs on ${session.name}, and its session is on ${first.name}`)
+      return
+    }
+    const key = keyOf(client)
+    const generation = (this.#generations.get(key) ?? []).filter((start) => start <= session.serial).length
     const sentUnder = this.#sentUnder.get(client.id) ?? 0
     if (generation < sentUnder) {
       this.fail(`${owner} was sent under generation ${sentUnder} and runs on ${session.name} of ${generation}`)
     }
+    const { host } = session.server.address
+    const addresses = (this.#addresses.get(key) ?? []).slice(this.#sentToAddresses.get(client.id) ?? 0)
+    if (!addresses.some((some) => some.includes(host))) this.fail(`${owner} runs on ${host}, which had left its name`)
   }
 
   blameFatal(client: Client, code: string, text: string): string | null {
     this.seen.add(`fatal ${code}`)
     if (client.babbled && code === '08P01') return null
     if (this.#isStray(client)) return this.#blameStray(client, code)
-    if (this.#removed.has(keyOf(client)) && goneCodes.has(code)) return null
     if (this.phase === 'stopping') return this.#blameStop(client, code)
+    if (this.#removed.has(keyOf(client)) && goneCodes.has(code)) {
+      return this.hit.size === 0 && client.status !== 'I' ? 'its transaction might have finished' : null
+    }
     if (this.phase === 'healthy') return 'the world is healthy'
     if (text.startsWith('query_wait_timeout')) return this.#blameWait(client)
     if (text.startsWith('sorry, too many clients')) {
@@ -123,8 +189,8 @@ export class Court implements Judge, Umpire {
       const known = this.clients.size + this.#leftAtMs.filter((leftMs) => leftMs > sinceMs).length
       return known > clientsMax ? null : `${known} of ${clientsMax} clients`
     }
-    if (this.refusals.has(code) && code === '3D000') return null
-    return lossCodes.has(code) ? this.#blameLoss() : 'there is no reason for it'
+    if (this.refusals.has(code) && lastingCodes.has(code)) return null
+    return lossCodes.has(code) ? this.#blameLoss(code) : 'there is no reason for it'
   }
 
   #isStray(client: Client): boolean {
@@ -132,7 +198,7 @@ export class Court implements Judge, Umpire {
   }
 
   #blameStray(client: Client, code: string): string | null {
-    if (client.state === 'login') return null
+    if (client.state !== 'ready') return null
     return goneCodes.has(code) || lossCodes.has(code) || code === '53300' ? null : 'it had been let in'
   }
 
@@ -145,21 +211,30 @@ export class Court implements Judge, Umpire {
   }
 
   /** A lost server hurts at most the one client that is joined with it. */
-  #blameLoss(): string | null {
+  #blameLoss(code: string): string | null {
     this.#hurt++
-    return this.#hurt <= this.hit.size ? null : `${this.#hurt} clients lost ${this.hit.size} servers`
+    if (this.#hurt > this.hit.size) return `${this.#hurt} clients lost ${this.hit.size} servers`
+    // A FATAL error of the server itself is passed on before the server ends.
+    if (code === '08006') this.#told++
+    return this.#told <= this.#reportedHurt ? null : `${this.#told} clients were told, ${this.#reportedHurt} reported`
   }
 
   #blameStop(client: Client, code: string): string | null {
     const early = this.#schedule.nowMs < this.deadlineMs
     const open = client.state === 'ready' && client.status !== 'I'
     if (early && open && this.hit.size === 0) return 'its transaction might have finished'
-    return ['57P01', '57P03', '08006', '53300', '25P03', '57P05', '3D000'].includes(code) ? null : 'a strange farewell'
+    return ['57P01', '57P03', '08006', '53300', '25P03', '57P05', '3D000', '28P01'].includes(code)
+      ? null
+      : 'a strange farewell'
   }
 
   blameEnd(client: Client, kind: string, midMessage: boolean): string | null {
     if (client.wire.faulted || client.babbled || this.phase === 'stopping') return null
-    return midMessage ? this.#blameLoss() : `nothing happened to it (${kind})`
+    // A farewell may come too late, behind a long result on a slow wire.
+    if (midMessage && this.#removed.has(keyOf(client))) return null
+    // Whoever does not read is given a second, and then loses what it was not sent yet.
+    if (this.#schedule.nowMs - client.frozenMs < slackMs) return null
+    return midMessage ? this.#blameLoss('08006') : `nothing happened to it (${kind})`
   }
 
   blameUnknown(client: Client): string | null {

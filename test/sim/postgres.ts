@@ -157,6 +157,12 @@ export class Session {
     this.#gone()
   }
 
+  close(): void {
+    this.#faulted = true
+    this.peer.finish()
+    this.#gone()
+  }
+
   /** Something that nobody asked for; it may come between any two messages. */
   notice(): void {
     if (this.ended) return

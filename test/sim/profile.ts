@@ -16,6 +16,8 @@ export interface Profile {
   readonly slow: boolean
   /** Most bytes of one message or result. */
   readonly bytesMax: number
+  /** Bytes of one row of a flood. */
+  readonly floodBytes: number
   readonly thinkMsMax: number
   readonly sleepMsMax: number
   readonly pipelineMax: number
@@ -25,6 +27,7 @@ export interface Profile {
 export function randomProfile(random: Random): Profile {
   const grainBytes = random.pick([1, 7, 100, 5000, 70_000])
   const latencyMsMax = random.pick([0.1, 2, 20])
+  const capacityBytes = random.pick([64, 1000, 65_536])
   const clients = random.integer(2, 8)
   return {
     kind: random.weighted({ calm: 2, changing: 3, rude: 2, broken: 3, everything: 5 }),
@@ -32,9 +35,10 @@ export function randomProfile(random: Random): Profile {
     stop: random.weighted({ 'at rest': 7, drain: 2, now: 1 }),
     clients,
     clientsMax: random.chance(0.1) ? Math.max(4, clients - 1) : 10_000,
-    rules: { latencyMsMax, capacityBytes: random.pick([64, 1000, 65_536]), grainBytes },
+    rules: { latencyMsMax, capacityBytes, grainBytes },
     slow: latencyMsMax / grainBytes > 0.2,
     bytesMax: Math.min(grainBytes * 150, 40_000),
+    floodBytes: grainBytes >= 5000 && capacityBytes > 1000 ? 40_000 : 10,
     thinkMsMax: random.pick([2, 50, 1000]),
     sleepMsMax: random.pick([50, 500, 5000]),
     pipelineMax: random.integer(1, 4),

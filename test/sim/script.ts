@@ -13,6 +13,8 @@ export interface Situation {
   readonly session: boolean
   /** Most bytes of one message or result. */
   readonly bytesMax: number
+  /** Bytes of one row of a result that is larger than all buffers together; small where it would take for ever. */
+  readonly floodBytes: number
   /** Longest `sleep`. */
   readonly sleepMsMax: number
   /** Names the client and this piece of work: "c3.17". */
@@ -36,6 +38,11 @@ const works = {
   select: { weight: 12, when: anywhere, make: (at) => either(at, `select ${'x'.repeat(at.random.size(20))}`) },
   long: { weight: 1, when: healthy, make: (at) => either(at, `select ${'y'.repeat(at.random.size(at.bytesMax))}`) },
   rows: { weight: 3, when: healthy, make: (at) => either(at, rows(at)) },
+  flood: {
+    weight: 0.3,
+    when: healthy,
+    make: (at) => either(at, `rows 30 ${at.floodBytes}`),
+  },
   sleep: { weight: 3, when: healthy, make: (at) => either(at, `sleep ${at.random.size(at.sleepMsMax)}`) },
   error: { weight: 3, when: healthy, make: (at) => either(at, 'error') },
   notice: { weight: 1, when: healthy, make: (at) => either(at, 'notice') },

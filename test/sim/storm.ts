@@ -27,6 +27,7 @@ const storm = {
   serverCut: { weight: (profile) => (breaksThings(profile) ? 5 : 0), happen: serverCut },
   serverSilence: { weight: (profile) => (breaksThings(profile) ? 3 : 0), happen: serverSilence },
   serverTerminate: { weight: (profile) => (breaksThings(profile) ? 3 : 0), happen: serverTerminate },
+  serverClose: { weight: (profile) => (breaksThings(profile) ? 2 : 0), happen: serverClose },
   serverNotice: { weight: () => 1, happen: serverNotice },
   host: { weight: (profile) => (breaksThings(profile) ? 1 : 0), happen: breakHost },
   refuse: { weight: (profile) => (breaksThings(profile) ? 1 : 0), happen: refuseLogins },
@@ -106,6 +107,15 @@ function serverTerminate(world: World): void {
   session.terminate(world.random.pick(['57P01', '25P03', '57P05']), 'terminating connection')
 }
 
+/** Ends a session in order, without a word. */
+function serverClose(world: World): void {
+  const sessions = [...world.random.pick(world.servers).sessions]
+  if (sessions.length === 0) return
+  const session = world.random.pick(sessions)
+  world.hit.add(session)
+  session.close()
+}
+
 /** A notice that nobody asked for, as after a reload of the server. */
 function serverNotice(world: World): void {
   const sessions = [...world.random.pick(world.servers).sessions].filter((session) => session.key !== null)
@@ -130,7 +140,7 @@ function breakHost(world: World): void {
 
 function refuseLogins(world: World): void {
   const server: Postgres = world.random.pick(world.servers)
-  const code = world.random.pick(['53300', '57P03', '3D000'])
+  const code = world.random.pick(['53300', '57P03', '3D000', '28P01'])
   world.trace(`${server.address.host} refuses logins with ${code}`)
   server.refusal = { code, text: 'no login now' }
   world.refusals.add(code)

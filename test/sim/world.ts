@@ -24,6 +24,7 @@ import type { Profile } from './profile.ts'
 import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
 import { strike } from './storm.ts'
+import { Before, fault, faultAtRest } from './watch.ts'
 
 const proxy = { host: '10.1.0.1', port: 6432 }
 
@@ -156,6 +157,7 @@ export class World {
       sleepMsMax: profile.sleepMsMax,
       pipelineMax: profile.pipelineMax,
       bytesMax: profile.bytesMax,
+      floodBytes: profile.floodBytes,
       askSsl: random.chance(0.2),
       ...given,
     })
@@ -171,8 +173,9 @@ export class World {
   moveHost(): void {
     const { name, addresses } = this.#configurer.move()
     this.trace(`${name} is now at ${addresses.join(' and ')}`)
+    this.court.moving(name, addresses)
     this.engine.receive({ type: 'addresses', hosts: { [name]: addresses } })
-    this.engine.assertInvariants()
+    this.#look()
   }
 
   // The engine
@@ -188,9 +191,8 @@ export class World {
       case 'lost': {
         const { cause } = message.server
         this.#lost++
-        this.seen.add(`lost ${cause} while ${message.server.state}`)
         this.trace(`lost ${JSON.stringify(message.server)}`)
-        if (causes[cause].planned) this.court.fail(`${cause} is planned, and was reported as lost`)
+        this.court.lost(cause, message.server.state, message.server.clientHurt)
         return
       }
       case 'log':
@@ -217,15 +219,19 @@ export class World {
   }
 
   #apply(version: Version): void {
-    const plan = planOf(this.court.version, version)
+    const running = this.court.version
+    const plan = planOf(running, version)
     this.court.applying(version, this.network.dials)
     this.#number++
     this.trace(`apply version ${this.#number}: ${JSON.stringify(plan)}`)
+    const before = new Before(this.engine)
     this.#send(version, this.#number, plan)
+    const wrong = before.wrongAfter(running, version)
+    if (wrong !== null) this.court.fail(wrong)
     // An older version that comes late changes nothing.
     const none = { added: 0, rebuilt: 0, retuned: 0, removed: 0, kept: 0 }
     if (this.random.chance(0.2)) this.#send(this.random.pick(this.court.versions), this.#number, none)
-    this.engine.assertInvariants()
+    this.#look()
     this.#assertRunning()
   }
 
@@ -254,10 +260,15 @@ export class World {
     while (!done()) {
       const { turns } = this.io
       if (!this.schedule.step(untilMs)) return done()
-      if (this.io.turns !== turns) this.engine.assertInvariants()
+      if (this.io.turns !== turns) this.#look()
       if (++this.#events > eventsMax) this.court.fail('it turns in circles')
     }
     return true
+  }
+
+  #look(): void {
+    const wrong = fault(this.engine, this.schedule.nowMs)
+    if (wrong !== null) this.court.fail(wrong)
   }
 
   #pass(durationMs: number): void {
@@ -330,22 +341,12 @@ export class World {
   #leave(): void {
     for (const client of this.clients) client.leave(this.random.pick(['terminate', 'close', 'reset']))
     this.#pass(settleMs)
-    for (const name of this.engine.pools.names()) {
-      const { current } = name
-      if (name.idle.size + name.active.size + name.waiting.size > 0) this.court.fail(`${label(name)} keeps a client`)
-      if (name.draining.size > 0) this.court.fail(`${label(name)} drains for ever`)
-      if (current === null) continue
-      if (current.size > current.settings.poolSize) this.court.fail(`${label(name)} has more servers than pool_size`)
-      if (current.size > current.idle.size + current.login.size) this.court.fail(`${label(name)} keeps a server busy`)
-    }
-    this.#assertNobodyKept()
+    this.#assertAtRest()
   }
 
-  #assertNobodyKept(): void {
-    const { context, logins } = this.engine
-    if (context.clients.size > 0) this.court.fail('a client that left is kept')
-    if (logins.size > 0) this.court.fail('a login that ended is kept')
-    if (context.cancels.keys > 0) this.court.fail('the cancel key of a client that left is kept')
+  #assertAtRest(): void {
+    const wrong = faultAtRest(this.engine, this.schedule.nowMs)
+    if (wrong !== null) this.court.fail(wrong)
   }
 
   #stop(): void {
@@ -361,7 +362,8 @@ export class World {
     if (this.io.sockets.size > 0) this.court.fail(`${this.io.sockets.size} sockets are left open`)
     if (this.io.listeners.size > 0) this.court.fail('a listener is left open')
     if (this.io.timers.size > 0) this.court.fail(`${this.io.timers.size} timers are left`)
-    this.#assertNobodyKept()
+    const { context, logins } = this.engine
+    if (context.clients.size + logins.size + context.cancels.keys > 0) this.court.fail('a client is kept')
     this.#assertCauses()
     for (const server of this.servers) {
       for (const session of server.sessions) {

@@ -1,0 +1,234 @@
+/**
+ * The simulator must be able to fail: each of these faults, put into the engine, is found within the seeds that the
+ * other test runs. A fault nobody finds means that a check is missing.
+ */
+import { expect, test } from 'vitest'
+
+import { Client } from '../../proxy/engine/client.ts'
+import { PoolName } from '../../proxy/engine/name.ts'
+import { Outstanding } from '../../proxy/engine/outstanding.ts'
+import { Parameters } from '../../proxy/engine/parameters.ts'
+import { Pool } from '../../proxy/engine/pool.ts'
+import { Pools } from '../../proxy/engine/pools.ts'
+import { Server } from '../../proxy/engine/server.ts'
+import { SimulationFailure } from './court.ts'
+import { SimSocket } from './io.ts'
+import { World } from './world.ts'
+
+const seedsMax = 2000
+
+/** Replaces a method until `undo` is called; the replacement gets the original. */
+function replace<Owner extends object, Key extends keyof Owner>(
+  owner: Owner,
+  key: Key,
+  make: (original: Owner[Key]) => Owner[Key],
+): () => void {
+  const before = Object.getOwnPropertyDescriptor(owner, key)
+  if (before === undefined) throw new Error(`there is no ${String(key)} to replace`)
+  Object.defineProperty(owner, key, { ...before, value: make(owner[key]) })
+  return () => Object.defineProperty(owner, key, before)
+}
+
+function replaceGetter<Owner extends object>(
+  owner: Owner,
+  key: keyof Owner,
+  make: (this: Owner) => unknown,
+): () => void {
+  const before = Object.getOwnPropertyDescriptor(owner, key)
+  if (before?.get === undefined) throw new Error(`there is no ${String(key)} to replace`)
+  Object.defineProperty(owner, key, { configurable: true, get: make })
+  return () => Object.defineProperty(owner, key, before)
+}
+
+/** Each puts one fault into the engine, and gives what takes it out again. */
+const faults: Readonly<Record<string, () => () => void>> = {
+  'a server goes back although its client left inside a transaction': () =>
+    replace(
+      Server.prototype,
+      'clientGone',
+      () =>
+        function (this: Server) {
+          this.client = null
+          this.release()
+        },
+    ),
+  'a server goes back before the Sync of a pipeline that was answered': () =>
+    replaceGetter(Outstanding.prototype, 'empty', function () {
+      return this.count === 0 && !this.lost
+    }),
+  'a server is given away while a cancel request is on its way to it': () =>
+    replace(
+      Pool.prototype,
+      'checkin',
+      (checkin) =>
+        function (this: Pool, server: Server) {
+          const { cancels } = server
+          server.cancels = 0
+          checkin.call(this, server)
+          server.cancels = cancels
+        },
+    ),
+  'a server keeps the parameters of its last client': () => replace(Server.prototype, 'adjust', () => () => true),
+  'a parameter that a client has set does not follow it': () =>
+    replace(
+      Parameters.prototype,
+      'with',
+      () =>
+        function (this: Parameters) {
+          return this
+        },
+    ),
+  'a session is not reset for the next client': () =>
+    replace(
+      Server.prototype,
+      'release',
+      () =>
+        function (this: Server) {
+          this.pool.checkin(this)
+        },
+    ),
+  'a hash that was ever seen is never applied again': () =>
+    replace(Pools.prototype, 'apply', (apply) => {
+      const seen = new WeakMap<Pools, Set<string>>()
+      return function (this: Pools, spec, force) {
+        const hashes = seen.get(this) ?? new Set()
+        seen.set(this, hashes)
+        const text = JSON.stringify(spec.pools.map((pool) => pool.hash))
+        if (hashes.has(text)) return { ...apply.call(this, { ...spec, position: { epoch: 0, version: 0 } }, false) }
+        hashes.add(text)
+        return apply.call(this, spec, force)
+      }
+    }),
+  'a version that is not newer is applied': () =>
+    replace(
+      Pools.prototype,
+      'apply',
+      (apply) =>
+        function (this: Pools, spec) {
+          return apply.call(this, spec, true)
+        },
+    ),
+  'idle servers stay when their pool is rebuilt': () =>
+    replace(
+      Pool.prototype,
+      'drain',
+      () =>
+        function (this: Pool) {
+          this.draining = true
+        },
+    ),
+  'a server of a rebuilt pool goes on serving': () =>
+    replace(
+      PoolName.prototype,
+      'replace',
+      (original) =>
+        function (this: PoolName, spec) {
+          if (this.current === null) original.call(this, spec)
+          else this.current.adopt(spec)
+        },
+    ),
+  'clients of a removed pool are forgotten': () =>
+    replace(
+      PoolName.prototype,
+      'remove',
+      () =>
+        function (this: PoolName) {
+          this.drainCurrent()
+        },
+    ),
+  'nobody looks for the waiting clients when a server is free': () =>
+    replace(PoolName.prototype, 'serve', () => () => false),
+  'pool_size is exceeded by one': () =>
+    replace(
+      PoolName.prototype,
+      'grow',
+      (grow) =>
+        function (this: PoolName) {
+          grow.call(this)
+          if (this.waiting.size > 1) this.current?.connect()
+        },
+    ),
+  'a client is not resumed when its server has room again': () =>
+    replace(Server.prototype, 'onDrain', () => () => undefined),
+  'a server is not resumed when its client has room again': () =>
+    replace(Client.prototype, 'onDrain', () => () => undefined),
+  'a server is not paused while its client does not read': () =>
+    replace(
+      SimSocket.prototype,
+      'pauseReading',
+      (pauseReading) =>
+        function (this: SimSocket) {
+          if (this.accepted) pauseReading.call(this)
+        },
+    ),
+  'a client that leaves keeps its server': () =>
+    replace(Server.prototype, 'clientGone', () => {
+      return () => undefined
+    }),
+  'a lost server is not told to its client': () =>
+    replace(
+      Client.prototype,
+      'serverLost',
+      () =>
+        function (this: Client) {
+          this.leave()
+        },
+    ),
+  'a cancel request that finds its client waiting is ignored by half': () =>
+    replace(
+      Client.prototype,
+      'cancel',
+      (cancel) =>
+        function (this: Client, done) {
+          if (this.list === this.name.waiting) this.moveTo(this.name.idle)
+          cancel.call(this, done)
+        },
+    ),
+  'idle servers are not watched': () =>
+    replace(
+      Server.prototype,
+      'onClose',
+      (original) =>
+        function (this: Server, cause) {
+          if (this.list !== this.pool.idle) original.call(this, cause)
+        },
+    ),
+  'a lost server is counted twice': () =>
+    replace(
+      Server.prototype,
+      'close',
+      (close) =>
+        function (this: Server, cause, details) {
+          if (cause === 'reset') this.pool.name.closed[cause] = (this.pool.name.closed[cause] ?? 0) + 1
+          close.call(this, cause, details)
+        },
+    ),
+}
+
+/** The first seed whose world fails, or null. */
+function firstFailure(): { seed: number; text: string } | null {
+  for (let seed = 0; seed < seedsMax; seed++) {
+    try {
+      new World(seed).run()
+    } catch (error) {
+      if (!(error instanceof SimulationFailure)) throw error
+      return { seed, text: error.message }
+    }
+  }
+  return null
+}
+
+for (const [fault, putIn] of Object.entries(faults)) {
+  test(`found: ${fault}`, { timeout: 120_000 }, () => {
+    const takeOut = putIn()
+    let failure: ReturnType<typeof firstFailure>
+    try {
+      failure = firstFailure()
+    } finally {
+      takeOut()
+    }
+
+    console.log(fault, failure)
+    expect(failure).not.toBeNull()
+  })
+}

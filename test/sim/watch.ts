@@ -1,0 +1,125 @@
+/**
+ * Looks into the engine between two turns: limits in time and number that hold at every moment, and what a change of
+ * configuration may do to the servers and clients that are there.
+ */
+import { Engine } from '../../proxy/engine/engine.ts'
+import type { Client } from '../../proxy/engine/client.ts'
+import type { PoolName } from '../../proxy/engine/name.ts'
+import type { Pool } from '../../proxy/engine/pool.ts'
+import type { Server } from '../../proxy/engine/server.ts'
+import { hashOf, connectHashOf, poolKey } from './configuration.ts'
+import type { Version, Wanted } from './configuration.ts'
+
+/** Maintenance runs once a second. */
+const slackMs = 1500
+
+/** The longest `connect_timeout` that a simulated version asks for. */
+const connectMsMax = 5000
+
+/** What is wrong in the engine at this moment, or null. */
+export function fault(engine: Engine, nowMs: number): string | null {
+  engine.assertInvariants()
+  for (const name of engine.pools.names()) {
+    const { current } = name
+    if (current === null) continue
+    const label = `${name.database}/${name.user}`
+    const waitMsMax = current.settings.queryWaitTimeoutMs
+    if (waitMsMax > 0 && name.maxWaitMs > waitMsMax + slackMs)
+      return `${label}: somebody waits for ${name.maxWaitMs} ms`
+    for (const server of current.login) {
+      if (nowMs - server.connectedAtMs > connectMsMax + slackMs) return `${label}: a login takes too long`
+    }
+    let sinceMs = 0
+    for (const client of name.waiting) {
+      if (client.waitingSinceMs < sinceMs) return `${label}: the line is out of order`
+      sinceMs = client.waitingSinceMs
+    }
+  }
+  return null
+}
+
+/** What is wrong in an engine that had nothing to do for a while, or null. */
+export function faultAtRest(engine: Engine, nowMs: number): string | null {
+  for (const name of engine.pools.names()) {
+    const label = `${name.database}/${name.user}`
+    if (name.idle.size + name.active.size + name.waiting.size > 0) return `${label} keeps a client`
+    if (name.draining.size > 0) return `${label} drains for ever`
+    const wrong = name.current === null ? null : faultOfResting(name.current, nowMs)
+    if (wrong !== null) return `${label} ${wrong}`
+  }
+  const { context, logins } = engine
+  if (context.clients.size > 0) return 'a client that left is kept'
+  if (logins.size > 0) return 'a login that ended is kept'
+  return context.cancels.keys > 0 ? 'the cancel key of a client that left is kept' : null
+}
+
+function faultOfResting(pool: Pool, nowMs: number): string | null {
+  const { poolSize, minPoolSize, idleTimeoutMs, serverLifetimeMs } = pool.settings
+  if (pool.size > poolSize) return `has ${pool.size} servers, and pool_size is ${poolSize}`
+  if (pool.size > pool.idle.size + pool.login.size) return 'keeps a server busy'
+  if (pool.size < Math.min(minPoolSize, poolSize))
+    return `has ${pool.size} servers, and min_pool_size is ${minPoolSize}`
+  for (const server of pool.idle) {
+    if (serverLifetimeMs > 0 && nowMs - server.connectedAtMs > serverLifetimeMs + slackMs) return 'has too old a server'
+    const idleMs = nowMs - server.idleSinceMs
+    if (idleTimeoutMs > 0 && idleMs > idleTimeoutMs + slackMs && pool.size > minPoolSize) return 'keeps unused servers'
+  }
+  return null
+}
+
+interface Holding {
+  readonly servers: ReadonlySet<Server>
+  readonly idle: number
+  readonly waiting: readonly Client[]
+}
+
+/** What a version finds in an engine, to be compared with what it leaves there. */
+export class Before {
+  readonly #engine: Engine
+  readonly #holdings = new Map<string, Holding>()
+
+  constructor(engine: Engine) {
+    this.#engine = engine
+    for (const name of engine.pools.names()) this.#holdings.set(poolKey(name.database, name.user), holdingOf(name))
+  }
+
+  /** What the change from `running` to `desired` did and should not have done, or null. */
+  wrongAfter(running: Version, desired: Version): string | null {
+    for (const name of this.#engine.pools.names()) {
+      const key = poolKey(name.database, name.user)
+      const before = this.#holdings.get(key)
+      const was = running.get(key)
+      const is = desired.get(key)
+      if (before === undefined || was === undefined || is === undefined) continue
+      const wrong = wrongWith(name, before, was, is)
+      if (wrong !== null) return `${key} ${wrong}`
+    }
+    return null
+  }
+}
+
+function holdingOf(name: PoolName): Holding {
+  const servers = new Set<Server>()
+  for (const list of name.current?.lists ?? []) for (const server of list) servers.add(server)
+  return { servers, idle: name.current?.idle.size ?? 0, waiting: [...name.waiting] }
+}
+
+function wrongWith(name: PoolName, before: Holding, was: Wanted, is: Wanted): string | null {
+  const after = holdingOf(name)
+  // Those who waited still wait in their order, or were served.
+  const waiting = new Set(after.waiting)
+  for (const client of before.waiting) {
+    if (client.list === null) return 'sent a waiting client away'
+    if (!waiting.has(client) && client.server === null) return 'lost a waiting client'
+  }
+  const moved = JSON.stringify(was.hosts) !== JSON.stringify(is.hosts)
+  if (connectHashOf(was) !== connectHashOf(is)) {
+    for (const server of after.servers) if (before.servers.has(server)) return 'was rebuilt and keeps an old server'
+    return null
+  }
+  if (moved) return null
+  const gone = [...before.servers].filter((server) => !after.servers.has(server)).length
+  if (hashOf(was) === hashOf(is)) return gone === 0 ? null : `did not change and lost ${gone} servers`
+  const surplus = Math.max(0, before.servers.size - (name.current?.settings.poolSize ?? 0))
+  return gone <= Math.min(surplus, before.idle) ? null : `was retuned and lost ${gone} servers`
+}
