@@ -150,9 +150,10 @@ export class Login implements SocketEvents {
       secret: pool === null ? unknownUser : pool.spec.clientSecret,
       mockKey: context.mockKey,
     })
-    // The configuration may have changed during the exchange.
+    // The configuration may have changed during the exchange, and others may have come in.
     const now = route(pools, database, user)
     if (now.to !== 'pool') throw noDatabase(database)
+    this.#limit(database)
     const client = new Client(context, now.name, this.#socket, this.#id, parameters)
     this.#become(client)
     client.begin()
