@@ -1,0 +1,160 @@
+import { afterEach, beforeAll, expect, test } from 'vitest'
+import { until } from '../../support/engine.ts'
+import { query, startup } from '../../support/frontend-messages.ts'
+import { describe } from '../../support/oracle.ts'
+import { WireClient } from '../../support/wire.ts'
+import { loginTo, startWorld } from './world.ts'
+import type { World } from './world.ts'
+
+let world: World
+const clients: WireClient[] = []
+
+beforeAll(async () => {
+  world = await startWorld({
+    general: { max_client_connections: 8, client_login_timeout: '400ms' },
+    pools: () => ({
+      impatient: { pool_size: 1, query_wait_timeout: '200ms' },
+      scram: { auth_type: 'scram-sha-256', users: { app: { password: 'secret' } } },
+      warm: { pool_size: 5, min_pool_size: 3 },
+      forgetful: { pool_size: 5, idle_timeout: '100ms', min_pool_size: 1 },
+      mortal: { pool_size: 2, server_lifetime: '300ms' },
+    }),
+  })
+})
+
+afterEach(async () => {
+  for (const client of clients.splice(0)) client.destroy()
+  await until(async () => (await world.engine.snapshot()).clients === 0)
+})
+
+async function login(pool: string, password = 'secret'): Promise<WireClient> {
+  const client = await loginTo(world, pool, { password })
+  clients.push(client)
+  return client
+}
+
+const one = query('SELECT 1 AS a')
+
+test('one client more than max_client_connections is refused with 53300, until one leaves', async () => {
+  for (let i = 0; i < 8; i++) await login('transaction5')
+
+  const refused = login('transaction5')
+
+  await expect(refused).rejects.toMatchObject({ sqlstate: '53300' })
+  clients.pop()?.destroy()
+  await until(async () => (await world.engine.snapshot()).clients === 7)
+  await login('transaction5')
+  expect((await world.engine.snapshot()).clients).toBe(8)
+})
+
+test('logins at the same time do not get past max_client_connections', async () => {
+  const outcomes = await Promise.all(
+    Array.from({ length: 40 }, () =>
+      login('scram').then(
+        () => 'let in',
+        (error: { sqlstate: string }) => error.sqlstate,
+      ),
+    ),
+  )
+
+  expect(outcomes.filter((outcome) => outcome === 'let in')).toHaveLength(8)
+  expect(outcomes.filter((outcome) => outcome === '53300')).toHaveLength(32)
+})
+
+test('101: a client that waits longer than query_wait_timeout is told so in the words of PgBouncer', async () => {
+  const [holder, waiter] = [await login('impatient'), await login('impatient')]
+  holder.send(query('BEGIN'))
+  await holder.readUntil('Z')
+  const begun = performance.now()
+
+  waiter.send(one)
+  const { messages } = await waiter.readToEnd()
+  const waitedMs = performance.now() - begun
+
+  expect(messages.map(describe)).toEqual(['E FATAL 53300 query_wait_timeout'])
+  expect(waitedMs).toBeGreaterThanOrEqual(195)
+  expect(waitedMs).toBeLessThan(2000)
+  holder.send(query('COMMIT'))
+  expect((await holder.readUntil('Z')).map(describe)).toEqual(['C COMMIT', 'Z I'])
+})
+
+test('12: a login that does not end is closed at client_login_timeout', async () => {
+  const silent = await WireClient.connect(world.engine)
+  const halfway = await WireClient.connect(world.engine)
+  const asked = await WireClient.connect(world.engine)
+  const begun = performance.now()
+
+  halfway.send(startup({ user: 'app', database: 'scram' }).subarray(0, 9))
+  asked.send(startup({ user: 'app', database: 'scram' }))
+  const ends = await Promise.all([silent, halfway, asked].map((client) => client.readToEnd()))
+  const tookMs = performance.now() - begun
+
+  expect(ends.map(({ messages }) => messages.filter(({ tag }) => tag === 'E').map(describe))).toEqual(
+    Array.from({ length: 3 }, () => [expect.stringMatching(/^E FATAL 57014 .*client_login_timeout/)]),
+  )
+  expect(tookMs).toBeGreaterThanOrEqual(390)
+  expect(tookMs).toBeLessThan(3000)
+  expect((await world.engine.snapshot()).clientsLogin).toBe(0)
+})
+
+test('pool_size is never passed, however many clients ask', async () => {
+  const connections = async () => {
+    const { rowCount } = await world.postgres.sql("SELECT FROM pg_stat_activity WHERE application_name = 'sized'")
+    return rowCount ?? 0
+  }
+  const asking = []
+  for (let i = 0; i < 8; i++) {
+    const client = await loginTo(world, 'transaction5', { parameters: { application_name: 'sized' } })
+    clients.push(client)
+    client.send(query('SELECT pg_sleep(0.3)'))
+    asking.push(client.readUntil('Z'))
+  }
+
+  await until(async () => (await connections()) === 5)
+  const { serversActive, serversLogin, clientsWaiting } = await world.engine.pool('transaction5')
+  await Promise.all(asking)
+
+  expect({ serversActive, serversLogin, clientsWaiting }).toEqual({
+    serversActive: 5,
+    serversLogin: 0,
+    clientsWaiting: 3,
+  })
+  expect((await world.engine.pool('transaction5')).serversIdle).toBe(5)
+})
+
+test('min_pool_size is reached without clients, and again after its servers were lost', async () => {
+  await world.engine.poolUntil('warm', ({ serversIdle }) => serversIdle === 3)
+
+  await world.postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+
+  await world.engine.poolUntil('warm', ({ closed }) => (closed.terminated ?? 0) >= 3)
+  const again = await world.engine.poolUntil('warm', ({ serversIdle }) => serversIdle === 3)
+  expect(again.serversActive + again.serversLogin).toBe(0)
+})
+
+test('idle servers above min_pool_size are closed after idle_timeout', async () => {
+  const users = await Promise.all(Array.from({ length: 4 }, () => login('forgetful')))
+  for (const client of users) client.send(query('SELECT pg_sleep(0.1)'))
+  await Promise.all(users.map((client) => client.readUntil('Z')))
+
+  const left = await world.engine.poolUntil('forgetful', ({ serversIdle }) => serversIdle === 1)
+
+  expect(left.closed.idle).toBeGreaterThanOrEqual(3)
+  expect(left.serversActive).toBe(0)
+})
+
+test('a server older than server_lifetime is closed when it is free, not before', async () => {
+  const client = await login('mortal')
+  client.send(query('BEGIN; SELECT pg_backend_pid(), pg_sleep(0.4)'))
+  await client.readUntil('Z')
+  const before = await world.engine.pool('mortal')
+  client.send(query('COMMIT'))
+  await client.readUntil('Z')
+
+  const after = await world.engine.poolUntil('mortal', ({ closed }) => closed.lifetime === 1)
+
+  expect(before.serversActive).toBe(1)
+  expect(after.serversActive + after.serversIdle).toBe(0)
+  client.send(one)
+  expect((await client.readUntil('Z')).map(({ tag }) => tag).join('')).toBe('TDCZ')
+})
