@@ -2,10 +2,11 @@ import { strict as assert } from 'node:assert'
 import type { Address, CloseCause, Socket, SocketEvents, TcpOptions, Timer } from './io.ts'
 import { carryBytesMax, readBytesMax } from './io.ts'
 import * as libc from './libc.ts'
-import { EpollEvents, Errno, Level, SocketOption, TcpOption } from './libc.ts'
+import { EpollEvents, Errno, Level, SocketOption, TcpInfo, TcpOption } from './libc.ts'
 import type { Entry, Loop, Postponed } from './loop.ts'
 import { SendQueue } from './send-queue.ts'
 import { readSocketAddress, socketAddressBytes } from './socket-address.ts'
+import { judgeStall } from './stall.ts'
 
 /** Time the peer has to read what was queued, and to close its side, after `end`. */
 const endTimeoutMs = 1000
@@ -47,6 +48,11 @@ export class EpollSocket implements Socket, Entry, Postponed {
   #peerEnded = false
   #endTimer: Timer | null = null
   #local: Address | null = null
+  #userTimeoutMs = 0
+  /** Something was sent since the kernel last had nothing left to send. */
+  #sending = false
+  /** The peer takes nothing but is there: TCP_USER_TIMEOUT is put aside. */
+  #stalled = false
 
   constructor(
     loop: Loop,
@@ -127,6 +133,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
 
   /** Bytes the kernel took, or -1 when the connection is broken; that is reported from the loop. */
   #sendNow(address: number, length: number): number {
+    this.#sending = true
     const sent = libc.send(this.fd, address, length, libc.msgNoSignal)
     if (sent >= 0) return sent
     const errno = libc.errno()
@@ -334,7 +341,38 @@ export class EpollSocket implements Socket, Entry, Postponed {
     this.#setOption(Level.Tcp, TcpOption.KeepIdle, seconds(options.keepaliveIdleMs))
     this.#setOption(Level.Tcp, TcpOption.KeepInterval, seconds(options.keepaliveIntervalMs))
     this.#setOption(Level.Tcp, TcpOption.KeepCount, options.keepaliveCount)
+    this.#userTimeoutMs = options.userTimeoutMs
+    this.#stalled = false
     this.#setOption(Level.Tcp, TcpOption.UserTimeout, options.userTimeoutMs)
+    if (options.userTimeoutMs > 0) this.#loop.watchStalls(options.userTimeoutMs)
+  }
+
+  /** Asked by the loop every `periodMs`; see stall.ts. */
+  checkStall(periodMs: number): void {
+    if (!this.#sending || this.#userTimeoutMs === 0 || this.#state === 'connecting') return
+    const unacknowledged = this.#unacknowledgedBytes()
+    if (unacknowledged === 0 && this.#queue === null) this.#sending = false
+    const { scratch } = this.#loop
+    scratch.bytes.writeInt32LE(TcpInfo.bytes, lengthAt)
+    if (libc.getsockopt(this.fd, Level.Tcp, TcpOption.Info, scratch.address, scratch.address + lengthAt) < 0) return
+    const verdict = judgeStall({
+      unacknowledgedBytes: unacknowledged,
+      inFlightSegments: scratch.bytes.readUInt32LE(TcpInfo.unackedAt),
+      lastAckAgeMs: scratch.bytes.readUInt32LE(TcpInfo.lastAckReceivedMsAt),
+      unansweredProbes: scratch.bytes.readUInt8(TcpInfo.probesAt),
+      stalled: this.#stalled,
+      userTimeoutMs: this.#userTimeoutMs,
+      periodMs,
+    })
+    if (verdict === 'dead') {
+      if (this.#state === 'ending') this.close()
+      else this.#ended(Errno.ETIMEDOUT)
+      return
+    }
+    const stalled = verdict === 'stalled'
+    if (stalled === this.#stalled) return
+    this.#stalled = stalled
+    this.#setOption(Level.Tcp, TcpOption.UserTimeout, stalled ? 0 : this.#userTimeoutMs)
   }
 
   #setOption(level: number, option: number, value: number): void {

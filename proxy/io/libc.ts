@@ -114,7 +114,10 @@ export const Level = { Socket: 1, Tcp: 6, Ipv6: 41 } as const
 
 export const SocketOption = { ReuseAddress: 2, Error: 4, KeepAlive: 9, ReusePort: 15 } as const
 
-export const TcpOption = { NoDelay: 1, KeepIdle: 4, KeepInterval: 5, KeepCount: 6, UserTimeout: 18 } as const
+export const TcpOption = { NoDelay: 1, KeepIdle: 4, KeepInterval: 5, KeepCount: 6, Info: 11, UserTimeout: 18 } as const
+
+/** Where in struct tcp_info (TCP_INFO) stand: a Uint8, two Uint32; and how much of it is asked for. */
+export const TcpInfo = { probesAt: 3, unackedAt: 24, lastAckReceivedMsAt: 56, bytes: 60 } as const
 
 /** IPV6_V6ONLY */
 export const ipv6Only = 26

@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert'
+import type { Timer } from './io.ts'
 import { carryBytesMax, IoError, readBytesMax } from './io.ts'
 import type { Memory } from './libc.ts'
 import * as libc from './libc.ts'
@@ -12,6 +13,8 @@ export interface Entry {
   /** Handed out by `watch`: tells an event of this descriptor from one of an earlier owner of the same number. */
   generation: number
   ready(events: number): void
+  /** Is its peer taking what it is sent? Asked every `periodMs`, of what may have sent anything. */
+  checkStall?(periodMs: number): void
   /** Closes the descriptor without a word to anybody; at the end of the loop. */
   abandon(): void
 }
@@ -23,6 +26,8 @@ export interface Postponed {
 
 /** Ready descriptors taken from the kernel at a time; the others come with the next turn. */
 const eventsMax = 256
+
+const stallPeriodMsMin = 100
 
 /** Kept bytes up to this length come from a list of reused pieces. */
 const pieceBytes = 512
@@ -55,6 +60,8 @@ export class Loop {
   #postponed: Postponed[] = []
   #running: Postponed[] = []
   #generation = 0
+  #stallPeriodMs = Infinity
+  #stallTimer: Timer | null = null
 
   constructor(openFds: OpenFds | null) {
     this.openFds = openFds
@@ -150,6 +157,22 @@ export class Loop {
     this.#running = postponed
     for (const what of postponed) what.resume()
     postponed.length = 0
+  }
+
+  /** From now on stalls are looked for often enough for a user timeout of `userTimeoutMs`. */
+  watchStalls(userTimeoutMs: number): void {
+    const periodMs = Math.max(stallPeriodMsMin, userTimeoutMs / 4)
+    if (periodMs >= this.#stallPeriodMs) return
+    this.#stallPeriodMs = periodMs
+    this.#stallTimer?.cancel()
+    this.#scheduleStallCheck()
+  }
+
+  #scheduleStallCheck(): void {
+    this.#stallTimer = this.timers.at(this.nowMs + this.#stallPeriodMs, () => {
+      this.#scheduleStallCheck()
+      for (const entry of this.#entries) entry?.checkStall?.(this.#stallPeriodMs)
+    })
   }
 
   /** Memory for at least `length` bytes that a socket keeps. */

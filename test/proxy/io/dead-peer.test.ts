@@ -48,6 +48,28 @@ describe.skipIf(refusal !== '')(`a peer that dies silently${reason}`, () => {
     ip(`netns del ${namespace}`)
   })
 
+  test('is found although it had stopped reading before', async () => {
+    const events = new Recorder()
+    const options = { ...quick, userTimeoutMs: 1000 }
+    const socket = io.connect({ host: theirAddress, port }, options, events)
+    await until(io, () => events.received.length > 0)
+    // It stops reading when it is told to.
+    sendText(socket, 'stop')
+    await until(io, () => events.received.toString().endsWith('stopped'))
+    // More than all buffers on the way hold.
+    const much = Buffer.alloc(16 * 1024 * 1024)
+    expect(socket.send(much, 0, much.length)).toBe(false)
+    let stalledLong = false
+    io.after(1300, () => (stalledLong = true))
+    turnUntil(io, () => stalledLong)
+    expect(events.closes).toEqual([])
+    ip(`-n ${namespace} link set ${theirEnd} down`)
+    turnUntil(io, () => events.closes.length === 1, 20_000)
+    ip(`-n ${namespace} link set ${theirEnd} up`)
+
+    expect(events.closes).toEqual([{ kind: 'unacked', errno: 'ETIMEDOUT' }])
+  })
+
   test('is found by keepalive when nothing is in flight, by the user timeout when something is', async () => {
     const [idle, inFlight] = [new Recorder(), new Recorder()]
     const sockets = [idle, inFlight].map((events) => io.connect({ host: theirAddress, port }, quick, events))
@@ -64,11 +86,15 @@ describe.skipIf(refusal !== '')(`a peer that dies silently${reason}`, () => {
   })
 })
 
-/** Tells its port, greets everybody, reads everything. */
+/** Tells its port, greets everybody, reads everything until it is told to stop. */
 const listensAndReads = `
   const server = require('node:net').createServer((socket) => {
     socket.on('error', () => {})
-    socket.resume()
+    socket.on('data', (bytes) => {
+      if (!bytes.toString().startsWith('stop')) return
+      socket.pause()
+      socket.write('stopped')
+    })
     socket.write('hello')
   })
   server.listen(0, '0.0.0.0', () => console.log(server.address().port))`

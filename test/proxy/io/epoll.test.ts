@@ -50,7 +50,7 @@ describe('receiving', () => {
 
     sendText(connected, 'there')
     sendText(accepted, 'back')
-    await until(io, () => server.received.length === 5 && client.received.length === 4)
+    await until(io, () => server.receivedBytes === 5 && client.receivedBytes === 4)
 
     expect(server.received.toString()).toBe('there')
     expect(client.received.toString()).toBe('back')
@@ -88,7 +88,7 @@ describe('receiving', () => {
       connected.send(sent, at, Math.min(at + 1000, whole))
       io.turn(10)
     }
-    await until(io, () => server.received.length === whole)
+    await until(io, () => server.receivedBytes === whole)
 
     expect(server.received.equals(sent)).toBe(true)
   })
@@ -101,7 +101,7 @@ describe('receiving', () => {
     io.turn(100)
 
     expect(server.chunks.length).toBe(1)
-    await until(io, () => server.received.length === 400_000)
+    await until(io, () => server.receivedBytes === 400_000)
     expect(Math.max(...server.chunks.map((chunk) => chunk.length))).toBeLessThanOrEqual(65536)
   })
 
@@ -246,7 +246,7 @@ describe('sending', () => {
     expect(connected.queuedBytes).toBeGreaterThan(0)
     expect(connected.queuedBytes).toBeLessThanOrEqual(piece.length)
     accepted.resumeReading()
-    await until(io, () => client.drains === 1 && server.received.length === sent)
+    await until(io, () => client.drains === 1 && server.receivedBytes === sent)
 
     expect(connected.queuedBytes).toBe(0)
     expect(connected.send(piece, 0, 1)).toBe(true)
@@ -309,7 +309,7 @@ describe('sending', () => {
     for (let at = 0; at < words.length; at += 7) sendText(connected, words.slice(at, at + 7))
 
     accepted.resumeReading()
-    await until(io, () => server.received.length === filled + words.length)
+    await until(io, () => server.receivedBytes === filled + words.length)
 
     expect(server.received.subarray(filled).toString()).toBe(words)
   })
@@ -320,7 +320,7 @@ describe('sending', () => {
     sendText(socket, 'never read')
     peer.pause()
     peer.write('the reason')
-    await until(io, () => client.received.length === 10)
+    await until(io, () => client.receivedBytes === 10)
     client.chunks.length = 0
     socket.pauseReading()
     peer.write('more of it')
@@ -345,7 +345,7 @@ describe('sending', () => {
     const socket = io.connect({ ...loopback, port: listener.port }, tcpOptions, client)
 
     expect(sendText(socket, 'early')).toBe(false)
-    await until(io, () => server.received.length === 5)
+    await until(io, () => server.receivedBytes === 5)
 
     expect(server.received.toString()).toBe('early')
     expect(client.drains).toBe(1)
@@ -430,6 +430,34 @@ describe('ends', () => {
 
     expect(got).toBe('goodbye')
     expect(errors).toEqual([])
+    await close()
+  })
+
+  test('a client that has finished speaking still gets what is queued at end, without a busy loop', async () => {
+    const { socket, peer, close } = await nodePeer(new Recorder())
+    peer.pause()
+    peer.end()
+    await once(peer, 'finish')
+    const piece = Buffer.alloc(65536, 'x')
+    let sent = 0
+    socket.pauseReading()
+    do sent += piece.length
+    while (socket.send(piece, 0, piece.length))
+    socket.end()
+    io.turn(20)
+    io.turn(20)
+    const beganMs = performance.now()
+    io.turn(60)
+    expect(performance.now() - beganMs).toBeGreaterThan(50)
+    let got = 0
+    let ended = false
+    peer.on('data', (bytes) => (got += bytes.length))
+    peer.on('end', () => (ended = true))
+    peer.resume()
+
+    await until(io, () => ended)
+
+    expect(got).toBe(sent)
     await close()
   })
 
@@ -594,6 +622,26 @@ test('every connection has its keepalive and user timeout, also when they change
   socket.setTcpOptions({ keepaliveIdleMs: 1500, keepaliveIntervalMs: 900, keepaliveCount: 2, userTimeoutMs: 0 })
 
   expect(options(socket)).toEqual({ keepalive: 1, noDelay: 1, idle: 2, interval: 1, count: 2, userTimeout: 0 })
+})
+
+test('a peer that reads nothing for longer than the user timeout, but is there, is not cut off', async () => {
+  const [client, server] = [new Recorder(), new Recorder()]
+  const { connected, accepted } = await pair(io, client, server)
+  connected.setTcpOptions({ ...tcpOptions, userTimeoutMs: 1000 })
+  accepted.pauseReading()
+  // More than all buffers on the way hold.
+  const much = Buffer.alloc(16 * 1024 * 1024)
+  expect(connected.send(much, 0, much.length)).toBe(false)
+  let over = false
+  io.after(4000, () => (over = true))
+
+  turnUntil(io, () => over)
+  expect(client.closes).toEqual([])
+  accepted.resumeReading()
+  turnUntil(io, () => server.receivedBytes === much.length)
+  turnUntil(io, () => options(connected as EpollSocket)['userTimeout'] === 1000)
+
+  expect(client.drains).toBe(1)
 })
 
 test('a write to the eventfd wakes a loop that would wait for ever', () => {

@@ -38,6 +38,7 @@ export class Recorder implements SocketEvents {
   drains = 0
   closes: CloseCause[] = []
   readonly chunks: Buffer[] = []
+  receivedBytes = 0
 
   get received(): Buffer {
     return Buffer.concat(this.chunks)
@@ -49,6 +50,7 @@ export class Recorder implements SocketEvents {
 
   onData(bytes: Uint8Array, start: number, end: number): number {
     this.chunks.push(Buffer.from(bytes.subarray(start, end)))
+    this.receivedBytes += end - start
     return end
   }
 

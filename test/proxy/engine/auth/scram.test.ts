@@ -126,19 +126,20 @@ describe('as the client', () => {
     for (const count of ['0', '-1', '01', '', '4096x', '99999999999']) expect(asked(count)).toThrow('malformed')
     const beganMs = performance.now()
     expect(asked('999999999')).toThrow('more than 1000000 SCRAM iterations')
-    expect(performance.now() - beganMs).toBeLessThan(50)
+    expect(performance.now() - beganMs).toBeLessThan(1000)
     expect(asked('1')).not.toThrow()
   })
 
   test('a second login with the same password, salt and count derives nothing', () => {
     const slow = serverFirst(verifierOf('pencil', pencil.salt, 300_000), `${nonce}servernonce`)
     const saltedKeys = new Map<string, Uint8Array>()
+    const beganMs = performance.now()
     const first = answerServerFirst('pencil', nonce, slow, saltedKeys)
 
-    const beganMs = performance.now()
+    const againMs = performance.now()
     const second = answerServerFirst('pencil', nonce, slow, saltedKeys)
 
-    expect(performance.now() - beganMs).toBeLessThan(20)
+    expect(performance.now() - againMs).toBeLessThan((againMs - beganMs) / 4)
     expect(second).toEqual(first)
     expect(answerServerFirst('Pencil', nonce, slow, saltedKeys)).not.toEqual(first)
     expect([...saltedKeys.keys()].some((key) => key.toLowerCase().includes('pencil'))).toBe(false)
