@@ -236,7 +236,7 @@ test('a report that is not one is refused with the field that is wrong', async (
   expect(answer).toMatchObject({ status: 422, body: { errors: [{ path: 'seq' }, { path: 'events.0.cause' }] } })
 })
 
-test('what was seen in memory is written down in batches and never goes back', async () => {
+test('what was seen in memory is written down in batches, once, and never goes back', async () => {
   const { control, token } = await withProxy()
   const { NodePresence } = await import('../../control/node/presence.ts')
   const presence = new NodePresence(() => control.clock.nowMs + 60_000)
@@ -245,9 +245,13 @@ test('what was seen in memory is written down in batches and never goes back', a
 
   await presence.flush(control.host.store)
   const later = (await p1(control)).last_seen_at
+  const changes = await control.host.store.db.get<[number]>('SELECT total_changes()')
+  await presence.flush(control.host.store)
+  const changesAfter = await control.host.store.db.get<[number]>('SELECT total_changes()')
   await control.call('GET', '/v1/fleets/demo/manifest', { token, headers: { 'flotilla-proxy': 'p1' } })
   await (control.host.presence as InstanceType<typeof NodePresence>).flush(control.host.store)
 
   expect(later).toBe('2026-11-23T19:01:00.000Z')
+  expect(changesAfter).toEqual(changes)
   expect((await p1(control)).last_seen_at).toBe(later)
 })

@@ -104,6 +104,27 @@ test('effective values have every key of the table, durations in their one spell
   expect(effectiveGeneral(document).settings.dns_max_ttl).toBe('15s')
 })
 
+test('with trust clients need no password, and the server is still shown the one that is written', () => {
+  const given = tree()
+  given.pools['b']!.users['one']!['auth_type'] = 'trust'
+
+  const pool = effectivePools(readDocument(given, noSecrets)).find(({ pool }) => pool === 'b')!
+
+  expect([pool.password, pool.server_password]).toEqual([null, { literal: 'x' }])
+})
+
+test("names default to the pool's and the user's, and a user's own keys stand before the pool's", () => {
+  const given = tree()
+  Object.assign(given.pools['a']!, { server_user: 'shared', server_password: '', pool_size: 5 })
+  Object.assign(given.pools['a']!.users['two']!, { server_user: 'own', server_password: 'z', pool_size: 6 })
+
+  const [one, two, plain] = effectivePools(readDocument(given, noSecrets))
+
+  expect(one).toMatchObject({ server_user: 'shared', server_password: null, pool_size: 5, database: 'a' })
+  expect(two).toMatchObject({ server_user: 'own', server_password: { literal: 'z' }, pool_size: 6 })
+  expect(plain).toMatchObject({ server_user: 'one', database: 'b', pool_size: 10 })
+})
+
 test('the hash does not depend on the order of keys or the spelling of durations', () => {
   const seconds = fc.integer({ min: 1, max: 600 })
   const spelling = fc.constantFrom<(value: number) => string>(

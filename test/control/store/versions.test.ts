@@ -21,6 +21,17 @@ test('a version that is not the next one is refused as a whole', async () => {
   expect((await control.call('GET', '/v1/fleets/demo')).body).toMatchObject({ version: 1 })
 })
 
+test('a document that means something else since an upgrade is a change when it is written again', async () => {
+  const { host, call } = await withVersion()
+  const row = (await findVersion(host.store, 'demo', 1))!
+  const older = { ...row, version: 2, manifest_hash: 'e'.repeat(64) }
+  await appendVersion(host.store, { row: older, poll_interval_ms: 1, bodies: [], secrets: [] })
+
+  const answer = await call('PUT', '/v1/fleets/demo/config', { body: document(), headers: { 'if-match': '"v2"' } })
+
+  expect(answer).toMatchObject({ status: 201, body: { version: 3, content_hash: row.content_hash } })
+})
+
 test('a page of events holds nothing that arrived after it was begun', async () => {
   const { host } = await withVersion()
   const keep = async (id: string) =>
