@@ -42,6 +42,12 @@ interface Pending {
 /** More file descriptors than this a process cannot have (fs.nr_open's default). */
 const fdsMax = 1_048_576
 
+/**
+ * The engine allocates little once clients have logged in, so V8's usual young generation (48 MiB) would fill with the
+ * garbage of logins alone: with 2,000 idle clients that is 7 KB of resident memory for each instead of 1.3.
+ */
+const maxYoungGenerationSizeMb = 6
+
 /** A deadline that fires this much late tells that this whole process stood still, not that the engine did. */
 const stoodStillMs = 1000
 
@@ -66,7 +72,11 @@ export class EngineThread {
     // A caller that asks only for `ended` must not die of this rejection.
     this.#listening.promise.catch(() => undefined)
     const workerData: EngineStart = { listen: options.listen, wakeFd: options.wakeFd, openFds: this.#openFds }
-    this.#worker = new Worker(options.entry, { workerData, name: 'engine' })
+    this.#worker = new Worker(options.entry, {
+      workerData,
+      name: 'engine',
+      resourceLimits: { maxYoungGenerationSizeMb },
+    })
     this.#worker.on('message', (message: FromEngine) => this.#receive(message))
     this.#worker.on('messageerror', (error) => this.#end(`it sent what cannot be read: ${reasonOf(error)}`))
     this.#worker.on('error', (error) => {
