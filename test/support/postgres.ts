@@ -4,6 +4,7 @@ import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, chown, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Client } from 'pg'
@@ -29,7 +30,7 @@ export interface PostgresOptions {
 
 /** Starts a cluster that stops at the end of the test file at the latest. */
 export async function startPostgres(options: PostgresOptions = {}): Promise<Postgres> {
-  const folder = await copyOfTemplate()
+  const folder = await newCluster()
   const postgres = new Postgres(folder, options.port ?? (await freePort()), options)
   atEndOfFile(() => postgres.remove())
   await postgres.start()
@@ -163,21 +164,27 @@ async function writeAsPostgres(path: string, text: string): Promise<void> {
   if (uid !== undefined && gid !== undefined) await chown(path, uid, gid)
 }
 
-async function copyOfTemplate(): Promise<string> {
-  const template = join(runFolder(), 'postgres-template')
+/** A folder with an empty cluster: within a run a copy of one that is made once. */
+async function newCluster(): Promise<string> {
+  const run = runFolder()
+  const folder = await folderOfPostgres(run ?? tmpdir())
+  if (run === undefined) {
+    await initialiseCluster(folder)
+    return folder
+  }
+  const template = join(run, 'postgres-template')
   if (!existsSync(template)) {
     // Two workers may both make one; the first to rename wins.
-    const made = await folderOfPostgres()
+    const made = await folderOfPostgres(run)
     await initialiseCluster(made)
     await rename(made, template).catch(() => rm(made, { recursive: true, force: true }))
   }
-  const folder = await folderOfPostgres()
   await promisify(execFile)('cp', ['-a', `${template}/.`, folder])
   return folder
 }
 
-async function folderOfPostgres(): Promise<string> {
-  const folder = await mkdtemp(join(runFolder(), 'postgres-'))
+async function folderOfPostgres(within: string): Promise<string> {
+  const folder = await mkdtemp(join(within, 'postgres-'))
   await chmod(folder, 0o700)
   const { uid, gid } = postgresUser()
   if (uid !== undefined && gid !== undefined) await chown(folder, uid, gid)
