@@ -1,8 +1,8 @@
 import type { Proxy, ProxyDetail } from '../../shared/api.ts'
+import type { Position } from '../../shared/wire.ts'
 import type { ProxyRow } from '../store/proxies.ts'
 import { proxyState } from './proxy-state.ts'
 import type { KeptReport, Seen } from './proxy-state.ts'
-import type { Position } from '../../shared/wire.ts'
 
 /** A row of the store as operators see it. `presenceMs` is what is known beyond the row. */
 export function describeProxy(

@@ -1,5 +1,5 @@
 import { chmodSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -131,29 +131,56 @@ test('a folder that cannot be made, and a token that is too short, are refused',
   expect(await whyNot({ operatorToken: 'short' })).toMatch(/at least 8 characters/)
 })
 
-test('closing lets parked polls go and answers them', async () => {
-  const control = await start()
+/** Fleet `demo` and proxy `p1` of it; `seen` begins a poll and resolves once control has seen it. */
+async function withProxy(control: Started) {
   await call(control, 'PUT', '/v1/fleets/demo')
   const { body } = await call(control, 'POST', '/v1/fleets/demo/tokens', { name: 'x' })
   const authorization = `Bearer ${(body as { token: string }).token}`
   const hello = { boot: 'b', agent_version: '1', listen: 'x' }
   await call(control, 'POST', '/v1/fleets/demo/proxies/p1/hello', hello, { authorization })
   const lastSeen = async () =>
-    (await call(control, 'GET', '/v1/fleets/demo/proxies/p1')).body as { last_seen_at: string }
-  const { last_seen_at } = await lastSeen()
-  const parked = call(control, 'GET', '/v1/fleets/demo/manifest', undefined, {
-    authorization,
-    prefer: 'wait=60',
-    'flotilla-proxy': 'p1',
+    ((await call(control, 'GET', '/v1/fleets/demo/proxies/p1')).body as { last_seen_at: string }).last_seen_at
+  return {
+    headers: { authorization, prefer: 'wait=60', 'flotilla-proxy': 'p1' },
+    seen: async (begin: () => void): Promise<void> => {
+      const before = await lastSeen()
+      // Another millisecond, so that the poll's time differs.
+      while (Date.now() <= Date.parse(before)) continue
+      begin()
+      while ((await lastSeen()) === before) continue
+    },
+  }
+}
+
+test('closing lets parked polls go and answers them', async () => {
+  const control = await start()
+  const { headers, seen } = await withProxy(control)
+  let parked: ReturnType<typeof call> | undefined
+  await seen(() => {
+    parked = call(control, 'GET', '/v1/fleets/demo/manifest', undefined, headers)
   })
-  // The poll is seen when it begins to wait.
-  while ((await lastSeen()).last_seen_at === last_seen_at) continue
   const startedMs = performance.now()
 
   await control.close()
 
-  expect((await parked).status).toBe(204)
+  expect((await parked!).status).toBe(204)
   expect(performance.now() - startedMs).toBeLessThan(4000)
+})
+
+test('a parked poll ends when its caller hangs up', async () => {
+  const control = await start()
+  const { headers, seen } = await withProxy(control)
+  const caller = connect(control.port, '127.0.0.1')
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+  await seen(() => caller.write(`GET /v1/fleets/demo/manifest HTTP/1.1\r\nhost: x\r\n${lines.join('')}\r\n`))
+  const ended = async () =>
+    String((await call(control, 'GET', '/metrics')).body).includes('polls_total{result="none"} 1')
+  const endedBefore = await ended()
+
+  caller.destroy()
+  while (!(await ended())) continue
+
+  expect(endedBefore).toBe(false)
 })
 
 test('after a restore the epoch is raised, with control running or stopped', async () => {
