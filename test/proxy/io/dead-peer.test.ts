@@ -5,28 +5,36 @@
 import { spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { EpollIo } from '../../../proxy/io/epoll.ts'
 import { newIo, Recorder, sendText, turnUntil, until } from './world.ts'
 
-const namespace = `flotilla-io-${process.pid}`
-const [ourEnd, theirEnd] = [`fi${process.pid}a`, `fi${process.pid}b`]
 // 198.18.0.0/15 is for tests (RFC 2544).
 const network = `198.18.${process.pid % 256}`
 const [ourAddress, theirAddress] = [`${network}.1`, `${network}.2`]
 
 const quick = { keepaliveIdleMs: 1000, keepaliveIntervalMs: 1000, keepaliveCount: 2, userTimeoutMs: 3000 }
 
-const refusal = ip(`netns add ${namespace}`)
+const refusal = ip(`netns add flotilla-io-${process.pid}`) || ip(`netns del flotilla-io-${process.pid}`)
 const reason = refusal === '' ? '' : ` (skipped: no network namespaces here: ${refusal.trim()})`
 
 describe.skipIf(refusal !== '')(`a peer that dies silently${reason}`, () => {
   let io: EpollIo
   let peer: ChildProcess
   let port: number
+  let namespace: string
+  let ourEnd: string
+  let theirEnd: string
+  let networks = 0
 
-  beforeAll(async () => {
+  // Each test has a network of its own: one that has been cut remembers it for a while.
+  beforeEach(async () => {
+    const number = networks++
+    namespace = `flotilla-io-${process.pid}-${number}`
+    ourEnd = `fi${process.pid}a${number}`
+    theirEnd = `fi${process.pid}b${number}`
     io = newIo()
+    ip(`netns add ${namespace}`)
     ip(`link add ${ourEnd} type veth peer name ${theirEnd} netns ${namespace}`)
     ip(`addr add ${ourAddress}/30 dev ${ourEnd}`)
     ip(`link set ${ourEnd} up`)
@@ -39,7 +47,7 @@ describe.skipIf(refusal !== '')(`a peer that dies silently${reason}`, () => {
     port = Number(line.toString())
   })
 
-  afterAll(async () => {
+  afterEach(async () => {
     io.dispose()
     peer.kill()
     await once(peer, 'exit')
@@ -65,7 +73,6 @@ describe.skipIf(refusal !== '')(`a peer that dies silently${reason}`, () => {
     expect(events.closes).toEqual([])
     ip(`-n ${namespace} link set ${theirEnd} down`)
     turnUntil(io, () => events.closes.length === 1, 20_000)
-    ip(`-n ${namespace} link set ${theirEnd} up`)
 
     expect(events.closes).toEqual([{ kind: 'unacked', errno: 'ETIMEDOUT' }])
   })
