@@ -145,11 +145,11 @@ export class Engine {
     if (!context.stopping) {
       context.stopping = true
       this.#listener.close()
-      for (const login of this.logins) login.fatal(sqlstates.cannot_connect_now, 'the proxy is shutting down')
+      for (const login of this.logins) login.fatal(sqlstates.cannot_connect_now, shutdownText)
       for (const client of context.clients) {
         if (client instanceof Client) {
           if (client.list !== client.name.waiting) client.dismissWhenFree()
-        } else client.fatal(sqlstates.admin_shutdown, 'the proxy is shutting down')
+        } else client.fatal(sqlstates.admin_shutdown, shutdownText)
       }
     }
     const deadlineMs = context.io.nowMs() + (mode === 'now' ? 0 : timeoutMs)
@@ -165,7 +165,11 @@ export class Engine {
   #end(): void {
     if (this.#ended) return
     this.#ended = true
-    for (const client of this.context.clients) client.fatal(sqlstates.admin_shutdown, 'the proxy is shutting down')
+    // Those who wait go first: a server that closes would be replaced for their sake.
+    for (const name of this.pools.names()) {
+      for (const client of name.waiting) client.fatal(sqlstates.admin_shutdown, shutdownText)
+    }
+    for (const client of this.context.clients) client.fatal(sqlstates.admin_shutdown, shutdownText)
     for (const timer of this.#timers) timer.cancel()
     for (const name of this.pools.names()) name.close()
     this.context.post({ type: 'stopped' })
@@ -214,3 +218,5 @@ function snapshotOf(name: PoolName): PoolSnapshot {
     refused: { ...name.refused },
   }
 }
+
+const shutdownText = 'the proxy is shutting down'
