@@ -215,7 +215,9 @@ export class World {
     const { pool } = events
     if (pool.draining) this.court.fail('a draining pool opens a connection')
     if (pool.size >= pool.settings.poolSize) this.court.fail(`a connection above pool_size ${pool.settings.poolSize}`)
-    if (this.court.phase === 'stopping') this.court.fail('a stopping engine opens a connection to a server')
+    if (this.court.phase !== 'stopping') return
+    if (this.engine.ended) this.court.fail('a stopped engine opens a connection')
+    if (pool.name.waiting.size === 0) this.court.fail('a stopping engine opens a connection that nobody waits for')
   }
 
   #apply(version: Version): void {
@@ -307,6 +309,7 @@ export class World {
     if (!this.#until(() => this.#unrested() === undefined, patienceMs)) {
       this.court.fail(`left hanging in a healthy world: ${this.#unrested()?.describe()}`)
     }
+    this.#pass(settleMs)
     this.court.phase = 'healthy'
     for (const name of this.engine.pools.names()) {
       if (name.waiting.size > 0) this.court.fail(`${label(name)}: somebody waits, and nobody asks`)
