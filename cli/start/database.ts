@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import type { ChildProcess } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { readdir, readFile, realpath, rename, rm, symlink, writeFile, chown } from 'node:fs/promises'
+import { readdir, readFile, readlink, realpath, rename, rm, symlink, writeFile, chown } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Client } from 'pg'
@@ -138,14 +138,16 @@ async function keptPort(file: string): Promise<number> {
 async function stopLeftOver(cluster: string): Promise<void> {
   const pidFile = join(cluster, 'postmaster.pid')
   const pid = Number((await readFile(pidFile, 'utf8').catch(() => '')).split('\n')[0])
-  if (!Number.isInteger(pid) || pid <= 0 || !(await isPostgres(pid))) return
+  if (!Number.isInteger(pid) || pid <= 0 || !(await isServerOf(pid, cluster))) return
   process.kill(pid, 'SIGINT')
   for (const deadline = Date.now() + shutdownMs; existsSync(pidFile); await sleep(50)) {
     if (Date.now() > deadline) throw new Failure(`a PostgreSQL (process ${pid}) still runs in ${cluster}: stop it`)
   }
 }
 
-async function isPostgres(pid: number): Promise<boolean> {
-  const command = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
-  return /(^|\/)postgres\0/.test(command)
+/** Whether the process is this cluster's: a process id may have gone to somebody else since. */
+async function isServerOf(pid: number, cluster: string): Promise<boolean> {
+  // PostgreSQL works in its data folder.
+  const folder = await readlink(`/proc/${pid}/cwd`).catch(() => undefined)
+  return folder === (await realpath(cluster))
 }

@@ -79,7 +79,7 @@ export async function runEverything(settings: StartSettings, around: Surrounding
 async function startDatabase(settings: StartSettings, folder: string, supervisor: Supervisor): Promise<Database> {
   if (settings.postgresUrl !== undefined) return checkDatabase(settings.postgresUrl)
   const { database, run } = await embeddedDatabase(folder, await logTo(folder, 'postgres'))
-  await supervisor.add({ name: 'PostgreSQL', start: run, stopSignal: 'SIGINT' })
+  await supervisor.add({ name: 'PostgreSQL', start: run, stopSignal: 'SIGINT', level: 0 })
   return database
 }
 
@@ -94,6 +94,7 @@ async function startControl(
   await supervisor.add({
     name: 'control',
     stopSignal: 'SIGTERM',
+    level: 1,
     start: () =>
       startFlotilla({
         name: 'control',
@@ -128,6 +129,7 @@ async function startProxies(
     await supervisor.add({
       name,
       stopSignal: 'SIGTERM',
+      level: 2,
       start: () =>
         startFlotilla({
           name,

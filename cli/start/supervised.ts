@@ -16,11 +16,20 @@ export interface Supervised {
   /** Starts it and resolves when it is ready. @throws Failure in one line when it does not get ready. */
   readonly start: () => Promise<ChildProcess>
   readonly stopSignal: NodeJS.Signals
+  /** The children of a higher level stand on those below: they are stopped first, those of one level together. */
+  readonly level: number
+}
+
+interface Entry {
+  readonly one: Supervised
+  child: ChildProcess
+  /** Resolves when it has ended and is not started again. */
+  over: Promise<void>
 }
 
 export class Supervisor {
   readonly #say: (line: string) => void
-  readonly #running: { one: Supervised; child: ChildProcess }[] = []
+  readonly #entries: Entry[] = []
   readonly #givenUp = Promise.withResolvers<never>()
   #stopping = false
 
@@ -35,25 +44,21 @@ export class Supervisor {
   }
 
   async add(one: Supervised): Promise<void> {
-    const entry = { one, child: await one.start() }
-    this.#running.push(entry)
-    void this.#watch(entry)
+    const entry: Entry = { one, child: await one.start(), over: Promise.resolve() }
+    this.#entries.push(entry)
+    entry.over = this.#watch(entry)
   }
 
-  /** Stops the children, the last started first, each when the one before has ended. SIGKILL at once when `now` aborts. */
+  /** Stops every child, level by level, and waits for their ends; with SIGKILL once `now` aborts. */
   async stop(now: AbortSignal): Promise<void> {
     this.#stopping = true
-    for (const { one, child } of this.#running.toReversed()) {
-      const ended = endOf(child)
-      child.kill(now.aborted ? 'SIGKILL' : one.stopSignal)
-      const kill = () => child.kill('SIGKILL')
-      now.addEventListener('abort', kill)
-      await ended
-      now.removeEventListener('abort', kill)
+    const levels = new Set(this.#entries.map(({ one }) => one.level))
+    for (const level of Array.from(levels).toSorted((a, b) => b - a)) {
+      await Promise.all(this.#entries.filter(({ one }) => one.level === level).map((entry) => stopOne(entry, now)))
     }
   }
 
-  async #watch(entry: { one: Supervised; child: ChildProcess }): Promise<void> {
+  async #watch(entry: Entry): Promise<void> {
     const { name } = entry.one
     for (let tooSoon = 0; ;) {
       const startedAt = Date.now()
@@ -74,9 +79,18 @@ export class Supervisor {
         this.#givenUp.reject(error)
         return
       }
-      this.#say(`${name} runs again`)
+      if (this.#stopping) entry.child.kill(entry.one.stopSignal)
+      else this.#say(`${name} runs again`)
     }
   }
+}
+
+async function stopOne(entry: Entry, now: AbortSignal): Promise<void> {
+  const kill = () => entry.child.kill('SIGKILL')
+  now.addEventListener('abort', kill)
+  entry.child.kill(now.aborted ? 'SIGKILL' : entry.one.stopSignal)
+  await entry.over
+  now.removeEventListener('abort', kill)
 }
 
 /** Resolves when the child has ended, also when it had before. */

@@ -74,6 +74,38 @@ test('what a killed start leaves ends by itself or with the next start', async (
   expect(await next.ctrlC()).toBe(0)
 })
 
+test('Ctrl-C lets an open transaction finish, and a second one does not', async () => {
+  const place = await newPlace()
+  const patient = new Running(flotillaWords('start', ...place.args))
+  await patient.says(/ready after/)
+  const client = new Client({ host: '127.0.0.1', port: place.proxyPort, user: 'app', password: 'app', database: 'app' })
+  client.on('error', () => undefined) // the proxy ends it when its transaction is over
+  await client.connect()
+  await client.query('BEGIN')
+
+  const ended = patient.ctrlC()
+  await patient.says(/^stopping/)
+  const { rows } = await client.query('SELECT 1 AS still')
+  await client.query('COMMIT')
+  const patientCode = await ended
+
+  const impatient = new Running(flotillaWords('start', ...place.args))
+  await impatient.says(/ready after/)
+  const other = new Client({ host: '127.0.0.1', port: place.proxyPort, user: 'app', password: 'app', database: 'app' })
+  const cut = new Promise((resolve) => other.once('error', resolve))
+  await other.connect()
+  await other.query('BEGIN')
+  const code = impatient.ctrlC()
+  await impatient.says(/^stopping/)
+  await new Promise((resolve) => setTimeout(resolve, 600)) // sooner, npm may have handed on the same Ctrl-C
+  void impatient.ctrlC()
+
+  expect(rows).toEqual([{ still: 1 }])
+  expect(patientCode).toBe(0)
+  expect(await cut).toBeInstanceOf(Error)
+  expect(await code).toBe(0)
+})
+
 test('with --postgres the pool app leads to the database of the URL', async () => {
   const postgres = await startPostgres({
     auth: 'scram-sha-256',
