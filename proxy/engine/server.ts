@@ -64,7 +64,8 @@ export class Server implements SocketEvents, Listed<Server> {
   fatal: { sqlstate: string; message: string; forwarded: boolean } | null = null
   /** For SHOW SERVERS: when its present or last client was joined. */
   requestedAtMs = 0
-  lastReceivedMs: number
+  /** Begins as a number: after `undefined`, V8 would allocate for every value. */
+  lastReceivedMs = 0
   /** Its client said Terminate after its last request: PostgreSQL is to see both. */
   #finishes = false
   #exchange: Exchange<void> | null = null
