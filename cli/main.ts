@@ -39,12 +39,6 @@ async function main(words: readonly string[], surroundings: Surroundings): Promi
   }
 }
 
-// A reader that has seen enough (`flotilla versions | head -1`) is no failure.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(0)
-  throw error
-})
-
 /** Under npm one Ctrl-C arrives twice: from the terminal, and handed on by npm. */
 const sameCtrlCMs = 500
 
@@ -57,6 +51,15 @@ const stop = () => {
   stopping.abort()
 }
 process.on('SIGINT', stop).on('SIGTERM', stop)
+
+// A reader that has seen enough (`flotilla disconnects --follow | head -1`) stops the command, and is no failure.
+for (const output of [process.stdout, process.stderr]) {
+  output.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+    stopping.abort()
+  })
+}
+
 // Started by `flotilla start`, which has ended without stopping this one.
 process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'))
 process.channel?.unref()

@@ -106,6 +106,20 @@ test('Ctrl-C lets an open transaction finish, and a second one does not', async 
   expect(await code).toBe(0)
 })
 
+test('a reader that leaves stops everything in order', async () => {
+  const place = await newPlace()
+  const start = new Running(flotillaWords('start', ...place.args))
+  await start.says(/ready after/)
+
+  start.child.stdout?.destroy()
+  start.child.stderr?.destroy()
+  await killChild('proxy-2') // which is something to say
+
+  await eventually(() => processesOfThisFile().length === 0)
+  expect(existsSync(join(place.dir, 'started-by'))).toBe(false)
+  expect(existsSync(join(place.dir, 'postgres/postmaster.pid'))).toBe(false)
+})
+
 test('with --postgres the pool app leads to the database of the URL', async () => {
   const postgres = await startPostgres({
     auth: 'scram-sha-256',
