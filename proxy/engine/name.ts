@@ -85,7 +85,7 @@ export class PoolName {
     this.#reported.clear()
     this.failure = null
     this.#resetRetry()
-    this.grow()
+    this.retuned()
   }
 
   /** The name left the configuration: its clients are sent away as soon as they are between transactions. */
@@ -215,7 +215,7 @@ export class PoolName {
     this.#armWaitTimer()
   }
 
-  /** New values for a running pool may make the line due earlier, or allow more servers. */
+  /** New values for the name's pool may make the line due earlier, or allow more servers. */
   retuned(): void {
     this.#waitTimer?.cancel()
     this.#waitTimer = null
