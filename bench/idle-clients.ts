@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
+import { startup } from '../test/support/frontend-messages.ts'
 import { benchUser } from './pgbench.ts'
 import type { Target } from './pgbench.ts'
 
@@ -35,16 +36,6 @@ async function logIn({ port, database }: Target): Promise<Socket> {
   socket.on('close', () => greeted.reject(new Error('the login was cut off')))
   await greeted.promise
   return socket
-}
-
-/** StartupMessage: Int32 length, Int32 196608, { String name, String value } …, Byte1 0. */
-function startup(parameters: Readonly<Record<string, string>>): Buffer {
-  const pairs = Object.entries(parameters).map(([name, value]) => `${name}\0${value}\0`)
-  const body = Buffer.from(`${pairs.join('')}\0`)
-  const head = Buffer.alloc(8)
-  head.writeInt32BE(head.length + body.length, 0)
-  head.writeInt32BE(3 << 16, 4)
-  return Buffer.concat([head, body])
 }
 
 const errorTag = 0x45 // E

@@ -2,6 +2,7 @@
 import { Failure, WrongUsage } from '../cli/failure.ts'
 import { runCleanups } from '../test/support/cleanup.ts'
 import { benchControl } from './control.ts'
+import { benchEngine } from './engine.ts'
 import { readOptions, usage } from './options.ts'
 import { benchPooler } from './pooler.ts'
 
@@ -12,6 +13,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 try {
   const options = readOptions(process.argv.slice(2))
   if (options.what === 'control') await benchControl(options)
+  else if (options.what === 'engine') benchEngine()
   else await benchPooler(options)
 } catch (error) {
   if (!(error instanceof WrongUsage) && !(error instanceof Failure)) throw error

@@ -21,11 +21,15 @@ export interface ControlOptions {
   readonly seconds: number
 }
 
-export type Options = ({ readonly what: 'pooler' } & PoolerOptions) | ({ readonly what: 'control' } & ControlOptions)
+export type Options =
+  | ({ readonly what: 'pooler' } & PoolerOptions)
+  | ({ readonly what: 'control' } & ControlOptions)
+  | { readonly what: 'engine' }
 
 export const usage = `usage: npm run bench -- [pooler] [--rounds 5] [--seconds 4] [--clients 1,16,64]
                         [--only simple,extended,prepared,memory] [--idle-clients 2000] [--node-args "…"]
-       npm run bench -- control [--proxies 1000] [--seconds 30]`
+       npm run bench -- control [--proxies 1000] [--seconds 30]
+       npm run bench -- engine`
 
 /** @throws WrongUsage */
 export function readOptions(args: readonly string[]): Options {
@@ -39,6 +43,7 @@ export function readOptions(args: readonly string[]): Options {
       seconds: count(values.seconds ?? '30', 'seconds'),
     }
   }
+  if (what === 'engine') return { what }
   if (what !== 'pooler') throw new WrongUsage(`there is no benchmark "${what}"`)
   const only = values.only?.split(',')
   const unknown = only?.find((part) => part !== 'memory' && !protocols.some((protocol) => protocol === part))

@@ -1,0 +1,31 @@
+import { expect, test } from 'vitest'
+import { readOptions } from '../../bench/options.ts'
+import { WrongUsage } from '../../cli/failure.ts'
+
+test('without words, poolers are compared over every protocol, and then their memory', () => {
+  expect(readOptions([])).toEqual({
+    what: 'pooler',
+    rounds: 5,
+    seconds: 4,
+    protocols: ['simple', 'extended', 'prepared'],
+    clients: [1, 16, 64],
+    idleClients: 2000,
+    nodeArgs: [],
+  })
+})
+
+test('--only leaves out what it does not name', () => {
+  expect(readOptions(['--only', 'extended'])).toMatchObject({ protocols: ['extended'], idleClients: 0 })
+  expect(readOptions(['--only', 'memory'])).toMatchObject({ protocols: [], idleClients: 2000 })
+})
+
+test.each([
+  ['a benchmark that does not exist', ['disk']],
+  ['two benchmarks', ['pooler', 'control']],
+  ['a protocol that does not exist', ['--only', 'binary']],
+  ['no rounds', ['--rounds', '0']],
+  ['a half client', ['--clients', '1,2.5']],
+  ['an option that does not exist', ['--fast']],
+])('%s is wrong usage', (_, words) => {
+  expect(() => readOptions(words)).toThrow(WrongUsage)
+})
