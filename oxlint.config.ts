@@ -124,6 +124,7 @@ export default defineConfig({
     'unicorn/consistent-function-scoping': 'off',
     'unicorn/no-array-sort': 'off',
     'import/no-unassigned-import': 'off',
+    'vitest/expect-expect': ['error', { assertFunctionNames: ['expect*', 'assert*', 'fc.assert'] }],
     eqeqeq: 'error',
     'no-var': 'error',
     'prefer-const': 'error',
