@@ -27,6 +27,8 @@ export interface Umpire {
   /** It was challenged as somebody unknown is: says why it must not be, or null. */
   blameUnknown(client: Client): string | null
   left(client: Client): void
+  /** One of its cancel requests has hit its query. */
+  canceled(client: Client): void
   /** A cancel request was answered, which is allowed to who sends everybody away. */
   cancelAnswered(): void
 }
@@ -268,6 +270,8 @@ export class Client {
   leave(how: 'terminate' | 'close' | 'reset' | 'half' | 'silence'): void {
     if (this.state === 'left') return
     this.umpire.trace(`${this.id} leaves: ${how}`)
+    // Whoever closes a connection does not leave its buffers full for ever.
+    if (this.frozen) this.freeze(false)
     if (how === 'half')
       this.#peer.write(encodeRequest({ kind: 'query', text: `select half @${this.id}.0` }).subarray(0, 7))
     if (how === 'terminate' && this.state === 'ready') this.#peer.write(encodeRequest({ kind: 'terminate' }))
@@ -395,7 +399,7 @@ export class Client {
   /** The atom that was being answered was canceled instead. */
   #interrupted({ atom, before }: { atom: Atom; before: Backend }): void {
     this.cancels--
-    this.umpire.trace(`${this.id} was canceled`)
+    this.umpire.canceled(this)
     this.#shadow = before.clone()
     const replies = this.#shadow.fail(atom, new Failure('57014', ''))
     if (atom.kind === 'copyData' || atom.kind === 'copyDone') replies.push(...this.#shadow.endFailedCopy())
@@ -405,7 +409,7 @@ export class Client {
     this.#ahead = this.#shadow.clone()
     for (const sent of this.#pending) this.#ahead.run(sent)
     // What is left of this work may have relied on a transaction that never began.
-    const copies = this.#steps.some((step) => step !== 'await' && /^copy/.test(step.kind))
+    const copies = this.#steps.some((step) => step !== 'await' && step.kind.startsWith('copy'))
     if (this.#stepsNeedTransaction && !copies && this.#steps.length > 0) this.#steps = ['await', { kind: 'sync' }]
   }
 

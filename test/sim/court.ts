@@ -246,6 +246,11 @@ export class Court implements Judge, Umpire {
     this.#leftAtMs.push(this.#schedule.nowMs)
   }
 
+  canceled(client: Client): void {
+    this.trace(`${client.id} was canceled`)
+    this.seen.add('a cancel hit')
+  }
+
   cancelAnswered(): void {
     if (this.phase !== 'stopping') this.fail('a cancel request was answered')
   }

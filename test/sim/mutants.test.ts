@@ -228,7 +228,6 @@ for (const [fault, putIn] of Object.entries(faults)) {
       takeOut()
     }
 
-    console.log(fault, failure)
     expect(failure).not.toBeNull()
   })
 }

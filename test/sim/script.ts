@@ -81,9 +81,10 @@ function rows({ random, bytesMax }: Situation): string {
   return `rows ${count} ${random.size(Math.max(1, Math.floor((bytesMax * 3) / count)))}`
 }
 
-/** Parameters that follow a client from server to server. */
-function set({ random, owner }: Situation): string {
-  const name = random.pick(['application_name', 'TimeZone', 'search_path'])
+/** Parameters that follow a client from server to server; in a session any. */
+function set({ random, owner, session }: Situation): string {
+  const followed = ['application_name', 'TimeZone', 'search_path']
+  const name = random.pick(session ? [...followed, 'work_mem'] : followed)
   return `set ${name} ${random.chance(0.3) ? 'common' : owner}`
 }
 
@@ -160,13 +161,15 @@ function unknown({ random, owner }: Situation): Step[] {
 
 /** A named statement, used more than once within one pipeline and then closed. */
 function named(at: Situation): Step[] {
-  const name = `s_${at.owner}`
+  // In a session it may stay, under a name that others use as well.
+  const stays = at.session && at.random.chance(0.5)
+  const name = stays ? 'everybodys' : `s_${at.owner}`
   const steps: Step[] = [{ kind: 'parse', name, text: `select n @${at.owner}` }]
   for (let left = at.random.integer(1, 3); left > 0; left--) {
     steps.push({ kind: 'bind', portal: '', name, values: [at.owner] }, { kind: 'execute', portal: '', rowsMax: 0 })
     if ((at.session || at.status === 'T') && at.random.chance(0.5)) steps.push(sync, 'await')
   }
-  return [...steps, { kind: 'close', what: 'S', name }, sync]
+  return stays ? [...steps, sync] : [...steps, { kind: 'close', what: 'S', name }, sync]
 }
 
 /** Two portals of one transaction, read in turns. */

@@ -2,7 +2,7 @@
  * Looks into the engine between two turns: limits in time and number that hold at every moment, and what a change of
  * configuration may do to the servers and clients that are there.
  */
-import { Engine } from '../../proxy/engine/engine.ts'
+import type { Engine } from '../../proxy/engine/engine.ts'
 import type { Client } from '../../proxy/engine/client.ts'
 import type { PoolName } from '../../proxy/engine/name.ts'
 import type { Pool } from '../../proxy/engine/pool.ts'

@@ -13,7 +13,7 @@ import type { PoolName } from '../../proxy/engine/name.ts'
 import { Server } from '../../proxy/engine/server.ts'
 import { Client } from './client.ts'
 import type { ClientOptions } from './client.ts'
-import { Configurer, machines, planOf, poolNames, specOf } from './configuration.ts'
+import { Configurer, machines, planOf, poolKey, poolNames, specOf } from './configuration.ts'
 import type { Plan, Version } from './configuration.ts'
 import { Court, SimulationFailure } from './court.ts'
 import { SimIo } from './io.ts'
@@ -311,6 +311,10 @@ export class World {
     }
     this.#pass(settleMs)
     this.court.phase = 'healthy'
+    for (const client of this.clients) {
+      const { pool, user } = client.options
+      if (!this.court.version.has(poolKey(pool, user))) this.court.fail(`${client.describe()} outlives its pool`)
+    }
     for (const name of this.engine.pools.names()) {
       if (name.waiting.size > 0) this.court.fail(`${label(name)}: somebody waits, and nobody asks`)
       if (this.profile.mode === 'transaction' && name.draining.size > 0)
