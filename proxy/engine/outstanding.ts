@@ -113,11 +113,14 @@ export class Outstanding {
       return
     }
     const requests = this.#drain()
-    const end = requests.indexOf(RequestKind.CopyEnd)
-    this.#copying = end === -1
+    this.#copying = true
     requests.forEach((request, index) => {
-      const inCopy = index > 0 && (end === -1 || index <= end)
-      if (inCopy && (request === RequestKind.Sync || request === RequestKind.CopyEnd)) return
+      if (index > 0 && this.#copying) {
+        if (request === RequestKind.Sync) return
+        // Anything else ends the copy: it is its end, or it makes it fail, if it has not failed before.
+        this.#copying = false
+        if (request === RequestKind.CopyEnd) return
+      }
       this.#append(request)
       if (request !== RequestKind.CopyEnd) this.#unsynced = !endsGroup(request)
     })

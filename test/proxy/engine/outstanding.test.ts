@@ -144,6 +144,20 @@ test('a copy that fails half-way in the extended protocol waits for the next Syn
   expect(outstanding.lost).toBe(false)
 })
 
+test('a Sync that comes after another request than those of a copy is answered, whatever ends the copy', () => {
+  const outstanding = asked(Execute, Query, Sync, CopyEnd, Parse, Sync)
+
+  outstanding.copyIn()
+  outstanding.failed()
+  outstanding.ready()
+  outstanding.answered(Parse)
+  expect(outstanding.empty).toBe(false)
+  outstanding.ready()
+
+  expect(outstanding.empty).toBe(true)
+  expect(outstanding.lost).toBe(false)
+})
+
 test('the CopyDone of a copy that failed before it arrived is owed nothing', () => {
   const outstanding = asked(Query, CopyEnd)
 
