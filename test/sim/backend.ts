@@ -63,7 +63,7 @@ export function signature(reply: Reply): string {
 }
 
 /** Values a session starts with; those in `reported` are told to the client when they change (GUC_REPORT). */
-export const defaultSettings: ReadonlyMap<string, string> = new Map([
+const defaultSettings: ReadonlyMap<string, string> = new Map([
   ['application_name', ''],
   ['client_encoding', 'UTF8'],
   ['TimeZone', 'Etc/UTC'],

@@ -9,8 +9,9 @@ import type { Atom, Status } from './backend.ts'
 import { encodeRequest, signatureOf } from './codec.ts'
 import { Peer } from './network.ts'
 import type { Network, WireRules } from './network.ts'
-import { md5Answer, strayNotice } from './postgres.ts'
+import { md5Answer, nonceOf, strayNotice } from './postgres.ts'
 import type { Random } from './random.ts'
+import { mechanism, ScramClient } from './scram.ts'
 import { nextWork } from './script.ts'
 import type { Step } from './script.ts'
 import * as wire from './wire.ts'
@@ -24,8 +25,6 @@ export interface Umpire {
   blameFatal(client: Client, code: string, text: string): string | null
   /** The connection ended without an error: says why it must not have, or null. */
   blameEnd(client: Client, kind: string, midMessage: boolean): string | null
-  /** It was challenged as somebody unknown is: says why it must not be, or null. */
-  blameUnknown(client: Client): string | null
   left(client: Client): void
   /** One of its cancel requests has hit its query. */
   canceled(client: Client): void
@@ -79,6 +78,7 @@ export class Client {
   works = 0
   key: { readonly pid: number; readonly secret: Buffer } | null = null
 
+  readonly #scram: ScramClient
   /** What a server of its own would have done with everything answered so far. */
   #shadow: Backend
   /** … and with everything sent so far. */
@@ -102,6 +102,7 @@ export class Client {
     this.#proxy = proxy
     this.options = options
     this.progressMs = network.schedule.nowMs
+    this.#scram = new ScramClient(options.password, nonceOf(random))
     this.#shadow = new Backend(new Map([...options.options, ...options.startup]))
     this.#ahead = this.#shadow.clone()
     this.#peer = new Peer(network.dial(options.host, proxy, options.rules), {
@@ -339,18 +340,9 @@ export class Client {
 
   #loginMessage({ tag, body }: wire.Message): void {
     switch (tag) {
-      case 'R': {
-        const method = body.readInt32BE(0)
-        if (method === 5) {
-          const { user, password } = this.options
-          this.#peer.write(wire.message('p', md5Answer(user, password, body.subarray(4))))
-        } else if (method !== 0) {
-          const blame = this.umpire.blameUnknown(this)
-          if (blame !== null) this.umpire.fail(`${this.id} was asked for authentication ${method}: ${blame}`)
-          this.leave('close')
-        }
+      case 'R':
+        this.#authenticate(body.readInt32BE(0), body.subarray(4))
         return
-      }
       case 'K':
         this.key = { pid: body.readInt32BE(0), secret: Buffer.from(body.subarray(4)) }
         return
@@ -363,6 +355,33 @@ export class Client {
         return
       default:
         this.umpire.fail(`${this.id} got "${tag}" during its login`)
+    }
+  }
+
+  #authenticate(method: number, data: Buffer): void {
+    const { user, password } = this.options
+    switch (method) {
+      case 0:
+        return
+      case 5:
+        this.#peer.write(wire.message('p', md5Answer(user, password, data)))
+        return
+      case 10: {
+        const first = Buffer.from(this.#scram.first())
+        this.#peer.write(wire.message('p', mechanism, wire.int32(first.length), first))
+        return
+      }
+      case 11: {
+        const final = this.#scram.final(data.toString('utf8'))
+        if (final === null) this.umpire.fail(`${this.id} got a challenge for somebody else`)
+        this.#peer.write(wire.message('p', Buffer.from(final)))
+        return
+      }
+      case 12:
+        if (!this.#scram.trusts(data.toString('utf8'))) this.umpire.fail(`${this.id} was shown a wrong signature`)
+        return
+      default:
+        this.umpire.fail(`${this.id} was asked for authentication ${method}`)
     }
   }
 

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import { generalSettings, poolSettings } from '../../shared/config/settings.ts'
 import type { GeneralValues, PoolValues } from '../../shared/config/keys.ts'
 import type { ApplyOutcome, ClientSecret, FleetSpec, HostSpec, PoolSpec } from '../../proxy/engine/messages.ts'
+import { verifierOf } from './scram.ts'
 import type { Profile } from './profile.ts'
 import type { Random } from './random.ts'
 
@@ -81,7 +82,10 @@ export function specOf(
 }
 
 function secretOf(user: string, password: string): ClientSecret {
-  return { md5: `md5${createHash('md5').update(`${password}${user}`).digest('hex')}`, scram: null }
+  return {
+    md5: `md5${createHash('md5').update(`${password}${user}`).digest('hex')}`,
+    scram: verifierOf(password, user),
+  }
 }
 
 /** Names under which pools are asked for. */
@@ -170,7 +174,7 @@ export class Configurer {
       pool_mode: mode === 'mixed' ? random.pick(['transaction', 'session'] as const) : mode,
       pool_size: size,
       min_pool_size: random.chance(0.7) ? 0 : random.integer(0, size + 1),
-      auth_type: random.chance(0.7) ? 'trust' : 'md5',
+      auth_type: random.weighted({ trust: 4, md5: 1, 'scram-sha-256': 2 }),
       connect_timeout: slow ? '5s' : random.pick(['5s', '500ms']),
       query_wait_timeout: random.pick(['2m', '5s', '0s']),
       idle_timeout: random.pick(['10m', '2s', '0s']),

@@ -237,10 +237,6 @@ export class Court implements Judge, Umpire {
     return midMessage ? this.#blameLoss('08006') : `nothing happened to it (${kind})`
   }
 
-  blameUnknown(client: Client): string | null {
-    return this.#removed.has(keyOf(client)) || this.#isStray(client) ? null : 'its pool was never removed'
-  }
-
   left(client: Client): void {
     this.clients.delete(client)
     this.#leftAtMs.push(this.#schedule.nowMs)

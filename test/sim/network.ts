@@ -339,7 +339,7 @@ export class Network {
   }
 }
 
-export function keyOf(address: Address): string {
+function keyOf(address: Address): string {
   return `${address.host}:${address.port}`
 }
 

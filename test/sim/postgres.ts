@@ -13,6 +13,7 @@ import { Peer } from './network.ts'
 import type { End, Network } from './network.ts'
 import type { Random } from './random.ts'
 import type { Scheduled } from './schedule.ts'
+import { mechanism, ScramServer, verifierOf } from './scram.ts'
 import * as wire from './wire.ts'
 
 /** Where the models report what must not be. */
@@ -25,7 +26,7 @@ export interface Judge {
 }
 
 export interface PostgresRules {
-  readonly auth: 'trust' | 'cleartext' | 'md5'
+  readonly auth: 'trust' | 'cleartext' | 'md5' | 'scram'
   /** Server users and their passwords. */
   readonly passwords: ReadonlyMap<string, string>
   /** Longest time that a plain statement takes. */
@@ -257,20 +258,43 @@ export class Session {
 
   *#authenticate(): Conversation<boolean> {
     const { rules, judge, random } = this.server
-    if (rules.auth !== 'trust') {
+    if (rules.auth === 'scram') {
+      yield* this.#authenticateScram()
+    } else if (rules.auth !== 'trust') {
       const salt = Buffer.alloc(4)
       random.fill(salt)
       const password = rules.passwords.get(this.user) ?? judge.fail(`nobody is called ${this.user}`)
       const request = rules.auth === 'md5' ? [wire.int32(5), salt] : [wire.int32(3)]
       this.#write(wire.message('R', ...request))
       this.#flush()
-      const message = yield* this.#next()
-      if (message.tag !== 'p') judge.fail(`${this.name} got "${message.tag}" for a password`)
+      const answer = yield* this.#nextPassword()
       const expected = rules.auth === 'md5' ? md5Answer(this.user, password, salt) : password
-      if (!message.body.equals(wire.cString(expected))) judge.fail(`${this.name} got a wrong password`)
+      if (!answer.equals(wire.cString(expected))) judge.fail(`${this.name} got a wrong password`)
     }
     this.#write(wire.message('R', wire.int32(0)))
     return true
+  }
+
+  *#authenticateScram(): Conversation<void> {
+    const { rules, judge, random, address } = this.server
+    const password = rules.passwords.get(this.user) ?? judge.fail(`nobody is called ${this.user}`)
+    const scram = new ScramServer(verifierOf(password, address.host), nonceOf(random))
+    this.#write(wire.message('R', wire.int32(10), mechanism, Buffer.alloc(1)))
+    this.#flush()
+    const first = yield* this.#nextPassword()
+    if (wire.splitStrings(first)[0] !== mechanism) judge.fail(`${this.name} was asked for another mechanism`)
+    const challenge = scram.challenge(first.toString('utf8', mechanism.length + 5))
+    this.#write(wire.message('R', wire.int32(11), Buffer.from(challenge)))
+    this.#flush()
+    const final = yield* this.#nextPassword()
+    const confirmation = scram.confirm(final.toString('utf8')) ?? judge.fail(`${this.name} got a wrong proof`)
+    this.#write(wire.message('R', wire.int32(12), Buffer.from(confirmation)))
+  }
+
+  *#nextPassword(): Conversation<Buffer> {
+    const message = yield* this.#next()
+    if (message.tag !== 'p') this.server.judge.fail(`${this.name} got "${message.tag}" for a password`)
+    return message.body
   }
 
   *#work(atom: Atom): Conversation<void> {
@@ -364,6 +388,12 @@ export class Session {
       yield { for: 'bytes' }
     }
   }
+}
+
+export function nonceOf(random: Random): string {
+  const bytes = Buffer.alloc(9)
+  random.fill(bytes)
+  return bytes.toString('base64')
 }
 
 function clientOrOwn(text: string): string {

@@ -81,7 +81,7 @@ export class World {
     this.#configurer = new Configurer(this.random, this.profile)
     this.io = new SimIo(this.network, this.random, this.profile.rules, proxy.host)
     this.io.onConnect = (events) => this.#connecting(events)
-    const auth = this.random.pick(['trust', 'cleartext', 'md5'] as const)
+    const auth = this.random.pick(['trust', 'cleartext', 'md5', 'scram'] as const)
     for (const host of Object.values(machines).flat()) {
       const rules = { auth, passwords, workMsMax: this.random.pick([0.1, 3, 30]), bufferBytesMax: 8192 }
       this.servers.push(new Postgres(this.network, this.random, this.court, { host, port: 5432 }, rules))
