@@ -35,6 +35,10 @@ export class Outstanding {
   #unsynced = false
   /** The server is in COPY IN and ignores Sync and Flush until CopyDone or CopyFail. */
   #copying = false
+  /** Syncs that the server ignores if the copy it is in, or was in last, has read so far before it fails. */
+  #ignoredSyncs = 0
+  /** A copy failed and nobody can know whether such a Sync will be answered: see `doubtful`. */
+  #doubtful = false
   /** A reply came that nobody asked for: the server must not be used again. */
   #lost = false
 
@@ -45,6 +49,15 @@ export class Outstanding {
 
   get lost(): boolean {
     return this.#lost
+  }
+
+  /**
+   * Another ReadyForQuery may come than those that are owed: this client can go on, nobody else may have the server.
+   * A Sync sent during COPY IN is ignored if the copy still reads, and answered if it has failed before; libpq sends
+   * one after every Execute.
+   */
+  get doubtful(): boolean {
+    return this.#doubtful
   }
 
   get count(): number {
@@ -58,6 +71,8 @@ export class Outstanding {
     this.#unsynced = false
     this.#skipping = false
     this.#copying = false
+    this.#ignoredSyncs = 0
+    this.#doubtful = false
     this.#lost = false
   }
 
@@ -69,7 +84,10 @@ export class Outstanding {
       this.#unsynced = false
     }
     if (this.#copying) {
-      if (request === RequestKind.Sync) return true
+      if (request === RequestKind.Sync) {
+        this.#ignoredSyncs++
+        return true
+      }
       if (request === RequestKind.CopyEnd) {
         this.#copying = false
         return true
@@ -87,36 +105,41 @@ export class Outstanding {
   answered(request: RequestKind): void {
     const head = this.#front()
     if (head === request) this.#pop()
-    else if (head !== RequestKind.Query) this.#lost = true
+    else if (head !== RequestKind.Query) this.#unexpected()
   }
 
   /** RowDescription answers a Describe, or begins a simple query's result. */
   described(): void {
     const head = this.#front()
     if (head === RequestKind.Describe) this.#pop()
-    else if (head !== RequestKind.Query) this.#lost = true
+    else if (head !== RequestKind.Query) this.#unexpected()
   }
 
   /** CommandComplete, EmptyQueryResponse or PortalSuspended. */
   executed(): void {
     this.#copying = false
+    this.#ignoredSyncs = 0
     const head = this.#front()
     if (head === RequestKind.Execute) this.#pop()
-    else if (head !== RequestKind.Query) this.#lost = true
+    else if (head !== RequestKind.Query) this.#unexpected()
   }
 
   /** CopyInResponse: every Sync sent before the end of the copy will be ignored. */
   copyIn(): void {
     const head = this.#front()
     if (head !== RequestKind.Execute && head !== RequestKind.Query) {
-      this.#lost = true
+      this.#unexpected()
       return
     }
     const requests = this.#drain()
     this.#copying = true
+    this.#ignoredSyncs = 0
     requests.forEach((request, index) => {
       if (index > 0 && this.#copying) {
-        if (request === RequestKind.Sync) return
+        if (request === RequestKind.Sync) {
+          this.#ignoredSyncs++
+          return
+        }
         // Anything else ends the copy: it is its end, or it makes it fail, if it has not failed before.
         this.#copying = false
         if (request === RequestKind.CopyEnd) return
@@ -129,6 +152,8 @@ export class Outstanding {
   /** ErrorResponse: in the extended protocol everything up to the next Sync is skipped. */
   failed(): void {
     this.#copying = false
+    if (this.#ignoredSyncs > 0) this.#doubtful = true
+    this.#ignoredSyncs = 0
     const head = this.#front()
     if (head === 0 || head === RequestKind.Sync || head === RequestKind.Query || head === RequestKind.FunctionCall)
       return
@@ -141,9 +166,16 @@ export class Outstanding {
     this.#copying = false
     const head = this.#front()
     if (head === RequestKind.Sync || head === RequestKind.Query || head === RequestKind.FunctionCall) this.#pop()
-    else this.#lost = true
+    else if (this.#skipping && this.#doubtful) {
+      this.#skipping = false
+      this.#unsynced = false
+    } else this.#unexpected()
     // The end of a copy that failed was sent too, and nothing will answer it.
     this.#front()
+  }
+
+  #unexpected(): void {
+    if (!this.#doubtful) this.#lost = true
   }
 
   /** The oldest unanswered request, or 0; copy ends that turned out to belong to no copy are dropped on the way. */

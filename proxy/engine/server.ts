@@ -362,7 +362,8 @@ export class Server implements SocketEvents, Listed<Server> {
 
   /** The link ended with nothing owed: back to the pool, by way of a reset after a session. */
   release(): void {
-    if (this.pool.settings.poolMode === 'session' && this.loggedIn && !this.pool.draining) this.startReset()
+    if (this.outstanding.doubtful) this.close('reset_failed', { message: 'a failed copy may owe a further answer' })
+    else if (this.pool.settings.poolMode === 'session' && this.loggedIn && !this.pool.draining) this.startReset()
     else this.pool.checkin(this)
   }
 

@@ -158,6 +158,26 @@ test('a Sync that comes after another request than those of a copy is answered, 
   expect(outstanding.lost).toBe(false)
 })
 
+test('a Sync that may have been read by a copy that failed makes the server doubtful, answered or not', () => {
+  const ignored = asked(Execute, Sync)
+  ignored.copyIn()
+  ignored.failed()
+  ignored.push(CopyEnd)
+  ignored.push(Sync)
+  ignored.ready()
+
+  const answered = asked(Execute, Sync)
+  answered.copyIn()
+  answered.failed()
+  answered.ready()
+
+  for (const outstanding of [ignored, answered]) {
+    expect(outstanding.empty).toBe(true)
+    expect(outstanding.lost).toBe(false)
+    expect(outstanding.doubtful).toBe(true)
+  }
+})
+
 test('the CopyDone of a copy that failed before it arrived is owed nothing', () => {
   const outstanding = asked(Query, CopyEnd)
 
