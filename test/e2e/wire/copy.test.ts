@@ -24,6 +24,10 @@ beforeAll(async () => {
       'CREATE TABLE strict (n int CHECK (n < 10))',
       'ALTER TABLE strict OWNER TO app',
       'CREATE TABLE wide (t text)',
+      'CREATE TABLE failing (n int)',
+      'ALTER TABLE failing OWNER TO app',
+      "CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'never'; END $$",
+      'CREATE TRIGGER fails BEFORE INSERT ON failing EXECUTE FUNCTION fails()',
       'ALTER TABLE wide OWNER TO app',
     ],
   })
@@ -106,6 +110,26 @@ test('62: Sync and Flush during COPY IN are ignored, and one after CopyDone is a
 
   expect(answers).toContain('D 00010000000133')
 })
+
+test.for(['copied', 'failing'])(
+  '62: a COPY into %s that fails is followed by one ReadyForQuery for each Sync it has not read, as libpq asks',
+  async (table) => {
+    const answers = await compare(
+      world,
+      [
+        { send: [parse('', `COPY ${table} FROM STDIN`), bind('', ''), execute(''), sync], until: 'G' },
+        { send: [copyData('x\n')], until: 'E' },
+        ...(table === 'failing' ? [{ send: [], until: 'Z' }] : []),
+        { send: [copyData('1\n'), copyDone, sync], until: 'Z' },
+        { send: [count], until: 'Z' },
+        { send: [parse('', 'SELECT 1'), bind('', ''), execute(''), sync], until: 'Z' },
+      ],
+      { before },
+    )
+
+    expect(answers.slice(-5)).toEqual(['1', '2', 'D 00010000000131', 'C SELECT 1', 'Z I'])
+  },
+)
 
 test('62: an unexpected message in COPY IN ends the connection as PostgreSQL does', async () => {
   const answers = await compare(
