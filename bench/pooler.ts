@@ -1,5 +1,5 @@
 import { chmod } from 'node:fs/promises'
-import { cpus, release } from 'node:os'
+import { cpus, loadavg, release } from 'node:os'
 import { startPostgres } from '../test/support/postgres.ts'
 import { tempFolder } from '../test/support/temp-folder.ts'
 import { openIdleClients } from './idle-clients.ts'
@@ -55,8 +55,14 @@ export async function benchPooler(options: PoolerOptions): Promise<void> {
   if (options.idleClients > 0) await compareMemory(poolers, options.idleClients, postgres.port, folder)
 }
 
+/** Load average below which nobody else computes. */
+const quietLoad = 0.5
+
 async function installed(poolers: readonly Pooler[]): Promise<Pooler[]> {
   console.log(`${cpus().length} × ${cpus()[0]?.model}, Linux ${release()}, ${await pgbenchVersion()}`)
+  const [load = 0] = loadavg()
+  if (load > quietLoad)
+    console.log(`others keep the machine busy (load average ${load.toFixed(1)}): trust ratios alone`)
   const found: Pooler[] = []
   for (const pooler of poolers) {
     const version = await pooler.version()
