@@ -104,7 +104,8 @@ interface Outcome {
   readonly complete: string
   readonly rows?: readonly string[]
   readonly notice?: string
-  readonly copy?: 'in' | 'out'
+  /** broken: it fails after it has asked for data and before it reads any, as by a trigger. */
+  readonly copy?: 'in' | 'out' | 'broken'
 }
 
 export class Backend {
@@ -223,7 +224,7 @@ export class Backend {
         this.#statements.delete('')
         this.#portals.delete('')
         if (atom.text === '') return [{ tag: 'I' }]
-        return this.#statement(atom.text)
+        return this.#statement(atom)
       case 'endOfQuery':
         // A copy is still open: its end ends the query too.
         if (this.#copying !== null) return []
@@ -248,7 +249,7 @@ export class Backend {
         return atom.what === 'S' ? [{ tag: 't' }, result] : [result]
       }
       case 'execute':
-        return this.#execute(atom.portal, atom.rowsMax)
+        return this.#execute(atom)
       case 'close':
         if (atom.what === 'S') this.#statements.delete(atom.name)
         else this.#portals.delete(atom.name)
@@ -285,7 +286,8 @@ export class Backend {
     return this.#inQuery && this.#failedQuery ? [this.#ready()] : []
   }
 
-  #statement(text: string): Reply[] {
+  #statement(atom: Extract<Atom, { kind: 'statement' }>): Reply[] {
+    const { text } = atom
     this.#begun(text)
     const outcome = this.#perform(text, [])
     const replies: Reply[] = []
@@ -295,13 +297,15 @@ export class Backend {
       return [...replies, { tag: 'G' }]
     }
     if (outcome.copy === 'out') return [...replies, ...copyOut(outcome)]
+    if (outcome.copy === 'broken') return [...replies, { tag: 'G' }, ...this.fail(atom, broken)]
     if (outcome.rows !== undefined) {
       replies.push({ tag: 'T' }, ...outcome.rows.map((row): Reply => ({ tag: 'D', text: row })))
     }
     return [...replies, { tag: 'C', text: outcome.complete }]
   }
 
-  #execute(name: string, rowsMax: number): Reply[] {
+  #execute(atom: Extract<Atom, { kind: 'execute' }>): Reply[] {
+    const { portal: name, rowsMax } = atom
     const portal = this.#portals.get(name)
     if (portal === undefined) throw new Failure('34000', `no portal "${name}"`)
     this.#begun(portal.text)
@@ -314,6 +318,7 @@ export class Backend {
         return [...replies, { tag: 'G' }]
       }
       if (outcome.copy === 'out') return [...replies, ...copyOut(outcome)]
+      if (outcome.copy === 'broken') return [...replies, { tag: 'G' }, ...this.fail(atom, broken)]
       if (outcome.rows === undefined) return [...replies, { tag: 'C', text: outcome.complete }]
       portal.rows = [...outcome.rows]
     }
@@ -369,6 +374,8 @@ export class Backend {
         return { complete: 'DO', notice: owner }
       case 'copyin':
         return { complete: '', copy: 'in' }
+      case 'copybroken':
+        return { complete: '', copy: 'broken' }
       case 'copyout':
         return { complete: `COPY ${rest[0]}`, copy: 'out', rows: Array.from({ length: Number(rest[0]) }, () => owner) }
       default:
@@ -479,4 +486,5 @@ export function clientOf(owner: string): string {
   return owner.slice(0, owner.indexOf('.'))
 }
 
+const broken = new Failure('P0001', 'a trigger says no')
 const aborted = new Failure('25P02', 'current transaction is aborted')

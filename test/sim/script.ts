@@ -187,16 +187,18 @@ function portals(at: Situation): Step[] {
 function copyIn(at: Situation): Step[] {
   const { random, owner } = at
   const simple = random.chance(0.5)
+  const copy = random.chance(0.8) ? 'copyin' : 'copybroken'
   const steps: Step[] = simple
-    ? [{ kind: 'query', text: `copyin @${owner}` }]
+    ? [{ kind: 'query', text: `${copy} @${owner}` }]
     : [
-        { kind: 'parse', name: '', text: `copyin @${owner}` },
+        { kind: 'parse', name: '', text: `${copy} @${owner}` },
         { kind: 'bind', portal: '', name: '', values: [] },
         { kind: 'execute', portal: '', rowsMax: 0 },
       ]
   // A Sync sent ahead of the data is ignored by the server, as is a Flush.
   if (!simple && random.chance(0.5)) steps.push(random.chance(0.5) ? flush : sync)
-  if (random.chance(0.6)) {
+  // Sent blindly after such a Sync, the rest of a copy that fails at once cannot be told apart by anybody between.
+  if (random.chance(0.6) || copy === 'copybroken') {
     if (!simple) steps.push(flush)
     steps.push('await')
   }
