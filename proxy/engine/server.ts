@@ -248,7 +248,8 @@ export class Server implements SocketEvents, Listed<Server> {
   *#adjust(wanted: Parameters, change: Adjustment): Exchange<void> {
     let owed = 0
     if (change.resetAll) {
-      this.write(resetAll)
+      // RESET ALL leaves the role and the session authorization, which a client may set at startup too.
+      this.write(discardAll)
       owed++
     }
     if (change.set.length > 0) {
@@ -445,7 +446,6 @@ export function isFatal(severity: string): boolean {
 export const idleStatus = 0x49 // 'I'
 
 const discardAll = write.query('DISCARD ALL')
-const resetAll = write.query('RESET ALL')
 const terminate = write.terminate()
 
 let nextId = 1
