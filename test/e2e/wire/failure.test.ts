@@ -37,6 +37,7 @@ beforeAll(async () => {
   for (const pool of Object.keys(scriptedPools)) scripted.set(pool, await startScriptedServer())
   world = await startWorld({
     sql: [
+      'GRANT pg_monitor TO app',
       'CREATE TABLE kept (n int)',
       'CREATE TABLE locked AS SELECT 1 AS n',
       'ALTER TABLE kept OWNER TO app',
@@ -115,7 +116,7 @@ test.for(['transaction1', 'session1'])(
       query(
         `SELECT current_setting('application_name'), current_setting('statement_timeout'), current_setting('work_mem'),
            current_setting('search_path'), current_user, (SELECT count(*) FROM pg_prepared_statements),
-           (SELECT count(*) FROM pg_cursors), (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'),
+           (SELECT count(*) FROM pg_cursors), (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
            (SELECT count(*) FROM pg_listening_channels()), to_regclass('pg_temp.left_behind'), now() = statement_timestamp()`,
       ),
     )
@@ -233,6 +234,21 @@ test('92: no client learns that an idle server was terminated', async () => {
   expect(lost).toMatchObject({ cause: 'terminated', sqlstate: '57P01', state: 'idle', clientHurt: false })
   expect(await ask(client, one)).toEqual(oneAnswers)
   client.destroy()
+})
+
+test('92: a client of session mode is told that its idle server was terminated', async () => {
+  const client = await loginTo(world, 'session5')
+  await ask(client, query('SELECT 92'))
+
+  await world.postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT 92'")
+  const { messages } = await client.readToEnd()
+
+  expect(messages.map(describe)).toEqual(['E FATAL 57P01 terminating connection due to administrator command'])
+  expect(await world.engine.lostUntil(({ pool, clientHurt }) => pool === 'session5' && clientHurt)).toMatchObject({
+    cause: 'terminated',
+    state: 'idle',
+    clientHurt: true,
+  })
 })
 
 test('93: a client whose server is terminated in a transaction gets one error and is disconnected', async () => {

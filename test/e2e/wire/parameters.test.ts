@@ -8,7 +8,9 @@ import type { World } from './world.ts'
 let world: World
 
 beforeAll(async () => {
-  world = await startWorld({ sql: ['CREATE SCHEMA a', 'CREATE SCHEMA b', 'CREATE SCHEMA "größe" AUTHORIZATION app'] })
+  world = await startWorld({
+    sql: ['CREATE SCHEMA a', 'CREATE SCHEMA b', 'CREATE SCHEMA "größe" AUTHORIZATION app', 'GRANT pg_monitor TO app'],
+  })
 })
 
 /** The value of each setting, in the order of the names. */
@@ -165,9 +167,9 @@ test.for(['session1', 'transaction1'])('client_encoding set by a client of %s is
 
 test('a session leaves nothing to the next client', async () => {
   const client = await loginTo(world, 'session1', { parameters: { options: '-c statement_timeout=5s' } })
-  await ask(
+  const answers = await ask(
     client,
-    "SET work_mem = '7MB'; SET ROLE pg_monitor; CREATE TEMP TABLE t (); LISTEN t; PREPARE p AS SELECT 1",
+    "SET work_mem = '7MB'; CREATE TEMP TABLE t (); LISTEN t; PREPARE p AS SELECT 1; SET ROLE pg_monitor",
   )
   client.close()
   await client.readToEnd()
@@ -180,8 +182,36 @@ test('a session leaves nothing to the next client', async () => {
        + (to_regclass('pg_temp.t') IS NOT NULL)::int AS a`,
   )
 
+  expect(answers.at(-2)).toBe('C SET')
   expect(seen).toEqual(['4MB', '0', 'none'])
   expect(left[1]).toBe('D 00010000000130')
   next.close()
   await next.readToEnd()
+})
+
+test.for([
+  ['role=pg_monitor', 'role', 'pg_monitor', 'none'],
+  ['session_authorization=app', 'session_authorization', 'app', 'app'],
+  ['default_transaction_read_only=on', 'default_transaction_read_only', 'on', 'off'],
+] as const)('what a client starts with, %s, is its own alone', async ([setting, name, own, others]) => {
+  const client = await loginTo(world, 'transaction1', { parameters: { options: `-c ${setting}` } })
+  const other = await loginTo(world, 'transaction1')
+
+  const seen = []
+  for (let round = 0; round < 3; round++) seen.push(await settings(client, name), await settings(other, name))
+
+  expect(seen).toEqual([[own], [others], [own], [others], [own], [others]])
+  for (const one of [client, other]) one.destroy()
+})
+
+test('a client of session mode is notified while it is idle', async () => {
+  const client = await loginTo(world, 'session5')
+  await ask(client, 'LISTEN news')
+
+  await world.postgres.sql("NOTIFY news, 'extra'", [], 'app')
+  const message = await client.read()
+
+  expect(message.tag).toBe('A')
+  expect(message.body.subarray(4).toString()).toBe('news\0extra\0')
+  client.destroy()
 })

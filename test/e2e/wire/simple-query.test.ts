@@ -108,6 +108,17 @@ test('36: a request cut at any byte means the same', async () => {
   }
 })
 
+test('messages of every length around that up to which they are passed on whole', async () => {
+  const steps = Array.from({ length: 24 }, (_, i) => {
+    const length = 16_384 - 12 + i
+    return { send: [query(`SELECT '${'x'.repeat(length)}'::text AS a`), query('SELECT 1 AS b')], until: 'Z', count: 2 }
+  })
+
+  const answers = await compare(world, steps)
+
+  expect(answers.filter((line) => line === 'D 00010000000131')).toHaveLength(24)
+})
+
 test('37: a function call is forwarded and its ReadyForQuery counted', async () => {
   const answers = await compare(world, [
     { send: [functionCall(1317, ['seven77'])], until: 'Z' },

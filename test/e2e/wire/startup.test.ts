@@ -250,6 +250,28 @@ test.for(poolNames)(
   },
 )
 
+test.for(['-x', '-c', '-c search_path', '--search_path', 'search_path=a'])(
+  '14: options that cannot be understood are refused, as PostgreSQL does it: %s',
+  async (options) => {
+    const sqlstate = (login: Promise<WireClient>) =>
+      login.then(
+        () => 'let in',
+        (error: { sqlstate: string }) => error.sqlstate,
+      )
+    const direct = await sqlstate(loginDirectly(world, { parameters: { options } }))
+
+    const pooled = await sqlstate(loginTo(world, 'transaction1', { parameters: { options } }))
+
+    expect(pooled).toBe(direct)
+  },
+)
+
+test.for(['true', 'database', 'on', '1'])('65: replication connections are refused: %s', async (replication) => {
+  await expect(loginTo(world, 'transaction1', { parameters: { replication } })).rejects.toMatchObject({
+    sqlstate: '0A000',
+  })
+})
+
 test('16: a startup packet of 10,000 bytes is taken, one of 10,001 is not', async () => {
   const bytes = (length: number) => {
     const empty = startup({ user: 'app', database: 'transaction5', 'my.own': '' }).length
