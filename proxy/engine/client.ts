@@ -3,13 +3,14 @@ import { causes } from '../../shared/causes.ts'
 import type { Cause } from '../../shared/causes.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import type { Socket, SocketEvents } from '../io/io.ts'
-import { FrontendTag } from '../protocol/tags.ts'
+import { FrontendTag, TransactionStatus } from '../protocol/tags.ts'
 import * as write from '../protocol/write.ts'
 import type { Context } from './context.ts'
 import { headerBytes, readLength } from './conversation.ts'
 import { clientData, wholeBytesMax } from './link.ts'
 import type { List, Listed } from './list.ts'
 import type { PoolName, Welcome } from './name.ts'
+import { ClientStatements } from './prepared.ts'
 import type { Parameters } from './parameters.ts'
 import type { Server } from './server.ts'
 
@@ -33,6 +34,12 @@ export class Client implements SocketEvents, Listed<Client> {
   /** Bytes of a long message that are still to pass, or to be dropped while there is no server. */
   passing = 0
   waitingSinceMs = 0
+  /** Its prepared statements by its own names, in transaction mode; null while it has prepared none. */
+  statements: ClientStatements | null = null
+  /** Its next request has to wait until an earlier one was answered. */
+  #awaitsAnswer = false
+  /** A long Parse that arrives in pieces. */
+  #gathered: { readonly bytes: Buffer; length: number } | null = null
   /** When the request in flight began; 0 when none is. */
   queryBeganMs = 0
   /** When the open transaction began, be it of a single statement; 0 between two. */
@@ -92,6 +99,54 @@ export class Client implements SocketEvents, Listed<Client> {
     list.pushTail(this)
   }
 
+  /** Part of a message has come, and the rest is for the server it is joined with. */
+  get midMessage(): boolean {
+    return this.passing > 0 || this.#gathered !== null
+  }
+
+  namesOfStatements(): ClientStatements {
+    this.statements ??= new ClientStatements(this.name.statements)
+    return this.statements
+  }
+
+  /** Nothing further is read until `goOn`. */
+  waitForAnswer(): void {
+    this.#awaitsAnswer = true
+    this.socket.pauseReading()
+  }
+
+  goOn(): void {
+    if (!this.#awaitsAnswer) return
+    this.#awaitsAnswer = false
+    this.socket.resumeReading()
+  }
+
+  /** Keeps the first bytes of a message that must be whole; the others are awaited. */
+  gather(bytes: Uint8Array, start: number, end: number, length: number): void {
+    this.#gathered = { bytes: Buffer.allocUnsafe(length), length: end - start }
+    this.#gathered.bytes.set(bytes.subarray(start, end))
+  }
+
+  /** Gives how far it came; a message that is whole now has been passed on. */
+  #gatherMore(server: Server, bytes: Uint8Array, start: number, end: number): number {
+    const gathered = this.#gathered
+    if (gathered === null) return start
+    const next = Math.min(end, start + gathered.bytes.length - gathered.length)
+    gathered.bytes.set(bytes.subarray(start, next), gathered.length)
+    gathered.length += next - start
+    if (gathered.length < gathered.bytes.length) return next
+    this.#gathered = null
+    clientData(this, server, gathered.bytes, 0, gathered.bytes.length)
+    return next
+  }
+
+  /** Answers a simple query without asking the server. */
+  answerLocally(complete: Uint8Array, status: number): void {
+    this.name.totals.query_count++
+    this.#write(complete)
+    this.#write(write.readyForQuery(String.fromCharCode(status) as 'I' | 'T'))
+  }
+
   // Taking and giving back a server
 
   /** A server now, or a place in the line. */
@@ -135,6 +190,8 @@ export class Client implements SocketEvents, Listed<Client> {
     server.client = null
     this.queryBeganMs = 0
     this.transactionBeganMs = 0
+    this.#awaitsAnswer = false
+    if (this.statements !== null) this.statements.deallocating.length = 0
     if (this.socket.readingPaused) this.socket.resumeReading()
     if (server.socket.readingPaused) server.socket.resumeReading()
     this.moveTo(this.name.idle)
@@ -150,7 +207,8 @@ export class Client implements SocketEvents, Listed<Client> {
     let at = start
     while (at < end && this.list !== null) {
       let next: number
-      if (this.server !== null && !this.#adjusting) next = clientData(this, this.server, bytes, at, end)
+      if (this.#gathered !== null && this.server !== null) next = this.#gatherMore(this.server, bytes, at, end)
+      else if (this.server !== null && !this.#adjusting) next = clientData(this, this.server, bytes, at, end)
       else if (this.server === null && this.list === this.name.idle) next = this.#unlinked(bytes, at, end)
       else {
         // Resumed by a drained socket while it waits for a server or for its parameters; `adjusted` resumes it again.
@@ -260,7 +318,12 @@ export class Client implements SocketEvents, Listed<Client> {
     this.#dismissed = true
     const { server } = this
     if (server === null) this.fatal(sqlstates.admin_shutdown, shutdownText)
-    else if (!this.#adjusting && server.status === 0x49 && server.outstanding.empty && this.passing === 0) {
+    else if (
+      !this.#adjusting &&
+      server.status === TransactionStatus.Idle &&
+      server.outstanding.empty &&
+      !this.midMessage
+    ) {
       this.free(server)
     }
   }
@@ -302,10 +365,11 @@ export class Client implements SocketEvents, Listed<Client> {
     this.list.remove(this)
     this.server = null
     this.context.clients.delete(this)
+    this.statements?.clear()
     if (this.cancelKey !== null) this.context.cancels.remove(this.cancelKey.pid)
     if (how === 'end') this.socket.end()
     else this.socket.close()
-    server?.clientGone(this.passing === 0, inOrder)
+    server?.clientGone(!this.midMessage, inOrder)
   }
 }
 

@@ -18,12 +18,3 @@ export interface Context {
   /** Set while the engine stops: a client that becomes free is sent away. */
   stopping: boolean
 }
-
-export function log(
-  context: Context,
-  level: 'debug' | 'info' | 'warn' | 'error',
-  message: string,
-  fields: Readonly<Record<string, string | number | boolean | null>> = {},
-): void {
-  context.post({ type: 'log', level, message, fields })
-}

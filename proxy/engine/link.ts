@@ -7,13 +7,14 @@
  * as it arrives, so that it costs one read buffer whatever its size.
  */
 import { sqlstates } from '../../shared/errors.ts'
-import { errorFields } from '../protocol/read.ts'
-import { BackendTag, FrontendTag } from '../protocol/tags.ts'
+import { errorFields, isFatal, stringEnd, text } from '../protocol/read.ts'
+import { BackendTag, FrontendTag, TransactionStatus } from '../protocol/tags.ts'
 import type { Client } from './client.ts'
 import { headerBytes, readLength } from './conversation.ts'
 import { RequestKind } from './outstanding.ts'
 import { followedParameters } from './parameters.ts'
-import { idleStatus, isFatal } from './server.ts'
+import { errorInClientsWords, statementSqlstates } from './prepared.ts'
+import { asItIs, incomplete, refused, rename, Rewriting, tooLongToKeep, unsettled } from './rename.ts'
 import type { Server } from './server.ts'
 
 /** Messages up to this length are forwarded whole. */
@@ -24,6 +25,7 @@ export const wholeBytesMax = 16_384
  */
 export function clientData(client: Client, server: Server, bytes: Uint8Array, start: number, end: number): number {
   if (client.transactionBeganMs === 0) client.transactionBeganMs = client.context.io.nowMs()
+  let from = start
   let at = start
   let leaving = false
   let passedWhole = false
@@ -33,13 +35,37 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     at += passed
     passedWhole = client.passing === 0
   }
+  const renaming = renames(client, server)
   while (client.passing === 0 && end - at >= headerBytes) {
     const length = readLength(bytes, at)
-    if (length < 4) return violation(client, server, bytes, start, at, 'invalid message length', end)
+    if (length < 4) return violation(client, server, bytes, from, at, 'invalid message length', end)
     const next = at + 1 + length
     if (next > end && length <= wholeBytesMax) break
-    switch (bytes[at]) {
+    const tag = bytes[at] as number
+    if (renaming && mayBeNamed(tag, bytes, at + headerBytes)) {
+      const onward = rename(client, server, rewriting, bytes, from, at, next, end)
+      if (onward === refused) return end
+      if (onward === incomplete) break
+      if (onward === unsettled) {
+        client.waitForAnswer()
+        break
+      }
+      if (onward === tooLongToKeep) {
+        client.gather(bytes, at, end, next - at)
+        const sent = forward(client, server, bytes, from, at)
+        if (!sent) client.socket.pauseReading()
+        return end
+      }
+      if (onward !== asItIs) {
+        from = onward
+        at = Math.min(next, end)
+        client.passing = next - at
+        continue
+      }
+    }
+    switch (tag) {
       case FrontendTag.Query:
+        if (client.statements !== null) client.statements.group++
         beginQuery(client)
         owe(client, server, RequestKind.Query)
         break
@@ -63,6 +89,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         owe(client, server, RequestKind.Close)
         break
       case FrontendTag.Sync:
+        if (client.statements !== null) client.statements.group++
         owe(client, server, RequestKind.Sync)
         break
       case FrontendTag.FunctionCall:
@@ -80,7 +107,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         leaving = true
         break
       default:
-        return violation(client, server, bytes, start, at, 'invalid frontend message type', end)
+        return violation(client, server, bytes, from, at, 'invalid frontend message type', end)
     }
     if (leaving) break
     if (client.list === null) return end
@@ -91,19 +118,64 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     }
     at = next
   }
-  if (at > start) {
-    client.name.totals.bytes_sent += at - start
-    if (!server.socket.send(bytes, start, at)) client.socket.pauseReading()
-  }
+  if (!forward(client, server, bytes, from, at)) client.socket.pauseReading()
   if (leaving) {
     client.terminate()
     return end
   }
+  if (server.outstanding.noted) answerLocally(client, server)
   // The end of a transaction may have come while a long message (CopyData after a failed COPY) was still passing.
-  if (passedWhole && client.passing === 0 && server.status === idleStatus && server.outstanding.empty) {
+  if (passedWhole && client.passing === 0 && server.status === TransactionStatus.Idle && server.outstanding.empty) {
     if (client.leavesAtTransactionEnd(server)) client.free(server)
   }
   return at
+}
+
+/** HOT. Whether a message may concern a prepared statement that has a name; Query by way of DEALLOCATE. */
+function mayBeNamed(tag: number, bytes: Uint8Array, body: number): boolean {
+  switch (tag) {
+    case FrontendTag.Parse:
+      return true
+    case FrontendTag.Bind:
+      return bytes[body] !== 0 || bytes[body + 1] !== 0
+    case FrontendTag.Describe:
+    case FrontendTag.Close:
+      return bytes[body + 1] !== 0
+    case FrontendTag.Query:
+      return ((bytes[body] as number) | 0x20) === 0x64 || (bytes[body] as number) <= 0x20 // d, or a blank before it
+    default:
+      return false
+  }
+}
+
+const rewriting = new Rewriting()
+
+/** In transaction mode statements follow the client; one that has some keeps them when the mode changes. */
+function renames(client: Client, server: Server): boolean {
+  if (client.statements !== null) return true
+  const { settings } = server.pool
+  return settings.maxPreparedStatements > 0 && settings.poolMode === 'transaction'
+}
+
+/** What was rewritten, and then the client's bytes from `from` to `to`, by one send. False when some of it was queued. */
+function forward(client: Client, server: Server, bytes: Uint8Array, from: number, to: number): boolean {
+  if (rewriting.length > 0) {
+    rewriting.add(bytes, from, to)
+    client.name.totals.bytes_sent += rewriting.length
+    return rewriting.sendTo(server)
+  }
+  if (to === from) return true
+  client.name.totals.bytes_sent += to - from
+  return server.socket.send(bytes, from, to)
+}
+
+/** Answers what is our own to answer and has come to its turn. */
+function answerLocally(client: Client, server: Server): void {
+  for (;;) {
+    const answer = server.outstanding.local()
+    if (answer === null) return
+    client.socket.send(answer, 0, answer.length)
+  }
 }
 
 /** The client broke the protocol: what came before it is still forwarded, then it is told and sent away. */
@@ -111,13 +183,13 @@ function violation(
   client: Client,
   server: Server,
   bytes: Uint8Array,
-  start: number,
+  from: number,
   at: number,
-  text: string,
+  reason: string,
   end: number,
 ): number {
-  if (at > start) server.socket.send(bytes, start, at)
-  client.fatal(sqlstates.protocol_violation, text)
+  forward(client, server, bytes, from, at)
+  client.fatal(sqlstates.protocol_violation, reason)
   return end
 }
 
@@ -137,6 +209,7 @@ function beginQuery(client: Client): void {
  */
 export function serverData(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): number {
   const { outstanding } = server
+  let from = start
   let at = start
   let freed = false
   if (server.passing > 0) {
@@ -152,6 +225,7 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
     }
     const next = at + 1 + length
     if (next > end && length <= wholeBytesMax) break
+    let ours = false
     switch (bytes[at]) {
       case BackendTag.DataRow:
       case BackendTag.CopyData:
@@ -162,18 +236,21 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
         freed = endQuery(client, server)
         break
       case BackendTag.CommandComplete:
+        outstanding.executed()
+        if (server.statements !== null) noteDiscarded(server, client, bytes, at + headerBytes, Math.min(next, end))
+        break
       case BackendTag.EmptyQueryResponse:
       case BackendTag.PortalSuspended:
         outstanding.executed()
         break
       case BackendTag.ParseComplete:
-        outstanding.answered(RequestKind.Parse)
+        ours = !outstanding.parsed()
         break
       case BackendTag.BindComplete:
-        outstanding.answered(RequestKind.Bind)
+        outstanding.bound()
         break
       case BackendTag.CloseComplete:
-        outstanding.answered(RequestKind.Close)
+        ours = !outstanding.closed()
         break
       case BackendTag.RowDescription:
       case BackendTag.NoData:
@@ -184,6 +261,14 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
         break
       case BackendTag.ErrorResponse:
         noteError(server, bytes, at + headerBytes, Math.min(next, end))
+        if (client.statements !== null && next <= end) {
+          const told = errorInClientsWords(client.statements, bytes, at, next)
+          if (told !== null) {
+            if (at > from) client.socket.send(bytes, from, at)
+            client.socket.send(told, 0, told.length)
+            from = next
+          }
+        }
         break
       case BackendTag.ParameterStatus:
         if (next <= end) noteParameter(server, client, bytes, at + headerBytes, next)
@@ -205,13 +290,21 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
       at = end
       break
     }
+    if (ours) {
+      // The answer to a request of our own: what stands before it goes to the client, it does not.
+      if (at > from) client.socket.send(bytes, from, at)
+      from = next
+    }
     at = next
     if (freed) break
+    if (outstanding.noted) {
+      if (at > from) client.socket.send(bytes, from, at)
+      from = at
+      answerLocally(client, server)
+    }
   }
-  if (at > start) {
-    const sent = client.socket.send(bytes, start, at)
-    if (!sent && !freed) server.socket.pauseReading()
-  }
+  const sent = at > from ? client.socket.send(bytes, from, at) : client.socket.queuedBytes === 0
+  if (!sent && !freed) server.socket.pauseReading()
   if (outstanding.lost) {
     server.close('protocol_error', { message: 'an answer that nothing asked for' })
     return end
@@ -228,17 +321,18 @@ function endQuery(client: Client, server: Server): boolean {
     totals.query_time += (nowMs - client.queryBeganMs) * 1000
     client.queryBeganMs = 0
   }
-  if (server.status !== idleStatus) return false
+  if (server.status !== TransactionStatus.Idle) return false
   totals.xact_count++
   totals.xact_time += (nowMs - client.transactionBeganMs) * 1000
   client.transactionBeganMs = 0
-  if (!server.outstanding.empty || client.passing > 0) return false
+  if (!server.outstanding.empty || client.midMessage) return false
   return client.leavesAtTransactionEnd(server)
 }
 
 function noteError(server: Server, bytes: Uint8Array, start: number, end: number): void {
   server.outstanding.failed()
   const fields = errorFields(bytes, start, end)
+  if (statementSqlstates.has(fields.code)) server.statements?.doubt()
   if (isFatal(fields.severity)) server.fatal = { sqlstate: fields.code, message: fields.message, forwarded: true }
 }
 
@@ -250,3 +344,25 @@ function noteParameter(server: Server, client: Client, bytes: Uint8Array, start:
   client.parameters = client.parameters.with(name, value)
   server.parameters = server.parameters.with(name, value)
 }
+
+/** A session whose statements were taken off by a command: DEALLOCATE, DEALLOCATE ALL or DISCARD ALL. */
+function noteDiscarded(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): void {
+  // HOT for everything else: "DE" and "DI" begin few other tags, and their third letters differ.
+  const third = bytes[start + 2]
+  if (bytes[start] !== letterD || (third !== letterA && third !== letterS)) return
+  const tag = text(bytes, start, stringEnd(bytes, start, end))
+  if (tag === 'DEALLOCATE') {
+    const name = client.statements?.deallocating.shift()
+    if (name !== undefined) client.statements?.remove(name)
+    server.statements?.doubt()
+  }
+  if (tag !== 'DEALLOCATE ALL' && tag !== 'DISCARD ALL') return
+  client.statements?.clearSettled()
+  // What was sent after it may have been prepared meanwhile.
+  if (server.outstanding.noted) server.statements?.doubt()
+  else server.statements?.clear()
+}
+
+const letterA = 0x41
+const letterD = 0x44
+const letterS = 0x53

@@ -19,7 +19,7 @@ const engine = new Engine(io, { listen: start.listen }, post)
 
 const receive = (): void => {
   for (;;) {
-    const received = receiveMessageOnPort(port) as { message: ToEngine } | undefined
+    const received: { readonly message: ToEngine } | undefined = receiveMessageOnPort(port)
     if (received === undefined) return
     engine.receive(received.message)
   }

@@ -11,6 +11,7 @@ import type { PoolSpec, PoolTotals } from './messages.ts'
 import { foreseenReport } from './parameters.ts'
 import type { Parameters } from './parameters.ts'
 import { Pool } from './pool.ts'
+import { Statements } from './prepared.ts'
 import type { Server } from './server.ts'
 
 /** What a client is told at the end of its login: the ParameterStatus messages its parameters lead to. */
@@ -46,6 +47,7 @@ export class PoolName {
   readonly draining = new Set<Pool>()
   /** SCRAM keys of the server's login: a reconnect, or a rebuild with the same password, derives nothing anew. */
   readonly saltedKeys: SaltedKeys = new Map()
+  readonly statements = new Statements()
   readonly welcomes = new Map<string, Welcome>()
   /** What the last server that logged in reported, in its spelling; empty before the first. */
   readonly #reported = new Map<string, string>()

@@ -10,11 +10,29 @@ export const RequestKind = {
   FunctionCall: 8,
   /** CopyDone or CopyFail sent ahead of the server's CopyInResponse: nothing answers it. */
   CopyEnd: 9,
+  /** Parse of a name: forwarded, and its outcome is noted. */
+  NamedParse: 10,
+  /** Parse of ours, for a statement its client has prepared on another server: the answer is not for the client. */
+  OwnParse: 11,
+  /** Close of ours, to make room: the answer is not for the client. */
+  OwnClose: 12,
+  /** Something the server is not asked: answered by us when its turn comes. */
+  Local: 13,
 } as const
 export type RequestKind = (typeof RequestKind)[keyof typeof RequestKind]
 
+/** What becomes of a request whose outcome matters to somebody. */
+export interface Note {
+  /** The server has done it. */
+  readonly done?: () => void
+  /** An error before it, or its own: the server has not done it. */
+  readonly dropped?: () => void
+  /** Of a Local request: the bytes that answer it, made when its turn comes. */
+  readonly answer?: () => Uint8Array
+}
+
 /** Requests one client may have in flight before it is refused with 54000. */
-export const outstandingMax = 4 * 1024 * 1024
+const outstandingMax = 4 * 1024 * 1024
 
 const firstCapacity = 32
 
@@ -41,6 +59,8 @@ export class Outstanding {
   #doubtful = false
   /** A reply came that nobody asked for: the server must not be used again. */
   #lost = false
+  /** For the requests from NamedParse on, in their order. */
+  readonly #notes: Note[] = []
 
   /** Nothing is owed. */
   get empty(): boolean {
@@ -74,12 +94,21 @@ export class Outstanding {
     this.#ignoredSyncs = 0
     this.#doubtful = false
     this.#lost = false
+    this.#notes.length = 0
   }
 
-  /** False when the limit is reached. */
-  push(request: RequestKind): boolean {
+  /** Whether answers of our own, or answers that are not for the client, may come up. */
+  get noted(): boolean {
+    return this.#notes.length > 0
+  }
+
+  /** False when the limit is reached. Requests from NamedParse on come with a note. */
+  push(request: RequestKind, note?: Note): boolean {
     if (this.#skipping) {
-      if (request !== RequestKind.Sync) return true
+      if (request !== RequestKind.Sync) {
+        note?.dropped?.()
+        return true
+      }
       this.#skipping = false
       this.#unsynced = false
     }
@@ -96,16 +125,52 @@ export class Outstanding {
     if (request === RequestKind.CopyEnd && this.#count === 0) return true
     if (this.#count === this.#ring.length && !this.#grow()) return false
     if (request !== RequestKind.CopyEnd) this.#unsynced = !endsGroup(request)
+    if (note !== undefined) this.#notes.push(note)
     this.#ring[(this.#head + this.#count) & (this.#ring.length - 1)] = request
     this.#count++
     return true
   }
 
-  /** ParseComplete, BindComplete, CloseComplete, RowDescription or NoData: answers a request of that kind. */
-  answered(request: RequestKind): void {
+  /** BindComplete answers a Bind. */
+  bound(): void {
+    this.#answered(RequestKind.Bind)
+  }
+
+  /** ParseComplete: true when it is for the client. */
+  parsed(): boolean {
+    const head = this.#front()
+    if (head < RequestKind.NamedParse) this.#answered(RequestKind.Parse)
+    else if (head === RequestKind.NamedParse || head === RequestKind.OwnParse) this.#settle()
+    else this.#lost = true
+    return head !== RequestKind.OwnParse
+  }
+
+  /** CloseComplete: true when it is for the client. */
+  closed(): boolean {
+    const head = this.#front()
+    if (head === RequestKind.OwnClose) this.#settle()
+    else this.#answered(RequestKind.Close)
+    return head !== RequestKind.OwnClose
+  }
+
+  /** What we answer ourselves now, because everything before it has been answered; null when nothing. */
+  local(): Uint8Array | null {
+    if (this.#front() !== RequestKind.Local) return null
+    this.#pop()
+    const note = this.#notes.shift()
+    note?.done?.()
+    return note?.answer?.() ?? null
+  }
+
+  #answered(request: RequestKind): void {
     const head = this.#front()
     if (head === request) this.#pop()
     else if (head !== RequestKind.Query) this.#unexpected()
+  }
+
+  #settle(): void {
+    this.#pop()
+    this.#notes.shift()?.done?.()
   }
 
   /** RowDescription answers a Describe, or begins a simple query's result. */
@@ -157,7 +222,13 @@ export class Outstanding {
     const head = this.#front()
     if (head === 0 || head === RequestKind.Sync || head === RequestKind.Query || head === RequestKind.FunctionCall)
       return
-    while (this.#count > 0 && this.#ring[this.#head] !== RequestKind.Sync) this.#pop()
+    let dropped = 0
+    while (this.#count > 0 && this.#ring[this.#head] !== RequestKind.Sync) {
+      if ((this.#ring[this.#head] as number) >= RequestKind.NamedParse) dropped++
+      this.#pop()
+    }
+    // Backwards, as what was done is undone.
+    for (const note of this.#notes.splice(0, dropped).toReversed()) note.dropped?.()
     this.#skipping = this.#count === 0
   }
 

@@ -2,7 +2,7 @@ import type { PoolName } from './name.ts'
 import type { Pools } from './pools.ts'
 
 /** The virtual databases that are the console; PgBouncer's name is the one tools know. */
-export const consoleDatabases: ReadonlySet<string> = new Set(['pgbouncer', 'flotilla'])
+const consoleDatabases: ReadonlySet<string> = new Set(['pgbouncer', 'flotilla'])
 
 export type Route =
   | { readonly to: 'console' }

@@ -2,8 +2,8 @@ import type { Cause, ServerStateName } from '../../shared/causes.ts'
 import { causes } from '../../shared/causes.ts'
 import { SqlError } from '../../shared/errors.ts'
 import type { CloseCause, Socket, SocketEvents, TcpOptions, Timer } from '../io/io.ts'
-import { errorFields, parameterStatus } from '../protocol/read.ts'
-import { BackendTag } from '../protocol/tags.ts'
+import { errorFields, isFatal, parameterStatus } from '../protocol/read.ts'
+import { BackendTag, TransactionStatus } from '../protocol/tags.ts'
 import * as write from '../protocol/write.ts'
 import type { BackendKey } from './auth/server-login.ts'
 import { LoginRefused, serverLogin } from './auth/server-login.ts'
@@ -16,6 +16,7 @@ import { Outstanding } from './outstanding.ts'
 import { adjustment, Parameters } from './parameters.ts'
 import type { Adjustment } from './parameters.ts'
 import type { Pool, Target } from './pool.ts'
+import type { ServerStatements } from './prepared.ts'
 
 /** Longest message of a login, reset or parameter exchange. */
 const exchangeBytesMax = 65_000
@@ -45,8 +46,10 @@ export class Server implements SocketEvents, Listed<Server> {
   readonly outstanding = new Outstanding()
   /** Bytes of a long message that are still to pass. */
   passing = 0
+  /** Prepared statements under our names; null while there have been none. */
+  statements: ServerStatements | null = null
   /** ReadyForQuery's indicator: 'I', 'T' or 'E' as a character code. */
-  status: number = idleStatus
+  status: number = TransactionStatus.Idle
   /** Cancel requests on their way to it: it is not given away before they are done. */
   cancels = 0
   /** A cancel request was not taken in time and may still arrive: nobody else may be there when it does. */
@@ -94,7 +97,12 @@ export class Server implements SocketEvents, Listed<Server> {
 
   /** Owes nothing, belongs to nobody, and is between transactions. */
   get free(): boolean {
-    return this.client === null && this.#exchange === null && this.status === idleStatus && this.outstanding.empty
+    return (
+      this.client === null &&
+      this.#exchange === null &&
+      this.status === TransactionStatus.Idle &&
+      this.outstanding.empty
+    )
   }
 
   get loggedIn(): boolean {
@@ -104,7 +112,7 @@ export class Server implements SocketEvents, Listed<Server> {
   get stateName(): ServerStateName {
     if (!this.#loggedIn) return 'login'
     if (this.#exchange !== null || !this.outstanding.empty) return 'active'
-    return this.status === idleStatus ? 'idle' : 'idle in transaction'
+    return this.status === TransactionStatus.Idle ? 'idle' : 'idle in transaction'
   }
 
   write(bytes: Uint8Array): void {
@@ -303,11 +311,12 @@ export class Server implements SocketEvents, Listed<Server> {
     this.write(discardAll)
     const failure = yield* this.#untilReady(1)
     this.#exchange = null
-    if (failure !== null || this.status !== idleStatus) {
+    if (failure !== null || this.status !== TransactionStatus.Idle) {
       this.close('reset_failed', failure ?? {})
       return
     }
     this.parameters = Parameters.none
+    this.statements?.clear()
     this.pool.checkin(this)
   }
 
@@ -375,7 +384,7 @@ export class Server implements SocketEvents, Listed<Server> {
     this.client = null
     if (this.socket.readingPaused) this.socket.resumeReading()
     if (this.#exchange !== null) return
-    if (clean && this.status === idleStatus && this.outstanding.empty && this.passing === 0) {
+    if (clean && this.status === TransactionStatus.Idle && this.outstanding.empty && this.passing === 0) {
       this.release()
       return
     }
@@ -438,12 +447,6 @@ export class Server implements SocketEvents, Listed<Server> {
 function loginFailureText(cause: Cause): string {
   return `server login failed: ${causes[cause].help}`
 }
-
-export function isFatal(severity: string): boolean {
-  return severity === 'FATAL' || severity === 'PANIC'
-}
-
-export const idleStatus = 0x49 // 'I'
 
 const discardAll = write.query('DISCARD ALL')
 const terminate = write.terminate()

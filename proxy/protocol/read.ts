@@ -77,6 +77,11 @@ export function errorFields(bytes: Uint8Array, start: number, end: number): Erro
   }
 }
 
+/** The error ends the connection. */
+export function isFatal(severity: string): boolean {
+  return severity === 'FATAL' || severity === 'PANIC'
+}
+
 /** ParameterStatus: String name, String value. */
 export function parameterStatus(bytes: Uint8Array, start: number, end: number): [name: string, value: string] {
   const nameEnd = stringEnd(bytes, start, end)

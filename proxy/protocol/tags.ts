@@ -19,6 +19,13 @@ export const FrontendTag = {
   Terminate: 0x58, // X
 } as const
 
+/** ReadyForQuery's indicator of the transaction. */
+export const TransactionStatus = {
+  Idle: 0x49, // I
+  InTransaction: 0x54, // T
+  Failed: 0x45, // E
+} as const
+
 /** Sent by PostgreSQL. */
 export const BackendTag = {
   Authentication: 0x52, // R

@@ -5,7 +5,7 @@
 import { BackendTag, FrontendTag } from './tags.ts'
 
 /** Byte1 tag, Int32 length, body. */
-function message(tag: number, ...parts: readonly Uint8Array[]): Buffer {
+export function message(tag: number, ...parts: readonly Uint8Array[]): Buffer {
   const body = Buffer.concat(parts)
   const head = Buffer.alloc(5)
   head[0] = tag
@@ -205,6 +205,24 @@ function execute(): Buffer {
 
 function sync(): Buffer {
   return message(FrontendTag.Sync)
+}
+
+/** String name, then what the client wrote: String query, Int16 count, { Int32 parameter type } … */
+export function parseMessage(name: string, textAndTypes: Uint8Array): Buffer {
+  return message(FrontendTag.Parse, string(name), textAndTypes)
+}
+
+/** Byte1 'S', String name. */
+export function closeStatement(name: string): Buffer {
+  return message(FrontendTag.Close, Buffer.from('S'), string(name))
+}
+
+export function parseComplete(): Buffer {
+  return message(BackendTag.ParseComplete)
+}
+
+export function closeComplete(): Buffer {
+  return message(BackendTag.CloseComplete)
 }
 
 /** Int32 length, Int32 request code, Int32 process id, Byte n secret key. */

@@ -130,6 +130,14 @@ export const poolKeys = {
     class: 'live',
     help: 'server connections this pool may hold',
   },
+  max_prepared_statements: {
+    type: 'integer',
+    default: 200,
+    min: 0,
+    max: 10000,
+    class: 'live',
+    help: 'prepared statements kept on a server in transaction mode, least recently used first out; 0 passes names as they are',
+  },
   min_pool_size: {
     type: 'integer',
     default: 0,

@@ -139,8 +139,7 @@ function pipeline(at: Situation): Step[] {
     steps.push(...extended(at, text))
     if (at.random.chance(0.3)) steps.push(sync)
   }
-  // After a Sync the unnamed statement may be on another server.
-  if (at.random.chance(0.1) && steps.at(-1) !== sync) steps.push({ kind: 'describe', what: 'S', name: '' })
+  if (at.random.chance(0.1)) steps.push({ kind: 'describe', what: 'S', name: '' })
   return [...steps, sync]
 }
 

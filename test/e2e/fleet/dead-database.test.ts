@@ -113,7 +113,7 @@ test.skipIf(typeof namespace === 'string')(
     const answers = waiting.map((client) => client.query('SELECT 1 AS one'))
     await until(async () => {
       const { rows } = await operator.query<{ cl_waiting: number }>('SHOW POOLS')
-      return rows.reduce((sum, row) => sum + Number(row.cl_waiting), 0) === 2
+      return rows.reduce((sum, row) => sum + row.cl_waiting, 0) === 2
     })
     await namespace.mend()
     for (const answer of answers) expect((await answer).rows).toEqual([{ one: 1 }])

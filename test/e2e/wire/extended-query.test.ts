@@ -137,7 +137,8 @@ test('45: a statement name parsed twice without Close is 42P05', async () => {
     { send: [parse('twice', 'SELECT 1'), parse('twice', 'SELECT 2'), sync], until: 'Z' },
     { send: [query('ROLLBACK')], until: 'Z' },
     { send: [query('BEGIN')], until: 'Z' },
-    { send: [query('DEALLOCATE twice; COMMIT')], until: 'Z' },
+    { send: [query('DEALLOCATE twice')], until: 'Z' },
+    { send: [query('COMMIT')], until: 'Z' },
   ])
 
   expect(answers).toContain('E ERROR 42P05 prepared statement "twice" already exists')

@@ -11,8 +11,8 @@ function asked(...requests: RequestKind[]): Outstanding {
 
 /** Replies of a prepared statement that succeeds: 1 2 T C. */
 function answerStatement(outstanding: Outstanding): void {
-  outstanding.answered(Parse)
-  outstanding.answered(Bind)
+  outstanding.parsed()
+  outstanding.bound()
   outstanding.described()
   outstanding.executed()
 }
@@ -67,7 +67,7 @@ test('an error skips to the first Sync only: the next group is answered', () => 
 
   outstanding.failed()
   outstanding.ready()
-  outstanding.answered(Parse)
+  outstanding.parsed()
   outstanding.ready()
 
   expect(outstanding.empty).toBe(true)
@@ -150,7 +150,7 @@ test('a Sync that comes after another request than those of a copy is answered, 
   outstanding.copyIn()
   outstanding.failed()
   outstanding.ready()
-  outstanding.answered(Parse)
+  outstanding.parsed()
   expect(outstanding.empty).toBe(false)
   outstanding.ready()
 
@@ -220,7 +220,7 @@ test('ten thousand requests in flight are answered in order', () => {
   }
 
   for (let index = 0; index < 5000; index++) {
-    outstanding.answered(Parse)
+    outstanding.parsed()
     outstanding.ready()
   }
 

@@ -266,10 +266,12 @@ test('who is not a console user is refused as with a wrong password', async () =
 })
 
 test.for([
-  { what: 'long answers', command: 'SHOW DISCONNECTS', count: 1, rows: 1000 },
-  { what: 'short answers', command: 'SHOW CONFIG', count: 6000, rows: 25 },
-])('a client that does not read gets no more than a few of its $what queued', async ({ command, count, rows }) => {
+  { what: 'long answers', command: 'SHOW DISCONNECTS', count: 1 },
+  { what: 'short answers', command: 'SHOW CONFIG', count: 6000 },
+])('a client that does not read gets no more than a few of its $what queued', async ({ command, count }) => {
   fillDisconnects()
+  const one = await transcript(await login(), [{ send: [query(command)], until: 'Z' }])
+  const rows = one.filter((line) => line.startsWith('D')).length
   const client = await login()
   const session = [...running.engine.context.clients].find(
     ({ socket }) => socket.remote.port === client.socket.localPort,

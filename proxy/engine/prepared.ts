@@ -1,0 +1,343 @@
+/**
+ * Prepared statements in transaction mode. A client's statement lives under a name of the client; a server has it under
+ * a name of ours, shared by every client that prepared the same text. What a server has is known from its replies: what
+ * was sent and then skipped after an error is taken back.
+ */
+import assert from 'node:assert/strict'
+import { FrontendTag } from '../protocol/tags.ts'
+import * as write from '../protocol/write.ts'
+import { headerBytes } from './conversation.ts'
+
+/** Our names begin so; a client's own name that does is not taken for ours. */
+const serverNamePrefix = 'flotilla_'
+
+/** Longest Parse that is gathered: PostgreSQL's own texts are far shorter, and each is kept once. */
+export const parseBytesMax = 1024 * 1024
+
+/** A text with its parameter types, prepared by one client or by many. */
+export class Statement {
+  readonly serverName: Buffer
+  /** The whole Parse message under the server's name. */
+  readonly parse: Buffer
+  /** Takes it off a server. */
+  readonly close: Buffer
+  readonly key: string
+  /** Clients that hold a name for it. */
+  holders = 0
+
+  constructor(key: string, id: number, textAndTypes: Uint8Array) {
+    this.key = key
+    const name = `${serverNamePrefix}${id}`
+    this.serverName = Buffer.from(name)
+    this.parse = write.parseMessage(name, textAndTypes)
+    this.close = write.closeStatement(name)
+  }
+}
+
+/** The statements of a pool's name, by what they say; one that no client holds any more is forgotten. */
+export class Statements {
+  readonly #byText = new Map<string, Statement>()
+  #nextId = 1
+
+  get size(): number {
+    return this.#byText.size
+  }
+
+  /** `textAndTypes` is what follows the name in a Parse message. */
+  hold(textAndTypes: Uint8Array): Statement {
+    const key = latin1(textAndTypes)
+    let statement = this.#byText.get(key)
+    if (statement === undefined) {
+      statement = new Statement(key, this.#nextId++, textAndTypes)
+      this.#byText.set(key, statement)
+    }
+    statement.holders++
+    return statement
+  }
+
+  holdAgain(statement: Statement): void {
+    this.#byText.set(statement.key, this.#byText.get(statement.key) ?? statement)
+    statement.holders++
+  }
+
+  release(statement: Statement): void {
+    statement.holders--
+    assert(statement.holders >= 0, 'a statement is released as often as it was held')
+    if (statement.holders === 0 && this.#byText.get(statement.key) === statement) this.#byText.delete(statement.key)
+  }
+}
+
+interface Named {
+  readonly name: Uint8Array
+  readonly statement: Statement
+  /** Another name with the same hash. */
+  next: Named | null
+}
+
+/** A client's names. Looked up by their bytes, so that a Bind decodes and allocates nothing. */
+export class ClientStatements {
+  readonly #statements: Statements
+  readonly #byHash = new Map<number, Named>()
+  #size = 0
+  /** Names given or taken away by requests that are not answered yet, with the group of each: see `settledBy`. */
+  readonly #unsettled = new Map<string, number>()
+  /** Groups of requests, each ended by a Sync, that the client has sent. */
+  group = 0
+  /** Names in texts that deallocate one, in the order in which they will be answered. */
+  readonly deallocating: Uint8Array[] = []
+
+  constructor(statements: Statements) {
+    this.#statements = statements
+  }
+
+  get size(): number {
+    return this.#size
+  }
+
+  /** HOT. `bytes` from `start` to `end` are the name. */
+  get(bytes: Uint8Array, start: number, end: number): Statement | undefined {
+    let named: Named | null = this.#byHash.get(hashOf(bytes, start, end)) ?? null
+    while (named !== null && !equals(named.name, bytes, start, end)) named = named.next
+    return named?.statement
+  }
+
+  /** Gives the statement under its new name. */
+  add(name: Uint8Array, textAndTypes: Uint8Array): Statement {
+    const statement = this.#statements.hold(textAndTypes)
+    this.#put(name, statement)
+    return statement
+  }
+
+  /** A name that was taken away by a request that has not been done. */
+  restore(name: Uint8Array, statement: Statement): void {
+    this.#statements.holdAgain(statement)
+    this.#put(name, statement)
+  }
+
+  #put(name: Uint8Array, statement: Statement): void {
+    const hash = hashOf(name, 0, name.length)
+    this.#byHash.set(hash, { name, statement, next: this.#byHash.get(hash) ?? null })
+    this.#size++
+  }
+
+  /** Only if the name still stands for `statement`, where one is given. */
+  remove(name: Uint8Array, statement?: Statement): void {
+    const hash = hashOf(name, 0, name.length)
+    let before: Named | null = null
+    let named = this.#byHash.get(hash) ?? null
+    while (named !== null && !equals(named.name, name, 0, name.length)) {
+      before = named
+      named = named.next
+    }
+    if (named === null || (statement !== undefined && named.statement !== statement)) return
+    if (before !== null) before.next = named.next
+    else if (named.next !== null) this.#byHash.set(hash, named.next)
+    else this.#byHash.delete(hash)
+    this.#size--
+    this.#statements.release(named.statement)
+  }
+
+  /**
+   * Whether it is known what the name stands for. Within one group it is: an error skips what follows it. After a Sync
+   * it is not, until the request before it was answered.
+   */
+  isSettled(bytes: Uint8Array, start: number, end: number): boolean {
+    if (this.#unsettled.size === 0) return true
+    const group = this.#unsettled.get(latin1(bytes.subarray(start, end)))
+    return group === undefined || group === this.group
+  }
+
+  /** Until the gift's return value is called, the name is being given or taken away. */
+  unsettle(name: Uint8Array): () => void {
+    const key = latin1(name)
+    const { group } = this
+    this.#unsettled.set(key, group)
+    return () => {
+      if (this.#unsettled.get(key) === group) this.#unsettled.delete(key)
+    }
+  }
+
+  /** The names whose request has been answered; those on their way stay. */
+  clearSettled(): void {
+    for (const name of Array.from(this.#names())) if (!this.#unsettled.has(latin1(name))) this.remove(name)
+  }
+
+  *#names(): Generator<Uint8Array> {
+    for (const first of this.#byHash.values()) {
+      for (let named: Named | null = first; named !== null; named = named.next) yield named.name
+    }
+  }
+
+  /** The client's name for a statement that the server calls `serverName`. */
+  nameOf(serverName: string): Uint8Array | undefined {
+    for (const first of this.#byHash.values()) {
+      for (let named: Named | null = first; named !== null; named = named.next) {
+        if (named.statement.serverName.toString() === serverName) return named.name
+      }
+    }
+    return undefined
+  }
+
+  clear(): void {
+    for (const first of this.#byHash.values()) {
+      for (let named: Named | null = first; named !== null; named = named.next) {
+        this.#statements.release(named.statement)
+      }
+    }
+    this.#byHash.clear()
+    this.#size = 0
+  }
+}
+
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1')
+}
+
+/** FNV-1a, cut to what V8 keeps as a small integer. */
+function hashOf(bytes: Uint8Array, start: number, end: number): number {
+  let hash = 0x811c9dc5
+  for (let at = start; at < end; at++) hash = Math.imul(hash ^ (bytes[at] as number), 0x01000193)
+  return hash & 0x3fffffff
+}
+
+function equals(name: Uint8Array, bytes: Uint8Array, start: number, end: number): boolean {
+  if (name.length !== end - start) return false
+  for (let at = 0; at < name.length; at++) if (name[at] !== bytes[start + at]) return false
+  return true
+}
+
+/**
+ * What a server will have when it has handled all it was sent, least recently used first. `doubtful` after an error that
+ * says we are wrong: from then on a statement is taken off before it is prepared again, which is harmless if it is not
+ * there.
+ */
+export class ServerStatements {
+  readonly #known = new Set<Statement>()
+  #doubtful = false
+
+  get size(): number {
+    return this.#known.size
+  }
+
+  get doubtful(): boolean {
+    return this.#doubtful
+  }
+
+  has(statement: Statement): boolean {
+    return this.#known.has(statement)
+  }
+
+  /** It is used now. */
+  touch(statement: Statement): void {
+    this.#known.delete(statement)
+    this.#known.add(statement)
+  }
+
+  add(statement: Statement): void {
+    this.#known.add(statement)
+  }
+
+  remove(statement: Statement): void {
+    this.#known.delete(statement)
+  }
+
+  /** The least recently used one beyond `countMax`. */
+  surplus(countMax: number): Statement | undefined {
+    if (this.#known.size <= countMax) return undefined
+    return this.#known.values().next().value
+  }
+
+  /** The session was emptied: DISCARD ALL or DEALLOCATE ALL. */
+  clear(): void {
+    this.#known.clear()
+    this.#doubtful = false
+  }
+
+  doubt(): void {
+    this.#known.clear()
+    this.#doubtful = true
+  }
+}
+
+/** The name has not arrived, or has no end. */
+export const noName = -1
+/** Describe or Close of a portal. */
+export const portal = -2
+
+/**
+ * HOT. Where the statement's name begins in a Parse, Bind, Describe or Close whose body begins at `body`; noName or
+ * portal. It ends at the next NUL.
+ */
+export function nameStart(bytes: Uint8Array, tag: number, body: number, end: number): number {
+  if (body >= end) return noName
+  switch (tag) {
+    case FrontendTag.Bind: {
+      const portalEnd = nulAt(bytes, body, end)
+      return portalEnd === noName ? noName : portalEnd + 1
+    }
+    case FrontendTag.Describe:
+    case FrontendTag.Close:
+      return bytes[body] === statementKind ? body + 1 : portal
+    default:
+      return body
+  }
+}
+
+/** HOT. The next NUL; names are short, so a loop beats a call. noName when there is none before `end`. */
+export function nulAt(bytes: Uint8Array, start: number, end: number): number {
+  for (let at = start; at < end; at++) if (bytes[at] === 0) return at
+  return noName
+}
+
+/** 'S' in Describe and Close: a statement; 'P' is a portal. */
+const statementKind = 0x53
+
+/**
+ * SQLSTATEs that say a server's statements are not what we thought: one is missing (26000), one is there already
+ * (42P05), or its plan no longer fits (0A000 "cached plan must not change result type", whatever the language).
+ */
+export const statementSqlstates: ReadonlySet<string> = new Set(['26000', '42P05', '0A000'])
+
+const deallocate = /^\s*deallocate\s+(?:prepare\s+)?(?:"((?:[^"]|"")+)"|([a-z_\x80-\uffff][\w$\x80-\uffff]*))\s*;?\s*$/i
+
+/**
+ * The name that a SQL text deallocates, as PostgreSQL folds it; null when it is not a single DEALLOCATE of one name.
+ * ALL is told from a name by the lack of quotes.
+ */
+export function deallocatedName(sql: string): string | null {
+  const match = deallocate.exec(sql)
+  if (match === null) return null
+  const [, quoted, plain] = match
+  if (quoted !== undefined) return quoted.replaceAll('""', '"')
+  const folded = (plain as string).toLowerCase()
+  return folded === 'all' || folded === 'prepare' ? null : folded
+}
+
+const quotedServerName = new RegExp(`"(${serverNamePrefix}\\d+)"`, 'g')
+
+/**
+ * An ErrorResponse that speaks of a statement by the server's name, with the client's name in its place; null when it
+ * does not. `bytes` from `start` to `end` are the whole message.
+ */
+export function errorInClientsWords(
+  names: ClientStatements,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+): Uint8Array | null {
+  // As Latin-1 every byte is a character, whatever the client's encoding is.
+  const body = Buffer.from(bytes.subarray(start + headerBytes, end)).toString('latin1')
+  if (!body.includes(`"${serverNamePrefix}`)) return null
+  const told = body.replaceAll(quotedServerName, (asItIs, serverName: string) => {
+    const name = names.nameOf(serverName)
+    return name === undefined ? asItIs : `"${Buffer.from(name).toString('latin1')}"`
+  })
+  return write.message(bytes[start] as number, Buffer.from(told, 'latin1'))
+}
+
+const takesAllAway = /^\s*(?:deallocate\s+(?:prepare\s+)?all|discard\s+all)\b/i
+
+/** Whether a text takes every statement off its session. */
+export function deallocatesAll(sql: string): boolean {
+  return takesAllAway.test(sql)
+}

@@ -1,0 +1,315 @@
+/** Prepared statements in transaction mode: a client's names follow it to any server, and are its own. */
+import { beforeAll, expect, test } from 'vitest'
+import {
+  bind,
+  closeStatement,
+  describeStatement,
+  execute,
+  flush,
+  parse,
+  query,
+  sync,
+} from '../../support/frontend-messages.ts'
+import { describe } from '../../support/oracle.ts'
+import type { WireClient } from '../../support/wire.ts'
+import { compare, loginTo, startWorld } from './world.ts'
+import type { World } from './world.ts'
+
+let world: World
+
+beforeAll(async () => {
+  world = await startWorld({
+    sql: ['CREATE TABLE numbers (n int PRIMARY KEY)', 'ALTER TABLE numbers OWNER TO app'],
+    pools: () => ({ small: { pool_mode: 'transaction', pool_size: 1, max_prepared_statements: 2 } }),
+  })
+})
+
+const before = 'TRUNCATE numbers'
+
+async function answers(client: WireClient, ...sent: readonly Uint8Array[]): Promise<string[]> {
+  client.send(...sent)
+  const count = Buffer.concat(sent).toString('latin1').split(sync.toString('latin1')).length - 1
+  return (await client.readUntil('Z', count)).map(describe)
+}
+
+/** The text of each row. */
+function rows(lines: readonly string[]): string[] {
+  return lines.filter((line) => line.startsWith('D')).map((line) => Buffer.from(line.slice(14), 'hex').toString())
+}
+
+/** The type of each message. */
+function tags(lines: readonly string[]): string {
+  return lines.map((line) => line.slice(0, 1)).join('')
+}
+
+test('44, 45, 46, 47: names that are unknown, taken, failed and closed are answered as PostgreSQL does', async () => {
+  const same = await compare(
+    world,
+    [
+      { send: [bind('', 'nobody'), execute(''), sync], until: 'Z' },
+      { send: [describeStatement('nobody'), sync], until: 'Z' },
+      { send: [closeStatement('nobody'), sync], until: 'Z' },
+      { send: [parse('one', 'SELECT 1'), sync], until: 'Z' },
+      { send: [parse('one', 'SELECT 2'), sync], until: 'Z' },
+      { send: [bind('', 'one'), execute(''), sync], until: 'Z' },
+      {
+        send: [parse('bad', 'SELEC'), sync, parse('bad', 'SELECT 3'), bind('', 'bad'), execute(''), sync],
+        until: 'Z',
+        count: 2,
+      },
+      { send: [closeStatement('one'), parse('one', 'SELECT 4'), bind('', 'one'), execute(''), sync], until: 'Z' },
+      { send: [parse('two', 'SELECT $1::int'), bind('', 'two', []), execute(''), sync], until: 'Z' },
+    ],
+    { before },
+  )
+
+  expect(tags(same)).toBe('EZEZ3Z1ZEZ2DCZEZ12DCZ312DCZ1EZ')
+})
+
+test('a pipeline of parses, an error among them, keeps the names that PostgreSQL keeps', async () => {
+  const same = await compare(
+    world,
+    [
+      {
+        send: [
+          parse('a', 'SELECT 1'),
+          bind('', 'a'),
+          execute(''),
+          parse('b', 'SELECT 1/0'),
+          bind('', 'b'),
+          execute(''),
+          parse('c', 'SELECT 3'),
+          closeStatement('a'),
+          sync,
+        ],
+        until: 'Z',
+      },
+      { send: [bind('', 'a'), execute(''), sync], until: 'Z' },
+      { send: [describeStatement('b'), sync], until: 'Z' },
+      { send: [bind('', 'c'), execute(''), sync], until: 'Z' },
+    ],
+    { before },
+  )
+
+  expect(tags(same)).toBe('12DC1EZ2DCZtTZEZ')
+})
+
+test('in a failed transaction a statement that the server knows is refused as PostgreSQL refuses it', async () => {
+  const other = await loginTo(world, 'transaction1')
+  await answers(other, parse('x', 'SELECT 1'), sync)
+  const same = await compare(world, [
+    { send: [query('BEGIN'), query('SELECT 1/0')], until: 'Z', count: 2 },
+    { send: [parse('x', 'SELECT 1'), sync], until: 'Z' },
+    { send: [parse('y', 'ROLLBACK'), bind('', 'y'), execute(''), sync], until: 'Z' },
+    { send: [parse('x', 'SELECT 1'), bind('', 'x'), execute(''), sync], until: 'Z' },
+  ])
+
+  expect(tags(same)).toBe('CZEZEZ12CZ12DCZ')
+})
+
+test.each([
+  ['a simple DEALLOCATE', query('DEALLOCATE "One"'), 'CZ'],
+  ['DEALLOCATE ALL', query('DEALLOCATE ALL'), 'CZ'],
+  ['DISCARD ALL', query('DISCARD ALL'), 'CZ'],
+  [
+    'an extended DEALLOCATE',
+    Buffer.concat([parse('', 'deallocate prepare "One" ;'), bind('', ''), execute(''), sync]),
+    '12CZ',
+  ],
+])('55: %s takes the name away, and it can be given again', async (_, deallocate, done) => {
+  const same = await compare(world, [
+    { send: [parse('One', 'SELECT 1'), bind('', 'One'), execute(''), sync], until: 'Z' },
+    { send: [deallocate], until: 'Z' },
+    { send: [bind('', 'One'), execute(''), sync], until: 'Z' },
+    { send: [parse('One', 'SELECT 2'), bind('', 'One'), execute(''), sync], until: 'Z' },
+  ])
+
+  expect(tags(same)).toBe(`12DCZ${done}EZ12DCZ`)
+})
+
+test('55: DEALLOCATE ALL in a pipeline takes away what stood before it and not what comes after', async () => {
+  const same = await compare(world, [
+    { send: [parse('one', 'SELECT 1'), sync], until: 'Z' },
+    {
+      send: [
+        Buffer.concat([parse('', 'DEALLOCATE ALL'), bind('', ''), execute('')]),
+        parse('two', 'SELECT 2'),
+        bind('', 'two'),
+        execute(''),
+        sync,
+      ],
+      until: 'Z',
+    },
+    { send: [bind('', 'two'), execute(''), sync], until: 'Z' },
+    { send: [bind('', 'one'), execute(''), sync], until: 'Z' },
+  ])
+
+  expect(tags(same)).toBe('1Z12C12DCZ2DCZEZ')
+})
+
+test('53: two clients have the same name for different statements, and share one server', async () => {
+  const [one, two] = [await loginTo(world, 'transaction1'), await loginTo(world, 'transaction1')]
+  await answers(one, parse('s', "SELECT 'one'"), sync)
+  await answers(two, parse('s', "SELECT 'two'"), sync)
+
+  for (let round = 0; round < 5; round++) {
+    expect(rows(await answers(one, bind('', 's'), execute(''), sync))).toEqual(['one'])
+    expect(rows(await answers(two, bind('', 's'), execute(''), sync))).toEqual(['two'])
+  }
+})
+
+test('a statement follows its client to a server that has never seen it', async () => {
+  const holder = await loginTo(world, 'transaction5')
+  const client = await loginTo(world, 'transaction5')
+  await answers(client, parse('s', 'SELECT pg_backend_pid()'), sync)
+  const first = rows(await answers(client, bind('', 's'), execute(''), sync))
+
+  holder.send(query('BEGIN'))
+  await holder.readUntil('Z')
+  const second = await answers(client, describeStatement('s'), bind('', 's'), execute(''), sync)
+
+  expect(rows(second)).not.toEqual(first)
+  expect(tags(second)).toBe('tT2DCZ')
+  holder.send(query('COMMIT'))
+  await holder.readUntil('Z')
+})
+
+test('equal statements of many clients are one on the server', async () => {
+  for (let index = 0; index < 10; index++) {
+    const client = await loginTo(world, 'transaction1')
+    await answers(client, parse(`own_${index}`, 'SELECT 42 AS shared'), sync)
+  }
+  const client = await loginTo(world, 'transaction1')
+
+  const sql = "SELECT count(*) FROM pg_prepared_statements WHERE statement = 'SELECT 42 AS shared'"
+  const counted = await answers(client, parse('', sql), bind('', ''), execute(''), sync)
+
+  expect(rows(counted)).toEqual(['1'])
+})
+
+test('54: a hundred statements in one pipeline over a limit of two answer in order, and the server keeps two', async () => {
+  const client = await loginTo(world, 'small')
+  const names = Array.from({ length: 100 }, (_, index) => `s${index}`)
+  const parsed = names.flatMap((name, index) => [parse(name, `SELECT ${index}`), bind('', name), execute('')])
+
+  const first = await answers(client, ...parsed, sync)
+  const again = await answers(client, ...names.toReversed().flatMap((name) => [bind('', name), execute('')]), sync)
+  const left = await answers(
+    client,
+    parse('', 'SELECT count(*) FROM pg_prepared_statements'),
+    bind('', ''),
+    execute(''),
+    sync,
+  )
+
+  expect(rows(first)).toEqual(names.map((_, index) => String(index)))
+  expect(tags(first)).toBe(`${'12DC'.repeat(100)}Z`)
+  expect(rows(again)).toEqual(names.map((_, index) => String(index)).toReversed())
+  expect(rows(left)).toEqual(['2'])
+})
+
+test('54: an error in the middle of evictions loses no statement', async () => {
+  const client = await loginTo(world, 'small')
+  for (const name of ['a', 'b', 'c', 'd']) await answers(client, parse(name, `SELECT '${name}'`), sync)
+
+  const broken = await answers(
+    client,
+    bind('', 'a'),
+    execute(''),
+    parse('', 'SELECT 1/0'),
+    bind('', ''),
+    execute(''),
+    bind('', 'b'),
+    execute(''),
+    bind('', 'c'),
+    execute(''),
+    sync,
+  )
+  const after: string[] = []
+  for (const name of ['d', 'c', 'b', 'a']) after.push(...rows(await answers(client, bind('', name), execute(''), sync)))
+
+  expect(tags(broken)).toBe('2DC1EZ')
+  expect(after).toEqual(['d', 'c', 'b', 'a'])
+})
+
+test('56: a plan that no longer fits fails once and is prepared anew, whatever the language of the message', async () => {
+  const client = await loginTo(world, 'transaction1')
+  await world.postgres.sql('CREATE TABLE grown (a int)', [], 'app')
+  await world.postgres.sql('GRANT ALL ON grown TO app', [], 'app')
+  await answers(client, parse('grown', 'SELECT * FROM grown'), bind('', 'grown'), execute(''), sync)
+
+  await world.postgres.sql('ALTER TABLE grown ADD b int', [], 'app')
+  const failed = await answers(client, bind('', 'grown'), execute(''), sync)
+  const healed = await answers(client, bind('', 'grown'), execute(''), sync)
+
+  expect(failed[0]).toContain('0A000')
+  expect(tags(healed)).toBe('2CZ')
+})
+
+test('a server whose statements were taken away behind our back is found out and given them again', async () => {
+  const client = await loginTo(world, 'transaction1')
+  await answers(client, parse('kept', 'SELECT 7'), bind('', 'kept'), execute(''), sync)
+  // In a function nobody sees it: the server has less than is thought.
+  await answers(client, parse('', "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"), bind('', ''), execute(''), sync)
+
+  const failed = await answers(client, bind('', 'kept'), execute(''), sync)
+  const healed = await answers(client, bind('', 'kept'), execute(''), sync)
+
+  expect(failed[0]).toContain('26000')
+  expect(failed[0]).toContain('"kept"')
+  expect(rows(healed)).toEqual(['7'])
+})
+
+test('41: a Parse that the server knows already is answered at Flush, in its place', async () => {
+  const [one, two] = [await loginTo(world, 'transaction1'), await loginTo(world, 'transaction1')]
+  await answers(one, parse('s', 'SELECT 5'), sync)
+
+  two.send(parse('mine', 'SELECT 5'), describeStatement('mine'), flush)
+  const described = (await two.readUntil('T')).map(describe)
+  const executed = await answers(two, bind('', 'mine'), execute(''), sync)
+
+  expect(tags(described)).toBe('1tT')
+  expect(rows(executed)).toEqual(['5'])
+})
+
+test('59: statements and parameters larger than any buffer pass', async () => {
+  const client = await loginTo(world, 'transaction1')
+  const long = 'x'.repeat(300_000)
+
+  const first = await answers(
+    client,
+    parse('long', `SELECT length('${long}') + $1::int`),
+    bind('', 'long', ['1']),
+    execute(''),
+    sync,
+  )
+  const other = await loginTo(world, 'transaction1')
+  await answers(other, parse('value', 'SELECT length($1::text)'), sync)
+  const second = await answers(other, bind('', 'value', ['y'.repeat(1_000_000)]), execute(''), sync)
+  const again = await answers(client, bind('', 'long', ['2']), execute(''), sync)
+
+  expect(rows(first)).toEqual(['300001'])
+  expect(rows(second)).toEqual(['1000000'])
+  expect(rows(again)).toEqual(['300002'])
+})
+
+test('a named statement over the limit is refused with 54000', async () => {
+  const client = await loginTo(world, 'transaction1')
+
+  client.send(parse('huge', `SELECT '${'x'.repeat(2_000_000)}'`))
+  const { messages } = await client.readToEnd()
+
+  expect(messages.map(describe)).toEqual([expect.stringContaining('FATAL 54000')])
+})
+
+test('a client that leaves takes its names along, and its statements go when nobody holds them', async () => {
+  const client = await loginTo(world, 'small')
+  await answers(client, parse('mine', 'SELECT 11'), sync)
+  client.close()
+  await client.readToEnd()
+
+  const other = await loginTo(world, 'small')
+  const refused = await answers(other, bind('', 'mine'), execute(''), sync)
+
+  expect(refused[0]).toContain('26000')
+})
