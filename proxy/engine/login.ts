@@ -146,7 +146,7 @@ export class Login implements SocketEvents {
     if (pool === null && !pools.hasDatabase(database)) throw noDatabase(database)
     yield* authenticate(this.#conversation, {
       user,
-      method: pool === null ? 'scram-sha-256' : pool.settings.authType,
+      method: pool === null ? pools.authTypeOf(database) : pool.settings.authType,
       secret: pool === null ? unknownUser : pool.spec.clientSecret,
       mockKey: context.mockKey,
     })

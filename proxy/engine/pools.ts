@@ -30,6 +30,15 @@ export class Pools {
     return false
   }
 
+  /** How a user that is not known is asked, so that it cannot be told from those that are: like most of them. */
+  authTypeOf(database: string): 'md5' | 'scram-sha-256' {
+    const count = { trust: 0, md5: 0, 'scram-sha-256': 0 }
+    for (const name of this.#names.get(database)?.values() ?? []) {
+      if (name.current !== null) count[name.current.settings.authType]++
+    }
+    return count.md5 > count['scram-sha-256'] ? 'md5' : 'scram-sha-256'
+  }
+
   /**
    * Makes every pool what `spec` says, in this one step of the loop. Each desired hash is compared with the hash of
    * the pool that runs, never with what was seen before.

@@ -1,5 +1,5 @@
 /** How a client proves who it is: one line per method. */
-import { createHash, timingSafeEqual } from 'node:crypto'
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 import { SqlError } from '../../../shared/errors.ts'
 import { int32, stringEnd, text } from '../../protocol/read.ts'
 import { FrontendTag } from '../../protocol/tags.ts'
@@ -53,7 +53,7 @@ function* proveNothing(): Exchange<boolean> {
 
 /** "md5" + md5(md5(password + user) + salt), in hex. With only a SCRAM verifier at hand, SCRAM (as PostgreSQL). */
 function* proveMd5(conversation: Conversation, claim: Claim): Exchange<boolean> {
-  const stored = claim.secret?.md5 ?? null
+  const stored = claim.secret === unknownUser ? mockMd5(claim.mockKey, claim.user) : (claim.secret?.md5 ?? null)
   if (stored === null) return yield* proveScram(conversation, claim)
   const salt = new Uint8Array(4)
   conversation.random(salt)
@@ -63,6 +63,11 @@ function* proveMd5(conversation: Conversation, claim: Claim): Exchange<boolean> 
   const inner = Buffer.from(stored.slice('md5'.length))
   const expected = Buffer.from(`md5${createHash('md5').update(inner).update(salt).digest('hex')}`)
   return given.length === expected.length && timingSafeEqual(given, expected)
+}
+
+/** A hash that nobody knows a password for. */
+function mockMd5(mockKey: Uint8Array, user: string): string {
+  return `md5${createHmac('md5', mockKey).update(user).digest('hex')}`
 }
 
 /** AuthenticationSASL, SASLInitialResponse, AuthenticationSASLContinue, SASLResponse, AuthenticationSASLFinal. */
