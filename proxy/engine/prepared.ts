@@ -213,6 +213,8 @@ function equals(name: Uint8Array, bytes: Uint8Array, start: number, end: number)
  */
 export class ServerStatements {
   readonly #known = new Set<Statement>()
+  /** The last of `#known`. */
+  #latest: Statement | null = null
   #doubtful = false
 
   get size(): number {
@@ -227,18 +229,21 @@ export class ServerStatements {
     return this.#known.has(statement)
   }
 
-  /** It is used now. */
+  /** HOT. It is used now. */
   touch(statement: Statement): void {
+    if (statement === this.#latest) return
     this.#known.delete(statement)
-    this.#known.add(statement)
+    this.add(statement)
   }
 
   add(statement: Statement): void {
+    if (!this.#known.has(statement)) this.#latest = statement
     this.#known.add(statement)
   }
 
   remove(statement: Statement): void {
     this.#known.delete(statement)
+    if (statement === this.#latest) this.#latest = null
   }
 
   /** The least recently used one beyond `countMax`. */
@@ -250,11 +255,13 @@ export class ServerStatements {
   /** The session was emptied: DISCARD ALL or DEALLOCATE ALL. */
   clear(): void {
     this.#known.clear()
+    this.#latest = null
     this.#doubtful = false
   }
 
   doubt(): void {
     this.#known.clear()
+    this.#latest = null
     this.#doubtful = true
   }
 }

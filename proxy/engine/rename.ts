@@ -39,7 +39,12 @@ export class Rewriting {
   add(bytes: Uint8Array, start: number, end: number): void {
     const length = end - start
     if (this.#length + length > this.#bytes.length) this.#grow(length)
-    this.#bytes.set(start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end), this.#length)
+    if (length <= loopBytesMax) {
+      const to = this.#bytes
+      for (let at = start, toAt = this.#length; at < end; at++, toAt++) to[toAt] = bytes[at] as number
+    } else {
+      this.#bytes.set(bytes.subarray(start, end), this.#length)
+    }
     this.#length += length
   }
 
@@ -65,6 +70,9 @@ export class Rewriting {
 }
 
 const firstRewritingBytes = 128 * 1024
+
+/** Up to this length a loop is faster than the view that `set` needs, and allocates nothing. */
+const loopBytesMax = 128
 
 /** Nothing to exchange: the message passes as it is. */
 export const asItIs = -1
