@@ -1,10 +1,11 @@
 import { expect, test } from 'vitest'
+import { protocols } from '../../bench/options.ts'
 import { bytesPerTransaction, warmTraffic } from '../../bench/engine.ts'
 
 /** A boxed number is 16 bytes, and nothing smaller is allocated. */
 const unnoticedBytes = 8
 
-test.each(['simple', 'extended'] as const)('a transaction of the %s protocol allocates nothing', (protocol) => {
+test.each(protocols)('a transaction of the %s protocol allocates nothing', (protocol) => {
   const traffic = warmTraffic(protocol)
 
   expect(bytesPerTransaction(traffic)).toBeLessThan(unnoticedBytes)
