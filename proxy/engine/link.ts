@@ -14,7 +14,9 @@ import { headerBytes, readLength } from './conversation.ts'
 import { RequestKind } from './outstanding.ts'
 import { followedParameters } from './parameters.ts'
 import { errorInClientsWords, statementSqlstates } from './prepared.ts'
-import { asItIs, incomplete, refused, rename, Rewriting, tooLongToKeep, unsettled } from './rename.ts'
+import { asItIs, incomplete, refused, rename, tooLongToKeep, unsettled } from './rename.ts'
+import type { Request } from './rename.ts'
+import { Rewriting } from './rewriting.ts'
 import type { Server } from './server.ts'
 
 /** Messages up to this length are forwarded whole. */
@@ -35,6 +37,8 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     at += passed
     passedWhole = client.passing === 0
   }
+  // What was laid out for a client that was sent away half-way is nobody's.
+  if (rewriting.length > 0) rewriting.clear()
   const renaming = renames(client, server)
   while (client.passing === 0 && end - at >= headerBytes) {
     const length = readLength(bytes, at)
@@ -43,7 +47,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     if (next > end && length <= wholeBytesMax) break
     const tag = bytes[at] as number
     if (renaming && mayBeNamed(tag, bytes, at + headerBytes)) {
-      const onward = rename(client, server, rewriting, bytes, from, at, next, end)
+      const onward = renameIn(client, server, bytes, from, at, next, end)
       if (onward === refused) return end
       if (onward === incomplete) break
       if (onward === unsettled) {
@@ -149,6 +153,29 @@ function mayBeNamed(tag: number, bytes: Uint8Array, body: number): boolean {
 }
 
 const rewriting = new Rewriting()
+
+/** Filled anew for each message, so that none is allocated. */
+let request: Request | null = null
+
+function renameIn(
+  client: Client,
+  server: Server,
+  bytes: Uint8Array,
+  from: number,
+  at: number,
+  next: number,
+  end: number,
+): number {
+  if (request === null) request = { client, server, bytes, from, at, next, end }
+  request.client = client
+  request.server = server
+  request.bytes = bytes
+  request.from = from
+  request.at = at
+  request.next = next
+  request.end = end
+  return rename(rewriting, request)
+}
 
 /** In transaction mode statements follow the client; one that has some keeps them when the mode changes. */
 function renames(client: Client, server: Server): boolean {

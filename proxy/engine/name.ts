@@ -7,12 +7,13 @@ import type { SaltedKeys } from './auth/scram.ts'
 import type { Client } from './client.ts'
 import type { Context } from './context.ts'
 import { List } from './list.ts'
-import type { PoolSpec, PoolTotals } from './messages.ts'
+import type { PoolSpec } from './messages.ts'
 import { foreseenReport } from './parameters.ts'
 import type { Parameters } from './parameters.ts'
 import { Pool } from './pool.ts'
 import { Statements } from './prepared.ts'
 import type { Server } from './server.ts'
+import { noTotals } from './totals.ts'
 
 /** What a client is told at the end of its login: the ParameterStatus messages its parameters lead to. */
 export interface Welcome {
@@ -51,20 +52,7 @@ export class PoolName {
   readonly welcomes = new Map<string, Welcome>()
   /** What the last server that logged in reported, in its spelling; empty before the first. */
   readonly #reported = new Map<string, string>()
-  readonly totals: PoolTotals = {
-    server_assignment_count: 0,
-    xact_count: 0,
-    query_count: 0,
-    bytes_received: 0,
-    bytes_sent: 0,
-    xact_time: 0,
-    query_time: 0,
-    wait_time: 0,
-    client_parse_count: 0,
-    server_parse_count: 0,
-    bind_count: 0,
-    client_login_count: 0,
-  }
+  readonly totals = noTotals()
   readonly closed: Partial<Record<Cause, number>> = {}
   readonly refused: Record<string, number> = {}
   /** The last failed login to a server, until one succeeds: what a client that waited in vain is told. */

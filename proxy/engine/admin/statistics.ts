@@ -1,5 +1,6 @@
 import type { PoolTotals } from '../messages.ts'
 import type { PoolName } from '../name.ts'
+import { noTotals } from '../totals.ts'
 import { consoleName } from './pools.ts'
 
 /** The window of the averages: PgBouncer's `stats_period`. */
@@ -44,7 +45,7 @@ export interface DatabaseStatistics {
  */
 export class Statistics {
   /** Requests on the console itself. */
-  readonly console: PoolTotals = zero()
+  readonly console: PoolTotals = noTotals()
   /** Oldest first, the first at most one period old; per database. */
   readonly #samples = new Map<string, Sample[]>()
   /** Totals of users whose name was forgotten, per database. */
@@ -53,7 +54,7 @@ export class Statistics {
 
   constructor(nowMs: number) {
     this.#observedMs = nowMs
-    this.#samples.set(consoleName, [{ atMs: nowMs, totals: zero() }])
+    this.#samples.set(consoleName, [{ atMs: nowMs, totals: noTotals() }])
   }
 
   /** Called about once a second, before names that nothing is left of are forgotten. */
@@ -74,7 +75,7 @@ export class Statistics {
     const samples = this.#samples.get(database)
     if (samples === undefined) {
       // What it has done by now, it has done since the last call.
-      this.#samples.set(database, [{ atMs: this.#observedMs, totals: zero() }])
+      this.#samples.set(database, [{ atMs: this.#observedMs, totals: noTotals() }])
       return
     }
     if (nowMs - (samples.at(-1) as Sample).atMs >= sampleEveryMs) samples.push({ atMs: nowMs, totals: { ...totals } })
@@ -82,7 +83,7 @@ export class Statistics {
   }
 
   #depart(name: Measured): void {
-    const departed = this.#departed.get(name.database) ?? zero()
+    const departed = this.#departed.get(name.database) ?? noTotals()
     add(departed, name.totals)
     this.#departed.set(name.database, departed)
   }
@@ -90,7 +91,7 @@ export class Statistics {
   /** In the order of the databases' names; the console's own last. */
   databases(names: Iterable<Measured>, nowMs: number): DatabaseStatistics[] {
     return [...this.#totals(names)].map(([database, totals]) => {
-      const since = this.#samples.get(database)?.[0] ?? { atMs: nowMs, totals: zero() }
+      const since = this.#samples.get(database)?.[0] ?? { atMs: nowMs, totals: noTotals() }
       return { database, totals, averages: averages(since, { atMs: nowMs, totals }) }
     })
   }
@@ -100,8 +101,8 @@ export class Statistics {
     for (const name of names) {
       let sum = sums.get(name.database)
       if (sum === undefined) {
-        sum = zero()
-        add(sum, this.#departed.get(name.database) ?? zero())
+        sum = noTotals()
+        add(sum, this.#departed.get(name.database) ?? noTotals())
         sums.set(name.database, sum)
       }
       add(sum, name.totals)
@@ -117,7 +118,7 @@ export class Statistics {
  */
 function averages(from: Sample, to: Sample): PoolTotals {
   const seconds = (to.atMs - from.atMs) / 1000
-  const result = zero()
+  const result = noTotals()
   for (const name of totalNames) {
     const change = to.totals[name] - from.totals[name]
     const per = perItem[name]
@@ -134,21 +135,4 @@ const perItem: Partial<Record<keyof PoolTotals, keyof PoolTotals>> = {
 
 function add(sum: PoolTotals, more: PoolTotals): void {
   for (const name of totalNames) sum[name] += more[name]
-}
-
-function zero(): PoolTotals {
-  return {
-    server_assignment_count: 0,
-    xact_count: 0,
-    query_count: 0,
-    bytes_received: 0,
-    bytes_sent: 0,
-    xact_time: 0,
-    query_time: 0,
-    wait_time: 0,
-    client_parse_count: 0,
-    server_parse_count: 0,
-    bind_count: 0,
-    client_login_count: 0,
-  }
 }

@@ -12,6 +12,7 @@ import type {
   PoolSnapshot,
   ToEngine,
 } from '../../../proxy/engine/messages.ts'
+import { noTotals } from '../../../proxy/engine/totals.ts'
 
 /** What a test can make it do. */
 export type Order =
@@ -30,21 +31,6 @@ export type Told =
 
 export function channelName(port: number): string {
   return `scripted engine ${port}`
-}
-
-const noTotals = {
-  server_assignment_count: 0,
-  xact_count: 0,
-  query_count: 0,
-  bytes_received: 0,
-  bytes_sent: 0,
-  xact_time: 0,
-  query_time: 0,
-  wait_time: 0,
-  client_parse_count: 0,
-  server_parse_count: 0,
-  bind_count: 0,
-  client_login_count: 0,
 }
 
 function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
@@ -125,7 +111,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
     serversDraining: 0,
     maxWaitMs: 1500,
     poolSize: spec.settings.poolSize,
-    totals: { ...noTotals, xact_count: 7, xact_time: 2_000_000 },
+    totals: { ...noTotals(), xact_count: 7, xact_time: 2_000_000 },
     closed: { idle: 3 },
     refused: { '53300': 1 },
   })

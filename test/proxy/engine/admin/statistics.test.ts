@@ -1,23 +1,10 @@
 import { expect, test } from 'vitest'
-import type { PoolTotals } from '../../../../proxy/engine/messages.ts'
+import { noTotals } from '../../../../proxy/engine/totals.ts'
 import { Statistics } from '../../../../proxy/engine/admin/statistics.ts'
 
 /** As much of a PoolName as statistics look at. */
 function nameOf(database: string, user: string) {
-  const totals: PoolTotals = {
-    server_assignment_count: 0,
-    xact_count: 0,
-    query_count: 0,
-    bytes_received: 0,
-    bytes_sent: 0,
-    xact_time: 0,
-    query_time: 0,
-    wait_time: 0,
-    client_parse_count: 0,
-    server_parse_count: 0,
-    bind_count: 0,
-    client_login_count: 0,
-  }
+  const totals = noTotals()
   return { database, user, totals, abandoned: false }
 }
 
