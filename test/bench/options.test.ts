@@ -1,13 +1,13 @@
 import { expect, test } from 'vitest'
-import { readOptions } from '../../bench/options.ts'
+import { cases, readOptions } from '../../bench/options.ts'
 import { WrongUsage } from '../../cli/failure.ts'
 
-test('without words, poolers are compared over every protocol, and then their memory', () => {
+test('without words, poolers are compared in every case, and then their memory', () => {
   expect(readOptions([])).toEqual({
     what: 'pooler',
     rounds: 5,
     seconds: 4,
-    protocols: ['simple', 'extended', 'prepared'],
+    cases,
     clients: [1, 16, 64],
     idleClients: 2000,
     nodeArgs: [],
@@ -15,14 +15,14 @@ test('without words, poolers are compared over every protocol, and then their me
 })
 
 test('--only leaves out what it does not name', () => {
-  expect(readOptions(['--only', 'extended'])).toMatchObject({ protocols: ['extended'], idleClients: 0 })
-  expect(readOptions(['--only', 'memory'])).toMatchObject({ protocols: [], idleClients: 2000 })
+  expect(readOptions(['--only', 'extended'])).toMatchObject({ cases: [{ name: 'extended' }], idleClients: 0 })
+  expect(readOptions(['--only', 'memory'])).toMatchObject({ cases: [], idleClients: 2000 })
 })
 
 test.each([
   ['a benchmark that does not exist', ['disk']],
   ['two benchmarks', ['pooler', 'control']],
-  ['a protocol that does not exist', ['--only', 'binary']],
+  ['a case that does not exist', ['--only', 'binary']],
   ['no rounds', ['--rounds', '0']],
   ['a half client', ['--clients', '1,2.5']],
   ['an option that does not exist', ['--fast']],
