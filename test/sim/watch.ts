@@ -16,15 +16,16 @@ const slackMs = 1500
 /** The longest `connect_timeout` that a simulated version asks for. */
 const connectMsMax = 5000
 
-/** What is wrong in the engine at this moment, or null. */
-export function fault(engine: Engine, nowMs: number): string | null {
+/** What is wrong in the engine at this moment, or null. What a version shortened is looked at a little later. */
+export function fault(engine: Engine, nowMs: number, appliedMs: number): string | null {
   engine.assertInvariants()
   for (const name of engine.pools.names()) {
     const { current } = name
     if (current === null) continue
     const label = `${name.database}/${name.user}`
     const waitMsMax = current.settings.queryWaitTimeoutMs
-    if (waitMsMax > 0 && name.maxWaitMs > waitMsMax + slackMs)
+    const settled = nowMs - appliedMs > slackMs
+    if (settled && waitMsMax > 0 && name.maxWaitMs > waitMsMax + slackMs)
       return `${label}: somebody waits for ${name.maxWaitMs} ms`
     for (const server of current.login) {
       if (nowMs - server.connectedAtMs > connectMsMax + slackMs) return `${label}: a login takes too long`

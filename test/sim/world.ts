@@ -67,6 +67,7 @@ export class World {
   #expectedPlan: Plan | null = null
   #events = 0
   #striking = true
+  #appliedMs = 0
   #serverConnects = 0
   #lost = 0
   #posted: FromEngine['type'][] = []
@@ -227,6 +228,7 @@ export class World {
     this.#number++
     this.trace(`apply version ${this.#number}: ${JSON.stringify(plan)}`)
     const before = new Before(this.engine)
+    this.#appliedMs = this.schedule.nowMs
     this.#send(version, this.#number, plan)
     const wrong = before.wrongAfter(running, version)
     if (wrong !== null) this.court.fail(wrong)
@@ -269,7 +271,7 @@ export class World {
   }
 
   #look(): void {
-    const wrong = fault(this.engine, this.schedule.nowMs)
+    const wrong = fault(this.engine, this.schedule.nowMs, this.#appliedMs)
     if (wrong !== null) this.court.fail(wrong)
   }
 
