@@ -287,15 +287,15 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
         outstanding.copyIn()
         break
       case BackendTag.ErrorResponse:
-        noteError(server, bytes, at + headerBytes, Math.min(next, end))
         if (client.statements !== null && next <= end) {
-          const told = errorInClientsWords(client.statements, bytes, at, next)
+          const told = errorInClientsWords(client.statements, outstanding.askedName, bytes, at, next)
           if (told !== null) {
             if (at > from) client.socket.send(bytes, from, at)
             client.socket.send(told, 0, told.length)
             from = next
           }
         }
+        noteError(server, bytes, at + headerBytes, Math.min(next, end))
         break
       case BackendTag.ParameterStatus:
         if (next <= end) noteParameter(server, client, bytes, at + headerBytes, next)

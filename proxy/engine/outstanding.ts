@@ -29,6 +29,8 @@ export interface Note {
   readonly dropped?: () => void
   /** Of a Local request: the bytes that answer it, made when its turn comes. */
   readonly answer?: () => Uint8Array
+  /** The client's name for what it speaks of, for errors. */
+  readonly name?: Uint8Array
 }
 
 /** Requests one client may have in flight before it is refused with 54000. */
@@ -95,6 +97,16 @@ export class Outstanding {
     this.#doubtful = false
     this.#lost = false
     this.#notes.length = 0
+  }
+
+  /** The server takes the data of a COPY: every other message ends it. */
+  get copying(): boolean {
+    return this.#copying
+  }
+
+  /** The name that the oldest unanswered request speaks of, where that is noted. */
+  get askedName(): Uint8Array | undefined {
+    return this.#front() >= RequestKind.NamedParse ? this.#notes[0]?.name : undefined
   }
 
   /** Whether answers of our own, or answers that are not for the client, may come up. */

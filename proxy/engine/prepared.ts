@@ -43,6 +43,10 @@ export class Statements {
     return this.#byText.size
   }
 
+  find(textAndTypes: Uint8Array): Statement | undefined {
+    return this.#byText.get(latin1(textAndTypes))
+  }
+
   /** `textAndTypes` is what follows the name in a Parse message. */
   hold(textAndTypes: Uint8Array): Statement {
     const key = latin1(textAndTypes)
@@ -215,6 +219,8 @@ export class ServerStatements {
   readonly #known = new Set<Statement>()
   /** The last of `#known`. */
   #latest: Statement | null = null
+  /** Sent and not answered yet, with the client's group of requests. */
+  readonly #awaited = new Map<Statement, number>()
   #doubtful = false
 
   get size(): number {
@@ -239,6 +245,19 @@ export class ServerStatements {
   add(statement: Statement): void {
     if (!this.#known.has(statement)) this.#latest = statement
     this.#known.add(statement)
+  }
+
+  /** It was sent with this group; gives what says that it was answered. */
+  await(statement: Statement, group: number): () => void {
+    this.#awaited.set(statement, group)
+    return () => void this.#awaited.delete(statement)
+  }
+
+  /** It was sent before a Sync, so that its fate will not be that of what is sent now. */
+  isAwaitedFromBefore(statement: Statement, group: number): boolean {
+    if (this.#awaited.size === 0) return false
+    const sentWith = this.#awaited.get(statement)
+    return sentWith !== undefined && sentWith !== group
   }
 
   remove(statement: Statement): void {
@@ -324,10 +343,12 @@ const quotedServerName = new RegExp(`"(${serverNamePrefix}\\d+)"`, 'g')
 
 /**
  * An ErrorResponse that speaks of a statement by the server's name, with the client's name in its place; null when it
- * does not. `bytes` from `start` to `end` are the whole message.
+ * does not. `asked` is the name that the request spoke of, where that is known; `bytes` from `start` to `end` are the
+ * whole message.
  */
 export function errorInClientsWords(
   names: ClientStatements,
+  asked: Uint8Array | undefined,
   bytes: Uint8Array,
   start: number,
   end: number,
@@ -336,7 +357,7 @@ export function errorInClientsWords(
   const body = Buffer.from(bytes.subarray(start + headerBytes, end)).toString('latin1')
   if (!body.includes(`"${serverNamePrefix}`)) return null
   const told = body.replaceAll(quotedServerName, (asItIs, serverName: string) => {
-    const name = names.nameOf(serverName)
+    const name = asked ?? names.nameOf(serverName)
     return name === undefined ? asItIs : `"${Buffer.from(name).toString('latin1')}"`
   })
   return write.message(bytes[start] as number, Buffer.from(told, 'latin1'))

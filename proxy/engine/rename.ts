@@ -75,7 +75,8 @@ export function rename(out: Rewriting, request: Request): number {
   if (client.statements?.isSettled(bytes, nameAt, nameEnd) === false) return unsettled
   if (tag === FrontendTag.Parse) return namedParse(out, request, nameAt, nameEnd)
   const statement = client.statements?.get(bytes, nameAt, nameEnd)
-  if (statement === undefined) return asItIs
+  if (statement === undefined || request.server.outstanding.copying) return asItIs
+  if (isAwaited(request, statement)) return unsettled
   out.add(bytes, request.from, at)
   if (tag === FrontendTag.Close) return close(request, copy(bytes, nameAt, nameEnd), statement)
 
@@ -132,7 +133,10 @@ function settling(client: Client, names: ClientStatements, name: Uint8Array): ()
 
 function namedParse(out: Rewriting, request: Request, nameAt: number, nameEnd: number): number {
   const { client, server, bytes, from, at, next, end } = request
+  if (server.outstanding.copying) return asItIs
   if (next > end) return gather(client, next - at)
+  const textAndTypes = rewritten(client, bytes.subarray(nameEnd + 1, next))
+  if (isAwaited(request, client.name.statements.find(textAndTypes))) return unsettled
   out.add(bytes, from, at)
   const { totals } = client.name
   totals.client_parse_count++
@@ -142,13 +146,13 @@ function namedParse(out: Rewriting, request: Request, nameAt: number, nameEnd: n
     provide(out, request, held)
     out.addWhole(write.parseMessage(held.serverName.toString(), bytes.subarray(nameEnd + 1, next)))
     totals.server_parse_count++
-    owe(request, RequestKind.Parse)
+    owe(request, RequestKind.NamedParse, { name: copy(bytes, nameAt, nameEnd) })
     return goOn(request, next)
   }
 
   const name = copy(bytes, nameAt, nameEnd)
   const names = client.namesOfStatements()
-  const statement = names.add(name, rewritten(client, bytes.subarray(nameEnd + 1, next)))
+  const statement = names.add(name, textAndTypes)
   const settle = settling(client, names, name)
   const forget = (): void => {
     names.remove(name, statement)
@@ -164,11 +168,15 @@ function namedParse(out: Rewriting, request: Request, nameAt: number, nameEnd: n
     // In a failed transaction PostgreSQL refuses a Parse, unless it ends the transaction: it is asked anew.
     takeOff(out, request, statement)
   }
-  const taken = give(out, request, statement)
+  const given = give(out, request, statement)
   owe(request, RequestKind.NamedParse, {
-    done: settle,
+    name,
+    done: () => {
+      given.done()
+      settle()
+    },
     dropped: () => {
-      taken()
+      given.dropped()
       forget()
     },
   })
@@ -244,12 +252,12 @@ function provide(out: Rewriting, request: Request, statement: Statement): void {
     known.touch(statement)
     return
   }
-  owe(request, RequestKind.OwnParse, { dropped: give(out, request, statement) })
+  owe(request, RequestKind.OwnParse, give(out, request, statement))
   makeRoom(out, request)
 }
 
-/** Sends the statement's Parse and notes that the server will have it; gives what takes the note back. */
-function give(out: Rewriting, request: Request, statement: Statement): () => void {
+/** Sends the statement's Parse and notes that the server will have it; gives what settles that. */
+function give(out: Rewriting, request: Request, statement: Statement): { done: () => void; dropped: () => void } {
   const { client, server } = request
   const known = (server.statements ??= new ServerStatements())
   if (known.doubtful) {
@@ -259,7 +267,22 @@ function give(out: Rewriting, request: Request, statement: Statement): () => voi
   out.addWhole(statement.parse)
   known.add(statement)
   client.name.totals.server_parse_count++
-  return () => known.remove(statement)
+  const answered = known.await(statement, client.namesOfStatements().group)
+  const done = (): void => {
+    answered()
+    client.goOn()
+  }
+  const dropped = (): void => {
+    known.remove(statement)
+    done()
+  }
+  return { done, dropped }
+}
+
+/** Whether a server has the statement is not known before what was sent earlier has been answered. */
+function isAwaited({ client, server }: Request, statement: Statement | undefined): boolean {
+  if (statement === undefined || server.statements === null) return false
+  return server.statements.isAwaitedFromBefore(statement, client.namesOfStatements().group)
 }
 
 function takeOff(out: Rewriting, request: Request, statement: Statement): void {

@@ -258,6 +258,7 @@ export class Server implements SocketEvents, Listed<Server> {
     if (change.resetAll) {
       // RESET ALL leaves the role and the session authorization, which a client may set at startup too.
       this.write(discardAll)
+      this.statements?.clear()
       owed++
     }
     if (change.set.length > 0) {

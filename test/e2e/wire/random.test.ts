@@ -106,7 +106,7 @@ const statements = [
 
 function anyMessage(random: Random): Said {
   const sql = random.pick(statements)
-  const name = random.pick(['', '', '', 'x'])
+  const name = random.pick(['', 'x', 'x', 'y', 'z'])
   const portal = random.pick(['', '', '', 'p'])
   const extended = [
     { says: `P(${name}:${sql})`, bytes: parse(name, sql) },
@@ -169,6 +169,9 @@ function anyCopyMessage(random: Random): Said {
 const ending = Buffer.concat([copyFail('over'), sync, query('ROLLBACK'), query("SELECT 'the end'")])
 const lastRow = `D 000100000007${Buffer.from('the end').toString('hex')}`
 
+/** Which message ended a COPY: of ours, sent in the place of the client's, it may be another than the client's. */
+const whichMessage = /unexpected message type 0x[0-9a-f]{2} during/i
+
 /** Everything that is answered up to the last row; begins and leaves the session clean. */
 async function play(client: WireClient, script: readonly Said[], random: Random): Promise<string[]> {
   client.send(query('ROLLBACK; TRUNCATE copied'), query('DISCARD ALL'))
@@ -192,7 +195,7 @@ async function answersOf(client: WireClient): Promise<string[]> {
   const answers: string[] = []
   try {
     for (;;) {
-      const answer = describe(await client.read())
+      const answer = describe(await client.read()).replace(whichMessage, 'unexpected message during')
       answers.push(answer)
       if (answer === lastRow) break
     }
