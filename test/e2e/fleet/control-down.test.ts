@@ -3,7 +3,7 @@ import { until } from '../../support/engine.ts'
 import { freePort } from '../../support/free-port.ts'
 import type { Postgres } from '../../support/postgres.ts'
 import { startControl, startProxy } from '../../support/processes.ts'
-import { common, connect, fleet, Load, startWorld } from './world.ts'
+import { common, connect, fleet, Load, openConsole, startWorld } from './world.ts'
 
 function document(postgres: Postgres): object {
   return {
@@ -49,10 +49,15 @@ test('without control, traffic is unharmed, a proxy starts again from what it kn
   await load.stop()
   for (const proxy of [first, again]) {
     const user = await connect(proxy)
+    const operator = await openConsole(proxy)
     const { rows } = await user.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
     const pid = rows[0]?.pid as number
     await postgres.sql('SELECT pg_terminate_backend($1)', [pid])
     killed.add(pid)
+    await until(async () => {
+      const servers = await operator.query<{ remote_pid: number }>('SHOW SERVERS')
+      return servers.rows.every((server) => server.remote_pid !== pid)
+    })
     expect((await user.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }])
   }
   expect(load.failures).toEqual([])
