@@ -14,10 +14,10 @@ export interface Presence {
 /** Lets a request wait for something to happen. A host that cannot park a request has none. */
 export interface Parking {
   /**
-   * Resolves at the next `wake` of the topic, after `waitMs`, or when `signal` aborts, and never rejects. The wait has
-   * begun when this returns, so a wake in between two awaits is not missed.
+   * Resolves with true at the next `wake` of the topic, with false after `waitMs` or when `signal` aborts, and never
+   * rejects. The wait has begun when this returns, so a wake in between two awaits is not missed.
    */
-  wait(topic: string, waitMs: number, signal: AbortSignal): Promise<void>
+  wait(topic: string, waitMs: number, signal: AbortSignal): Promise<boolean>
   wake(topic: string): void
 }
 

@@ -3,6 +3,11 @@ export function configTopic(fleet: string): string {
   return `config ${fleet}`
 }
 
+/** A parked poll of this proxy is to be answered although nothing is new. */
+export function askedTopic(fleet: string, proxy: string): string {
+  return `asked ${fleet} ${proxy}`
+}
+
 export function reportsTopic(fleet: string): string {
   return `reports ${fleet}`
 }

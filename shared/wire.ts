@@ -9,10 +9,18 @@ const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
 
 /** Names of fleets and proxies, safe in a path. */
-export const nameSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/)
+export const nameSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, {
+  error: 'must be letters, digits, ".", "_" and "-", at most 63, a letter or digit first',
+})
 
 /** Request header by which a proxy says who polls; it only feeds "last seen". */
 export const proxyHeader = 'Flotilla-Proxy'
+
+/**
+ * Response header of a 304 that ends a parked poll before its time: an operator wants every proxy to try again what
+ * failed and to report now. It is the hint of a proxy that hints do not reach.
+ */
+export const askedHeader = 'Flotilla-Asked'
 
 /** Orders configurations: `epoch` rises when the store was restored from a backup, `version` with each change. */
 export const positionSchema = z.object({ epoch: z.int().min(1), version: z.int().min(0) })

@@ -1,39 +1,40 @@
 import type { Parking } from '../host.ts'
 
-/** More than this wait at once are answered at once instead. */
-const waitingMax = 20_000
+/** More waits than this at once are over at once instead; a parked poll has two. */
+const waitingMax = 40_000
 
 /** Requests that wait in this process. `close` lets all of them go. */
 export class NodeParking implements Parking {
-  readonly #waiting = new Map<string, Set<() => void>>()
+  readonly #waiting = new Map<string, Set<(isWoken: boolean) => void>>()
   #count = 0
   #closed = false
 
-  wait(topic: string, waitMs: number, signal: AbortSignal): Promise<void> {
-    if (this.#closed || signal.aborted || this.#count >= waitingMax) return Promise.resolve()
+  wait(topic: string, waitMs: number, signal: AbortSignal): Promise<boolean> {
+    if (this.#closed || signal.aborted || this.#count >= waitingMax) return Promise.resolve(false)
     return new Promise((resolve) => {
       const waiters = this.#waiting.get(topic) ?? new Set()
       this.#waiting.set(topic, waiters)
       this.#count += 1
-      const go = (): void => {
+      const go = (isWoken: boolean): void => {
         clearTimeout(timer)
-        signal.removeEventListener('abort', go)
+        signal.removeEventListener('abort', giveUp)
         if (waiters.delete(go)) this.#count -= 1
         if (waiters.size === 0 && this.#waiting.get(topic) === waiters) this.#waiting.delete(topic)
-        resolve()
+        resolve(isWoken)
       }
-      const timer = setTimeout(go, waitMs)
-      signal.addEventListener('abort', go)
+      const giveUp = (): void => go(false)
+      const timer = setTimeout(giveUp, waitMs)
+      signal.addEventListener('abort', giveUp)
       waiters.add(go)
     })
   }
 
   wake(topic: string): void {
-    for (const go of this.#waiting.get(topic) ?? []) go()
+    for (const go of this.#waiting.get(topic) ?? []) go(true)
   }
 
   close(): void {
     this.#closed = true
-    for (const topic of this.#waiting.keys()) this.wake(topic)
+    for (const waiters of this.#waiting.values()) for (const go of waiters) go(false)
   }
 }

@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi'
-import { manifestSchema, nameSchema, proxyHeader, secretValueSchema } from '../../shared/wire.ts'
+import { askedHeader, manifestSchema, nameSchema, proxyHeader, secretValueSchema } from '../../shared/wire.ts'
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
 import { parseWaitS } from '../domain/preconditions.ts'
 import { manifestBytes, manifestEtag } from '../domain/version.ts'
@@ -7,7 +7,7 @@ import type { ControlHost } from '../host.ts'
 import type { Offer } from '../store/hot.ts'
 import { findSealed } from '../store/secrets.ts'
 import { findPoolBody } from '../store/versions.ts'
-import { configTopic } from '../topics.ts'
+import { askedTopic, configTopic } from '../topics.ts'
 import { fleetPath, json, jsonBytes, problems, proxyRoute } from './route.ts'
 import type { App, Control } from './route.ts'
 
@@ -22,7 +22,9 @@ const poll = proxyRoute({
   responses: {
     200: jsonBytes(manifestSchema, 'The manifest'),
     204: { description: 'The fleet has no version yet' },
-    304: { description: 'It is still the manifest of If-None-Match' },
+    304: {
+      description: `It is still the manifest of If-None-Match; with ${askedHeader} an operator wants a report now`,
+    },
     ...problems,
   },
 })
@@ -55,15 +57,16 @@ export function manifestRoutes(app: App, control: Control): void {
   // The most frequent call by far: two reads of one row each, two strings compared, nothing written.
   app.openapi(poll, async (c) => {
     const fleet = c.req.param('fleet')
-    const proxy = c.req.header(proxyHeader)
-    if (proxy !== undefined && nameSchema.safeParse(proxy).success) host.presence.seen(fleet, proxy)
+    const proxy = nameSchema.safeParse(c.req.header(proxyHeader)).data
+    if (proxy !== undefined) host.presence.seen(fleet, proxy)
 
     const held = c.req.header('if-none-match') ?? ''
     const waitS = parseWaitS(c.req.header('prefer'))
-    const offer =
+    const waitMs = Math.min(waitS ?? 0, waitMaxS) * 1000
+    const { offer, isAsked } =
       waitS === undefined
-        ? await hot.offer(fleet)
-        : await parked(control, fleet, held, Math.min(waitS, waitMaxS) * 1000, c.req.raw.signal)
+        ? { offer: await hot.offer(fleet), isAsked: false }
+        : await parked(control, { fleet, proxy, held, waitMs, signal: c.req.raw.signal })
     if (offer === undefined) throw noSuchFleet()
     if (proxy !== undefined && waitS !== undefined) host.presence.seen(fleet, proxy)
 
@@ -74,7 +77,7 @@ export function manifestRoutes(app: App, control: Control): void {
     const etag = etagOf(offer)
     if (held === etag) {
       host.metrics?.count('polls', 'unchanged')
-      return c.body(null, 304, { etag })
+      return c.body(null, 304, { etag, ...(isAsked ? { [askedHeader]: 'reload' } : {}) })
     }
     const manifest = await hot.manifest(fleet, offer.version)
     host.metrics?.count('polls', 'offered')
@@ -108,24 +111,24 @@ function etagOf({ epoch, version, manifest_hash }: Offer): string {
   return manifestEtag(epoch, version, manifest_hash)
 }
 
-/** The offer as soon as it differs from what is held, or as it is when the time is up. */
+/** The offer as soon as it differs from what is held or the proxy is asked, or as it is when the time is up. */
 async function parked(
   { host, hot }: { host: ControlHost; hot: Control['hot'] },
-  fleet: string,
-  held: string,
-  waitMs: number,
-  signal: AbortSignal,
-): Promise<Offer | undefined> {
-  const { parking } = host
+  poll: { fleet: string; proxy: string | undefined; held: string; waitMs: number; signal: AbortSignal },
+): Promise<{ offer: Offer | undefined; isAsked: boolean }> {
+  const { fleet, proxy, held, waitMs } = poll
   const done = new AbortController()
+  const signal = AbortSignal.any([poll.signal, done.signal])
   // Waiting begins before the first look, so that a version made in between is not missed.
-  const woken = parking?.wait(configTopic(fleet), waitMs, AbortSignal.any([signal, done.signal]))
-  const offer = await hot.offer(fleet)
-  const unchanged = offer !== undefined && (offer.version === 0 || etagOf(offer) === held)
-  if (woken !== undefined && unchanged) {
-    await woken
-    return await hot.offer(fleet)
+  const changed = host.parking?.wait(configTopic(fleet), waitMs, signal)
+  const asked = proxy === undefined ? undefined : host.parking?.wait(askedTopic(fleet, proxy), waitMs, signal)
+  try {
+    const offer = await hot.offer(fleet)
+    const unchanged = offer !== undefined && (offer.version === 0 || etagOf(offer) === held)
+    if (changed === undefined || !unchanged) return { offer, isAsked: false }
+    const isAsked = await Promise.race([changed.then(() => false), ...(asked === undefined ? [] : [asked])])
+    return { offer: await hot.offer(fleet), isAsked }
+  } finally {
+    done.abort()
   }
-  done.abort()
-  return offer
 }

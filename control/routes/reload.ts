@@ -7,7 +7,7 @@ import { reloadOutcome } from '../domain/proxy-state.ts'
 import { describeProxy, reportOf } from '../domain/proxy-view.ts'
 import type { ControlHost } from '../host.ts'
 import { listProxies } from '../store/proxies.ts'
-import { reportsTopic } from '../topics.ts'
+import { askedTopic, reportsTopic } from '../topics.ts'
 import { fleetPath, json, operatorRoute, problems } from './route.ts'
 import type { App, Control } from './route.ts'
 
@@ -19,6 +19,8 @@ const reload = operatorRoute({
   responses: { 200: json(reloadSchema, 'Every proxy and its outcome'), ...problems },
 })
 
+/** A proxy that was between two parked polls is asked again after this long at the latest. */
+const askAgainMs = 1000
 /** Reports come in bursts: after one, the others are given so long before all are judged again. */
 const gatherMs = 50
 
@@ -54,10 +56,12 @@ async function outcomes(
   const waits = waitMs > 0 && parking !== undefined
   for (;;) {
     const leftMs = asked.askedMs + waitMs - host.nowMs()
-    const report = waits && leftMs > 0 ? parking.wait(reportsTopic(fleet), leftMs, signal) : undefined
+    const roundMs = Math.min(leftMs, askAgainMs)
+    const report = waits && leftMs > 0 ? parking.wait(reportsTopic(fleet), roundMs, signal) : undefined
     const judged = await judge(host, fleet, asked, waits)
-    const pending = judged.some(({ outcome }) => outcome === 'timeout')
-    if (report === undefined || !pending || signal.aborted) return judged
+    const pending = judged.filter(({ outcome }) => outcome === 'timeout' || outcome === 'hinted')
+    for (const { id } of pending) parking?.wake(askedTopic(fleet, id))
+    if (report === undefined || pending.length === 0 || signal.aborted) return judged
     await report
     await parking!.wait('', Math.min(gatherMs, leftMs), signal)
   }

@@ -289,6 +289,7 @@ export class Agent {
       applier: this.#applier,
       hello: () => this.#hello(),
       onHello: (answer) => this.#greeted(answer),
+      onAsked: () => this.#fleet?.reports.edge(),
       candidate: (manifest, etag) => candidates.candidate(manifest, etag),
       parksPolls: this.#settings.hintUrl === null,
       waits,
@@ -339,7 +340,7 @@ export class Agent {
     try {
       this.#startedWith = spec.generalValues
       await this.#engine.start({ host: isIP(host) === 0 ? await this.#firstAddress(host) : host, port })
-      this.#fleet?.sync.greetAgain()
+      this.#fleet?.sync.greetNow()
     } catch (error) {
       const reason = `cannot listen on ${host}:${port}: ${reasonOf(error)}`
       if (this.#stopping === undefined) this.#fatal(reason)

@@ -1,6 +1,7 @@
 import { Pool } from 'undici'
 import type { z } from 'zod'
 import {
+  askedHeader,
   helloResponseSchema,
   manifestSchema,
   proxyHeader,
@@ -47,15 +48,19 @@ export interface ControlClientOptions {
   readonly now: () => Date
 }
 
-/** `unchanged`: what was last offered still stands. `none`: the fleet has no version yet. */
+/**
+ * `unchanged`: what was last offered still stands; `isAsked` when control ended a parked poll because an operator wants
+ * to know now. `none`: the fleet has no version yet.
+ */
 export type Polled =
-  | { readonly kind: 'unchanged' }
+  | { readonly kind: 'unchanged'; readonly isAsked: boolean }
   | { readonly kind: 'none' }
   | { readonly kind: 'offered'; readonly etag: string | null; readonly manifest: Manifest }
 
 interface Answer {
   readonly status: number
   readonly etag: string | null
+  readonly isAsked: boolean
   readonly text: string
 }
 
@@ -102,7 +107,7 @@ export class ControlClient {
       headers,
       ...(wait === undefined ? {} : { extraMs: wait.waitS * 1000, signal: wait.signal }),
     })
-    if (answer.status === 304) return { kind: 'unchanged' }
+    if (answer.status === 304) return { kind: 'unchanged', isAsked: answer.isAsked }
     if (answer.status === 204) return { kind: 'none' }
     return { kind: 'offered', etag: answer.etag, manifest: read(manifestSchema, answer) }
   }
@@ -172,6 +177,7 @@ export class ControlClient {
       return {
         status: response.statusCode,
         etag: single(response.headers['etag']),
+        isAsked: single(response.headers[askedHeader.toLowerCase()]) !== null,
         retryAfterMs: retryAfterMs(single(response.headers['retry-after']), this.#options.now()),
         text: await response.body.text(),
       }

@@ -10,6 +10,8 @@ export interface SyncOptions {
   readonly applier: Applier
   readonly hello: () => HelloRequest
   readonly onHello: (answer: HelloResponse) => void
+  /** Control asked by a parked poll how the proxy stands, and what failed has been tried again. */
+  readonly onAsked: () => void
   readonly candidate: (manifest: Manifest, etag: string | null) => Candidate
   /** Control asks hints of this proxy to reach it; where they cannot, it asks control to hold its polls instead. */
   readonly parksPolls: boolean
@@ -94,9 +96,16 @@ export class Sync {
     await this.pollNow()
   }
 
-  /** Control no longer knows this proxy, or reaches it elsewhere: introduces it with the next poll. */
+  /** Control no longer knows this proxy: introduces it with the next poll. */
   greetAgain(): void {
     this.#greeted = false
+  }
+
+  /** What the introduction says has changed: says it anew now, not after a poll that may be parked for long. */
+  greetNow(): void {
+    this.#greeted = false
+    this.#parked?.abort()
+    this.#endWait?.()
   }
 
   setPollInterval(ms: number): void {
@@ -117,7 +126,9 @@ export class Sync {
       this.#recovered()
       const refused = await this.#take(polled, asked)
       const tookMs = performance.now() - startedAtMs
-      const waitMs = Math.max(jittered(this.#pollIntervalMs, this.#options.random) - tookMs, gapMs)
+      // Asked by control, or with an introduction to make: polls again at once, so that it is soon parked again.
+      const atOnce = !this.#greeted || isAsked(polled)
+      const waitMs = atOnce ? gapMs : Math.max(jittered(this.#pollIntervalMs, this.#options.random) - tookMs, gapMs)
       return { error: refused, waitMs }
     } catch (error) {
       if (error instanceof ControlError && error.fault === 'given_up') return { error: reasonOf(error), waitMs: gapMs }
@@ -127,6 +138,8 @@ export class Sync {
 
   async #greet(): Promise<void> {
     const { control, hello, onHello, log } = this.#options
+    // Before the request: an introduction that changes while this one is on its way is made again.
+    this.#greeted = true
     try {
       const answer = await control.hello(hello())
       this.#pollIntervalMs = answer.poll_interval_ms
@@ -136,13 +149,13 @@ export class Sync {
       // Something in the introduction is wrong, the hint URL perhaps; that must not keep new versions away.
       log('error', 'control refuses the introduction; going on without hints', { reason: error.message })
     }
-    this.#greeted = true
   }
 
   async #poll(asked: boolean): Promise<Polled> {
     const { control, parksPolls } = this.#options
     // Not parked: the first poll, and one whose answer somebody waits for or has asked for since this turn began.
-    const parks = parksPolls && this.#etag !== null && !asked && this.#waiting.length === 0 && !this.#stopped
+    const isHurried = asked || this.#waiting.length > 0 || !this.#greeted || this.#stopped
+    const parks = parksPolls && this.#etag !== null && !isHurried
     if (!parks) return await control.manifest(this.#etag)
     const waitS = Math.min(Math.ceil((parkedPolls * this.#pollIntervalMs) / 1000), parkedMaxS)
     this.#parked = new AbortController()
@@ -155,7 +168,7 @@ export class Sync {
 
   /** Why the proxy does not run what control wants; null when it does. */
   async #take(polled: Polled, asked: boolean): Promise<string | null> {
-    const { applier, candidate } = this.#options
+    const { applier, candidate, onAsked } = this.#options
     switch (polled.kind) {
       case 'offered': {
         this.#etag = polled.etag
@@ -163,7 +176,8 @@ export class Sync {
         return refused?.sentence ?? null
       }
       case 'unchanged': {
-        const refused = asked ? await applier.retry() : applier.error
+        const refused = asked || polled.isAsked ? await applier.retry() : applier.error
+        if (polled.isAsked) onAsked()
         return refused?.sentence ?? null
       }
       case 'none':
@@ -208,6 +222,10 @@ export class Sync {
     clearTimeout(timer)
     this.#endWait = undefined
   }
+}
+
+function isAsked(polled: Polled): boolean {
+  return polled.kind === 'unchanged' && polled.isAsked
 }
 
 const troubleText = {

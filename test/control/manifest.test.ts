@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { poolHashes } from '../../shared/hash.ts'
 import type { EffectivePool } from '../../shared/config/effective.ts'
-import { manifestSchema } from '../../shared/wire.ts'
+import { askedHeader, manifestSchema, proxyHeader } from '../../shared/wire.ts'
 import type { Manifest } from '../../shared/wire.ts'
 import { raiseEpoch } from '../../control/store/control-row.ts'
 import { document, inProcessControl } from './in-process.ts'
@@ -146,6 +146,33 @@ test('a parked poll of a fleet without a version is answered by the first one', 
   expect(await parked).toMatchObject({ status: 200, body: { version: 1 } })
 })
 
+test('a reload ends the parked polls of the proxies it asks, and says so', async () => {
+  const control = await inProcessControl()
+  const token = await control.fleet()
+  await control.apply(document())
+  const etag = (await poll(control, token)).headers.get('etag')!
+  await control.call('POST', '/v1/fleets/demo/proxies/one/hello', {
+    token,
+    body: { boot: 'b', agent_version: '1', listen: '' },
+  })
+  let isStrangerAnswered = false
+  const headers = { 'if-none-match': etag, prefer: 'wait=25' }
+  const parked = poll(control, token, { ...headers, [proxyHeader]: 'one' })
+  const stranger = poll(control, token, { ...headers, [proxyHeader]: 'other' }).finally(() => {
+    isStrangerAnswered = true
+  })
+  await settled()
+
+  await control.call('POST', '/v1/fleets/demo/reload', { body: {} })
+  const answer = await parked
+  const strangerBefore = isStrangerAnswered
+  await control.apply(document({ pool_size: 2 }))
+
+  expect([answer.status, answer.headers.get(askedHeader)]).toEqual([304, 'reload'])
+  expect(strangerBefore).toBe(false)
+  expect((await stranger).headers.get(askedHeader)).toBeNull()
+})
+
 test('a parked poll ends with 304 when its time is up', async () => {
   const control = await inProcessControl()
   const token = await control.fleet()
@@ -155,7 +182,7 @@ test('a parked poll ends with 304 when its time is up', async () => {
 
   const answer = await poll(control, token, { 'if-none-match': etag, prefer: 'respond-async, wait=1' })
 
-  expect(answer.status).toBe(304)
+  expect([answer.status, answer.headers.get(askedHeader)]).toEqual([304, null])
   expect(performance.now() - startedMs).toBeGreaterThan(900)
 })
 

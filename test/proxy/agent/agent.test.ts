@@ -135,6 +135,77 @@ test('a proxy that hints cannot reach lets control hold its polls, and applies a
   expect(control.askedFor('/manifest').at(-1)?.headers['prefer']).toBe('wait=1')
 })
 
+test('a parked poll that control ends for a reload tries again what failed, reports, and is parked again', async () => {
+  let resolves = false
+  const lookup = async (): Promise<string[]> => {
+    if (resolves) return await Promise.resolve(['10.0.0.9'])
+    throw new Error('getaddrinfo ENOTFOUND db.internal')
+  }
+  const { control, proxy } = await newFleet({ lookup, waits: { backoffFirstMs: 60_000, backoffMaxMs: 60_000 } })
+  control.parks = true
+  control.pollIntervalMs = 300
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await until('a poll is parked', () => control.parkedCount === 1)
+  control.pollIntervalMs = 60_000
+  control.offer(2, toml(5, 'db.internal'))
+  await until('it is refused', () => control.reports.at(-1)?.error?.code === 'unresolvable_host')
+  control.askParked()
+  await until('a poll is parked again', () => control.parkedCount === 1)
+  const reportsBefore = control.reports.length
+  resolves = true
+
+  control.askParked()
+  await proxy.applies(2)
+  await until('it is reported', () => control.reports.at(-1)?.applied?.version === 2)
+  await until('a poll is parked again', () => control.parkedCount === 1)
+  control.askParked()
+  await until('it is reported though nothing is new', () => control.reports.length >= reportsBefore + 2)
+
+  expect(control.reports.at(-1)).toMatchObject({ applied: { version: 2 }, error: null })
+  expect(control.askedFor('/manifest').length).toBeLessThan(10)
+})
+
+test('control is told where clients are served as soon as they are, whatever polls are parked', async () => {
+  const { control, source, proxy } = await newFleet()
+  control.parks = true
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await until('it is told', () => listensTold(control).at(-1) === `127.0.0.1:${proxy.agent.clientAddress?.port}`)
+  await proxy.agent.stop('now')
+  const again = new ScriptedAgent({ source })
+  await again.agent.start()
+  await again.applies(1)
+  const address = `127.0.0.1:${again.agent.clientAddress?.port}`
+  await until('it is told after a start from last-known-good', () => listensTold(control).includes(address))
+
+  expect(listensTold(control).at(-1)).toBe(address)
+})
+
+test('a listener that opens while the introduction is under way is told all the same', async () => {
+  const { control, source, proxy } = await newFleet()
+  control.parks = true
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  await proxy.agent.stop('now')
+  const held = control.hold('/hello')
+
+  const again = new ScriptedAgent({ source })
+  await again.agent.start()
+  await again.applies(1)
+  await until('the introduction is under way', () => held.isAsked)
+  held.release()
+  const address = `127.0.0.1:${again.agent.clientAddress?.port}`
+  await until('another follows', () => listensTold(control).includes(address))
+
+  expect(listensTold(control).at(-1)).toBe(address)
+})
+
+function listensTold(control: ScriptedControl): string[] {
+  return control.askedFor('/hello').map(({ body }) => (JSON.parse(body) as { listen: string }).listen)
+}
+
 test('a signed hint makes the proxy poll at once', async () => {
   const { control, proxy } = await newFleet({ hintUrl: 'http://127.0.0.1:1' })
   control.offer(1, toml(5))
@@ -259,8 +330,10 @@ test('a version that failed is applied when the cause is gone, though control of
 
 test('a version whose cause of failure may pass is tried again by itself', async () => {
   let attempts = 0
+  let pollsBefore = 0
   const lookup = async (): Promise<string[]> => {
     attempts += 1
+    pollsBefore = control.askedFor('/manifest').length
     return attempts < 3 ? await Promise.reject(new Error('not now')) : await Promise.resolve(['10.0.0.9'])
   }
   const { control, proxy } = await newFleet({ lookup })
@@ -270,7 +343,7 @@ test('a version whose cause of failure may pass is tried again by itself', async
   await proxy.applies(1)
 
   expect(attempts).toBe(3)
-  expect(control.askedFor('/manifest')).toHaveLength(1)
+  expect(pollsBefore).toBe(1)
 })
 
 test('a version that names a missing environment variable is refused with pool, user and variable', async () => {

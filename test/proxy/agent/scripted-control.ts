@@ -4,6 +4,7 @@ import { effectiveGeneral, effectivePools } from '../../../shared/config/effecti
 import { readDocument } from '../../../shared/config/document.ts'
 import { parseToml } from '../../../shared/config/text.ts'
 import { poolHashes } from '../../../shared/hash.ts'
+import { askedHeader } from '../../../shared/wire.ts'
 import type { Manifest, Report } from '../../../shared/wire.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 
@@ -34,7 +35,8 @@ export class ScriptedControl {
   parks = false
   /** Answers for the next requests to a path that ends so; each is used once. */
   readonly #scripts: { ending: string; answer: Scripted | 'hang up' | 'be silent' }[] = []
-  readonly #parked: (() => void)[] = []
+  readonly #holds: { ending: string; wait: () => Promise<void> }[] = []
+  readonly #parked: ((isAsked: boolean) => void)[] = []
   #server: Server | undefined
   #port = 0
   #manifest: Manifest | undefined
@@ -78,8 +80,31 @@ export class ScriptedControl {
   offerManifest(manifest: Manifest): Manifest {
     this.#manifest = manifest
     this.#etag = `"e${manifest.epoch}.v${manifest.version}"`
-    for (const answer of this.#parked.splice(0)) answer()
+    for (const answer of this.#parked.splice(0)) answer(false)
     return manifest
+  }
+
+  /** Ends every parked poll, as a reload does. */
+  askParked(): void {
+    for (const answer of this.#parked.splice(0)) answer(true)
+  }
+
+  get parkedCount(): number {
+    return this.#parked.length
+  }
+
+  /** Holds the next request to a path that ends so until `release`, and answers it as ever then. */
+  hold(ending: string): { readonly isAsked: boolean; readonly release: () => void } {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const held = { isAsked: false, release: resolve }
+    this.#holds.push({
+      ending,
+      wait: async () => {
+        held.isAsked = true
+        await promise
+      },
+    })
+    return held
   }
 
   /** The next request to a path that ends so is answered thus. */
@@ -96,6 +121,8 @@ export class ScriptedControl {
     let body = ''
     for await (const chunk of request) body += String(chunk)
     this.asked.push({ method: request.method ?? '', path, headers: request.headers, body, atMs: performance.now() })
+    const hold = this.#holds.findIndex(({ ending }) => path.endsWith(ending))
+    if (hold >= 0) await this.#holds.splice(hold, 1)[0]?.wait()
     const index = this.#scripts.findIndex(({ ending }) => path.endsWith(ending))
     const [script] = index < 0 ? [] : this.#scripts.splice(index, 1)
     if (script?.answer === 'be silent') return
@@ -129,9 +156,10 @@ export class ScriptedControl {
   async #answerManifest(request: IncomingMessage): Promise<Scripted> {
     const isKnown = (): boolean => request.headers['if-none-match'] === this.#etag
     if (this.parks && isKnown() && request.headers['prefer'] !== undefined) {
-      const { promise, resolve } = Promise.withResolvers<void>()
+      const { promise, resolve } = Promise.withResolvers<boolean>()
       this.#parked.push(resolve)
-      await promise
+      const asked = (await promise) ? { [askedHeader]: 'reload' } : {}
+      if (isKnown()) return { status: 304, headers: { etag: this.#etag, ...asked } }
     }
     if (this.#manifest === undefined) return { status: 404, body: { title: 'no version yet' } }
     if (isKnown()) return { status: 304, headers: { etag: this.#etag } }
