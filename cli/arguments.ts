@@ -44,7 +44,10 @@ export function readArguments<Specs extends OptionSpecs>(
   const missing = operands.slice(parsed.positionals.length)
   if (missing.length > 0) throw new WrongUsage(`${missing.join(' and ')} must be given`)
   const extra = parsed.positionals.slice(operands.length)
-  if (extra.length > 0) throw new WrongUsage(`nothing is known to be done with ${extra.join(' ')}`)
+  // Not quoted: it may be a secret that was not meant to stand there.
+  if (extra.length > 0) {
+    throw new WrongUsage(`it takes ${operands.join(' and ') || 'options alone'}, and was given ${extra.length} more`)
+  }
   const options = Object.fromEntries(
     Object.entries(specs).map(([name, { type }]) => [
       name,

@@ -10,6 +10,8 @@ export interface Surroundings {
   /** Writes one line about what goes on. */
   readonly say: (line: string) => void
   readonly readInput: () => Promise<string>
+  /** Asks for a line that is not shown; undefined where nobody sits at a terminal. */
+  readonly readHidden: ((prompt: string) => Promise<string>) | undefined
   /** Aborted when the operator wants to stop (Ctrl-C, SIGTERM). */
   readonly stop: AbortSignal
   /** Aborted when the operator says so a second time: nothing is waited for any more. */

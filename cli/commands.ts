@@ -20,6 +20,10 @@ export const commands = {
     help: 'run one proxy',
     load: async () => (await import('./commands/proxy.ts')).proxy,
   },
+  'epoch raise': {
+    help: "have proxies obey control's store after it was restored from a backup",
+    load: async () => (await import('./commands/epoch-raise.ts')).epochRaise,
+  },
   'fleet create': {
     help: 'make a fleet',
     load: async () => (await import('./commands/fleet-create.ts')).fleetCreate,
@@ -63,6 +67,14 @@ export const commands = {
   disconnects: {
     help: 'list lost server connections, newest first',
     load: async () => (await import('./commands/disconnects.ts')).disconnects,
+  },
+  'secret put': {
+    help: 'give a secret a value, typed or from standard input',
+    load: async () => (await import('./commands/secret-put.ts')).secretPut,
+  },
+  'secret list': {
+    help: 'list the secrets without their values, and who uses them',
+    load: async () => (await import('./commands/secret-list.ts')).secretList,
   },
   'token create': {
     help: 'make a token for proxies of the fleet',

@@ -4,6 +4,7 @@ import { text } from 'node:stream/consumers'
 import { findCommand, commands } from './commands.ts'
 import type { Surroundings } from './command.ts'
 import { Failure, WrongUsage } from './failure.ts'
+import { readHidden } from './hidden-input.ts'
 import { usage, usageOf } from './usage.ts'
 
 async function main(words: readonly string[], surroundings: Surroundings): Promise<number> {
@@ -69,6 +70,9 @@ process.exitCode = await main(process.argv.slice(2), {
   print: (line) => process.stdout.write(`${line}\n`),
   say: (line) => process.stderr.write(`${line}\n`),
   readInput: () => text(process.stdin),
+  readHidden: process.stdin.isTTY
+    ? (prompt) => readHidden(prompt, { signal: stopping.signal, interrupt: stop })
+    : undefined,
   stop: stopping.signal,
   stopNow: stoppingNow.signal,
 })

@@ -1,5 +1,6 @@
 /** Control as a process of Node: one SQLite file, one HTTP server, timers and outgoing hints. */
 import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -13,7 +14,7 @@ import { NodeMetrics } from './node/metrics.ts'
 import { NodeParking } from './node/parking.ts'
 import { NodePresence } from './node/presence.ts'
 import { keyFromFile, parseSecretKey } from './node/secret-key.ts'
-import { openSqliteStore } from './node/sqlite-store.ts'
+import { openSqliteStore, storeFile } from './node/sqlite-store.ts'
 import { raiseEpoch as raiseEpochOf, settleKeyCheck } from './store/control-row.ts'
 import { StoreUnusable } from './store/port.ts'
 import type { Store } from './store/write.ts'
@@ -131,6 +132,10 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
  * older versions of that backup only with a higher epoch. Gives the new epoch. Throws ControlCannotStart.
  */
 export async function raiseEpoch(data: string): Promise<number> {
+  // A misspelt folder must not become a new, empty store.
+  if (!existsSync(join(data, storeFile))) {
+    throw new ControlCannotStart(`${data} holds no ${storeFile}: give the data folder of control with --data`)
+  }
   const store = await reported(openSqliteStore(data, new Date()))
   try {
     return await raiseEpochOf(store)

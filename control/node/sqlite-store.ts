@@ -7,7 +7,7 @@ import { StoreUnusable } from '../store/port.ts'
 import { openStore } from '../store/write.ts'
 import type { Store } from '../store/write.ts'
 
-const storeFile = 'control.db'
+export const storeFile = 'control.db'
 const folderMode = 0o700
 const extension = '.sql'
 

@@ -148,6 +148,48 @@ test('a token is shown once, listed without its value, and revoked', async () =>
   expect(unknown.code).toBe(1)
 })
 
+test('a secret is put from standard input, never shown, and listed with where it is used', async () => {
+  await run('fleet create keeping')
+  const file = await written({}, '127.0.0.1', '{ secret = "web" }')
+  const made = await run('secret put web --fleet keeping', 'first value\n')
+  const same = await run('secret put web --fleet keeping', 'first value')
+  await run(`apply --fleet keeping -f ${file}`)
+  const second = await run('secret put web --fleet keeping', 'second value')
+  const listed = await run('secret list --fleet keeping')
+  const json = await run('secret list --fleet keeping --json')
+  await run(`apply --fleet keeping -f ${file}`)
+  const taken = await run('secret list --fleet keeping')
+  const empty = await run('secret put web --fleet keeping', '\n')
+  const onTheLine = await run('secret put web hunter22 --fleet keeping')
+
+  expect(made).toMatchObject({ code: 0, stdout: 'made version 1 of web\n' })
+  expect(same).toMatchObject({ code: 0, stdout: 'version 1 of web has this value already\n' })
+  expect(second).toMatchObject({ code: 0, stdout: 'made version 2 of web\n' })
+  expect(second.stderr).toMatch(/^pools\.app\.users\.app\.password uses version 1/)
+  expect(listed.stdout).toMatch(/^web +2 +plain +20.*Z +pools\.app\.users\.app\.password \(version 1\)$/m)
+  expect(taken.stdout).toMatch(/ pools\.app\.users\.app\.password$/m)
+  expect(listed.stdout + json.stdout).not.toContain('value')
+  expect(empty).toMatchObject({ code: 1, stdout: '' })
+  expect(onTheLine.code).toBe(2)
+  expect(onTheLine.stdout + onTheLine.stderr).not.toContain('hunter22')
+})
+
+test('after a restore the epoch is raised on the store itself, and a folder without one is refused', async () => {
+  await run('fleet create restored')
+  const first = await flotilla(['epoch', 'raise', '--data', control.folder])
+  const second = await flotilla(['epoch', 'raise', '--data', control.folder])
+  const wrong = await flotilla(['epoch', 'raise', '--data', folder])
+  const { body } = await control.call('GET', '/v1/fleets/restored')
+
+  expect(first.stdout).toMatch(/^the epoch is 2 now/)
+  expect(second.stdout).toMatch(/^the epoch is 3 now/)
+  expect(body).toMatchObject({ epoch: 3 })
+  expect(wrong.code).toBe(1)
+  expect(wrong.stderr).toBe(
+    `flotilla epoch raise: ${folder} holds no control.db: give the data folder of control with --data\n`,
+  )
+})
+
 test.for([
   [''],
   ['fly'],
@@ -224,8 +266,12 @@ async function run(line: string, input = '', how: { makeFleet?: string } = {}) {
 }
 
 /** A TOML file with the pool `app`, and these keys in it. */
-async function written(keys: Readonly<Record<string, number>>, host = '127.0.0.1'): Promise<string> {
-  const file = join(folder, `${Object.entries(keys).flat().join('-')}-${host}.toml`)
+async function written(
+  keys: Readonly<Record<string, number>>,
+  host = '127.0.0.1',
+  password = '"app"',
+): Promise<string> {
+  const file = join(folder, `${Object.entries(keys).flat().join('-')}-${host}-${password.length}.toml`)
   const lines = Object.entries(keys).map(([key, value]) => `${key} = ${value}`)
   await writeFile(
     file,
@@ -234,7 +280,7 @@ database = "postgres"
 servers = [{ host = "${host}", port = ${postgres.port}, role = "primary" }]
 ${lines.join('\n')}
 [pools.app.users.app]
-password = "app"
+password = ${password}
 `,
   )
   return file
