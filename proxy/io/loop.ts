@@ -1,4 +1,6 @@
 import { strict as assert } from 'node:assert'
+// HOT: the global of this name is a getter, looked up anew by every call.
+import { performance } from 'node:perf_hooks'
 import type { Timer } from './io.ts'
 import { carryBytesMax, IoError, readBytesMax } from './io.ts'
 import type { Memory } from './libc.ts'
