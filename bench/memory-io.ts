@@ -1,5 +1,5 @@
 import { randomFillSync } from 'node:crypto'
-import type { Address, Io, Listener, Socket, SocketEvents, Timer } from '../proxy/io/io.ts'
+import type { Address, Io, Listener, Socket, SocketEvents, Timer, TlsContext } from '../proxy/io/io.ts'
 
 const somewhere: Address = { host: '127.0.0.1', port: 0 }
 
@@ -46,6 +46,10 @@ export class MemoryIo implements Io {
     return { cancel() {} }
   }
 
+  tlsContext(): TlsContext {
+    throw new Error('there is no TLS without a kernel')
+  }
+
   random(bytes: Uint8Array): void {
     randomFillSync(bytes)
   }
@@ -56,6 +60,7 @@ export class MemorySocket implements Socket {
   readonly remote = somewhere
   readonly local = somewhere
   readonly queuedBytes = 0
+  readonly tls = null
   readingPaused = false
   sentBytes = 0
 
@@ -70,6 +75,10 @@ export class MemorySocket implements Socket {
 
   resumeReading(): void {
     this.readingPaused = false
+  }
+
+  startTls(): void {
+    throw new Error('there is no TLS without a kernel')
   }
 
   setTcpOptions(): void {}

@@ -1,5 +1,15 @@
 import { strict as assert } from 'node:assert'
-import type { Address, CloseCause, Socket, SocketEvents, TcpOptions, Timer } from './io.ts'
+import type {
+  Address,
+  CloseCause,
+  Socket,
+  SocketEvents,
+  TcpOptions,
+  Timer,
+  TlsContext,
+  TlsSession,
+  TlsStart,
+} from './io.ts'
 import { carryBytesMax, readBytesMax } from './io.ts'
 import * as libc from './libc.ts'
 import { EpollEvents, Errno, Level, SocketOption, TcpInfo, TcpOption } from './libc.ts'
@@ -7,6 +17,8 @@ import type { Entry, Loop, Postponed } from './loop.ts'
 import { SendQueue } from './send-queue.ts'
 import { readSocketAddress, socketAddressBytes } from './socket-address.ts'
 import { judgeStall } from './stall.ts'
+import { OpensslContext } from './tls-context.ts'
+import { TlsStream } from './tls-stream.ts'
 
 /** Time the peer has to read what was queued, and to close its side, after `end`. */
 const endTimeoutMs = 1000
@@ -18,7 +30,10 @@ const endEvents = EpollEvents.Error | EpollEvents.HangUp | EpollEvents.ReadHangU
  * A TCP socket in the loop.
  *
  *   connecting ──► open ──► ending ──► closed
+ *                  │  ▲
+ *                securing
  *
+ * `securing`: the TLS handshake. Nothing is delivered, and what is sent is dropped.
  * `ending`: everything is sent, then our side is shut, and what the peer still sends is dropped until it closes too
  * (closing with unread bytes would send a reset, and the peer might lose what we sent last).
  *
@@ -31,7 +46,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
   generation = 0
   readonly #loop: Loop
   readonly #accepted: boolean
-  #state: 'connecting' | 'open' | 'ending' | 'closed'
+  #state: 'connecting' | 'open' | 'securing' | 'ending' | 'closed'
   /** Events asked of epoll; null while not in the set. */
   #interest: number | null = null
   #paused = false
@@ -53,6 +68,12 @@ export class EpollSocket implements Socket, Entry, Postponed {
   #sending = false
   /** The peer takes nothing but is there: TCP_USER_TIMEOUT is put aside. */
   #stalled = false
+  #tls: TlsStream | null = null
+  #session: TlsSession | null = null
+  /** TLS holds bytes that epoll does not know of. */
+  #unread = false
+  /** TLS cannot go on reading before it has written something of its own. */
+  #writeFirst = false
 
   constructor(
     loop: Loop,
@@ -92,6 +113,118 @@ export class EpollSocket implements Socket, Entry, Postponed {
 
   get readingPaused(): boolean {
     return this.#paused
+  }
+
+  get tls(): TlsSession | null {
+    return this.#session
+  }
+
+  // TLS
+
+  startTls(context: TlsContext, start: TlsStart): void {
+    if (this.#state !== 'open') return
+    assert(context instanceof OpensslContext, 'a context of another Io')
+    assert(this.#queue === null && this.#tls === null, 'TLS begins once, when all that was sent has left')
+    this.#dropKept()
+    this.#redeliver = false
+    this.#tls = new TlsStream(context, this.fd, start)
+    this.#state = 'securing'
+    this.#watch()
+    this.#postpone()
+  }
+
+  #handshake(): void {
+    const tls = this.#tls
+    assert(tls !== null, 'a handshake has begun')
+    tls.handshake()
+    this.#writeFirst = tls.outcome === 'write'
+    switch (tls.outcome) {
+      case 'done':
+        this.#session = tls.session
+        this.#state = 'open'
+        this.#unread = tls.pending
+        this.#watch()
+        if (this.#unread) this.#postpone()
+        this.events.onSecured?.()
+        return
+      case 'read':
+      case 'write':
+        this.#watch()
+        return
+      case 'end':
+      case 'failed':
+        this.#tlsFailed(tls)
+        return
+      default:
+        tls.outcome satisfies never
+    }
+  }
+
+  /** The peer reads our alert before the connection is closed. */
+  #tlsFailed(tls: TlsStream): void {
+    const cause: CloseCause = {
+      kind: 'tls',
+      errno: tls.errno === 0 ? null : libc.errnoName(tls.errno),
+      reason: tls.reason || 'the peer closed the connection',
+    }
+    this.#queue = null
+    this.#state = 'open'
+    this.end()
+    this.events.onClose(cause)
+  }
+
+  #receiveSecure(tls: TlsStream): void {
+    const { received, receiveAt } = this.#loop
+    let length = 0
+    for (;;) {
+      const got = tls.read(received.address + receiveAt + length, readBytesMax - length)
+      length += got
+      this.#unread = got > 0 && tls.pending
+      if (got === 0 || !this.#unread || length === readBytesMax) break
+    }
+    if (length > 0) {
+      // Whatever ended it comes again after these bytes.
+      if (tls.outcome === 'end' || tls.outcome === 'failed') this.#unread = true
+      this.#received(length)
+      if (this.#unread && this.#state === 'open' && !this.#paused) this.#postpone()
+      return
+    }
+    switch (tls.outcome) {
+      case 'done':
+        return
+      case 'read':
+        if (this.#failure !== 0) this.#ended(this.#failure)
+        return
+      case 'write':
+        this.#writeFirst = true
+        this.#watch()
+        return
+      case 'end':
+        this.#ended(this.#failure)
+        return
+      case 'failed':
+        if (tls.errno !== 0) this.#ended(tls.errno)
+        else this.#tlsFailed(tls)
+        return
+      default:
+        tls.outcome satisfies never
+    }
+  }
+
+  /** As `#sendNow`: a record at a time, until the kernel takes no more. */
+  #sendSecure(tls: TlsStream, address: number, length: number): number {
+    let sent = 0
+    while (sent < length) {
+      const taken = tls.write(address + sent, length - sent)
+      if (taken === 0) {
+        if (tls.outcome !== 'failed' && tls.outcome !== 'end') break
+        this.#failure = tls.errno || Errno.EPIPE
+        this.#postpone()
+        return -1
+      }
+      sent += taken
+    }
+    return sent
   }
 
   // Sending
@@ -134,6 +267,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
   /** Bytes the kernel took, or -1 when the connection is broken; that is reported from the loop. */
   #sendNow(address: number, length: number): number {
     this.#sending = true
+    if (this.#tls !== null) return this.#sendSecure(this.#tls, address, length)
     const sent = libc.send(this.fd, address, length, libc.msgNoSignal)
     if (sent >= 0) return sent
     const errno = libc.errno()
@@ -180,12 +314,27 @@ export class EpollSocket implements Socket, Entry, Postponed {
       this.#connected()
       return
     }
-    if ((events & EpollEvents.Out) !== 0) this.#flush()
+    if (this.#state === 'securing') {
+      this.#handshake()
+      return
+    }
+    if ((events & EpollEvents.Out) !== 0) {
+      this.#flush()
+      if (this.#writeFirst) this.#readAgain()
+    }
     if ((events & (EpollEvents.In | endEvents)) === 0) return
     if (this.#state === 'ending') this.#discard()
     else if (this.#state !== 'open' || this.#redeliver) return
     else if (this.#paused) this.#readyWhilePaused(events)
     else this.#receive()
+  }
+
+  #readAgain(): void {
+    this.#writeFirst = false
+    this.#unread = true
+    if (this.#state !== 'open') return
+    this.#watch()
+    this.#postpone()
   }
 
   #connected(): void {
@@ -201,16 +350,14 @@ export class EpollSocket implements Socket, Entry, Postponed {
 
   /** HOT: one receive per turn. */
   #receive(): void {
+    if (this.#tls !== null) {
+      this.#receiveSecure(this.#tls)
+      return
+    }
     const { received, receiveAt } = this.#loop
     const length = libc.recv(this.fd, received.address + receiveAt, readBytesMax, 0)
     if (length > 0) {
-      let start = receiveAt
-      if (this.#kept !== null) {
-        assert(this.#keptBytes <= carryBytesMax, 'a handler goes on with carryBytesMax')
-        start -= this.#keptBytes
-        received.bytes.set(this.#kept.subarray(0, this.#keptBytes), start)
-      }
-      this.#deliver(start, receiveAt + length)
+      this.#received(length)
       return
     }
     if (length === 0) {
@@ -220,6 +367,18 @@ export class EpollSocket implements Socket, Entry, Postponed {
     const errno = libc.errno()
     if (errno !== Errno.EAGAIN && errno !== Errno.EINTR) this.#ended(errno)
     else if (this.#failure !== 0) this.#ended(this.#failure)
+  }
+
+  /** Fresh bytes stand at `receiveAt`; what was kept goes before them. */
+  #received(length: number): void {
+    const { received, receiveAt } = this.#loop
+    let start = receiveAt
+    if (this.#kept !== null) {
+      assert(this.#keptBytes <= carryBytesMax, 'a handler goes on with carryBytesMax')
+      start -= this.#keptBytes
+      received.bytes.set(this.#kept.subarray(0, this.#keptBytes), start)
+    }
+    this.#deliver(start, receiveAt + length)
   }
 
   #deliver(start: number, end: number): void {
@@ -275,7 +434,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
       this.#redeliver = true
       this.#postpone()
     }
-    if (this.#failure !== 0) this.#postpone()
+    if (this.#failure !== 0 || this.#unread) this.#postpone()
   }
 
   #postpone(): void {
@@ -292,10 +451,14 @@ export class EpollSocket implements Socket, Entry, Postponed {
       return
     }
     if (this.#state === 'ending') {
-      this.close()
+      if (this.#failure !== 0) this.close()
       return
     }
     if (this.#state === 'closed') return
+    if (this.#state === 'securing') {
+      this.#handshake()
+      return
+    }
     if (this.#paused) {
       if (this.#accepted && this.#failure !== 0) this.#ended(this.#failure)
       return
@@ -306,10 +469,10 @@ export class EpollSocket implements Socket, Entry, Postponed {
         this.#loop.received.bytes.set(this.#kept.subarray(0, this.#keptBytes))
         this.#deliver(0, this.#keptBytes)
       }
-    } else if (this.#failure !== 0) {
+    } else if (this.#failure !== 0 || this.#unread) {
       this.#receive()
     }
-    if (this.#stillOpen && this.#failure !== 0 && !this.#paused) this.#postpone()
+    if (this.#stillOpen && (this.#failure !== 0 || this.#unread) && !this.#paused) this.#postpone()
   }
 
   get #stillOpen(): boolean {
@@ -319,9 +482,9 @@ export class EpollSocket implements Socket, Entry, Postponed {
   /** Tells epoll what is wanted now, if that is not what it knows. */
   #watch(): void {
     let interest = this.#accepted ? EpollEvents.ReadHangUp : 0
-    if (this.#state === 'connecting' || this.#queue !== null) interest |= EpollEvents.Out
+    if (this.#state === 'connecting' || this.#queue !== null || this.#writeFirst) interest |= EpollEvents.Out
     if (this.#state === 'ending') interest = (interest & EpollEvents.Out) | (this.#peerEnded ? 0 : EpollEvents.In)
-    else if (this.#state === 'open' && !this.#paused) interest |= EpollEvents.In
+    else if (this.#state === 'securing' || (this.#state === 'open' && !this.#paused)) interest |= EpollEvents.In
     if (interest === this.#interest) return
     if (this.#interest === null) this.#loop.watch(this, interest)
     else this.#loop.change(this, interest)
@@ -394,6 +557,11 @@ export class EpollSocket implements Socket, Entry, Postponed {
 
   close(): void {
     if (this.#state === 'closed') return
+    if (this.#tls !== null) {
+      if (this.#state === 'open' && this.#queue === null) this.#tls.sayEnd()
+      this.#tls.free()
+      this.#tls = null
+    }
     this.#state = 'closed'
     this.#endTimer?.cancel()
     this.#dropKept()
@@ -407,10 +575,11 @@ export class EpollSocket implements Socket, Entry, Postponed {
 
   end(): void {
     if (this.#state === 'ending' || this.#state === 'closed') return
-    if (this.#state === 'connecting' || this.#failure !== 0) {
+    if (this.#state === 'connecting' || this.#state === 'securing' || this.#failure !== 0) {
       this.close()
       return
     }
+    this.#writeFirst = false
     this.#state = 'ending'
     this.#dropKept()
     this.#endTimer = this.#loop.timers.at(this.#loop.nowMs + endTimeoutMs, () => this.close())
@@ -419,6 +588,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
   }
 
   #shutdown(): void {
+    this.#tls?.sayEnd()
     if (this.#peerEnded || libc.shutdown(this.fd, libc.shutWrite) < 0) this.close()
     else this.#watch()
   }

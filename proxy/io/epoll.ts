@@ -1,5 +1,15 @@
 import { randomFillSync } from 'node:crypto'
-import type { Address, Io, Listener, Socket, SocketEvents, TcpOptions, Timer } from './io.ts'
+import type {
+  Address,
+  Io,
+  Listener,
+  Socket,
+  SocketEvents,
+  TcpOptions,
+  Timer,
+  TlsContext,
+  TlsOptions,
+} from './io.ts'
 import { EpollListener } from './epoll-listener.ts'
 import { EpollSocket } from './epoll-socket.ts'
 import * as libc from './libc.ts'
@@ -8,6 +18,7 @@ import type { Entry } from './loop.ts'
 import { Loop, systemError } from './loop.ts'
 import { OpenFds } from './open-fds.ts'
 import { writeSocketAddress } from './socket-address.ts'
+import { OpensslContext } from './tls-context.ts'
 
 /** Connections the kernel completes ahead of accept. */
 const backlog = 1024
@@ -49,6 +60,10 @@ export class EpollIo implements Io {
 
   after(delayMs: number, run: () => void): Timer {
     return this.#loop.timers.at(this.#loop.nowMs + delayMs, run)
+  }
+
+  tlsContext(options: TlsOptions): TlsContext {
+    return new OpensslContext(options)
   }
 
   random(bytes: Uint8Array): void {

@@ -29,12 +29,63 @@ export interface TcpOptions {
  *   unreachable  EHOSTUNREACH, ENETUNREACH, EHOSTDOWN …
  *   keepalive    ETIMEDOUT with nothing unacknowledged: probes stayed unanswered
  *   unacked      ETIMEDOUT with sent data unacknowledged (TCP_USER_TIMEOUT), or while connecting
+ *   tls          the TLS handshake failed, or the peer broke the rules of TLS later; see `reason`
  *   error        anything else; see `errno`
  */
 export interface CloseCause {
-  readonly kind: 'eof' | 'reset' | 'refused' | 'unreachable' | 'keepalive' | 'unacked' | 'error'
+  readonly kind: 'eof' | 'reset' | 'refused' | 'unreachable' | 'keepalive' | 'unacked' | 'tls' | 'error'
   /** Symbolic: "ETIMEDOUT"; null for eof. */
   readonly errno: string | null
+  /** What went wrong with TLS. */
+  readonly reason?: string
+}
+
+/** What a TLS context is made from. Certificates and keys are PEM texts, not paths. */
+export interface TlsOptions {
+  /** Which end we are in handshakes made with it. */
+  readonly side: 'client' | 'server'
+  /** Ours, with those that lead from it to the root; null (with `key`) shows none. */
+  readonly certificate: string | null
+  readonly key: string | null
+  /** Whom we trust. A peer that shows a certificate must show one of theirs; null looks at none. */
+  readonly ca: string | null
+  /** The peer must show a certificate. Servers always do. */
+  readonly peerRequired: boolean
+  readonly minProtocol: 'TLSv1.2' | 'TLSv1.3'
+  /** OpenSSL's list for TLS 1.2; "" takes its default. */
+  readonly ciphers: string
+  readonly tls13Ciphers: string
+}
+
+/** A certificate, a private key and whom to trust, ready for handshakes. */
+export interface TlsContext {
+  /** Connections that it was used for go on. */
+  free(): void
+}
+
+export interface TlsStart {
+  /** As the client: the server's name, to ask for its certificate by. */
+  readonly host?: string
+  /** The certificate must be for `host`, a name or an address. */
+  readonly verifyHost?: boolean
+  /** What has been received of the peer's handshake already. */
+  readonly received?: Uint8Array
+}
+
+/** What a handshake has led to. */
+export interface TlsSession {
+  /** "TLSv1.3" */
+  readonly protocol: string
+  /** "TLS_AES_256_GCM_SHA384" */
+  readonly cipher: string
+  /** "x25519"; null for key exchanges without a group. */
+  readonly group: string | null
+  /** The application protocol both ends name (RFC 7301): "postgresql". */
+  readonly alpn: string | null
+  /** Common name of the certificate that the peer has shown. Verified where the context had a `ca`. */
+  readonly peerName: string | null
+  /** The channel binding tls-server-end-point (RFC 5929); null where the server's certificate has none. */
+  readonly serverEndPoint: Uint8Array | null
 }
 
 export interface SocketEvents {
@@ -48,6 +99,8 @@ export interface SocketEvents {
   onData(bytes: Uint8Array, start: number, end: number): number
   /** What `send` had queued has left; it may be called again. */
   onDrain(): void
+  /** The handshake that `startTls` began is over: `socket.tls` says what was agreed on. Failure comes as onClose. */
+  onSecured?(): void
   /** The peer or the network ended the socket. Not called after our own `close` or `end`. Nothing follows it. */
   onClose(cause: CloseCause): void
 }
@@ -69,6 +122,13 @@ export interface Socket {
   /** Kept bytes are delivered again soon, from the loop, not from inside this call. */
   resumeReading(): void
   readonly readingPaused: boolean
+  /**
+   * From now on everything is TLS. Nothing is delivered, and nothing that is sent leaves, until onSecured. To be called
+   * when all that was sent has left.
+   */
+  startTls(context: TlsContext, start: TlsStart): void
+  /** Null without TLS, and before onSecured. Stays after the end. */
+  readonly tls: TlsSession | null
   setTcpOptions(options: TcpOptions): void
   /** Closes now; queued bytes are lost. No event follows. */
   close(): void
@@ -96,6 +156,8 @@ export interface Io {
   /** A connection attempt; failure comes as onClose, never before this call has returned. */
   connect(address: Address, options: TcpOptions, events: SocketEvents): Socket
   after(delayMs: number, run: () => void): Timer
+  /** Throws an IoError that says what of the options cannot be used. */
+  tlsContext(options: TlsOptions): TlsContext
   /** Fills `bytes` with cryptographically strong random bytes (the simulator: seeded ones). */
   random(bytes: Uint8Array): void
 }

@@ -6,7 +6,17 @@
 import assert from 'node:assert/strict'
 
 import { carryBytesMax, IoError, readBytesMax } from '../../proxy/io/io.ts'
-import type { Address, CloseCause, Io, Listener, Socket, SocketEvents, TcpOptions, Timer } from '../../proxy/io/io.ts'
+import type {
+  Address,
+  CloseCause,
+  Io,
+  Listener,
+  Socket,
+  SocketEvents,
+  TcpOptions,
+  Timer,
+  TlsContext,
+} from '../../proxy/io/io.ts'
 import { ByteQueue } from './bytes.ts'
 import type { End, Network, WireRules } from './network.ts'
 import type { Random } from './random.ts'
@@ -105,6 +115,11 @@ export class SimIo implements Io {
     return timer
   }
 
+  /** The simulator has no TLS: real handshakes are tested on epoll. */
+  tlsContext(): TlsContext {
+    return { free() {} }
+  }
+
   random(bytes: Uint8Array): void {
     this.randomness.fill(bytes)
   }
@@ -180,6 +195,12 @@ export class SimSocket implements Socket {
 
   get queuedBytes(): number {
     return this.#queue.length
+  }
+
+  readonly tls = null
+
+  startTls(): void {
+    assert.fail('no simulated peer asks for TLS')
   }
 
   get readingPaused(): boolean {
