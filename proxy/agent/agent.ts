@@ -24,6 +24,7 @@ import { Resolver, type Lookup } from './resolver.ts'
 import { Secrets } from './secrets.ts'
 import { StateFolder } from './state.ts'
 import { Sync } from './sync.ts'
+import { TlsWatch } from './tls-files.ts'
 
 /** Who says what to run. */
 export type SourceSettings =
@@ -94,6 +95,7 @@ export class Agent {
   readonly #engine: EngineKeeper
   readonly #resolver: Resolver
   readonly #secrets: Secrets
+  readonly #tlsWatch: TlsWatch
   readonly #applier: Applier
   readonly #metrics = new Metrics()
   readonly #http: HttpServer
@@ -131,6 +133,12 @@ export class Agent {
         log('info', 'names have other addresses now', { hosts: JSON.stringify(hosts) })
         this.#engine.addresses(hosts)
       },
+    })
+    this.#tlsWatch = new TlsWatch({
+      everyMs: waits.tlsFilesMs,
+      log,
+      running: () => this.#engine.running,
+      onChange: (update) => this.#engine.tls(update),
     })
     this.#secrets = new Secrets(
       settings.environment,
@@ -195,6 +203,7 @@ export class Agent {
         http_host: http.host,
         http_port: this.#httpPort,
       })
+      this.#tlsWatch.start()
       if (source.kind === 'file') await this.#startFromFile(source.path)
       else await this.#startFleet(this.#requireFleet())
     } catch (error) {
@@ -207,12 +216,13 @@ export class Agent {
    * Polls control, or reads the file again, now. Resolves with null when what is wanted runs, else with the reason.
    */
   async reload(): Promise<string | null> {
-    if (this.#file !== undefined) return await this.#file.reload()
+    const unusable = await this.#tlsWatch.check()
+    if (this.#file !== undefined) return (await this.#file.reload()) ?? unusable
     const fleet = this.#fleet
     if (fleet === undefined) return 'the proxy is starting'
     const error = await fleet.sync.pollNow()
     fleet.reports.edge()
-    return error
+    return error ?? unusable
   }
 
   /** `drain` lets transactions finish within `shutdown_timeout`; `now` ends everything, also a drain under way. */
@@ -227,6 +237,7 @@ export class Agent {
     this.#tools.log('info', 'the proxy stops', { mode, timeout_ms: timeoutMs })
     this.#fleet?.sync.stop()
     this.#resolver.stop()
+    this.#tlsWatch.stop()
     await this.#engine.stop(mode, timeoutMs)
     await this.#close()
     this.#tools.log('info', 'the proxy has stopped')
@@ -329,6 +340,7 @@ export class Agent {
 
   async #hinted(hint: Hint): Promise<void> {
     const fleet = this.#requireFleet()
+    if (hint.reason === 'reload') await this.#tlsWatch.check()
     await fleet.sync.hint(hint)
     if (hint.reason === 'reload') fleet.reports.edge()
   }

@@ -22,6 +22,8 @@ export interface Waits {
   readonly requestTimeoutMs: number
   /** For one look-up of a server's name. */
   readonly lookupTimeoutMs: number
+  /** Between two looks at the files of certificates. */
+  readonly tlsFilesMs: number
   /** For the engine's thread to answer; one that does not is ended and started again. */
   readonly engineAnswerMs: number
 }
@@ -35,5 +37,6 @@ export const defaultWaits: Waits = {
   drainingReportMs: 2000,
   requestTimeoutMs: 10_000,
   lookupTimeoutMs: 5000,
+  tlsFilesMs: 1000,
   engineAnswerMs: 30_000,
 }

@@ -1,10 +1,11 @@
-import type { ApplyOutcome, Desired, EngineSnapshot, FleetSpec, HostSpec } from '../engine/messages.ts'
+import type { ApplyOutcome, Desired, EngineSnapshot, FleetSpec, HostSpec, TlsUpdate } from '../engine/messages.ts'
 import type { Report } from '../../shared/wire.ts'
 import { Backoff } from './backoff.ts'
 import type { Chance } from './clock.ts'
 import { EngineDied, EngineThread, type EngineThreadOptions, type ListenAddress } from './engine-thread.ts'
 import { closeFd, openWakeFd } from './libc.ts'
 import { reasonOf } from './log.ts'
+import { withTls } from './tls-files.ts'
 
 export type EngineRestart = Report['engine_restarts'][number]
 
@@ -114,6 +115,11 @@ export class EngineKeeper {
   addresses(hosts: Readonly<Record<string, readonly string[]>>): void {
     if (this.#running !== undefined) this.#running = withAddresses(this.#running, hosts)
     this.#thread?.post({ type: 'addresses', hosts })
+  }
+
+  tls(update: TlsUpdate): void {
+    if (this.#running !== undefined) this.#running = withTls(this.#running, update)
+    this.#thread?.post({ type: 'tls', update })
   }
 
   reloaded(id: number, error: string | null): void {

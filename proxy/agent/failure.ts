@@ -11,6 +11,7 @@ export const failures = {
   body_unavailable: { retry: 'alone', help: 'control did not give the configuration of a pool' },
   hash_mismatch: { retry: 'alone', help: 'the configuration of a pool is not what its hash promises' },
   unusable_password: { retry: 'asked', help: 'a password cannot serve for what it is needed' },
+  unusable_tls: { retry: 'alone', help: 'a file or list that TLS needs cannot be read or used' },
   unsupported_body: { retry: 'asked', help: 'this proxy does not understand the configuration; it may be too old' },
   empty_configuration: { retry: 'asked', help: 'a configuration without pools never replaces a working one' },
   invalid_configuration: { retry: 'asked', help: 'the configuration file cannot be read or is not valid' },

@@ -10,6 +10,7 @@ import type { Offer, OfferedPool } from './offer.ts'
 import type { Passwords } from './password.ts'
 import { UnresolvableHost, type Resolver } from './resolver.ts'
 import type { Secrets } from './secrets.ts'
+import { TlsReader } from './tls-files.ts'
 
 export interface PrepareTools {
   readonly resolver: Pick<Resolver, 'resolveAll'>
@@ -29,7 +30,10 @@ export async function prepare(offer: Offer, tools: PrepareTools): Promise<FleetS
     throw new ApplyError('empty_configuration', 'the configuration has no pools; what runs goes on')
   }
   const addresses = await resolveHosts(offer, tools.resolver)
-  const pools = await inParallel(offer.pools, atOnce, async (pool) => await preparePool(pool, addresses, tools))
+  const tls = new TlsReader()
+  const general = generalSettings(offer.general)
+  const clientTls = await tls.forClients(general)
+  const pools = await inParallel(offer.pools, atOnce, async (pool) => await preparePool(pool, addresses, tls, tools))
   const consoleUsers = await inParallel(
     offer.consoleUsers,
     atOnce,
@@ -37,10 +41,11 @@ export async function prepare(offer: Offer, tools: PrepareTools): Promise<FleetS
   )
   return {
     position: offer.position,
-    general: generalSettings(offer.general),
+    general,
     generalValues: withDefaults(offer.general),
     consoleUsers,
     pools,
+    ...(clientTls === undefined ? {} : { clientTls }),
   }
 }
 
@@ -62,23 +67,29 @@ export function hostsOf(offer: Offer): string[] {
 async function preparePool(
   { hash, connectHash, body }: OfferedPool,
   addresses: ReadonlyMap<string, readonly string[]>,
+  tls: TlsReader,
   tools: PrepareTools,
 ): Promise<PoolSpec> {
-  return await namingThePool(nameOf(body), async () => ({
-    pool: body.pool,
-    user: body.user,
-    hash,
-    connectHash,
-    database: body.database,
-    serverUser: body.server_user,
-    settings: poolSettings(body),
-    hosts: body.servers.map((server): HostSpec => ({
-      ...server,
-      addresses: addresses.get(server.host) ?? [server.host],
-    })),
-    clientSecret: await poolSecret(body, tools),
-    serverPassword: await serverPassword(body, tools),
-  }))
+  return await namingThePool(nameOf(body), async () => {
+    const settings = poolSettings(body)
+    const serverTls = await tls.forServers(settings)
+    return {
+      pool: body.pool,
+      user: body.user,
+      hash,
+      connectHash,
+      database: body.database,
+      serverUser: body.server_user,
+      settings,
+      hosts: body.servers.map((server): HostSpec => ({
+        ...server,
+        addresses: addresses.get(server.host) ?? [server.host],
+      })),
+      clientSecret: await poolSecret(body, tools),
+      serverPassword: await serverPassword(body, tools),
+      ...(serverTls === undefined ? {} : { serverTls }),
+    }
+  })
 }
 
 async function poolSecret(body: EffectivePool, { secrets, passwords }: PrepareTools): Promise<ClientSecret> {

@@ -5,10 +5,14 @@
  */
 import assert from 'node:assert/strict'
 import { timingSafeEqual } from 'node:crypto'
-import type { Io, SocketEvents } from '../io/io.ts'
+import type { Io, Socket, SocketEvents } from '../io/io.ts'
 import * as write from '../protocol/write.ts'
 import type { Client } from './client.ts'
+import { Inbox } from './conversation.ts'
+import type { Exchange } from './conversation.ts'
 import type { Server } from './server.ts'
+import { secureServer, TlsRefused } from './tls.ts'
+import type { ServerTls, TlsHold } from './tls.ts'
 
 /** Time a cancel request has to be taken by the server. */
 const cancelWaitTimeoutMs = 10_000
@@ -20,6 +24,8 @@ const waitingMax = 10_000
 interface Request {
   readonly server: Server
   readonly done: () => void
+  /** Where the server is reached by TLS, so is it to cancel: the key is a secret too. */
+  readonly tls: TlsHold | null
 }
 
 /** The keys handed out to clients, and the cancel requests under way to servers. */
@@ -71,11 +77,13 @@ export class Cancels {
       return
     }
     server.cancels++
-    if (this.#open >= openMax) this.#waiting.push({ server, done })
-    else this.#connect({ server, done })
+    const tls = server.socket.tls === null ? null : (server.pool.tls?.again() ?? null)
+    const request = { server, done, tls }
+    if (this.#open >= openMax) this.#waiting.push(request)
+    else this.#connect(request)
   }
 
-  #connect({ server, done }: Request): void {
+  #connect({ server, done, tls }: Request): void {
     const { backendKey, target, pool } = server
     assert(backendKey !== null, 'only a server that logged in is canceled')
     this.#open++
@@ -85,6 +93,7 @@ export class Cancels {
       over = true
       timer.cancel()
       socket.close()
+      tls?.release()
       this.#open--
       server.cancels--
       if (server.cancels === 0 && server.list !== null && server.list === pool.canceled) pool.checkin(server)
@@ -92,12 +101,24 @@ export class Cancels {
       const next = this.#waiting.shift()
       if (next !== undefined) this.#connect(next)
     }
+    const inbox = new Inbox()
+    const resume = (): void => {
+      try {
+        exchange.next()
+      } catch (error) {
+        if (!(error instanceof TlsRefused)) throw error
+        finish()
+      }
+    }
     const events: SocketEvents = {
-      onConnect() {
-        const request = write.cancelRequest(backendKey.pid, backendKey.secret)
-        socket.send(request, 0, request.length)
+      onConnect: resume,
+      onSecured: resume,
+      onData(bytes, start, end) {
+        inbox.open(bytes, start, end)
+        resume()
+        inbox.close()
+        return end
       },
-      onData: (_bytes, _start, end) => end,
       onDrain() {},
       onClose: finish,
     }
@@ -106,5 +127,14 @@ export class Cancels {
       finish()
     })
     const socket = this.#io.connect({ host: target.address, port: target.host.port }, pool.tcpOptions, events)
+    const request = write.cancelRequest(backendKey.pid, backendKey.secret)
+    const secured =
+      tls === null ? null : { context: tls.context, settings: pool.settings, host: target.host.host, required: true }
+    const exchange = cancelExchange(inbox, socket, secured, request)
   }
+}
+
+function* cancelExchange(inbox: Inbox, socket: Socket, tls: ServerTls | null, request: Uint8Array): Exchange<void> {
+  if (tls !== null) yield* secureServer(inbox, socket, tls)
+  socket.send(request, 0, request.length)
 }

@@ -4,12 +4,14 @@ import type { Cancels } from './cancel.ts'
 import type { Client } from './client.ts'
 import type { ConsoleSession } from './admin/session.ts'
 import type { FromEngine } from './messages.ts'
+import type { TlsContexts } from './tls.ts'
 
 /** What one engine's clients, servers and pools share. */
 export interface Context {
   readonly io: Io
   readonly post: (message: FromEngine) => void
   readonly cancels: Cancels
+  readonly tls: TlsContexts
   general: GeneralSettings
   /** Everyone who has logged in. */
   readonly clients: Set<Client | ConsoleSession>

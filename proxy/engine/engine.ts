@@ -1,6 +1,6 @@
 import { generalSettings } from '../../shared/config/settings.ts'
 import { sqlstates } from '../../shared/errors.ts'
-import type { Io, Listener, Socket, SocketEvents, Timer } from '../io/io.ts'
+import type { Io, Listener, Socket, SocketEvents, Timer, TlsOptions } from '../io/io.ts'
 import { Disconnects } from './admin/disconnects.ts'
 import { Statistics } from './admin/statistics.ts'
 import { Cancels } from './cancel.ts'
@@ -10,6 +10,8 @@ import { Login } from './login.ts'
 import type { ConsoleUserSpec, EngineSnapshot, FleetSpec, FromEngine, PoolSnapshot, ToEngine } from './messages.ts'
 import type { PoolName } from './name.ts'
 import { Pools } from './pools.ts'
+import { TlsContexts } from './tls.ts'
+import type { TlsHold } from './tls.ts'
 
 export interface EngineOptions {
   readonly listen: { readonly host: string; readonly port: number }
@@ -37,6 +39,8 @@ export class Engine {
   /** The general settings as written, for SHOW CONFIG. */
   generalValues: Readonly<Record<string, string | number>> = {}
   readonly refused: Record<string, number> = {}
+  /** With what clients are offered TLS; null when they are not. */
+  clientTls: TlsHold | null = null
   readonly #listener: Listener
   readonly #timers = new Set<Timer>()
   #nextId = 1
@@ -52,6 +56,7 @@ export class Engine {
         post(message)
       },
       cancels: new Cancels(io),
+      tls: new TlsContexts(io),
       general: generalSettings({}),
       clients: new Set(),
       mockKey,
@@ -83,6 +88,10 @@ export class Engine {
       case 'addresses':
         this.pools.readdress(message.hosts)
         return
+      case 'tls':
+        this.#offerTls(message.update.clientTls)
+        this.pools.secure(message.update.pools)
+        return
       case 'snapshot':
         this.context.post({ type: 'snapshot', id: message.id, snapshot: this.snapshot() })
         return
@@ -104,9 +113,17 @@ export class Engine {
     if (outcome.applied) {
       this.context.general = spec.general
       this.generalValues = spec.generalValues
+      this.#offerTls(spec.clientTls)
       this.consoleUsers = spec.consoleUsers
     }
     this.context.post({ type: 'applied', id, outcome })
+  }
+
+  /** For those who connect from now on. */
+  #offerTls(options: TlsOptions | undefined): void {
+    const former = this.clientTls
+    this.clientTls = options === undefined ? null : this.context.tls.hold(options)
+    former?.release()
   }
 
   /** Asks the agent to look for a newer configuration now; `answer` gets null or what went wrong. */
@@ -172,6 +189,7 @@ export class Engine {
     for (const client of this.context.clients) client.fatal(sqlstates.admin_shutdown, shutdownText)
     for (const timer of this.#timers) timer.cancel()
     for (const name of this.pools.names()) name.close()
+    this.#offerTls(undefined)
     this.context.post({ type: 'stopped' })
   }
 

@@ -71,6 +71,10 @@ export class Login implements SocketEvents {
 
   onDrain(): void {}
 
+  onSecured(): void {
+    this.#resume()
+  }
+
   onClose(): void {
     this.#forget()
   }
@@ -116,7 +120,9 @@ export class Login implements SocketEvents {
       return
     }
     const { user, database, parameters } = this.#read(packet)
+    this.#requireTls(user)
     this.#limit(database)
+    const channel = this.#socket.tls?.serverEndPoint ?? null
 
     const { pools, context } = this.#engine
     const target = route(pools, database, user)
@@ -128,6 +134,7 @@ export class Login implements SocketEvents {
         method: secret === null ? 'trust' : 'scram-sha-256',
         secret,
         mockKey: context.mockKey,
+        channel,
       })
       const session = new ConsoleSession(
         this.#engine,
@@ -149,6 +156,7 @@ export class Login implements SocketEvents {
       method: pool === null ? pools.authTypeOf(database) : pool.settings.authType,
       secret: pool === null ? unknownUser : pool.spec.clientSecret,
       mockKey: context.mockKey,
+      channel,
     })
     // The configuration may have changed during the exchange, and others may have come in.
     const now = route(pools, database, user)
@@ -159,9 +167,14 @@ export class Login implements SocketEvents {
     client.begin()
   }
 
-  /** Encryption requests are declined, each at most once; then comes the startup packet or a cancel request. */
+  /**
+   * TLS at once, or requests for encryption, each at most once: TLS begins where it is offered, all else is declined.
+   * Then comes the startup packet or a cancel request.
+   */
   *#startup(): Exchange<Extract<StartupPacket, { kind: 'startup' | 'cancel' }>> {
-    const declined = new Set<string>()
+    const asked = new Set<string>()
+    while (this.#inbox.start === this.#inbox.end) yield
+    if (this.#inbox.bytes[this.#inbox.start] === tlsHandshake) yield* this.#directTls()
     for (;;) {
       const packet = parseStartup(this.#inbox.bytes, this.#inbox.start, this.#inbox.end)
       switch (packet.kind) {
@@ -172,10 +185,12 @@ export class Login implements SocketEvents {
           throw new SqlError('protocol_violation', packet.reason)
         case 'ssl':
         case 'gss':
-          if (declined.has(packet.kind)) throw new SqlError('protocol_violation', 'encryption was requested twice')
-          declined.add(packet.kind)
+          if (asked.has(packet.kind) || this.#socket.tls !== null) {
+            throw new SqlError('protocol_violation', 'encryption was requested twice')
+          }
+          asked.add(packet.kind)
           this.#inbox.advanceTo(packet.end)
-          this.#write(declineEncryption)
+          yield* this.#answerEncryption(packet.kind)
           break
         case 'cancel':
         case 'startup':
@@ -184,6 +199,50 @@ export class Login implements SocketEvents {
         default:
           packet satisfies never
       }
+    }
+  }
+
+  *#answerEncryption(kind: 'ssl' | 'gss'): Exchange<void> {
+    // Sent ahead of the answer, so it was not encrypted, and anybody on the way could have put it there.
+    if (this.#inbox.start < this.#inbox.end) {
+      throw new SqlError('protocol_violation', `received unencrypted data after ${kind.toUpperCase()} request`)
+    }
+    const tls = kind === 'ssl' ? this.#engine.clientTls : null
+    if (tls === null) {
+      this.#write(declineEncryption)
+      return
+    }
+    this.#write(acceptEncryption)
+    this.#socket.startTls(tls.context, {})
+    while (this.#socket.tls === null) yield
+  }
+
+  /** PostgreSQL 17's `sslnegotiation=direct`: the first bytes are those of a TLS handshake. */
+  *#directTls(): Exchange<void> {
+    const tls = this.#engine.clientTls
+    if (tls === null) throw new SqlError('protocol_violation', 'TLS is not offered here (client_tls_sslmode)')
+    const { bytes, start, end } = this.#inbox
+    this.#socket.startTls(tls.context, { received: bytes.subarray(start, end) })
+    this.#inbox.advanceTo(end)
+    while (this.#socket.tls === null) yield
+    // Without it, what speaks could be a browser that was lured here with bytes of somebody else's.
+    if (this.#socket.tls.alpn === null) {
+      throw new SqlError('protocol_violation', 'received direct TLS connection without ALPN protocol "postgresql"')
+    }
+  }
+
+  #requireTls(user: string): void {
+    const { clientTlsSslmode: mode } = this.#engine.context.general
+    if (mode === 'disable' || mode === 'allow' || mode === 'prefer') return
+    const { tls } = this.#socket
+    if (tls === null) {
+      throw new SqlError('invalid_authorization_specification', 'TLS is required here (client_tls_sslmode)')
+    }
+    if (mode === 'verify-full' && tls.peerName !== user) {
+      throw new SqlError(
+        'invalid_authorization_specification',
+        `certificate authentication failed for user "${user}": the certificate is for another name`,
+      )
     }
   }
 
@@ -235,3 +294,7 @@ function noDatabase(database: string): SqlError {
 }
 
 const declineEncryption = Buffer.from('N')
+const acceptEncryption = Buffer.from('S')
+
+/** ContentType of a TLS record that belongs to a handshake (RFC 8446, 5.1): no startup packet begins so. */
+const tlsHandshake = 0x16

@@ -5,6 +5,7 @@
 import type { Cause, ServerStateName } from '../../shared/causes.ts'
 import type { GeneralSettings, PoolSettings } from '../../shared/config/settings.ts'
 import type { Position } from '../../shared/wire.ts'
+import type { TlsOptions } from '../io/io.ts'
 
 /** A stored SCRAM-SHA-256 verifier (RFC 5803): what a client's proof is checked against. */
 export interface ScramVerifier {
@@ -41,6 +42,8 @@ export interface PoolSpec {
   readonly hosts: readonly HostSpec[]
   readonly clientSecret: ClientSecret
   readonly serverPassword: string | null
+  /** Absent with `server_tls_sslmode = "disable"`. Pools with equal options share the object. */
+  readonly serverTls?: TlsOptions
 }
 
 export interface ConsoleUserSpec {
@@ -58,6 +61,14 @@ export interface FleetSpec {
   readonly generalValues: Readonly<Record<string, string | number>>
   readonly consoleUsers: readonly ConsoleUserSpec[]
   readonly pools: readonly PoolSpec[]
+  /** Absent with `client_tls_sslmode = "disable"`. */
+  readonly clientTls?: TlsOptions
+}
+
+/** The TLS options of what runs, after its files have changed. */
+export interface TlsUpdate {
+  readonly clientTls: TlsOptions | undefined
+  readonly pools: readonly { readonly pool: string; readonly user: string; readonly serverTls: TlsOptions }[]
 }
 
 /** What control wants and why it does not run yet; SHOW POOL_VERSIONS shows it beside what runs. */
@@ -73,6 +84,8 @@ export type ToEngine =
   | { readonly type: 'desired'; readonly desired: Desired }
   /** Names were looked up again: host → its addresses now. Servers on an address that left drain. */
   | { readonly type: 'addresses'; readonly hosts: Readonly<Record<string, readonly string[]>> }
+  /** Files of certificates were read again: for connections to come. */
+  | { readonly type: 'tls'; readonly update: TlsUpdate }
   | { readonly type: 'snapshot'; readonly id: number }
   /** Answers a RELOAD typed on the console; `error` names path and reason. */
   | { readonly type: 'reloaded'; readonly id: number; readonly error: string | null }

@@ -97,7 +97,8 @@ export class PoolName {
   }
 
   forgetDrained(pool: Pool): void {
-    if (pool.size === 0) this.draining.delete(pool)
+    if (pool.size > 0 || !this.draining.delete(pool)) return
+    pool.forget()
   }
 
   /**
@@ -255,7 +256,10 @@ export class PoolName {
     this.#waitTimer?.cancel()
     this.#waitTimer = null
     const pools = this.current === null ? [...this.draining] : [this.current, ...this.draining]
-    for (const pool of pools) for (const list of pool.lists) for (const server of list) server.close('shutdown')
+    for (const pool of pools) {
+      for (const list of pool.lists) for (const server of list) server.close('shutdown')
+      pool.forget()
+    }
   }
 
   assertInvariants(): void {

@@ -5,6 +5,7 @@ import { List } from './list.ts'
 import type { HostSpec, PoolSpec } from './messages.ts'
 import type { PoolName } from './name.ts'
 import { Server } from './server.ts'
+import type { TlsHold } from './tls.ts'
 
 /** One address of one configured server. */
 export interface Target {
@@ -30,6 +31,8 @@ export class Pool {
   readonly canceled = new List<Server>('canceled')
   /** Takes no new client; a server closes when it is free. */
   draining = false
+  /** With what its servers are secured; null where they never are. */
+  tls: TlsHold | null = null
   #targets: readonly Target[] = []
   #next = 0
 
@@ -37,7 +40,21 @@ export class Pool {
     this.name = name
     this.spec = spec
     this.settings = spec.settings
+    this.#holdTls()
     this.#setTargets()
+  }
+
+  #holdTls(): void {
+    const former = this.tls
+    const { serverTls } = this.spec
+    this.tls = serverTls === undefined ? null : this.name.context.tls.hold(serverTls)
+    former?.release()
+  }
+
+  /** It has no servers any more and will have none. */
+  forget(): void {
+    this.tls?.release()
+    this.tls = null
   }
 
   get hash(): string {
@@ -148,6 +165,7 @@ export class Pool {
   adopt(spec: PoolSpec): void {
     this.spec = spec
     this.settings = spec.settings
+    this.#holdTls()
     this.#setTargets()
     this.#leaveAddresses()
   }

@@ -1,4 +1,4 @@
-import type { ApplyOutcome, Desired, FleetSpec } from './messages.ts'
+import type { ApplyOutcome, Desired, FleetSpec, TlsUpdate } from './messages.ts'
 import type { Position } from '../../shared/wire.ts'
 import type { Context } from './context.ts'
 import { PoolName } from './name.ts'
@@ -78,6 +78,14 @@ export class Pools {
 
   readdress(hosts: Readonly<Record<string, readonly string[]>>): void {
     for (const name of this.names()) name.current?.readdress(hosts)
+  }
+
+  /** Certificates have changed: servers to come use the new ones. */
+  secure(pools: TlsUpdate['pools']): void {
+    for (const { pool, user, serverTls } of pools) {
+      const running = this.find(pool, user)?.current
+      if (running?.spec.serverTls !== undefined) running.adopt({ ...running.spec, serverTls })
+    }
   }
 
   /** Called about once a second. */

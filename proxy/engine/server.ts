@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import type { Cause, ServerStateName } from '../../shared/causes.ts'
 import { causes } from '../../shared/causes.ts'
 import { SqlError } from '../../shared/errors.ts'
@@ -17,6 +18,7 @@ import { adjustment, Parameters } from './parameters.ts'
 import type { Adjustment } from './parameters.ts'
 import type { Pool, Target } from './pool.ts'
 import type { ServerStatements } from './prepared.ts'
+import { secureServer, TlsRefused } from './tls.ts'
 
 /** Longest message of a login, reset or parameter exchange. */
 const exchangeBytesMax = 65_000
@@ -35,7 +37,7 @@ export class Server implements SocketEvents, Listed<Server> {
 
   readonly pool: Pool
   readonly target: Target
-  readonly socket: Socket
+  socket: Socket
   readonly id: number
   readonly connectedAtMs: number
   /** Since when it has been free; meaningful in the list `idle`. */
@@ -73,6 +75,8 @@ export class Server implements SocketEvents, Listed<Server> {
   #finishes = false
   #exchange: Exchange<void> | null = null
   #loggedIn = false
+  /** Whether the connection that is being opened is to become TLS. */
+  #secures: boolean
   #loginTimer: Timer | null
   readonly #inbox = new Inbox()
   readonly #conversation: Conversation
@@ -92,7 +96,25 @@ export class Server implements SocketEvents, Listed<Server> {
     this.#loginTimer = context.io.after(pool.settings.connectTimeoutMs, () => {
       this.close('connect_timeout', { message: `no login within ${pool.settings.connectTimeoutMs} ms` })
     })
-    this.socket = context.io.connect({ host: target.address, port: target.host.port }, pool.tcpOptions, this)
+    const { serverTlsSslmode: mode } = pool.settings
+    assert(mode === 'disable' || pool.tls !== null, 'a pool whose servers may be secured is prepared for it')
+    this.#secures = mode !== 'disable' && mode !== 'allow'
+    this.socket = this.#connect()
+  }
+
+  #connect(): Socket {
+    const { target, pool } = this
+    return pool.name.context.io.connect({ host: target.address, port: target.host.port }, pool.tcpOptions, this)
+  }
+
+  /** `server_tls_sslmode = "allow"`: what refuses plaintext may take TLS. */
+  #secureAfterAll(): boolean {
+    if (this.#secures || this.pool.settings.serverTlsSslmode !== 'allow') return false
+    this.#secures = true
+    this.#exchange = null
+    this.socket.close()
+    this.socket = this.#connect()
+    return true
   }
 
   /** Owes nothing, belongs to nobody, and is between transactions. */
@@ -129,6 +151,10 @@ export class Server implements SocketEvents, Listed<Server> {
     this.#start(this.#login())
   }
 
+  onSecured(): void {
+    this.#resume()
+  }
+
   onData(bytes: Uint8Array, start: number, end: number): number {
     const { totals } = this.pool.name
     totals.bytes_received += end - start
@@ -156,7 +182,8 @@ export class Server implements SocketEvents, Listed<Server> {
       this.close('terminated', this.fatal)
       return
     }
-    this.close(this.#causeOf(cause), { errno: cause.errno })
+    const message = cause.reason === undefined ? null : `the TLS connection failed: ${cause.reason}`
+    this.close(this.#causeOf(cause), { errno: cause.errno, message })
   }
 
   #causeOf(cause: CloseCause): Cause {
@@ -174,6 +201,8 @@ export class Server implements SocketEvents, Listed<Server> {
         return this.#loggedIn ? 'keepalive_timeout' : 'connect_timeout'
       case 'unacked':
         return this.#loggedIn ? 'user_timeout' : 'connect_timeout'
+      case 'tls':
+        return 'tls_failed'
       default:
         return cause.kind satisfies never
     }
@@ -187,11 +216,13 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   #resumeWith(bytes: Uint8Array, start: number, end: number): number {
+    const { socket } = this
     this.#inbox.open(bytes, start, end)
     this.#resume()
     const next = this.#inbox.start
     this.#inbox.close()
-    return this.list === null ? end : next
+    // Nothing of a former connection is left to be handled.
+    return this.list === null || this.socket !== socket ? end : next
   }
 
   #resume(): void {
@@ -201,10 +232,13 @@ export class Server implements SocketEvents, Listed<Server> {
       exchange.next()
     } catch (error) {
       if (error instanceof LoginRefused) {
+        if (error.sqlstate === '28000' && this.#secureAfterAll()) return
         this.close(error.sqlstate.startsWith('28') ? 'auth_failed' : 'terminated', {
           sqlstate: error.sqlstate,
           message: error.message,
         })
+      } else if (error instanceof TlsRefused) {
+        this.close('tls_failed', { message: error.message })
       } else if (error instanceof SqlError) {
         this.close(this.#loggedIn ? 'protocol_error' : 'auth_failed', {
           sqlstate: error.sqlstate,
@@ -217,12 +251,17 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   *#login(): Exchange<void> {
-    const { spec, name } = this.pool
+    const { spec, name, tls, settings } = this.pool
+    if (this.#secures && tls !== null) {
+      const { host } = this.target.host
+      yield* secureServer(this.#inbox, this.socket, { context: tls.context, settings, host, required: false })
+    }
     const login = yield* serverLogin(this.#conversation, {
       user: spec.serverUser,
       database: spec.database,
       password: spec.serverPassword,
       saltedKeys: name.saltedKeys,
+      channel: this.socket.tls?.serverEndPoint ?? null,
     })
     this.#loginTimer?.cancel()
     this.#loginTimer = null

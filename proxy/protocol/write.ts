@@ -225,6 +225,11 @@ export function closeComplete(): Buffer {
   return message(BackendTag.CloseComplete)
 }
 
+/** Int32 length, Int32 request code: asks for TLS. */
+export function sslRequest(): Buffer {
+  return Buffer.concat([int32(8), int32(80877103)])
+}
+
 /** Int32 length, Int32 request code, Int32 process id, Byte n secret key. */
 export function cancelRequest(pid: number, secret: Uint8Array): Buffer {
   return Buffer.concat([int32(12 + secret.length), int32(80877102), int32(pid), secret])

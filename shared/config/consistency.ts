@@ -1,5 +1,6 @@
 import type { FleetDocument, KnownSecrets, PasswordSource, PoolSection, ServerSection } from './document.ts'
-import { sourcesOf, valuesOf } from './effective.ts'
+import { generalValuesOf, sourcesOf, valuesOf } from './effective.ts'
+import type { GeneralValues, PoolValues } from './keys.ts'
 import { passwordKind } from './password.ts'
 import type { PasswordKind } from './password.ts'
 import { join } from './problems.ts'
@@ -16,6 +17,7 @@ export function checkConsistency(document: FleetDocument, secrets: KnownSecrets,
   if (Object.keys(document.pools).length === 0 && !problems.anyUnder('pools')) {
     problems.add('pools', 'needs at least one pool; an empty configuration never replaces a working one')
   }
+  if (!problems.anyUnder('general')) checkClientTls(generalValuesOf(document), problems)
   for (const [name, pool] of Object.entries(document.pools)) {
     const path = join('pools', name)
     if (reservedPools.includes(name)) problems.add(path, 'is the name of the console; choose another one')
@@ -70,6 +72,41 @@ function checkUsers(
       problems.add(join(path, 'min_pool_size'), `must not be above pool_size: ${sizes}`)
     }
     checkLogin(document, name, user, path, secrets, problems)
+    checkServerTls(values, path, problems)
+  }
+}
+
+function checkClientTls(values: GeneralValues, problems: Problems): void {
+  const { client_tls_sslmode: mode } = values
+  const need = (key: 'client_tls_cert_file' | 'client_tls_key_file' | 'client_tls_ca_file'): void => {
+    if (values[key] === '') problems.add(join('general', key), `is missing: client_tls_sslmode "${mode}" needs it`)
+  }
+  if (mode === 'disable') return
+  need('client_tls_cert_file')
+  need('client_tls_key_file')
+  if (mode === 'verify-ca' || mode === 'verify-full') need('client_tls_ca_file')
+}
+
+/** Whoever names a CA wants servers to be checked by it: a mode that does not would weaken that without a word. */
+function checkServerTls(values: PoolValues, path: string, problems: Problems): void {
+  const { server_tls_sslmode: mode, server_tls_ca_file: ca } = values
+  const verifies = mode === 'verify-ca' || mode === 'verify-full'
+  if (verifies && ca === '') {
+    problems.add(join(path, 'server_tls_ca_file'), `is missing: server_tls_sslmode "${mode}" needs it`)
+  }
+  if (!verifies && ca !== '') {
+    const remedy = 'set server_tls_sslmode = "verify-full" or "verify-ca", or leave the file out'
+    problems.add(join(path, 'server_tls_ca_file'), `is not looked at with server_tls_sslmode "${mode}"; ${remedy}`)
+  }
+  if ((values.server_tls_cert_file === '') !== (values.server_tls_key_file === '')) {
+    problems.add(join(path, 'server_tls_cert_file'), 'needs server_tls_key_file, and the other way round')
+  }
+  if (values.server_tls_negotiation === 'direct' && !verifies && mode !== 'require') {
+    const remedy = 'set server_tls_sslmode to "require", "verify-ca" or "verify-full"'
+    problems.add(
+      join(path, 'server_tls_negotiation'),
+      `"direct" cannot go with a mode that may do without TLS; ${remedy}`,
+    )
   }
 }
 

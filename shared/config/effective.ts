@@ -79,9 +79,16 @@ function effectivePool(document: FleetDocument, pool: string, user: string): Eff
 }
 
 export function effectiveGeneral(document: FleetDocument): EffectiveGeneral {
+  return {
+    settings: generalValuesOf(document),
+    console_users: [...consoleUsers(document, 'admin'), ...consoleUsers(document, 'stats')],
+  }
+}
+
+/** The values of `[general]`, defaults filled in. */
+export function generalValuesOf(document: FleetDocument): GeneralValues {
   // As below: the table the values are checked against is the one the type is derived from.
-  const settings = filled(generalKeys, document.general) as GeneralValues
-  return { settings, console_users: [...consoleUsers(document, 'admin'), ...consoleUsers(document, 'stats')] }
+  return filled(generalKeys, document.general) as GeneralValues
 }
 
 function consoleUsers(document: FleetDocument, right: ConsoleUser['right']): ConsoleUser[] {

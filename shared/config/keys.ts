@@ -20,6 +20,7 @@ export type KeySpec =
   /** `default`, `min` and `max` are durations as people write them: "5s", "250ms", "10m". */
   | (Common & { readonly type: 'duration'; readonly default: string; readonly min: string; readonly max: string })
   | (Common & { readonly type: 'choice'; readonly default: string; readonly choices: readonly string[] })
+  /** "" is a value only where it is the default: it stands for none. */
   | (Common & { readonly type: 'string'; readonly default: string; readonly maxLength: number })
 
 /** `[general]`: the proxy processes themselves. */
@@ -110,6 +111,55 @@ export const generalKeys = {
     max: '1h',
     class: 'live',
     help: 'how often a proxy asks control for a newer version when nobody nudges it',
+  },
+  client_tls_sslmode: {
+    type: 'choice',
+    default: 'disable',
+    choices: ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'],
+    class: 'live',
+    help: 'TLS of clients: not offered, offered (allow, prefer), required, or required with a certificate that client_tls_ca_file vouches for (verify-ca) and whose common name is the user (verify-full)',
+  },
+  client_tls_cert_file: {
+    type: 'string',
+    default: '',
+    maxLength: 4096,
+    class: 'live',
+    help: 'path on the proxies of the certificate shown to clients, with its chain, in PEM; read again when it changes',
+  },
+  client_tls_key_file: {
+    type: 'string',
+    default: '',
+    maxLength: 4096,
+    class: 'live',
+    help: 'path on the proxies of the private key of client_tls_cert_file, in PEM without a passphrase',
+  },
+  client_tls_ca_file: {
+    type: 'string',
+    default: '',
+    maxLength: 4096,
+    class: 'live',
+    help: 'path on the proxies of the CA certificates that vouch for clients, in PEM',
+  },
+  client_tls_min_protocol: {
+    type: 'choice',
+    default: 'TLSv1.2',
+    choices: ['TLSv1.2', 'TLSv1.3'],
+    class: 'live',
+    help: 'oldest version of TLS that clients may speak',
+  },
+  client_tls_ciphers: {
+    type: 'string',
+    default: '',
+    maxLength: 4096,
+    class: 'live',
+    help: 'ciphers of TLS 1.2 for clients, as a list of OpenSSL; "" takes its default',
+  },
+  client_tls13_ciphers: {
+    type: 'string',
+    default: '',
+    maxLength: 4096,
+    class: 'live',
+    help: 'ciphers of TLS 1.3 for clients, as a list of OpenSSL; "" takes its default',
   },
 } as const satisfies Record<string, KeySpec>
 
@@ -216,6 +266,62 @@ export const poolKeys = {
     max: '24h',
     class: 'live',
     help: 'time sent data may stay unacknowledged before a server is dead (TCP_USER_TIMEOUT); 0 leaves it to the kernel',
+  },
+  server_tls_sslmode: {
+    type: 'choice',
+    default: 'disable',
+    choices: ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'],
+    class: 'connect',
+    help: 'TLS to servers: never, when a server refuses plaintext (allow), when it can (prefer), always, always with a certificate that server_tls_ca_file vouches for (verify-ca) and that is for the host (verify-full)',
+  },
+  server_tls_negotiation: {
+    type: 'choice',
+    default: 'postgres',
+    choices: ['postgres', 'direct'],
+    class: 'connect',
+    help: 'how TLS to servers begins: asked for by an SSLRequest, or at once, which saves a round trip and needs PostgreSQL 17',
+  },
+  server_tls_ca_file: {
+    type: 'string',
+    default: '',
+    maxLength: 4096,
+    class: 'connect',
+    help: 'path on the proxies of the CA certificates that vouch for servers, in PEM; read again when it changes',
+  },
+  server_tls_cert_file: {
+    type: 'string',
+    default: '',
+    maxLength: 4096,
+    class: 'connect',
+    help: 'path on the proxies of the certificate shown to servers that ask for one, in PEM',
+  },
+  server_tls_key_file: {
+    type: 'string',
+    default: '',
+    maxLength: 4096,
+    class: 'connect',
+    help: 'path on the proxies of the private key of server_tls_cert_file, in PEM without a passphrase',
+  },
+  server_tls_min_protocol: {
+    type: 'choice',
+    default: 'TLSv1.2',
+    choices: ['TLSv1.2', 'TLSv1.3'],
+    class: 'connect',
+    help: 'oldest version of TLS that servers may speak',
+  },
+  server_tls_ciphers: {
+    type: 'string',
+    default: '',
+    maxLength: 4096,
+    class: 'connect',
+    help: 'ciphers of TLS 1.2 to servers, as a list of OpenSSL; "" takes its default',
+  },
+  server_tls13_ciphers: {
+    type: 'string',
+    default: '',
+    maxLength: 4096,
+    class: 'connect',
+    help: 'ciphers of TLS 1.3 to servers, as a list of OpenSSL; "" takes its default',
   },
 } as const satisfies Record<string, KeySpec>
 

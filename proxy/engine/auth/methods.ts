@@ -5,7 +5,7 @@ import { int32, stringEnd, text } from '../../protocol/read.ts'
 import { FrontendTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
 import { readMessage } from '../conversation.ts'
-import type { Conversation, Exchange } from '../conversation.ts'
+import type { Conversation, Exchange, Message } from '../conversation.ts'
 import type { ClientSecret } from '../messages.ts'
 import {
   checkProof,
@@ -14,6 +14,7 @@ import {
   parseClientFinal,
   parseClientFirst,
   scramMechanism,
+  scramPlusMechanism,
   serverFirst,
 } from './scram.ts'
 
@@ -23,6 +24,8 @@ export interface Claim {
   readonly secret: ClientSecret | null
   /** Makes up the challenge of a user that is not known. */
   readonly mockKey: Uint8Array
+  /** Of the TLS channel the client came by (tls-server-end-point); null or absent without. */
+  readonly channel?: Uint8Array | null
 }
 
 /** The secret of somebody who does not exist: no answer is right. */
@@ -74,8 +77,17 @@ function mockMd5(mockKey: Uint8Array, user: string): string {
 function* proveScram(conversation: Conversation, claim: Claim): Exchange<boolean> {
   const known = claim.secret?.scram ?? null
   const verifier = known ?? mockVerifier(claim.mockKey, claim.user)
-  conversation.send(write.authenticationSasl([scramMechanism]))
-  const first = parseClientFirst(initialResponse(yield* readMessage(conversation, FrontendTag.Password)))
+  const channel = claim.channel ?? null
+  const offered = channel === null ? [scramMechanism] : [scramPlusMechanism, scramMechanism]
+  conversation.send(write.authenticationSasl(offered))
+  const { mechanism, response: initial } = initialResponse(yield* readMessage(conversation, FrontendTag.Password))
+  if (!offered.includes(mechanism)) {
+    throw new SqlError('protocol_violation', 'the client selected a SASL mechanism that was not offered')
+  }
+  const first = parseClientFirst(initial, channel)
+  if (first.bound !== (mechanism === scramPlusMechanism)) {
+    throw new SqlError('protocol_violation', 'the SASL mechanism and the channel binding do not go together')
+  }
   const combinedNonce = first.nonce + nonce((bytes) => conversation.random(bytes))
   const challenge = serverFirst(verifier, combinedNonce)
   conversation.send(write.authenticationSaslContinue(challenge))
@@ -92,14 +104,11 @@ function* proveScram(conversation: Conversation, claim: Claim): Exchange<boolean
 }
 
 /** SASLInitialResponse: String mechanism, Int32 length or -1, Byte n response. */
-function initialResponse({ bytes, start, end }: { bytes: Uint8Array; start: number; end: number }): string {
+function initialResponse({ bytes, start, end }: Message): { mechanism: string; response: string } {
   const mechanismEnd = stringEnd(bytes, start, end)
   if (mechanismEnd + 5 > end) throw new SqlError('protocol_violation', 'malformed SASLInitialResponse')
-  if (text(bytes, start, mechanismEnd) !== scramMechanism) {
-    throw new SqlError('protocol_violation', 'the client selected a SASL mechanism that was not offered')
-  }
   const length = int32(bytes, mechanismEnd + 1)
   const from = mechanismEnd + 5
   if (length !== end - from) throw new SqlError('protocol_violation', 'malformed SASLInitialResponse')
-  return text(bytes, from, end)
+  return { mechanism: text(bytes, start, mechanismEnd), response: text(bytes, from, end) }
 }

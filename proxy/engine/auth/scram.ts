@@ -1,12 +1,17 @@
 /**
- * SCRAM-SHA-256 (RFC 5802, RFC 7677), both sides, without channel binding. The messages are ASCII attributes separated
- * by commas; the nonce has printable ASCII without a comma.
+ * SCRAM-SHA-256 (RFC 5802, RFC 7677), both sides. The messages are ASCII attributes separated by commas; the nonce has
+ * printable ASCII without a comma. Over TLS the exchange may be bound to the channel, by the hash of the server's
+ * certificate (tls-server-end-point, RFC 5929): then nobody in the middle can pass it on.
  */
 import { createHash, createHmac, pbkdf2Sync, timingSafeEqual } from 'node:crypto'
 import { SqlError } from '../../../shared/errors.ts'
 import type { ScramVerifier } from '../messages.ts'
 
 export const scramMechanism = 'SCRAM-SHA-256'
+export const scramPlusMechanism = 'SCRAM-SHA-256-PLUS'
+
+/** The GS2 header of a client that binds to the channel. */
+const boundHeader = 'p=tls-server-end-point,,'
 
 /** RFC 7677, 4; also PostgreSQL's default. */
 const mockIterations = 4096
@@ -40,20 +45,30 @@ export function nonce(random: (bytes: Uint8Array) => void): string {
 // As the server
 
 export interface ClientFirst {
-  /** What the final message must repeat: the GS2 header in base64. */
+  /** What the final message must say in base64: the GS2 header, and the channel binding where the client binds. */
   readonly binding: string
+  /** The client binds the exchange to the channel. */
+  readonly bound: boolean
   /** client-first-message-bare, part of what is signed. */
   readonly bare: string
   readonly nonce: string
 }
 
-const clientFirst = /^([ny]),(a=[^,]*)?,((?:m=[^,]*,)?n=[^,]*,r=([\x21-\x2b\x2d-\x7e]+)(?:,[a-zA-Z]=[^,]*)*)$/
+const clientFirst =
+  /^(p=tls-server-end-point|[ny]),(a=[^,]*)?,((?:m=[^,]*,)?n=[^,]*,r=([\x21-\x2b\x2d-\x7e]+)(?:,[a-zA-Z]=[^,]*)*)$/
 const clientFinal = /^(c=([A-Za-z0-9+/=]+),r=([\x21-\x2b\x2d-\x7e]+)(?:,[a-zA-Z]=[^,]*)*),p=([A-Za-z0-9+/=]+)$/
 
-/** gs2-header client-first-message-bare. The user name in it is ignored, as in PostgreSQL. Throws SqlError. */
-export function parseClientFirst(message: string): ClientFirst {
-  if (message.startsWith('p=')) {
-    throw new SqlError('protocol_violation', 'client requires channel binding, which is not supported here')
+/**
+ * gs2-header client-first-message-bare. The user name in it is ignored, as in PostgreSQL. `channel` is the binding that
+ * was offered, null when none was. Throws SqlError.
+ */
+export function parseClientFirst(message: string, channel: Uint8Array | null = null): ClientFirst {
+  if (message.startsWith('p=') && (channel === null || !message.startsWith('p=tls-server-end-point,'))) {
+    throw new SqlError('protocol_violation', 'client requires a channel binding that was not offered')
+  }
+  // It believes that none was offered: somebody between took the offer away.
+  if (message.startsWith('y') && channel !== null) {
+    throw new SqlError('invalid_authorization_specification', 'SCRAM channel binding negotiation error')
   }
   const match = clientFirst.exec(message)
   if (match === null) throw malformed()
@@ -65,8 +80,13 @@ export function parseClientFirst(message: string): ClientFirst {
     throw new SqlError('feature_not_supported', 'client requires an unsupported SCRAM extension')
   }
   const header = message.slice(0, message.length - bare.length)
-  return { binding: Buffer.from(header).toString('base64'), bare, nonce: match[4] as string }
+  const bound = message.startsWith('p=')
+  const data = bound && channel !== null ? channel : noData
+  const binding = Buffer.concat([Buffer.from(header), data]).toString('base64')
+  return { binding, bound, bare, nonce: match[4] as string }
 }
+
+const noData = new Uint8Array(0)
 
 export interface ClientFinal {
   readonly withoutProof: string
@@ -129,12 +149,29 @@ export function clientFirstBare(clientNonce: string): string {
   return `n=,r=${clientNonce}`
 }
 
+/**
+ * What a client says of the channel: n, it does not bind; y, it would but was not offered to; p, it binds. `header` is
+ * sent first and `binding` last.
+ */
+export interface ChannelUse {
+  readonly header: string
+  readonly binding: string
+}
+
+export const unbound: ChannelUse = { header: 'n,,', binding: 'biws' }
+export const unofferedBinding: ChannelUse = { header: 'y,,', binding: 'eSws' }
+
+export function boundTo(channel: Uint8Array): ChannelUse {
+  return { header: boundHeader, binding: Buffer.concat([Buffer.from(boundHeader), channel]).toString('base64') }
+}
+
 /** Answers server-first; gives client-final and the signature that the server must prove itself with. */
 export function answerServerFirst(
   password: string,
   clientNonce: string,
   serverFirstMessage: string,
   saltedKeys: SaltedKeys,
+  channel: ChannelUse = unbound,
 ): { message: string; serverSignature: Buffer } {
   const match = serverFirstPattern.exec(serverFirstMessage)
   if (match === null) throw malformed()
@@ -148,7 +185,7 @@ export function answerServerFirst(
   }
   const salted = saltedPassword(password, salt, iterations, saltedKeys)
   const clientKey = hmac(salted, 'Client Key')
-  const withoutProof = `c=biws,r=${combinedNonce}`
+  const withoutProof = `c=${channel.binding},r=${combinedNonce}`
   const signed = `${clientFirstBare(clientNonce)},${serverFirstMessage},${withoutProof}`
   const proof = xor(clientKey, hmac(sha256(clientKey), signed))
   return {

@@ -10,7 +10,17 @@ import { BackendTag } from '../../protocol/tags.ts'
 import { startup } from '../../protocol/write.ts'
 import { headerBytes, nextMessage } from '../conversation.ts'
 import type { Conversation, Exchange, Message } from '../conversation.ts'
-import { answerServerFirst, checkServerFinal, clientFirstBare, nonce, scramMechanism } from './scram.ts'
+import {
+  answerServerFirst,
+  boundTo,
+  checkServerFinal,
+  clientFirstBare,
+  nonce,
+  scramMechanism,
+  scramPlusMechanism,
+  unbound,
+  unofferedBinding,
+} from './scram.ts'
 import type { SaltedKeys } from './scram.ts'
 
 export interface BackendKey {
@@ -30,6 +40,8 @@ export interface Credentials {
   readonly database: string
   readonly password: string | null
   readonly saltedKeys: SaltedKeys
+  /** Of the TLS channel to the server (tls-server-end-point); null or absent without. */
+  readonly channel?: Uint8Array | null
 }
 
 /** The server answered the login with an error. */
@@ -131,15 +143,19 @@ function md5Answer(password: string, user: string, salt: Uint8Array): string {
 
 function* scram(conversation: Conversation, request: Message, credentials: Credentials): Exchange<void> {
   const { mechanisms } = parsed(request) as BackendMessage & { mechanisms: readonly string[] }
-  if (!mechanisms.includes(scramMechanism)) {
+  const channel = credentials.channel ?? null
+  const binds = channel !== null && mechanisms.includes(scramPlusMechanism)
+  if (!binds && !mechanisms.includes(scramMechanism)) {
     throw new SqlError('feature_not_supported', `the server offers only ${mechanisms.join(', ')}`)
   }
   const password = preparePassword(known(credentials))
   const clientNonce = nonce((bytes) => conversation.random(bytes))
-  conversation.send(serialize.sendSASLInitialResponseMessage(scramMechanism, `n,,${clientFirstBare(clientNonce)}`))
+  const use = binds ? boundTo(channel) : channel === null ? unbound : unofferedBinding
+  const mechanism = binds ? scramPlusMechanism : scramMechanism
+  conversation.send(serialize.sendSASLInitialResponseMessage(mechanism, use.header + clientFirstBare(clientNonce)))
   const challenge = yield* authentication(conversation)
   if (challenge.kind !== 11) throw new SqlError('protocol_violation', 'expected AuthenticationSASLContinue')
-  const reply = answerServerFirst(password, clientNonce, challenge.data, credentials.saltedKeys)
+  const reply = answerServerFirst(password, clientNonce, challenge.data, credentials.saltedKeys, use)
   conversation.send(serialize.sendSCRAMClientFinalMessage(reply.message))
   const final = yield* authentication(conversation)
   if (final.kind !== 12) throw new SqlError('protocol_violation', 'expected AuthenticationSASLFinal')

@@ -140,6 +140,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
         return
       case 'desired':
       case 'addresses':
+      case 'tls':
       case 'reloaded':
         return
       default:

@@ -1,3 +1,4 @@
+import type { Socket } from '../../../io/io.ts'
 import { Client } from '../../client.ts'
 import type { Engine } from '../../engine.ts'
 import type { Server } from '../../server.ts'
@@ -66,7 +67,7 @@ function clientRow({ context, pools }: Engine, client: Client): Row {
     clientPointer(client.id),
     server === null ? '' : serverPointer(server.id),
     0,
-    '',
+    tlsOf(socket),
     client.parameters.values.get('application_name') ?? '',
     0,
     client.id,
@@ -92,7 +93,7 @@ function sessionRow({ context }: Engine, session: ConsoleSession): Row {
     clientPointer(session.id),
     '',
     0,
-    '',
+    tlsOf(socket),
     session.applicationName,
     0,
     session.id,
@@ -118,11 +119,17 @@ function serverRow({ context }: Engine, server: Server): Row {
     serverPointer(server.id),
     client === null ? '' : clientPointer(client.id),
     server.backendKey?.pid ?? 0,
-    '',
+    tlsOf(socket),
     server.reported.get('application_name') ?? '',
     0,
     server.id,
   ]
+}
+
+/** As PgBouncer shows it: "TLSv1.3/TLS_AES_256_GCM_SHA384/ECDH=x25519". */
+function tlsOf({ tls }: Socket): string {
+  if (tls === null) return ''
+  return `${tls.protocol}/${tls.cipher}${tls.group === null ? '' : `/ECDH=${tls.group}`}`
 }
 
 /** PgBouncer's word for each list of a pool. */
