@@ -1,15 +1,5 @@
 import { randomFillSync } from 'node:crypto'
-import type {
-  Address,
-  Io,
-  Listener,
-  Socket,
-  SocketEvents,
-  TcpOptions,
-  Timer,
-  TlsContext,
-  TlsOptions,
-} from './io.ts'
+import type { Address, Io, Listener, Socket, SocketEvents, TcpOptions, Timer, TlsContext, TlsOptions } from './io.ts'
 import { EpollListener } from './epoll-listener.ts'
 import { EpollSocket } from './epoll-socket.ts'
 import * as libc from './libc.ts'

@@ -44,12 +44,8 @@ export const ctxUseCertificate: (ctx: Pointer, certificate: Pointer) => number =
 export const ctxUsePrivateKey: (ctx: Pointer, key: Pointer) => number = binary.func(
   'int SSL_CTX_use_PrivateKey(uintptr_t ctx, uintptr_t key)',
 )
-export const ctxCheckPrivateKey: (ctx: Pointer) => number = binary.func(
-  'int SSL_CTX_check_private_key(uintptr_t ctx)',
-)
-export const ctxGetCertStore: (ctx: Pointer) => Pointer = binary.func(
-  'uintptr_t SSL_CTX_get_cert_store(uintptr_t ctx)',
-)
+export const ctxCheckPrivateKey: (ctx: Pointer) => number = binary.func('int SSL_CTX_check_private_key(uintptr_t ctx)')
+export const ctxGetCertStore: (ctx: Pointer) => Pointer = binary.func('uintptr_t SSL_CTX_get_cert_store(uintptr_t ctx)')
 export const storeAddCert: (store: Pointer, certificate: Pointer) => number = binary.func(
   'int X509_STORE_add_cert(uintptr_t store, uintptr_t x)',
 )
@@ -137,9 +133,7 @@ export const sslGroupName: (ssl: Pointer) => string | null = binary.func('str SS
 const sslAlpnSelected: (ssl: Pointer, data: Pointer, length: Pointer) => void = binary.func(
   'void SSL_get0_alpn_selected(uintptr_t ssl, uintptr_t data, uintptr_t len)',
 )
-const sslPeerCertificate: (ssl: Pointer) => Pointer = binary.func(
-  'uintptr_t SSL_get1_peer_certificate(uintptr_t ssl)',
-)
+const sslPeerCertificate: (ssl: Pointer) => Pointer = binary.func('uintptr_t SSL_get1_peer_certificate(uintptr_t ssl)')
 
 // Errors
 

@@ -17,6 +17,8 @@ import { runFolder } from './temp-folder.ts'
 export interface PostgresOptions {
   /** How everyone but the superuser `postgres` logs in; `postgres` is trusted from 127.0.0.1. Default: trust. */
   readonly auth?: 'trust' | 'password' | 'md5' | 'scram-sha-256'
+  /** Lines of pg_hba.conf that come before all others. */
+  readonly hba?: readonly string[]
   readonly maxConnections?: number
   /** Address to listen on; others than 127.0.0.1 (a network namespace) are not trusted for `postgres` either. */
   readonly host?: string
@@ -78,8 +80,8 @@ export class Postgres {
 
   /** Starts it (again), with the same data and port. */
   async start(): Promise<void> {
-    const { auth = 'trust', maxConnections = 100, settings = {} } = this.#options
-    const hba = ['host all postgres 127.0.0.1/32 trust', `host all all all ${auth}`]
+    const { auth = 'trust', hba: first = [], maxConnections = 100, settings = {} } = this.#options
+    const hba = [...first, 'host all postgres 127.0.0.1/32 trust', `host all all all ${auth}`]
     await writeAsPostgres(join(this.#folder, 'pg_hba.conf'), `${hba.join('\n')}\n`)
     const start = this.#options.namespace === undefined ? startCluster : startIn(this.#options.namespace)
     this.#child = await start({

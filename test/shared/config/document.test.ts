@@ -225,6 +225,36 @@ describe('one problem is one line with path and remedy:', () => {
       `${pool({})}\n[admin_users.ops]\nauth_type = "trust"\n[stats_users.ops]\nauth_type = "trust"`,
       /^stats_users\.ops: is also in admin_users/,
     ],
+    [
+      'TLS to clients without a certificate',
+      `[general]\nclient_tls_sslmode = "require"\nclient_tls_key_file = "/k"\n${pool({})}`,
+      /^general\.client_tls_cert_file: is missing: client_tls_sslmode "require" needs it$/,
+    ],
+    [
+      'clients that are verified by nobody',
+      `[general]\nclient_tls_sslmode = "verify-ca"\nclient_tls_cert_file = "/c"\nclient_tls_key_file = "/k"\n${pool({})}`,
+      /^general\.client_tls_ca_file: is missing/,
+    ],
+    [
+      'servers that are verified by nobody',
+      pool({ user: 'password = "x"\nserver_tls_sslmode = "verify-full"' }),
+      /^pools\.app\.users\.web\.server_tls_ca_file: is missing/,
+    ],
+    [
+      'a CA that would not be looked at',
+      pool({ user: 'password = "x"\nserver_tls_sslmode = "prefer"\nserver_tls_ca_file = "/ca"' }),
+      /^pools\.app\.users\.web\.server_tls_ca_file: is not looked at with server_tls_sslmode "prefer"; set/,
+    ],
+    [
+      'a certificate for servers without its key',
+      pool({ user: 'password = "x"\nserver_tls_sslmode = "require"\nserver_tls_cert_file = "/c"' }),
+      /^pools\.app\.users\.web\.server_tls_cert_file: needs server_tls_key_file/,
+    ],
+    [
+      'direct TLS that may be done without',
+      pool({ user: 'password = "x"\nserver_tls_sslmode = "prefer"\nserver_tls_negotiation = "direct"' }),
+      /^pools\.app\.users\.web\.server_tls_negotiation: "direct" cannot go with/,
+    ],
     ['a table that is a value', 'pools = 3', /^pools: must be a table; got 3$/],
     ['a date', pool({ pool: 'pool_size = 2020-01-01' }), /^pools\.app\.pool_size: must be a whole number; got a date$/],
   ]

@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest'
-import { generalKeys, poolKeys } from '../../../../shared/config/keys.ts'
 import {
   copyDone,
   execute,
@@ -265,9 +264,6 @@ test('who is not a console user is refused as with a wrong password', async () =
 
   await expect(stranger).rejects.toMatchObject({ sqlstate: '28P01' })
 })
-
-/** Every key, and two more that monitoring tools expect. */
-const configRows = Object.keys(generalKeys).length + Object.keys(poolKeys).length + 2
 
 test.for([
   { what: 'long answers', command: 'SHOW DISCONNECTS', count: 1 },

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { authenticate, unknownUser } from '../../../../proxy/engine/auth/methods.ts'
 import type { Claim } from '../../../../proxy/engine/auth/methods.ts'
-import { answerServerFirst, checkServerFinal } from '../../../../proxy/engine/auth/scram.ts'
+import { answerServerFirst, boundTo, checkServerFinal } from '../../../../proxy/engine/auth/scram.ts'
 import { Dialogue, int32, message } from './exchange.ts'
 import { verifierOf } from './verifier.ts'
 
@@ -40,6 +40,47 @@ describe('trust', () => {
 
     expect(dialogue.finished).toBe(true)
     expect(dialogue.sent).toEqual(message('R', int32(0)))
+  })
+})
+
+describe('SCRAM-SHA-256-PLUS', () => {
+  const channel = Buffer.from('hash of our certificate')
+  const header = 'p=tls-server-end-point,,'
+
+  function bind(dialogue: Dialogue<void>, to: Uint8Array): void {
+    expect(dialogue.takeSent('R').toString('latin1', 4)).toBe('SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0')
+    dialogue.push(initialResponse(`${header}n=,r=mynonce`, 'SCRAM-SHA-256-PLUS'))
+    const challenge = dialogue.takeSent('R').subarray(4).toString()
+    dialogue.push(message('p', answerServerFirst('pencil', 'mynonce', challenge, new Map(), boundTo(to)).message))
+  }
+
+  test('who is bound to our certificate is let in', () => {
+    const dialogue = begin({ channel })
+
+    bind(dialogue, channel)
+
+    expect(dialogue.finished).toBe(true)
+  })
+
+  test('who saw another certificate, of somebody between, is refused', () => {
+    expect(() => bind(begin({ channel }), Buffer.from('hash of another'))).toThrow(
+      expect.objectContaining({ sqlstate: '08P01' }),
+    )
+  })
+
+  test.for([
+    ['SCRAM-SHA-256-PLUS', 'n,,n=,r=mynonce'],
+    ['SCRAM-SHA-256', `${header}n=,r=mynonce`],
+  ] as const)('mechanism %s does not go with the header of %s', ([mechanism, first]) => {
+    const dialogue = begin({ channel })
+
+    expect(() => dialogue.push(initialResponse(first, mechanism))).toThrow('do not go together')
+  })
+
+  test('PLUS is not to be had without TLS', () => {
+    const dialogue = begin({})
+
+    expect(() => dialogue.push(initialResponse(`${header}n=,r=mynonce`, 'SCRAM-SHA-256-PLUS'))).toThrow('not offered')
   })
 })
 

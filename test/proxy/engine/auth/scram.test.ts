@@ -21,6 +21,8 @@ const vector = {
 }
 const pencil = verifierOf('pencil', Buffer.from('W22ZaJ0SNY7soEsUEjb6gQ==', 'base64'))
 
+const channel = Buffer.from('the hash')
+
 describe('as the server', () => {
   test("the RFC's conversation goes as the RFC writes it", () => {
     const first = parseClientFirst(vector.clientFirst)
@@ -56,8 +58,24 @@ describe('as the server', () => {
 
   test('channel binding, an extension and an authorization identity are each refused by name', () => {
     expect(() => parseClientFirst('p=tls-exporter,,n=,r=abc')).toThrow('channel binding')
+    expect(() => parseClientFirst('p=tls-exporter,,n=,r=abc', channel)).toThrow('channel binding')
+    expect(() => parseClientFirst('p=tls-server-end-point,,n=,r=abc')).toThrow('channel binding')
     expect(() => parseClientFirst('n,,m=x,n=,r=abc')).toThrow('unsupported SCRAM extension')
     expect(() => parseClientFirst('n,a=admin,n=,r=abc')).toThrow('authorization identity')
+  })
+
+  test('a client that binds must repeat header and channel', () => {
+    const bound = parseClientFirst('p=tls-server-end-point,,n=,r=abc', channel)
+
+    expect(bound.bound).toBe(true)
+    expect(Buffer.from(bound.binding, 'base64').toString('latin1')).toBe('p=tls-server-end-point,,the hash')
+  })
+
+  test('a client that believes no binding was offered, though it was, is refused', () => {
+    expect(() => parseClientFirst('y,,n=,r=abc', channel)).toThrow(
+      expect.objectContaining({ sqlstate: '28000', message: 'SCRAM channel binding negotiation error' }),
+    )
+    expect(parseClientFirst('n,,n=,r=abc', channel).bound).toBe(false)
   })
 
   test('a client that could bind but was not offered it is let in', () => {

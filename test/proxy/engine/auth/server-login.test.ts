@@ -156,3 +156,30 @@ test('the startup packet asks for protocol 3.0, the user and the database, and f
     '\0\0\0\x1b\0\x03\0\0user\0u\0database\0d\0\0',
   )
 })
+
+describe('the channel of a server', () => {
+  const channel = Buffer.from('hash of its certificate')
+  const offer = (...mechanisms: string[]): Buffer =>
+    message('R', Buffer.concat([int32(10), Buffer.from(`${mechanisms.join('\0')}\0\0`)]))
+
+  test.for([
+    [
+      'bound to, where the server offers it',
+      channel,
+      ['SCRAM-SHA-256-PLUS', 'SCRAM-SHA-256'],
+      'SCRAM-SHA-256-PLUS',
+      'p=tls-server-end-point,,',
+    ],
+    ['missed aloud, where the server does not offer it', channel, ['SCRAM-SHA-256'], 'SCRAM-SHA-256', 'y,,'],
+    ['not spoken of without TLS', null, ['SCRAM-SHA-256-PLUS', 'SCRAM-SHA-256'], 'SCRAM-SHA-256', 'n,,'],
+  ] as const)('is %s', ([, given, mechanisms, mechanism, header]) => {
+    const dialogue = begin({ channel: given })
+    dialogue.sent = Buffer.alloc(0)
+
+    dialogue.push(offer(...mechanisms))
+
+    const sent = dialogue.takeSent('p').toString('latin1')
+    expect(sent.startsWith(`${mechanism}\0`)).toBe(true)
+    expect(sent.slice(mechanism.length + 5)).toContain(`${header}n=,r=`)
+  })
+})

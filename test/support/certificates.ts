@@ -1,0 +1,83 @@
+/** Certificates for tests, made by the openssl program: a CA of the test's own, and what it vouches for. */
+import { execFile } from 'node:child_process'
+import { chmod, chown, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { postgresUser } from '../../cli/start/embedded-postgres.ts'
+import { tempFolder } from './temp-folder.ts'
+
+const run = promisify(execFile)
+
+export interface Certificate {
+  readonly certFile: string
+  readonly keyFile: string
+  /** PEM. */
+  readonly cert: string
+  readonly key: string
+}
+
+export class Authority {
+  readonly folder: string
+  readonly caFile: string
+  #issued = 0
+
+  private constructor(folder: string) {
+    this.folder = folder
+    this.caFile = join(folder, 'ca.pem')
+  }
+
+  static async create(name = 'Test CA'): Promise<Authority> {
+    const folder = await tempFolder()
+    // PostgreSQL's own user reads what lies here.
+    await chmod(folder, 0o755)
+    const authority = new Authority(folder)
+    const key = join(folder, 'ca-key.pem')
+    await run('openssl', [
+      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '30'],
+      ...['-keyout', key, '-out', authority.caFile, '-subj', `/CN=${name}`],
+    ])
+    return authority
+  }
+
+  async caPem(): Promise<string> {
+    return await readFile(this.caFile, 'utf8')
+  }
+
+  /** A certificate for `commonName`, and for `hosts` such as "DNS:localhost" and "IP:127.0.0.1". */
+  async issue(commonName: string, hosts: readonly string[] = []): Promise<Certificate> {
+    this.#issued++
+    const path = (end: string): string => join(this.folder, `${this.#issued}-${end}`)
+    const [certFile, keyFile, request, extensions] = [path('cert.pem'), path('key.pem'), path('csr'), path('ext')]
+    await run('openssl', [
+      ...['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'],
+      ...['-keyout', keyFile, '-out', request, '-subj', `/CN=${commonName}`],
+    ])
+    await writeFile(extensions, hosts.length === 0 ? '' : `subjectAltName=${hosts.join(',')}\n`)
+    await run('openssl', [
+      ...['x509', '-req', '-in', request, '-CA', this.caFile, '-CAkey', join(this.folder, 'ca-key.pem')],
+      ...['-CAcreateserial', '-days', '30', '-extfile', extensions, '-out', certFile],
+    ])
+    await chmod(keyFile, 0o600)
+    return {
+      certFile,
+      keyFile,
+      cert: await readFile(certFile, 'utf8'),
+      key: await readFile(keyFile, 'utf8'),
+    }
+  }
+
+  /** Settings of a PostgreSQL that does TLS with a certificate of this authority. */
+  async postgresSettings(hosts: readonly string[], clientCa?: string): Promise<Record<string, string>> {
+    const { certFile, keyFile } = await this.issue('postgres', hosts)
+    const { uid, gid } = postgresUser()
+    if (uid !== undefined && gid !== undefined) await chown(keyFile, uid, gid)
+    const settings = { ssl: 'on', ssl_cert_file: certFile, ssl_key_file: keyFile }
+    return clientCa === undefined ? settings : { ...settings, ssl_ca_file: clientCa }
+  }
+}
+
+/** Puts another certificate and key where those of `there` are. */
+export async function replaceCertificate(there: Certificate, by: Certificate): Promise<void> {
+  await writeFile(there.certFile, by.cert)
+  await writeFile(there.keyFile, by.key)
+}
