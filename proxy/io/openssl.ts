@@ -55,7 +55,7 @@ export const ctxAddClientCa: (ctx: Pointer, certificate: Pointer) => number = bi
 export const ctxSetAlpnProtos: (ctx: Pointer, protocols: Pointer, length: number) => number = binary.func(
   'int SSL_CTX_set_alpn_protos(uintptr_t ctx, uintptr_t protos, uint len)',
 )
-export const ctxSetAlpnSelect: (ctx: Pointer, callback: unknown, argument: Pointer) => void = binary.func(
+const ctxSetAlpnSelect: (ctx: Pointer, callback: unknown, argument: Pointer) => void = binary.func(
   'void SSL_CTX_set_alpn_select_cb(uintptr_t ctx, void *cb, uintptr_t arg)',
 )
 
@@ -65,7 +65,7 @@ const bioNewMemBuf: (bytes: Pointer, length: number) => Pointer = binary.func(
   'uintptr_t BIO_new_mem_buf(uintptr_t buf, int len)',
 )
 const bioFree: (bio: Pointer) => number = binary.func('int BIO_free(uintptr_t bio)')
-export const bioCtrl: (bio: Pointer, command: number, value: number, pointer: Pointer) => number = binary.func(
+const bioCtrl: (bio: Pointer, command: number, value: number, pointer: Pointer) => number = binary.func(
   'long BIO_ctrl(uintptr_t bio, int cmd, long larg, uintptr_t parg)',
 )
 const pemReadX509: (bio: Pointer, out: Pointer, callback: Pointer, password: Pointer) => Pointer = binary.func(
@@ -344,7 +344,7 @@ export function lastErrno(): number {
 // ALPN (RFC 7301)
 
 /** Registered with IANA for PostgreSQL. */
-export const alpnProtocol = 'postgresql'
+const alpnProtocol = 'postgresql'
 
 /** As in a ClientHello: a length and a name. */
 export const alpnWire = allocate(1 + alpnProtocol.length)

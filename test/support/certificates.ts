@@ -6,7 +6,9 @@ import { promisify } from 'node:util'
 import { postgresUser } from '../../cli/start/embedded-postgres.ts'
 import { tempFolder } from './temp-folder.ts'
 
-const run = promisify(execFile)
+async function openssl(...lines: readonly (readonly string[])[]): Promise<void> {
+  await promisify(execFile)('openssl', lines.flat())
+}
 
 export interface Certificate {
   readonly certFile: string
@@ -32,10 +34,10 @@ export class Authority {
     await chmod(folder, 0o755)
     const authority = new Authority(folder)
     const key = join(folder, 'ca-key.pem')
-    await run('openssl', [
-      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '30'],
-      ...['-keyout', key, '-out', authority.caFile, '-subj', `/CN=${name}`],
-    ])
+    await openssl(
+      ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '30'],
+      ['-keyout', key, '-out', authority.caFile, '-subj', `/CN=${name}`],
+    )
     return authority
   }
 
@@ -48,15 +50,15 @@ export class Authority {
     this.#issued++
     const path = (end: string): string => join(this.folder, `${this.#issued}-${end}`)
     const [certFile, keyFile, request, extensions] = [path('cert.pem'), path('key.pem'), path('csr'), path('ext')]
-    await run('openssl', [
-      ...['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'],
-      ...['-keyout', keyFile, '-out', request, '-subj', `/CN=${commonName}`],
-    ])
+    await openssl(
+      ['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'],
+      ['-keyout', keyFile, '-out', request, '-subj', `/CN=${commonName}`],
+    )
     await writeFile(extensions, hosts.length === 0 ? '' : `subjectAltName=${hosts.join(',')}\n`)
-    await run('openssl', [
-      ...['x509', '-req', '-in', request, '-CA', this.caFile, '-CAkey', join(this.folder, 'ca-key.pem')],
-      ...['-CAcreateserial', '-days', '30', '-extfile', extensions, '-out', certFile],
-    ])
+    await openssl(
+      ['x509', '-req', '-in', request, '-CA', this.caFile, '-CAkey', join(this.folder, 'ca-key.pem')],
+      ['-CAcreateserial', '-days', '30', '-extfile', extensions, '-out', certFile],
+    )
     await chmod(keyFile, 0o600)
     return {
       certFile,
