@@ -203,7 +203,8 @@ export class EpollSocket implements Socket, Entry, Postponed {
         this.#ended(this.#failure)
         return
       case 'failed':
-        if (tls.errno !== 0) this.#ended(tls.errno)
+        if (this.#failure !== 0) this.#ended(this.#failure)
+        else if (tls.errno !== 0) this.#ended(tls.errno)
         else this.#tlsFailed(tls)
         return
       default:
