@@ -30,8 +30,17 @@ function valueOf(spec: KeySpec): fc.Arbitrary<unknown> {
   return fc.oneof({ weight: 400, arbitrary: fitting(spec) }, { weight: 1, arbitrary: fc.jsonValue() })
 }
 
+/** Mostly the default: one TLS key asks for others, and nearly every tree would be refused for that alone. */
+function tlsValue(spec: KeySpec): fc.Arbitrary<unknown> {
+  return fc.oneof({ weight: 400, arbitrary: fc.constant(spec.default) }, { weight: 1, arbitrary: valueOf(spec) })
+}
+
 function keysOf(keys: Record<string, KeySpec>): Record<string, fc.Arbitrary<unknown>> {
-  return Object.fromEntries(Object.entries(keys).map(([key, spec]) => [key, valueOf(spec)]))
+  const entries = Object.entries(keys).map(([key, spec]) => [
+    key,
+    key.includes('_tls') ? tlsValue(spec) : valueOf(spec),
+  ])
+  return Object.fromEntries(entries) as Record<string, fc.Arbitrary<unknown>>
 }
 
 const name = fc.oneof(
