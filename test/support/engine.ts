@@ -190,10 +190,11 @@ export class Engine {
 export async function until(
   condition: () => Promise<boolean> | boolean,
   last: () => string = () => condition.toString(),
+  msMax = untilMsMax,
 ): Promise<void> {
-  const deadlineMs = performance.now() + untilMsMax
+  const deadlineMs = performance.now() + msMax
   while (!(await condition())) {
-    if (performance.now() > deadlineMs) throw new Error(`not within ${untilMsMax} ms: ${last()}`)
+    if (performance.now() > deadlineMs) throw new Error(`not within ${msMax} ms: ${last()}`)
     await after(lookEveryMs)
   }
 }
