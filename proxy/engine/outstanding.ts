@@ -104,6 +104,14 @@ export class Outstanding {
     return this.#copying
   }
 
+  /** A ReadyForQuery is owed: whether the transaction will have failed by then is not known. */
+  get readyOwed(): boolean {
+    for (let index = 0; index < this.#count; index++) {
+      if (endsGroup(this.#ring[(this.#head + index) & (this.#ring.length - 1)] as RequestKind)) return true
+    }
+    return false
+  }
+
   /** The name that the oldest unanswered request speaks of, where that is noted. */
   get askedName(): Uint8Array | undefined {
     return this.#front() >= RequestKind.NamedParse ? this.#notes[0]?.name : undefined

@@ -84,7 +84,7 @@ export class ClientStatements {
   readonly #byHash = new Map<number, Named>()
   #size = 0
   /** Names given or taken away by requests that are not answered yet, with the group of each: see `settledBy`. */
-  readonly #unsettled = new Map<string, number>()
+  readonly #unsettled = new Map<string, { readonly group: number }>()
   /** Groups of requests, each ended by a Sync, that the client has sent. */
   group = 0
   /** Names in texts that deallocate one, in the order in which they will be answered. */
@@ -147,17 +147,18 @@ export class ClientStatements {
    */
   isSettled(bytes: Uint8Array, start: number, end: number): boolean {
     if (this.#unsettled.size === 0) return true
-    const group = this.#unsettled.get(latin1(bytes.subarray(start, end)))
-    return group === undefined || group === this.group
+    const asked = this.#unsettled.get(latin1(bytes.subarray(start, end)))
+    return asked === undefined || asked.group === this.group
   }
 
   /** Until the gift's return value is called, the name is being given or taken away. */
   unsettle(name: Uint8Array): () => void {
     const key = latin1(name)
-    const { group } = this
-    this.#unsettled.set(key, group)
+    const asked = { group: this.group }
+    this.#unsettled.set(key, asked)
     return () => {
-      if (this.#unsettled.get(key) === group) this.#unsettled.delete(key)
+      // Another request may have given or taken it since: then that one settles it.
+      if (this.#unsettled.get(key) === asked) this.#unsettled.delete(key)
     }
   }
 
@@ -210,6 +211,13 @@ function equals(name: Uint8Array, bytes: Uint8Array, start: number, end: number)
   return true
 }
 
+/** A request that gives a server a statement, or takes it off: with the client's group, and what comes of it. */
+interface Change {
+  readonly group: number
+  there: boolean
+  settled: boolean
+}
+
 /**
  * What a server will have when it has handled all it was sent, least recently used first. `doubtful` after an error that
  * says we are wrong: from then on a statement is taken off before it is prepared again, which is harmless if it is not
@@ -219,8 +227,8 @@ export class ServerStatements {
   readonly #known = new Set<Statement>()
   /** The last of `#known`. */
   #latest: Statement | null = null
-  /** Sent and not answered yet, with the client's group of requests. */
-  readonly #awaited = new Map<Statement, number>()
+  /** The last request about a statement, until it is answered. */
+  readonly #awaited = new Map<Statement, Change>()
   #doubtful = false
 
   get size(): number {
@@ -239,28 +247,50 @@ export class ServerStatements {
   touch(statement: Statement): void {
     if (statement === this.#latest) return
     this.#known.delete(statement)
-    this.add(statement)
+    this.#add(statement)
   }
 
-  add(statement: Statement): void {
+  #add(statement: Statement): void {
     if (!this.#known.has(statement)) this.#latest = statement
     this.#known.add(statement)
   }
 
-  /** It was sent with this group; gives what says that it was answered. */
-  await(statement: Statement, group: number): () => void {
-    this.#awaited.set(statement, group)
-    return () => void this.#awaited.delete(statement)
+  /**
+   * A request was sent, with this group, after which the server will have the statement, or not. What comes of it is
+   * told by `done` or `dropped`; one that was dropped leaves what was before it. Groups are told of in their order, and
+   * those of one group that are dropped backwards.
+   */
+  change(statement: Statement, group: number, there: boolean): { done: () => void; dropped: () => void } {
+    const before = this.#awaited.get(statement)
+    const was = this.#known.has(statement)
+    const change: Change = { group, there, settled: false }
+    this.#awaited.set(statement, change)
+    this.#note(statement, there)
+    const settle = (isThere: boolean): void => {
+      change.there = isThere
+      change.settled = true
+      // A later request about it is on its way: that one says what the server will have.
+      if (this.#awaited.get(statement) !== change) return
+      if (before === undefined || before.settled) this.#awaited.delete(statement)
+      else this.#awaited.set(statement, before)
+      this.#note(statement, isThere)
+    }
+    return { done: () => settle(there), dropped: () => settle(before?.there ?? was) }
+  }
+
+  #note(statement: Statement, there: boolean): void {
+    if (there) this.#add(statement)
+    else this.#remove(statement)
   }
 
   /** It was sent before a Sync, so that its fate will not be that of what is sent now. */
   isAwaitedFromBefore(statement: Statement, group: number): boolean {
     if (this.#awaited.size === 0) return false
-    const sentWith = this.#awaited.get(statement)
-    return sentWith !== undefined && sentWith !== group
+    const sent = this.#awaited.get(statement)
+    return sent !== undefined && sent.group !== group
   }
 
-  remove(statement: Statement): void {
+  #remove(statement: Statement): void {
     this.#known.delete(statement)
     if (statement === this.#latest) this.#latest = null
   }
@@ -274,12 +304,14 @@ export class ServerStatements {
   /** The session was emptied: DISCARD ALL or DEALLOCATE ALL. */
   clear(): void {
     this.#known.clear()
+    this.#awaited.clear()
     this.#latest = null
     this.#doubtful = false
   }
 
   doubt(): void {
     this.#known.clear()
+    this.#awaited.clear()
     this.#latest = null
     this.#doubtful = true
   }

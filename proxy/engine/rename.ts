@@ -136,11 +136,11 @@ function namedParse(out: Rewriting, request: Request, nameAt: number, nameEnd: n
   if (server.outstanding.copying) return asItIs
   if (next > end) return gather(client, next - at)
   const textAndTypes = rewritten(client, bytes.subarray(nameEnd + 1, next))
-  if (isAwaited(request, client.name.statements.find(textAndTypes))) return unsettled
+  const held = client.statements?.get(bytes, nameAt, nameEnd)
+  if (isAwaited(request, held ?? client.name.statements.find(textAndTypes))) return unsettled
   out.add(bytes, from, at)
   const { totals } = client.name
   totals.client_parse_count++
-  const held = client.statements?.get(bytes, nameAt, nameEnd)
   if (held !== undefined) {
     // PostgreSQL itself is to say that the name is taken (42P05), unless the new text is wrong, which it finds first.
     provide(out, request, held)
@@ -160,12 +160,12 @@ function namedParse(out: Rewriting, request: Request, nameAt: number, nameEnd: n
   }
   const known = server.statements
   if (known?.has(statement) === true) {
-    if (server.status !== TransactionStatus.Failed) {
+    if (server.status !== TransactionStatus.Failed && !server.outstanding.readyOwed) {
       known.touch(statement)
       owe(request, RequestKind.Local, { answer: write.parseComplete, done: settle, dropped: forget })
       return goOn(request, next)
     }
-    // In a failed transaction PostgreSQL refuses a Parse, unless it ends the transaction: it is asked anew.
+    // In a failed transaction, or one that may fail before, PostgreSQL refuses a Parse unless it ends it: ask anew.
     takeOff(out, request, statement)
   }
   const given = give(out, request, statement)
@@ -192,6 +192,7 @@ function unnamedParse(out: Rewriting, request: Request, nameEnd: number): number
   if (deallocatesAll(sql)) server.statements?.doubt()
   const name = ownName(client, sql)
   if (name === null) return asItIs
+  if (isAwaited(request, name.statement)) return unsettled
   out.add(bytes, from, at)
   provide(out, request, name.statement)
   out.addWhole(write.parseMessage('', rewritten(client, bytes.subarray(nameEnd + 1, next))))
@@ -245,6 +246,11 @@ function mayDeallocate(bytes: Uint8Array, start: number, end: number): boolean {
   return third === 0x61 || third === 0x73 // a, s
 }
 
+interface Settling {
+  done(): void
+  dropped(): void
+}
+
 /** Makes sure that the server has the statement when it gets to what is sent next. */
 function provide(out: Rewriting, request: Request, statement: Statement): void {
   const known = request.server.statements
@@ -257,7 +263,7 @@ function provide(out: Rewriting, request: Request, statement: Statement): void {
 }
 
 /** Sends the statement's Parse and notes that the server will have it; gives what settles that. */
-function give(out: Rewriting, request: Request, statement: Statement): { done: () => void; dropped: () => void } {
+function give(out: Rewriting, request: Request, statement: Statement): Settling {
   const { client, server } = request
   const known = (server.statements ??= new ServerStatements())
   if (known.doubtful) {
@@ -265,18 +271,23 @@ function give(out: Rewriting, request: Request, statement: Statement): { done: (
     owe(request, RequestKind.OwnClose, {})
   }
   out.addWhole(statement.parse)
-  known.add(statement)
   client.name.totals.server_parse_count++
-  const answered = known.await(statement, client.namesOfStatements().group)
-  const done = (): void => {
-    answered()
-    client.goOn()
+  return changing(client, known, statement, true)
+}
+
+/** What settles a request about a statement; the client goes on if it waited for that. */
+function changing(client: Client, known: ServerStatements, statement: Statement, there: boolean): Settling {
+  const change = known.change(statement, client.namesOfStatements().group, there)
+  return {
+    done: () => {
+      change.done()
+      client.goOn()
+    },
+    dropped: () => {
+      change.dropped()
+      client.goOn()
+    },
   }
-  const dropped = (): void => {
-    known.remove(statement)
-    done()
-  }
-  return { done, dropped }
 }
 
 /** Whether a server has the statement is not known before what was sent earlier has been answered. */
@@ -286,10 +297,10 @@ function isAwaited({ client, server }: Request, statement: Statement | undefined
 }
 
 function takeOff(out: Rewriting, request: Request, statement: Statement): void {
-  const known = request.server.statements
-  known?.remove(statement)
+  const { client, server } = request
+  const known = (server.statements ??= new ServerStatements())
   out.addWhole(statement.close)
-  owe(request, RequestKind.OwnClose, { dropped: () => known?.add(statement) })
+  owe(request, RequestKind.OwnClose, changing(client, known, statement, false))
 }
 
 /** Takes off what is over the limit, least recently used first; a portal made of it lives on (manual, Close). */
