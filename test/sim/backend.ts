@@ -145,6 +145,11 @@ export class Backend {
     return copy
   }
 
+  /** Names of prepared statements, but for the unnamed one. */
+  get statementNames(): string[] {
+    return [...this.#statements.keys()].filter((name) => name !== '')
+  }
+
   get copying(): boolean {
     return this.#copying !== null
   }
@@ -185,6 +190,7 @@ export class Backend {
   }
 
   valuesOf(atom: Atom): readonly string[] {
+    if (atom.kind === 'bind') return atom.values
     return atom.kind === 'execute' ? (this.#portals.get(atom.portal)?.values ?? []) : []
   }
 
@@ -339,7 +345,7 @@ export class Backend {
     if (own !== null) return this.#performOwn(own, values)
     const [word = '', ...rest] = text.replace(/ @\S+$/, '').split(' ')
     const owner = ownerOf(text) ?? ''
-    switch (word) {
+    switch (word.toLowerCase()) {
       case 'begin':
         this.status = 'T'
         return { complete: 'BEGIN' }
@@ -347,6 +353,10 @@ export class Backend {
         return { complete: this.#end(this.status !== 'E') }
       case 'rollback':
         return { complete: this.#end(false) }
+      case 'shared':
+        return { complete: 'SELECT 1', rows: [`${values[0] ?? ''}|${rest.join(' ')}`] }
+      case 'deallocate':
+        return { complete: this.#deallocate(rest[0] ?? '') }
       case 'select':
       case 'sleep':
         return { complete: 'SELECT 1', rows: [`${owner}|${rest.join(' ')}`] }
@@ -381,6 +391,17 @@ export class Backend {
       default:
         throw new Error(`the model does not know the statement "${text}"`)
     }
+  }
+
+  #deallocate(name: string): string {
+    if (name === 'all') {
+      const unnamed = this.#statements.get('')
+      this.#statements.clear()
+      if (unnamed !== undefined) this.#statements.set('', unnamed)
+      return 'DEALLOCATE ALL'
+    }
+    if (!this.#statements.delete(name)) throw new Failure('26000', `no statement "${name}"`)
+    return 'DEALLOCATE'
   }
 
   /** What the engine itself asks for. */
@@ -460,7 +481,7 @@ function statementsOf(text: string): string[] {
 }
 
 function returnsRows(text: string): boolean {
-  return /^(select|sleep|rows|show)\b/i.test(text)
+  return /^(select|shared|sleep|rows|show)\b/i.test(text)
 }
 
 interface OwnStatement {
@@ -479,6 +500,11 @@ export function ownStatement(text: string): OwnStatement | null {
 /** "select x @c3.17" → "c3.17" */
 export function ownerOf(text: string): string | null {
   return / ?@(\S+)$/.exec(text)?.[1] ?? null
+}
+
+/** A text that many clients prepare, of which the first value names the owner; or one that is nobody's. */
+export function isShared(text: string): boolean {
+  return /^(shared|deallocate)\b/i.test(text)
 }
 
 /** "c3.17" → "c3" */

@@ -5,7 +5,7 @@
  */
 import type { Address } from '../../proxy/io/io.ts'
 import { atomsOf, Backend, Failure, reportedSettings, settingName, signature } from './backend.ts'
-import type { Atom, Status } from './backend.ts'
+import type { Atom, Request, Status } from './backend.ts'
 import { encodeRequest, signatureOf } from './codec.ts'
 import { Peer } from './network.ts'
 import type { Network, WireRules } from './network.ts'
@@ -45,6 +45,8 @@ export interface ClientOptions {
   /** The startup parameter `options`: settings once more, as command-line switches. */
   readonly options: ReadonlyMap<string, string>
   readonly session: boolean
+  /** Its prepared statements follow it from server to server. */
+  readonly prepares: boolean
   readonly rules: WireRules
   readonly thinkMsMax: number
   readonly sleepMsMax: number
@@ -195,10 +197,20 @@ export class Client {
   }
 
   #begin(): void {
-    const { session, bytesMax, floodBytes, sleepMsMax } = this.options
+    const { session, prepares, bytesMax, floodBytes, sleepMsMax } = this.options
     const owner = `${this.id}.${++this.works}`
-    const { status } = this.#ahead
-    const situation = { random: this.random, status, session, bytesMax, floodBytes, sleepMsMax, owner }
+    const { status, statementNames: prepared } = this.#ahead
+    const situation = {
+      random: this.random,
+      status,
+      session,
+      prepares,
+      prepared,
+      bytesMax,
+      floodBytes,
+      sleepMsMax,
+      owner,
+    }
     const closing: Step = { kind: 'query', text: `rollback @${owner}` }
     this.#steps = this.quiet && status !== 'I' ? [closing] : nextWork(situation)
     this.#stepsNeedTransaction = status === 'T' && !session
@@ -218,14 +230,14 @@ export class Client {
       }
       this.#steps.shift()
       parts.push(encodeRequest(step))
-      sent.push(step.kind)
+      sent.push(wordsOf(step))
       const atoms = atomsOf(step)
       for (const atom of atoms) this.#ahead.run(atom)
       this.#pending.push(...atoms)
     }
     if (parts.length === 0) return
     if (!this.busy) this.progressMs = this.#network.schedule.nowMs
-    this.umpire.trace(`${this.id} sends ${sent.join(' ')}`)
+    this.umpire.trace(`${this.id} sends ${sent.join(', ')}`)
     this.#peer.write(Buffer.concat(parts))
     this.#advance()
     // Nothing of it is answered: what waits for the answers may go on.
@@ -457,6 +469,13 @@ export class Client {
     }
     this.#gone()
   }
+}
+
+/** A request in a few words, for the trace. */
+function wordsOf(request: Request): string {
+  if (request.kind === 'parse') return `parse(${request.name}: ${brief(request.text)})`
+  if (request.kind === 'query') return `query(${brief(request.text)})`
+  return 'name' in request && request.name !== '' ? `${request.kind}(${request.name})` : request.kind
 }
 
 function brief(text: string): string {

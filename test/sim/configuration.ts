@@ -168,11 +168,12 @@ export class Configurer {
   /** Values that keep the servers when they change. */
   #values(): Partial<PoolValues> {
     const random = this.#random
-    const { mode, slow } = this.#profile
+    const { mode, slow, preparedMax } = this.#profile
     const size = random.integer(1, 4)
     return {
       pool_mode: mode === 'mixed' ? random.pick(['transaction', 'session'] as const) : mode,
       pool_size: size,
+      max_prepared_statements: preparedMax === 0 ? 0 : random.pick([preparedMax, 3, 200]),
       min_pool_size: random.chance(0.7) ? 0 : random.integer(0, size + 1),
       auth_type: random.weighted({ trust: 4, md5: 1, 'scram-sha-256': 2 }),
       connect_timeout: slow ? '5s' : random.pick(['5s', '500ms']),

@@ -10,6 +10,7 @@ import { Outstanding } from '../../proxy/engine/outstanding.ts'
 import { Parameters } from '../../proxy/engine/parameters.ts'
 import { Pool } from '../../proxy/engine/pool.ts'
 import { Pools } from '../../proxy/engine/pools.ts'
+import { ServerStatements } from '../../proxy/engine/prepared.ts'
 import { Server } from '../../proxy/engine/server.ts'
 import { SimulationFailure } from './court.ts'
 import { SimSocket } from './io.ts'
@@ -172,6 +173,10 @@ const faults: Readonly<Record<string, () => () => void>> = {
           if (this.accepted) pauseReading.call(this)
         },
     ),
+  'a statement counts as there before the server says so': () =>
+    replace(ServerStatements.prototype, 'isAwaitedFromBefore', () => () => false),
+  'a statement that a server has is not remembered to be there': () =>
+    replace(ServerStatements.prototype, 'has', () => () => false),
   'a client that leaves keeps its server': () =>
     replace(Server.prototype, 'clientGone', () => {
       return () => undefined
@@ -222,6 +227,8 @@ const places: Readonly<Record<string, (profile: Profile) => boolean>> = {
   'clients of a removed pool are forgotten': (profile) => changesThings(profile) && profile.stop === 'at rest',
   'those who wait keep the time-out they came with': changesThings,
   'a server is not paused while its client does not read': ({ floodBytes }) => floodBytes > 1000,
+  'a statement counts as there before the server says so': ({ mode, preparedMax }) =>
+    mode === 'transaction' && preparedMax > 0,
 }
 
 /** The first seed whose world fails, or null. */

@@ -6,7 +6,17 @@
 import { createHash } from 'node:crypto'
 
 import type { Address } from '../../proxy/io/io.ts'
-import { atomsOf, Backend, clientOf, Failure, ownerOf, ownStatement, reportedSettings, signature } from './backend.ts'
+import {
+  atomsOf,
+  Backend,
+  clientOf,
+  Failure,
+  isShared,
+  ownerOf,
+  ownStatement,
+  reportedSettings,
+  signature,
+} from './backend.ts'
 import type { Atom, Reply } from './backend.ts'
 import { decodeRequest, encodeReply } from './codec.ts'
 import { Peer } from './network.ts'
@@ -306,7 +316,7 @@ export class Session {
     const runs = atom.kind === 'statement' || atom.kind === 'execute' || atom.kind === 'call'
     let replies: Reply[] | null = null
     if (runs || atom.kind === 'copyData' || atom.kind === 'copyDone') {
-      this.working = text === null ? this.owner : clientOrOwn(text)
+      this.working = text === null || isShared(text) ? this.owner : clientOrOwn(text)
       yield { for: 'time', ms: durationMs(text, random, rules.workMsMax) }
       this.working = null
       if (this.#canceled) {
@@ -332,15 +342,18 @@ export class Session {
   #watch(atom: Atom): void {
     const { judge } = this.server
     const text = this.backend.textOf(atom)
-    if (text === null || text === '') return
+    if (text === null || text === '' || this.backend.ignores(atom)) return
     if (ownStatement(text) !== null) {
       if (this.owner !== null) judge.fail(`${this.name}: "${text}" inside what ${this.owner} has begun`)
       return
     }
-    const owner = ownerOf(text) ?? judge.fail(`${this.name}: the statement "${text}" belongs to nobody`)
+    const owner = ownerOf(text) ?? (isShared(text) ? this.backend.valuesOf(atom)[0] : undefined)
+    if (owner === undefined) {
+      if (isShared(text)) return
+      return judge.fail(`${this.name}: the statement "${text}" belongs to nobody`)
+    }
     const client = clientOf(owner)
     judge.trace(`${this.name} works on ${atom.kind} ${text.slice(0, 60)}`)
-    if (this.backend.ignores(atom)) return
     if (this.owner !== null && this.owner !== client) {
       judge.fail(`${this.name}: "${text}" inside what ${this.owner} has begun`)
     }

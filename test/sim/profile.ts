@@ -7,6 +7,8 @@ export interface Profile {
   readonly kind: 'calm' | 'changing' | 'rude' | 'broken' | 'everything'
   /** In a mixed world pools change their mode. */
   readonly mode: 'transaction' | 'session' | 'mixed'
+  /** Most prepared statements that a server keeps; 0 passes them by. */
+  readonly preparedMax: number
   /** How the engine is stopped: when everybody has left, or in the middle of the storm. */
   readonly stop: 'at rest' | 'drain' | 'now'
   readonly clients: number
@@ -32,6 +34,7 @@ export function randomProfile(random: Random): Profile {
   return {
     kind: random.weighted({ calm: 2, changing: 3, rude: 2, broken: 3, everything: 5 }),
     mode: random.weighted({ transaction: 7, session: 2, mixed: 1 }),
+    preparedMax: random.pick([0, 1, 2, 200]),
     stop: random.weighted({ 'at rest': 7, drain: 2, now: 1 }),
     clients,
     clientsMax: random.chance(0.1) ? Math.max(4, clients - 1) : 10_000,

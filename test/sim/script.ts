@@ -11,6 +11,10 @@ export interface Situation {
   readonly status: Status
   /** The client keeps its server until it leaves, so it may leave things on it. */
   readonly session: boolean
+  /** Its prepared statements follow it from server to server. */
+  readonly prepares: boolean
+  /** Names of the statements it will then have. */
+  readonly prepared: readonly string[]
   /** Most bytes of one message or result. */
   readonly bytesMax: number
   /** Bytes of one row of a result that is larger than all buffers together; small where it would take for ever. */
@@ -55,6 +59,9 @@ const works = {
   unsynced: { weight: 1, when: ['I', 'T'], make: unsynced },
   unknown: { weight: 1, when: healthy, make: unknown },
   named: { weight: 2, when: healthy, make: named },
+  prepare: { weight: 5, when: anywhere, make: prepare },
+  usePrepared: { weight: 8, when: anywhere, make: usePrepared },
+  forget: { weight: 2, when: anywhere, make: forget },
   portals: { weight: 2, when: ['T'], make: portals },
   call: { weight: 1, when: anywhere, make: (at) => [{ kind: 'call', argument: `call @${at.owner}` }] },
   copyIn: { weight: 3, when: healthy, make: copyIn },
@@ -139,7 +146,8 @@ function pipeline(at: Situation): Step[] {
     steps.push(...extended(at, text))
     if (at.random.chance(0.3)) steps.push(sync)
   }
-  if (at.random.chance(0.1)) steps.push({ kind: 'describe', what: 'S', name: '' })
+  // After a Sync the unnamed statement may be on another server.
+  if (at.random.chance(0.1) && steps.at(-1) !== sync) steps.push({ kind: 'describe', what: 'S', name: '' })
   return [...steps, sync]
 }
 
@@ -170,6 +178,73 @@ function named(at: Situation): Step[] {
     if ((at.session || at.status === 'T') && at.random.chance(0.5)) steps.push(sync, 'await')
   }
   return stays ? [...steps, sync] : [...steps, { kind: 'close', what: 'S', name }, sync]
+}
+
+/** Few names, so that they are taken, used and missed again and again. */
+const names = ['p1', 'p2', 'p3', 'p4']
+
+/** A statement that is to stay, of its own or of a text that others prepare as well. */
+function prepare(at: Situation): Step[] {
+  if (!at.prepares) return pipeline(at)
+  const { random, owner } = at
+  const steps: Step[] = []
+  for (let left = random.integer(1, 3); left > 0; left--) {
+    const name = random.pick(names)
+    const text = random.chance(0.7) ? `shared ${random.integer(1, 4)}` : `select mine @${owner}`
+    if (random.chance(0.3)) steps.push({ kind: 'close', what: 'S', name })
+    steps.push({ kind: 'parse', name, text })
+    if (random.chance(0.5)) steps.push(...use(at, name))
+    if (random.chance(0.2)) steps.push(sync)
+  }
+  return [...steps, sync]
+}
+
+function usePrepared(at: Situation): Step[] {
+  if (!at.prepares) return either(at, 'select again')
+  const { random } = at
+  const known = random.chance(0.9) && at.prepared.length > 0 ? at.prepared : names
+  const steps: Step[] = []
+  for (let left = random.integer(1, 4); left > 0; left--) {
+    steps.push(...use(at, random.pick(known)))
+    if (random.chance(0.1)) steps.push(...extended(at, random.pick(['error', 'select between'])))
+    if (random.chance(0.3)) steps.push(sync)
+    if (random.chance(0.1)) steps.push(flush, 'await')
+  }
+  return [...steps, sync]
+}
+
+function use({ random, owner }: Situation, name: string): Step[] {
+  const steps: Step[] = []
+  if (random.chance(0.3)) steps.push({ kind: 'describe', what: 'S', name })
+  steps.push({ kind: 'bind', portal: '', name, values: [owner] })
+  if (random.chance(0.2)) steps.push({ kind: 'describe', what: 'P', name: '' })
+  return [...steps, { kind: 'execute', portal: '', rowsMax: 0 }]
+}
+
+/**
+ * Takes statements back, by the protocol or by SQL. A text is sent alone: what a statement's name stands for while a
+ * DEALLOCATE of it is on its way, the engine does not know.
+ */
+function forget(at: Situation): Step[] {
+  if (!at.prepares) return [sync]
+  const { random } = at
+  const name = random.pick(names)
+  const sql = random.chance(0.2) ? 'deallocate all' : `deallocate ${name}`
+  switch (random.weighted({ close: 4, query: 1, extended: 1 })) {
+    case 'close':
+      return [{ kind: 'close', what: 'S', name }, sync]
+    case 'query':
+      return ['await', { kind: 'query', text: sql }, 'await']
+    default:
+      return [
+        'await',
+        { kind: 'parse', name: '', text: sql },
+        { kind: 'bind', portal: '', name: '', values: [] },
+        { kind: 'execute', portal: '', rowsMax: 0 },
+        sync,
+        'await',
+      ]
+  }
 }
 
 /** Two portals of one transaction, read in turns. */

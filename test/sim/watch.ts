@@ -16,17 +16,29 @@ const slackMs = 1500
 /** The longest `connect_timeout` that a simulated version asks for. */
 const connectMsMax = 5000
 
-/** What is wrong in the engine at this moment, or null. What a version shortened is looked at a little later. */
-export function fault(engine: Engine, nowMs: number, appliedMs: number): string | null {
+/** The query_wait_timeout of each name, and since when it holds. */
+const waits = new WeakMap<PoolName, { readonly limitMs: number; readonly sinceMs: number }>()
+
+/** How much too long the first in line has waited: a shorter time-out counts from when it came. */
+function overdueMs(name: PoolName, limitMs: number, nowMs: number): number {
+  let wait = waits.get(name)
+  if (wait?.limitMs !== limitMs) {
+    wait = { limitMs, sinceMs: nowMs }
+    waits.set(name, wait)
+  }
+  return limitMs === 0 ? 0 : Math.min(name.maxWaitMs - limitMs, nowMs - wait.sinceMs)
+}
+
+/** What is wrong in the engine at this moment, or null. */
+export function fault(engine: Engine, nowMs: number): string | null {
   engine.assertInvariants()
   for (const name of engine.pools.names()) {
     const { current } = name
     if (current === null) continue
     const label = `${name.database}/${name.user}`
-    const waitMsMax = current.settings.queryWaitTimeoutMs
-    const settled = nowMs - appliedMs > slackMs
-    if (settled && waitMsMax > 0 && name.maxWaitMs > waitMsMax + slackMs)
+    if (overdueMs(name, current.settings.queryWaitTimeoutMs, nowMs) > slackMs) {
       return `${label}: somebody waits for ${name.maxWaitMs} ms`
+    }
     for (const server of current.login) {
       if (nowMs - server.connectedAtMs > connectMsMax + slackMs) return `${label}: a login takes too long`
     }
