@@ -30,6 +30,7 @@ export interface Umpire {
   canceled(client: Client): void
   /** A cancel request was answered, which is allowed to who sends everybody away. */
   cancelAnswered(): void
+  toldToWait(): void
 }
 
 export interface ClientOptions {
@@ -313,7 +314,7 @@ export class Client {
       const message = this.#cutter.take()
       if (message === undefined) return
       this.#message(message)
-      this.progressMs = this.#network.schedule.nowMs
+      if (!isQueuedNotice(message)) this.progressMs = this.#network.schedule.nowMs
     }
   }
 
@@ -332,6 +333,10 @@ export class Client {
         this.#fatal(fields.get('C') ?? '', fields.get('M') ?? '')
         return
       }
+    }
+    if (isQueuedNotice(message)) {
+      this.umpire.toldToWait()
+      return
     }
     if (tag === 'N' && wire.errorFields(body).get('M') === strayNotice) return
     if (this.state === 'login') this.#loginMessage(message)
@@ -461,4 +466,9 @@ export class Client {
 
 function brief(text: string): string {
   return text.length > 80 ? `${text.slice(0, 80)}… (${text.length})` : text
+}
+
+/** The engine's own word to a client in line; it is no answer. */
+function isQueuedNotice({ tag, body }: wire.Message): boolean {
+  return tag === 'N' && (wire.errorFields(body).get('M') ?? '').endsWith('client being queued')
 }
