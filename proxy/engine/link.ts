@@ -30,12 +30,12 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
   let from = start
   let at = start
   let leaving = false
-  let passedWhole = false
+  let mayBeOver = false
   if (client.passing > 0) {
     const passed = Math.min(client.passing, end - at)
     client.passing -= passed
     at += passed
-    passedWhole = client.passing === 0
+    mayBeOver = client.passing === 0
   }
   // What was laid out for a client that was sent away half-way is nobody's.
   if (rewriting.length > 0) rewriting.clear()
@@ -64,6 +64,8 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         from = onward
         at = Math.min(next, end)
         client.passing = next - at
+        // A DEALLOCATE was answered here, and perhaps the server has been asked nothing at all.
+        if (tag === FrontendTag.Query) mayBeOver = true
         continue
       }
     }
@@ -128,8 +130,9 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     return end
   }
   if (server.outstanding.noted) answerLocally(client, server)
-  // The end of a transaction may have come while a long message (CopyData after a failed COPY) was still passing.
-  if (passedWhole && client.passing === 0 && server.status === TransactionStatus.Idle && server.outstanding.empty) {
+  // The end of a transaction may have come while a long message (CopyData after a failed COPY) was still passing, or
+  // without the server.
+  if (mayBeOver && client.passing === 0 && server.status === TransactionStatus.Idle && server.outstanding.empty) {
     if (client.leavesAtTransactionEnd(server)) client.free(server)
   }
   return at
@@ -264,7 +267,8 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
         break
       case BackendTag.CommandComplete:
         outstanding.executed()
-        if (server.statements !== null) noteDiscarded(server, client, bytes, at + headerBytes, Math.min(next, end))
+        if (server.statements !== null || client.statements !== null)
+          noteDiscarded(server, client, bytes, at + headerBytes, Math.min(next, end))
         break
       case BackendTag.EmptyQueryResponse:
       case BackendTag.PortalSuspended:
