@@ -9,6 +9,8 @@ export default defineConfig({
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 30_000,
+    // Real processes on a shared machine: what fails once is run once more, and shown as retried.
+    retry: 1,
     hookTimeout: 60_000,
     globalSetup: ['test/support/test-run.ts'],
     setupFiles: ['test/support/test-file.ts'],
