@@ -319,11 +319,10 @@ async function killChild(word: string): Promise<void> {
   process.kill(found[0]?.pid as number, 'SIGKILL')
 }
 
+/** Programs by their command lines, each once: PostgreSQL's children begin with the line of their parent. */
 function running(): string[] {
-  return processesOfThisFile()
-    .map(({ command }) => command)
-    .filter((command) => /main\.ts|-D /.test(command))
-    .toSorted()
+  const commands = processesOfThisFile().map(({ command }) => command)
+  return [...new Set(commands.filter((command) => /main\.ts|-D /.test(command)))].toSorted()
 }
 
 async function occupy(port: number): Promise<void> {

@@ -78,6 +78,15 @@ export class Postgres {
     }
   }
 
+  /** How many sessions run a query like this now; a cancel request that comes sooner is for nobody. */
+  async activeQueries(like: string): Promise<number> {
+    const { rowCount } = await this.sql(
+      "SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1 AND pid <> pg_backend_pid()",
+      [like],
+    )
+    return rowCount ?? 0
+  }
+
   /** Starts it (again), with the same data and port. */
   async start(): Promise<void> {
     const { auth = 'trust', hba: first = [], maxConnections = 100, settings = {} } = this.#options

@@ -35,13 +35,7 @@ async function cancel(client: WireClient, key: Partial<NonNullable<WireClient['k
 }
 
 async function running(sql: string): Promise<void> {
-  await until(async () => {
-    const { rowCount } = await world.postgres.sql(
-      "SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1 AND pid <> pg_backend_pid()",
-      [`${sql}%`],
-    )
-    return rowCount === 1
-  })
+  await until(async () => (await world.postgres.activeQueries(`${sql}%`)) === 1)
 }
 
 test.for(poolNames)('80: a running query is canceled with 57014 through %s, and the client goes on', async (pool) => {

@@ -69,14 +69,6 @@ async function ask(client: WireClient, ...requests: Buffer[]): Promise<string[]>
   return await transcript(client, [{ send: requests, until: 'Z', count: requests.length }])
 }
 
-async function activeQueries(like: string): Promise<number> {
-  const { rowCount } = await world.postgres.sql(
-    "SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1 AND pid <> pg_backend_pid()",
-    [like],
-  )
-  return rowCount ?? 0
-}
-
 // What clients do
 
 test.for(['transaction1', 'session1'])(
@@ -134,11 +126,11 @@ test.for(['transaction1', 'session1'])(
 test('89: the query of a client that is cut off is canceled', async () => {
   const client = await loginTo(world, 'transaction1')
   client.send(query('SELECT pg_sleep(600), 89'))
-  await until(async () => (await activeQueries('%600), 89')) === 1)
+  await until(async () => (await world.postgres.activeQueries('%600), 89')) === 1)
 
   client.reset()
 
-  await until(async () => (await activeQueries('%600), 89')) === 0)
+  await until(async () => (await world.postgres.activeQueries('%600), 89')) === 0)
   expect(await world.engine.pool('transaction1')).toMatchObject({ clientsActive: 0, serversActive: 0 })
 })
 

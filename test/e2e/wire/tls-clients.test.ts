@@ -271,7 +271,7 @@ test('84: a cancel request is taken over TLS, over direct TLS and in plaintext',
     })
     await client.connect()
     const refused = client.query('SELECT pg_sleep(60)').catch((error: unknown) => error)
-    await until(async () => (await engine.pool('app')).serversActive === 1)
+    await until(async () => (await postgres.activeQueries('SELECT pg_sleep(60)')) === 1)
     // What node-postgres keeps of BackendKeyData.
     const { processID, secretKey } = client as unknown as { processID: number; secretKey: number }
 

@@ -197,12 +197,7 @@ test.for([
   const engine = await engineTo(network, keysOf('verify-full', { server_tls_negotiation: how }))
   const client = await WireClient.login(engine, { user: 'app' })
   client.send(query('SELECT pg_sleep(60)'))
-  await until(async () => {
-    const { rowCount } = await secure.sql(
-      "SELECT FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'",
-    )
-    return rowCount === 1
-  })
+  await until(async () => (await secure.activeQueries('SELECT pg_sleep(60)')) === 1)
 
   const canceling = await WireClient.connect(engine)
   canceling.send(cancelRequest(client.key?.pid ?? 0, client.key?.secret ?? Buffer.alloc(4)))
