@@ -21,6 +21,8 @@ export const causes = {
   reset_failed: { planned: true, help: 'the reset between two clients failed' },
   client_gone: { planned: true, help: 'its client left inside a transaction or a query' },
   query_timeout: { planned: true, help: 'a query ran longer than allowed' },
+  transaction_timeout: { planned: true, help: 'a transaction was open, or idle, for longer than allowed' },
+  evicted: { planned: true, help: 'it made room, unused, under a limit that pools share' },
   admin: { planned: true, help: 'an operator closed it' },
   shutdown: { planned: true, help: 'the proxy is shutting down' },
 } as const satisfies Record<string, { planned: boolean; help: string }>

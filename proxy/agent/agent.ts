@@ -3,7 +3,7 @@ import { isIP } from 'node:net'
 import { causes } from '../../shared/causes.ts'
 import { generalKeys, type GeneralKey } from '../../shared/config/keys.ts'
 import type { Hint, HelloRequest, HelloResponse } from '../../shared/wire.ts'
-import type { EngineSnapshot, FleetSpec, LostServer } from '../engine/messages.ts'
+import type { EngineSnapshot, FleetSpec, LostServer, StopMode } from '../engine/messages.ts'
 import { Applier } from './applier.ts'
 import { Backoff } from './backoff.ts'
 import type { Chance, Waits } from './clock.ts'
@@ -67,6 +67,8 @@ export interface AgentTools {
 const emptySnapshot: EngineSnapshot = { running: null, clients: 0, clientsLogin: 0, pools: [], refused: {} }
 
 const bootBytes = 8
+/** 24 days: as long as timers go. */
+const noDeadlineMs = 2 ** 31 - 1
 const idBytes = 4
 /** A last report must not hold up the end of the process for long. */
 const lastReportMs = 2000
@@ -122,6 +124,7 @@ export class Agent {
       chance,
       onLost: (server) => this.#lost(server),
       onReload: (id) => void this.reload().then((error) => this.#engine.reloaded(id, error)),
+      onShutdown: (mode) => void this.#shutDown(mode),
       onListening: ({ host, port }) => log('info', 'listening for clients', { host, port }),
       onRestart: () => this.#fleet?.reports.edge(),
     })
@@ -233,7 +236,13 @@ export class Agent {
     await this.#stopping
   }
 
-  async #stop(mode: 'drain' | 'now', timeoutMs: number): Promise<void> {
+  /** SHUTDOWN at the console has no deadline: a signal hurries it. */
+  async #shutDown(mode: StopMode): Promise<void> {
+    if (mode === 'now') await this.stop('now')
+    else await (this.#stopping ??= this.#stop(mode, noDeadlineMs))
+  }
+
+  async #stop(mode: StopMode, timeoutMs: number): Promise<void> {
     this.#tools.log('info', 'the proxy stops', { mode, timeout_ms: timeoutMs })
     this.#fleet?.sync.stop()
     this.#resolver.stop()

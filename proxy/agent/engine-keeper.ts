@@ -1,4 +1,14 @@
-import type { ApplyOutcome, Desired, EngineSnapshot, FleetSpec, HostSpec, TlsUpdate } from '../engine/messages.ts'
+import type {
+  ApplyOutcome,
+  Desired,
+  EngineSnapshot,
+  FleetSpec,
+  HostSpec,
+  Operation,
+  OperationOutcome,
+  StopMode,
+  TlsUpdate,
+} from '../engine/messages.ts'
 import type { Report } from '../../shared/wire.ts'
 import { Backoff } from './backoff.ts'
 import type { Chance } from './clock.ts'
@@ -25,6 +35,8 @@ const restartsMax = 20
 const reasonLengthMax = 500
 /** What the engine's own clock may add to a drain before the agent ends the thread. */
 const drainGraceMs = 2000
+/** Longest delay of a timer, 24 days: as good as none. */
+const timerMsMax = 2 ** 31 - 1
 
 /**
  * Keeps an engine running: starts its thread, remembers what it runs, and when the thread dies starts it anew with
@@ -107,6 +119,12 @@ export class EngineKeeper {
     return await this.#thread.snapshot()
   }
 
+  /** Rejects with an EngineDied. */
+  async operate(operation: Operation, pool: string): Promise<OperationOutcome> {
+    if (this.#thread === undefined) throw new EngineDied('the engine is not running')
+    return await this.#thread.operate(operation, pool)
+  }
+
   desired(desired: Desired): void {
     this.#desired = desired
     this.#thread?.post({ type: 'desired', desired })
@@ -127,7 +145,7 @@ export class EngineKeeper {
   }
 
   /** A second call, with "now", hurries the first. Resolves when the thread is gone. */
-  async stop(mode: 'drain' | 'now', timeoutMs: number): Promise<void> {
+  async stop(mode: StopMode, timeoutMs: number): Promise<void> {
     this.#stopping = true
     this.#endPause?.()
     await this.#back?.promise
@@ -135,7 +153,7 @@ export class EngineKeeper {
     const thread = this.#thread
     if (thread === undefined) return
     thread.post({ type: 'stop', mode, timeoutMs })
-    const limitMs = (mode === 'drain' ? timeoutMs : 0) + drainGraceMs
+    const limitMs = Math.min((mode === 'now' ? 0 : timeoutMs) + drainGraceMs, timerMsMax)
     const timer = setTimeout(() => thread.terminate('it did not stop in time'), limitMs)
     await thread.ended
     clearTimeout(timer)

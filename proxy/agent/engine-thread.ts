@@ -6,6 +6,9 @@ import type {
   FleetSpec,
   FromEngine,
   LostServer,
+  Operation,
+  OperationOutcome,
+  StopMode,
   ToEngine,
 } from '../engine/messages.ts'
 import { closeMarked, wake } from './libc.ts'
@@ -27,6 +30,8 @@ export interface EngineThreadOptions {
   readonly log: Log
   readonly onLost: (server: LostServer) => void
   readonly onReload: (id: number) => void
+  /** Somebody at the console wants the proxy to end. */
+  readonly onShutdown: (mode: StopMode) => void
 }
 
 /** The thread ended before it answered. */
@@ -34,8 +39,10 @@ export class EngineDied extends Error {
   override readonly name = 'EngineDied'
 }
 
+type Answer = ApplyOutcome | EngineSnapshot | OperationOutcome
+
 interface Pending {
-  readonly resolve: (value: ApplyOutcome | EngineSnapshot) => void
+  readonly resolve: (value: Answer) => void
   readonly reject: (error: EngineDied) => void
 }
 
@@ -115,16 +122,21 @@ export class EngineThread {
     return (await this.#ask((id) => ({ type: 'snapshot', id }))) as EngineSnapshot
   }
 
+  /** Rejects with an EngineDied. */
+  async operate(operation: Operation, pool: string): Promise<OperationOutcome> {
+    return (await this.#ask((id) => ({ type: 'operate', id, operation, pool }))) as OperationOutcome
+  }
+
   /** Ends the thread whatever it does, even in an endless loop. */
   terminate(reason: string): void {
     this.#end(reason)
   }
 
-  async #ask(message: (id: number) => ToEngine): Promise<ApplyOutcome | EngineSnapshot> {
+  async #ask(message: (id: number) => ToEngine): Promise<Answer> {
     if (this.#isOver) throw new EngineDied('the engine is not running')
     this.#lastId += 1
     const id = this.#lastId
-    const { promise, resolve, reject } = Promise.withResolvers<ApplyOutcome | EngineSnapshot>()
+    const { promise, resolve, reject } = Promise.withResolvers<Answer>()
     this.#pending.set(id, { resolve, reject })
     this.#watch(id)
     this.post(message(id))
@@ -160,6 +172,12 @@ export class EngineThread {
       case 'snapshot':
         this.#answer(message.id, message.snapshot)
         return
+      case 'operated':
+        this.#answer(message.id, message.outcome)
+        return
+      case 'shutdown':
+        this.#options.onShutdown(message.mode)
+        return
       case 'lost':
         this.#options.onLost(message.server)
         return
@@ -177,7 +195,7 @@ export class EngineThread {
     }
   }
 
-  #answer(id: number, value: ApplyOutcome | EngineSnapshot): void {
+  #answer(id: number, value: Answer): void {
     const pending = this.#pending.get(id)
     if (pending === undefined) return
     this.#pending.delete(id)

@@ -14,9 +14,6 @@ import type { Server } from './server.ts'
 import { secureServer, TlsRefused } from './tls.ts'
 import type { ServerTls, TlsHold } from './tls.ts'
 
-/** Time a cancel request has to be taken by the server. */
-const cancelWaitTimeoutMs = 10_000
-
 /** Cancel connections to PostgreSQL open at a time; further ones wait for a place. */
 const openMax = 100
 const waitingMax = 10_000
@@ -31,12 +28,15 @@ interface Request {
 /** The keys handed out to clients, and the cancel requests under way to servers. */
 export class Cancels {
   readonly #io: Io
+  readonly #waitTimeoutMs: () => number
   readonly #clients = new Map<number, Client>()
   readonly #waiting: Request[] = []
   #open = 0
 
-  constructor(io: Io) {
+  /** `waitTimeoutMs` is the time a server has to take a request. */
+  constructor(io: Io, waitTimeoutMs: () => number) {
     this.#io = io
+    this.#waitTimeoutMs = waitTimeoutMs
   }
 
   get keys(): number {
@@ -122,7 +122,7 @@ export class Cancels {
       onDrain() {},
       onClose: finish,
     }
-    const timer = this.#io.after(cancelWaitTimeoutMs, () => {
+    const timer = this.#io.after(this.#waitTimeoutMs(), () => {
       server.cancelLost = true
       finish()
     })

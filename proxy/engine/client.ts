@@ -40,6 +40,10 @@ export class Client implements SocketEvents, Listed<Client> {
   #awaitsAnswer = false
   /** A long Parse that arrives in pieces. */
   #gathered: { readonly bytes: Buffer; length: number } | null = null
+  /** It was told that it waits. */
+  notified = false
+  /** Meaningful in the list `idle`, which is in this order. */
+  idleSinceMs: number
   /** When the request in flight began; 0 when none is. */
   queryBeganMs = 0
   /** When the open transaction began, be it of a single statement; 0 between two. */
@@ -63,6 +67,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.id = id
     this.parameters = parameters
     this.connectedAtMs = context.io.nowMs()
+    this.idleSinceMs = this.connectedAtMs
   }
 
   /** Greets the client, with the parameters of a real server: the first one has to wait for that. */
@@ -97,6 +102,7 @@ export class Client implements SocketEvents, Listed<Client> {
     assert(this.list !== null, 'a client that left does not come back')
     this.list.remove(this)
     list.pushTail(this)
+    if (list === this.name.idle) this.idleSinceMs = this.context.io.nowMs()
   }
 
   /** Part of a message has come, and the rest is for the server it is joined with. */
@@ -337,12 +343,18 @@ export class Client implements SocketEvents, Listed<Client> {
     else this.fatal(sqlstates.connection_failure, `server connection lost: ${causes[cause].help}`)
   }
 
-  /** Tells the client why, and ends. */
-  fatal(sqlstate: string, message: string): void {
+  /** It still waits for a server. */
+  notify(message: string): void {
+    this.notified = true
+    this.#write(write.noticeResponse({ severity: 'NOTICE', code: '00000', message }))
+  }
+
+  /** Tells the client why, and ends. A server that it leaves in the middle of something is closed with `cause`. */
+  fatal(sqlstate: string, message: string, cause: Cause = 'client_gone'): void {
     if (this.list === null) return
     if (!this.#midMessage()) this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message }))
     this.name.refused[sqlstate] = (this.name.refused[sqlstate] ?? 0) + 1
-    this.#gone('end')
+    this.#gone('end', false, cause)
   }
 
   #midMessage(): boolean {
@@ -359,7 +371,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.#gone('close', true)
   }
 
-  #gone(how: 'end' | 'close', inOrder = false): void {
+  #gone(how: 'end' | 'close', inOrder = false, cause: Cause = 'client_gone'): void {
     if (this.list === null) return
     const { server } = this
     this.list.remove(this)
@@ -369,7 +381,7 @@ export class Client implements SocketEvents, Listed<Client> {
     if (this.cancelKey !== null) this.context.cancels.remove(this.cancelKey.pid)
     if (how === 'end') this.socket.end()
     else this.socket.close()
-    server?.clientGone(!this.midMessage, inOrder)
+    server?.clientGone(!this.midMessage, inOrder, cause)
   }
 }
 

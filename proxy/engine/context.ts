@@ -3,6 +3,7 @@ import type { Io } from '../io/io.ts'
 import type { Cancels } from './cancel.ts'
 import type { Client } from './client.ts'
 import type { ConsoleSession } from './admin/session.ts'
+import type { Limits } from './limits.ts'
 import type { FromEngine } from './messages.ts'
 import type { TlsContexts } from './tls.ts'
 
@@ -12,6 +13,10 @@ export interface Context {
   readonly post: (message: FromEngine) => void
   readonly cancels: Cancels
   readonly tls: TlsContexts
+  /** What pools may have together. */
+  readonly limits: Limits
+  /** Called when a server has ended: somebody may wait for that. */
+  readonly serverEnded: () => void
   general: GeneralSettings
   /** Everyone who has logged in. */
   readonly clients: Set<Client | ConsoleSession>

@@ -6,9 +6,19 @@ import { Statistics } from './admin/statistics.ts'
 import { Cancels } from './cancel.ts'
 import { Client } from './client.ts'
 import type { Context } from './context.ts'
+import { Limits } from './limits.ts'
 import { Login } from './login.ts'
-import type { ConsoleUserSpec, EngineSnapshot, FleetSpec, FromEngine, PoolSnapshot, ToEngine } from './messages.ts'
+import type {
+  ConsoleUserSpec,
+  EngineSnapshot,
+  FleetSpec,
+  FromEngine,
+  PoolSnapshot,
+  StopMode,
+  ToEngine,
+} from './messages.ts'
 import type { PoolName } from './name.ts'
+import { operate } from './operations.ts'
 import { Pools } from './pools.ts'
 import { TlsContexts } from './tls.ts'
 import type { TlsHold } from './tls.ts'
@@ -44,6 +54,8 @@ export class Engine {
   readonly #listener: Listener
   readonly #timers = new Set<Timer>()
   #nextId = 1
+  readonly #awaited = new Set<{ readonly condition: () => boolean; readonly done: () => void }>()
+  #looking: Timer | null = null
   #reloads = new Map<number, (error: string | null) => void>()
 
   constructor(io: Io, options: EngineOptions, post: (message: FromEngine) => void) {
@@ -55,8 +67,10 @@ export class Engine {
         if (message.type === 'lost') this.disconnects.add(io.nowMs(), message.server)
         post(message)
       },
-      cancels: new Cancels(io),
+      cancels: new Cancels(io, () => this.context.general.cancelWaitTimeoutMs),
       tls: new TlsContexts(io),
+      limits: new Limits(() => this.pools),
+      serverEnded: () => this.#serverEnded(),
       general: generalSettings({}),
       clients: new Set(),
       mockKey,
@@ -99,6 +113,9 @@ export class Engine {
         this.#reloads.get(message.id)?.(message.error)
         this.#reloads.delete(message.id)
         return
+      case 'operate':
+        this.context.post({ type: 'operated', id: message.id, outcome: operate(this, message.operation, message.pool) })
+        return
       case 'stop':
         this.#stop(message.mode, message.timeoutMs)
         return
@@ -133,6 +150,32 @@ export class Engine {
     this.context.post({ type: 'reload', id })
   }
 
+  /**
+   * Calls `done`, from another turn of the loop, when `condition` holds; it is looked at whenever a server has ended
+   * or the state of a database was changed.
+   */
+  when(condition: () => boolean, done: () => void): void {
+    this.#awaited.add({ condition, done })
+    this.#serverEnded()
+  }
+
+  /** Somebody may wait for that. */
+  stateChanged(): void {
+    this.#serverEnded()
+  }
+
+  #serverEnded(): void {
+    if (this.#awaited.size === 0 || this.#looking !== null) return
+    this.#looking = this.context.io.after(0, () => {
+      this.#looking = null
+      for (const awaited of this.#awaited) {
+        if (!awaited.condition()) continue
+        this.#awaited.delete(awaited)
+        awaited.done()
+      }
+    })
+  }
+
   #accept(socket: Socket): SocketEvents {
     const { general } = this.context
     socket.setTcpOptions({
@@ -157,12 +200,15 @@ export class Engine {
   }
 
   /** Transactions in flight may finish until the deadline; whoever is between two is sent away now. */
-  #stop(mode: 'drain' | 'now', timeoutMs: number): void {
+  #stop(mode: StopMode, timeoutMs: number): void {
     const { context } = this
-    if (!context.stopping) {
-      context.stopping = true
+    if (!this.#closed) {
+      this.#closed = true
       this.#listener.close()
       for (const login of this.logins) login.fatal(sqlstates.cannot_connect_now, shutdownText)
+    }
+    if (!context.stopping && mode !== 'clients') {
+      context.stopping = true
       for (const client of context.clients) {
         if (client instanceof Client) {
           if (client.list !== client.name.waiting) client.dismissWhenFree()
@@ -171,12 +217,20 @@ export class Engine {
     }
     const deadlineMs = context.io.nowMs() + (mode === 'now' ? 0 : timeoutMs)
     const check = (): void => {
-      if (context.clients.size > 0 && context.io.nowMs() < deadlineMs) context.io.after(stopCheckMs, check)
+      if (this.#clientsLeft(mode) && context.io.nowMs() < deadlineMs) context.io.after(stopCheckMs, check)
       else this.#end()
     }
     check()
   }
 
+  /** Somebody at the console holds up nobody who waits for clients to leave. */
+  #clientsLeft(mode: StopMode): boolean {
+    const { clients } = this.context
+    return mode === 'clients' ? [...clients].some((client) => client instanceof Client) : clients.size > 0
+  }
+
+  /** The listener is. */
+  #closed = false
   #ended = false
 
   #end(): void {
@@ -188,6 +242,8 @@ export class Engine {
     }
     for (const client of this.context.clients) client.fatal(sqlstates.admin_shutdown, shutdownText)
     for (const timer of this.#timers) timer.cancel()
+    this.#awaited.clear()
+    this.#looking?.cancel()
     for (const name of this.pools.names()) name.close()
     this.#offerTls(undefined)
     this.context.post({ type: 'stopped' })

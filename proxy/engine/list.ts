@@ -58,6 +58,11 @@ export class List<Item extends Listed<Item>> {
     this.#size--
   }
 
+  /** For a walk during which others than the current item may leave. */
+  copy(): Item[] {
+    return [...this]
+  }
+
   /** Safe against the current item being removed while iterating. */
   *[Symbol.iterator](): Generator<Item> {
     let item = this.head

@@ -151,6 +151,7 @@ export class Login implements SocketEvents {
 
     const pool = target.to === 'pool' ? target.name.current : null
     if (pool === null && !pools.hasDatabase(database)) throw noDatabase(database)
+    if (pools.isDisabled(database)) throw disabled(database)
     yield* authenticate(this.#conversation, {
       user,
       method: pool === null ? pools.authTypeOf(database) : pool.settings.authType,
@@ -161,7 +162,10 @@ export class Login implements SocketEvents {
     // The configuration may have changed during the exchange, and others may have come in.
     const now = route(pools, database, user)
     if (now.to !== 'pool') throw noDatabase(database)
+    if (pools.isDisabled(database)) throw disabled(database)
     this.#limit(database)
+    const refusal = context.limits.refusal(now.name)
+    if (refusal !== null) throw new SqlError('too_many_connections', refusal)
     const client = new Client(context, now.name, this.#socket, this.#id, parameters)
     this.#become(client)
     client.begin()
@@ -291,6 +295,10 @@ export class Login implements SocketEvents {
 
 function noDatabase(database: string): SqlError {
   return new SqlError('invalid_catalog_name', `database "${database}" does not exist`)
+}
+
+function disabled(database: string): SqlError {
+  return new SqlError('object_not_in_prerequisite_state', `database does not allow connections: ${database}`)
 }
 
 const declineEncryption = Buffer.from('N')

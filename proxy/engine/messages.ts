@@ -89,8 +89,25 @@ export type ToEngine =
   | { readonly type: 'snapshot'; readonly id: number }
   /** Answers a RELOAD typed on the console; `error` names path and reason. */
   | { readonly type: 'reloaded'; readonly id: number; readonly error: string | null }
-  /** `drain` lets transactions finish for `timeoutMs`; then, or at once with `now`, everything closes. */
-  | { readonly type: 'stop'; readonly mode: 'drain' | 'now'; readonly timeoutMs: number }
+  /** What an operator wants of a database, by way of control; answered by `operated`. */
+  | { readonly type: 'operate'; readonly id: number; readonly operation: Operation; readonly pool: string }
+  /**
+   * `drain` lets transactions finish for `timeoutMs`, `clients` waits as long for clients to leave by themselves; then,
+   * or at once with `now`, everything closes.
+   */
+  | { readonly type: 'stop'; readonly mode: StopMode; readonly timeoutMs: number }
+
+export type Operation = 'pause' | 'resume' | 'reconnect'
+
+/** Servers of the database that still have to end: at 0, a pause is complete and nobody is on an old connection. */
+export interface OperationOutcome {
+  /** There is no such database here. */
+  readonly known: boolean
+  readonly paused: boolean
+  readonly servers: number
+}
+
+export type StopMode = 'drain' | 'clients' | 'now'
 
 export interface ApplyOutcome {
   /** False when the position was not above the running one; nothing changed then. */
@@ -176,6 +193,9 @@ export type FromEngine =
   /** RELOAD was typed on the console: poll now, then answer with `reloaded`. */
   | { readonly type: 'reload'; readonly id: number }
   | { readonly type: 'snapshot'; readonly id: number; readonly snapshot: EngineSnapshot }
+  | { readonly type: 'operated'; readonly id: number; readonly outcome: OperationOutcome }
+  /** SHUTDOWN was typed on the console: stop the proxy. */
+  | { readonly type: 'shutdown'; readonly mode: StopMode }
   | {
       readonly type: 'log'
       readonly level: 'debug' | 'info' | 'warn' | 'error'

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import type { PoolSettings } from '../../shared/config/settings.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import type { Cause } from '../../shared/causes.ts'
 import type { Timer } from '../io/io.ts'
@@ -10,6 +11,7 @@ import { List } from './list.ts'
 import type { PoolSpec } from './messages.ts'
 import { foreseenReport } from './parameters.ts'
 import type { Parameters } from './parameters.ts'
+import { Patience } from './patience.ts'
 import { Pool } from './pool.ts'
 import { Statements } from './prepared.ts'
 import type { Server } from './server.ts'
@@ -23,14 +25,16 @@ export interface Welcome {
 
 const welcomesMax = 256
 const retryFirstMs = 100
-const retryMaxMs = 5000
+
+/** The line is not looked through more often than this for those who are to be told that they wait. */
+const notifyEveryMs = 100
 
 /** Errors of a server's login that will not pass by waiting: the clients are told at once. */
 const lasting: ReadonlySet<string> = new Set(['28000', '28P01', '3D000', '42501'])
 
 /**
  * A (database, user) that clients ask for. Everything that belongs to the name and not to one configuration of it is
- * here and outlives every rebuild: the clients with their queue, the statistics, and later pause and bans.
+ * here and outlives every rebuild: the clients with their queue, the statistics, the pause, and later bans.
  */
 export class PoolName {
   readonly context: Context
@@ -44,6 +48,8 @@ export class PoolName {
   readonly waiting = new List<Client>('waiting')
   /** What serves the name now; null once it was removed from the configuration. */
   current: Pool | null = null
+  /** No server is opened and none is kept: clients wait. */
+  #paused = false
   /** Former pools whose servers still finish a transaction. */
   readonly draining = new Set<Pool>()
   /** SCRAM keys of the server's login: a reconnect, or a rebuild with the same password, derives nothing anew. */
@@ -59,7 +65,11 @@ export class PoolName {
   failure: { sqlstate: string; message: string } | null = null
   #failures = 0
   #retry: Timer | null = null
-  #waitTimer: Timer | null = null
+  #lineTimer: Timer | null = null
+  #lineDueMs = 0
+  /** Nobody who does not know that it waits has waited for longer. */
+  #untoldSinceMs = Infinity
+  readonly #patience = new Patience(this)
 
   constructor(context: Context, database: string, user: string) {
     this.context = context
@@ -81,6 +91,7 @@ export class PoolName {
   /** The name left the configuration: its clients are sent away as soon as they are between transactions. */
   remove(): void {
     this.drainCurrent()
+    this.#patience.retuned()
     this.#resetRetry()
     for (const client of this.waiting) client.fatal(sqlstates.admin_shutdown, removedText)
     for (const client of this.idle) client.fatal(sqlstates.admin_shutdown, removedText)
@@ -94,6 +105,40 @@ export class PoolName {
     this.draining.add(old)
     old.drain()
     this.forgetDrained(old)
+  }
+
+  /** The pool that serves it, if any, and those that still drain. */
+  get pools(): Pool[] {
+    return this.current === null ? [...this.draining] : [this.current, ...this.draining]
+  }
+
+  get settings(): PoolSettings | null {
+    return this.current?.settings ?? null
+  }
+
+  get paused(): boolean {
+    return this.#paused
+  }
+
+  /** Paused, its servers close as they become free and its clients wait, whatever its configuration becomes. */
+  setPaused(paused: boolean): void {
+    if (this.#paused === paused) return
+    this.#paused = paused
+    if (paused) {
+      this.current?.retire()
+      return
+    }
+    this.#resetRetry()
+    this.grow()
+  }
+
+  /** Every client and server of it ends now. */
+  kill(): void {
+    for (const list of [this.waiting, this.idle, this.active]) {
+      for (const client of list.copy()) client.fatal(sqlstates.admin_shutdown, killedText, 'admin')
+    }
+    for (const pool of this.pools)
+      for (const list of pool.lists) for (const server of list.copy()) server.close('admin')
   }
 
   forgetDrained(pool: Pool): void {
@@ -120,8 +165,10 @@ export class PoolName {
       }
     }
     client.waitingSinceMs = this.context.io.nowMs()
+    client.notified = false
+    this.#untoldSinceMs = Math.min(this.#untoldSinceMs, client.waitingSinceMs)
     client.moveTo(this.waiting)
-    this.#armWaitTimer()
+    this.#watchLine()
     this.grow()
     return null
   }
@@ -137,11 +184,19 @@ export class PoolName {
     return true
   }
 
-  /** Opens as many servers as wait for one, within pool_size. */
+  /** Opens as many servers as wait for one, within pool_size and what pools may have together. */
   grow(): void {
     const pool = this.current
-    if (pool === null || this.#retry !== null) return
-    while (pool.size < pool.settings.poolSize && this.#wanted(pool) > pool.login.size) pool.connect()
+    if (pool === null || this.#paused || this.#retry !== null) return
+    const { limits } = this.context
+    if (limits.isBlocked(this) || (this.waiting.size === 0 && limits.isContested(this))) return
+    while (pool.size < this.#sizeMax(pool) && this.#wanted(pool) > pool.login.size && pool.connect());
+  }
+
+  /** Whoever has waited for long may draw on the reserve. */
+  #sizeMax({ settings }: Pool): number {
+    const { poolSize, reservePoolSize, reservePoolTimeoutMs } = settings
+    return reservePoolSize > 0 && this.maxWaitMs >= reservePoolTimeoutMs ? poolSize + reservePoolSize : poolSize
   }
 
   #wanted(pool: Pool): number {
@@ -166,7 +221,9 @@ export class PoolName {
     this.#failures++
     const rounds = Math.floor((this.#failures - 1) / pool.addressCount)
     const delayMs =
-      this.#failures < pool.addressCount ? 0 : Math.min(retryMaxMs, retryFirstMs * 2 ** Math.min(rounds, 10))
+      this.#failures < pool.addressCount
+        ? 0
+        : Math.min(pool.settings.serverLoginRetryMs, retryFirstMs * 2 ** Math.min(rounds, 20))
     this.#retry ??= this.context.io.after(delayMs, () => {
       this.#retry = null
       this.grow()
@@ -181,36 +238,79 @@ export class PoolName {
     this.#retry = null
   }
 
-  /** One timer watches the head of the line: nobody behind it can be due earlier. */
-  #armWaitTimer(): void {
-    if (this.#waitTimer !== null) return
-    const head = this.waiting.head
-    const timeoutMs = this.current?.settings.queryWaitTimeoutMs ?? 0
-    if (head === null || timeoutMs === 0) return
-    const delayMs = Math.max(0, head.waitingSinceMs + timeoutMs - this.context.io.nowMs())
-    this.#waitTimer = this.context.io.after(delayMs, () => {
-      this.#waitTimer = null
-      this.#expireWaiting()
+  /** One timer watches the line, in which nobody is due earlier than those in front. */
+  #watchLine(): void {
+    const { settings } = this
+    if (settings === null || this.waiting.head === null) return
+    const { io } = this.context
+    const dueMs = this.#lineNextMs(settings, io.nowMs())
+    if (this.#lineTimer !== null && this.#lineDueMs <= dueMs) return
+    this.#lineTimer?.cancel()
+    this.#lineTimer = null
+    if (dueMs === Infinity) return
+    this.#lineDueMs = dueMs
+    this.#lineTimer = io.after(Math.max(0, dueMs - io.nowMs()), () => {
+      this.#lineTimer = null
+      this.#lookAtLine()
     })
   }
 
-  #expireWaiting(): void {
-    const timeoutMs = this.current?.settings.queryWaitTimeoutMs ?? 0
+  /** When the next in line may be due; whoever joins the line later is due later than what this says. */
+  #lineNextMs(settings: PoolSettings, nowMs: number): number {
+    const { queryWaitTimeoutMs, queryWaitNotifyMs, reservePoolSize, reservePoolTimeoutMs } = settings
+    const sinceMs = this.waiting.head?.waitingSinceMs ?? nowMs
+    let dueMs = Infinity
+    if (queryWaitTimeoutMs > 0) dueMs = sinceMs + queryWaitTimeoutMs
+    if (reservePoolSize > 0) {
+      const reserveMs = sinceMs + reservePoolTimeoutMs
+      dueMs = Math.min(dueMs, reserveMs > nowMs ? reserveMs : nowMs + reservePoolTimeoutMs)
+    }
+    if (queryWaitNotifyMs > 0) {
+      dueMs = Math.min(dueMs, Math.max(this.#untoldSinceMs + queryWaitNotifyMs, nowMs + notifyEveryMs))
+    }
+    return dueMs
+  }
+
+  #lookAtLine(): void {
+    const { settings } = this
+    if (settings === null) return
     const nowMs = this.context.io.nowMs()
+    this.#expireWaiting(settings, nowMs)
+    this.#tellWaiting(settings, nowMs)
+    this.grow()
+    this.#watchLine()
+  }
+
+  #tellWaiting({ queryWaitNotifyMs }: PoolSettings, nowMs: number): void {
+    this.#untoldSinceMs = Infinity
     for (const client of this.waiting) {
-      if (timeoutMs === 0 || client.waitingSinceMs + timeoutMs > nowMs) break
+      if (client.notified) continue
+      if (queryWaitNotifyMs === 0 || client.waitingSinceMs + queryWaitNotifyMs > nowMs) {
+        this.#untoldSinceMs = client.waitingSinceMs
+        return
+      }
+      client.notify(queuedText)
+    }
+  }
+
+  #expireWaiting({ queryWaitTimeoutMs }: PoolSettings, nowMs: number): void {
+    for (const client of this.waiting) {
+      if (queryWaitTimeoutMs === 0 || client.waitingSinceMs + queryWaitTimeoutMs > nowMs) break
       const { failure } = this
       if (failure === null) client.fatal(sqlstates.too_many_connections, 'query_wait_timeout')
       else client.fatal(failure.sqlstate, `query_wait_timeout: ${failure.message}`)
     }
-    this.#armWaitTimer()
   }
 
-  /** New values for the name's pool may make the line due earlier, or allow more servers. */
+  /** New values for the name's pool may make somebody due earlier, or allow more servers. */
   retuned(): void {
-    this.#waitTimer?.cancel()
-    this.#waitTimer = null
-    this.#armWaitTimer()
+    this.#lineTimer?.cancel()
+    this.#lineTimer = null
+    // Whoever is due by now goes in another turn of the loop.
+    if (this.settings !== null) this.#tellWaiting(this.settings, this.context.io.nowMs())
+    this.#watchLine()
+    this.#patience.retuned()
+    this.context.limits.freed()
     this.grow()
   }
 
@@ -253,17 +353,17 @@ export class PoolName {
   /** The proxy ends: every server with it. */
   close(): void {
     this.#resetRetry()
-    this.#waitTimer?.cancel()
-    this.#waitTimer = null
-    const pools = this.current === null ? [...this.draining] : [this.current, ...this.draining]
-    for (const pool of pools) {
-      for (const list of pool.lists) for (const server of list) server.close('shutdown')
+    this.#lineTimer?.cancel()
+    this.#lineTimer = null
+    this.#patience.close()
+    for (const pool of this.pools) {
+      for (const list of pool.lists) for (const server of list.copy()) server.close('shutdown')
       pool.forget()
     }
   }
 
   assertInvariants(): void {
-    const pools = this.current === null ? [...this.draining] : [this.current, ...this.draining]
+    const { pools } = this
     const linked = new Set<Server>()
     for (const pool of pools) {
       pool.assertInvariants()
@@ -276,6 +376,9 @@ export class PoolName {
     }
     for (const client of this.idle) assert(client.server === null, 'an idle client has no server')
     for (const client of this.waiting) assert(client.server === null, 'a waiting client has no server')
+    if (this.#paused && this.current !== null) {
+      assert(this.current.idle.size + this.current.login.size === 0, 'a paused name keeps no unused server')
+    }
     if (this.current !== null && this.waiting.size > 0) {
       assert(this.current.idle.size === 0, 'nobody waits while a server is idle')
     }
@@ -283,3 +386,5 @@ export class PoolName {
 }
 
 const removedText = 'terminating connection: the pool was removed from the configuration'
+const killedText = 'terminating connection due to administrator command'
+const queuedText = 'No server connection available in postgres backend, client being queued'

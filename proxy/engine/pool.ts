@@ -116,10 +116,22 @@ export class Pool {
     }
   }
 
-  connect(): void {
-    const targets = this.#targets
-    const target = targets[this.#next++ % targets.length] as Target
+  /** Opens a server to the next address. False when a limit that pools share does not allow one. */
+  connect(): boolean {
+    const target = this.#nextTarget()
+    if (target === null) return false
     this.login.pushTail(new Server(this, target))
+    return true
+  }
+
+  #nextTarget(): Target | null {
+    const { limits } = this.name.context
+    if (!limits.admit(this.name)) return null
+    for (let left = this.#targets.length; left > 0; left--) {
+      const target = this.#targets[this.#next++ % this.#targets.length] as Target
+      if (limits.admitTo(this.name, target)) return target
+    }
+    return null
   }
 
   /** A server that owes nothing and belongs to nobody: to the next client, to the idle ones, or away. */
@@ -128,17 +140,29 @@ export class Pool {
       if (server.list !== this.canceled) this.move(server, this.canceled)
       return
     }
-    if (this.draining || server.closeNeeded || server.cancelLost || this.size > this.settings.poolSize) {
-      server.close('drained')
+    if (this.draining || server.closeNeeded || server.cancelLost || this.#excess) {
+      server.close(server.retired ? 'admin' : 'drained')
       return
     }
     if (this.#expired(server)) {
       server.close('lifetime')
       return
     }
+    if (this.name.context.limits.claims(this.name)) {
+      server.close('evicted')
+      return
+    }
     this.move(server, this.idle)
     server.idleSinceMs = this.name.context.io.nowMs()
-    this.name.serve(server)
+    if (!this.name.serve(server)) this.name.context.limits.offered()
+  }
+
+  /** More servers than it should have; those of the reserve stay while somebody waits. */
+  get #excess(): boolean {
+    const { size } = this
+    const { poolSize, reservePoolSize } = this.settings
+    if (size <= poolSize) return false
+    return size > poolSize + reservePoolSize || this.name.waiting.size === 0
   }
 
   #expired(server: Server): boolean {
@@ -146,11 +170,23 @@ export class Pool {
     return serverLifetimeMs > 0 && this.name.context.io.nowMs() - server.connectedAtMs >= serverLifetimeMs
   }
 
+  /** The servers of now serve no further transaction; those that are needed are opened anew. */
+  retire(): void {
+    for (const list of this.lists) {
+      for (const server of list) {
+        server.retired = true
+        server.closeNeeded = true
+      }
+    }
+    for (const server of this.login.copy()) server.close('admin')
+    for (const server of this.idle.copy()) server.close('admin')
+  }
+
   /** Idle servers close at once, linked ones when their transaction ends. */
   drain(): void {
     this.draining = true
-    for (const server of this.login) server.close('drained')
-    for (const server of this.idle) server.close('drained')
+    for (const server of this.login.copy()) server.close('drained')
+    for (const server of this.idle.copy()) server.close('drained')
   }
 
   /** New values for the same servers: sizes and time-outs, keepalives on sockets that are open. */
@@ -173,13 +209,14 @@ export class Pool {
   /** Servers on an address that is no target any more drain; on one that has come back they stay. */
   #leaveAddresses(): void {
     for (const list of this.lists) {
-      for (const server of list) {
-        server.closeNeeded = !this.#targets.some(
+      for (const server of list.copy()) {
+        const stays = this.#targets.some(
           (target) =>
             target.address === server.target.address &&
             target.host.host === server.target.host.host &&
             target.host.port === server.target.host.port,
         )
+        server.closeNeeded = server.retired || !stays
         if (server.closeNeeded && (list === this.idle || list === this.login)) server.close('drained')
       }
     }
@@ -199,7 +236,7 @@ export class Pool {
   /** Called about once a second: age, idleness, and the minimum. */
   maintain(nowMs: number): void {
     const { idleTimeoutMs, minPoolSize } = this.settings
-    for (const server of this.idle) {
+    for (const server of this.idle.copy()) {
       if (this.#expired(server)) server.close('lifetime')
       else if (idleTimeoutMs > 0 && nowMs - server.idleSinceMs >= idleTimeoutMs && this.size > minPoolSize) {
         server.close('idle')

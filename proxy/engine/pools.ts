@@ -8,6 +8,10 @@ export class Pools {
   readonly #context: Context
   readonly #names = new Map<string, Map<string, PoolName>>()
   running: Position | null = null
+  /** PAUSE without a database: every name there is or will be. */
+  #pausedAll = false
+  readonly #paused = new Set<string>()
+  readonly #disabled = new Set<string>()
   /** What control offered last, for the console. */
   desired: Desired | null = null
 
@@ -21,6 +25,53 @@ export class Pools {
 
   find(database: string, user: string): PoolName | null {
     return this.#names.get(database)?.get(user) ?? null
+  }
+
+  *ofDatabase(database: string): Generator<PoolName> {
+    yield* this.#names.get(database)?.values() ?? []
+  }
+
+  *ofUser(user: string): Generator<PoolName> {
+    for (const users of this.#names.values()) {
+      const name = users.get(user)
+      if (name !== undefined) yield name
+    }
+  }
+
+  // Pause and its like belong to a database's name: configurations come and go under it.
+
+  get pausedAll(): boolean {
+    return this.#pausedAll
+  }
+
+  isPaused(database: string): boolean {
+    return this.#paused.has(database)
+  }
+
+  isDisabled(database: string): boolean {
+    return this.#disabled.has(database)
+  }
+
+  /** Of all databases with null. False when nothing has changed. */
+  setPaused(database: string | null, paused: boolean): boolean {
+    if (database === null) {
+      if (this.#pausedAll === paused) return false
+      this.#pausedAll = paused
+    } else {
+      if (this.#paused.has(database) === paused) return false
+      if (paused) this.#paused.add(database)
+      else this.#paused.delete(database)
+    }
+    for (const name of this.names()) name.setPaused(this.#pausedAll || this.#paused.has(name.database))
+    return true
+  }
+
+  /** New clients of a disabled database are refused. False when nothing has changed. */
+  setDisabled(database: string, disabled: boolean): boolean {
+    if (this.#disabled.has(database) === disabled) return false
+    if (disabled) this.#disabled.add(database)
+    else this.#disabled.delete(database)
+    return true
   }
 
   hasDatabase(database: string): boolean {
@@ -91,6 +142,7 @@ export class Pools {
   /** Called about once a second. */
   maintain(): void {
     const nowMs = this.#context.io.nowMs()
+    this.#context.limits.freed()
     for (const [database, users] of this.#names) {
       for (const [user, name] of users) {
         name.current?.maintain(nowMs)
@@ -111,6 +163,7 @@ export class Pools {
     let name = users.get(user)
     if (name === undefined) {
       name = new PoolName(this.#context, database, user)
+      name.setPaused(this.#pausedAll || this.#paused.has(database))
       users.set(user, name)
     }
     return name

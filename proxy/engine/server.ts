@@ -58,6 +58,8 @@ export class Server implements SocketEvents, Listed<Server> {
   cancelLost = false
   /** To be closed when it becomes free. */
   closeNeeded = false
+  /** An operator wants it replaced: whatever else changes, it is closed when it becomes free. */
+  retired = false
   backendKey: BackendKey | null = null
   /** What the session's clients have set. */
   parameters = Parameters.none
@@ -417,8 +419,8 @@ export class Server implements SocketEvents, Listed<Server> {
     else this.pool.checkin(this)
   }
 
-  /** Its client left. What it left open must not reach anybody else, so only a server that is clean stays. */
-  clientGone(clean: boolean, inOrder: boolean): void {
+  /** Its client left, which closes it with `cause` unless it is clean. What it left open must not reach anybody else, so only a server that is clean stays. */
+  clientGone(clean: boolean, inOrder: boolean, cause: Cause): void {
     const { client } = this
     if (client === null) return
     this.client = null
@@ -430,7 +432,7 @@ export class Server implements SocketEvents, Listed<Server> {
     }
     if (inOrder) this.#finishes = true
     else if (!this.outstanding.empty) this.pool.name.context.cancels.send(this, () => {})
-    this.close('client_gone')
+    this.close(cause)
   }
 
   /** The only way a server ends; the first cause counts. */
@@ -481,6 +483,8 @@ export class Server implements SocketEvents, Listed<Server> {
       name.connectFailed(details.sqlstate ?? null, details.message ?? loginFailureText(cause))
     }
     if (!pool.draining) name.grow()
+    name.context.limits.freed()
+    name.context.serverEnded()
   }
 }
 

@@ -30,6 +30,7 @@ export interface Umpire {
   canceled(client: Client): void
   /** A cancel request was answered, which is allowed to who sends everybody away. */
   cancelAnswered(): void
+  toldToWait(): void
 }
 
 export interface ClientOptions {
@@ -325,7 +326,7 @@ export class Client {
       const message = this.#cutter.take()
       if (message === undefined) return
       this.#message(message)
-      this.progressMs = this.#network.schedule.nowMs
+      if (!isQueuedNotice(message)) this.progressMs = this.#network.schedule.nowMs
     }
   }
 
@@ -344,6 +345,10 @@ export class Client {
         this.#fatal(fields.get('C') ?? '', fields.get('M') ?? '')
         return
       }
+    }
+    if (isQueuedNotice(message)) {
+      this.umpire.toldToWait()
+      return
     }
     if (tag === 'N' && wire.errorFields(body).get('M') === strayNotice) return
     if (this.state === 'login') this.#loginMessage(message)
@@ -480,4 +485,9 @@ function wordsOf(request: Request): string {
 
 function brief(text: string): string {
   return text.length > 80 ? `${text.slice(0, 80)}… (${text.length})` : text
+}
+
+/** The engine's own word to a client in line; it is no answer. */
+function isQueuedNotice({ tag, body }: wire.Message): boolean {
+  return tag === 'N' && (wire.errorFields(body).get('M') ?? '').endsWith('client being queued')
 }

@@ -83,6 +83,8 @@ export class Court implements Judge, Umpire {
   readonly #generations = new Map<string, number[]>()
   /** For each client: the generation that its oldest unanswered work was sent under. */
   readonly #sentUnder = new Map<string, number>()
+  /** Databases that an operator has killed, and clients. */
+  readonly killed = new Set<string>()
   /** Pools that were out of the configuration at some time. */
   readonly #removed = new Set<string>()
 
@@ -178,6 +180,7 @@ export class Court implements Judge, Umpire {
     if (client.babbled && code === '08P01') return null
     if (this.#isStray(client)) return this.#blameStray(client, code)
     if (this.phase === 'stopping') return this.#blameStop(client, code)
+    if (this.wasKilled(client) && code === '57P01') return null
     if (this.#removed.has(keyOf(client)) && goneCodes.has(code)) {
       return this.hit.size === 0 && client.status !== 'I' ? 'its transaction might have finished' : null
     }
@@ -191,6 +194,10 @@ export class Court implements Judge, Umpire {
     }
     if (this.refusals.has(code) && lastingCodes.has(code)) return null
     return lossCodes.has(code) ? this.#blameLoss(code) : 'there is no reason for it'
+  }
+
+  wasKilled(client: Client): boolean {
+    return this.killed.has(client.options.pool) || this.killed.has(client.id)
   }
 
   #isStray(client: Client): boolean {
@@ -230,6 +237,7 @@ export class Court implements Judge, Umpire {
 
   blameEnd(client: Client, kind: string, midMessage: boolean): string | null {
     if (client.wire.faulted || client.babbled || this.phase === 'stopping') return null
+    if (this.wasKilled(client)) return null
     // A farewell may come too late, behind a long result on a slow wire.
     if (midMessage && this.#removed.has(keyOf(client))) return null
     // Whoever does not read is given a second, and then loses what it was not sent yet.
@@ -245,6 +253,10 @@ export class Court implements Judge, Umpire {
   canceled(client: Client): void {
     this.trace(`${client.id} was canceled`)
     this.seen.add('a cancel hit')
+  }
+
+  toldToWait(): void {
+    this.seen.add('a client was told that it waits')
   }
 
   cancelAnswered(): void {

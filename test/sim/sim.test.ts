@@ -61,6 +61,10 @@ test('in these worlds everything that may happen has happened, and every end of 
     'lost user_timeout while active',
     'lost keepalive_timeout while idle',
     'a cancel hit',
+    'a client was told that it waits',
+    'the reserve was drawn on',
+    'closed admin',
+    'closed evicted',
     'fatal 53300',
     'fatal 57P01',
   ]

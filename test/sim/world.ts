@@ -10,6 +10,7 @@ import type { Cause } from '../../shared/causes.ts'
 import { Engine } from '../../proxy/engine/engine.ts'
 import type { FromEngine } from '../../proxy/engine/messages.ts'
 import type { PoolName } from '../../proxy/engine/name.ts'
+import * as operations from '../../proxy/engine/operations.ts'
 import { Server } from '../../proxy/engine/server.ts'
 import { Client } from './client.ts'
 import type { ClientOptions } from './client.ts'
@@ -39,6 +40,9 @@ const stormEvents = 3000
 const eventsMax = 2_000_000
 
 const stormMsMax = 300_000
+
+/** Longest time until an operator resumes what was paused. */
+const pauseMsMax = 10_000
 
 /**
  * Time after which every broken connection has been noticed: keepalive probes, and a user time-out that begins when
@@ -179,6 +183,52 @@ export class World {
     this.#look()
   }
 
+  // What operators do
+
+  /** For a while; what is paused when the storm ends is resumed. */
+  pause(): void {
+    const database = this.#anyDatabase()
+    this.trace(`PAUSE ${database ?? ''}`)
+    operations.pause(this.engine, database)
+    this.schedule.after(this.random.next() * pauseMsMax, () => {
+      if (!this.engine.ended) operations.resume(this.engine, database)
+    })
+    this.#look()
+  }
+
+  reconnect(): void {
+    const database = this.#anyDatabase()
+    this.trace(`RECONNECT ${database ?? ''}`)
+    operations.reconnect(this.engine, database)
+    this.#look()
+  }
+
+  kill(): void {
+    const { pool } = this.random.pick(poolNames)
+    this.trace(`KILL ${pool}`)
+    this.court.killed.add(pool)
+    operations.kill(this.engine, pool)
+    this.schedule.after(this.random.next() * pauseMsMax, () => {
+      if (!this.engine.ended) operations.resume(this.engine, pool)
+    })
+    this.#look()
+  }
+
+  killClient(): void {
+    const client = this.anyClient()
+    const known = [...this.engine.context.clients]
+    const victim = known.find(({ socket }) => socket.remote.host === client?.options.host)
+    if (client === null || victim === undefined) return
+    this.court.killed.add(client.id)
+    this.trace(`KILL_CLIENT ${victim.id}`)
+    operations.killClient(this.engine, victim.id)
+    this.#look()
+  }
+
+  #anyDatabase(): string | null {
+    return this.random.chance(0.2) ? null : this.random.pick(poolNames).pool
+  }
+
   // The engine
 
   #fromEngine(message: FromEngine): void {
@@ -202,6 +252,8 @@ export class World {
       case 'listening':
       case 'snapshot':
       case 'reload':
+      case 'operated':
+      case 'shutdown':
       case 'stopped':
         this.trace(`the engine says ${message.type}`)
         return
@@ -215,7 +267,15 @@ export class World {
     this.#serverConnects++
     const { pool } = events
     if (pool.draining) this.court.fail('a draining pool opens a connection')
-    if (pool.size >= pool.settings.poolSize) this.court.fail(`a connection above pool_size ${pool.settings.poolSize}`)
+    const { poolSize, reservePoolSize, reservePoolTimeoutMs, maxDbConnections } = pool.settings
+    const reserve = pool.name.maxWaitMs >= reservePoolTimeoutMs ? reservePoolSize : 0
+    if (pool.size >= poolSize + reserve) this.court.fail(`a connection above pool_size ${poolSize}`)
+    if (pool.size >= poolSize) this.seen.add('the reserve was drawn on')
+    if (pool.name.paused) this.court.fail('a paused name opens a connection')
+    const servers = operations.serversLeft(this.engine, pool.name.database)
+    if (maxDbConnections > 0 && servers >= maxDbConnections) {
+      this.court.fail(`a connection above max_db_connections ${maxDbConnections}`)
+    }
     if (this.court.phase !== 'stopping') return
     if (this.engine.ended) this.court.fail('a stopped engine opens a connection')
     if (pool.name.waiting.size === 0) this.court.fail('a stopping engine opens a connection that nobody waits for')

@@ -20,6 +20,7 @@ const engine = new EngineThread({
   answerMs,
   log: (level, message, fields = {}) => say({ say: 'log', line: { level, message, fields } }),
   onLost: (server) => say({ say: 'lost', server }),
+  onShutdown: (mode) => engine.post({ type: 'stop', mode, timeoutMs: 600_000 }),
   onReload: (id) => engine.post({ type: 'reloaded', id, error: null }),
 })
 

@@ -4,15 +4,30 @@ import * as write from '../../protocol/write.ts'
 import type { Exchange } from '../conversation.ts'
 import type { Caller } from './caller.ts'
 import { CommandError } from './command-error.ts'
+import {
+  disableCommand,
+  enableCommand,
+  killClientCommand,
+  killCommand,
+  pauseCommand,
+  reconnectCommand,
+  resumeCommand,
+  shutdownCommand,
+  waitCloseCommand,
+} from './operate.ts'
 import { fixedParameters, set } from './session-parameters.ts'
 import { config } from './show/config.ts'
-import { clients, servers } from './show/connections.ts'
+import { activeSockets, clients, fds, servers, sockets } from './show/connections.ts'
 import { databases } from './show/databases.ts'
+import { dnsHosts } from './show/dns-hosts.ts'
 import { disconnects } from './show/disconnects.ts'
 import { lists } from './show/lists.ts'
+import { memory } from './show/memory.ts'
 import { poolVersions } from './show/pool-versions.ts'
 import { pools } from './show/pools.ts'
-import { stats, statsAverages, statsTotals } from './show/stats.ts'
+import { state } from './show/state.ts'
+import { stats, statsAverages, statsTotals, totals } from './show/stats.ts'
+import { users } from './show/users.ts'
 import { version } from './show/version.ts'
 import type { Statement } from './statements.ts'
 import { texts } from './table.ts'
@@ -45,9 +60,50 @@ const commands: readonly Command[] = [
   { name: 'SHOW STATS', right: 'stats', help: 'totals, and averages of the last minute', run: answer(stats) },
   { name: 'SHOW STATS_TOTALS', right: 'stats', help: 'totals since the start', run: answer(statsTotals) },
   { name: 'SHOW STATS_AVERAGES', right: 'stats', help: 'averages of the last minute', run: answer(statsAverages) },
+  { name: 'SHOW TOTALS', right: 'stats', help: 'totals and averages of all databases together', run: answer(totals) },
+  { name: 'SHOW USERS', right: 'stats', help: 'users and their limits', run: answer(users) },
+  { name: 'SHOW STATE', right: 'stats', help: 'whether the pooler is paused', run: answer(state) },
+  { name: 'SHOW SOCKETS', right: 'stats', help: 'all connections, with what they hold', run: answer(sockets) },
+  { name: 'SHOW ACTIVE_SOCKETS', right: 'stats', help: 'the same, of those in use', run: answer(activeSockets) },
+  { name: 'SHOW FDS', right: 'admin', help: 'connections by what they belong to; no secrets', run: answer(fds) },
+  { name: 'SHOW MEM', right: 'stats', help: 'memory of the engine', run: answer(memory) },
+  { name: 'SHOW DNS_HOSTS', right: 'stats', help: 'server names and their addresses', run: answer(dnsHosts) },
   { name: 'SHOW LISTS', right: 'stats', help: 'how much there is of everything', run: answer(lists) },
   { name: 'SHOW CONFIG', right: 'stats', help: 'configuration keys and values', run: answer(config) },
   { name: 'RELOAD', right: 'admin', help: 'look for a newer configuration now', run: reload },
+  {
+    name: 'PAUSE',
+    right: 'admin',
+    help: '[db] let clients wait and close servers',
+    run: pauseCommand,
+    arguments: true,
+  },
+  { name: 'RESUME', right: 'admin', help: '[db] end a PAUSE or KILL', run: resumeCommand, arguments: true },
+  { name: 'DISABLE', right: 'admin', help: 'db: refuse new clients', run: disableCommand, arguments: true },
+  { name: 'ENABLE', right: 'admin', help: 'db: let new clients in again', run: enableCommand, arguments: true },
+  {
+    name: 'RECONNECT',
+    right: 'admin',
+    help: '[db] replace servers as they get free',
+    run: reconnectCommand,
+    arguments: true,
+  },
+  {
+    name: 'WAIT_CLOSE',
+    right: 'admin',
+    help: '[db] wait until replaced servers are gone',
+    run: waitCloseCommand,
+    arguments: true,
+  },
+  { name: 'KILL', right: 'admin', help: '[db] end all connections now, and pause', run: killCommand, arguments: true },
+  { name: 'KILL_CLIENT', right: 'admin', help: 'id: end one client', run: killClientCommand, arguments: true },
+  {
+    name: 'SHUTDOWN',
+    right: 'admin',
+    help: '[WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS] end the proxy',
+    run: shutdownCommand,
+    arguments: true,
+  },
   { name: 'SET', right: 'stats', help: null, run: set, arguments: true },
   ...Object.entries(fixedParameters).map(([parameter, value]): Command => {
     const table: Table = { columns: texts(parameter), rows: () => [[value]] }

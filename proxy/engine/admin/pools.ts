@@ -19,7 +19,7 @@ export function compare(a: string, b: string): number {
 
 /** The pool that serves a name, and those that still drain. */
 export function poolsOf(name: PoolName): Pool[] {
-  return name.current === null ? [...name.draining] : [name.current, ...name.draining]
+  return name.pools
 }
 
 export function serversOf(name: PoolName): Server[] {

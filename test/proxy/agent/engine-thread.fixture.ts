@@ -135,6 +135,13 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
           },
         } satisfies FromEngine)
         return
+      case 'operate':
+        port.postMessage({
+          type: 'operated',
+          id: message.id,
+          outcome: { known: message.pool === 'app', paused: message.operation === 'pause', servers: 2 },
+        } satisfies FromEngine)
+        return
       case 'stop':
         state.stopped = true
         return

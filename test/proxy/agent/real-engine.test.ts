@@ -19,6 +19,7 @@ async function startKeeper() {
     chance: { now: () => new Date(), random: () => 0.5 },
     onLost: () => undefined,
     onReload: () => undefined,
+    onShutdown: () => undefined,
     onListening: () => undefined,
     onRestart: () => undefined,
   })
@@ -89,6 +90,7 @@ test('a port in use is told in one line', async () => {
     chance: { now: () => new Date(), random: () => 0.5 },
     onLost: () => undefined,
     onReload: () => undefined,
+    onShutdown: () => undefined,
     onListening: () => undefined,
     onRestart: () => undefined,
   })

@@ -28,18 +28,18 @@ function poolRows(engine: Engine): Row[] {
   const running = [...engine.pools.names()].flatMap((name) => name.current ?? [])
   return Object.entries<KeySpec>(poolKeys).map(([key, spec]) => {
     const value = common(running, (pool) => writtenValue(key as PoolKey, pool.settings))
-    return rowOf(key, value ?? (running.length === 0 ? defaultOf(spec) : 'varies'), spec)
+    if (value !== null || running.length === 0) return rowOf(key, value ?? defaultOf(spec), spec)
+    // Monitoring tools compute with it.
+    const largest = Math.max(...running.map((pool) => pool.settings.maxUserConnections))
+    return rowOf(key, key === 'max_user_connections' ? String(largest) : 'varies', spec)
   })
 }
 
-/** Monitoring tools compute with these; the names are PgBouncer's, and 0 is its "no limit". */
+/** Monitoring tools compute with it; the name is PgBouncer's. */
 function expectedRows(engine: Engine): Row[] {
   const key: GeneralKey = 'max_client_connections'
   const spec = generalKeys[key]
-  return [
-    ['max_client_conn', String(engine.context.general.maxClientConnections), String(spec.default), 'yes'],
-    ['max_user_connections', '0', '0', 'no'],
-  ]
+  return [['max_client_conn', String(engine.context.general.maxClientConnections), String(spec.default), 'yes']]
 }
 
 function rowOf(key: string, value: string, spec: KeySpec): Row {

@@ -1,10 +1,11 @@
-import type { Socket } from '../../../io/io.ts'
+import type { Address, Socket } from '../../../io/io.ts'
 import { Client } from '../../client.ts'
 import type { Engine } from '../../engine.ts'
+import type { PoolName } from '../../name.ts'
 import type { Server } from '../../server.ts'
 import { consoleName, serversOf, sortedNames } from '../pools.ts'
 import type { ConsoleSession } from '../session.ts'
-import { integers, texts } from '../table.ts'
+import { bigints, integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 import { secondsAndMicros, timestamp } from '../time.ts'
 
@@ -41,6 +42,69 @@ export const servers: Table = {
       if (server.list !== null) yield serverRow(engine, server)
     }
   },
+}
+
+/** What a connection holds: PgBouncer's parser and buffer positions, of which only these mean something here. */
+const socketColumns = [
+  ...columns,
+  ...integers('recv_pos', 'pkt_pos', 'pkt_remain', 'send_pos', 'send_remain', 'pkt_avail', 'send_avail'),
+]
+
+export const sockets: Table = { columns: socketColumns, rows: (engine) => socketRows(engine, false) }
+
+export const activeSockets: Table = { columns: socketColumns, rows: (engine) => socketRows(engine, true) }
+
+function* socketRows(engine: Engine, activeOnly: boolean): Generator<Row> {
+  const known = [...engine.context.clients]
+  for (const client of known) {
+    if (!engine.context.clients.has(client)) continue
+    if (!(client instanceof Client)) {
+      if (!activeOnly) yield [...sessionRow(engine, client), ...positions(0, client.socket)]
+    } else if (!activeOnly || client.list !== client.name.idle) {
+      yield [...clientRow(engine, client), ...positions(client.passing, client.socket)]
+    }
+  }
+  for (const server of sortedNames(engine).flatMap(serversOf)) {
+    if (server.list === null || (activeOnly && server.list === server.pool.idle)) continue
+    yield [...serverRow(engine, server), ...positions(server.passing, server.socket)]
+  }
+}
+
+function positions(passing: number, { queuedBytes }: Socket): Row {
+  return [0, 0, passing, 0, queuedBytes, 0, 0]
+}
+
+/** Connections by what they belong to. Never with a secret: the last three columns are there for their names. */
+export const fds: Table = {
+  columns: [
+    ...integers('fd'),
+    ...texts('task', 'user', 'database', 'addr'),
+    ...integers('port'),
+    ...bigints('cancel'),
+    ...integers('link'),
+    ...texts('client_encoding', 'std_strings', 'datestyle', 'timezone'),
+    ...texts('password', 'scram_client_key', 'scram_server_key'),
+  ],
+  *rows(engine) {
+    const known = [...engine.context.clients]
+    for (const client of known) {
+      if (!engine.context.clients.has(client) || !(client instanceof Client)) continue
+      const { name, socket, parameters } = client
+      yield fdRow('client', name, socket.remote, (parameter) => parameters.values.get(parameter.toLowerCase()))
+    }
+    for (const server of sortedNames(engine).flatMap(serversOf)) {
+      if (server.list === null) continue
+      const address = { host: server.target.address, port: server.target.host.port }
+      yield fdRow('server', server.pool.name, address, (parameter) => server.reported.get(parameter))
+    }
+  },
+}
+
+function fdRow(task: string, name: PoolName, address: Address, value: (name: string) => string | undefined): Row {
+  const parameters = ['client_encoding', 'standard_conforming_strings', 'DateStyle', 'TimeZone']
+  const values = parameters.map((parameter) => value(parameter) ?? null)
+  // A process hands over no descriptor, so it names none, and a cancel key is as good as a password.
+  return [null, task, name.user, name.database, address.host, address.port, null, 0, ...values, null, null, null]
 }
 
 function clientRow({ context, pools }: Engine, client: Client): Row {

@@ -21,10 +21,12 @@ export const databases: Table = {
     ...integers('paused', 'disabled'),
   ],
   rows: (engine) => {
+    const { pools } = engine
     const rows: Row[] = []
     for (const [database, names] of Map.groupBy(sortedNames(engine), (name) => name.database)) {
       const running = names.flatMap((name) => name.current ?? [])
-      if (running.length > 0) rows.push(rowOf(database, names, running))
+      const states = [pools.pausedAll || pools.isPaused(database) ? 1 : 0, pools.isDisabled(database) ? 1 : 0]
+      if (running.length > 0) rows.push([...rowOf(database, names, running), ...states])
     }
     rows.push(consoleRow(engine.port, consoleSessions(engine)))
     return rows
@@ -42,16 +44,14 @@ function rowOf(database: string, names: readonly PoolName[], running: readonly P
     running.some((pool) => pool.spec.user !== serverUser) ? serverUser : null,
     largest(running, (pool) => pool.settings.poolSize),
     largest(running, (pool) => pool.settings.minPoolSize),
-    0,
+    largest(running, (pool) => pool.settings.reservePoolSize),
     largest(running, (pool) => Math.floor(pool.settings.serverLifetimeMs / 1000)),
     common(running, (pool) => pool.settings.poolMode),
     balancing(targets),
     sum(running, (pool) => pool.settings.poolSize),
     sum(names, (name) => sum(poolsOf(name), (pool) => pool.size)),
-    0,
+    largest(running, (pool) => pool.settings.maxDbClientConnections),
     sum(names, (name) => name.active.size + name.idle.size + name.waiting.size),
-    0,
-    0,
   ]
 }
 

@@ -40,6 +40,20 @@ export const statsAverages: Table = {
   rows: (engine) => statisticsOf(engine).map(({ database, averages }) => [database, ...whole(averages)]),
 }
 
+/** SHOW STATS of all databases together, one value per row. */
+export const totals: Table = {
+  columns: [...texts('name'), ...numerics('value')],
+  rows: (engine) => {
+    const all = statisticsOf(engine)
+    const summed = (kind: 'totals' | 'averages', name: keyof PoolTotals): number =>
+      Math.round(all.reduce((total, database) => total + database[kind][name], 0))
+    return [
+      ...totalNames.map((name) => [`total_${name.replace('bytes_', '')}`, summed('totals', name)]),
+      ...totalNames.map((name) => [`avg_${shortened[name] ?? name}`, summed('averages', name)]),
+    ]
+  },
+}
+
 function statisticsOf(engine: Engine): DatabaseStatistics[] {
   return engine.statistics.databases(engine.pools.names(), engine.context.io.nowMs())
 }

@@ -1,0 +1,133 @@
+/** Commands by which operators stop, start and replace connections. Texts and waiting as in PgBouncer. */
+import { SqlError } from '../../../shared/errors.ts'
+import * as write from '../../protocol/write.ts'
+import type { Exchange } from '../conversation.ts'
+import type { StopMode } from '../messages.ts'
+import { isPaused, kill, killClient, pause, reconnect, resume, serversLeaving, serversLeft } from '../operations.ts'
+import type { Caller } from './caller.ts'
+import { CommandError } from './command-error.ts'
+import { consoleName } from './pools.ts'
+import type { Statement } from './statements.ts'
+
+/** PAUSE [db]: answers when every server has been released and closed. */
+export function* pauseCommand(caller: Caller, statement: Statement): Exchange<void> {
+  const { engine } = caller
+  const database = databaseOf(caller, statement)
+  if (!pause(engine, database)) throw refused(database, 'already paused')
+  yield* wait(caller, () => !isPaused(engine, database) || serversLeft(engine, database) === 0)
+  if (!isPaused(engine, database)) throw refused(database, 'resumed before all of its servers were released')
+  done(caller, 'PAUSE')
+}
+
+/** RESUME [db]: after PAUSE and KILL. */
+export function resumeCommand(caller: Caller, statement: Statement): void {
+  const database = optionalName(statement)
+  if (!resume(caller.engine, database)) {
+    // A database that has left the configuration may still be paused, one that never was there cannot.
+    if (database !== null) databaseOf(caller, statement)
+    throw refused(database, 'not paused')
+  }
+  done(caller, 'RESUME')
+}
+
+export function disableCommand(caller: Caller, statement: Statement): void {
+  caller.engine.pools.setDisabled(neededDatabase(caller, statement), true)
+  done(caller, 'DISABLE')
+}
+
+export function enableCommand(caller: Caller, statement: Statement): void {
+  const database = neededName(statement)
+  if (!caller.engine.pools.setDisabled(database, false)) neededDatabase(caller, statement)
+  done(caller, 'ENABLE')
+}
+
+/** KILL [db]: what is there ends now, and who comes waits for RESUME. */
+export function killCommand(caller: Caller, statement: Statement): void {
+  kill(caller.engine, databaseOf(caller, statement))
+  done(caller, 'KILL')
+}
+
+/** KILL_CLIENT id, as in SHOW CLIENTS. */
+export function killClientCommand(caller: Caller, statement: Statement): void {
+  const text = neededName(statement)
+  const id = /^\d{1,15}$/.test(text) ? Number(text) : null
+  if (id === null) throw new CommandError('syntax_error', 'invalid client id', 'SHOW CLIENTS lists the ids.')
+  if (!killClient(caller.engine, id)) throw new SqlError('undefined_object', 'client not found')
+  done(caller, 'KILL_CLIENT')
+}
+
+export function reconnectCommand(caller: Caller, statement: Statement): void {
+  reconnect(caller.engine, databaseOf(caller, statement))
+  done(caller, 'RECONNECT')
+}
+
+/** WAIT_CLOSE [db]: answers when no server of before a RECONNECT or a new version is left. */
+export function* waitCloseCommand(caller: Caller, statement: Statement): Exchange<void> {
+  const database = databaseOf(caller, statement)
+  yield* wait(caller, () => serversLeaving(caller.engine, database) === 0)
+  done(caller, 'WAIT_CLOSE')
+}
+
+const shutdownModes: Readonly<Record<string, StopMode>> = {
+  '': 'now',
+  WAIT_FOR_SERVERS: 'drain',
+  WAIT_FOR_CLIENTS: 'clients',
+}
+
+/** SHUTDOWN [WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]: ends the proxy. */
+export function shutdownCommand(caller: Caller, statement: Statement): void {
+  const mode = shutdownModes[(optionalName(statement) ?? '').toUpperCase()]
+  if (mode === undefined) {
+    throw new CommandError('syntax_error', 'syntax error in SHUTDOWN', 'Its modes: WAIT_FOR_SERVERS, WAIT_FOR_CLIENTS.')
+  }
+  done(caller, 'SHUTDOWN')
+  caller.engine.context.post({ type: 'shutdown', mode })
+}
+
+function done(caller: Caller, tag: string): void {
+  caller.send(write.commandComplete(tag))
+}
+
+function* wait(caller: Caller, condition: () => boolean): Exchange<void> {
+  if (condition()) return
+  let happened = false
+  caller.engine.when(condition, () => {
+    happened = true
+    caller.wake()
+  })
+  yield* caller.until(() => happened)
+}
+
+/** The word after the command; null without one. */
+function optionalName(statement: Statement): string | null {
+  const [, name, ...rest] = statement
+  if (rest.length > 0 || name?.kind === 'symbol') {
+    throw new CommandError('syntax_error', 'syntax error', 'At most one name follows; quote it where it is no word.')
+  }
+  return name?.value ?? null
+}
+
+function neededName(statement: Statement): string {
+  const name = optionalName(statement)
+  if (name === null) throw new CommandError('syntax_error', 'syntax error', 'A name must follow.')
+  return name
+}
+
+/** Null is every database. */
+function databaseOf({ engine }: Caller, statement: Statement): string | null {
+  const name = optionalName(statement)
+  if (name === null) return null
+  if (name === consoleName) throw new SqlError('feature_not_supported', `cannot do that to the admin database: ${name}`)
+  if (!engine.pools.hasDatabase(name)) throw new SqlError('invalid_catalog_name', `no such database: ${name}`)
+  return name
+}
+
+function neededDatabase(caller: Caller, statement: Statement): string {
+  neededName(statement)
+  return databaseOf(caller, statement) as string // a name is there
+}
+
+function refused(database: string | null, what: string): SqlError {
+  const subject = database === null ? 'the pooler is' : `database ${database} is`
+  return new SqlError('object_not_in_prerequisite_state', `${subject} ${what}`)
+}

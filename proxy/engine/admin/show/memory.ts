@@ -1,0 +1,16 @@
+import { bigints, integers, texts } from '../table.ts'
+import type { Table } from '../table.ts'
+
+/** The engine thread's own heap, and what the process holds outside of it; in bytes, so `size` is 1. */
+export const memory: Table = {
+  columns: [...texts('name'), ...integers('size'), ...bigints('used', 'free', 'memtotal')],
+  rows: () => {
+    const { heapUsed, heapTotal, external, arrayBuffers, rss } = process.memoryUsage()
+    return [
+      ['heap', 1, heapUsed, heapTotal - heapUsed, heapTotal],
+      ['external', 1, external, 0, external],
+      ['array_buffers', 1, arrayBuffers, 0, arrayBuffers],
+      ['process', 1, rss, 0, rss],
+    ]
+  },
+}

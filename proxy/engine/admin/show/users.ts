@@ -1,0 +1,30 @@
+import { common, compare, sum } from '../pools.ts'
+import { integers, texts } from '../table.ts'
+import type { Table } from '../table.ts'
+
+/** One row per user; where the pools of a user differ, a limit is the largest of theirs and a text is NULL. */
+export const users: Table = {
+  columns: [
+    ...texts('name', 'pool_size', 'reserve_pool_size', 'pool_mode'),
+    ...integers('max_user_connections', 'current_connections'),
+    ...integers('max_user_client_connections', 'current_client_connections'),
+  ],
+  rows: ({ pools }) =>
+    [...Map.groupBy(pools.names(), (name) => name.user)]
+      .sort(([a], [b]) => compare(a, b))
+      .map(([user, names]) => {
+        const settings = names.flatMap((name) => name.settings ?? [])
+        const size = common(settings, (one) => one.poolSize)
+        const reserve = common(settings, (one) => one.reservePoolSize)
+        return [
+          user,
+          size === null ? null : String(size),
+          reserve === null ? null : String(reserve),
+          common(settings, (one) => one.poolMode),
+          Math.max(0, ...settings.map((one) => one.maxUserConnections)),
+          sum(names, (name) => sum(name.pools, (pool) => pool.size)),
+          Math.max(0, ...settings.map((one) => one.maxUserClientConnections)),
+          sum(names, (name) => name.active.size + name.idle.size + name.waiting.size),
+        ]
+      }),
+}

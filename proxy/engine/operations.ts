@@ -1,0 +1,91 @@
+/** What operators do to databases and clients, whichever way they ask: the console, or control through the agent. */
+import { sqlstates } from '../../shared/errors.ts'
+import type { Engine } from './engine.ts'
+import type { Operation, OperationOutcome } from './messages.ts'
+import type { PoolName } from './name.ts'
+
+/** All names of a database; of every database with null. */
+function namesOf({ pools }: Engine, database: string | null): PoolName[] {
+  return [...(database === null ? pools.names() : pools.ofDatabase(database))]
+}
+
+/** Servers that are still open. */
+export function serversLeft(engine: Engine, database: string | null): number {
+  let servers = 0
+  for (const name of namesOf(engine, database)) for (const pool of name.pools) servers += pool.size
+  return servers
+}
+
+/** Servers that close as soon as they are free, by RECONNECT, PAUSE, a rebuild or an address that is gone. */
+export function serversLeaving(engine: Engine, database: string | null): number {
+  let servers = 0
+  for (const name of namesOf(engine, database)) {
+    for (const pool of name.pools) {
+      for (const list of pool.lists) {
+        for (const server of list) if (pool.draining || server.closeNeeded) servers++
+      }
+    }
+  }
+  return servers
+}
+
+export function isPaused({ pools }: Engine, database: string | null): boolean {
+  return database === null ? pools.pausedAll : pools.isPaused(database)
+}
+
+/** Clients wait, servers close as they become free. False when it is paused already. */
+export function pause(engine: Engine, database: string | null): boolean {
+  const changed = engine.pools.setPaused(database, true)
+  engine.stateChanged()
+  return changed
+}
+
+/** False when it is not paused. */
+export function resume(engine: Engine, database: string | null): boolean {
+  const changed = engine.pools.setPaused(database, false)
+  engine.stateChanged()
+  return changed
+}
+
+/** Every server is replaced by a new one as soon as it is free. */
+export function reconnect(engine: Engine, database: string | null): void {
+  for (const name of namesOf(engine, database)) name.current?.retire()
+}
+
+/** All clients and servers end now; whoever comes waits for RESUME. */
+export function kill(engine: Engine, database: string | null): void {
+  pause(engine, database)
+  for (const name of namesOf(engine, database)) name.kill()
+}
+
+/** False when nobody has this number. */
+export function killClient(engine: Engine, id: number): boolean {
+  for (const client of engine.context.clients) {
+    if (client.id !== id) continue
+    const server = 'server' in client ? client.server : null
+    client.fatal(sqlstates.admin_shutdown, 'terminating connection due to administrator command')
+    server?.close('admin')
+    return true
+  }
+  return false
+}
+
+/** What control may ask for: to ask twice is the same as once. */
+export function operate(engine: Engine, operation: Operation, pool: string): OperationOutcome {
+  const known = engine.pools.hasDatabase(pool)
+  switch (operation) {
+    case 'pause':
+      if (known) pause(engine, pool)
+      break
+    case 'resume':
+      resume(engine, pool)
+      break
+    case 'reconnect':
+      reconnect(engine, pool)
+      break
+    default:
+      operation satisfies never
+  }
+  const servers = operation === 'pause' ? serversLeft(engine, pool) : serversLeaving(engine, pool)
+  return { known, paused: isPaused(engine, pool) || isPaused(engine, null), servers }
+}
