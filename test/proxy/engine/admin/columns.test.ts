@@ -19,6 +19,11 @@ const connections: [Type, string][] = [
   ['int4', 'prepared_statements id'],
 ]
 
+const sockets: [Type, string][] = [
+  ...connections,
+  ['int4', 'recv_pos pkt_pos pkt_remain send_pos send_remain pkt_avail send_avail'],
+]
+
 const contract: [command: string, columns: [Type, string][]][] = [
   ['VERSION', [['text', 'version']]],
   [
@@ -70,6 +75,50 @@ const contract: [command: string, columns: [Type, string][]][] = [
       ['text', 'database'],
       ['numeric', 'server_assignment_count xact_count query_count bytes_received bytes_sent xact_time query_time'],
       ['numeric', 'wait_time avg_client_parse_count avg_server_parse_count avg_bind_count avg_client_login_count'],
+    ],
+  ],
+  [
+    'TOTALS',
+    [
+      ['text', 'name'],
+      ['numeric', 'value'],
+    ],
+  ],
+  [
+    'USERS',
+    [
+      ['text', 'name pool_size reserve_pool_size pool_mode'],
+      ['int4', 'max_user_connections current_connections max_user_client_connections current_client_connections'],
+    ],
+  ],
+  ['STATE', [['text', 'key value']]],
+  ['SOCKETS', sockets],
+  ['ACTIVE_SOCKETS', sockets],
+  [
+    'FDS',
+    [
+      ['int4', 'fd'],
+      ['text', 'task user database addr'],
+      ['int4', 'port'],
+      ['int8', 'cancel'],
+      ['int4', 'link'],
+      ['text', 'client_encoding std_strings datestyle timezone password scram_client_key scram_server_key'],
+    ],
+  ],
+  [
+    'MEM',
+    [
+      ['text', 'name'],
+      ['int4', 'size'],
+      ['int8', 'used free memtotal'],
+    ],
+  ],
+  [
+    'DNS_HOSTS',
+    [
+      ['text', 'hostname'],
+      ['int8', 'ttl'],
+      ['text', 'addrs'],
     ],
   ],
   ['CONFIG', [['text', 'key value default changeable']]],
