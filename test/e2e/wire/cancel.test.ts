@@ -16,7 +16,9 @@ let scripted: ScriptedServer
 beforeAll(async () => {
   scripted = await startScriptedServer()
   world = await startWorld({
-    pools: () => ({ scripted: { servers: [{ host: scripted.host, port: scripted.port }], pool_size: 1 } }),
+    pools: () => ({
+      scripted: { servers: [{ host: scripted.host, port: scripted.port }], pool_size: 1, query_wait_notify: '0ms' },
+    }),
   })
 })
 
