@@ -60,6 +60,18 @@ export const commands = {
     help: 'make every proxy look at the current version now',
     load: async () => (await import('./commands/reload.ts')).reload,
   },
+  pause: {
+    help: 'let the clients of POOL wait on every proxy, and close its servers',
+    load: async () => (await import('./commands/operations.ts')).pause,
+  },
+  resume: {
+    help: 'serve the clients of a paused POOL again',
+    load: async () => (await import('./commands/operations.ts')).resume,
+  },
+  reconnect: {
+    help: 'replace the servers of POOL on every proxy as they become free',
+    load: async () => (await import('./commands/operations.ts')).reconnect,
+  },
   proxies: {
     help: 'list the proxies and what they run',
     load: async () => (await import('./commands/proxies.ts')).proxies,

@@ -16,6 +16,7 @@ import { healthRoutes } from './routes/health.ts'
 import { manifestRoutes } from './routes/manifest.ts'
 import { proxyRoutes } from './routes/proxies.ts'
 import { reloadRoutes } from './routes/reload.ts'
+import { operationRoutes } from './routes/operations.ts'
 import type { App } from './routes/route.ts'
 import { secretRoutes } from './routes/secrets.ts'
 import { tokenRoutes } from './routes/tokens.ts'
@@ -40,6 +41,7 @@ export function createApp(host: ControlHost): App {
   configRoutes(app, control)
   versionRoutes(app, control)
   reloadRoutes(app, control)
+  operationRoutes(app, control)
   disconnectRoutes(app, control)
   secretRoutes(app, control)
   tokenRoutes(app, control)

@@ -1,5 +1,5 @@
 /** What control needs from the host it runs on. The app itself knows no clock, no timer and no socket. */
-import type { Hint } from '../shared/wire.ts'
+import type { Hint, Order, OrderOutcome } from '../shared/wire.ts'
 import type { Sealing } from './domain/sealing.ts'
 import type { HintTarget } from './store/proxies.ts'
 import type { Store } from './store/write.ts'
@@ -19,6 +19,12 @@ export interface Parking {
    */
   wait(topic: string, waitMs: number, signal: AbortSignal): Promise<boolean>
   wake(topic: string): void
+}
+
+/** Asks proxies for what cannot wait for a poll. */
+export interface Orders {
+  /** Undefined when the proxy did not answer. Never rejects. */
+  ask(target: HintTarget, order: Order): Promise<OrderOutcome | undefined>
 }
 
 export interface Hints {
@@ -57,6 +63,7 @@ export interface ControlHost {
   readonly operatorToken: string
   readonly presence: Presence
   readonly hints: Hints
+  readonly orders: Orders
   readonly parking?: Parking
   readonly metrics?: Metrics
   /** For what control did wrong; never gets a secret. */

@@ -11,12 +11,14 @@ import type { Sealing } from './domain/sealing.ts'
 import type { ControlHost } from './host.ts'
 import { NodeHints } from './node/hints.ts'
 import { NodeMetrics } from './node/metrics.ts'
+import { NodeOrders } from './node/orders.ts'
 import { NodeParking } from './node/parking.ts'
 import { NodePresence } from './node/presence.ts'
 import { keyFromFile, parseSecretKey } from './node/secret-key.ts'
 import { openSqliteStore, storeFile } from './node/sqlite-store.ts'
 import { raiseEpoch as raiseEpochOf, settleKeyCheck } from './store/control-row.ts'
 import { StoreUnusable } from './store/port.ts'
+import type { HintTarget } from './store/proxies.ts'
 import type { Store } from './store/write.ts'
 
 export interface ControlOptions {
@@ -73,9 +75,11 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
   const presence = new NodePresence(Date.now)
   const parking = new NodeParking()
   const metrics = new NodeMetrics()
+  const secretOf = ({ fleet, proxy, boot }: HintTarget): string => sealing.hintSecret(fleet, proxy, boot)
+  const orders = new NodeOrders({ nowMs: Date.now, secretOf })
   const hints = new NodeHints({
     nowMs: Date.now,
-    secretOf: ({ fleet, proxy, boot }) => sealing.hintSecret(fleet, proxy, boot),
+    secretOf,
     onResult: (result) => metrics.hint(result),
   })
   const logError: ControlHost['logError'] = (message, error) =>
@@ -87,6 +91,7 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
     parking,
     metrics,
     hints,
+    orders,
     logError,
     nowMs: Date.now,
     random: randomBytes,
@@ -108,6 +113,7 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
   const release = async (): Promise<void> => {
     clearInterval(flushing)
     await hints.close()
+    await orders.close()
     await flush()
     await store.close()
   }

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import { causeNames } from './causes.ts'
-import { disconnectSchema, nameSchema, poolReportSchema, positionSchema } from './wire.ts'
+import { disconnectSchema, nameSchema, operations, poolReportSchema, positionSchema } from './wire.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
@@ -117,6 +117,23 @@ export const reloadSchema = z.object({
   ),
 })
 export type Reload = z.infer<typeof reloadSchema>
+
+/** `done`: nothing is left of before. `under_way`: as many `servers` are still in use. */
+const operationOutcomes = ['done', 'under_way', 'unknown_pool', 'unreachable'] as const
+export const operationSchema = z.object({
+  pool: z.string(),
+  operation: z.enum(operations),
+  proxies: z.array(
+    z.object({
+      id: z.string(),
+      outcome: z.enum(operationOutcomes),
+      /** Null when the proxy did not answer. */
+      paused: z.boolean().nullable(),
+      servers: z.int().min(0).nullable(),
+    }),
+  ),
+})
+export type OperationResult = z.infer<typeof operationSchema>
 
 export const proxySchema = z.object({
   id: z.string(),

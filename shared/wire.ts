@@ -142,3 +142,16 @@ export type ReportResponse = z.infer<typeof reportResponseSchema>
 
 /** The value of one version of a secret, for proxies only; never stored or cached on the way ("no-store"). */
 export const secretValueSchema = z.object({ value: z.string() })
+
+/** What control asks a proxy to do with a pool, on behalf of an operator; signed like a hint. */
+export const operations = ['pause', 'resume', 'reconnect'] as const
+export const orderSchema = z.object({
+  fleet: nameSchema,
+  operation: z.enum(operations),
+  pool: z.string().min(1).max(255),
+})
+export type Order = z.infer<typeof orderSchema>
+
+/** What the proxy has done: `servers` still have to end before it is complete. */
+export const orderOutcomeSchema = z.object({ known: z.boolean(), paused: z.boolean(), servers: z.int().min(0) })
+export type OrderOutcome = z.infer<typeof orderOutcomeSchema>

@@ -164,6 +164,10 @@ export class Agent {
       fleet: settings.source.kind === 'control' ? settings.source.fleet : null,
       hintSecret: () => this.#hintSecret,
       onHint: (hint) => void this.#hinted(hint),
+      onOrder: async ({ operation, pool }) => {
+        log('info', 'control gave an order', { operation, pool })
+        return await this.#engine.operate(operation, pool)
+      },
       notReady: () => this.#notReady(),
       metrics: async () => ({ contentType: this.#metrics.contentType, page: await this.#metricsPage() }),
     })

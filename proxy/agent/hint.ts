@@ -1,5 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
-import { hintSchema, type Hint } from '../../shared/wire.ts'
+import type { z } from 'zod'
+import { hintSchema, orderSchema, type Hint, type Order } from '../../shared/wire.ts'
 
 /** The headers of the Standard Webhooks specification that a hint comes with. */
 export interface HintHeaders {
@@ -21,16 +22,40 @@ const signaturePrefix = 'v1,'
  * signatures"). Undefined when it was not; the caller is not told which part is wrong.
  */
 export function verifiedHint(headers: HintHeaders, body: Uint8Array, secret: string, now: Date): Hint | undefined {
+  return isSigned(headers, body, secret, now) ? parsed(hintSchema, body) : undefined
+}
+
+/** As for a hint. */
+export function verifiedOrder(headers: HintHeaders, body: Uint8Array, secret: string, now: Date): Order | undefined {
+  return isSigned(headers, body, secret, now) ? parsed(orderSchema, body) : undefined
+}
+
+/** Signed messages that came in the time in which their signature holds: an order is obeyed once. */
+export class Repetitions {
+  readonly #seen = new Map<string, number>()
+
+  /** True when no message with this id came before. */
+  isFirst(id: string, now: Date): boolean {
+    const nowS = now.getTime() / 1000
+    for (const [old, seenS] of this.#seen) {
+      // A message may be dated as far in the future as in the past.
+      if (nowS - seenS <= 2 * toleranceS) break
+      this.#seen.delete(old)
+    }
+    if (this.#seen.has(id)) return false
+    this.#seen.set(id, nowS)
+    return true
+  }
+}
+
+function isSigned(headers: HintHeaders, body: Uint8Array, secret: string, now: Date): boolean {
   const { id, timestamp, signature } = headers
-  if (id === undefined || timestamp === undefined || signature === undefined) return undefined
-  if (!/^\d{1,12}$/.test(timestamp)) return undefined
-  if (Math.abs(now.getTime() / 1000 - Number(timestamp)) > toleranceS) return undefined
+  if (id === undefined || timestamp === undefined || signature === undefined) return false
+  if (!/^\d{1,12}$/.test(timestamp)) return false
+  if (Math.abs(now.getTime() / 1000 - Number(timestamp)) > toleranceS) return false
   const expected = signatureOf(id, timestamp, body, secret)
   const given = signature.split(' ').filter((part) => part.startsWith(signaturePrefix))
-  if (!given.some((part) => isSame(Buffer.from(part.slice(signaturePrefix.length), 'base64'), expected))) {
-    return undefined
-  }
-  return parseHint(body)
+  return given.some((part) => isSame(Buffer.from(part.slice(signaturePrefix.length), 'base64'), expected))
 }
 
 function signatureOf(id: string, timestamp: string, body: Uint8Array, secret: string): Buffer {
@@ -42,10 +67,13 @@ function isSame(one: Uint8Array, other: Uint8Array): boolean {
   return one.length === other.length && timingSafeEqual(one, other)
 }
 
-function parseHint(body: Uint8Array): Hint | undefined {
+function parsed<Schema extends typeof hintSchema | typeof orderSchema>(
+  schema: Schema,
+  body: Uint8Array,
+): z.infer<Schema> | undefined {
   try {
-    const parsed = hintSchema.safeParse(JSON.parse(Buffer.from(body).toString('utf8')))
-    return parsed.success ? parsed.data : undefined
+    const result = schema.safeParse(JSON.parse(Buffer.from(body).toString('utf8')))
+    return result.success ? (result.data as z.infer<Schema>) : undefined
   } catch {
     return undefined
   }

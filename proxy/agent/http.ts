@@ -1,7 +1,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import type { Hint } from '../../shared/wire.ts'
-import { hintBodyBytesMax, verifiedHint } from './hint.ts'
+import type { Hint, Order, OrderOutcome } from '../../shared/wire.ts'
+import { hintBodyBytesMax, Repetitions, verifiedHint, verifiedOrder } from './hint.ts'
+import type { HintHeaders } from './hint.ts'
 import { reasonOf, type Log } from './log.ts'
 
 export interface HttpOptions {
@@ -12,6 +13,8 @@ export interface HttpOptions {
   /** Given by control at hello; null before. */
   readonly hintSecret: () => string | null
   readonly onHint: (hint: Hint) => void
+  /** What an operator wants, by way of control. */
+  readonly onOrder: (order: Order) => Promise<OrderOutcome>
   /** Why clients should not be sent here; null when they may. */
   readonly notReady: () => string | null
   readonly metrics: () => Promise<{ readonly contentType: string; readonly page: string }>
@@ -23,11 +26,16 @@ interface Answer {
   readonly body: string
 }
 
-type Handler = (request: IncomingMessage, options: HttpOptions) => Promise<Answer>
+interface Given extends HttpOptions {
+  readonly repetitions: Repetitions
+}
+
+type Handler = (request: IncomingMessage, given: Given) => Promise<Answer>
 
 /** What the proxy answers, by method and path. */
 const routes: Readonly<Record<string, Handler>> = {
   'POST /v1/hint': takeHint,
+  'POST /v1/order': takeOrder,
   'GET /livez': async () => await Promise.resolve({ status: 200, body: 'alive\n' }),
   'GET /readyz': async (_, { notReady }) => {
     const reason = notReady()
@@ -51,9 +59,10 @@ export class HttpServer {
 
   constructor(options: HttpOptions) {
     this.#log = options.log
+    const given = { ...options, repetitions: new Repetitions() }
     this.#server = createServer(
       { requestTimeout: requestTimeoutMs, headersTimeout: requestTimeoutMs },
-      (request, response) => void respond(request, response, options),
+      (request, response) => void respond(request, response, given),
     )
     this.#server.maxConnections = connectionsMax
   }
@@ -79,7 +88,7 @@ export class HttpServer {
   }
 }
 
-async function respond(request: IncomingMessage, response: ServerResponse, options: HttpOptions): Promise<void> {
+async function respond(request: IncomingMessage, response: ServerResponse, options: Given): Promise<void> {
   const answer = await answerTo(request, options)
   const { status, contentType = 'text/plain; charset=utf-8', body } = answer
   // Whatever of the request was not read is not worth reading.
@@ -88,7 +97,7 @@ async function respond(request: IncomingMessage, response: ServerResponse, optio
   response.end(request.method === 'HEAD' ? undefined : body)
 }
 
-async function answerTo(request: IncomingMessage, options: HttpOptions): Promise<Answer> {
+async function answerTo(request: IncomingMessage, options: Given): Promise<Answer> {
   const path = request.url?.split('?', 1)[0] ?? ''
   const method = request.method === 'HEAD' ? 'GET' : request.method
   const handler = routes[`${method} ${path}`]
@@ -104,15 +113,32 @@ async function answerTo(request: IncomingMessage, options: HttpOptions): Promise
   }
 }
 
-async function takeHint(request: IncomingMessage, options: HttpOptions): Promise<Answer> {
+async function takeOrder(request: IncomingMessage, given: Given): Promise<Answer> {
+  const body = await readBody(request)
+  if (body === undefined) return { status: 413, body: 'an order is shorter\n' }
+  const secret = given.hintSecret()
+  const headers = signatureOf(request)
+  const order = secret === null ? undefined : verifiedOrder(headers, body, secret, given.now())
+  if (order === undefined || headers.id === undefined) return { status: 401, body: 'not signed by control\n' }
+  if (order.fleet !== given.fleet) return { status: 409, body: 'this proxy belongs to another fleet\n' }
+  if (!given.repetitions.isFirst(headers.id, given.now())) return { status: 409, body: 'obeyed before\n' }
+  const outcome = await given.onOrder(order)
+  return { status: 200, contentType: 'application/json', body: JSON.stringify(outcome) }
+}
+
+function signatureOf({ headers }: IncomingMessage): HintHeaders {
+  return {
+    id: single(headers['webhook-id']),
+    timestamp: single(headers['webhook-timestamp']),
+    signature: single(headers['webhook-signature']),
+  }
+}
+
+async function takeHint(request: IncomingMessage, options: Given): Promise<Answer> {
   const body = await readBody(request)
   if (body === undefined) return { status: 413, body: 'a hint is shorter\n' }
   const secret = options.hintSecret()
-  const headers = {
-    id: single(request.headers['webhook-id']),
-    timestamp: single(request.headers['webhook-timestamp']),
-    signature: single(request.headers['webhook-signature']),
-  }
+  const headers = signatureOf(request)
   const hint = secret === null ? undefined : verifiedHint(headers, body, secret, options.now())
   if (hint === undefined) return { status: 401, body: 'not signed by control\n' }
   if (hint.fleet !== options.fleet) return { status: 409, body: 'this proxy belongs to another fleet\n' }

@@ -1,7 +1,7 @@
 /** Control's app on a real SQLite file, called without a network, with a clock that stands still until it is moved. */
 import { randomBytes } from 'node:crypto'
 import type { Fleet } from '../../shared/api.ts'
-import type { Hint, Report } from '../../shared/wire.ts'
+import type { Hint, Order, OrderOutcome, Report } from '../../shared/wire.ts'
 import { createApp } from '../../control/app.ts'
 import { createSealing } from '../../control/domain/sealing.ts'
 import type { ControlHost } from '../../control/host.ts'
@@ -39,6 +39,9 @@ export class InProcessControl {
   readonly app: ReturnType<typeof createApp>
   readonly clock: { nowMs: number }
   /** Every hint sent, in order. */
+  readonly orders: { target: HintTarget; order: Order }[] = []
+  /** What proxies answer to orders, by id; the others do not. */
+  readonly orderOutcomes = new Map<string, OrderOutcome>()
   readonly hints: { targets: readonly HintTarget[]; hint: Hint }[] = []
   /** Everything logged as control's own fault. */
   readonly faults: unknown[] = []
@@ -54,6 +57,12 @@ export class InProcessControl {
       operatorToken,
       presence: new NodePresence(() => this.clock.nowMs),
       hints: { send: (targets, hint) => void this.hints.push({ targets, hint }), cleared: () => undefined },
+      orders: {
+        ask: async (target, order) => {
+          this.orders.push({ target, order })
+          return await Promise.resolve(this.orderOutcomes.get(target.proxy))
+        },
+      },
       metrics: new NodeMetrics(),
       logError: (_, error) => void this.faults.push(error),
       ...(how.parks ? { parking: this.#parking } : {}),

@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto'
 import { request } from 'node:http'
 import { expect, test } from 'vitest'
 import { HttpServer } from '../../../proxy/agent/http.ts'
-import type { Hint } from '../../../shared/wire.ts'
+import type { Hint, Order } from '../../../shared/wire.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 
 const key = Buffer.from('a key')
@@ -11,18 +11,23 @@ const timestamp = String(now.getTime() / 1000)
 
 async function newServer(secret: string | null = `whsec_${key.toString('base64')}`) {
   const hints: Hint[] = []
+  const orders: Order[] = []
   const server = new HttpServer({
     log: () => undefined,
     now: () => now,
     fleet: 'demo',
     hintSecret: () => secret,
     onHint: (hint) => hints.push(hint),
+    onOrder: async (order) => {
+      orders.push(order)
+      return await Promise.resolve({ known: true, paused: true, servers: 2 })
+    },
     notReady: () => null,
     metrics: async () => await Promise.reject(new Error('no metrics here')),
   })
   const port = await server.listen({ host: '127.0.0.1', port: 0 })
   atEndOfFile(async () => await server.close())
-  return { hints, port, url: `http://127.0.0.1:${port}` }
+  return { hints, orders, port, url: `http://127.0.0.1:${port}` }
 }
 
 function signed(body: string): RequestInit {
@@ -52,6 +57,31 @@ test('a hint that is not signed, or comes before control has given the secret, i
   expect((await fetch(`${url}/v1/hint`, { method: 'POST', body })).status).toBe(401)
   expect((await fetch(`${early.url}/v1/hint`, signed(body))).status).toBe(401)
   expect([...hints, ...early.hints]).toEqual([])
+})
+
+const order = JSON.stringify({ fleet: 'demo', operation: 'pause', pool: 'app' })
+
+test('a signed order is obeyed and answered, once', async () => {
+  const { url, orders } = await newServer()
+
+  const first = await fetch(`${url}/v1/order`, signed(order))
+  const again = await fetch(`${url}/v1/order`, signed(order))
+
+  expect([first.status, await first.json()]).toEqual([200, { known: true, paused: true, servers: 2 }])
+  expect(again.status).toBe(409)
+  expect(orders).toEqual([{ fleet: 'demo', operation: 'pause', pool: 'app' }])
+})
+
+test('an order that is not signed, is none, or is for another fleet is refused', async () => {
+  const { url, orders } = await newServer()
+  const early = await newServer(null)
+  const other = JSON.stringify({ fleet: 'other', operation: 'pause', pool: 'app' })
+
+  expect((await fetch(`${url}/v1/order`, { method: 'POST', body: order })).status).toBe(401)
+  expect((await fetch(`${early.url}/v1/order`, signed(order))).status).toBe(401)
+  expect((await fetch(`${url}/v1/order`, signed(body))).status).toBe(401)
+  expect((await fetch(`${url}/v1/order`, signed(other))).status).toBe(409)
+  expect([...orders, ...early.orders]).toEqual([])
 })
 
 test('a hint for another fleet is refused', async () => {

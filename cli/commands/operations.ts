@@ -1,0 +1,26 @@
+import { operationSchema } from '../../shared/api.ts'
+import type { OperationResult } from '../../shared/api.ts'
+import type { operations } from '../../shared/wire.ts'
+import { Api, apiOptions } from '../api.ts'
+import { command } from '../command.ts'
+import type { Command } from '../command.ts'
+import { table } from '../table.ts'
+
+/** It fails when a proxy could not be asked or has no such pool. */
+function operation(name: (typeof operations)[number]): Command {
+  return command({ operands: ['POOL'], options: apiOptions }, async ({ operands, options }, around) => {
+    const path = `/pools/${encodeURIComponent(operands[0] ?? '')}/${name}`
+    const answer = await new Api(options, around).inFleet(operationSchema, path, { method: 'POST', body: {} })
+    if (options.json) around.print(JSON.stringify(answer, undefined, 2))
+    else around.print(table(['PROXY', 'OUTCOME', 'SERVERS LEFT'], answer.proxies.map(row)))
+    return answer.proxies.every(({ outcome }) => outcome === 'done' || outcome === 'under_way') ? 0 : 1
+  })
+}
+
+function row({ id, outcome, servers }: OperationResult['proxies'][number]): (string | null)[] {
+  return [id, outcome, servers === null ? null : String(servers)]
+}
+
+export const pause = operation('pause')
+export const resume = operation('resume')
+export const reconnect = operation('reconnect')

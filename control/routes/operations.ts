@@ -1,0 +1,51 @@
+import { z } from '@hono/zod-openapi'
+import { operationSchema } from '../../shared/api.ts'
+import type { OperationResult } from '../../shared/api.ts'
+import { nameSchema, operations, orderSchema } from '../../shared/wire.ts'
+import type { OrderOutcome } from '../../shared/wire.ts'
+import { noSuchFleet } from '../api-problem.ts'
+import { listHintTargets, listProxies } from '../store/proxies.ts'
+import { json, operatorRoute, problems } from './route.ts'
+import type { App, Control } from './route.ts'
+
+const poolPath = z.object({ fleet: nameSchema, pool: orderSchema.shape.pool })
+
+const summaries = {
+  pause: 'Let the clients of a pool wait, on every proxy, and close its servers as they become free',
+  resume: 'Serve the clients of a paused pool again, on every proxy',
+  reconnect: 'Replace the servers of a pool, on every proxy, as they become free',
+} as const
+
+/** To ask again is harmless, and shows how far it has come. */
+export function operationRoutes(app: App, { host, hot }: Control): void {
+  for (const operation of operations) {
+    const route = operatorRoute({
+      method: 'post',
+      path: `/v1/fleets/{fleet}/pools/{pool}/${operation}`,
+      summary: summaries[operation],
+      request: { params: poolPath },
+      responses: { 200: json(operationSchema, 'Every proxy and its outcome'), ...problems },
+    })
+    app.openapi(route, async (c) => {
+      const { fleet, pool } = c.req.valid('param')
+      if ((await hot.offer(fleet)) === undefined) throw noSuchFleet()
+      const targets = new Map((await listHintTargets(host.store, fleet)).map((target) => [target.proxy, target]))
+      const rows = await listProxies(host.store, fleet)
+      const proxies = await Promise.all(
+        rows.map(async ({ id }) => {
+          const target = targets.get(id)
+          const answer = target && (await host.orders.ask(target, { fleet, operation, pool }))
+          return { id, ...judged(answer) }
+        }),
+      )
+      return c.json({ pool, operation, proxies }, 200)
+    })
+  }
+}
+
+function judged(answer: OrderOutcome | undefined): Omit<OperationResult['proxies'][number], 'id'> {
+  if (answer === undefined) return { outcome: 'unreachable', paused: null, servers: null }
+  const { known, paused, servers } = answer
+  if (!known) return { outcome: 'unknown_pool', paused, servers }
+  return { outcome: servers === 0 ? 'done' : 'under_way', paused, servers }
+}

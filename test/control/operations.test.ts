@@ -1,0 +1,59 @@
+import { expect, test } from 'vitest'
+import type { OperationResult } from '../../shared/api.ts'
+import { document, inProcessControl } from './in-process.ts'
+
+async function withProxies() {
+  const control = await inProcessControl()
+  const token = await control.fleet()
+  await control.apply(document())
+  for (const [name, facts] of Object.entries({
+    busy: { hint_url: 'http://busy' },
+    done: { hint_url: 'http://done' },
+    gone: { hint_url: 'http://gone' },
+    hidden: {},
+    stray: { hint_url: 'http://stray' },
+  })) {
+    await control.call('POST', `/v1/fleets/demo/proxies/${name}/hello`, {
+      token,
+      body: { boot: 'boot-1', agent_version: '1', listen: 'x', ...facts },
+    })
+  }
+  control.orderOutcomes.set('busy', { known: true, paused: true, servers: 3 })
+  control.orderOutcomes.set('done', { known: true, paused: true, servers: 0 })
+  control.orderOutcomes.set('stray', { known: false, paused: false, servers: 0 })
+  return { control, token }
+}
+
+test.for(['pause', 'resume', 'reconnect'])(
+  '%s is asked of every proxy and each answers for itself',
+  async (operation) => {
+    const { control } = await withProxies()
+
+    const { status, body } = await control.call<OperationResult>('POST', `/v1/fleets/demo/pools/app/${operation}`)
+
+    expect(status).toBe(200)
+    expect(body).toEqual({
+      pool: 'app',
+      operation,
+      proxies: [
+        { id: 'busy', outcome: 'under_way', paused: true, servers: 3 },
+        { id: 'done', outcome: 'done', paused: true, servers: 0 },
+        { id: 'gone', outcome: 'unreachable', paused: null, servers: null },
+        { id: 'hidden', outcome: 'unreachable', paused: null, servers: null },
+        { id: 'stray', outcome: 'unknown_pool', paused: false, servers: 0 },
+      ],
+    })
+    expect(control.orders.map(({ target }) => target.proxy)).toEqual(['busy', 'done', 'gone', 'stray'])
+    expect(control.orders[0]?.order).toEqual({ fleet: 'demo', operation, pool: 'app' })
+  },
+)
+
+test('a proxy may not order others, and a fleet must be there', async () => {
+  const { control, token } = await withProxies()
+
+  const refused = await control.call('POST', '/v1/fleets/demo/pools/app/pause', { token })
+  const nowhere = await control.call('POST', '/v1/fleets/nowhere/pools/app/pause')
+
+  expect([refused.status, nowhere.status]).toEqual([403, 404])
+  expect(control.orders).toEqual([])
+})
