@@ -73,7 +73,7 @@ export async function startCluster(cluster: {
       last = line
       const complaint = /(?:FATAL|PANIC|ERROR):\s+(.*)$/.exec(line)?.[1]
       if (complaint !== undefined && complaints.length < 3) complaints.push(complaint)
-      if (line.includes('database system is ready to accept connections')) resolve()
+      if (/ready to accept (?:read-only )?connections/.test(line)) resolve()
     })
   })
   child.removeAllListeners('close')
