@@ -13,6 +13,7 @@ import type { PoolName, Welcome } from './name.ts'
 import { ClientStatements } from './prepared.ts'
 import type { Parameters } from './parameters.ts'
 import type { Server } from './server.ts'
+import type { Signs } from './session-state.ts'
 
 /**
  * A client that has proven who it is, until it leaves. It stands in one list of its pool's name:
@@ -38,6 +39,8 @@ export class Client implements SocketEvents, Listed<Client> {
   statements: ClientStatements | null = null
   /** Its next request has to wait until an earlier one was answered. */
   #awaitsAnswer = false
+  /** What the statement parsed last may leave in a session; null when nothing. */
+  parsed: Signs | null = null
   /** A long Parse that arrives in pieces. */
   #gathered: { readonly bytes: Buffer; length: number } | null = null
   /** It was told that it waits. */
@@ -92,6 +95,11 @@ export class Client implements SocketEvents, Listed<Client> {
         write.readyForQuery('I'),
       ]),
     )
+  }
+
+  /** Something from its server, between two messages. */
+  tell(bytes: Uint8Array): void {
+    this.#write(bytes)
   }
 
   #write(bytes: Uint8Array): void {
@@ -187,7 +195,27 @@ export class Client implements SocketEvents, Listed<Client> {
   }
 
   leavesAtTransactionEnd(server: Server): boolean {
-    return server.pool.settings.poolMode === 'transaction' || this.#dismissed || this.context.stopping
+    if (this.#dismissed || this.context.stopping) return true
+    return server.pool.settings.poolMode !== 'session' && (!server.pinned || server.suspect !== 0)
+  }
+
+  /** The link is over, unless the server has to be asked first whether the session keeps something. */
+  endTransaction(server: Server): void {
+    if (server.suspect === 0 || !server.pins || this.#dismissed || this.context.stopping) {
+      this.free(server)
+      return
+    }
+    this.#adjusting = true
+    this.socket.pauseReading()
+    if (server.socket.readingPaused) server.socket.resumeReading()
+    server.probe()
+  }
+
+  /** It is known what the session keeps: the server stays with this client, or the link is over. */
+  probed(server: Server): void {
+    this.#adjusting = false
+    if (this.#dismissed || this.context.stopping || !server.pinned) this.free(server)
+    else this.socket.resumeReading()
   }
 
   /** The link is over: nothing is owed and no transaction is open. */

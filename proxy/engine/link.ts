@@ -12,12 +12,12 @@ import { BackendTag, FrontendTag, TransactionStatus } from '../protocol/tags.ts'
 import type { Client } from './client.ts'
 import { headerBytes, readLength } from './conversation.ts'
 import { RequestKind } from './outstanding.ts'
-import { followedParameters } from './parameters.ts'
 import { errorInClientsWords, statementSqlstates } from './prepared.ts'
 import { asItIs, incomplete, refused, rename, tooLongToKeep, unsettled } from './rename.ts'
 import type { Request } from './rename.ts'
 import { Rewriting } from './rewriting.ts'
 import type { Server } from './server.ts'
+import { harmlessSets, maySet, signsOfTag, signsOfText } from './session-state.ts'
 
 /** Messages up to this length are forwarded whole. */
 export const wholeBytesMax = 16_384
@@ -40,6 +40,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
   // What was laid out for a client that was sent away half-way is nobody's.
   if (rewriting.length > 0) rewriting.clear()
   const renaming = renames(client, server)
+  const watches = server.pool.settings.poolMode !== 'session'
   while (client.passing === 0 && end - at >= headerBytes) {
     const length = readLength(bytes, at)
     if (length < 4) return violation(client, server, bytes, from, at, 'invalid message length', end)
@@ -72,16 +73,19 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     switch (tag) {
       case FrontendTag.Query:
         if (client.statements !== null) client.statements.group++
+        if (watches) noteQuery(server, bytes, at + headerBytes, Math.min(next, end))
         beginQuery(client)
         owe(client, server, RequestKind.Query)
         break
       case FrontendTag.Parse:
         client.name.totals.client_parse_count++
         client.name.totals.server_parse_count++
+        if (watches) noteParse(client, bytes, at + headerBytes, Math.min(next, end))
         owe(client, server, RequestKind.Parse)
         break
       case FrontendTag.Bind:
         client.name.totals.bind_count++
+        if (client.parsed !== null) server.note(client.parsed)
         owe(client, server, RequestKind.Bind)
         break
       case FrontendTag.Describe:
@@ -133,7 +137,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
   // The end of a transaction may have come while a long message (CopyData after a failed COPY) was still passing, or
   // without the server.
   if (mayBeOver && client.passing === 0 && server.status === TransactionStatus.Idle && server.outstanding.empty) {
-    if (client.leavesAtTransactionEnd(server)) client.free(server)
+    if (client.leavesAtTransactionEnd(server)) client.endTransaction(server)
   }
   return at
 }
@@ -184,7 +188,22 @@ function renameIn(
 function renames(client: Client, server: Server): boolean {
   if (client.statements !== null) return true
   const { settings } = server.pool
-  return settings.maxPreparedStatements > 0 && settings.poolMode === 'transaction'
+  return settings.maxPreparedStatements > 0 && settings.poolMode !== 'session'
+}
+
+/** HOT. What a simple query may leave in the session. */
+function noteQuery(server: Server, bytes: Uint8Array, start: number, end: number): void {
+  const signs = signsOfText(bytes, start, end)
+  if (signs !== null) server.note(signs)
+  if (!maySet(bytes, start, end) || !server.outstanding.empty) return
+  server.harmlessSets = harmlessSets(text(bytes, start, stringEnd(bytes, start, end)), (name) => server.follows(name))
+}
+
+/** HOT. What the statement may leave when it is bound: this one, or one of those whose names are not exchanged. */
+function noteParse(client: Client, bytes: Uint8Array, start: number, end: number): void {
+  const nameEnd = stringEnd(bytes, start, end)
+  const signs = signsOfText(bytes, Math.min(nameEnd + 1, end), end)
+  if (nameEnd === start || signs !== null) client.parsed = signs
 }
 
 /** What was rewritten, and then the client's bytes from `from` to `to`, by one send. False when some of it was queued. */
@@ -239,6 +258,7 @@ function beginQuery(client: Client): void {
  */
 export function serverData(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): number {
   const { outstanding } = server
+  const watches = server.pool.settings.poolMode !== 'session'
   let from = start
   let at = start
   let freed = false
@@ -262,13 +282,22 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
         break
       case BackendTag.ReadyForQuery:
         server.status = bytes[at + headerBytes] as number
+        if (server.status !== TransactionStatus.Idle && server.pool.settings.poolMode === 'statement') {
+          if (at > from) client.socket.send(bytes, from, at)
+          client.fatal(sqlstates.protocol_violation, noTransactionsText)
+          return end
+        }
         outstanding.ready()
         freed = endQuery(client, server)
         break
       case BackendTag.CommandComplete:
         outstanding.executed()
-        if (server.statements !== null || client.statements !== null)
+        if (watches && (bytes[next - 2] as number) > digitMax) {
+          noteTag(server, bytes, at + headerBytes, Math.min(next, end))
+        }
+        if (server.statements !== null || client.statements !== null) {
           noteDiscarded(server, client, bytes, at + headerBytes, Math.min(next, end))
+        }
         break
       case BackendTag.EmptyQueryResponse:
       case BackendTag.PortalSuspended:
@@ -340,7 +369,7 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
     server.close('protocol_error', { message: 'an answer that nothing asked for' })
     return end
   }
-  if (freed) client.free(server)
+  if (freed) client.endTransaction(server)
   return at
 }
 
@@ -352,6 +381,7 @@ function endQuery(client: Client, server: Server): boolean {
     totals.query_time += (nowMs - client.queryBeganMs) * 1000
     client.queryBeganMs = 0
   }
+  if (server.harmlessSets.length > 0) server.harmlessSets = []
   if (server.status !== TransactionStatus.Idle) return false
   totals.xact_count++
   totals.xact_time += (nowMs - client.transactionBeganMs) * 1000
@@ -367,13 +397,23 @@ function noteError(server: Server, bytes: Uint8Array, start: number, end: number
   if (isFatal(fields.severity)) server.fatal = { sqlstate: fields.code, message: fields.message, forwarded: true }
 }
 
-/** A parameter that changed under this client follows it to its next server. */
+/** A parameter that changed under this client follows it to its next server; the end of a standby is for everybody. */
 function noteParameter(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): void {
   const [parameter, value] = server.noteParameter(bytes, start, end)
   const name = parameter.toLowerCase()
-  if (!followedParameters.has(name)) return
+  if (name === 'in_hot_standby') client.name.noteReported(parameter, value)
+  if (!server.pool.followed.has(name)) return
   client.parameters = client.parameters.with(name, value)
   server.parameters = server.parameters.with(name, value)
+}
+
+/** What a command has left in the session. */
+function noteTag(server: Server, bytes: Uint8Array, start: number, end: number): void {
+  const signs = signsOfTag(bytes, start, end)
+  if (signs === null) return
+  const set = signs.settings && bytes[start] === letterS
+  if (set && server.harmlessSets.length > 0 && server.harmlessSets.shift() === true) return
+  server.note(signs)
 }
 
 /** A session whose statements were taken off by a command: DEALLOCATE, DEALLOCATE ALL or DISCARD ALL. */
@@ -397,3 +437,9 @@ function noteDiscarded(server: Server, client: Client, bytes: Uint8Array, start:
 const letterA = 0x41
 const letterD = 0x44
 const letterS = 0x53
+
+/** '9' in ASCII: the last character of a tag that counts rows is not above it. */
+const digitMax = 0x39
+
+/** As PgBouncer says it. */
+const noTransactionsText = 'transaction blocks not allowed in statement pooling mode'

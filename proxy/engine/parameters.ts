@@ -4,7 +4,7 @@
  */
 
 /** Reported by PostgreSQL and settable in a session, in lower case. `search_path` is reported from PostgreSQL 18 on. */
-export const followedParameters: ReadonlySet<string> = new Set([
+const followedParameters: ReadonlySet<string> = new Set([
   'application_name',
   'client_encoding',
   'datestyle',
@@ -13,6 +13,23 @@ export const followedParameters: ReadonlySet<string> = new Set([
   'standard_conforming_strings',
   'timezone',
 ])
+
+/** Reported, but nobody can set them in a session. */
+const fixedParameters: ReadonlySet<string> = new Set([
+  'in_hot_standby',
+  'integer_datetimes',
+  'is_superuser',
+  'server_encoding',
+  'server_version',
+  'session_authorization',
+])
+
+/** Those that follow every client, and `extra`, a list with commas between the names. */
+export function followedWith(extra: string): ReadonlySet<string> {
+  const names = extra.split(',').map((name) => name.trim().toLowerCase())
+  const further = names.filter((name) => name !== '' && !fixedParameters.has(name))
+  return further.length === 0 ? followedParameters : new Set([...followedParameters, ...further])
+}
 
 /** An immutable set of parameters, lower-case name → value. Two sets are equal when their keys are. */
 export class Parameters {

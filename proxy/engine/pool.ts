@@ -4,8 +4,10 @@ import type { TcpOptions } from '../io/io.ts'
 import { List } from './list.ts'
 import type { HostSpec, PoolSpec } from './messages.ts'
 import type { PoolName } from './name.ts'
+import { followedWith } from './parameters.ts'
 import { Server } from './server.ts'
 import type { TlsHold } from './tls.ts'
+import { anything } from './session-state.ts'
 
 /** One address of one configured server. */
 export interface Target {
@@ -33,6 +35,8 @@ export class Pool {
   draining = false
   /** With what its servers are secured; null where they never are. */
   tls: TlsHold | null = null
+  /** Run-time parameters that follow a client, in lower case. */
+  followed: ReadonlySet<string>
   #targets: readonly Target[] = []
   #next = 0
 
@@ -41,6 +45,7 @@ export class Pool {
     this.spec = spec
     this.settings = spec.settings
     this.#holdTls()
+    this.followed = followedWith(spec.settings.trackExtraParameters)
     this.#setTargets()
   }
 
@@ -199,9 +204,13 @@ export class Pool {
 
   /** The same configuration, resolved anew. */
   adopt(spec: PoolSpec): void {
+    const watched = this.settings.poolMode !== 'session' || spec.settings.poolMode === 'session'
+    // In session mode nobody looks at what a session keeps, so the client that has it now may have left anything.
+    if (!watched) for (const server of this.active) server.note(anything)
     this.spec = spec
     this.settings = spec.settings
     this.#holdTls()
+    this.followed = followedWith(spec.settings.trackExtraParameters)
     this.#setTargets()
     this.#leaveAddresses()
   }

@@ -4,9 +4,12 @@
  * was sent and then skipped after an error is taken back.
  */
 import assert from 'node:assert/strict'
+import { stringEnd } from '../protocol/read.ts'
 import { FrontendTag } from '../protocol/tags.ts'
 import * as write from '../protocol/write.ts'
 import { headerBytes } from './conversation.ts'
+import { signsOfText } from './session-state.ts'
+import type { Signs } from './session-state.ts'
 
 /** Our names begin so; a client's own name that does is not taken for ours. */
 const serverNamePrefix = 'flotilla_'
@@ -22,11 +25,14 @@ export class Statement {
   /** Takes it off a server. */
   readonly close: Buffer
   readonly key: string
+  /** What executing it may leave in the session. */
+  readonly signs: Signs | null
   /** Clients that hold a name for it. */
   holders = 0
 
   constructor(key: string, id: number, textAndTypes: Uint8Array) {
     this.key = key
+    this.signs = signsOfText(textAndTypes, 0, stringEnd(textAndTypes, 0, textAndTypes.length))
     const name = `${serverNamePrefix}${id}`
     this.serverName = Buffer.from(name)
     this.parse = write.parseMessage(name, textAndTypes)

@@ -86,7 +86,10 @@ export function rename(out: Rewriting, request: Request): number {
   out.addHeader(tag, next - at - 1 - (nameEnd - nameAt) + serverName.length)
   out.add(bytes, body, nameAt)
   out.addWhole(serverName)
-  if (tag === FrontendTag.Bind) client.name.totals.bind_count++
+  if (tag === FrontendTag.Bind) {
+    client.name.totals.bind_count++
+    if (statement.signs !== null) request.server.note(statement.signs)
+  }
   owe(request, tag === FrontendTag.Bind ? RequestKind.Bind : RequestKind.Describe)
   return goOn(request, nameEnd)
 }

@@ -19,6 +19,8 @@ import type { Adjustment } from './parameters.ts'
 import type { Pool, Target } from './pool.ts'
 import type { ServerStatements } from './prepared.ts'
 import { secureServer, TlsRefused } from './tls.ts'
+import { foundBy, probeOf, resetSettings } from './session-state.ts'
+import type { Signs } from './session-state.ts'
 
 /** Longest message of a login, reset or parameter exchange. */
 const exchangeBytesMax = 65_000
@@ -52,6 +54,16 @@ export class Server implements SocketEvents, Listed<Server> {
   statements: ServerStatements | null = null
   /** ReadyForQuery's indicator: 'I', 'T' or 'E' as a character code. */
   status: number = TransactionStatus.Idle
+  /** What the session may keep beyond its transaction, or keep no longer: bits of `Kept`, to be asked at its end. */
+  suspect = 0
+  /** What it keeps for its client. */
+  kept = 0
+  /** Since when it has kept anything; meaningful while it does. */
+  pinnedAtMs = 0
+  /** A setting that nothing reports may have another value than at login. */
+  settingsChanged = false
+  /** Of the query in flight: for each SET in it whether it leaves nothing. */
+  harmlessSets: boolean[] = []
   /** Cancel requests on their way to it: it is not given away before they are done. */
   cancels = 0
   /** A cancel request was not taken in time and may still arrive: nobody else may be there when it does. */
@@ -127,6 +139,26 @@ export class Server implements SocketEvents, Listed<Server> {
       this.status === TransactionStatus.Idle &&
       this.outstanding.empty
     )
+  }
+
+  /** What a session keeps makes it its client's. */
+  get pins(): boolean {
+    return this.pool.settings.pinOnSessionState === 'on'
+  }
+
+  get pinned(): boolean {
+    return this.kept !== 0 && this.pins
+  }
+
+  /** Whether it reports a parameter that follows clients. */
+  follows(parameter: string): boolean {
+    return this.pool.followed.has(parameter) && this.initial.has(parameter)
+  }
+
+  /** Something was seen that a session may keep. */
+  note({ begun, ended, settings }: Signs): void {
+    this.suspect |= begun | (ended & this.kept)
+    this.settingsChanged ||= settings
   }
 
   get loggedIn(): boolean {
@@ -298,7 +330,7 @@ export class Server implements SocketEvents, Listed<Server> {
     let owed = 0
     if (change.resetAll) {
       // RESET ALL leaves the role and the session authorization, which a client may set at startup too.
-      this.write(discardAll)
+      this.write(write.query(discardAll))
       this.statements?.clear()
       owed++
     }
@@ -317,7 +349,10 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   /** Reads the answers to our own requests; gives the first error among them. */
-  *#untilReady(owed: number): Exchange<{ sqlstate: string; message: string } | null> {
+  *#untilReady(
+    owed: number,
+    onRow: (bytes: Uint8Array, start: number) => void = () => {},
+  ): Exchange<{ sqlstate: string; message: string } | null> {
     let failure: { sqlstate: string; message: string } | null = null
     let ready = 0
     while (ready < owed) {
@@ -336,6 +371,15 @@ export class Server implements SocketEvents, Listed<Server> {
         case BackendTag.ParameterStatus:
           this.noteParameter(message.bytes, message.start, message.end)
           break
+        case BackendTag.DataRow:
+          onRow(message.bytes, message.start)
+          break
+        case BackendTag.NotificationResponse: {
+          // While a listener's session is asked what it keeps: it is still the listener's.
+          const body = message.bytes.subarray(message.start, message.end)
+          this.client?.tell(write.message(BackendTag.NotificationResponse, body))
+          break
+        }
         default:
           break
       }
@@ -343,23 +387,80 @@ export class Server implements SocketEvents, Listed<Server> {
     return failure
   }
 
-  /** Takes back what a session may have left, then goes to the next client. */
-  startReset(): void {
-    this.pool.move(this, this.pool.reset)
-    this.#start(this.#reset())
+  /** Asks what the session keeps; `client.probed` is called when it is known. */
+  probe(): void {
+    this.#start(this.#probe())
   }
 
-  *#reset(): Exchange<void> {
-    this.write(discardAll)
+  *#probe(): Exchange<void> {
+    const asked = this.suspect
+    this.suspect = 0
+    let found = 0
+    this.write(write.query(probeOf(asked)))
+    const failure = yield* this.#untilReady(1, (bytes, start) => {
+      found = foundBy(asked, bytes, start)
+    })
+    this.#exchange = null
+    if (this.kept === 0) this.pinnedAtMs = this.pool.name.context.io.nowMs()
+    if (failure === null) {
+      this.kept = (this.kept & ~asked) | found
+    } else {
+      // Canceled by a request that came late, for one: it counts as kept, and is asked again.
+      this.kept |= asked
+      this.suspect |= asked
+    }
+    const { client } = this
+    if (client === null) this.release()
+    else client.probed(this)
+  }
+
+  /** Takes back what a session may have left, then goes to the next client. */
+  startReset(sql: string): void {
+    this.pool.move(this, this.pool.reset)
+    this.#start(this.#reset(sql))
+  }
+
+  *#reset(sql: string): Exchange<void> {
+    this.write(write.query(sql))
     const failure = yield* this.#untilReady(1)
     this.#exchange = null
     if (failure !== null || this.status !== TransactionStatus.Idle) {
       this.close('reset_failed', failure ?? {})
       return
     }
-    this.parameters = Parameters.none
-    this.statements?.clear()
+    switch (sql) {
+      case discardAll:
+        this.parameters = Parameters.none
+        this.statements?.clear()
+        break
+      case resetSettings:
+        this.parameters = Parameters.none
+        break
+      default:
+        this.parameters = this.#reportedParameters()
+        this.statements?.doubt()
+    }
+    this.#forget()
     this.pool.checkin(this)
+  }
+
+  /** After a reset of the operator's own, what a parameter has now is what the server says. */
+  #reportedParameters(): Parameters {
+    const reported = new Map([...this.reported].map(([name, value]) => [name.toLowerCase(), value]))
+    const now: [string, string][] = []
+    for (const name of this.parameters.values.keys()) {
+      const value = reported.get(name)
+      if (value === undefined) return Parameters.unknown
+      now.push([name, value])
+    }
+    return Parameters.of(now)
+  }
+
+  #forget(): void {
+    this.suspect = 0
+    this.kept = 0
+    this.settingsChanged = false
+    this.harmlessSets = []
   }
 
   // Without a client
@@ -412,11 +513,27 @@ export class Server implements SocketEvents, Listed<Server> {
     return [parameter, value]
   }
 
-  /** The link ended with nothing owed: back to the pool, by way of a reset after a session. */
+  /** The link ended with nothing owed: back to the pool, by way of a reset where the session may have left something. */
   release(): void {
-    if (this.outstanding.doubtful) this.close('reset_failed', { message: 'a failed copy may owe a further answer' })
-    else if (this.pool.settings.poolMode === 'session' && this.loggedIn && !this.pool.draining) this.startReset()
-    else this.pool.checkin(this)
+    if (this.outstanding.doubtful) {
+      this.close('reset_failed', { message: 'a failed copy may owe a further answer' })
+      return
+    }
+    const sql = this.#resetNeeded()
+    if (sql === '' || !this.loggedIn || this.pool.draining) {
+      if (this.suspect !== 0) this.suspect = 0
+      this.pool.checkin(this)
+    } else {
+      this.startReset(sql)
+    }
+  }
+
+  /** What the server is told before the next client; empty when nothing. */
+  #resetNeeded(): string {
+    const { settings } = this.pool
+    if (settings.poolMode === 'session') return this.kept === 0 ? settings.serverResetQuery : discardAll
+    if (this.kept !== 0 || (this.suspect !== 0 && this.pins)) return discardAll
+    return this.settingsChanged ? resetSettings : ''
   }
 
   /** Its client left, which closes it with `cause` unless it is clean. What it left open must not reach anybody else, so only a server that is clean stays. */
@@ -492,7 +609,7 @@ function loginFailureText(cause: Cause): string {
   return `server login failed: ${causes[cause].help}`
 }
 
-const discardAll = write.query('DISCARD ALL')
+const discardAll = 'DISCARD ALL'
 const terminate = write.terminate()
 
 let nextId = 1

@@ -20,8 +20,13 @@ export type KeySpec =
   /** `default`, `min` and `max` are durations as people write them: "5s", "250ms", "10m". */
   | (Common & { readonly type: 'duration'; readonly default: string; readonly min: string; readonly max: string })
   | (Common & { readonly type: 'choice'; readonly default: string; readonly choices: readonly string[] })
-  /** "" is a value only where it is the default: it stands for none. */
-  | (Common & { readonly type: 'string'; readonly default: string; readonly maxLength: number })
+  /** "" is a value only where it is the default, or where the key says so: it stands for none. */
+  | (Common & {
+      readonly type: 'string'
+      readonly default: string
+      readonly maxLength: number
+      readonly mayBeEmpty?: true
+    })
 
 /** `[general]`: the proxy processes themselves. */
 export const generalKeys = {
@@ -176,9 +181,9 @@ export const poolKeys = {
   pool_mode: {
     type: 'choice',
     default: 'transaction',
-    choices: ['session', 'transaction'],
+    choices: ['session', 'transaction', 'statement'],
     class: 'live',
-    help: 'when a server goes back to the pool: after the client leaves, or after each transaction',
+    help: 'when a server goes back to the pool: after the client leaves, after each transaction, or after each statement, and then transaction blocks are refused',
   },
   pool_size: {
     type: 'integer',
@@ -195,6 +200,28 @@ export const poolKeys = {
     max: 10000,
     class: 'live',
     help: 'prepared statements kept on a server in transaction mode, least recently used first out; 0 passes names as they are',
+  },
+  track_extra_parameters: {
+    type: 'string',
+    default: '',
+    maxLength: 1000,
+    class: 'live',
+    help: 'further run-time parameters that follow a client in transaction mode, comma-separated; only those PostgreSQL reports can',
+  },
+  pin_on_session_state: {
+    type: 'choice',
+    default: 'on',
+    choices: ['on', 'off'],
+    class: 'live',
+    help: 'in transaction mode a client keeps its server while it listens or has advisory locks, temporary tables, WITH HOLD cursors or SQL-level prepared statements; off leaves them on the server',
+  },
+  server_reset_query: {
+    type: 'string',
+    default: 'DISCARD ALL',
+    maxLength: 1000,
+    mayBeEmpty: true,
+    class: 'live',
+    help: 'what resets a server after a session; empty resets nothing',
   },
   min_pool_size: {
     type: 'integer',

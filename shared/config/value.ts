@@ -46,7 +46,7 @@ function checkDuration(spec: KeySpec & { type: 'duration' }, given: unknown): Ch
 
 function checkString(spec: KeySpec & { type: 'string' }, given: unknown): Checked {
   if (typeof given !== 'string') return { fault: `must be a string; got ${shown(given)}` }
-  if (given === '' && spec.default !== '') return { fault: 'must not be empty' }
+  if (given === '' && spec.default !== '' && spec.mayBeEmpty !== true) return { fault: 'must not be empty' }
   if (given.length > spec.maxLength) return { fault: `must be at most ${spec.maxLength} characters long` }
   if (given.includes('\0') || !given.isWellFormed()) return { fault: 'must not hold NUL or broken Unicode characters' }
   return { value: given }

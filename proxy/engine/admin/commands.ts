@@ -23,6 +23,7 @@ import { dnsHosts } from './show/dns-hosts.ts'
 import { disconnects } from './show/disconnects.ts'
 import { lists } from './show/lists.ts'
 import { memory } from './show/memory.ts'
+import { pins } from './show/pins.ts'
 import { poolVersions } from './show/pool-versions.ts'
 import { pools } from './show/pools.ts'
 import { state } from './show/state.ts'
@@ -56,6 +57,7 @@ const commands: readonly Command[] = [
   { name: 'SHOW POOL_VERSIONS', right: 'stats', help: 'configuration wanted and running', run: answer(poolVersions) },
   { name: 'SHOW CLIENTS', right: 'stats', help: 'one line per client', run: answer(clients) },
   { name: 'SHOW SERVERS', right: 'stats', help: 'one line per server connection', run: answer(servers) },
+  { name: 'SHOW PINS', right: 'stats', help: 'clients that keep their server, and why', run: answer(pins) },
   { name: 'SHOW DISCONNECTS', right: 'stats', help: 'server connections lost lately', run: answer(disconnects) },
   { name: 'SHOW STATS', right: 'stats', help: 'totals, and averages of the last minute', run: answer(stats) },
   { name: 'SHOW STATS_TOTALS', right: 'stats', help: 'totals since the start', run: answer(statsTotals) },

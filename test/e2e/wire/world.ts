@@ -30,6 +30,8 @@ type PoolSections = Readonly<Record<string, Readonly<Record<string, unknown>>>>
 export interface WorldOptions extends PostgresOptions {
   /** Of `[general]`. */
   readonly general?: Readonly<Record<string, string | number>>
+  /** Of `[admin_users]`. */
+  readonly consoleUsers?: Readonly<Record<string, object>>
   /** Of `[defaults]`. */
   readonly defaults?: Readonly<Record<string, string | number>>
   /** Further pools, by name: the keys of one pool section that differ from what every pool has. */
@@ -37,7 +39,7 @@ export interface WorldOptions extends PostgresOptions {
 }
 
 export async function startWorld(options: WorldOptions = {}): Promise<World> {
-  const { sql = [], general = {}, defaults = {} } = options
+  const { sql = [], general = {}, consoleUsers = {}, defaults = {} } = options
   const postgres = await startPostgres({
     ...options,
     sql: ['CREATE ROLE app LOGIN', 'CREATE DATABASE app OWNER app'],
@@ -48,6 +50,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
   const section = (keys: object): object => ({ database: 'app', servers, users: { app: {} }, ...keys })
   const document = {
     general,
+    admin_users: consoleUsers,
     defaults: { auth_type: 'trust', ...defaults },
     pools: Object.fromEntries(Object.entries({ ...pools, ...further }).map(([name, keys]) => [name, section(keys)])),
   }
