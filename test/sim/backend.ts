@@ -38,7 +38,8 @@ export function atomsOf(request: Request): Atom[] {
 
 export type Reply =
   | { readonly tag: '1' | '2' | '3' | 'n' | 's' | 'I' | 'G' | 'H' | 'c' | 't' | 'T' }
-  | { readonly tag: 'D' | 'd' | 'C' | 'V' | 'N'; readonly text: string }
+  | { readonly tag: 'D'; readonly text: string; readonly columns?: readonly string[] | undefined }
+  | { readonly tag: 'd' | 'C' | 'V' | 'N'; readonly text: string }
   | { readonly tag: 'E'; readonly code: string; readonly text: string }
   | { readonly tag: 'Z'; readonly status: Status }
 
@@ -69,6 +70,8 @@ const defaultSettings: ReadonlyMap<string, string> = new Map([
   ['TimeZone', 'Etc/UTC'],
   ['search_path', 'public'],
   ['work_mem', '4MB'],
+  // No parameter, but rolled back and forgotten like one; RESET ALL alone leaves it.
+  ['listening', 'no'],
   ['server_version', '18.0'],
 ])
 
@@ -103,6 +106,8 @@ interface Portal {
 interface Outcome {
   readonly complete: string
   readonly rows?: readonly string[]
+  /** Of the one row. */
+  readonly columns?: readonly string[]
   readonly notice?: string
   /** broken: it fails after it has asked for data and before it reads any, as by a trigger. */
   readonly copy?: 'in' | 'out' | 'broken'
@@ -305,7 +310,8 @@ export class Backend {
     if (outcome.copy === 'out') return [...replies, ...copyOut(outcome)]
     if (outcome.copy === 'broken') return [...replies, { tag: 'G' }, ...this.fail(atom, broken)]
     if (outcome.rows !== undefined) {
-      replies.push({ tag: 'T' }, ...outcome.rows.map((row): Reply => ({ tag: 'D', text: row })))
+      const { columns } = outcome
+      replies.push({ tag: 'T' }, ...outcome.rows.map((row): Reply => ({ tag: 'D', text: row, columns })))
     }
     return [...replies, { tag: 'C', text: outcome.complete }]
   }
@@ -342,7 +348,7 @@ export class Backend {
 
   #perform(text: string, values: readonly string[]): Outcome {
     const own = ownStatement(text)
-    if (own !== null) return this.#performOwn(own, values)
+    if (own !== null) return this.#performOwn(own, text, values)
     const [word = '', ...rest] = text.replace(/ @\S+$/, '').split(' ')
     const owner = ownerOf(text) ?? ''
     switch (word.toLowerCase()) {
@@ -368,6 +374,10 @@ export class Backend {
       case 'set':
         this.settings.set(rest[0] ?? '', rest[1] ?? '')
         return { complete: 'SET' }
+      case 'listen':
+      case 'unlisten':
+        this.settings.set('listening', word === 'listen' ? 'yes' : 'no')
+        return { complete: word.toUpperCase() }
       case 'setlocal': {
         const name = rest[0] ?? ''
         if (this.status === 'T') {
@@ -405,7 +415,7 @@ export class Backend {
   }
 
   /** What the engine itself asks for. */
-  #performOwn(own: OwnStatement, values: readonly string[]): Outcome {
+  #performOwn(own: OwnStatement, text: string, values: readonly string[]): Outcome {
     switch (own.kind) {
       case 'discard':
         if (this.status !== 'I') throw new Failure('25001', 'DISCARD ALL in a transaction')
@@ -415,8 +425,17 @@ export class Backend {
         this.#portals.clear()
         return { complete: 'DISCARD ALL' }
       case 'reset':
-        this.settings = new Map(this.#initial)
+        this.settings = new Map(this.#initial).set('listening', this.settings.get('listening') ?? '')
         return { complete: 'RESET' }
+      case 'probe': {
+        // Of all that a session may keep, this one only listens.
+        const listening = this.settings.get('listening') === 'yes' && text.includes('pg_listening_channels')
+        const others = (text.match(/EXISTS/g)?.length ?? 0) - (text.includes('pg_listening_channels') ? 1 : 0)
+        const first = text.includes('pg_listening_channels') ? [listening ? 't' : 'f'] : []
+        return { complete: 'SELECT 1', rows: [''], columns: [...first, ...Array.from({ length: others }, () => 'f')] }
+      }
+      case 'identity':
+        return { complete: /^set/i.test(text) ? 'SET' : 'RESET' }
       case 'rollback':
         return { complete: this.#end(false) }
       case 'setConfig': {
@@ -485,14 +504,16 @@ function returnsRows(text: string): boolean {
 }
 
 interface OwnStatement {
-  readonly kind: 'discard' | 'reset' | 'rollback' | 'setConfig'
+  readonly kind: 'discard' | 'reset' | 'identity' | 'rollback' | 'setConfig' | 'probe'
 }
 
 /** The few statements that the engine sends on its own behalf. */
 export function ownStatement(text: string): OwnStatement | null {
   if (/^discard all$/i.test(text)) return { kind: 'discard' }
   if (/^reset all$/i.test(text)) return { kind: 'reset' }
+  if (/^(set session authorization default|reset role)$/i.test(text)) return { kind: 'identity' }
   if (/^rollback$/i.test(text)) return { kind: 'rollback' }
+  if (/^select (exists|pg_catalog\.pg_my_temp_schema)/i.test(text)) return { kind: 'probe' }
   if (/^select (pg_catalog\.)?set_config\(\$1/i.test(text)) return { kind: 'setConfig' }
   return null
 }

@@ -141,6 +141,11 @@ export class Client {
     return !this.busy && this.#shadow.quiet
   }
 
+  /** It keeps its server until it does not listen any more. */
+  get pinned(): boolean {
+    return this.#shadow.settings.get('listening') === 'yes'
+  }
+
   /** Nothing is asked for and no transaction is open. */
   get resting(): boolean {
     if (this.babbled) return this.state === 'left'

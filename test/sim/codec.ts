@@ -101,8 +101,8 @@ export function encodeReply(reply: Reply): Buffer {
     case 'T':
       return rowDescription
     case 'D': {
-      const text = Buffer.from(reply.text)
-      return message('D', int16(1), int32(text.length), text)
+      const columns = (reply.columns ?? [reply.text]).map((column) => Buffer.from(column))
+      return message('D', int16(columns.length), ...columns.flatMap((column) => [int32(column.length), column]))
     }
     case 'd':
     case 'V':

@@ -153,11 +153,11 @@ export class Court implements Judge, Umpire {
 
   /**
    * A transaction that was asked for under one configuration must not run on a server of an older one, nor on an
-   * address that had left its name; a session keeps its server.
+   * address that had left its name; a session keeps its server, and so does who listens.
    */
   began(owner: string, session: Session): void {
     const client = [...this.clients].find((candidate) => owner.startsWith(`${candidate.id}.`))
-    if (client === undefined || this.#profile.mode === 'mixed') return
+    if (client === undefined || client.pinned || this.#profile.mode === 'mixed') return
     if (this.#profile.mode === 'session') {
       const first = this.#sessions.get(client.id) ?? session
       this.#sessions.set(client.id, first)

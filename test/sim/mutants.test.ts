@@ -81,6 +81,8 @@ const faults: Readonly<Record<string, () => () => void>> = {
           return this
         },
     ),
+  'what a session keeps is not noticed': () => replace(Server.prototype, 'note', () => () => undefined),
+  'a client that listens loses its server': () => replaceGetter(Server.prototype, 'pins', () => false),
   'a session is not reset for the next client': () =>
     replace(
       Server.prototype,

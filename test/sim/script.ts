@@ -53,6 +53,7 @@ const works = {
   empty: { weight: 1, when: ['I', 'T'], make: () => [{ kind: 'query', text: '' }] },
   set: { weight: 3, when: healthy, make: (at) => either(at, set(at)) },
   setLocal: { weight: 2, when: ['T'], make: (at) => either(at, `setlocal work_mem ${at.random.integer(1, 9)}MB`) },
+  listen: { weight: 1, when: ['I'], make: listen },
   show: { weight: 6, when: healthy, make: (at) => either(at, show(at)) },
   several: { weight: 4, when: healthy, make: several },
   pipeline: { weight: 5, when: anywhere, make: pipeline },
@@ -96,7 +97,17 @@ function set({ random, owner, session }: Situation): string {
 }
 
 function show({ random }: Situation): string {
-  return `show ${random.pick(['application_name', 'TimeZone', 'search_path', 'work_mem'])}`
+  return `show ${random.pick(['application_name', 'TimeZone', 'search_path', 'work_mem', 'listening'])}`
+}
+
+/** A pin with its beginning, its use and its end; who leaves in between leaves it to the engine to end it. */
+function listen(at: Situation): Step[] {
+  const steps: Step[] = [...either(at, 'listen'), 'await', ...either(at, 'show listening'), 'await']
+  if (at.random.chance(0.5)) {
+    const undone = `begin @${at.owner}; unlisten @${at.owner}; rollback @${at.owner}`
+    steps.push({ kind: 'query', text: undone }, 'await', ...either(at, 'show listening'), 'await')
+  }
+  return [...steps, ...either(at, 'unlisten')]
 }
 
 /** One statement, by the simple or the extended protocol. */
