@@ -104,13 +104,17 @@ export class Limits {
     return false
   }
 
-  /** There may be room now. */
-  freed(): void {
-    if (this.#blocked.size === 0 || this.#busy) return
+  /** There may be room now: for who has waited for longest, and `former`, whose server has ended, in its turn. */
+  freed(former: PoolName | null = null): void {
+    if (this.#blocked.size === 0 || this.#busy) {
+      former?.grow()
+      return
+    }
     this.#look(() => {
-      const blocked = [...this.#blocked]
+      const names = new Set(this.#blocked)
+      if (former !== null) names.add(former)
       this.#blocked.clear()
-      for (const name of blocked) name.grow()
+      for (const name of [...names].sort((a, b) => b.maxWaitMs - a.maxWaitMs)) name.grow()
     })
   }
 

@@ -149,13 +149,16 @@ export class Pool {
       server.close(server.retired ? 'admin' : 'drained')
       return
     }
-    if (this.#expired(server)) {
-      server.close('lifetime')
-      return
-    }
-    if (this.name.context.limits.claims(this.name)) {
-      server.close('evicted')
-      return
+    // A new one serves somebody first: where logins take long, all would go again before they were of any use.
+    if (server.list !== this.login) {
+      if (this.#expired(server)) {
+        server.close('lifetime')
+        return
+      }
+      if (this.name.context.limits.claims(this.name)) {
+        server.close('evicted')
+        return
+      }
     }
     this.move(server, this.idle)
     server.idleSinceMs = this.name.context.io.nowMs()

@@ -599,8 +599,7 @@ export class Server implements SocketEvents, Listed<Server> {
     else if (state === 'login' && !causes[cause].planned) {
       name.connectFailed(details.sqlstate ?? null, details.message ?? loginFailureText(cause))
     }
-    if (!pool.draining) name.grow()
-    name.context.limits.freed()
+    name.context.limits.freed(pool.draining ? null : name)
     name.context.serverEnded()
   }
 }
