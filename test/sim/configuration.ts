@@ -178,8 +178,13 @@ export class Configurer {
       auth_type: random.weighted({ trust: 4, md5: 1, 'scram-sha-256': 2 }),
       connect_timeout: slow ? '5s' : random.pick(['5s', '500ms']),
       ...(random.chance(0.2) ? { reserve_pool_size: random.integer(1, 2), reserve_pool_timeout: '300ms' } : {}),
-      ...(mode === 'transaction' && random.chance(0.2) ? { max_db_connections: random.integer(1, 3) } : {}),
-      query_wait_timeout: random.pick(['2m', '5s', '0s']),
+      ...(mode === 'transaction' && random.chance(0.2)
+        ? {
+            max_db_connections: random.integer(1, 3),
+            // Room is taken in turns, each at the price of a login, which may be long.
+            query_wait_timeout: random.pick(['2m', '0s']),
+          }
+        : { query_wait_timeout: random.pick(['2m', '5s', '0s']) }),
       idle_timeout: random.pick(['10m', '2s', '0s']),
       server_lifetime: random.pick(['1h', '3s', '0s']),
       tcp_keepalives_idle: random.pick(['5s', '1s']),
