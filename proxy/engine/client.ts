@@ -46,7 +46,7 @@ export class Client implements SocketEvents, Listed<Client> {
   /** It was told that it waits. */
   notified = false
   /** Meaningful in the list `idle`, which is in this order. */
-  idleSinceMs: number
+  idleSinceMs = 0
   /** When the request in flight began; 0 when none is. */
   queryBeganMs = 0
   /** When the open transaction began, be it of a single statement; 0 between two. */
