@@ -4,13 +4,15 @@ import { WrongUsage } from '../cli/failure.ts'
 export const protocols = ['simple', 'extended', 'prepared'] as const
 export type Protocol = (typeof protocols)[number]
 
-/** What poolers are compared over: how pgbench speaks, and when a server goes back to the pool. */
+/** What poolers are compared over: how pgbench speaks, by TLS or not, and when a server goes back to the pool. */
 export const cases = [
-  { name: 'simple', protocol: 'simple', mode: 'transaction' },
-  { name: 'extended', protocol: 'extended', mode: 'transaction' },
-  { name: 'prepared', protocol: 'prepared', mode: 'transaction' },
-  { name: 'prepared-session', protocol: 'prepared', mode: 'session' },
-] as const satisfies readonly { name: string; protocol: Protocol; mode: string }[]
+  { name: 'simple', protocol: 'simple', mode: 'transaction', tls: false },
+  { name: 'extended', protocol: 'extended', mode: 'transaction', tls: false },
+  { name: 'prepared', protocol: 'prepared', mode: 'transaction', tls: false },
+  { name: 'prepared-session', protocol: 'prepared', mode: 'session', tls: false },
+  { name: 'simple-tls', protocol: 'simple', mode: 'transaction', tls: true },
+  { name: 'prepared-tls', protocol: 'prepared', mode: 'transaction', tls: true },
+] as const satisfies readonly { name: string; protocol: Protocol; mode: string; tls: boolean }[]
 export type Case = (typeof cases)[number]
 
 export interface PoolerOptions {
@@ -23,6 +25,8 @@ export interface PoolerOptions {
   readonly idleClients: number
   /** Arguments for the node that runs the proxy: --cpu-prof and the like. */
   readonly nodeArgs: readonly string[]
+  /** The PgBouncer to compare with. */
+  readonly pgbouncer: string
 }
 
 export interface ControlOptions {
@@ -36,8 +40,8 @@ export type Options =
   | { readonly what: 'engine' }
 
 export const usage = `usage: npm run bench -- [pooler] [--rounds 5] [--seconds 4] [--clients 1,16,64]
-                        [--only simple,extended,prepared,prepared-session,memory]
-                        [--idle-clients 2000] [--node-args "…"]
+                        [--only simple,extended,prepared,prepared-session,simple-tls,prepared-tls,memory]
+                        [--idle-clients 2000] [--node-args "…"] [--pgbouncer /usr/sbin/pgbouncer]
        npm run bench -- control [--proxies 1000] [--seconds 30]
        npm run bench -- engine`
 
@@ -67,6 +71,7 @@ export function readOptions(args: readonly string[]): Options {
     clients: (values.clients ?? '1,16,64').split(',').map((clients) => count(clients, 'clients')),
     idleClients: wanted('memory') ? count(values['idle-clients'] ?? '2000', 'idle-clients') : 0,
     nodeArgs: values['node-args']?.split(' ').filter(Boolean) ?? [],
+    pgbouncer: values.pgbouncer ?? '/usr/sbin/pgbouncer',
   }
 }
 
@@ -82,6 +87,7 @@ function parse(args: readonly string[]) {
         only: { type: 'string' },
         'idle-clients': { type: 'string' },
         'node-args': { type: 'string' },
+        pgbouncer: { type: 'string' },
         proxies: { type: 'string' },
       },
     })

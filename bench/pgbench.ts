@@ -16,6 +16,7 @@ export interface Load {
   readonly protocol: Protocol
   readonly clients: number
   readonly seconds: number
+  readonly tls: boolean
 }
 
 export interface LoadResult {
@@ -44,7 +45,7 @@ export async function fillTables(target: Target): Promise<void> {
 export async function runLoad(target: Target, load: Load, folder: string): Promise<LoadResult> {
   const args = ['-n', '-S', '-M', load.protocol, '-c', String(load.clients), '-T', String(load.seconds)]
   const log = ['-l', `--log-prefix=${join(folder, 'latency')}`, `--sampling-rate=${samplingRate}`]
-  const { stdout } = await run([...args, ...log, ...connection(target)])
+  const { stdout } = await run([...args, ...log, ...connection(target)], load.tls ? 'require' : 'disable')
   const failed = numberIn(stdout, /number of failed transactions: (\d+)/)
   if (failed !== 0) throw new Failure(`${failed} transactions failed:\n${stdout}`)
   return {
@@ -77,9 +78,9 @@ function connection({ port, database }: Target): string[] {
   return ['-h', '127.0.0.1', '-p', String(port), '-U', benchUser, database]
 }
 
-async function run(args: readonly string[]): Promise<{ stdout: string }> {
+async function run(args: readonly string[], sslmode = 'disable'): Promise<{ stdout: string }> {
   try {
-    return await promisify(execFile)('pgbench', args)
+    return await promisify(execFile)('pgbench', args, { env: { ...process.env, PGSSLMODE: sslmode } })
   } catch (error) {
     const { code, stderr } = error as { code?: unknown; stderr?: string } // what execFile's promise rejects with
     if (code === 'ENOENT') throw new Failure('pgbench is not in PATH: install the PostgreSQL client tools')

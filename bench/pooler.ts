@@ -1,5 +1,6 @@
 import { chmod } from 'node:fs/promises'
 import { cpus, loadavg, release } from 'node:os'
+import { Authority } from '../test/support/certificates.ts'
 import { startPostgres } from '../test/support/postgres.ts'
 import { tempFolder } from '../test/support/temp-folder.ts'
 import { openIdleClients } from './idle-clients.ts'
@@ -35,7 +36,8 @@ interface Contestant {
 export async function benchPooler(options: PoolerOptions): Promise<void> {
   const folder = await tempFolder()
   await chmod(folder, 0o755) // poolers that run as another user pass through
-  const poolers = await installed([flotilla(options.nodeArgs), pgbouncer])
+  const poolers = await installed([flotilla(options.nodeArgs), pgbouncer(options.pgbouncer)])
+  const certificate = await (await Authority.create()).issue('localhost', ['DNS:localhost', 'IP:127.0.0.1'])
   const postgres = await startPostgres({
     maxConnections: 300,
     settings: { shared_buffers: '128MB' },
@@ -48,13 +50,17 @@ export async function benchPooler(options: PoolerOptions): Promise<void> {
   if (options.cases.length > 0) {
     const contestants: Contestant[] = []
     for (const [pooler, version] of poolers) {
-      const running = await pooler.start(postgres.port, await poolerFolder(folder, pooler))
+      const running = await pooler.start(postgres.port, await poolerFolder(folder, pooler), certificate)
       contestants.push({ pooler, version, running })
     }
     for (const one of options.cases) await compareLoads(contestants, one, options, folder)
     for (const { running } of contestants) await running.stop()
   }
-  if (options.idleClients > 0) await compareMemory([...poolers.keys()], options.idleClients, postgres.port, folder)
+  if (options.idleClients > 0) {
+    const start = async (pooler: Pooler): Promise<RunningPooler> =>
+      await pooler.start(postgres.port, await poolerFolder(folder, pooler), certificate)
+    await compareMemory([...poolers.keys()], options.idleClients, start)
+  }
 }
 
 /** Before each case, so that what is measured is compiled. */
@@ -80,16 +86,17 @@ async function installed(poolers: readonly Pooler[]): Promise<Map<Pooler, string
 
 async function compareLoads(
   all: readonly Contestant[],
-  { protocol, mode }: Case,
+  { protocol, mode, tls }: Case,
   { rounds, seconds, clients: clientCounts }: PoolerOptions,
   folder: string,
 ): Promise<void> {
   const { database, size } = pools[mode]
-  console.log(`\n${protocol} protocol, ${mode} mode, pool of ${size}; median of ${rounds} rounds of ${seconds} s\n`)
+  const how = tls ? 'protocol over TLS' : 'protocol'
+  console.log(`\n${protocol} ${how}, ${mode} mode, pool of ${size}; median of ${rounds} rounds of ${seconds} s\n`)
   const able = ({ pooler, version }: Contestant): boolean => pooler.followsStatements(version)
   const contestants = protocol === 'prepared' && mode === 'transaction' ? all.filter(able) : all
   const run = async ({ running }: Contestant, clients: number, seconds: number): Promise<Sample> =>
-    await measure(running, database, { protocol, clients, seconds }, folder)
+    await measure(running, database, { protocol, clients, seconds, tls }, folder)
   for (const contestant of contestants) await run(contestant, warmUp.clients, warmUp.seconds)
   const rows: string[][] = []
   for (const clients of clientCounts) {
@@ -158,13 +165,12 @@ function ratios(clients: number, ours: Medians, theirs: Medians): string[] {
 async function compareMemory(
   poolers: readonly Pooler[],
   count: number,
-  postgresPort: number,
-  folder: string,
+  start: (pooler: Pooler) => Promise<RunningPooler>,
 ): Promise<void> {
   console.log(`\nresident memory with ${count} idle clients\n`)
   const rows: string[][] = []
   for (const pooler of poolers) {
-    const running = await pooler.start(postgresPort, await poolerFolder(folder, pooler))
+    const running = await start(pooler)
     const target = { port: running.port, database: pools.transaction.database }
     // The first client brings the first server, which is not what is measured.
     const first = await openIdleClients(target, 1)

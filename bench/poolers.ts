@@ -2,13 +2,14 @@ import { execFile, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { connect } from 'node:net'
-import { chown, mkdir, writeFile } from 'node:fs/promises'
+import { chown, copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { Failure } from '../cli/failure.ts'
 import { postgresUser } from '../cli/start/embedded-postgres.ts'
 import { atEndOfFile } from '../test/support/cleanup.ts'
 import { freePort } from '../test/support/free-port.ts'
+import type { Certificate } from '../test/support/certificates.ts'
 import { benchUser } from './pgbench.ts'
 
 /** The two pools that every pooler offers, by the database name clients ask for. */
@@ -30,8 +31,8 @@ export interface Pooler {
   version(): Promise<string | undefined>
   /** Whether prepared statements follow their client from server to server in transaction mode. */
   followsStatements(version: string): boolean
-  /** Everybody is trusted, by it and by PostgreSQL. `folder` is its own. */
-  start(postgresPort: number, folder: string): Promise<RunningPooler>
+  /** Everybody is trusted, by it and by PostgreSQL; TLS is offered. `folder` is its own. */
+  start(postgresPort: number, folder: string, certificate: Certificate): Promise<RunningPooler>
 }
 
 export function flotilla(nodeArgs: readonly string[]): Pooler {
@@ -39,10 +40,10 @@ export function flotilla(nodeArgs: readonly string[]): Pooler {
     name: 'flotilla',
     version: () => Promise.resolve(`on Node ${process.versions.node}`),
     followsStatements: () => true,
-    async start(postgresPort, folder) {
+    async start(postgresPort, folder, certificate) {
       const port = await freePort()
       const file = join(folder, 'flotilla.toml')
-      await writeFile(file, flotillaConfig(port, postgresPort))
+      await writeFile(file, flotillaConfig(port, postgresPort, certificate))
       const args = [...nodeArgs, proxyEntry, '--config', file, '--http-port', '0']
       return await startAndWait(process.execPath, args, { port, cwd: folder })
     },
@@ -51,7 +52,7 @@ export function flotilla(nodeArgs: readonly string[]): Pooler {
 
 const proxyEntry = resolve(import.meta.dirname, '../proxy/main.ts')
 
-function flotillaConfig(port: number, postgresPort: number): string {
+function flotillaConfig(port: number, postgresPort: number, { certFile, keyFile }: Certificate): string {
   const sections = Object.entries(pools).map(
     ([mode, { database, size }]) => `
 [pools.${database}]
@@ -63,43 +64,61 @@ servers = [{ host = "127.0.0.1", port = ${postgresPort} }]
 [pools.${database}.users.${benchUser}]
 `,
   )
-  return `[general]\nlisten_host = "127.0.0.1"\nlisten_port = ${port}\n${sections.join('')}`
+  return `[general]
+listen_host = "127.0.0.1"
+listen_port = ${port}
+client_tls_sslmode = "allow"
+client_tls_cert_file = "${certFile}"
+client_tls_key_file = "${keyFile}"
+${sections.join('')}`
 }
 
-export const pgbouncer: Pooler = {
-  name: 'pgbouncer',
-  async version() {
-    try {
-      const { stdout } = await promisify(execFile)(pgbouncerCommand, ['--version'])
-      return stdout.split('\n')[0]
-    } catch {
-      return undefined
-    }
-  },
-  followsStatements: (version) => versionNumber(version) >= 1.21,
-  async start(postgresPort, folder) {
-    const port = await freePort()
-    const { uid, gid } = postgresUser()
-    if (uid !== undefined && gid !== undefined) await chown(folder, uid, gid)
-    const users = join(folder, 'users.txt')
-    await writeFile(users, `"${benchUser}" ""\n`)
-    const file = join(folder, 'pgbouncer.ini')
-    const follows = this.followsStatements((await this.version()) ?? '')
-    await writeFile(file, pgbouncerConfig(port, postgresPort, users, follows))
-    // It takes no more descriptors than the soft limit allows, and refuses to run as root.
-    const command = `ulimit -S -n "$(ulimit -H -n)" && exec ${pgbouncerCommand} -q ${file}`
-    return await startAndWait('sh', ['-c', command], { port, cwd: folder, ...postgresUser() })
-  },
+export function pgbouncer(program: string): Pooler {
+  return {
+    name: 'pgbouncer',
+    async version() {
+      try {
+        const { stdout } = await promisify(execFile)(program, ['--version'])
+        return stdout.split('\n')[0]
+      } catch {
+        return undefined
+      }
+    },
+    followsStatements: (version) => versionNumber(version) >= 1.21,
+    async start(postgresPort, folder, certificate) {
+      const port = await freePort()
+      const { uid, gid } = postgresUser()
+      const [users, keyFile, file] = ['users.txt', 'key.pem', 'pgbouncer.ini'].map((name) => join(folder, name)) as [
+        string,
+        string,
+        string,
+      ]
+      await writeFile(users, `"${benchUser}" ""\n`)
+      await copyFile(certificate.keyFile, keyFile)
+      const follows = this.followsStatements((await this.version()) ?? '')
+      await writeFile(file, pgbouncerConfig(port, postgresPort, users, { ...certificate, keyFile }, follows))
+      if (uid !== undefined && gid !== undefined) {
+        for (const path of [folder, keyFile]) await chown(path, uid, gid)
+      }
+      // It takes no more descriptors than the soft limit allows, and refuses to run as root.
+      const command = `ulimit -S -n "$(ulimit -H -n)" && exec "$0" -q "$1"`
+      return await startAndWait('sh', ['-c', command, program, file], { port, cwd: folder, ...postgresUser() })
+    },
+  }
 }
-
-const pgbouncerCommand = '/usr/sbin/pgbouncer'
 
 /** "PgBouncer 1.25.2" → 1.25; every minor version so far has two digits. */
 function versionNumber(version: string): number {
   return Number(/\d+\.\d+/.exec(version)?.[0] ?? 0)
 }
 
-function pgbouncerConfig(port: number, postgresPort: number, users: string, followsStatements: boolean): string {
+function pgbouncerConfig(
+  port: number,
+  postgresPort: number,
+  users: string,
+  { certFile, keyFile }: Certificate,
+  followsStatements: boolean,
+): string {
   const lines = Object.entries(pools).map(
     ([mode, { database, size }]) =>
       `${database} = host=127.0.0.1 port=${postgresPort} dbname=${benchUser} pool_mode=${mode} pool_size=${size}`,
@@ -115,6 +134,9 @@ auth_file = ${users}
 max_client_conn = 10000
 log_connections = 0
 log_disconnections = 0
+client_tls_sslmode = allow
+client_tls_cert_file = ${certFile}
+client_tls_key_file = ${keyFile}
 ${followsStatements ? 'max_prepared_statements = 200' : ''}
 `
 }

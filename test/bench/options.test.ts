@@ -11,6 +11,7 @@ test('without words, poolers are compared in every case, and then their memory',
     clients: [1, 16, 64],
     idleClients: 2000,
     nodeArgs: [],
+    pgbouncer: '/usr/sbin/pgbouncer',
   })
 })
 
