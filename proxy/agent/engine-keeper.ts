@@ -6,6 +6,7 @@ import type {
   HostSpec,
   Operation,
   OperationOutcome,
+  PeersUpdate,
   StopMode,
   TlsUpdate,
 } from '../engine/messages.ts'
@@ -55,6 +56,7 @@ export class EngineKeeper {
   #endPause: (() => void) | undefined
   #running: FleetSpec | undefined
   #desired: Desired | undefined
+  #peers: PeersUpdate | null = null
   #address: ListenAddress | undefined
   #starting: Promise<ListenAddress> | undefined
   /** Its last death was not long ago. */
@@ -140,6 +142,12 @@ export class EngineKeeper {
     this.#thread?.post({ type: 'tls', update })
   }
 
+  /** Null when nobody could say. */
+  peers(update: PeersUpdate | null): void {
+    this.#peers = update ?? this.#peers
+    this.#thread?.post({ type: 'peers', update })
+  }
+
   reloaded(id: number, error: string | null): void {
     this.#thread?.post({ type: 'reloaded', id, error })
   }
@@ -171,6 +179,7 @@ export class EngineKeeper {
   #adopt(thread: EngineThread, startedAtMs: number): void {
     this.#thread = thread
     if (this.#desired !== undefined) thread.post({ type: 'desired', desired: this.#desired })
+    if (this.#peers !== null) thread.post({ type: 'peers', update: this.#peers })
     void thread.ended.then(async ({ reason }) => await this.#ended(reason, startedAtMs))
   }
 

@@ -30,6 +30,8 @@ export interface EngineThreadOptions {
   readonly log: Log
   readonly onLost: (server: LostServer) => void
   readonly onReload: (id: number) => void
+  /** The engine wants to know who is in the fleet. */
+  readonly onPeers: () => void
   /** Somebody at the console wants the proxy to end. */
   readonly onShutdown: (mode: StopMode) => void
 }
@@ -183,6 +185,9 @@ export class EngineThread {
         return
       case 'reload':
         this.#options.onReload(message.id)
+        return
+      case 'peers':
+        this.#options.onPeers()
         return
       case 'log':
         this.#options.log(message.level, message.message, message.fields)

@@ -2,69 +2,134 @@
  * Cancel requests (PostgreSQL manual, "Canceling Requests in Progress"). A cancel names a client by the key we gave
  * it; what reaches PostgreSQL is a cancel with the key of the server that client is joined with. While it is on its
  * way, that server is not given to anybody else, so it cannot hit another client's query.
+ *
+ * The process id of a key says who has given it, so that any proxy of the fleet knows whom to pass a request on to:
+ *
+ *   bits 31 … 22   the proxy: its number in the fleet, from control; 0 while it has none
+ *   bits 21 … 17   the worker: one thread of the proxy
+ *   bits 16 … 0    the client, among those of the worker
+ *
+ * The secret is random: 4 bytes up to protocol 3.1, 32 in 3.2. In a request that one proxy passes on to another it is
+ * followed by one byte more, a mark: such a request is never passed on again.
  */
 import assert from 'node:assert/strict'
 import { timingSafeEqual } from 'node:crypto'
-import type { Io, Socket, SocketEvents } from '../io/io.ts'
-import * as write from '../protocol/write.ts'
-import type { Client } from './client.ts'
-import { Inbox } from './conversation.ts'
-import type { Exchange } from './conversation.ts'
+import type { Io } from '../io/io.ts'
+import { secretBytesMax } from '../protocol/startup.ts'
+import { deliver, Gate } from './cancel-request.ts'
+import type { CancelKey } from './cancel-request.ts'
+import type { Peers } from './peers.ts'
 import type { Server } from './server.ts'
-import { secureServer, TlsRefused } from './tls.ts'
-import type { ServerTls, TlsHold } from './tls.ts'
 
 /** Cancel connections to PostgreSQL open at a time; further ones wait for a place. */
 const openMax = 100
 const waitingMax = 10_000
 
-interface Request {
-  readonly server: Server
-  readonly done: () => void
-  /** Where the server is reached by TLS, so is it to cancel: the key is a secret too. */
-  readonly tls: TlsHold | null
+const workerShift = 17
+const proxyShift = 22
+const clientNumbers = 1 << workerShift
+
+/** As long as PostgreSQL's own. */
+const shortSecretBytes = 4
+const longSecretBytes = 32
+const passedOnMark = 1
+
+/** The length of the secret for a client that speaks protocol 3.`minor`. */
+export function secretBytesOf(minor: number): number {
+  return minor >= 2 ? longSecretBytes : shortSecretBytes
+}
+
+/** The process id of a key. An Int32: negative from proxy 512 on. */
+export function pidOf(proxy: number, worker: number, client: number): number {
+  return (proxy << proxyShift) | (worker << workerShift) | client
+}
+
+/** The number of the proxy that has given this process id. */
+export function proxyOf(pid: number): number {
+  return pid >>> proxyShift
+}
+
+/** As it goes to another proxy, which is to pass it on no further. */
+export function passedOn({ pid, secret }: CancelKey): CancelKey {
+  const marked = new Uint8Array(secret.length + 1).fill(passedOnMark)
+  marked.set(secret)
+  return { pid, secret: marked }
+}
+
+function isPassedOn({ secret }: CancelKey): boolean {
+  const { length } = secret
+  return (length === shortSecretBytes + 1 || length === longSecretBytes + 1) && secret[length - 1] === passedOnMark
+}
+
+/** Whom a cancel request may be for. */
+export interface Cancelable {
+  readonly cancelKey: CancelKey | null
+  cancel(done: () => void): void
 }
 
 /** The keys handed out to clients, and the cancel requests under way to servers. */
 export class Cancels {
+  /** Of this proxy in its fleet. Clients keep the number they were given. */
+  proxy = 0
+  readonly #worker = 0
   readonly #io: Io
   readonly #waitTimeoutMs: () => number
-  readonly #clients = new Map<number, Client>()
-  readonly #waiting: Request[] = []
-  #open = 0
+  readonly #peers: Peers
+  readonly #clients = new Map<number, Cancelable>()
+  /** The number that a client was given last: one that was left is given again as late as can be. */
+  #last = 0
+  readonly #gate: Gate
 
   /** `waitTimeoutMs` is the time a server has to take a request. */
-  constructor(io: Io, waitTimeoutMs: () => number) {
+  constructor(io: Io, waitTimeoutMs: () => number, peers: Peers) {
     this.#io = io
     this.#waitTimeoutMs = waitTimeoutMs
+    this.#peers = peers
+    this.#gate = new Gate(io, openMax, waitingMax)
   }
 
   get keys(): number {
     return this.#clients.size
   }
 
-  /** A key that no other client has; its process id is ours, random and positive. */
-  add(client: Client): { pid: number; secret: Uint8Array } {
-    const random = new Uint8Array(8)
-    const view = new DataView(random.buffer)
+  /** A key whose process id no other client has; null when all are taken, and then there is nothing to cancel by. */
+  add(client: Cancelable, secretBytes: number): CancelKey | null {
+    if (this.#clients.size >= clientNumbers) return null
+    const secret = new Uint8Array(secretBytes)
+    this.#io.random(secret)
     let pid: number
     do {
-      this.#io.random(random)
-      pid = view.getInt32(0) & 0x7fffffff
+      this.#last = (this.#last + 1) % clientNumbers
+      pid = pidOf(this.proxy, this.#worker, this.#last)
+      // PostgreSQL has no process 0, and libpq takes it for "none".
     } while (pid === 0 || this.#clients.has(pid))
     this.#clients.set(pid, client)
-    return { pid, secret: random.slice(4) }
+    return { pid, secret }
   }
 
   remove(pid: number): void {
     this.#clients.delete(pid)
   }
 
-  find(pid: number, secret: Uint8Array): Client | null {
-    const client = this.#clients.get(pid)
-    const key = client?.cancelKey?.secret
-    if (client === undefined || key === undefined || key.length !== secret.length) return null
-    return timingSafeEqual(key, secret) ? client : null
+  /** Takes as long for a process id that nobody has, and for a secret of any length. */
+  find(pid: number, secret: Uint8Array): Cancelable | null {
+    const client = this.#clients.get(pid) ?? null
+    const wanted = client?.cancelKey?.secret ?? noSecret
+    const equal = timingSafeEqual(padded(wanted), padded(secret))
+    return equal && wanted.length === secret.length ? client : null
+  }
+
+  /**
+   * A request from outside. `done` is called once, when it was passed on, or had nothing to hit. `secured` says that it
+   * came by TLS.
+   */
+  take(key: CancelKey, secured: boolean, done: () => void): void {
+    const wasPassedOn = isPassedOn(key)
+    const client = this.find(key.pid, wasPassedOn ? key.secret.subarray(0, -1) : key.secret)
+    const proxy = proxyOf(key.pid)
+    if (client !== null) client.cancel(done)
+    else if (wasPassedOn || proxy === 0 || proxy === this.proxy) done()
+    else this.#peers.passOn(proxy, passedOn(key), secured, done)
   }
 
   /**
@@ -72,69 +137,47 @@ export class Cancels {
    * out; until then the server is kept from other clients.
    */
   send(server: Server, done: () => void): void {
-    if (server.backendKey === null || this.#waiting.length >= waitingMax) {
+    const { backendKey, target, pool } = server
+    if (backendKey === null) {
       done()
       return
     }
     server.cancels++
-    const tls = server.socket.tls === null ? null : (server.pool.tls?.again() ?? null)
-    const request = { server, done, tls }
-    if (this.#open >= openMax) this.#waiting.push(request)
-    else this.#connect(request)
-  }
-
-  #connect({ server, done, tls }: Request): void {
-    const { backendKey, target, pool } = server
-    assert(backendKey !== null, 'only a server that logged in is canceled')
-    this.#open++
-    let over = false
+    // Where the server is reached by TLS, so is it to cancel: the key is a secret too.
+    const hold = server.socket.tls === null ? null : (pool.tls?.again() ?? null)
     const finish = (): void => {
-      if (over) return
-      over = true
-      timer.cancel()
-      socket.close()
-      tls?.release()
-      this.#open--
+      hold?.release()
       server.cancels--
+      assert(server.cancels >= 0, 'a request ends once')
       if (server.cancels === 0 && server.list !== null && server.list === pool.canceled) pool.checkin(server)
       done()
-      const next = this.#waiting.shift()
-      if (next !== undefined) this.#connect(next)
     }
-    const inbox = new Inbox()
-    const resume = (): void => {
-      try {
-        exchange.next()
-      } catch (error) {
-        if (!(error instanceof TlsRefused)) throw error
-        finish()
-      }
+    const { host } = target.host
+    const delivery = {
+      address: { host: target.address, port: target.host.port },
+      options: pool.tcpOptions,
+      tls: hold === null ? null : { context: hold.context, settings: pool.settings, host, required: true },
+      key: backendKey,
+      timeoutMs: this.#waitTimeoutMs(),
     }
-    const events: SocketEvents = {
-      onConnect: resume,
-      onSecured: resume,
-      onData(bytes, start, end) {
-        inbox.open(bytes, start, end)
-        resume()
-        inbox.close()
-        return end
+    this.#gate.enter(
+      delivery.timeoutMs,
+      (leave) => {
+        deliver(this.#io, delivery, (late) => {
+          if (late) server.cancelLost = true
+          finish()
+          leave()
+        })
       },
-      onDrain() {},
-      onClose: finish,
-    }
-    const timer = this.#io.after(this.#waitTimeoutMs(), () => {
-      server.cancelLost = true
-      finish()
-    })
-    const socket = this.#io.connect({ host: target.address, port: target.host.port }, pool.tcpOptions, events)
-    const request = write.cancelRequest(backendKey.pid, backendKey.secret)
-    const secured =
-      tls === null ? null : { context: tls.context, settings: pool.settings, host: target.host.host, required: true }
-    const exchange = cancelExchange(inbox, socket, secured, request)
+      finish,
+    )
   }
 }
 
-function* cancelExchange(inbox: Inbox, socket: Socket, tls: ServerTls | null, request: Uint8Array): Exchange<void> {
-  if (tls !== null) yield* secureServer(inbox, socket, tls)
-  socket.send(request, 0, request.length)
+const noSecret = new Uint8Array(0)
+
+function padded(secret: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(secretBytesMax)
+  bytes.set(secret)
+  return bytes
 }

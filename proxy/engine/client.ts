@@ -5,6 +5,7 @@ import { sqlstates } from '../../shared/errors.ts'
 import type { Socket, SocketEvents } from '../io/io.ts'
 import { FrontendTag, TransactionStatus } from '../protocol/tags.ts'
 import * as write from '../protocol/write.ts'
+import type { CancelKey } from './cancel-request.ts'
 import type { Context } from './context.ts'
 import { headerBytes, readLength } from './conversation.ts'
 import { clientData, wholeBytesMax } from './link.ts'
@@ -51,7 +52,9 @@ export class Client implements SocketEvents, Listed<Client> {
   queryBeganMs = 0
   /** When the open transaction began, be it of a single statement; 0 between two. */
   transactionBeganMs = 0
-  cancelKey: { readonly pid: number; readonly secret: Uint8Array } | null = null
+  /** Null before its greeting, or when there is none left. */
+  cancelKey: CancelKey | null = null
+  readonly #secretBytes: number
   #greeted = false
   /** The server is being given this client's parameters. */
   #adjusting = false
@@ -63,12 +66,20 @@ export class Client implements SocketEvents, Listed<Client> {
   /** Its pool is gone: it leaves with the end of its transaction. */
   #dismissed = false
 
-  constructor(context: Context, name: PoolName, socket: Socket, id: number, parameters: Parameters) {
+  constructor(
+    context: Context,
+    name: PoolName,
+    socket: Socket,
+    id: number,
+    parameters: Parameters,
+    secretBytes: number,
+  ) {
     this.context = context
     this.name = name
     this.socket = socket
     this.id = id
     this.parameters = parameters
+    this.#secretBytes = secretBytes
     this.connectedAtMs = context.io.nowMs()
     this.idleSinceMs = this.connectedAtMs
   }
@@ -85,13 +96,13 @@ export class Client implements SocketEvents, Listed<Client> {
   #greet(welcome: Welcome): void {
     // The same set for all who asked for the same.
     this.parameters = welcome.parameters
-    this.cancelKey = this.context.cancels.add(this)
+    this.cancelKey = this.context.cancels.add(this, this.#secretBytes)
     this.#greeted = true
     this.name.totals.client_login_count++
     this.#write(
       Buffer.concat([
         welcome.statuses,
-        write.backendKeyData(this.cancelKey.pid, this.cancelKey.secret),
+        this.cancelKey === null ? nothing : write.backendKeyData(this.cancelKey.pid, this.cancelKey.secret),
         write.readyForQuery('I'),
       ]),
     )
@@ -413,5 +424,6 @@ export class Client implements SocketEvents, Listed<Client> {
   }
 }
 
+const nothing = Buffer.alloc(0)
 const canceledText = 'canceling statement due to user request'
 const shutdownText = 'terminating connection due to administrator command'

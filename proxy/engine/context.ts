@@ -5,6 +5,7 @@ import type { Client } from './client.ts'
 import type { ConsoleSession } from './admin/session.ts'
 import type { Limits } from './limits.ts'
 import type { FromEngine } from './messages.ts'
+import type { Peers } from './peers.ts'
 import type { TlsContexts } from './tls.ts'
 
 /** What one engine's clients, servers and pools share. */
@@ -12,6 +13,8 @@ export interface Context {
   readonly io: Io
   readonly post: (message: FromEngine) => void
   readonly cancels: Cancels
+  /** The other proxies of the fleet. */
+  readonly peers: Peers
   readonly tls: TlsContexts
   /** What pools may have together. */
   readonly limits: Limits

@@ -1,6 +1,6 @@
 import { generalSettings } from '../../shared/config/settings.ts'
 import { sqlstates } from '../../shared/errors.ts'
-import type { Io, Listener, Socket, SocketEvents, Timer, TlsOptions } from '../io/io.ts'
+import type { Io, Listener, Socket, SocketEvents, TcpOptions, Timer, TlsOptions } from '../io/io.ts'
 import { Disconnects } from './admin/disconnects.ts'
 import { Statistics } from './admin/statistics.ts'
 import { Cancels } from './cancel.ts'
@@ -19,6 +19,7 @@ import type {
 } from './messages.ts'
 import type { PoolName } from './name.ts'
 import { operate } from './operations.ts'
+import { Peers } from './peers.ts'
 import { Pools } from './pools.ts'
 import { TlsContexts } from './tls.ts'
 import type { TlsHold } from './tls.ts'
@@ -61,14 +62,18 @@ export class Engine {
   constructor(io: Io, options: EngineOptions, post: (message: FromEngine) => void) {
     const mockKey = new Uint8Array(32)
     io.random(mockKey)
+    const waitTimeoutMs = (): number => this.context.general.cancelWaitTimeoutMs
+    const tls = new TlsContexts(io)
+    const peers = new Peers({ io, post, tls, waitTimeoutMs, tcpOptions: () => this.#clientTcpOptions() })
     this.context = {
       io,
       post: (message) => {
         if (message.type === 'lost') this.disconnects.add(io.nowMs(), message.server)
         post(message)
       },
-      cancels: new Cancels(io, () => this.context.general.cancelWaitTimeoutMs),
-      tls: new TlsContexts(io),
+      cancels: new Cancels(io, waitTimeoutMs, peers),
+      peers,
+      tls,
       limits: new Limits(() => this.pools),
       serverEnded: () => this.#serverEnded(),
       general: generalSettings({}),
@@ -106,6 +111,10 @@ export class Engine {
         this.#offerTls(message.update.clientTls)
         this.pools.secure(message.update.pools)
         return
+      case 'peers':
+        if (message.update !== null) this.context.cancels.proxy = message.update.number
+        this.context.peers.update(message.update)
+        return
       case 'snapshot':
         this.context.post({ type: 'snapshot', id: message.id, snapshot: this.snapshot() })
         return
@@ -141,6 +150,7 @@ export class Engine {
     const former = this.clientTls
     this.clientTls = options === undefined ? null : this.context.tls.hold(options)
     former?.release()
+    this.context.peers.secure(options)
   }
 
   /** Asks the agent to look for a newer configuration now; `answer` gets null or what went wrong. */
@@ -177,14 +187,18 @@ export class Engine {
   }
 
   #accept(socket: Socket): SocketEvents {
+    socket.setTcpOptions(this.#clientTcpOptions())
+    return new Login(this, socket, this.#nextId++)
+  }
+
+  #clientTcpOptions(): TcpOptions {
     const { general } = this.context
-    socket.setTcpOptions({
+    return {
       keepaliveIdleMs: general.clientTcpKeepalivesIdleMs,
       keepaliveIntervalMs: general.clientTcpKeepalivesIntervalMs,
       keepaliveCount: general.clientTcpKeepalivesCount,
       userTimeoutMs: general.clientTcpUserTimeoutMs,
-    })
-    return new Login(this, socket, this.#nextId++)
+    }
   }
 
   #every(delayMs: number, run: () => void): void {

@@ -6,6 +6,7 @@ import type { StartupPacket } from '../protocol/startup.ts'
 import * as write from '../protocol/write.ts'
 import { ConsoleSession } from './admin/session.ts'
 import { authenticate, unknownUser } from './auth/methods.ts'
+import { secretBytesOf } from './cancel.ts'
 import { Client } from './client.ts'
 import { Inbox } from './conversation.ts'
 import type { Conversation, Exchange } from './conversation.ts'
@@ -16,8 +17,8 @@ import { route } from './router.ts'
 /** Longest message of an unauthenticated peer. */
 const loginBytesMax = 10_000
 
-/** The minor version of protocol 3 that is spoken. */
-const newestMinor = 0
+/** The newest minor version of protocol 3 that is spoken: PostgreSQL 18's. */
+const newestMinor = 2
 
 /** Console sessions that are let in although `max_client_connections` is reached, for the operator who looks why. */
 const consoleReserve = 8
@@ -119,7 +120,7 @@ export class Login implements SocketEvents {
       this.#cancel(packet.pid, packet.secret)
       return
     }
-    const { user, database, parameters } = this.#read(packet)
+    const { user, database, parameters, minor } = this.#read(packet)
     this.#requireTls(user)
     this.#limit(database)
     const channel = this.#socket.tls?.serverEndPoint ?? null
@@ -166,7 +167,7 @@ export class Login implements SocketEvents {
     this.#limit(database)
     const refusal = context.limits.refusal(now.name)
     if (refusal !== null) throw new SqlError('too_many_connections', refusal)
-    const client = new Client(context, now.name, this.#socket, this.#id, parameters)
+    const client = new Client(context, now.name, this.#socket, this.#id, parameters, secretBytesOf(minor))
     this.#become(client)
     client.begin()
   }
@@ -251,22 +252,21 @@ export class Login implements SocketEvents {
   }
 
   #cancel(pid: number, secret: Uint8Array): void {
-    const client = this.#engine.context.cancels.find(pid, secret)
     this.#forget()
-    if (client === null) this.#socket.close()
     // Held open until it was passed on, so that the requester knows when it is.
-    else client.cancel(() => this.#socket.close())
+    this.#engine.context.cancels.take({ pid, secret }, this.#socket.tls !== null, () => this.#socket.close())
   }
 
-  #read(packet: Started): { user: string; database: string; parameters: Parameters } {
+  #read(packet: Started): { user: string; database: string; parameters: Parameters; minor: number } {
     if (packet.major !== 3) {
       throw new SqlError(
         'feature_not_supported',
         `unsupported frontend protocol ${packet.major}.${packet.minor}: server supports 3.0 to 3.${newestMinor}`,
       )
     }
+    const minor = Math.min(packet.minor, newestMinor)
     if (packet.minor > newestMinor || packet.protocolOptions.length > 0) {
-      this.#write(write.negotiateProtocolVersion(newestMinor, packet.protocolOptions))
+      this.#write(write.negotiateProtocolVersion(minor, packet.protocolOptions))
     }
     const given = new Map(packet.parameters)
     const user = given.get('user') ?? ''
@@ -280,7 +280,7 @@ export class Login implements SocketEvents {
     }
     const options = parseOptions(given.get('options') ?? '')
     for (const name of ['user', 'database', 'replication', 'options']) given.delete(name)
-    return { user, database, parameters: Parameters.of([...options, ...given]) }
+    return { user, database, parameters: Parameters.of([...options, ...given]), minor }
   }
 
   #limit(database: string): void {

@@ -78,6 +78,19 @@ export interface Desired {
   readonly error: { code: string; message: string; pool: string | null; user: string | null } | null
 }
 
+/** A proxy of the fleet, where others reach it. `address` is an IPv4 or IPv6 literal. */
+export interface PeerSpec {
+  readonly number: number
+  readonly address: string
+  readonly port: number
+}
+
+export interface PeersUpdate {
+  /** This proxy's own; 0 while it has none. */
+  readonly number: number
+  readonly peers: readonly PeerSpec[]
+}
+
 export type ToEngine =
   /** `force` skips the check that the position rises (a proxy that runs from a file, or a new epoch's first apply). */
   | { readonly type: 'apply'; readonly id: number; readonly force: boolean; readonly spec: FleetSpec }
@@ -86,6 +99,8 @@ export type ToEngine =
   | { readonly type: 'addresses'; readonly hosts: Readonly<Record<string, readonly string[]>> }
   /** Files of certificates were read again: for connections to come. */
   | { readonly type: 'tls'; readonly update: TlsUpdate }
+  /** Who is in the fleet now; null when nobody could say. Answers `peers`, and comes unasked. */
+  | { readonly type: 'peers'; readonly update: PeersUpdate | null }
   | { readonly type: 'snapshot'; readonly id: number }
   /** Answers a RELOAD typed on the console; `error` names path and reason. */
   | { readonly type: 'reloaded'; readonly id: number; readonly error: string | null }
@@ -192,6 +207,8 @@ export type FromEngine =
   | { readonly type: 'lost'; readonly server: LostServer }
   /** RELOAD was typed on the console: poll now, then answer with `reloaded`. */
   | { readonly type: 'reload'; readonly id: number }
+  /** A cancel request is for a proxy that is not known: who is in the fleet? */
+  | { readonly type: 'peers' }
   | { readonly type: 'snapshot'; readonly id: number; readonly snapshot: EngineSnapshot }
   | { readonly type: 'operated'; readonly id: number; readonly outcome: OperationOutcome }
   /** SHUTDOWN was typed on the console: stop the proxy. */

@@ -64,7 +64,7 @@ export class TlsRefused extends Error {
 /** How a connection to a server becomes TLS. */
 export interface ServerTls {
   readonly context: TlsContext
-  readonly settings: PoolSettings
+  readonly settings: Pick<PoolSettings, 'serverTlsSslmode' | 'serverTlsNegotiation'>
   /** The server's name as configured. */
   readonly host: string
   /** Plaintext is no way out, whatever the settings say. */

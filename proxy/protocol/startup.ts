@@ -8,7 +8,7 @@ const cancelRequestCode = 80877102
 const sslRequestCode = 80877103
 const gssRequestCode = 80877104
 /** Protocol 3.2 allows keys of up to 256 bytes. */
-const secretBytesMax = 256
+export const secretBytesMax = 256
 
 export type StartupPacket =
   | { readonly kind: 'incomplete' }

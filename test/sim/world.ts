@@ -254,6 +254,7 @@ export class World {
       case 'reload':
       case 'operated':
       case 'shutdown':
+      case 'peers':
       case 'stopped':
         this.trace(`the engine says ${message.type}`)
         return

@@ -21,6 +21,7 @@ const engine = new EngineThread({
   log: (level, message, fields = {}) => say({ say: 'log', line: { level, message, fields } }),
   onLost: (server) => say({ say: 'lost', server }),
   onShutdown: (mode) => engine.post({ type: 'stop', mode, timeoutMs: 600_000 }),
+  onPeers: () => engine.post({ type: 'peers', update: null }),
   onReload: (id) => engine.post({ type: 'reloaded', id, error: null }),
 })
 

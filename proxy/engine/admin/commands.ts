@@ -23,6 +23,7 @@ import { dnsHosts } from './show/dns-hosts.ts'
 import { disconnects } from './show/disconnects.ts'
 import { lists } from './show/lists.ts'
 import { memory } from './show/memory.ts'
+import { peerPools, peers } from './show/peers.ts'
 import { pins } from './show/pins.ts'
 import { poolVersions } from './show/pool-versions.ts'
 import { pools } from './show/pools.ts'
@@ -70,6 +71,8 @@ const commands: readonly Command[] = [
   { name: 'SHOW FDS', right: 'admin', help: 'connections by what they belong to; no secrets', run: answer(fds) },
   { name: 'SHOW MEM', right: 'stats', help: 'memory of the engine', run: answer(memory) },
   { name: 'SHOW DNS_HOSTS', right: 'stats', help: 'server names and their addresses', run: answer(dnsHosts) },
+  { name: 'SHOW PEERS', right: 'stats', help: 'proxies that cancel requests go on to', run: answer(peers) },
+  { name: 'SHOW PEER_POOLS', right: 'stats', help: 'cancel requests on their way there', run: answer(peerPools) },
   { name: 'SHOW LISTS', right: 'stats', help: 'how much there is of everything', run: answer(lists) },
   { name: 'SHOW CONFIG', right: 'stats', help: 'configuration keys and values', run: answer(config) },
   { name: 'RELOAD', right: 'admin', help: 'look for a newer configuration now', run: reload },

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net'
 import { beforeAll, describe as group, expect, test } from 'vitest'
 import { until } from '../../support/engine.ts'
 import { cstring, gssEncRequest, int32, query, sslRequest, startup } from '../../support/frontend-messages.ts'
-import { describe, transcript } from '../../support/oracle.ts'
+import { transcript } from '../../support/oracle.ts'
 import { errorFields, WireClient } from '../../support/wire.ts'
 import type { Message } from '../../support/wire.ts'
 import { compare, loginDirectly, loginTo, poolNames, startWorld } from './world.ts'
@@ -67,24 +67,55 @@ test.for([
   expect(sqlstates(messages)).toEqual(['08P01'])
 })
 
-test('7: protocol 3.9999 is negotiated down to 3.0', async () => {
-  const client = await WireClient.connect(world.engine)
-
-  client.send(startup({ user: 'app', database: 'transaction5' }, 0x0003270f))
+/** Logs in with a startup packet of this version; gives what is negotiated and how long the cancel key is. */
+async function negotiate(
+  address: { host: string; port: number },
+  version: number,
+  database: string,
+  options: Readonly<Record<string, string>> = {},
+): Promise<{ negotiated: string | undefined; secretBytes: number | undefined }> {
+  const client = await WireClient.connect(address)
+  client.send(startup({ user: 'app', database, ...options }, version))
   const messages = await client.readUntil('Z')
+  const secretBytes = client.key?.secret.length
+  client.destroy()
+  expect(messages.slice(1).map(({ tag }) => tag)).not.toContain('v')
+  return { negotiated: messages[0]?.tag === 'v' ? messages[0].body.toString('hex') : undefined, secretBytes }
+}
 
-  expect(messages.slice(0, 2).map(describe)).toEqual(['v 0003000000000000', 'R 00000000'])
+test.for([
+  ['3.0', 0x00030000, {}],
+  ['3.1', 0x00030001, {}],
+  ['3.2', 0x00030002, {}],
+  ['3.3', 0x00030003, {}],
+  ['3.9999', 0x0003270f, {}],
+  ['3.9999 with an option', 0x0003270f, { '_pq_.test_protocol_negotiation': '' }],
+  ['3.2 with options', 0x00030002, { '_pq_.a': '1', '_pq_.b': '' }],
+  ['3.0 with options', 0x00030000, { '_pq_.a': '1', '_pq_.b': '' }],
+] as const)('7, 8, 9: protocol %s is negotiated as by PostgreSQL 18', async ([, version, options]) => {
+  const wanted = await negotiate(world.postgres, version, 'app', options)
+
+  const pooled = await negotiate(world.engine, version, 'transaction5', options)
+
+  expect(pooled).toEqual(wanted)
+})
+
+test('7: protocol 3.9999 is negotiated down to 3.2, and the cancel key is long', async () => {
+  expect(await negotiate(world.engine, 0x0003270f, 'transaction5')).toEqual({
+    negotiated: '0003000200000000',
+    secretBytes: 32,
+  })
 })
 
 test('8: unknown protocol options are named in NegotiateProtocolVersion, and login goes on', async () => {
-  const client = await WireClient.connect(world.engine)
+  const { negotiated, secretBytes } = await negotiate(world.engine, 0x00030000, 'transaction5', {
+    '_pq_.a': '1',
+    '_pq_.b': '',
+  })
 
-  client.send(startup({ user: 'app', database: 'transaction5', '_pq_.a': '1', '_pq_.b': '' }))
-  const messages = await client.readUntil('Z')
-
-  expect(messages[0]?.tag).toBe('v')
-  expect(messages[0]?.body.subarray(8)).toEqual(Buffer.concat([cstring('_pq_.a'), cstring('_pq_.b')]))
-  expect(messages[0]?.body.readInt32BE(4)).toBe(2)
+  const names = Buffer.concat([cstring('_pq_.a'), cstring('_pq_.b')]).toString('hex')
+  expect(negotiated).toBe(`0003000000000002${names}`)
+  expect(secretBytes).toBe(4)
 })
 
 test.for([0x00020000, 0x00040000, 0x7fff0000])('10: protocol version %i is refused with 0A000', async (version) => {

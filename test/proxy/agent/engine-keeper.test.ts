@@ -29,6 +29,7 @@ function newKeeper(answerMs = 5000) {
     chance: { now: () => new Date(), random: () => 0.5 },
     onLost: (server) => lost.push(server),
     onReload: () => undefined,
+    onPeers: () => undefined,
     onShutdown: () => undefined,
     onListening: () => undefined,
     onRestart: () => undefined,

@@ -148,6 +148,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
       case 'desired':
       case 'addresses':
       case 'tls':
+      case 'peers':
       case 'reloaded':
         return
       default:

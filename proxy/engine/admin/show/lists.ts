@@ -15,9 +15,9 @@ export const lists: Table = {
     return [
       ['databases', new Set([consoleName, ...names.map((name) => name.database)]).size],
       ['users', new Set([consoleName, ...names.map((name) => name.user)]).size],
-      ['peers', 0],
+      ['peers', context.peers.known.length],
       ['pools', names.length + 1],
-      ['peer_pools', 0],
+      ['peer_pools', context.peers.known.length],
       ['free_clients', 0],
       ['used_clients', context.clients.size],
       ['login_clients', logins.size],

@@ -1,0 +1,177 @@
+import { expect, test } from 'vitest'
+import { Cancels, passedOn, pidOf, proxyOf, secretBytesOf } from '../../../proxy/engine/cancel.ts'
+import type { Cancelable } from '../../../proxy/engine/cancel.ts'
+import type { CancelKey } from '../../../proxy/engine/cancel-request.ts'
+import { Peers } from '../../../proxy/engine/peers.ts'
+import type { FromEngine } from '../../../proxy/engine/messages.ts'
+import { TlsContexts } from '../../../proxy/engine/tls.ts'
+import { EpollIo } from '../../../proxy/io/epoll.ts'
+import { atEndOfFile } from '../../support/cleanup.ts'
+
+const io = new EpollIo({ openFds: null, onExhausted: () => undefined })
+atEndOfFile(() => io.dispose())
+
+const tcpOptions = { keepaliveIdleMs: 5000, keepaliveIntervalMs: 5000, keepaliveCount: 5, userTimeoutMs: 0 }
+
+function newCancels(proxy = 0): { cancels: Cancels; peers: Peers; said: FromEngine[] } {
+  const said: FromEngine[] = []
+  const peers = new Peers({
+    io,
+    post: (message) => said.push(message),
+    tls: new TlsContexts(io),
+    waitTimeoutMs: () => 50,
+    tcpOptions: () => tcpOptions,
+  })
+  const cancels = new Cancels(io, () => 50, peers)
+  cancels.proxy = proxy
+  return { cancels, peers, said }
+}
+
+/** A client with a key; counts how often it was canceled. */
+function newClient(cancels: Cancels, secretBytes = 4): Cancelable & { key: CancelKey; canceled: number } {
+  const client = {
+    cancelKey: null as CancelKey | null,
+    canceled: 0,
+    cancel(done: () => void) {
+      client.canceled++
+      done()
+    },
+    get key() {
+      return client.cancelKey as CancelKey
+    },
+  }
+  client.cancelKey = cancels.add(client, secretBytes)
+  return client
+}
+
+const ignore = (): void => undefined
+
+test.for([
+  [0, 0, 1],
+  [1, 0, 0],
+  [511, 31, 131071],
+  [512, 0, 0],
+  [1023, 31, 131071],
+] as const)('a process id tells the number of the proxy: %i, worker %i, client %i', ([proxy, worker, client]) => {
+  const pid = pidOf(proxy, worker, client)
+
+  expect(proxyOf(pid)).toBe(proxy)
+  expect(pid | 0).toBe(pid)
+})
+
+test('a secret has 4 bytes up to protocol 3.1 and 32 from 3.2 on', () => {
+  expect([0, 1, 2, 3].map(secretBytesOf)).toEqual([4, 4, 32, 32])
+})
+
+test('clients keep the keys of a number that the proxy no longer has', () => {
+  const { cancels } = newCancels(7)
+  const client = newClient(cancels)
+
+  cancels.proxy = 8
+  cancels.take(client.key, false, ignore)
+
+  expect(proxyOf(client.key.pid)).toBe(7)
+  expect(client.canceled).toBe(1)
+})
+
+test('when all numbers of clients are taken, a client gets no key, and one when another has left', () => {
+  const { cancels } = newCancels(1)
+  const clients = Array.from({ length: 131_072 }, () => newClient(cancels))
+
+  const none = cancels.add(newClient(cancels), 4)
+  cancels.remove((clients[5] as Cancelable).cancelKey?.pid ?? 0)
+  const one = cancels.add(newClient(newCancels().cancels), 4)
+
+  expect(new Set(clients.map(({ key }) => key.pid)).size).toBe(131_072)
+  expect(none).toBeNull()
+  expect(one?.pid).toBe(clients[5]?.key.pid)
+})
+
+test('83: a key hits its client alone, in any length and with the mark of a request that was passed on', () => {
+  const { cancels } = newCancels(3)
+  for (const bytes of [4, 32]) {
+    const [client, other] = [newClient(cancels, bytes), newClient(cancels, bytes)]
+
+    const { pid, secret } = client.key
+    const wrong: CancelKey[] = [
+      { pid, secret: other.key.secret },
+      { pid: other.key.pid, secret },
+      { pid, secret: secret.slice(0, -1) },
+      { pid, secret: Buffer.concat([secret, Buffer.from([0])]) },
+      { pid, secret: Buffer.concat([secret, Buffer.from([1, 1])]) },
+      { pid, secret: Buffer.concat([secret, Buffer.alloc(256 - bytes)]) },
+      { pid, secret: new Uint8Array(0) },
+    ]
+    for (const key of wrong) cancels.take(key, false, ignore)
+    expect([client.canceled, other.canceled]).toEqual([0, 0])
+
+    cancels.take(client.key, false, ignore)
+    cancels.take(passedOn(client.key), false, ignore)
+    expect([client.canceled, other.canceled]).toEqual([2, 0])
+  }
+})
+
+// Medians of many rounds in turn: a machine that is busy is busy for all of them.
+test('83: a wrong secret, one of another length and a process id that nobody has take the same time', () => {
+  const { cancels } = newCancels(3)
+  const { pid, secret } = newClient(cancels, 32).key
+  const lookUps = {
+    nearlyRight: () => cancels.find(pid, Buffer.concat([secret.slice(0, 31), Buffer.from([(secret[31] ?? 0) ^ 1])])),
+    wrong: () => cancels.find(pid, Buffer.concat([Buffer.from(secret.map((byte) => byte ^ 255))])),
+    short: () => cancels.find(pid, Buffer.concat([secret.slice(0, 4)])),
+    nobody: () => cancels.find(pid ^ 1, Buffer.concat([secret])),
+  }
+  let found = 0
+  const taken = Object.values(lookUps).map((run) => ({ run, ms: [] as number[] }))
+
+  for (let round = 0; round < 200; round++) {
+    for (const { run, ms } of taken) {
+      const begun = performance.now()
+      for (let again = 0; again < 100; again++) if (run() !== null) found++
+      ms.push(performance.now() - begun)
+    }
+  }
+
+  const medians = taken.map(({ ms }) => ms.toSorted((a, b) => a - b)[100] as number)
+  expect(found).toBe(0)
+  expect(Math.max(...medians) / Math.min(...medians)).toBeLessThan(2)
+})
+
+test('85: a number that nobody is known to have is asked for once, and its requests end when nobody has it', () => {
+  const { cancels, peers, said } = newCancels(1)
+  const secret = Buffer.alloc(4)
+  let ended = 0
+
+  for (let client = 0; client < 150; client++) cancels.take({ pid: pidOf(2, 0, client), secret }, false, () => ended++)
+  const endedAtOnce = ended
+  peers.update({ number: 1, peers: [] })
+
+  expect(said).toEqual([{ type: 'peers' }])
+  expect(endedAtOnce).toBe(50)
+  expect(ended).toBe(150)
+})
+
+test('85: they also end when nobody answers', () => {
+  const { cancels } = newCancels(1)
+  let ended = false
+
+  cancels.take({ pid: pidOf(2, 0, 1), secret: Buffer.alloc(4) }, false, () => (ended = true))
+  while (!ended) io.turn(1000)
+
+  expect(ended).toBe(true)
+})
+
+test.for([
+  ['of this proxy', pidOf(1, 0, 5), 4],
+  ['of no proxy', pidOf(0, 0, 5), 4],
+  ['of another proxy, passed on before', pidOf(2, 0, 5), 5],
+  ['of another proxy, long, passed on before', pidOf(2, 0, 5), 33],
+] as const)('85: a request for a client that is not there is passed on to nobody: %s', ([, pid, secretBytes]) => {
+  const { cancels, said } = newCancels(1)
+  let ended = false
+
+  cancels.take({ pid, secret: Buffer.alloc(secretBytes, 1) }, false, () => (ended = true))
+
+  expect(ended).toBe(true)
+  expect(said).toEqual([])
+})
