@@ -6,8 +6,8 @@ import type { CloseCause, Socket, SocketEvents, TcpOptions, Timer } from '../io/
 import { errorFields, isFatal, parameterStatus } from '../protocol/read.ts'
 import { BackendTag, TransactionStatus } from '../protocol/tags.ts'
 import * as write from '../protocol/write.ts'
-import type { BackendKey } from './auth/server-login.ts'
 import { LoginRefused, serverLogin } from './auth/server-login.ts'
+import type { CancelKey } from './cancel-request.ts'
 import type { Client } from './client.ts'
 import { headerBytes, Inbox, nextMessage, readLength } from './conversation.ts'
 import type { Conversation, Exchange } from './conversation.ts'
@@ -72,7 +72,7 @@ export class Server implements SocketEvents, Listed<Server> {
   closeNeeded = false
   /** An operator wants it replaced: whatever else changes, it is closed when it becomes free. */
   retired = false
-  backendKey: BackendKey | null = null
+  backendKey: CancelKey | null = null
   /** What the session's clients have set. */
   parameters = Parameters.none
   /** What the server reports: name in the server's spelling → value. */
@@ -295,6 +295,7 @@ export class Server implements SocketEvents, Listed<Server> {
       database: spec.database,
       password: spec.serverPassword,
       saltedKeys: name.saltedKeys,
+      minor: settings.serverMaxProtocolVersion === '3.2' ? 2 : 0,
       channel: this.socket.tls?.serverEndPoint ?? null,
     })
     this.#loginTimer?.cancel()

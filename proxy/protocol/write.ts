@@ -78,9 +78,13 @@ export function readyForQuery(status: 'I' | 'T' | 'E'): Buffer {
 
 /** Int32 newest minor version, Int32 count, { String option not recognized } … */
 export function negotiateProtocolVersion(newestMinor: number, options: readonly string[]): Buffer {
-  // The number is the whole version: major 3 in the high half.
-  const version = int32((3 << 16) | newestMinor)
+  const version = int32(protocolVersion(newestMinor))
   return message(BackendTag.NegotiateProtocolVersion, version, int32(options.length), ...options.map(string))
+}
+
+/** The number of protocol 3.`minor`: the major version stands in the high half. */
+export function protocolVersion(minor: number): number {
+  return (3 << 16) | minor
 }
 
 // Errors
@@ -164,9 +168,9 @@ export function emptyQueryResponse(): Buffer {
  * Int32 length, Int32 protocol version, { String name, String value } …, Byte1 0. No client_encoding is asked for:
  * then nobody could know, nor reset to, the encoding that the role or database has by default.
  */
-export function startup(parameters: Readonly<Record<string, string>>): Buffer {
+export function startup(parameters: Readonly<Record<string, string>>, minor = 0): Buffer {
   const pairs = Object.entries(parameters).flatMap(([name, value]) => [string(name), string(value)])
-  const body = Buffer.concat([int32(3 << 16), ...pairs, Buffer.from([0])])
+  const body = Buffer.concat([int32(protocolVersion(minor)), ...pairs, Buffer.from([0])])
   return Buffer.concat([int32(body.length + 4), body])
 }
 

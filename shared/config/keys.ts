@@ -406,6 +406,13 @@ export const poolKeys = {
     class: 'live',
     help: 'time sent data may stay unacknowledged before a server is dead (TCP_USER_TIMEOUT); 0 leaves it to the kernel',
   },
+  server_max_protocol_version: {
+    type: 'choice',
+    default: '3.0',
+    choices: ['3.0', '3.2'],
+    class: 'connect',
+    help: 'newest version of the protocol that servers are asked for; 3.2 gives longer cancel keys, and a server that knows only older ones is spoken to in its own; some that are not PostgreSQL refuse to be asked',
+  },
   server_tls_sslmode: {
     type: 'choice',
     default: 'disable',

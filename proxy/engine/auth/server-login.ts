@@ -7,7 +7,9 @@ import { SqlError } from '../../../shared/errors.ts'
 import { preparePassword } from '../../../shared/saslprep.ts'
 import { errorFields, int32, text } from '../../protocol/read.ts'
 import { BackendTag } from '../../protocol/tags.ts'
-import { startup } from '../../protocol/write.ts'
+import { secretBytesMax } from '../../protocol/startup.ts'
+import { protocolVersion, startup } from '../../protocol/write.ts'
+import type { CancelKey } from '../cancel-request.ts'
 import { headerBytes, nextMessage } from '../conversation.ts'
 import type { Conversation, Exchange, Message } from '../conversation.ts'
 import {
@@ -23,16 +25,11 @@ import {
 } from './scram.ts'
 import type { SaltedKeys } from './scram.ts'
 
-export interface BackendKey {
-  readonly pid: number
-  readonly secret: Uint8Array
-}
-
 export interface ServerLogin {
   /** As reported, in the server's spelling. */
   readonly parameters: ReadonlyMap<string, string>
   /** Null when the server gave none: its queries cannot be canceled. */
-  readonly backendKey: BackendKey | null
+  readonly backendKey: CancelKey | null
 }
 
 export interface Credentials {
@@ -40,6 +37,8 @@ export interface Credentials {
   readonly database: string
   readonly password: string | null
   readonly saltedKeys: SaltedKeys
+  /** The newest minor version of protocol 3 that is asked for; 2 brings longer cancel keys. Default: 0. */
+  readonly minor?: number
   /** Of the TLS channel to the server (tls-server-end-point); null or absent without. */
   readonly channel?: Uint8Array | null
 }
@@ -62,9 +61,10 @@ const unsupportedRequests: Readonly<Record<number, string>> = { 2: 'Kerberos V5'
  * when the server does what we cannot answer.
  */
 export function* serverLogin(conversation: Conversation, credentials: Credentials): Exchange<ServerLogin> {
-  conversation.send(startup({ user: credentials.user, database: credentials.database }))
+  const minor = credentials.minor ?? 0
+  conversation.send(startup({ user: credentials.user, database: credentials.database }, minor))
   const parameters = new Map<string, string>()
-  let backendKey: BackendKey | null = null
+  let backendKey: CancelKey | null = null
   let authenticated = false
   for (;;) {
     const message = yield* nextMessage(conversation)
@@ -81,6 +81,9 @@ export function* serverLogin(conversation: Conversation, credentials: Credential
       }
       case BackendTag.BackendKeyData:
         if (message.end - message.start < 8) throw new SqlError('protocol_violation', 'short BackendKeyData')
+        if (message.end - message.start > 4 + secretBytesMax) {
+          throw new SqlError('protocol_violation', 'BackendKeyData is too long')
+        }
         backendKey = {
           pid: int32(message.bytes, message.start),
           // A copy: Buffer's slice would be a view of the read buffer.
@@ -89,8 +92,10 @@ export function* serverLogin(conversation: Conversation, credentials: Credential
         break
       case BackendTag.ErrorResponse:
         throw refusal(message)
-      case BackendTag.NoticeResponse:
       case BackendTag.NegotiateProtocolVersion:
+        acceptOlder(message, minor)
+        break
+      case BackendTag.NoticeResponse:
         break
       case BackendTag.ReadyForQuery:
         if (!authenticated) throw new SqlError('protocol_violation', 'the server is ready without a login')
@@ -98,6 +103,14 @@ export function* serverLogin(conversation: Conversation, credentials: Credential
       default:
         throw new SqlError('protocol_violation', `unexpected message ${message.tag} during the login`)
     }
+  }
+}
+
+/** The server speaks an older minor version than was asked for, which is as good: only cancel keys differ. */
+function acceptOlder({ bytes, start, end }: Message, minor: number): void {
+  const version = end - start >= 8 ? int32(bytes, start) : -1
+  if (version < protocolVersion(0) || version > protocolVersion(minor)) {
+    throw new SqlError('protocol_violation', 'the server offers a version of the protocol that was not asked for')
   }
 }
 
