@@ -46,6 +46,24 @@ export const manifestSchema = z.object({
 })
 export type Manifest = z.infer<typeof manifestSchema>
 
+const peerAddressSchema = z.object({ host: z.string().min(1).max(255), port: z.int().min(1).max(65535) })
+
+/** Numbers of proxies end here: as many fit into a cancel key. */
+export const proxyNumberMax = 1023
+
+/** The proxies of a fleet, each with its number, to which the others pass on cancel requests for its clients. */
+export const peersSchema = z.object({
+  peers: z.array(
+    z.object({
+      proxy: nameSchema,
+      /** Unique in the fleet, and the proxy's for as long as control knows it. */
+      number: z.int().min(1).max(proxyNumberMax),
+      address: peerAddressSchema.nullable(),
+    }),
+  ),
+})
+export type Peer = z.infer<typeof peersSchema>['peers'][number]
+
 export const helloRequestSchema = z.object({
   /** Made anew at every start of the proxy process. */
   boot: z.string().min(1).max(64),
@@ -53,6 +71,8 @@ export const helloRequestSchema = z.object({
   /** Where hints reach this proxy, for example "http://10.0.0.7:9930"; absent when it cannot be reached. */
   hint_url: z.url({ protocol: /^https?$/ }).optional(),
   listen: z.string().max(300),
+  /** Where other proxies of the fleet reach its clients' listener; absent when they cannot. */
+  peer: peerAddressSchema.optional(),
   region: z.string().max(64).optional(),
 })
 export type HelloRequest = z.infer<typeof helloRequestSchema>

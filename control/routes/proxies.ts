@@ -4,6 +4,7 @@ import {
   helloRequestSchema,
   helloResponseSchema,
   nameSchema,
+  peersSchema,
   reportResponseSchema,
   reportSchema,
 } from '../../shared/wire.ts'
@@ -13,7 +14,7 @@ import { describeProxy } from '../domain/proxy-view.ts'
 import type { ControlHost } from '../host.ts'
 import { keepDisconnects } from '../store/disconnects.ts'
 import type { Offer } from '../store/hot.ts'
-import { findProxy, keepReport, listProxies, sayHello } from '../store/proxies.ts'
+import { findProxy, keepReport, listPeers, listProxies, sayHello } from '../store/proxies.ts'
 import type { ProxyRow } from '../store/proxies.ts'
 import { reportsTopic } from '../topics.ts'
 import { fleetPath, json, operatorRoute, problems, proxyRoute } from './route.ts'
@@ -43,6 +44,14 @@ const hello = proxyRoute({
   summary: 'A proxy process has started, or has lost sight of control for long',
   request: { params: proxyPath, body: { required: true, ...json(helloRequestSchema, 'Who it is') } },
   responses: { 200: json(helloResponseSchema, 'What it needs to know'), ...problems },
+})
+
+const peers = proxyRoute({
+  method: 'get',
+  path: '/v1/fleets/{fleet}/peers',
+  summary: 'The proxies of the fleet by number, and where they pass cancel requests on to each other',
+  request: { params: fleetPath },
+  responses: { 200: json(peersSchema, 'All proxies that have a number'), ...problems },
 })
 
 const report = proxyRoute({
@@ -86,6 +95,12 @@ export function proxyRoutes(app: App, control: Control): void {
     host.presence.seen(fleet, proxy)
     host.hints.cleared(fleet, proxy)
     return c.json({ epoch, poll_interval_ms, hint_secret: host.sealing.hintSecret(fleet, proxy, said.boot) }, 200)
+  })
+
+  app.openapi(peers, async (c) => {
+    const { fleet } = c.req.valid('param')
+    await offerOf(control, fleet)
+    return c.json({ peers: await listPeers(host.store, fleet) }, 200)
   })
 
   app.openapi(report, async (c) => {

@@ -1,5 +1,7 @@
 import { and, asc, eq, isNotNull, lt, sql } from 'drizzle-orm'
-import type { HelloRequest } from '../../shared/wire.ts'
+import type { SQL } from 'drizzle-orm'
+import { proxyNumberMax } from '../../shared/wire.ts'
+import type { HelloRequest, Peer } from '../../shared/wire.ts'
 import { proxies } from './schema.ts'
 import type { Store, Writable } from './write.ts'
 
@@ -33,23 +35,55 @@ export async function sayHello(
     listen: hello.listen,
     region: hello.region ?? null,
     last_seen_at: now,
+    peer_host: hello.peer?.host ?? null,
+    peer_port: hello.peer?.port ?? null,
   }
   const sameBoot = sql`${proxies.boot} = excluded.boot`
   await store.write([
     store.db.delete(proxies).where(and(eq(proxies.fleet, fleet), lt(proxies.last_seen_at, longAgo))),
     store.db
       .insert(proxies)
-      .values({ fleet, id, ...facts })
+      .values({ fleet, id, ...facts, number: freeNumber(fleet) })
       .onConflictDoUpdate({
         target: [proxies.fleet, proxies.id],
         set: {
           ...facts,
+          number: sql`COALESCE(${proxies.number}, excluded.number)`,
           seq: sql`CASE WHEN ${sameBoot} THEN ${proxies.seq} ELSE 0 END`,
           reported_at: sql`CASE WHEN ${sameBoot} THEN ${proxies.reported_at} END`,
           report: sql`CASE WHEN ${sameBoot} THEN ${proxies.report} END`,
         },
       }),
   ])
+}
+
+/** The lowest number that no proxy of the fleet has; null when all are taken. */
+function freeNumber(fleet: string): SQL<number | null> {
+  return sql`(
+    SELECT MIN(candidate)
+    FROM (SELECT 1 AS candidate UNION ALL SELECT number + 1 FROM proxies WHERE fleet = ${fleet} AND number IS NOT NULL)
+    WHERE candidate <= ${proxyNumberMax}
+      AND candidate NOT IN (SELECT number FROM proxies WHERE fleet = ${fleet} AND number IS NOT NULL))`
+}
+
+/** All proxies that have a number. */
+export async function listPeers(store: Store, fleet: string): Promise<Peer[]> {
+  const rows = await store.db
+    .select({
+      proxy: proxies.id,
+      // Not null by the condition below.
+      number: sql<number>`${proxies.number}`,
+      host: proxies.peer_host,
+      port: proxies.peer_port,
+    })
+    .from(proxies)
+    .where(and(eq(proxies.fleet, fleet), isNotNull(proxies.number)))
+    .orderBy(asc(proxies.number))
+  return rows.map(({ proxy, number, host, port }) => ({
+    proxy,
+    number,
+    address: host === null || port === null ? null : { host, port },
+  }))
 }
 
 /**

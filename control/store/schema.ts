@@ -2,7 +2,7 @@
  * The tables, as queries see them; migrations/ makes them, and a test holds the two together. Columns are spelled as in
  * the API; times are RFC 3339 UTC with milliseconds, so that they sort as text.
  */
-import { index, integer, primaryKey, real, sqliteTable, text, unique } from 'drizzle-orm/sqlite-core'
+import { index, integer, primaryKey, real, sqliteTable, text, unique, uniqueIndex } from 'drizzle-orm/sqlite-core'
 import type { Cause, ServerStateName } from '../../shared/causes.ts'
 import type { PasswordKind } from '../../shared/config/password.ts'
 
@@ -103,8 +103,16 @@ export const proxies = sqliteTable(
     reported_at: text(),
     /** The newest report without its events, as JSON. */
     report: text(),
+    /** What its cancel keys carry; null when it never said hello, or all numbers are taken. */
+    number: integer(),
+    /** Where other proxies reach its clients' listener. */
+    peer_host: text(),
+    peer_port: integer(),
   },
-  (table) => [primaryKey({ columns: [table.fleet, table.id] })],
+  (table) => [
+    primaryKey({ columns: [table.fleet, table.id] }),
+    uniqueIndex('proxies_by_number').on(table.fleet, table.number),
+  ],
 )
 
 /** Lost server connections. `n` counts arrivals. */

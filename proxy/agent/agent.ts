@@ -19,6 +19,7 @@ import { Metrics } from './metrics.ts'
 import type { Offer } from './offer.ts'
 import { Outbox, outboxEventsMax } from './outbox.ts'
 import { Passwords } from './password.ts'
+import { peerAddress, Peers } from './peers.ts'
 import { poolReports, Reports, type ReportState } from './reports.ts'
 import { Resolver, type Lookup } from './resolver.ts'
 import { Secrets } from './secrets.ts'
@@ -48,6 +49,8 @@ export interface AgentSettings {
   readonly http: { readonly host: string; readonly port: number }
   /** Where control reaches `http` from its side; null when it cannot. */
   readonly hintUrl: string | null
+  /** Where other proxies reach this one; null where its other addresses say so. */
+  readonly peerHost: string | null
   readonly region: string | null
   /** Of Flotilla itself. */
   readonly version: string
@@ -83,6 +86,7 @@ interface Fleet {
   readonly outbox: Outbox
   readonly sync: Sync
   readonly reports: Reports
+  readonly peers: Peers
 }
 
 /**
@@ -124,6 +128,8 @@ export class Agent {
       chance,
       onLost: (server) => this.#lost(server),
       onReload: (id) => void this.reload().then((error) => this.#engine.reloaded(id, error)),
+      // Without control there is no fleet.
+      onPeers: () => (this.#fleet === undefined ? this.#engine.peers(null) : this.#fleet.peers.wanted()),
       onShutdown: (mode) => void this.#shutDown(mode),
       onListening: ({ host, port }) => log('info', 'listening for clients', { host, port }),
       onRestart: () => this.#fleet?.reports.edge(),
@@ -249,6 +255,7 @@ export class Agent {
   async #stop(mode: StopMode, timeoutMs: number): Promise<void> {
     this.#tools.log('info', 'the proxy stops', { mode, timeout_ms: timeoutMs })
     this.#fleet?.sync.stop()
+    this.#fleet?.peers.stop()
     this.#resolver.stop()
     this.#tlsWatch.stop()
     await this.#engine.stop(mode, timeoutMs)
@@ -280,7 +287,7 @@ export class Agent {
   }
 
   async #startFleet(fleet: Fleet): Promise<void> {
-    const { source, folder, candidates, sync, reports } = fleet
+    const { source, folder, candidates, sync, reports, peers } = fleet
     const good = await folder.readLastKnownGood(source.fleet, source.token)
     if (good !== undefined) {
       this.#secrets.remember(good.secrets)
@@ -289,6 +296,7 @@ export class Agent {
       // Not awaited: control is asked at the same time, and may have something newer.
       void this.#applier.apply(candidates.lastKnownGood(good))
     }
+    await peers.start()
     reports.start()
     void sync.run()
   }
@@ -331,16 +339,28 @@ export class Agent {
       onAnswer: ({ poll_interval_ms: ms }) => sync.setPollInterval(ms),
       onUnknown: () => sync.greetAgain(),
     })
-    return { source, proxyId, folder, control, candidates, outbox, sync, reports }
+    const peers = new Peers({
+      control,
+      fleet: source.fleet,
+      proxyId,
+      folder,
+      lookup: this.#tools.lookup,
+      waits,
+      log,
+      onPeers: (update) => this.#engine.peers(update),
+    })
+    return { source, proxyId, folder, control, candidates, outbox, sync, reports, peers }
   }
 
   #hello(): HelloRequest {
-    const { hintUrl, region, version } = this.#settings
+    const { hintUrl, peerHost, region, version } = this.#settings
     const address = this.#engine.address
+    const peer = address === undefined ? null : peerAddress(address, peerHost, hintUrl)
     return {
       boot: this.#boot,
       agent_version: version,
       listen: address === undefined ? '' : `${address.host}:${address.port}`,
+      ...(peer === null ? {} : { peer }),
       ...(hintUrl === null ? {} : { hint_url: hintUrl }),
       ...(region === null ? {} : { region }),
     }
@@ -349,6 +369,7 @@ export class Agent {
   #greeted(answer: HelloResponse): void {
     this.#hintSecret = answer.hint_secret
     this.#fleet?.reports.hurry()
+    this.#fleet?.peers.greeted()
   }
 
   async #hinted(hint: Hint): Promise<void> {

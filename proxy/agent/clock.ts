@@ -22,6 +22,10 @@ export interface Waits {
   readonly requestTimeoutMs: number
   /** For one look-up of a server's name. */
   readonly lookupTimeoutMs: number
+  /** Between two times that control is asked for the other proxies of the fleet. */
+  readonly peersMs: number
+  /** At least this long when requests for proxies that are not known ask for it. */
+  readonly peersAgainMs: number
   /** Between two looks at the files of certificates. */
   readonly tlsFilesMs: number
   /** For the engine's thread to answer; one that does not is ended and started again. */
@@ -37,6 +41,8 @@ export const defaultWaits: Waits = {
   drainingReportMs: 2000,
   requestTimeoutMs: 10_000,
   lookupTimeoutMs: 5000,
+  peersMs: 60_000,
+  peersAgainMs: 2000,
   tlsFilesMs: 1000,
   engineAnswerMs: 30_000,
 }

@@ -4,11 +4,12 @@ import {
   askedHeader,
   helloResponseSchema,
   manifestSchema,
+  peersSchema,
   proxyHeader,
   reportResponseSchema,
   secretValueSchema,
 } from '../../shared/wire.ts'
-import type { HelloRequest, HelloResponse, Manifest, Report, ReportResponse } from '../../shared/wire.ts'
+import type { HelloRequest, HelloResponse, Manifest, Peer, Report, ReportResponse } from '../../shared/wire.ts'
 import { reasonOf } from './log.ts'
 import { sentences } from './offer.ts'
 
@@ -120,6 +121,11 @@ export class ControlClient {
   async secret(name: string, version: number): Promise<string> {
     const answer = await this.#ask('GET', `secrets/${encodeURIComponent(name)}/${version}`)
     return read(secretValueSchema, answer).value
+  }
+
+  /** The proxies of the fleet that have a number, this one among them. */
+  async peers(): Promise<readonly Peer[]> {
+    return read(peersSchema, await this.#ask('GET', 'peers')).peers
   }
 
   async report(report: Report): Promise<ReportResponse> {

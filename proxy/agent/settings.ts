@@ -55,6 +55,11 @@ export const proxyOptions = {
     value: 'URL',
     help: 'where control reaches that port from its side, such as http://10.0.0.7:9930 (default: no hints)',
   },
+  'peer-host': {
+    variable: 'FLOTILLA_PEER_HOST',
+    value: 'HOST',
+    help: 'where other proxies of the fleet reach this one, to pass on cancel requests (default: the address it listens on, or the host of --hint-url)',
+  },
   region: { variable: 'FLOTILLA_REGION', value: 'NAME', help: 'where this proxy runs, shown to operators' },
 } as const satisfies Record<string, Option>
 
@@ -79,6 +84,7 @@ export function proxySettings(
     listen: { host: given['listen-host'] ?? null, port: portOf(given, 'listen-port') },
     http: { host: given['http-host'] ?? defaultHttpHost, port: portOf(given, 'http-port') ?? defaultHttpPort },
     hintUrl: hintUrlOf(given),
+    peerHost: given['peer-host'] ?? null,
     region: given.region?.slice(0, regionLengthMax) ?? null,
     version,
     environment,

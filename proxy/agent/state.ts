@@ -1,8 +1,8 @@
 import { mkdir, open, readFile, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { manifestSchema, nameSchema } from '../../shared/wire.ts'
-import type { Manifest } from '../../shared/wire.ts'
+import { manifestSchema, nameSchema, peersSchema } from '../../shared/wire.ts'
+import type { Manifest, Peer } from '../../shared/wire.ts'
 import { privateFileMode, replaceFile } from './atomic-file.ts'
 import { reasonOf, type Log } from './log.ts'
 import { tryLock } from './libc.ts'
@@ -33,6 +33,8 @@ const fileSchema = z.object({
   addresses: z.record(z.string(), z.array(z.string())),
 })
 
+const peersFileSchema = peersSchema.extend({ format: z.literal(format), fleet: z.string() })
+
 /** Another process holds the folder, or it cannot be used at all. The message is for the operator. */
 class StateFolderError extends Error {
   override readonly name = 'StateFolderError'
@@ -41,8 +43,8 @@ class StateFolderError extends Error {
 const folderMode = 0o700
 
 /**
- * The folder a proxy keeps between its runs: `proxy-id`, `last-known-good.json`, `outbox.log`. A file in it that is
- * damaged or was made for another fleet or token is warned about once and passed over. One process at a time holds it.
+ * The folder a proxy keeps between its runs: `proxy-id`, `last-known-good.json`, `peers.json`, `outbox.log`. A file in it
+ * that is damaged or was made for another fleet or token is warned about once and passed over. One process at a time holds it.
  */
 export class StateFolder {
   readonly #path: string
@@ -106,8 +108,26 @@ export class StateFolder {
     return { etag, manifest, bodies, addresses, secrets }
   }
 
+  async savePeers(fleet: string, peers: readonly Peer[]): Promise<void> {
+    const content: z.input<typeof peersFileSchema> = { format, fleet, peers: [...peers] }
+    await replaceFile(this.#peersPath, `${JSON.stringify(content)}\n`)
+  }
+
+  /** The proxies of the fleet as they were known last; undefined when they are not. */
+  async readPeers(fleet: string): Promise<readonly Peer[] | undefined> {
+    const text = await this.#read(this.#peersPath)
+    if (text === undefined) return undefined
+    const parsed = peersFileSchema.safeParse(jsonOrUndefined(text))
+    if (!parsed.success) return this.#passOver(this.#peersPath, 'is damaged')
+    return parsed.data.fleet === fleet ? parsed.data.peers : undefined
+  }
+
   async close(): Promise<void> {
     await this.#lock.close()
+  }
+
+  get #peersPath(): string {
+    return join(this.#path, 'peers.json')
   }
 
   get #lastKnownGoodPath(): string {

@@ -185,6 +185,7 @@ async function startAgent(
       listen: { host: '127.0.0.1', port: 0 },
       http: { host: '127.0.0.1', port: 0 },
       hintUrl: null,
+      peerHost: null,
       region: null,
       version: '0.0.0',
       environment: {},

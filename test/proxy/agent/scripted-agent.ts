@@ -45,6 +45,7 @@ export class ScriptedAgent {
       listen: given.listenPort === undefined ? { host: '127.0.0.1', port } : { host: null, port: null },
       http: { host: '127.0.0.1', port: 0 },
       hintUrl: given.hintUrl ?? null,
+      peerHost: null,
       region: null,
       version: '0.0.0',
       environment: given.environment ?? {},

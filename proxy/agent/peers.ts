@@ -1,0 +1,133 @@
+import { isIP } from 'node:net'
+import type { Peer } from '../../shared/wire.ts'
+import type { PeerSpec, PeersUpdate } from '../engine/messages.ts'
+import type { Waits } from './clock.ts'
+import type { ControlClient } from './control-client.ts'
+import type { ListenAddress } from './engine-thread.ts'
+import { reasonOf, type Log } from './log.ts'
+import type { Lookup } from './resolver.ts'
+import type { StateFolder } from './state.ts'
+
+/** Where other proxies reach a listener; null when nothing says so. */
+export function peerAddress(
+  listen: ListenAddress,
+  peerHost: string | null,
+  hintUrl: string | null,
+): { host: string; port: number } | null {
+  if (peerHost !== null) return { host: peerHost, port: listen.port }
+  if (!wildcards.has(listen.host)) return { host: listen.host, port: listen.port }
+  if (hintUrl === null) return null
+  // URLs have IPv6 addresses in brackets.
+  return { host: new URL(hintUrl).hostname.replace(/^\[|\]$/g, ''), port: listen.port }
+}
+
+/** "Every address of this machine": nothing that others could connect to. */
+const wildcards: ReadonlySet<string> = new Set(['0.0.0.0', '::'])
+
+export interface PeersOptions {
+  readonly control: Pick<ControlClient, 'peers'>
+  readonly fleet: string
+  readonly proxyId: string
+  readonly folder: Pick<StateFolder, 'readPeers' | 'savePeers'>
+  readonly lookup: Lookup
+  readonly waits: Pick<Waits, 'peersMs' | 'peersAgainMs'>
+  readonly log: Log
+  /** What the engine is to know; null when nobody could say. */
+  readonly onPeers: (update: PeersUpdate | null) => void
+}
+
+/**
+ * Who else is in the fleet, so that cancel requests find their proxy. Control is asked after each introduction, now and
+ * then, and when a request is for a number that nobody is known to have; while it does not answer, what was known last
+ * stands, over restarts too.
+ */
+export class Peers {
+  readonly #options: PeersOptions
+  #known = ''
+  #timer: NodeJS.Timeout | undefined
+  #askedAtMs = -Infinity
+  #asking: Promise<void> | undefined
+  #stopped = false
+
+  constructor(options: PeersOptions) {
+    this.#options = options
+  }
+
+  /** What was known when this proxy last ran. */
+  async start(): Promise<void> {
+    const kept = await this.#options.folder.readPeers(this.#options.fleet)
+    this.#again(this.#options.waits.peersMs)
+    if (kept !== undefined) void this.#tell(kept)
+  }
+
+  /** Control has answered an introduction: this proxy has a number now. */
+  greeted(): void {
+    void this.#ask()
+  }
+
+  /** The engine needs to know. It is answered in any case, and not more often than strangers may make control work. */
+  wanted(): void {
+    const waitMs = this.#askedAtMs + this.#options.waits.peersAgainMs - performance.now()
+    if (waitMs > 0) this.#again(waitMs)
+    else void this.#ask()
+  }
+
+  stop(): void {
+    this.#stopped = true
+    clearTimeout(this.#timer)
+  }
+
+  #again(waitMs: number): void {
+    clearTimeout(this.#timer)
+    if (this.#stopped) return
+    this.#timer = setTimeout(() => void this.#ask(), waitMs)
+    this.#timer.unref()
+  }
+
+  async #ask(): Promise<void> {
+    await (this.#asking ??= this.#askControl())
+  }
+
+  async #askControl(): Promise<void> {
+    const { control, folder, fleet, log, onPeers, waits } = this.#options
+    this.#askedAtMs = performance.now()
+    try {
+      const peers = await control.peers()
+      const changed = JSON.stringify(peers) !== this.#known
+      await this.#tell(peers)
+      if (changed) await folder.savePeers(fleet, peers)
+    } catch (error) {
+      // Whether control can be reached is logged by the polls.
+      log('debug', 'the other proxies of the fleet are not known anew', { reason: reasonOf(error) })
+      onPeers(null)
+    }
+    this.#asking = undefined
+    this.#again(waits.peersMs)
+  }
+
+  async #tell(peers: readonly Peer[]): Promise<void> {
+    const { proxyId, onPeers } = this.#options
+    const known = JSON.stringify(peers)
+    this.#known = known
+    const specs = await Promise.all(peers.map(async (peer) => await this.#specOf(peer)))
+    // Something newer has come while names were looked up.
+    if (this.#known !== known) return
+    onPeers({
+      number: peers.find(({ proxy }) => proxy === proxyId)?.number ?? 0,
+      peers: specs.filter((spec) => spec !== null),
+    })
+  }
+
+  async #specOf({ proxy, number, address }: Peer): Promise<PeerSpec | null> {
+    if (address === null) return null
+    const { host, port } = address
+    if (isIP(host) !== 0) return { number, address: host, port }
+    try {
+      const [found] = await this.#options.lookup(host)
+      return found === undefined ? null : { number, address: found, port }
+    } catch (error) {
+      this.#options.log('warn', 'a proxy of the fleet cannot be looked up', { proxy, host, reason: reasonOf(error) })
+      return null
+    }
+  }
+}
