@@ -131,7 +131,8 @@ export class Agent {
       // Without control there is no fleet.
       onPeers: () => (this.#fleet === undefined ? this.#engine.peers(null) : this.#fleet.peers.wanted()),
       onShutdown: (mode) => void this.#shutDown(mode),
-      onListening: ({ host, port }) => log('info', 'listening for clients', { host, port }),
+      onListening: ({ host, port, unix }) =>
+        log('info', 'listening for clients', { host, port, unix_socket_dir: unix?.dir ?? null }),
       onRestart: () => this.#fleet?.reports.edge(),
     })
     this.#resolver = new Resolver({
@@ -385,7 +386,9 @@ export class Agent {
     const port = this.#settings.listen.port ?? spec.general.listenPort
     try {
       this.#startedWith = spec.generalValues
-      await this.#engine.start({ host: isIP(host) === 0 ? await this.#firstAddress(host) : host, port })
+      const address = { host: isIP(host) === 0 ? await this.#firstAddress(host) : host, port }
+      const { unixSocketDir: dir, unixSocketMode: mode } = spec.general
+      await this.#engine.start(dir === '' ? address : { ...address, unix: { dir, mode: parseInt(mode, 8) } })
       this.#fleet?.sync.greetNow()
     } catch (error) {
       const reason = `cannot listen on ${host}:${port}: ${reasonOf(error)}`

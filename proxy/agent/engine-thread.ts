@@ -10,6 +10,7 @@ import type {
   OperationOutcome,
   StopMode,
   ToEngine,
+  UnixListen,
 } from '../engine/messages.ts'
 import { closeMarked, wake } from './libc.ts'
 import { reasonOf, type Log } from './log.ts'
@@ -17,6 +18,7 @@ import { reasonOf, type Log } from './log.ts'
 export interface ListenAddress {
   readonly host: string
   readonly port: number
+  readonly unix?: UnixListen | undefined
 }
 
 export interface EngineThreadOptions {
@@ -166,7 +168,7 @@ export class EngineThread {
   #receive(message: FromEngine): void {
     switch (message.type) {
       case 'listening':
-        this.#listening.resolve({ host: message.host, port: message.port })
+        this.#listening.resolve({ ...this.#options.listen, host: message.host, port: message.port })
         return
       case 'applied':
         this.#answer(message.id, message.outcome)

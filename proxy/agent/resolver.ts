@@ -54,7 +54,7 @@ export class Resolver {
   /** From now on these names are in use; all others are forgotten. */
   watch(hosts: readonly string[], intervalMs: number): void {
     const names = new Set(hosts)
-    this.#watched = [...names].filter((host) => isIP(host) === 0)
+    this.#watched = [...names].filter((host) => !isAddress(host))
     for (const host of this.#known.keys()) {
       if (!names.has(host)) this.#known.delete(host)
     }
@@ -96,7 +96,7 @@ export class Resolver {
   }
 
   async #resolve(host: string): Promise<readonly string[]> {
-    if (isIP(host) !== 0) return [host]
+    if (isAddress(host)) return [host]
     const known = this.#known.get(host)
     try {
       const addresses = [...new Set(await this.#lookupInTime(host))]
@@ -125,6 +125,11 @@ export class Resolver {
       clearTimeout(timer)
     }
   }
+}
+
+/** Needs no look-up: an IP address, or the folder of a Unix socket. */
+function isAddress(host: string): boolean {
+  return isIP(host) !== 0 || host.startsWith('/')
 }
 
 export class UnresolvableHost extends Error {

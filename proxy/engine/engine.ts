@@ -16,6 +16,7 @@ import type {
   PoolSnapshot,
   StopMode,
   ToEngine,
+  UnixListen,
 } from './messages.ts'
 import type { PoolName } from './name.ts'
 import { operate } from './operations.ts'
@@ -25,7 +26,7 @@ import { TlsContexts } from './tls.ts'
 import type { TlsHold } from './tls.ts'
 
 export interface EngineOptions {
-  readonly listen: { readonly host: string; readonly port: number }
+  readonly listen: { readonly host: string; readonly port: number; readonly unix?: UnixListen | undefined }
 }
 
 const maintainEveryMs = 1000
@@ -53,6 +54,7 @@ export class Engine {
   /** With what clients are offered TLS; null when they are not. */
   clientTls: TlsHold | null = null
   readonly #listener: Listener
+  readonly #unixListener: Listener | null = null
   readonly #timers = new Set<Timer>()
   #nextId = 1
   readonly #awaited = new Set<{ readonly condition: () => boolean; readonly done: () => void }>()
@@ -83,7 +85,12 @@ export class Engine {
     }
     this.pools = new Pools(this.context)
     this.statistics = new Statistics(io.nowMs())
+    const { unix } = options.listen
     this.#listener = io.listen(options.listen, (socket) => this.#accept(socket))
+    if (unix !== undefined) {
+      const address = { host: unix.dir, port: this.#listener.port }
+      this.#unixListener = io.listen(address, (socket) => this.#accept(socket), unix.mode)
+    }
     post({ type: 'listening', host: options.listen.host, port: this.#listener.port })
     this.#every(maintainEveryMs, () => {
       this.statistics.observe(this.pools.names(), io.nowMs())
@@ -219,6 +226,7 @@ export class Engine {
     if (!this.#closed) {
       this.#closed = true
       this.#listener.close()
+      this.#unixListener?.close()
       for (const login of this.logins) login.fatal(sqlstates.cannot_connect_now, shutdownText)
     }
     if (!context.stopping && mode !== 'clients') {

@@ -1,4 +1,5 @@
 import { SqlError, sqlstates } from '../../shared/errors.ts'
+import { isUnix } from '../io/io.ts'
 import type { Socket, SocketEvents, Timer } from '../io/io.ts'
 import { parseOptions } from '../protocol/options.ts'
 import { parseStartup } from '../protocol/startup.ts'
@@ -212,7 +213,7 @@ export class Login implements SocketEvents {
     if (this.#inbox.start < this.#inbox.end) {
       throw new SqlError('protocol_violation', `received unencrypted data after ${kind.toUpperCase()} request`)
     }
-    const tls = kind === 'ssl' ? this.#engine.clientTls : null
+    const tls = kind === 'ssl' && !isUnix(this.#socket.remote) ? this.#engine.clientTls : null
     if (tls === null) {
       this.#write(declineEncryption)
       return
@@ -224,7 +225,7 @@ export class Login implements SocketEvents {
 
   /** PostgreSQL 17's `sslnegotiation=direct`: the first bytes are those of a TLS handshake. */
   *#directTls(): Exchange<void> {
-    const tls = this.#engine.clientTls
+    const tls = isUnix(this.#socket.remote) ? null : this.#engine.clientTls
     if (tls === null) throw new SqlError('protocol_violation', 'TLS is not offered here (client_tls_sslmode)')
     const { bytes, start, end } = this.#inbox
     this.#socket.startTls(tls.context, { received: bytes.subarray(start, end) })
@@ -239,6 +240,8 @@ export class Login implements SocketEvents {
   #requireTls(user: string): void {
     const { clientTlsSslmode: mode } = this.#engine.context.general
     if (mode === 'disable' || mode === 'allow' || mode === 'prefer') return
+    // Nobody is on the way, so PostgreSQL does not offer TLS there either.
+    if (isUnix(this.#socket.remote)) return
     const { tls } = this.#socket
     if (tls === null) {
       throw new SqlError('invalid_authorization_specification', 'TLS is required here (client_tls_sslmode)')

@@ -222,9 +222,15 @@ export type FromEngine =
   /** All connections are closed and the loop has ended; the thread exits by itself. */
   | { readonly type: 'stopped' }
 
+/** A Unix socket beside the port, in `dir`; `mode` says who may connect. */
+export interface UnixListen {
+  readonly dir: string
+  readonly mode: number
+}
+
 /** Given to the worker thread as `workerData`. */
 export interface EngineStart {
-  readonly listen: { readonly host: string; readonly port: number }
+  readonly listen: { readonly host: string; readonly port: number; readonly unix?: UnixListen | undefined }
   /** eventfd in the engine's epoll set: the agent writes 8 bytes to wake it. */
   readonly wakeFd: number
   /** One bit per file descriptor the engine holds open, so that the agent can close what a dead engine left. */

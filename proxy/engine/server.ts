@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import type { Cause, ServerStateName } from '../../shared/causes.ts'
 import { causes } from '../../shared/causes.ts'
 import { SqlError } from '../../shared/errors.ts'
-import type { CloseCause, Socket, SocketEvents, TcpOptions, Timer } from '../io/io.ts'
+import { isUnix } from '../io/io.ts'
+import type { Address, CloseCause, Socket, SocketEvents, TcpOptions, Timer } from '../io/io.ts'
 import { errorFields, isFatal, parameterStatus } from '../protocol/read.ts'
 import { BackendTag, TransactionStatus } from '../protocol/tags.ts'
 import * as write from '../protocol/write.ts'
@@ -112,18 +113,22 @@ export class Server implements SocketEvents, Listed<Server> {
     })
     const { serverTlsSslmode: mode } = pool.settings
     assert(mode === 'disable' || pool.tls !== null, 'a pool whose servers may be secured is prepared for it')
-    this.#secures = mode !== 'disable' && mode !== 'allow'
+    this.#secures = mode !== 'disable' && mode !== 'allow' && !isUnix(this.#address)
     this.socket = this.#connect()
   }
 
   #connect(): Socket {
-    const { target, pool } = this
-    return pool.name.context.io.connect({ host: target.address, port: target.host.port }, pool.tcpOptions, this)
+    const { pool } = this
+    return pool.name.context.io.connect(this.#address, pool.tcpOptions, this)
+  }
+
+  get #address(): Address {
+    return { host: this.target.address, port: this.target.host.port }
   }
 
   /** `server_tls_sslmode = "allow"`: what refuses plaintext may take TLS. */
   #secureAfterAll(): boolean {
-    if (this.#secures || this.pool.settings.serverTlsSslmode !== 'allow') return false
+    if (this.#secures || this.pool.settings.serverTlsSslmode !== 'allow' || isUnix(this.#address)) return false
     this.#secures = true
     this.#exchange = null
     this.socket.close()

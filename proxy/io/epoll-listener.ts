@@ -1,4 +1,5 @@
-import type { Listener, Socket, SocketEvents, Timer } from './io.ts'
+import type { Address, Listener, Socket, SocketEvents, Timer } from './io.ts'
+import { isUnix } from './io.ts'
 import { EpollSocket } from './epoll-socket.ts'
 import * as libc from './libc.ts'
 import { EpollEvents, Errno } from './libc.ts'
@@ -19,12 +20,15 @@ export class EpollListener implements Listener, Entry {
   readonly #loop: Loop
   readonly #onAccept: (socket: Socket) => SocketEvents
   readonly #onExhausted: (errno: string) => void
+  /** Of a Unix socket, which is where its clients are too; null for TCP. */
+  readonly #unix: Address | null
   #pause: Timer | null = null
   #closed = false
 
   constructor(
     loop: Loop,
     fd: number,
+    address: Address,
     onAccept: (socket: Socket) => SocketEvents,
     onExhausted: (errno: string) => void,
   ) {
@@ -32,10 +36,11 @@ export class EpollListener implements Listener, Entry {
     this.fd = fd
     this.#onAccept = onAccept
     this.#onExhausted = onExhausted
+    this.#unix = isUnix(address) ? address : null
     const { scratch } = loop
     scratch.bytes.writeInt32LE(socketAddressBytes, lengthAt)
     libc.getsockname(fd, scratch.address, scratch.address + lengthAt)
-    this.port = readSocketAddress(scratch.bytes).port
+    this.port = (this.#unix ?? readSocketAddress(scratch.bytes)).port
     loop.watch(this, EpollEvents.In)
   }
 
@@ -45,7 +50,7 @@ export class EpollListener implements Listener, Entry {
       scratch.bytes.writeInt32LE(socketAddressBytes, lengthAt)
       const fd = this.#loop.own(libc.accept4(this.fd, scratch.address, scratch.address + lengthAt, libc.acceptFlags))
       if (fd >= 0) {
-        const remote = readSocketAddress(scratch.bytes)
+        const remote = this.#unix ?? readSocketAddress(scratch.bytes)
         const socket = new EpollSocket(this.#loop, { by: 'accept', fd, remote }, deaf)
         socket.events = this.#onAccept(socket)
         continue

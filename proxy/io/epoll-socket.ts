@@ -10,7 +10,7 @@ import type {
   TlsSession,
   TlsStart,
 } from './io.ts'
-import { carryBytesMax, readBytesMax } from './io.ts'
+import { carryBytesMax, isUnix, readBytesMax } from './io.ts'
 import * as libc from './libc.ts'
 import { EpollEvents, Errno, Level, SocketOption, TcpInfo, TcpOption } from './libc.ts'
 import type { Entry, Loop, Postponed } from './loop.ts'
@@ -27,7 +27,7 @@ const endTimeoutMs = 1000
 const endEvents = EpollEvents.Error | EpollEvents.HangUp | EpollEvents.ReadHangUp
 
 /**
- * A TCP socket in the loop.
+ * A TCP or Unix socket in the loop.
  *
  *   connecting ──► open ──► ending ──► closed
  *                  │  ▲
@@ -93,11 +93,12 @@ export class EpollSocket implements Socket, Entry, Postponed {
       this.#postpone()
       return
     }
-    this.#setOption(Level.Tcp, TcpOption.NoDelay, 1)
+    if (!isUnix(this.remote)) this.#setOption(Level.Tcp, TcpOption.NoDelay, 1)
     this.#watch()
   }
 
   get local(): Address {
+    if (isUnix(this.remote)) return this.remote
     if (this.#local !== null) return this.#local
     if (this.#state === 'closed' || this.fd < 0) return nowhere
     const { scratch } = this.#loop
@@ -500,7 +501,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
   // Options
 
   setTcpOptions(options: TcpOptions): void {
-    if (this.#state === 'closed' || this.fd < 0) return
+    if (this.#state === 'closed' || this.fd < 0 || isUnix(this.remote)) return
     this.#setOption(Level.Socket, SocketOption.KeepAlive, 1)
     this.#setOption(Level.Tcp, TcpOption.KeepIdle, seconds(options.keepaliveIdleMs))
     this.#setOption(Level.Tcp, TcpOption.KeepInterval, seconds(options.keepaliveIntervalMs))
@@ -626,6 +627,11 @@ export class EpollSocket implements Socket, Entry, Postponed {
         return 'reset'
       case Errno.ECONNREFUSED:
         return 'refused'
+      // Of a Unix socket: no such file, not for us, or more wait for the server than it takes.
+      case Errno.ENOENT:
+      case Errno.EACCES:
+      case Errno.EAGAIN:
+        return this.#state === 'connecting' ? 'refused' : 'error'
       case Errno.ENETDOWN:
       case Errno.ENETUNREACH:
       case Errno.EHOSTDOWN:

@@ -1,5 +1,7 @@
 import { randomFillSync } from 'node:crypto'
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs'
 import type { Address, Io, Listener, Socket, SocketEvents, TcpOptions, Timer, TlsContext, TlsOptions } from './io.ts'
+import { IoError, isUnix } from './io.ts'
 import { EpollListener } from './epoll-listener.ts'
 import { EpollSocket } from './epoll-socket.ts'
 import * as libc from './libc.ts'
@@ -7,11 +9,14 @@ import { EpollEvents, Errno, Family, Level, SocketOption } from './libc.ts'
 import type { Entry } from './loop.ts'
 import { Loop, systemError } from './loop.ts'
 import { OpenFds } from './open-fds.ts'
-import { writeSocketAddress } from './socket-address.ts'
+import { unixPath, writeSocketAddress } from './socket-address.ts'
 import { OpensslContext } from './tls-context.ts'
 
 /** Connections the kernel completes ahead of accept. */
 const backlog = 1024
+
+/** Mode of a Unix socket's file where nothing else is said. */
+const ownerOnly = 0o600
 
 export interface EpollIoOptions {
   /** Where the open descriptors are noted for whoever survives this thread; null notes none. */
@@ -60,7 +65,8 @@ export class EpollIo implements Io {
     randomFillSync(bytes)
   }
 
-  listen(address: Address, onAccept: (socket: Socket) => SocketEvents): Listener {
+  listen(address: Address, onAccept: (socket: Socket) => SocketEvents, mode = ownerOnly): Listener {
+    if (isUnix(address)) return this.#listenUnix(address, onAccept, mode)
     const { scratch } = this.#loop
     const { family, length } = writeSocketAddress(address, scratch)
     const fd = this.#loop.own(libc.socket(family, libc.streamSocket, 0))
@@ -75,7 +81,57 @@ export class EpollIo implements Io {
       this.#loop.closeFd(fd)
       throw error
     }
-    return new EpollListener(this.#loop, fd, onAccept, this.#onExhausted)
+    return new EpollListener(this.#loop, fd, address, onAccept, this.#onExhausted)
+  }
+
+  #listenUnix(address: Address, onAccept: (socket: Socket) => SocketEvents, mode: number): Listener {
+    const path = unixPath(address)
+    const fd = this.#loop.own(libc.socket(Family.Unix, libc.streamSocket, 0))
+    if (fd < 0) throw systemError('socket')
+    try {
+      if (!this.#bound(fd, address)) {
+        if (this.#answers(address)) throw new IoError(`somebody listens at ${path}`, 'EADDRINUSE')
+        if (lstatSync(path).isSocket()) unlinkSync(path)
+        if (!this.#bound(fd, address)) throw systemError('bind')
+      }
+      // Before anybody can connect, which takes a listen.
+      chmodSync(path, mode)
+      if (libc.listen(fd, backlog) < 0) throw systemError('listen')
+    } catch (error) {
+      this.#loop.closeFd(fd)
+      if (error instanceof IoError) throw error
+      throw new IoError(`${path}: ${String(error)}`, (error as NodeJS.ErrnoException).code ?? 'EIO')
+    }
+    const file = identityOf(path)
+    const listener = new EpollListener(this.#loop, fd, address, onAccept, this.#onExhausted)
+    return {
+      port: listener.port,
+      close: () => {
+        // Somebody else may have taken the path over meanwhile.
+        if (file !== null && identityOf(path) === file) unlinkSync(path)
+        listener.close()
+      },
+    }
+  }
+
+  /** False when there is a file already. */
+  #bound(fd: number, address: Address): boolean {
+    const { scratch } = this.#loop
+    const { length } = writeSocketAddress(address, scratch)
+    if (libc.bind(fd, scratch.address, length) === 0) return true
+    if (libc.errno() === Errno.EADDRINUSE) return false
+    throw systemError('bind')
+  }
+
+  /** Whether the file of a Unix socket has somebody behind it, be it somebody who is too busy to answer. */
+  #answers(address: Address): boolean {
+    const { scratch } = this.#loop
+    const fd = this.#loop.own(libc.socket(Family.Unix, libc.streamSocket, 0))
+    if (fd < 0) throw systemError('socket')
+    const { length } = writeSocketAddress(address, scratch)
+    const refused = libc.connect(fd, scratch.address, length) < 0 && libc.errno() === Errno.ECONNREFUSED
+    this.#loop.closeFd(fd)
+    return !refused
   }
 
   connect(address: Address, options: TcpOptions, events: SocketEvents): Socket {
@@ -107,6 +163,12 @@ export class EpollIo implements Io {
     scratch.bytes.writeInt32LE(value, 0)
     if (libc.setsockopt(fd, level, option, scratch.address, 4) < 0) throw systemError('setsockopt')
   }
+}
+
+/** Which file it is; null when there is none. */
+function identityOf(path: string): string | null {
+  const found = lstatSync(path, { bigint: true, throwIfNoEntry: false })
+  return found === undefined ? null : `${found.dev} ${found.ino} ${found.birthtimeNs}`
 }
 
 /** An eventfd (eventfd(2)): readable while its counter is not zero; reading takes the counter away. */

@@ -6,13 +6,20 @@
  * Everything is synchronous: a callback runs to its end before the next one starts, on one thread.
  */
 
-/** `host` is an IPv4 or IPv6 literal. */
+/**
+ * `host` is an IPv4 or IPv6 literal; or a folder that begins with "/", as in libpq: then this is the Unix socket there
+ * whose name has the port, `.s.PGSQL.<port>`.
+ */
 export interface Address {
   readonly host: string
   readonly port: number
 }
 
-/** tcp(7) socket options. Milliseconds, rounded up to whole seconds where the kernel counts in seconds. */
+export function isUnix({ host }: Address): boolean {
+  return host.startsWith('/')
+}
+
+/** tcp(7) socket options; Unix sockets have none of them. Milliseconds, rounded up to whole seconds where the kernel counts in seconds. */
 export interface TcpOptions {
   readonly keepaliveIdleMs: number
   readonly keepaliveIntervalMs: number
@@ -151,8 +158,11 @@ export interface Io {
   nowMs(): number
   /** Milliseconds since 1970 by the machine's clock, which may jump: to tell people when, never to measure. */
   wallMs(): number
-  /** Throws an IoError when the address cannot be listened on. */
-  listen(address: Address, onAccept: (socket: Socket) => SocketEvents): Listener
+  /**
+   * Throws an IoError when the address cannot be listened on. The file of a Unix socket gets `mode`; one that is left
+   * over is replaced, and it is removed when the listener closes.
+   */
+  listen(address: Address, onAccept: (socket: Socket) => SocketEvents, mode?: number): Listener
   /** A connection attempt; failure comes as onClose, never before this call has returned. */
   connect(address: Address, options: TcpOptions, events: SocketEvents): Socket
   after(delayMs: number, run: () => void): Timer

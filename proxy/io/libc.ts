@@ -98,7 +98,7 @@ export const EpollEvents = { In: 0x1, Out: 0x4, Error: 0x8, HangUp: 0x10, ReadHa
 
 export const epollCloexec = 0x80000
 
-export const Family = { Inet: 2, Inet6: 10 } as const
+export const Family = { Unix: 1, Inet: 2, Inet6: 10 } as const
 
 /** SOCK_STREAM, SOCK_NONBLOCK and SOCK_CLOEXEC together; the last two alone go to accept4. */
 export const streamSocket = 0x80801
@@ -126,15 +126,18 @@ export const ipv6Only = 26
 export const unacknowledgedRequest = 0x5411
 
 export const Errno = {
+  ENOENT: 2,
   EINTR: 4,
   EAGAIN: 11,
   ENOMEM: 12,
+  EACCES: 13,
   ENFILE: 23,
   EMFILE: 24,
   EPIPE: 32,
   ENETDOWN: 100,
   ENETUNREACH: 101,
   ENOBUFS: 105,
+  EADDRINUSE: 98,
   ECONNABORTED: 103,
   ECONNRESET: 104,
   ETIMEDOUT: 110,

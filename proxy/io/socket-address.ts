@@ -1,17 +1,35 @@
+import { join } from 'node:path'
 import type { Address } from './io.ts'
-import { IoError } from './io.ts'
+import { IoError, isUnix } from './io.ts'
 import type { Memory } from './libc.ts'
 import { Family, inetPton } from './libc.ts'
 
-/** struct sockaddr_in6, the longer one. */
+/** struct sockaddr_in6, the longest one that is read. */
 export const socketAddressBytes = 28
+
+/** sun_path, NUL included. */
+const pathBytesMax = 108
+
+/** Where a Unix socket lies: PostgreSQL's name for the port. */
+export function unixPath({ host, port }: Address): string {
+  return join(host, `.s.PGSQL.${port}`)
+}
 
 /**
  * struct sockaddr_in (ip(7)): family Uint16 (host order), port Uint16 (network order), address 4 bytes, padding to 16.
  * struct sockaddr_in6 (ipv6(7)): family, port, flow information Uint32, address 16 bytes, scope Uint32.
+ * struct sockaddr_un (unix(7)): family, path of at most 107 bytes, NUL.
  */
 export function writeSocketAddress(address: Address, to: Memory): { family: number; length: number } {
   const { bytes } = to
+  if (isUnix(address)) {
+    const path = Buffer.from(`${unixPath(address)}\0`)
+    if (path.length > pathBytesMax)
+      throw new IoError(`the path of a Unix socket is too long: ${unixPath(address)}`, 'ENAMETOOLONG')
+    bytes.writeUInt16LE(Family.Unix, 0)
+    bytes.set(path, 2)
+    return { family: Family.Unix, length: 2 + path.length }
+  }
   bytes.fill(0, 0, socketAddressBytes)
   bytes.writeUInt16BE(address.port, 2)
   if (address.host.includes(':')) {

@@ -17,7 +17,10 @@ export function checkConsistency(document: FleetDocument, secrets: KnownSecrets,
   if (Object.keys(document.pools).length === 0 && !problems.anyUnder('pools')) {
     problems.add('pools', 'needs at least one pool; an empty configuration never replaces a working one')
   }
-  if (!problems.anyUnder('general')) checkClientTls(generalValuesOf(document), problems)
+  if (!problems.anyUnder('general')) {
+    checkClientTls(generalValuesOf(document), problems)
+    checkUnixSocket(generalValuesOf(document), problems)
+  }
   for (const [name, pool] of Object.entries(document.pools)) {
     const path = join('pools', name)
     if (reservedPools.includes(name)) problems.add(path, 'is the name of the console; choose another one')
@@ -45,7 +48,7 @@ function checkServers(servers: readonly ServerSection[], path: string, problems:
   }
   const seen = new Set<string>()
   for (const [index, { host, port }] of servers.entries()) {
-    const address = `${host.toLowerCase()} ${port}`
+    const address = `${host.startsWith('/') ? host : host.toLowerCase()} ${port}`
     if (seen.has(address)) problems.add(`${path}[${index}]`, `repeats ${host} port ${port}; remove one of the two`)
     seen.add(address)
   }
@@ -85,6 +88,15 @@ function checkClientTls(values: GeneralValues, problems: Problems): void {
   need('client_tls_cert_file')
   need('client_tls_key_file')
   if (mode === 'verify-ca' || mode === 'verify-full') need('client_tls_ca_file')
+}
+
+function checkUnixSocket({ unix_socket_dir: dir, unix_socket_mode: mode }: GeneralValues, problems: Problems): void {
+  if (dir !== '' && !dir.startsWith('/')) {
+    problems.add(join('general', 'unix_socket_dir'), 'must be a path that begins with "/"')
+  }
+  if (!/^[0-7]{3,4}$/.test(mode)) {
+    problems.add(join('general', 'unix_socket_mode'), 'must be a mode in octal, such as "0770"')
+  }
 }
 
 /** Whoever names a CA wants servers to be checked by it: a mode that does not would weaken that without a word. */

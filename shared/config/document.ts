@@ -78,6 +78,8 @@ export const noSecrets: KnownSecrets = {
 /** PostgreSQL's NAMEDATALEN - 1: what a name can be on a server. */
 const nameBytesMax = 63
 const hostLengthMax = 255
+/** With the name of the socket it fits into an address. */
+const folderLengthMax = 90
 const serversMax = 64
 const usersMax = 20_000
 
@@ -260,6 +262,12 @@ function readServer(given: unknown, path: string, problems: Problems): ServerSec
   return { host: host as string, port: port.value as number, role: role.value as ServerSection['role'] }
 }
 
+/** As in libpq, the folder of a Unix socket. */
+function socketFolderFault(folder: string): string | undefined {
+  if (folder.length <= folderLengthMax && /^[\w ./~@:+=-]+$/.test(folder)) return undefined
+  return `must be a folder of plain letters, at most ${folderLengthMax} of them; got ${shown(folder)}`
+}
+
 const serverPort = { type: 'integer', default: 5432, min: 1, max: 65535, class: 'connect', help: '' } as const
 const serverRole = {
   type: 'choice',
@@ -271,7 +279,7 @@ const serverRole = {
 
 function hostFault(host: unknown): string | undefined {
   if (typeof host !== 'string' || host === '') return 'must be a host name or an IP address'
-  if (host.startsWith('/')) return 'is the folder of a Unix socket; only TCP servers can be used'
+  if (host.startsWith('/')) return socketFolderFault(host)
   if (host.length > hostLengthMax || !/^[A-Za-z0-9._:%-]+$/.test(host)) {
     return `must be a host name or an IP address, without brackets or port; got ${shown(host)}`
   }

@@ -45,6 +45,20 @@ export const generalKeys = {
     class: 'process',
     help: 'port the proxy listens on; a proxy started with --listen-port keeps its own',
   },
+  unix_socket_dir: {
+    type: 'string',
+    default: '',
+    maxLength: 90,
+    class: 'process',
+    help: 'folder on the proxies in which clients are also served by a Unix socket, .s.PGSQL.<listen_port>; "" serves none',
+  },
+  unix_socket_mode: {
+    type: 'string',
+    default: '0777',
+    maxLength: 4,
+    class: 'process',
+    help: 'mode of the file of that socket, in octal: who may connect',
+  },
   max_client_connections: {
     type: 'integer',
     default: 10000,

@@ -4,6 +4,7 @@
  */
 import { EngineThread } from '../../proxy/agent/engine-thread.ts'
 import { openWakeFd } from '../../proxy/agent/libc.ts'
+import type { UnixListen } from '../../proxy/engine/messages.ts'
 import type { FromProcess, ToProcess } from './engine-messages.ts'
 
 /** Longer than any pause of a busy machine. */
@@ -15,7 +16,7 @@ const say = (message: FromProcess): void => {
 
 const engine = new EngineThread({
   entry: new URL('../../proxy/engine/main.ts', import.meta.url),
-  listen: { host: '127.0.0.1', port: 0 },
+  listen: { host: '127.0.0.1', port: 0, ...(JSON.parse(process.argv[2] ?? '{}') as { unix?: UnixListen }) },
   wakeFd: openWakeFd(),
   answerMs,
   log: (level, message, fields = {}) => say({ say: 'log', line: { level, message, fields } }),

@@ -7,7 +7,14 @@ import { join } from 'node:path'
 import { setTimeout as after } from 'node:timers/promises'
 import { Passwords } from '../../proxy/agent/password.ts'
 import { prepare } from '../../proxy/agent/prepare.ts'
-import type { ApplyOutcome, EngineSnapshot, LostServer, PoolSnapshot, ToEngine } from '../../proxy/engine/messages.ts'
+import type {
+  ApplyOutcome,
+  EngineSnapshot,
+  LostServer,
+  PoolSnapshot,
+  ToEngine,
+  UnixListen,
+} from '../../proxy/engine/messages.ts'
 import { noSecrets, readDocument } from '../../shared/config/document.ts'
 import { effectiveGeneral, effectivePools } from '../../shared/config/effective.ts'
 import { poolHashes } from '../../shared/hash.ts'
@@ -24,8 +31,11 @@ const untilMsMax = 15_000
 const lookEveryMs = 10
 
 /** Starts an engine that runs `document`; it stops at the end of the test file at the latest. */
-export async function startEngine(document: Document): Promise<Engine> {
-  const child = fork(entry, [], { serialization: 'advanced', stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+export async function startEngine(document: Document, listen: { unix?: UnixListen } = {}): Promise<Engine> {
+  const child = fork(entry, [JSON.stringify(listen)], {
+    serialization: 'advanced',
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  })
   const engine = new Engine(child)
   atEndOfFile(() => engine.kill())
   await engine.listening

@@ -127,7 +127,16 @@ describe('one problem is one line with path and remedy:', () => {
       pool({ servers: '[{ host = "db", port = 65536 }]' }),
       /^pools\.app\.servers\[0\]\.port: must be between/,
     ],
-    ['a Unix socket', pool({ servers: '[{ host = "/run" }]' }), /^pools\.app\.servers\[0\]\.host: .*only TCP/],
+    [
+      'two folders in one',
+      pool({ servers: '[{ host = "/run,/tmp" }]' }),
+      /^pools\.app\.servers\[0\]\.host: .*plain letters/,
+    ],
+    [
+      'a long folder',
+      pool({ servers: `[{ host = "/${'x'.repeat(90)}" }]` }),
+      /^pools\.app\.servers\[0\]\.host: .*at most 90/,
+    ],
     [
       'host and port in one',
       pool({ servers: '[{ host = "[::1]:5432" }]' }),

@@ -1,3 +1,4 @@
+import { isUnix } from '../../../io/io.ts'
 import type { Address, Socket } from '../../../io/io.ts'
 import { Client } from '../../client.ts'
 import type { Engine } from '../../engine.ts'
@@ -104,7 +105,7 @@ function fdRow(task: string, name: PoolName, address: Address, value: (name: str
   const parameters = ['client_encoding', 'standard_conforming_strings', 'DateStyle', 'TimeZone']
   const values = parameters.map((parameter) => value(parameter) ?? null)
   // A process hands over no descriptor, so it names none, and a cancel key is as good as a password.
-  return [null, task, name.user, name.database, address.host, address.port, null, 0, ...values, null, null, null]
+  return [null, task, name.user, name.database, hostOf(address), address.port, null, 0, ...values, null, null, null]
 }
 
 function clientRow({ context, pools }: Engine, client: Client): Row {
@@ -120,9 +121,9 @@ function clientRow({ context, pools }: Engine, client: Client): Row {
     name.database,
     'none',
     client.list?.name ?? null,
-    socket.remote.host,
+    hostOf(socket.remote),
     socket.remote.port,
-    socket.local.host,
+    hostOf(socket.local),
     socket.local.port,
     timestamp(io, client.connectedAtMs),
     timestamp(io, requestedAtMs),
@@ -146,9 +147,9 @@ function sessionRow({ context }: Engine, session: ConsoleSession): Row {
     consoleName,
     'none',
     'active',
-    socket.remote.host,
+    hostOf(socket.remote),
     socket.remote.port,
-    socket.local.host,
+    hostOf(socket.local),
     socket.local.port,
     timestamp(context.io, session.connectedAtMs),
     timestamp(context.io, session.requestedAtMs),
@@ -172,9 +173,9 @@ function serverRow({ context }: Engine, server: Server): Row {
     pool.name.database,
     'none',
     serverStates[server.list?.name ?? ''] ?? null,
-    server.target.address,
+    hostOf({ host: server.target.address, port: 0 }),
     server.target.host.port,
-    socket.local.host,
+    hostOf(socket.local),
     socket.local.port,
     timestamp(context.io, server.connectedAtMs),
     timestamp(context.io, server.requestedAtMs || server.connectedAtMs),
@@ -188,6 +189,11 @@ function serverRow({ context }: Engine, server: Server): Row {
     0,
     server.id,
   ]
+}
+
+/** As PgBouncer shows it: of a Unix socket only that it is one. */
+function hostOf(address: Address): string {
+  return isUnix(address) ? 'unix' : address.host
 }
 
 /** As PgBouncer shows it: "TLSv1.3/TLS_AES_256_GCM_SHA384/ECDH=x25519". */
