@@ -15,7 +15,7 @@ import { disconnectOf } from './event.ts'
 import { ApplyError } from './failure.ts'
 import { HttpServer } from './http.ts'
 import { reasonOf, type Log } from './log.ts'
-import { Metrics } from './metrics.ts'
+import { Metrics, serversOf } from './metrics.ts'
 import type { Offer } from './offer.ts'
 import { Outbox, outboxEventsMax } from './outbox.ts'
 import { Passwords } from './password.ts'
@@ -453,7 +453,7 @@ export class Agent {
       stats: {
         clients: snapshot.clients,
         waiting: sum((pool) => pool.clientsWaiting),
-        servers: sum((pool) => pool.serversActive + pool.serversIdle + pool.serversLogin + pool.serversDraining),
+        servers: sum(serversOf),
       },
     }
   }

@@ -121,6 +121,13 @@ const lines: readonly Line[] = [
     rows: ({ pools }) => pools.map((pool) => [labelsOf(pool), pool.poolSize]),
   },
   {
+    name: 'flotilla_servers_replication',
+    kind: 'gauge',
+    labels: poolLabels,
+    help: 'Servers opened for one client each, for replication',
+    rows: ({ pools }) => pools.map((pool) => [labelsOf(pool), pool.serversReplication]),
+  },
+  {
     name: 'flotilla_servers_draining',
     kind: 'gauge',
     labels: poolLabels,
@@ -251,8 +258,9 @@ function labelsOf({ pool, user }: PoolSnapshot): Row {
   return { database: pool, user }
 }
 
-function serversOf(pool: PoolSnapshot): number {
-  return pool.serversActive + pool.serversIdle + pool.serversLogin + pool.serversDraining
+export function serversOf(pool: PoolSnapshot): number {
+  const { serversActive, serversIdle, serversLogin, serversReplication, serversDraining } = pool
+  return serversActive + serversIdle + serversLogin + serversReplication + serversDraining
 }
 
 function perDatabase(

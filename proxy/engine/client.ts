@@ -13,6 +13,7 @@ import type { List, Listed } from './list.ts'
 import type { PoolName, Welcome } from './name.ts'
 import { ClientStatements } from './prepared.ts'
 import type { Parameters } from './parameters.ts'
+import type { Replication } from './replication.ts'
 import type { Server } from './server.ts'
 import type { Signs } from './session-state.ts'
 
@@ -44,6 +45,8 @@ export class Client implements SocketEvents, Listed<Client> {
   parsed: Signs | null = null
   /** A long Parse that arrives in pieces. */
   #gathered: { readonly bytes: Buffer; length: number } | null = null
+  /** It has a server of its own, for replication; null for everybody else. */
+  replication: Replication | null = null
   /** It was told that it waits. */
   notified = false
   /** Meaningful in the list `idle`, which is in this order. */
@@ -88,9 +91,30 @@ export class Client implements SocketEvents, Listed<Client> {
   begin(): void {
     this.context.clients.add(this)
     this.name.idle.pushTail(this)
+    if (this.replication !== null) {
+      this.#dedicate(this.replication)
+      return
+    }
     const welcome = this.name.welcome(this.parameters)
     if (welcome === undefined) this.#request()
     else this.#greet(welcome)
+  }
+
+  #dedicate(replication: Replication): void {
+    const server = this.name.dedicate(this, replication)
+    if (server === null) return
+    this.server = server
+    this.moveTo(this.name.active)
+    this.#adjusting = true
+    this.socket.pauseReading()
+  }
+
+  /** The server that was opened for it has logged in. */
+  dedicated(server: Server): void {
+    this.#adjusting = false
+    this.#greet({ parameters: this.parameters, statuses: write.parameterStatuses(server.reported) })
+    if (this.#dismissed || this.context.stopping) this.free(server)
+    else this.socket.resumeReading()
   }
 
   #greet(welcome: Welcome): void {
@@ -207,6 +231,7 @@ export class Client implements SocketEvents, Listed<Client> {
 
   leavesAtTransactionEnd(server: Server): boolean {
     if (this.#dismissed || this.context.stopping) return true
+    if (server.replication !== null) return false
     return server.pool.settings.poolMode !== 'session' && (!server.pinned || server.suspect !== 0)
   }
 

@@ -295,7 +295,7 @@ export class Engine {
 function snapshotOf(name: PoolName): PoolSnapshot {
   const { current } = name
   let serversDraining = 0
-  for (const pool of name.draining) serversDraining += pool.size
+  for (const pool of name.draining) serversDraining += pool.connections
   return {
     pool: name.database,
     user: name.user,
@@ -306,6 +306,7 @@ function snapshotOf(name: PoolName): PoolSnapshot {
     serversActive: current === null ? 0 : current.active.size + current.canceled.size,
     serversIdle: current?.idle.size ?? 0,
     serversLogin: current === null ? 0 : current.login.size + current.reset.size,
+    serversReplication: current?.replication.size ?? 0,
     serversDraining,
     maxWaitMs: name.maxWaitMs,
     poolSize: current?.settings.poolSize ?? 0,

@@ -187,6 +187,7 @@ function renameIn(
 /** In transaction mode statements follow the client; one that has some keeps them when the mode changes. */
 function renames(client: Client, server: Server): boolean {
   if (client.statements !== null) return true
+  if (server.replication !== null) return false
   const { settings } = server.pool
   return settings.maxPreparedStatements > 0 && settings.poolMode !== 'session'
 }
@@ -282,7 +283,7 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
         break
       case BackendTag.ReadyForQuery:
         server.status = bytes[at + headerBytes] as number
-        if (server.status !== TransactionStatus.Idle && server.pool.settings.poolMode === 'statement') {
+        if (server.status !== TransactionStatus.Idle && refusesTransactions(server)) {
           if (at > from) client.socket.send(bytes, from, at)
           client.fatal(sqlstates.protocol_violation, noTransactionsText)
           return end
@@ -371,6 +372,10 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
   }
   if (freed) client.endTransaction(server)
   return at
+}
+
+function refusesTransactions({ pool, replication }: Server): boolean {
+  return pool.settings.poolMode === 'statement' && replication === null
 }
 
 /** At ReadyForQuery: what was measured, and whether the server may go. */

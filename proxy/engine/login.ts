@@ -13,6 +13,8 @@ import { Inbox } from './conversation.ts'
 import type { Conversation, Exchange } from './conversation.ts'
 import type { Engine } from './engine.ts'
 import { Parameters } from './parameters.ts'
+import { replicationOf } from './replication.ts'
+import type { Replication } from './replication.ts'
 import { route } from './router.ts'
 
 /** Longest message of an unauthenticated peer. */
@@ -121,7 +123,7 @@ export class Login implements SocketEvents {
       this.#cancel(packet.pid, packet.secret)
       return
     }
-    const { user, database, parameters, minor } = this.#read(packet)
+    const { user, database, parameters, minor, replication } = this.#read(packet)
     this.#requireTls(user)
     this.#limit(database)
     const channel = this.#socket.tls?.serverEndPoint ?? null
@@ -129,6 +131,7 @@ export class Login implements SocketEvents {
     const { pools, context } = this.#engine
     const target = route(pools, database, user)
     if (target.to === 'console') {
+      if (replication !== null) throw new SqlError('feature_not_supported', 'the console has nothing to replicate')
       const known = this.#engine.consoleUsers.find((candidate) => candidate.user === user)
       const secret = known === undefined ? unknownUser : known.clientSecret
       yield* authenticate(this.#conversation, {
@@ -169,6 +172,7 @@ export class Login implements SocketEvents {
     const refusal = context.limits.refusal(now.name)
     if (refusal !== null) throw new SqlError('too_many_connections', refusal)
     const client = new Client(context, now.name, this.#socket, this.#id, parameters, secretBytesOf(minor))
+    client.replication = replication
     this.#become(client)
     client.begin()
   }
@@ -260,7 +264,13 @@ export class Login implements SocketEvents {
     this.#engine.context.cancels.take({ pid, secret }, this.#socket.tls !== null, () => this.#socket.close())
   }
 
-  #read(packet: Started): { user: string; database: string; parameters: Parameters; minor: number } {
+  #read(packet: Started): {
+    user: string
+    database: string
+    parameters: Parameters
+    minor: number
+    replication: Replication | null
+  } {
     if (packet.major !== 3) {
       throw new SqlError(
         'feature_not_supported',
@@ -277,13 +287,10 @@ export class Login implements SocketEvents {
       throw new SqlError('invalid_authorization_specification', 'no PostgreSQL user name specified in startup packet')
     }
     const database = given.get('database') || user
-    const replication = given.get('replication')
-    if (replication !== undefined && !['false', 'off', 'no', '0'].includes(replication)) {
-      throw new SqlError('feature_not_supported', 'replication connections are not supported by this proxy')
-    }
+    const replication = replicationOf(given)
     const options = parseOptions(given.get('options') ?? '')
     for (const name of ['user', 'database', 'replication', 'options']) given.delete(name)
-    return { user, database, parameters: Parameters.of([...options, ...given]), minor }
+    return { user, database, parameters: Parameters.of([...options, ...given]), minor, replication }
   }
 
   #limit(database: string): void {

@@ -181,6 +181,8 @@ export interface PoolSnapshot {
   readonly serversActive: number
   readonly serversIdle: number
   readonly serversLogin: number
+  /** Opened for one client each, beside the pool's own. */
+  readonly serversReplication: number
   readonly serversDraining: number
   readonly maxWaitMs: number
   readonly poolSize: number

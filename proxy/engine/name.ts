@@ -14,6 +14,7 @@ import type { Parameters } from './parameters.ts'
 import { Patience } from './patience.ts'
 import { Pool } from './pool.ts'
 import { Statements } from './prepared.ts'
+import type { Replication } from './replication.ts'
 import type { Server } from './server.ts'
 import { noTotals } from './totals.ts'
 
@@ -95,7 +96,11 @@ export class PoolName {
     this.#resetRetry()
     for (const client of this.waiting) client.fatal(sqlstates.admin_shutdown, removedText)
     for (const client of this.idle) client.fatal(sqlstates.admin_shutdown, removedText)
-    for (const client of this.active) client.dismissWhenFree()
+    for (const client of this.active.copy()) {
+      // Replication has no end of its own.
+      if (client.replication === null) client.dismissWhenFree()
+      else client.fatal(sqlstates.admin_shutdown, removedText)
+    }
   }
 
   drainCurrent(): void {
@@ -142,7 +147,7 @@ export class PoolName {
   }
 
   forgetDrained(pool: Pool): void {
-    if (pool.size > 0 || !this.draining.delete(pool)) return
+    if (pool.connections > 0 || !this.draining.delete(pool)) return
     pool.forget()
   }
 
@@ -171,6 +176,27 @@ export class PoolName {
     this.#watchLine()
     this.grow()
     return null
+  }
+
+  /** A server for `client` alone, which has begun to log in; null when the client was refused. */
+  dedicate(client: Client, replication: Replication): Server | null {
+    const pool = this.current
+    if (pool === null) {
+      client.fatal(sqlstates.admin_shutdown, removedText)
+      return null
+    }
+    if (this.#paused) {
+      client.fatal(sqlstates.cannot_connect_now, 'the database is paused')
+      return null
+    }
+    const present = this.pools.reduce((sum, { replication }) => sum + replication.size, 0)
+    if (present >= pool.settings.maxReplicationConnections) {
+      client.fatal(sqlstates.too_many_connections, 'too many replication connections (max_replication_connections)')
+      return null
+    }
+    const server = pool.dedicate(client, replication)
+    if (server === null) client.fatal(sqlstates.too_many_connections, 'no further server connection is allowed now')
+    return server
   }
 
   /** Gives a free server of the current pool to the client that has waited longest; false when nobody waits. */
@@ -367,7 +393,7 @@ export class PoolName {
     const linked = new Set<Server>()
     for (const pool of pools) {
       pool.assertInvariants()
-      for (const server of pool.active) if (server.client !== null) linked.add(server)
+      for (const server of [...pool.active, ...pool.replication]) if (server.client !== null) linked.add(server)
     }
     for (const client of this.active) {
       assert(client.server !== null, 'an active client has a server')

@@ -22,6 +22,8 @@ export function serversLeaving(engine: Engine, database: string | null): number 
   for (const name of namesOf(engine, database)) {
     for (const pool of name.pools) {
       for (const list of pool.lists) {
+        // Replication goes on where it is for as long as it likes.
+        if (list === pool.replication) continue
         for (const server of list) if (pool.draining || server.closeNeeded) servers++
       }
     }

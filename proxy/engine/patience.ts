@@ -58,7 +58,8 @@ export class Patience {
 /** When this client is next due; one that is due is sent away. */
 function active(client: Client, settings: PoolSettings, nowMs: number): number {
   const { server, queryBeganMs, transactionBeganMs } = client
-  if (server === null) return Infinity
+  // What streams changes is no query that takes long.
+  if (server === null || server.replication !== null) return Infinity
   let dueMs = Infinity
   const isDue = (sinceMs: number, timeoutMs: number): boolean => {
     if (timeoutMs === 0 || sinceMs === 0) return false

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import type { PoolSettings } from '../../shared/config/settings.ts'
 import type { TcpOptions } from '../io/io.ts'
+import type { Client } from './client.ts'
 import { List } from './list.ts'
 import type { HostSpec, PoolSpec } from './messages.ts'
 import type { PoolName } from './name.ts'
 import { followedWith } from './parameters.ts'
+import type { Replication } from './replication.ts'
 import { Server } from './server.ts'
 import type { TlsHold } from './tls.ts'
 import { anything } from './session-state.ts'
@@ -21,6 +23,9 @@ export interface Target {
  *
  *   login ──► idle ◄──► active ──► reset ──► idle
  *                         └──► canceled ──► idle        (a cancel request is still on its way to it)
+ *
+ * A server that was opened for one client, for replication, stands in a list of its own until it ends. It does not count
+ * as one of the pool's: it is nobody else's, and has a limit of its own.
  */
 export class Pool {
   readonly name: PoolName
@@ -31,6 +36,7 @@ export class Pool {
   readonly active = new List<Server>('active')
   readonly reset = new List<Server>('reset')
   readonly canceled = new List<Server>('canceled')
+  readonly replication = new List<Server>('replication')
   /** Takes no new client; a server closes when it is free. */
   draining = false
   /** With what its servers are secured; null where they never are. */
@@ -67,12 +73,17 @@ export class Pool {
   }
 
   get lists(): readonly List<Server>[] {
-    return [this.login, this.idle, this.active, this.reset, this.canceled]
+    return [this.login, this.idle, this.active, this.reset, this.canceled, this.replication]
   }
 
-  /** Connections to PostgreSQL, whatever their state. */
+  /** Connections to PostgreSQL, whatever their state, that clients share. */
   get size(): number {
     return this.login.size + this.idle.size + this.active.size + this.reset.size + this.canceled.size
+  }
+
+  /** All connections to PostgreSQL. */
+  get connections(): number {
+    return this.size + this.replication.size
   }
 
   get addressCount(): number {
@@ -127,6 +138,16 @@ export class Pool {
     if (target === null) return false
     this.login.pushTail(new Server(this, target))
     return true
+  }
+
+  /** Opens a server for `client` alone; null when a limit that pools share does not allow one. */
+  dedicate(client: Client, replication: Replication): Server | null {
+    const target = this.#nextTarget()
+    if (target === null) return null
+    const server = new Server(this, target, replication)
+    server.client = client
+    this.replication.pushTail(server)
+    return server
   }
 
   #nextTarget(): Target | null {
@@ -271,7 +292,8 @@ export class Pool {
       for (const server of list) {
         counted++
         assert(server.list === list && server.pool === this, 'a server is in exactly one list of one pool')
-        assert(list === this.active || server.client === null, 'only an active server has a client')
+        const linked = list === this.active || list === this.replication
+        assert(linked || server.client === null, 'only an active server has a client')
         assert(list !== this.idle || server.free, 'an idle server owes nothing')
       }
       assert(counted === list.size, 'a list counts its items')

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import type { Cause, ServerStateName } from '../../shared/causes.ts'
 import { causes } from '../../shared/causes.ts'
-import { SqlError } from '../../shared/errors.ts'
+import { SqlError, sqlstates } from '../../shared/errors.ts'
 import { isUnix } from '../io/io.ts'
 import type { Address, CloseCause, Socket, SocketEvents, TcpOptions, Timer } from '../io/io.ts'
 import { errorFields, isFatal, parameterStatus } from '../protocol/read.ts'
@@ -19,6 +19,7 @@ import { adjustment, Parameters } from './parameters.ts'
 import type { Adjustment } from './parameters.ts'
 import type { Pool, Target } from './pool.ts'
 import type { ServerStatements } from './prepared.ts'
+import type { Replication } from './replication.ts'
 import { secureServer, TlsRefused } from './tls.ts'
 import { foundBy, probeOf, resetSettings } from './session-state.ts'
 import type { Signs } from './session-state.ts'
@@ -47,6 +48,8 @@ export class Server implements SocketEvents, Listed<Server> {
   idleSinceMs = 0
   /** The client it is joined with. */
   client: Client | null = null
+  /** It was opened for that client alone. */
+  readonly replication: Replication | null
   /** What the server owes that client. */
   readonly outstanding = new Outstanding()
   /** Bytes of a long message that are still to pass. */
@@ -96,10 +99,11 @@ export class Server implements SocketEvents, Listed<Server> {
   readonly #inbox = new Inbox()
   readonly #conversation: Conversation
 
-  constructor(pool: Pool, target: Target) {
+  constructor(pool: Pool, target: Target, replication: Replication | null = null) {
     const { context } = pool.name
     this.pool = pool
     this.target = target
+    this.replication = replication
     this.id = nextId++
     this.connectedAtMs = context.io.nowMs()
     this.lastReceivedMs = this.connectedAtMs
@@ -302,6 +306,7 @@ export class Server implements SocketEvents, Listed<Server> {
       saltedKeys: name.saltedKeys,
       minor: settings.serverMaxProtocolVersion === '3.2' ? 2 : 0,
       channel: this.socket.tls?.serverEndPoint ?? null,
+      parameters: this.replication?.parameters ?? {},
     })
     this.#loginTimer?.cancel()
     this.#loginTimer = null
@@ -312,6 +317,10 @@ export class Server implements SocketEvents, Listed<Server> {
       this.initial.set(parameter.toLowerCase(), value)
     }
     this.#exchange = null
+    if (this.replication !== null) {
+      this.client?.dedicated(this)
+      return
+    }
     name.connected(login.parameters)
     this.pool.checkin(this)
   }
@@ -521,6 +530,10 @@ export class Server implements SocketEvents, Listed<Server> {
 
   /** The link ended with nothing owed: back to the pool, by way of a reset where the session may have left something. */
   release(): void {
+    if (this.replication !== null) {
+      this.close('client_gone')
+      return
+    }
     if (this.outstanding.doubtful) {
       this.close('reset_failed', { message: 'a failed copy may owe a further answer' })
       return
@@ -547,6 +560,11 @@ export class Server implements SocketEvents, Listed<Server> {
     const { client } = this
     if (client === null) return
     this.client = null
+    if (this.replication !== null) {
+      this.#finishes = inOrder
+      this.close(cause)
+      return
+    }
     if (this.socket.readingPaused) this.socket.resumeReading()
     if (this.#exchange !== null) return
     if (clean && this.status === TransactionStatus.Idle && this.outstanding.empty && this.passing === 0) {
@@ -600,9 +618,11 @@ export class Server implements SocketEvents, Listed<Server> {
         },
       })
     }
-    client?.serverLost(this, cause)
+    if (this.replication !== null && state === 'login') {
+      client?.fatal(details.sqlstate ?? sqlstates.connection_failure, details.message ?? loginFailureText(cause))
+    } else client?.serverLost(this, cause)
     if (pool.draining) name.forgetDrained(pool)
-    else if (state === 'login' && !causes[cause].planned) {
+    else if (state === 'login' && !causes[cause].planned && this.replication === null) {
       name.connectFailed(details.sqlstate ?? null, details.message ?? loginFailureText(cause))
     }
     name.context.limits.freed(pool.draining ? null : name)

@@ -293,6 +293,14 @@ export const poolKeys = {
     class: 'live',
     help: 'server connections of this user, in all pools together, at which none is opened; 0 no limit',
   },
+  max_replication_connections: {
+    type: 'integer',
+    default: 10,
+    min: 0,
+    max: 100000,
+    class: 'live',
+    help: 'replication connections of this pool on one proxy, each with a server of its own beside pool_size; one more is refused with 53300; 0 allows none',
+  },
   max_address_connections: {
     type: 'integer',
     default: 0,

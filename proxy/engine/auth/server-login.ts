@@ -37,6 +37,8 @@ export interface Credentials {
   readonly database: string
   readonly password: string | null
   readonly saltedKeys: SaltedKeys
+  /** Further parameters of the startup packet. */
+  readonly parameters?: Readonly<Record<string, string>>
   /** The newest minor version of protocol 3 that is asked for; 2 brings longer cancel keys. Default: 0. */
   readonly minor?: number
   /** Of the TLS channel to the server (tls-server-end-point); null or absent without. */
@@ -62,7 +64,8 @@ const unsupportedRequests: Readonly<Record<number, string>> = { 2: 'Kerberos V5'
  */
 export function* serverLogin(conversation: Conversation, credentials: Credentials): Exchange<ServerLogin> {
   const minor = credentials.minor ?? 0
-  conversation.send(startup({ user: credentials.user, database: credentials.database }, minor))
+  const { user, database } = credentials
+  conversation.send(startup({ ...credentials.parameters, user, database }, minor))
   const parameters = new Map<string, string>()
   let backendKey: CancelKey | null = null
   let authenticated = false

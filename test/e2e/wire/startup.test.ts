@@ -297,12 +297,6 @@ test.for(['-x', '-c', '-c search_path', '--search_path', 'search_path=a'])(
   },
 )
 
-test.for(['true', 'database', 'on', '1'])('65: replication connections are refused: %s', async (replication) => {
-  await expect(loginTo(world, 'transaction1', { parameters: { replication } })).rejects.toMatchObject({
-    sqlstate: '0A000',
-  })
-})
-
 test('16: a startup packet of 10,000 bytes is taken, one of 10,001 is not', async () => {
   const bytes = (length: number) => {
     const empty = startup({ user: 'app', database: 'transaction5', 'my.own': '' }).length

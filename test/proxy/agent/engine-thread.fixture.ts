@@ -108,6 +108,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
     serversActive: 2,
     serversIdle: 1,
     serversLogin: 0,
+    serversReplication: 0,
     serversDraining: 0,
     maxWaitMs: 1500,
     poolSize: spec.settings.poolSize,

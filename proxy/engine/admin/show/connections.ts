@@ -119,7 +119,7 @@ function clientRow({ context, pools }: Engine, client: Client): Row {
     'C',
     name.user,
     name.database,
-    'none',
+    client.replication?.mode ?? 'none',
     client.list?.name ?? null,
     hostOf(socket.remote),
     socket.remote.port,
@@ -171,7 +171,7 @@ function serverRow({ context }: Engine, server: Server): Row {
     'S',
     pool.name.user,
     pool.name.database,
-    'none',
+    server.replication?.mode ?? 'none',
     serverStates[server.list?.name ?? ''] ?? null,
     hostOf({ host: server.target.address, port: 0 }),
     server.target.host.port,
@@ -209,6 +209,7 @@ const serverStates: Readonly<Record<string, string>> = {
   active: 'active',
   reset: 'tested',
   canceled: 'being_canceled',
+  replication: 'active',
 }
 
 /** Unique among clients and servers, in the shape of the addresses that PgBouncer shows. */

@@ -49,7 +49,7 @@ function rowOf(database: string, names: readonly PoolName[], running: readonly P
     common(running, (pool) => pool.settings.poolMode),
     balancing(targets),
     sum(running, (pool) => pool.settings.poolSize),
-    sum(names, (name) => sum(poolsOf(name), (pool) => pool.size)),
+    sum(names, (name) => sum(poolsOf(name), (pool) => pool.connections)),
     largest(running, (pool) => pool.settings.maxDbClientConnections),
     sum(names, (name) => name.active.size + name.idle.size + name.waiting.size),
   ]

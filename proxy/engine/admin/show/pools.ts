@@ -31,7 +31,7 @@ function rowOf(name: PoolName): Row {
     name.waiting.size,
     cancels,
     0,
-    sum(all, (pool) => pool.active.size),
+    sum(all, (pool) => pool.active.size + pool.replication.size),
     cancels,
     sum(all, (pool) => pool.canceled.size),
     sum(all, (pool) => pool.idle.size),
