@@ -1,24 +1,36 @@
 /** Replication connections: a server for each client, which streams as it would without a proxy (case 65). */
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readdirSync } from 'node:fs'
+import { chown, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { Client } from 'pg'
 import { beforeAll, expect, test } from 'vitest'
+import { postgresUser } from '../../../cli/start/embedded-postgres.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { startEngine, until } from '../../support/engine.ts'
-import { cancelRequest, copyData, copyDone, query, terminate } from '../../support/frontend-messages.ts'
+import { cancelRequest, copyData, copyDone, query, startup, terminate } from '../../support/frontend-messages.ts'
 import { describe, transcript } from '../../support/oracle.ts'
+import { freePort } from '../../support/free-port.ts'
 import { hasProgram } from '../../support/program.ts'
+import { errorResponse, startScriptedServer } from '../../support/scripted-server.ts'
+import type { ScriptedServer } from '../../support/scripted-server.ts'
+import { tempFolder } from '../../support/temp-folder.ts'
 import { WireClient } from '../../support/wire.ts'
 import type { LoginOptions, Message } from '../../support/wire.ts'
 import { compare, loginDirectly, loginTo, poolNames, startWorld } from './world.ts'
 import type { World } from './world.ts'
 
 const withoutRecvlogical = !hasProgram('pg_recvlogical')
+const systemBinaries = findSystemBinaries()
 
 let world: World
+let scripted: ScriptedServer
 
 beforeAll(async () => {
+  scripted = await startScriptedServer()
   world = await startWorld({
     settings: { wal_level: 'logical', max_wal_senders: 30, max_replication_slots: 30, wal_sender_timeout: '60s' },
     hba: ['host replication all 127.0.0.1/32 trust'],
@@ -29,6 +41,7 @@ beforeAll(async () => {
       statement: { pool_mode: 'statement' },
       timed: { query_timeout: '200ms', client_idle_timeout: '200ms', transaction_timeout: '200ms' },
       changing: { pool_size: 2 },
+      scripted: { servers: [{ host: scripted.host, port: scripted.port }] },
     }),
     sql: ['CREATE TABLE t (a text)', 'ALTER TABLE t OWNER TO app'],
   })
@@ -85,7 +98,7 @@ async function streamedUntil(client: WireClient, text: string): Promise<void> {
 test('65: logical replication commands are answered as by PostgreSQL, in every mode', async () => {
   const steps = [
     { send: [query('SHOW server_version')], until: 'Z' },
-    { send: [query("CREATE_REPLICATION_SLOT gone TEMPORARY LOGICAL no_such_plugin")], until: 'Z' },
+    { send: [query('CREATE_REPLICATION_SLOT gone TEMPORARY LOGICAL no_such_plugin')], until: 'Z' },
     { send: [query('START_REPLICATION SLOT nothing LOGICAL 0/0')], until: 'Z' },
     { send: [query('BEGIN'), query('SELECT 1 AS a'), query('COMMIT')], until: 'Z', count: 3 },
     { send: [query('NONSENSE')], until: 'Z' },
@@ -255,6 +268,58 @@ test('65: the console shows them as what they are', async () => {
   await untilNoSenders()
 })
 
+test('65: PAUSE lets replication go on and takes no new one; KILL ends it', async () => {
+  const client = await loginTo(world, 'few', logical)
+  const operator = new Client({
+    host: world.engine.host,
+    port: world.engine.port,
+    user: 'admin',
+    database: 'pgbouncer',
+  })
+  await operator.connect()
+
+  await operator.query('PAUSE few')
+  const goesOn = (await ask(client, 'IDENTIFY_SYSTEM')).at(-1)?.tag
+  const refused = await loginTo(world, 'few', logical).then(String, String)
+  await operator.query('RECONNECT few')
+  await operator.query('WAIT_CLOSE few')
+  await operator.query('KILL few')
+  const { messages } = await client.readToEnd()
+  await operator.query('RESUME few')
+  const again = await loginTo(world, 'few', logical)
+  await operator.end()
+  again.destroy()
+
+  expect(goesOn).toBe('Z')
+  expect(refused).toContain('57P03')
+  expect(messages.map(describe)).toEqual([expect.stringContaining('E FATAL 57P01')])
+  await untilNoSenders()
+})
+
+test('65: a client that leaves before its server has logged in takes it along', async () => {
+  const client = await WireClient.connect(world.engine)
+  client.send(startup({ user: 'app', database: 'scripted', replication: 'true' }))
+  const server = await scripted.next()
+  const asked = await server.readStartup()
+
+  client.destroy()
+  await server.ended
+
+  expect(asked.toString()).toContain('replication\0true\0')
+  await world.engine.poolUntil('scripted', ({ serversReplication }) => serversReplication === 0)
+  expect(world.engine.lost.filter(({ pool }) => pool === 'scripted')).toEqual([])
+})
+
+test('65: a server that cannot be reached is told to its client at once, and does not hold up the pool', async () => {
+  const login = loginTo(world, 'scripted', physical).then(String, String)
+  const server = await scripted.next()
+  await server.readStartup()
+  server.send(errorResponse('FATAL', '53300', 'too many WAL senders'))
+  server.close()
+
+  expect(await login).toContain('53300 too many WAL senders')
+})
+
 test('65: statement pooling and time limits of queries are not for replication', async () => {
   const client = await loginTo(world, 'statement', logical)
   const begun = (await ask(client, 'BEGIN')).map(describe)
@@ -318,9 +383,8 @@ test('65: a rebuilt pool drains while replication goes on, and is gone with it',
   await client.readUntil('W')
 
   const { pools } = world.document as { pools: Record<string, object> }
-  const changed = { ...world.document, pools: { ...pools, changing: { ...pools['changing'], application_name: 'x' } } }
   const rebuilt = { ...pools['changing'], server_max_protocol_version: '3.2' }
-  await world.engine.apply({ ...changed, pools: { ...pools, changing: rebuilt } })
+  await world.engine.apply({ ...world.document, pools: { ...pools, changing: rebuilt } })
   const draining = await world.engine.pool('changing')
   await world.postgres.sql("INSERT INTO t VALUES ('after the rebuild')", [], 'app')
   await streamedUntil(client, 'after the rebuild')
@@ -376,35 +440,139 @@ test('65: a server that ends takes its replication client along, with its own wo
   await world.postgres.sql('SELECT pg_terminate_backend($1)', [pid])
   const { messages } = await client.readToEnd()
 
-  expect(messages.map(describe)).toEqual([
-    'E FATAL 57P01 terminating connection due to administrator command',
-  ])
+  expect(messages.map(describe)).toEqual(['E FATAL 57P01 terminating connection due to administrator command'])
   expect(await world.engine.lostUntil((server) => server.backendPid === pid)).toMatchObject({
     cause: 'terminated',
     clientHurt: true,
   })
 })
 
-test.skipIf(withoutRecvlogical)('65: pg_recvlogical works', async () => {
-  const connection = ['-h', world.engine.host, '-p', String(world.engine.port), '-U', 'app', '-d', 'transaction1']
-  const run = (...args: string[]): ChildProcess => {
-    const child = spawn('pg_recvlogical', [...connection, '-S', 'tool', ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
-    atEndOfFile(() => void child.kill('SIGKILL'))
-    return child
+test.skipIf(withoutRecvlogical)('65: pg_recvlogical works as without a proxy', async () => {
+  const run = async (port: number, database: string, slot: string): Promise<unknown[]> => {
+    const tool = (...args: string[]): Tool =>
+      new Tool('pg_recvlogical', [...connection(port), '-d', database, '-S', slot, ...args])
+    const created = await tool('--create-slot', '-P', 'test_decoding').ended
+    const streaming = tool('--start', '-f', '-', '--no-loop')
+    await world.postgres.sql(`INSERT INTO t VALUES ('to ${slot}')`, [], 'app')
+    await until(() => streaming.lines.some((line) => line.includes(`to ${slot}`)))
+    streaming.child.kill('SIGINT')
+    const stopped = await streaming.ended
+    await untilNoSenders()
+    const dropped = await tool('--drop-slot').ended
+    return [created, stopped, dropped, streaming.complaints]
   }
-  const ended = async (child: ChildProcess): Promise<number | null> =>
-    await new Promise((resolve) => child.once('close', resolve))
 
-  const created = await ended(run('--create-slot', '-P', 'test_decoding'))
-  const streaming = run('--start', '-f', '-', '--no-loop')
-  const lines: string[] = []
-  createInterface({ input: streaming.stdout as NodeJS.ReadableStream }).on('line', (line) => lines.push(line))
-  await world.postgres.sql("INSERT INTO t VALUES ('to the tool')", [], 'app')
-  await until(() => lines.some((line) => line.includes('to the tool')))
-  streaming.kill('SIGINT')
-  const stopped = await ended(streaming)
-  await untilNoSenders()
-  const dropped = await ended(run('--drop-slot'))
+  const direct = await run(world.postgres.port, 'app', 'direct')
 
-  expect([created, stopped, dropped]).toEqual([0, 0, 0])
+  expect(await run(world.engine.port, 'transaction1', 'pooled')).toEqual(direct)
+  expect(direct.slice(0, 3)).toEqual([0, 0, 0])
 })
+
+const connection = (port: number): string[] => ['-h', '127.0.0.1', '-p', String(port), '-U', 'app']
+
+/** A program of PostgreSQL that runs until it is told to end. */
+class Tool {
+  readonly child: ChildProcess
+  readonly lines: string[] = []
+  readonly complaints: string[] = []
+  readonly ended: Promise<number | null>
+
+  constructor(program: string, args: readonly string[]) {
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
+    this.child = child
+    createInterface({ input: child.stdout }).on('line', (line) => this.lines.push(line))
+    createInterface({ input: child.stderr }).on('line', (line) => this.complaints.push(line))
+    this.ended = new Promise((resolve) => child.once('close', resolve))
+    atEndOfFile(() => void child.kill('SIGKILL'))
+  }
+}
+
+// pg_basebackup and pg_receivewal refuse servers that are newer than they are, so they meet one of their own version.
+test.skipIf(systemBinaries === null)(
+  '65: pg_basebackup and pg_receivewal work with the server of their own version',
+  async () => {
+    const binaries = systemBinaries as string
+    const { port, stop } = await startSystemPostgres(binaries)
+    atEndOfFile(stop)
+    const servers = [{ host: '127.0.0.1', port }]
+    // Before version 17 these programs ask for a database of this name.
+    const engine = await startEngine({
+      defaults: { auth_type: 'trust' },
+      pools: { replication: { servers, users: { app: {} } } },
+    })
+    const [backup, archive] = [join(await tempFolder(), 'backup'), await tempFolder()]
+    const tool = (name: string, ...args: string[]): Tool =>
+      new Tool(join(binaries, name), [...connection(engine.port), ...args])
+
+    const backedUp = tool('pg_basebackup', '-D', backup, '-X', 'stream', '-c', 'fast')
+    const backedUpCode = await backedUp.ended
+    const slotCode = await tool('pg_receivewal', '-S', 'archive', '--create-slot').ended
+    const receiving = tool('pg_receivewal', '-S', 'archive', '-D', archive, '--no-loop', '--synchronous')
+    const client = new Client({ host: '127.0.0.1', port, user: 'postgres', database: 'postgres' })
+    await client.connect()
+    await until(async () => (await client.query('SELECT FROM pg_stat_replication')).rowCount === 1)
+    await client.query('CREATE TABLE t AS SELECT 1')
+    await client.query('SELECT pg_switch_wal()')
+    await client.end()
+    await until(async () => (await readdir(archive)).some((name) => /^[0-9A-F]{24}$/.test(name)))
+    receiving.child.kill('SIGINT')
+    const receivedCode = await receiving.ended
+
+    expect(backedUp.complaints).toEqual([])
+    expect([backedUpCode, slotCode, receivedCode]).toEqual([0, 0, 0])
+    expect(await readdir(backup)).toEqual(expect.arrayContaining(['PG_VERSION', 'backup_manifest', 'pg_wal']))
+    expect(existsSync(join(backup, 'global', 'pg_control'))).toBe(true)
+  },
+  90_000,
+)
+
+/** A cluster of the machine's own PostgreSQL, for programs that come with it. */
+async function startSystemPostgres(binaries: string): Promise<{ port: number; stop: () => Promise<void> }> {
+  const folder = await tempFolder()
+  const user = postgresUser()
+  if (user.uid !== undefined && user.gid !== undefined) await chown(folder, user.uid, user.gid)
+  const data = join(folder, 'data')
+  const initdb = spawn(
+    join(binaries, 'initdb'),
+    ['-D', data, '-U', 'postgres', '-A', 'trust', '--wal-segsize=1', '--no-sync'],
+    {
+      ...user,
+      cwd: '/',
+      stdio: 'ignore',
+    },
+  )
+  await once(initdb, 'close')
+  const port = await freePort()
+  const settings = [`port=${port}`, 'listen_addresses=127.0.0.1', 'unix_socket_directories=', 'fsync=off']
+  const server = spawn(join(binaries, 'postgres'), ['-D', data, ...settings.flatMap((setting) => ['-c', setting])], {
+    ...user,
+    cwd: '/',
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  await new Promise<void>((resolve, reject) => {
+    createInterface({ input: server.stderr }).on('line', (line) => {
+      if (line.includes('ready to accept connections')) resolve()
+    })
+    server.once('close', () => reject(new Error('the system PostgreSQL did not start')))
+  })
+  const client = new Client({ host: '127.0.0.1', port, user: 'postgres', database: 'postgres' })
+  await client.connect()
+  await client.query('CREATE ROLE app LOGIN REPLICATION')
+  await client.end()
+  const stop = async (): Promise<void> => {
+    if (server.exitCode !== null || server.signalCode !== null) return
+    server.kill('SIGQUIT')
+    await once(server, 'close')
+  }
+  return { port, stop }
+}
+
+/** Where Debian keeps the server and the programs of one version; null, and said, when there is none. */
+function findSystemBinaries(): string | null {
+  const root = '/usr/lib/postgresql'
+  const folders = existsSync(root) ? readdirSync(root).map((version) => join(root, version, 'bin')) : []
+  const needed = ['initdb', 'postgres', 'pg_basebackup', 'pg_receivewal']
+  const found = folders.find((folder) => needed.every((name) => existsSync(join(folder, name)))) ?? null
+  if (found === null) process.stdout.write('skipped: no PostgreSQL of the system with pg_basebackup is here\n')
+  return found
+}
