@@ -120,8 +120,7 @@ export class Peers {
       finish()
       return
     }
-    const tls =
-      hold === null ? null : { context: hold.context, settings: peerTls, host: peer.address, required: true }
+    const tls = hold === null ? null : { context: hold.context, settings: peerTls, host: peer.address, required: true }
     const delivery = {
       address: { host: peer.address, port: peer.port },
       options: tcpOptions(),

@@ -142,7 +142,7 @@ test.for<[string, (path: string) => void]>([
   const address = { host: folder, port: 5432 }
   make(unixPath(address))
 
-  expect(() => io.listen(address, nobody)).toThrow()
+  expect(() => io.listen(address, nobody)).toThrow(expect.objectContaining({ errno: 'EADDRINUSE' }))
 
   expect(isThere(unixPath(address))).toBe(true)
 })
