@@ -40,7 +40,7 @@ export class Passwords {
       case 'scram':
         return { md5: null, scram: parseVerifier(text) }
       case 'plain':
-        return { md5: `md5${md5Hex(text + user)}`, scram: await this.#verifier(text) }
+        return { md5: `md5${md5Hex(text + user)}`, scram: await this.#verifier(text), digest: digestOf(text) }
       default:
         return kind satisfies never
     }
@@ -90,6 +90,10 @@ function parseVerifier(text: string): ScramVerifier {
     storedKey: Buffer.from(storedKey, 'base64'),
     serverKey: Buffer.from(serverKey, 'base64'),
   }
+}
+
+function digestOf(password: string): Uint8Array {
+  return createHash('sha256').update(password).digest()
 }
 
 function md5Hex(text: string): string {

@@ -1,9 +1,12 @@
 import type { ConsoleUser, EffectivePool } from '../../shared/config/effective.ts'
-import { passwordKind } from '../../shared/config/password.ts'
+import { parseHba } from '../../shared/config/hba.ts'
+import { parseIdent } from '../../shared/config/ident.ts'
+import { asksForPassword, passwordKind, plainIterationsMax } from '../../shared/config/password.ts'
 import { generalSettings, poolSettings } from '../../shared/config/settings.ts'
+import type { GeneralSettings } from '../../shared/config/settings.ts'
 import { generalKeys } from '../../shared/config/keys.ts'
 import type { GeneralValues } from '../../shared/config/keys.ts'
-import type { ClientSecret, ConsoleUserSpec, FleetSpec, HostSpec, PoolSpec } from '../engine/messages.ts'
+import type { AccessRules, ClientSecret, ConsoleUserSpec, FleetSpec, HostSpec, PoolSpec } from '../engine/messages.ts'
 import { ApplyError } from './failure.ts'
 import { inParallel } from './in-parallel.ts'
 import type { Offer, OfferedPool } from './offer.ts'
@@ -33,6 +36,7 @@ export async function prepare(offer: Offer, tools: PrepareTools): Promise<FleetS
   const tls = new TlsReader()
   const general = generalSettings(offer.general)
   const clientTls = await tls.forClients(general)
+  const access = accessOf(general)
   const pools = await inParallel(offer.pools, atOnce, async (pool) => await preparePool(pool, addresses, tls, tools))
   const consoleUsers = await inParallel(
     offer.consoleUsers,
@@ -45,8 +49,23 @@ export async function prepare(offer: Offer, tools: PrepareTools): Promise<FleetS
     generalValues: withDefaults(offer.general),
     consoleUsers,
     pools,
+    ...(access === undefined ? {} : { access }),
     ...(clientTls === undefined ? {} : { clientTls }),
   }
+}
+
+/** Control has read the same texts; a proxy that is older may know less of them. */
+function accessOf({ authHba, authIdent }: GeneralSettings): AccessRules | undefined {
+  if (authHba === '' && authIdent === '') return undefined
+  const hba = parseHba(authHba)
+  const ident = parseIdent(authIdent)
+  for (const [key, { faults }] of Object.entries({ auth_hba: hba, auth_ident: ident })) {
+    const [fault] = faults
+    if (fault !== undefined) {
+      throw new ApplyError('unsupported_body', `general.${key}: line ${fault.line}: ${fault.message}`)
+    }
+  }
+  return { rules: hba.rules, maps: ident.lines }
 }
 
 async function resolveHosts(offer: Offer, resolver: PrepareTools['resolver']): Promise<Map<string, readonly string[]>> {
@@ -93,11 +112,21 @@ async function preparePool(
 }
 
 async function poolSecret(body: EffectivePool, { secrets, passwords }: PrepareTools): Promise<ClientSecret> {
-  if (body.password === null && body.auth_type !== 'trust') {
+  if (body.password === null && asksForPassword(body.auth_type)) {
     throw new ApplyError('unusable_password', `a user needs a password with auth_type = "${body.auth_type}"`)
   }
   const text = body.password === null ? null : await secrets.value(body.password)
-  return await passwords.clientSecret(text, body.user)
+  const secret = await passwords.clientSecret(text, body.user)
+  if (body.auth_type === 'plain' && secret.digest === undefined) checkPlainWork(secret)
+  return secret
+}
+
+function checkPlainWork({ scram }: ClientSecret): void {
+  if (scram === null || scram.iterations <= plainIterationsMax) return
+  throw new ApplyError(
+    'unusable_password',
+    `the SCRAM verifier has ${scram.iterations} iterations, and auth_type = "plain" does at most ${plainIterationsMax}`,
+  )
 }
 
 /** Plaintext, or null where the servers are expected to ask for none. */

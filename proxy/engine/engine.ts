@@ -9,6 +9,7 @@ import type { Context } from './context.ts'
 import { Limits } from './limits.ts'
 import { Login } from './login.ts'
 import type {
+  AccessRules,
   ConsoleUserSpec,
   EngineSnapshot,
   FleetSpec,
@@ -50,6 +51,7 @@ export class Engine {
   consoleUsers: readonly ConsoleUserSpec[] = []
   /** The general settings as written, for SHOW CONFIG. */
   generalValues: Readonly<Record<string, string | number>> = {}
+  access: AccessRules = noRules
   readonly refused: Record<string, number> = {}
   /** With what clients are offered TLS; null when they are not. */
   clientTls: TlsHold | null = null
@@ -148,6 +150,7 @@ export class Engine {
       this.generalValues = spec.generalValues
       this.#offerTls(spec.clientTls)
       this.consoleUsers = spec.consoleUsers
+      this.access = spec.access ?? noRules
     }
     this.context.post({ type: 'applied', id, outcome })
   }
@@ -315,5 +318,7 @@ function snapshotOf(name: PoolName): PoolSnapshot {
     refused: { ...name.refused },
   }
 }
+
+const noRules: AccessRules = { rules: [], maps: [] }
 
 const shutdownText = 'the proxy is shutting down'

@@ -6,6 +6,7 @@ import { parseStartup } from '../protocol/startup.ts'
 import type { StartupPacket } from '../protocol/startup.ts'
 import * as write from '../protocol/write.ts'
 import { ConsoleSession } from './admin/session.ts'
+import { demandOf, otherName } from './auth/access.ts'
 import { authenticate, unknownUser } from './auth/methods.ts'
 import { secretBytesOf } from './cancel.ts'
 import { Client } from './client.ts'
@@ -124,7 +125,7 @@ export class Login implements SocketEvents {
       return
     }
     const { user, database, parameters, minor, replication } = this.#read(packet)
-    this.#requireTls(user)
+    this.#requireTls()
     this.#limit(database)
     const channel = this.#socket.tls?.serverEndPoint ?? null
 
@@ -134,6 +135,7 @@ export class Login implements SocketEvents {
       if (replication !== null) throw new SqlError('feature_not_supported', 'the console has nothing to replicate')
       const known = this.#engine.consoleUsers.find((candidate) => candidate.user === user)
       const secret = known === undefined ? unknownUser : known.clientSecret
+      this.#requireName(user)
       yield* authenticate(this.#conversation, {
         user,
         method: secret === null ? 'trust' : 'scram-sha-256',
@@ -157,10 +159,15 @@ export class Login implements SocketEvents {
     const pool = target.to === 'pool' ? target.name.current : null
     if (pool === null && !pools.hasDatabase(database)) throw noDatabase(database)
     if (pools.isDisabled(database)) throw disabled(database)
+    // Somebody who is not known is asked as the others are.
+    const model = pools.modelOf(database)
+    const settings = (pool ?? model)?.settings ?? usual
+    const visitor = { database, user, replication, socket: this.#socket }
     yield* authenticate(this.#conversation, {
       user,
-      method: pool === null ? pools.authTypeOf(database) : pool.settings.authType,
+      ...demandOf(visitor, settings, this.#engine.access, context.general),
       secret: pool === null ? unknownUser : pool.spec.clientSecret,
+      like: model?.spec.clientSecret ?? null,
       mockKey: context.mockKey,
       channel,
     })
@@ -241,21 +248,21 @@ export class Login implements SocketEvents {
     }
   }
 
-  #requireTls(user: string): void {
+  #requireTls(): void {
     const { clientTlsSslmode: mode } = this.#engine.context.general
     if (mode === 'disable' || mode === 'allow' || mode === 'prefer') return
     // Nobody is on the way, so PostgreSQL does not offer TLS there either.
     if (isUnix(this.#socket.remote)) return
-    const { tls } = this.#socket
-    if (tls === null) {
+    if (this.#socket.tls === null) {
       throw new SqlError('invalid_authorization_specification', 'TLS is required here (client_tls_sslmode)')
     }
-    if (mode === 'verify-full' && tls.peerName !== user) {
-      throw new SqlError(
-        'invalid_authorization_specification',
-        `certificate authentication failed for user "${user}": the certificate is for another name`,
-      )
-    }
+  }
+
+  /** Of the certificate, for the console; for databases a map may lead to another name. */
+  #requireName(user: string): void {
+    const { clientTlsSslmode: mode } = this.#engine.context.general
+    if (isUnix(this.#socket.remote)) return
+    if (mode === 'verify-full' && this.#socket.tls?.peerName !== user) throw otherName(user)
   }
 
   #cancel(pid: number, secret: Uint8Array): void {
@@ -302,6 +309,9 @@ export class Login implements SocketEvents {
     }
   }
 }
+
+/** How somebody is asked in a database where nobody has to prove anything. */
+const usual = { authType: 'scram-sha-256', authIdentMap: '' } as const
 
 function noDatabase(database: string): SqlError {
   return new SqlError('invalid_catalog_name', `database "${database}" does not exist`)

@@ -3,6 +3,8 @@
  * here survives structured cloning. The agent wakes the engine, which blocks in its loop, by the loop's wake handle.
  */
 import type { Cause, ServerStateName } from '../../shared/causes.ts'
+import type { HbaRule } from '../../shared/config/hba.ts'
+import type { IdentLine } from '../../shared/config/ident.ts'
 import type { GeneralSettings, PoolSettings } from '../../shared/config/settings.ts'
 import type { Position } from '../../shared/wire.ts'
 import type { TlsOptions } from '../io/io.ts'
@@ -20,6 +22,8 @@ export interface ClientSecret {
   /** "md5" + md5(password + user), as in pg_authid. */
   readonly md5: string | null
   readonly scram: ScramVerifier | null
+  /** SHA-256 of the password itself; absent where it is not known. */
+  readonly digest?: Uint8Array
 }
 
 /** One server of a pool with the addresses its name has now (IPv4 or IPv6 literals, never empty). */
@@ -53,6 +57,12 @@ export interface ConsoleUserSpec {
   readonly clientSecret: ClientSecret | null
 }
 
+/** Who may log in from where and how. */
+export interface AccessRules {
+  readonly rules: readonly HbaRule[]
+  readonly maps: readonly IdentLine[]
+}
+
 /** A whole version, prepared: nothing in it can fail any more. */
 export interface FleetSpec {
   readonly position: Position
@@ -61,6 +71,8 @@ export interface FleetSpec {
   readonly generalValues: Readonly<Record<string, string | number>>
   readonly consoleUsers: readonly ConsoleUserSpec[]
   readonly pools: readonly PoolSpec[]
+  /** What `auth_hba` and `auth_ident` say; absent when they say nothing. */
+  readonly access?: AccessRules
   /** Absent with `client_tls_sslmode = "disable"`. */
   readonly clientTls?: TlsOptions
 }

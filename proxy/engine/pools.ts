@@ -2,6 +2,7 @@ import type { ApplyOutcome, Desired, FleetSpec, TlsUpdate } from './messages.ts'
 import type { Position } from '../../shared/wire.ts'
 import type { Context } from './context.ts'
 import { PoolName } from './name.ts'
+import type { Pool } from './pool.ts'
 
 /** Every name clients may ask for, and the configuration they run. */
 export class Pools {
@@ -12,6 +13,8 @@ export class Pools {
   #pausedAll = false
   readonly #paused = new Set<string>()
   readonly #disabled = new Set<string>()
+  /** Of the running version. */
+  readonly #models = new Map<string, Pool | null>()
   /** What control offered last, for the console. */
   desired: Desired | null = null
 
@@ -81,13 +84,22 @@ export class Pools {
     return false
   }
 
-  /** How a user that is not known is asked, so that it cannot be told from those that are: like most of them. */
-  authTypeOf(database: string): 'md5' | 'scram-sha-256' {
-    const count = { trust: 0, md5: 0, 'scram-sha-256': 0 }
-    for (const name of this.#names.get(database)?.values() ?? []) {
-      if (name.current !== null) count[name.current.settings.authType]++
-    }
-    return count.md5 > count['scram-sha-256'] ? 'md5' : 'scram-sha-256'
+  /**
+   * Whoever is not known is asked as the users of this pool are, and so cannot be told from them: it is one of those
+   * whose way of logging in most users of the database share. Null where nobody has to prove anything.
+   */
+  modelOf(database: string): Pool | null {
+    const known = this.#models.get(database)
+    if (known !== undefined) return known
+    const ways = Map.groupBy(
+      [...this.ofDatabase(database)].flatMap((name) => name.current ?? []),
+      wayOfLoggingIn,
+    )
+    ways.delete('trust')
+    const [commonest] = [...ways.values()].sort((a, b) => b.length - a.length)
+    const model = commonest?.[0] ?? null
+    if (this.hasDatabase(database)) this.#models.set(database, model)
+    return model
   }
 
   /**
@@ -99,6 +111,7 @@ export class Pools {
     if (!force && this.running !== null && !isAbove(spec.position, this.running)) {
       return { applied: false, running: this.running, ...count }
     }
+    this.#models.clear()
     const desired = new Set<PoolName>()
     for (const pool of spec.pools) {
       const name = this.#nameFor(pool.pool, pool.user)
@@ -172,6 +185,15 @@ export class Pools {
   assertInvariants(): void {
     for (const name of this.names()) name.assertInvariants()
   }
+}
+
+/** All that a stranger could tell two users apart by. */
+function wayOfLoggingIn({ settings, spec }: Pool): string {
+  const { authType, authIdentMap } = settings
+  if (authType === 'trust') return authType
+  const { md5, scram, digest } = spec.clientSecret
+  const verifier = scram === null ? '' : `${scram.iterations} ${scram.salt.length}`
+  return JSON.stringify([authType, authIdentMap, md5 === null, verifier, digest === undefined])
 }
 
 /** Orders configurations: a restored store's epoch first, then the version. */

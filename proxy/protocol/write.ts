@@ -37,6 +37,10 @@ export function authenticationOk(): Buffer {
   return message(BackendTag.Authentication, int32(0))
 }
 
+export function authenticationCleartextPassword(): Buffer {
+  return message(BackendTag.Authentication, int32(3))
+}
+
 /** Byte4 salt. */
 export function authenticationMd5(salt: Uint8Array): Buffer {
   return message(BackendTag.Authentication, int32(5), salt)

@@ -1,7 +1,9 @@
 import type { FleetDocument, KnownSecrets, PasswordSource, PoolSection, ServerSection } from './document.ts'
 import { generalValuesOf, sourcesOf, valuesOf } from './effective.ts'
 import type { GeneralValues, PoolValues } from './keys.ts'
-import { passwordKind } from './password.ts'
+import { parseHba } from './hba.ts'
+import { parseIdent } from './ident.ts'
+import { asksForPassword, passwordKind } from './password.ts'
 import type { PasswordKind } from './password.ts'
 import { join } from './problems.ts'
 import type { Problems } from './problems.ts'
@@ -20,6 +22,7 @@ export function checkConsistency(document: FleetDocument, secrets: KnownSecrets,
   if (!problems.anyUnder('general')) {
     checkClientTls(generalValuesOf(document), problems)
     checkUnixSocket(generalValuesOf(document), problems)
+    checkAccess(generalValuesOf(document), problems)
   }
   for (const [name, pool] of Object.entries(document.pools)) {
     const path = join('pools', name)
@@ -76,6 +79,7 @@ function checkUsers(
     }
     checkLogin(document, name, user, path, secrets, problems)
     checkServerTls(values, path, problems)
+    if (!problems.anyUnder('general')) checkAuthType(generalValuesOf(document), values, path, problems)
   }
 }
 
@@ -96,6 +100,46 @@ function checkUnixSocket({ unix_socket_dir: dir, unix_socket_mode: mode }: Gener
   }
   if (!/^[0-7]{3,4}$/.test(mode)) {
     problems.add(join('general', 'unix_socket_mode'), 'must be a mode in octal, such as "0770"')
+  }
+}
+
+/** Certificates can be asked for: there is somebody who vouches for them. */
+function readsCertificates({ client_tls_sslmode: mode, client_tls_ca_file: ca }: GeneralValues): boolean {
+  return mode !== 'disable' && ca !== ''
+}
+
+const certificateRemedy = 'set client_tls_sslmode and client_tls_ca_file'
+
+/** Every line can be used, and every map that is named is there. */
+function checkAccess(values: GeneralValues, problems: Problems): void {
+  const hba = parseHba(values.auth_hba)
+  const ident = parseIdent(values.auth_ident)
+  for (const { line, message } of hba.faults) problems.add('general.auth_hba', `line ${line}: ${message}`)
+  for (const { line, message } of ident.faults) problems.add('general.auth_ident', `line ${line}: ${message}`)
+  const maps = new Set(ident.lines.map(({ map }) => map))
+  for (const { line, method, map, clientcert } of hba.rules) {
+    if ((method === 'cert' || clientcert !== null) && !readsCertificates(values)) {
+      problems.add('general.auth_hba', `line ${line}: needs clients' certificates; ${certificateRemedy}`)
+    }
+    if (map !== null && !maps.has(map)) problems.add('general.auth_hba', `line ${line}: auth_ident has no map "${map}"`)
+  }
+}
+
+/** What `auth_type` and `auth_ident_map` need of `[general]`. */
+function checkAuthType(general: GeneralValues, values: PoolValues, path: string, problems: Problems): void {
+  const { auth_type: type, auth_ident_map: map } = values
+  const at = join(path, 'auth_type')
+  if (type === 'cert' && !readsCertificates(general)) {
+    problems.add(at, `"cert" needs clients' certificates; ${certificateRemedy}`)
+  }
+  if (type === 'hba' && general.auth_hba === '') problems.add(at, '"hba" needs rules; set auth_hba in [general]')
+  if (type === 'plain' && general.client_tls_sslmode === 'disable' && general.client_plain_allowed === 'off') {
+    const remedy = 'set client_tls_sslmode, or client_plain_allowed = "on" where nobody can listen'
+    problems.add(at, `"plain" sends passwords in clear, so it needs TLS; ${remedy}`)
+  }
+  if (map === '') return
+  if (!parseIdent(general.auth_ident).lines.some((line) => line.map === map)) {
+    problems.add(join(path, 'auth_ident_map'), `auth_ident has no map "${map}"`)
   }
 }
 
@@ -134,7 +178,7 @@ function checkLogin(
   const authType = valuesOf(document, name, user).auth_type
   const { password, serverPassword } = sourcesOf(document, name, user)
   const kind = kindOf(password, secrets)
-  if (password === undefined && authType !== 'trust') {
+  if (password === undefined && asksForPassword(authType)) {
     problems.add(
       join(path, 'password'),
       `is missing: auth_type "${authType}" needs one; set it, or auth_type = "trust"`,

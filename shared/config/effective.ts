@@ -26,7 +26,7 @@ export type EffectivePool = PoolValues & {
   readonly database: string
   readonly servers: readonly ServerAddress[]
   readonly server_user: string
-  /** What clients must know; null with `auth_type = "trust"`. */
+  /** What clients must know; null where they need not know anything. */
   readonly password: SecretRef | null
   /** What the proxy shows the server; the client's password unless set; null when neither is known. */
   readonly server_password: SecretRef | null
@@ -73,7 +73,7 @@ function effectivePool(document: FleetDocument, pool: string, user: string): Eff
     database: section.database ?? pool,
     servers: section.servers.map(({ host, port, role }) => ({ host, port, role })),
     server_user: section.users[user]!.server_user ?? section.server_user ?? user,
-    password: values.auth_type === 'trust' ? null : refOf(password),
+    password: values.auth_type === 'trust' || values.auth_type === 'cert' ? null : refOf(password),
     server_password: refOf(serverPassword ?? password),
   }
 }

@@ -188,6 +188,27 @@ export const generalKeys = {
     class: 'live',
     help: 'ciphers of TLS 1.3 for clients, as a list of OpenSSL; "" takes its default',
   },
+  client_plain_allowed: {
+    type: 'choice',
+    default: 'off',
+    choices: ['on', 'off'],
+    class: 'live',
+    help: 'auth_type "plain" is asked of clients without TLS too, so that whoever is on the way reads their passwords',
+  },
+  auth_hba: {
+    type: 'string',
+    default: '',
+    maxLength: 65536,
+    class: 'live',
+    help: 'rules in the syntax of pg_hba.conf for users with auth_type "hba": the first that matches says how they prove who they are',
+  },
+  auth_ident: {
+    type: 'string',
+    default: '',
+    maxLength: 65536,
+    class: 'live',
+    help: 'user name maps in the syntax of pg_ident.conf, for certificates whose common name is not the user',
+  },
 } as const satisfies Record<string, KeySpec>
 
 /** Keys that every pool inherits: `[defaults]` ← `[pools.NAME]` ← `[pools.NAME.users.USER]`. */
@@ -312,9 +333,16 @@ export const poolKeys = {
   auth_type: {
     type: 'choice',
     default: 'scram-sha-256',
-    choices: ['trust', 'md5', 'scram-sha-256'],
+    choices: ['trust', 'plain', 'md5', 'scram-sha-256', 'cert', 'hba'],
     class: 'live',
-    help: 'how a client proves who it is; md5 is answered with SCRAM where only a SCRAM verifier is known',
+    help: 'how a client proves who it is: not at all, by its password in clear (over TLS), by md5 (SCRAM where only a verifier is known), by SCRAM, by the common name of its certificate, or as auth_hba says',
+  },
+  auth_ident_map: {
+    type: 'string',
+    default: '',
+    maxLength: 63,
+    class: 'live',
+    help: 'map of auth_ident that leads from the common name of a certificate to the user; "" takes the name itself',
   },
   connect_timeout: {
     type: 'duration',

@@ -1,3 +1,5 @@
+import type { PoolValues } from './keys.ts'
+
 /**
  * What a stored password is, told by its form as PostgreSQL tells it (manual: pg_authid, column rolpassword).
  *   plain  the password itself
@@ -13,6 +15,17 @@ const md5Pattern = /^md5[0-9a-f]{32}$/
 const scramPrefix = 'SCRAM-SHA-256$'
 const base64 = '[A-Za-z0-9+/]+={0,2}'
 const scramPattern = new RegExp(`^SCRAM-SHA-256\\$([1-9]\\d{0,8}):${base64}\\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$`)
+
+/**
+ * A password in clear is checked against a verifier by deriving that anew while the engine's loop waits, about 0.3 ms
+ * for 1,000 iterations. With more than these the client has to do the work, by SCRAM.
+ */
+export const plainIterationsMax = 100_000
+
+/** By "hba" too, but which of its rules applies is known when somebody comes; until then a password may be missing. */
+export function asksForPassword(authType: PoolValues['auth_type']): boolean {
+  return authType === 'plain' || authType === 'md5' || authType === 'scram-sha-256'
+}
 
 export function passwordKind(text: string): PasswordKind {
   if (md5Pattern.test(text)) return 'md5'

@@ -30,15 +30,15 @@ function valueOf(spec: KeySpec): fc.Arbitrary<unknown> {
   return fc.oneof({ weight: 400, arbitrary: fitting(spec) }, { weight: 1, arbitrary: fc.jsonValue() })
 }
 
-/** Mostly the default: one TLS key asks for others, and nearly every tree would be refused for that alone. */
-function tlsValue(spec: KeySpec): fc.Arbitrary<unknown> {
+/** Mostly the default: one such key asks for others, and nearly every tree would be refused for that alone. */
+function usualValue(spec: KeySpec): fc.Arbitrary<unknown> {
   return fc.oneof({ weight: 400, arbitrary: fc.constant(spec.default) }, { weight: 1, arbitrary: valueOf(spec) })
 }
 
 function keysOf(keys: Record<string, KeySpec>): Record<string, fc.Arbitrary<unknown>> {
   const entries = Object.entries(keys).map(([key, spec]) => [
     key,
-    key.includes('_tls') ? tlsValue(spec) : valueOf(spec),
+    key.includes('_tls') || key.startsWith('auth_') ? usualValue(spec) : valueOf(spec),
   ])
   return Object.fromEntries(entries) as Record<string, fc.Arbitrary<unknown>>
 }

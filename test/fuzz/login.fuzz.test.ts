@@ -83,7 +83,7 @@ test('a client that says anything is refused by a typed error, waited for, or le
     Buffer.concat([Buffer.from('SCRAM-SHA-256\0'), int32(clientFirst.length), Buffer.from(clientFirst)]),
   )
   const valid = fc.constantFrom(Buffer.concat([initial, message('p', clientFinal)]), initial, message('p', 'md5abc\0'))
-  const method = fc.constantFrom('scram-sha-256', 'md5', 'trust')
+  const method = fc.constantFrom('scram-sha-256', 'md5', 'trust', 'plain', 'cert')
   const secret = { md5: `md5${'0'.repeat(32)}`, scram: verifier }
   fc.assert(
     fc.property(

@@ -56,9 +56,10 @@ export class WireClient {
     socket.on('error', () => end('reset'))
   }
 
-  /** Closed at the end of the test file at the latest. */
-  static async connect(address: { host: string; port: number }): Promise<WireClient> {
-    const socket = connect({ host: address.host, port: address.port, noDelay: true, allowHalfOpen: true })
+  /** `from` is an address of this machine. Closed at the end of the test file at the latest. */
+  static async connect(address: { host: string; port: number }, from?: string): Promise<WireClient> {
+    const local = from === undefined ? {} : { localAddress: from }
+    const socket = connect({ host: address.host, port: address.port, noDelay: true, allowHalfOpen: true, ...local })
     const client = new WireClient(socket)
     atEndOfFile(() => client.destroy())
     await once(socket, 'connect')

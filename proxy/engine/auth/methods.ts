@@ -1,12 +1,14 @@
 /** How a client proves who it is: one line per method. */
-import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
+import { createHash, pbkdf2Sync, timingSafeEqual } from 'node:crypto'
+import { plainIterationsMax } from '../../../shared/config/password.ts'
 import { SqlError } from '../../../shared/errors.ts'
+import { preparePassword } from '../../../shared/saslprep.ts'
 import { int32, stringEnd, text } from '../../protocol/read.ts'
 import { FrontendTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
 import { readMessage } from '../conversation.ts'
 import type { Conversation, Exchange, Message } from '../conversation.ts'
-import type { ClientSecret } from '../messages.ts'
+import type { ClientSecret, ScramVerifier } from '../messages.ts'
 import {
   checkProof,
   mockVerifier,
@@ -16,12 +18,19 @@ import {
   scramMechanism,
   scramPlusMechanism,
   serverFirst,
+  storedKeyOf,
 } from './scram.ts'
+import { standIn } from './stand-in.ts'
 
 export interface Claim {
   readonly user: string
-  readonly method: 'trust' | 'md5' | 'scram-sha-256'
+  readonly method: 'trust' | 'plain' | 'md5' | 'scram-sha-256' | 'cert'
+  /** `unknownUser` for somebody who does not exist. */
   readonly secret: ClientSecret | null
+  /** Of somebody who does exist: an unknown user is asked as that one. Null or absent when there is nobody. */
+  readonly like?: ClientSecret | null
+  /** A certificate was shown, and it is for this user. */
+  readonly certified?: boolean
   /** Makes up the challenge of a user that is not known. */
   readonly mockKey: Uint8Array
   /** Of the TLS channel the client came by (tls-server-end-point); null or absent without. */
@@ -31,22 +40,49 @@ export interface Claim {
 /** The secret of somebody who does not exist: no answer is right. */
 export const unknownUser: ClientSecret = { md5: null, scram: null }
 
-type Method = (conversation: Conversation, claim: Claim) => Exchange<boolean>
+/** A claim with something to check it against. */
+interface Checked extends Claim {
+  readonly secret: ClientSecret
+}
+
+type Method = (conversation: Conversation, claim: Checked) => Exchange<boolean>
 
 const methods: Readonly<Record<Claim['method'], Method>> = {
   trust: proveNothing,
+  plain: provePlain,
   md5: proveMd5,
   'scram-sha-256': proveScram,
+  cert: proveCertificate,
 }
 
 /**
  * Has the peer prove that it is `claim.user`, and tells it so (manual, "Message Flow", "Start-up"). Throws SqlError
- * 28P01 when it cannot, worded as PostgreSQL does.
+ * 28P01, or 28000 about certificates, when it cannot, worded as PostgreSQL does.
  */
 export function* authenticate(conversation: Conversation, claim: Claim): Exchange<void> {
-  const proven = yield* methods[claim.method](conversation, claim)
-  if (!proven) throw new SqlError('invalid_password', `password authentication failed for user "${claim.user}"`)
+  const known = claim.secret !== unknownUser
+  const secret = holdsNothing(claim.secret) ? standInFor(claim) : claim.secret
+  // Whoever does not exist is not let in for his name, and is asked for something instead.
+  const method = claim.method === 'trust' && !known ? 'scram-sha-256' : claim.method
+  const proven = yield* methods[method](conversation, { ...claim, secret })
+  if (!proven || !known) {
+    if (method === 'cert') throw certificateRefused(claim.user)
+    throw new SqlError('invalid_password', `password authentication failed for user "${claim.user}"`)
+  }
   conversation.send(write.authenticationOk())
+}
+
+/** No method can be passed with it: nobody's, or that of somebody who has no password. */
+function holdsNothing(secret: ClientSecret | null): secret is null {
+  return secret === null || (secret.md5 === null && secret.scram === null && secret.digest === undefined)
+}
+
+function standInFor({ mockKey, user, like = null }: Claim): ClientSecret {
+  return standIn(mockKey, user, holdsNothing(like) ? null : like)
+}
+
+export function certificateRefused(user: string): SqlError {
+  return new SqlError('invalid_authorization_specification', `certificate authentication failed for user "${user}"`)
 }
 
 // eslint-disable-next-line require-yield -- the other methods do
@@ -54,9 +90,37 @@ function* proveNothing(): Exchange<boolean> {
   return true
 }
 
+/** The certificate was looked at in the TLS handshake; that it is for this user, before. */
+// eslint-disable-next-line require-yield -- as above
+function* proveCertificate(_conversation: Conversation, claim: Checked): Exchange<boolean> {
+  return claim.certified === true
+}
+
+/** AuthenticationCleartextPassword, PasswordMessage. */
+function* provePlain(conversation: Conversation, claim: Checked): Exchange<boolean> {
+  conversation.send(write.authenticationCleartextPassword())
+  const answer = yield* readMessage(conversation, FrontendTag.Password)
+  const given = answer.bytes.subarray(answer.start, stringEnd(answer.bytes, answer.start, answer.end))
+  return isPassword(given, claim.user, claim.secret)
+}
+
+function isPassword(given: Uint8Array, user: string, { digest, md5, scram }: ClientSecret): boolean {
+  if (digest !== undefined) return timingSafeEqual(createHash('sha256').update(given).digest(), digest)
+  if (md5 !== null) {
+    const hash = createHash('md5').update(given).update(user).digest('hex')
+    return timingSafeEqual(Buffer.from(`md5${hash}`), Buffer.from(md5))
+  }
+  return scram !== null && scram.iterations <= plainIterationsMax && isPasswordOf(scram, given)
+}
+
+function isPasswordOf({ iterations, salt, storedKey }: ScramVerifier, given: Uint8Array): boolean {
+  const password = preparePassword(text(given, 0, given.length))
+  return timingSafeEqual(storedKeyOf(pbkdf2Sync(password, salt, iterations, storedKey.length, 'sha256')), storedKey)
+}
+
 /** "md5" + md5(md5(password + user) + salt), in hex. With only a SCRAM verifier at hand, SCRAM (as PostgreSQL). */
-function* proveMd5(conversation: Conversation, claim: Claim): Exchange<boolean> {
-  const stored = claim.secret === unknownUser ? mockMd5(claim.mockKey, claim.user) : (claim.secret?.md5 ?? null)
+function* proveMd5(conversation: Conversation, claim: Checked): Exchange<boolean> {
+  const stored = claim.secret.md5
   if (stored === null) return yield* proveScram(conversation, claim)
   const salt = new Uint8Array(4)
   conversation.random(salt)
@@ -68,14 +132,9 @@ function* proveMd5(conversation: Conversation, claim: Claim): Exchange<boolean> 
   return given.length === expected.length && timingSafeEqual(given, expected)
 }
 
-/** A hash that nobody knows a password for. */
-function mockMd5(mockKey: Uint8Array, user: string): string {
-  return `md5${createHmac('md5', mockKey).update(user).digest('hex')}`
-}
-
 /** AuthenticationSASL, SASLInitialResponse, AuthenticationSASLContinue, SASLResponse, AuthenticationSASLFinal. */
-function* proveScram(conversation: Conversation, claim: Claim): Exchange<boolean> {
-  const known = claim.secret?.scram ?? null
+function* proveScram(conversation: Conversation, claim: Checked): Exchange<boolean> {
+  const known = claim.secret.scram
   const verifier = known ?? mockVerifier(claim.mockKey, claim.user)
   const channel = claim.channel ?? null
   const offered = channel === null ? [scramMechanism] : [scramPlusMechanism, scramMechanism]

@@ -13,8 +13,8 @@ export const scramPlusMechanism = 'SCRAM-SHA-256-PLUS'
 /** The GS2 header of a client that binds to the channel. */
 const boundHeader = 'p=tls-server-end-point,,'
 
-/** RFC 7677, 4; also PostgreSQL's default. */
-const mockIterations = 4096
+/** What verifiers mostly look like: RFC 7677, 4, and PostgreSQL's defaults. */
+const usualForm = { iterations: 4096, salt: new Uint8Array(16) }
 /** A server that asks for more would stop the loop for seconds. */
 const iterationsMax = 1_000_000
 const digestBytes = 32
@@ -121,15 +121,24 @@ export function checkProof(
   return `v=${hmac(verifier.serverKey, signed).toString('base64')}`
 }
 
+/** StoredKey, from the salted password. */
+export function storedKeyOf(salted: Uint8Array): Uint8Array {
+  return sha256(hmac(salted, 'Client Key'))
+}
+
 /**
- * A verifier that no password fits, the same for a user each time within one process, so that nobody can tell an
- * unknown user from a wrong password.
+ * A verifier that no password fits, the same for a user each time within one process and as `like` to look at, so that
+ * nobody can tell an unknown user from a wrong password.
  */
-export function mockVerifier(mockKey: Uint8Array, user: string): ScramVerifier {
-  const salt = hmac(mockKey, `salt ${user}`).subarray(0, 16)
+export function mockVerifier(
+  mockKey: Uint8Array,
+  user: string,
+  like: Pick<ScramVerifier, 'iterations' | 'salt'> = usualForm,
+): ScramVerifier {
+  const salt = Buffer.concat([hmac(mockKey, `salt ${user}`), hmac(mockKey, `more salt ${user}`)])
   return {
-    iterations: mockIterations,
-    salt,
+    iterations: like.iterations,
+    salt: salt.subarray(0, like.salt.length),
     storedKey: hmac(mockKey, `stored ${user}`),
     serverKey: hmac(mockKey, `server ${user}`),
   }

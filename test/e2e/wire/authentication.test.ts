@@ -10,7 +10,7 @@ import { hasProgram, runProgram } from '../../support/program.ts'
 import { WireClient } from '../../support/wire.ts'
 
 const serverMethods = ['trust', 'password', 'md5', 'scram-sha-256'] as const
-const clientMethods = ['trust', 'md5', 'scram-sha-256'] as const
+const clientMethods = ['trust', 'plain', 'md5', 'scram-sha-256'] as const
 
 const longPassword = 'token-'.repeat(350) // 2,100 bytes, like the tokens of cloud providers
 
@@ -49,7 +49,11 @@ beforeAll(async () => {
     }),
   )
   servers = Object.fromEntries(started) as typeof servers
-  engine = await startEngine({ defaults: { pool_size: 2 }, pools: { ...matrix(), ...peculiar(), ...further() } })
+  engine = await startEngine({
+    general: { client_plain_allowed: 'on' },
+    defaults: { pool_size: 2 },
+    pools: { ...matrix(), ...peculiar(), ...further() },
+  })
 })
 
 const scramRoles = [
@@ -108,6 +112,12 @@ function further(): Record<string, unknown> {
       },
     },
     token: { database: 'app', servers: [address('password')], users: { token: { password: longPassword } } },
+    'plain-token': {
+      database: 'app',
+      auth_type: 'plain',
+      servers: [address('password')],
+      users: { token: { password: longPassword } },
+    },
     'wrong-password': {
       database: 'app',
       servers: [address('scram-sha-256')],
@@ -143,7 +153,7 @@ test.for(clientMethods.flatMap((client) => serverMethods.map((server) => [client
 )
 
 group('18: whoever guesses', () => {
-  test.for(['md5', 'scram-sha-256'] as const)(
+  test.for(['plain', 'md5', 'scram-sha-256'] as const)(
     'cannot tell an unknown user from a wrong password with %s',
     async (method) => {
       const database = `${method}-to-trust`
@@ -211,8 +221,8 @@ test.for([
   expect((await client.readUntil('Z')).map(({ tag }) => tag).join('')).toBe('TDCZ')
 })
 
-test('27: a password of 2,100 bytes opens client and server', async () => {
-  const client = await WireClient.login(engine, { user: 'token', password: longPassword, database: 'token' })
+test.for(['token', 'plain-token'])('27: a password of 2,100 bytes opens client and server: %s', async (database) => {
+  const client = await WireClient.login(engine, { user: 'token', password: longPassword, database })
 
   client.send(query('SELECT 1'))
 

@@ -36,6 +36,11 @@ function problemsOf(text: string, secrets: KnownSecrets = noSecrets): string[] {
 }
 
 /** The document of one pool `app` with one user `web`, with lines added to the pool and to the user. */
+/** Lines of `[general]`. */
+const clientTls = ['sslmode = "prefer"', 'cert_file = "/c"', 'key_file = "/k"', 'ca_file = "/ca"']
+  .map((line) => `client_tls_${line}\n`)
+  .join('')
+
 function pool(lines: { pool?: string; user?: string; defaults?: string; servers?: string }): string {
   return `
 [defaults]
@@ -158,6 +163,46 @@ describe('one problem is one line with path and remedy:', () => {
       'the alias of the console',
       pool({}).replaceAll('app', 'flotilla'),
       /^pools\.flotilla: is the name of the console/,
+    ],
+    [
+      'rules that cannot be used',
+      `[general]\nauth_hba = """\n\nhost all all all trust\nhost all all all ldap\n"""\n${pool({})}`,
+      /^general\.auth_hba: line 3: needs a method/,
+    ],
+    [
+      'a map that cannot be used',
+      `[general]\nauth_ident = "staff alice"\n${pool({})}`,
+      /^general\.auth_ident: line 1: must be three words/,
+    ],
+    [
+      'a rule with a map that is not there',
+      `[general]\nauth_hba = "hostssl all all all cert map=staff"\n${clientTls}${pool({})}`,
+      /^general\.auth_hba: line 1: auth_ident has no map "staff"$/,
+    ],
+    [
+      'a rule for certificates that nobody vouches for',
+      `[general]\nauth_hba = "hostssl all all all md5 clientcert=verify-ca"\n${pool({})}`,
+      /^general\.auth_hba: line 1: needs clients' certificates; set client_tls_sslmode and client_tls_ca_file$/,
+    ],
+    [
+      'certificates that nobody vouches for',
+      pool({ user: 'auth_type = "cert"' }),
+      /^pools\.app\.users\.web\.auth_type: "cert" needs clients' certificates/,
+    ],
+    [
+      'a map of a user that is not there',
+      `[general]\n${clientTls}${pool({ user: 'auth_type = "cert"\nauth_ident_map = "staff"' })}`,
+      /^pools\.app\.users\.web\.auth_ident_map: auth_ident has no map "staff"$/,
+    ],
+    [
+      'no rules to go by',
+      pool({ user: 'auth_type = "hba"' }),
+      /^pools\.app\.users\.web\.auth_type: "hba" needs rules; set auth_hba in \[general\]$/,
+    ],
+    [
+      'passwords in clear without TLS',
+      pool({ user: 'password = "x"\nauth_type = "plain"' }),
+      /^pools\.app\.users\.web\.auth_type: "plain" sends passwords in clear, so it needs TLS/,
     ],
     ['no password', pool({ user: '' }), /^pools\.app\.users\.web\.password: is missing.*auth_type = "trust"$/],
     ['an empty password', pool({ user: 'password = ""' }), /^pools\.app\.users\.web\.password: must not be empty$/],
@@ -293,8 +338,19 @@ test('a verifier is enough where the server trusts the role or is shown another 
   expect(problemsOf(pool({ user: `auth_type = "md5"\npassword = "${md5Hash}"\nserver_password = ""` }))).toEqual([])
 })
 
-test('trust needs no password', () => {
-  expect(problemsOf(pool({ user: 'auth_type = "trust"' }))).toEqual([])
+test.for([
+  ['trust', ''],
+  ['cert', clientTls],
+  ['hba', 'auth_hba = "host all all 10.0.0.0/8 trust"'],
+])('%s needs no password', ([type, general]) => {
+  expect(problemsOf(`[general]\n${general}\n${pool({ user: `auth_type = "${type}"` })}`)).toEqual([])
+})
+
+test('passwords in clear need TLS, or leave to do without', () => {
+  const plain = pool({ user: 'auth_type = "plain"\npassword = "x"' })
+
+  expect(problemsOf(`[general]\n${clientTls}\n${plain}`)).toEqual([])
+  expect(problemsOf(`[general]\nclient_plain_allowed = "on"\n${plain}`)).toEqual([])
 })
 
 test('a secret of control is judged by what it holds', () => {

@@ -182,6 +182,119 @@ describe('SCRAM-SHA-256', () => {
   })
 })
 
+describe('plain', () => {
+  const password = (text: string): Buffer => message('p', `${text}\0`)
+  const digest = createHash('sha256').update('pencil').digest()
+
+  test.for([
+    ['the password itself', { ...secret, digest }],
+    ['an md5 hash', { md5: secret.md5, scram: null }],
+    ['a SCRAM verifier', { md5: null, scram: secret.scram }],
+  ] as const)('is checked against %s', ([, known]) => {
+    const right = begin({ method: 'plain', secret: known })
+    expect(right.takeSent('R')).toEqual(int32(3))
+    right.push(password('pencil'))
+    expect(right.sent).toEqual(message('R', int32(0)))
+
+    for (const wrong of ['pen', '', 'pencil2', 'x'.repeat(5000)]) {
+      const dialogue = begin({ method: 'plain', secret: known })
+
+      expect(() => dialogue.push(password(wrong))).toThrow(expect.objectContaining(wrongPassword))
+    }
+  })
+
+  test('SASLprep does not keep a password from its verifier', () => {
+    const known = { md5: null, scram: verifierOf('IX', salt) }
+    const dialogue = begin({ method: 'plain', secret: known })
+    dialogue.push(password('I\u00adX'))
+
+    expect(dialogue.finished).toBe(true)
+  })
+
+  test('a verifier of very many iterations is not derived in the loop', () => {
+    const known = { md5: null, scram: { ...secret.scram, iterations: 100_001 } }
+
+    expect(() => begin({ method: 'plain', secret: known }).push(password('pencil'))).toThrow(
+      expect.objectContaining(wrongPassword),
+    )
+  })
+
+  test('a message without a NUL is a password all the same, one above the limit is refused by its length', () => {
+    const dialogue = begin({ method: 'plain', secret: { ...secret, digest } })
+    dialogue.push(message('p', 'pencil'))
+    expect(dialogue.finished).toBe(true)
+
+    expect(() => begin({ method: 'plain' }).push(Buffer.from('7000002711', 'hex'))).toThrow(
+      expect.objectContaining({ sqlstate: '08P01' }),
+    )
+  })
+})
+
+describe('cert', () => {
+  test('lets in whose certificate is for this user, and nobody else', () => {
+    const refused = { sqlstate: '28000', message: 'certificate authentication failed for user "app"' }
+    const right = begin({ method: 'cert', certified: true })
+    expect(right.sent).toEqual(message('R', int32(0)))
+
+    for (const claim of [{ certified: false }, {}, { certified: true, secret: unknownUser }]) {
+      expect(() => begin({ method: 'cert', ...claim })).toThrow(expect.objectContaining(refused))
+    }
+  })
+})
+
+describe('somebody who does not exist', () => {
+  const digest = createHash('sha256').update('pencil').digest()
+  const forms = {
+    'the password itself': { ...secret, digest },
+    'an md5 hash': { md5: secret.md5, scram: null },
+    'a verifier': { md5: null, scram: verifierOf('pencil', Buffer.alloc(24, 7), 100) },
+    nothing: { md5: null, scram: null },
+  }
+
+  /** What is asked of somebody with the wrong answer to everything, without what is random in it, and the end. */
+  function trace(changes: Partial<Claim>): unknown[] {
+    const seen: unknown[] = []
+    try {
+      const dialogue = begin(changes)
+      while (!dialogue.finished) {
+        const asked = dialogue.takeSent('R')
+        const kind = asked.readInt32BE(0)
+        const challenge = /s=([^,]*),i=(.*)/.exec(asked.toString())
+        seen.push([kind, asked.length, challenge?.[1]?.length, challenge?.[2]])
+        if (kind === 10) dialogue.push(initialResponse('n,,n=,r=mynonce'))
+        else if (kind !== 11) dialogue.push(message('p', 'guess\0'))
+        else {
+          const text = asked.subarray(4).toString()
+          dialogue.push(message('p', answerServerFirst('guess', 'mynonce', text, new Map()).message))
+        }
+      }
+      seen.push('let in')
+    } catch (error) {
+      seen.push(error)
+    }
+    return seen
+  }
+
+  test.for(
+    Object.entries(forms).flatMap(([form, known]) =>
+      (['plain', 'md5', 'scram-sha-256', 'cert'] as const).map((method) => [method, form, known] as const),
+    ),
+  )('is asked by %s, and refused, as somebody with %s is', ([method, , like]) => {
+    const known = trace({ method, secret: like })
+    const unknown = trace({ method, secret: unknownUser, like })
+
+    expect(unknown).toEqual(known)
+    expect(known.at(-1)).toMatchObject({ message: expect.stringMatching(/authentication failed for user "app"$/) })
+  })
+
+  test('is not let in for a name that is trusted, but asked for a password', () => {
+    const asked = trace({ method: 'trust', secret: unknownUser })
+
+    expect(asked).toHaveLength(3)
+    expect(asked.at(-1)).toMatchObject(wrongPassword)
+  })
+})
+
 describe('md5', () => {
   function answer(dialogue: Dialogue<void>, inner: string): void {
     const asked = dialogue.takeSent('R')

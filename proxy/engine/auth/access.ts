@@ -1,0 +1,98 @@
+/** What is asked of a client before it is let in: by `auth_type`, by the rules of `auth_hba`, by `client_tls_sslmode`. */
+import { firstMatch } from '../../../shared/config/hba.ts'
+import type { HbaMethod } from '../../../shared/config/hba.ts'
+import { mayBe } from '../../../shared/config/ident.ts'
+import { parseIp } from '../../../shared/config/network.ts'
+import type { GeneralSettings, PoolSettings } from '../../../shared/config/settings.ts'
+import { SqlError } from '../../../shared/errors.ts'
+import { isUnix } from '../../io/io.ts'
+import type { Socket } from '../../io/io.ts'
+import type { AccessRules } from '../messages.ts'
+import type { Replication } from '../replication.ts'
+import { certificateRefused } from './methods.ts'
+import type { Claim } from './methods.ts'
+
+/** Who comes, and by which connection. */
+export interface Visitor {
+  readonly database: string
+  readonly user: string
+  /** What it wants to replicate; null for an ordinary session. */
+  readonly replication: Replication | null
+  readonly socket: Pick<Socket, 'remote' | 'tls'>
+}
+
+type Demanded = Pick<Claim, 'method' | 'certified'>
+
+/**
+ * The method by which a visitor has to prove who it is; its certificate has been looked at. What it depends on is the
+ * same for users that are known and that are not. Throws SqlError 28000, worded as PostgreSQL does.
+ */
+export function demandOf(
+  visitor: Visitor,
+  { authType, authIdentMap }: Pick<PoolSettings, 'authType' | 'authIdentMap'>,
+  { rules, maps }: AccessRules,
+  general: GeneralSettings,
+): Demanded {
+  const { user, socket } = visitor
+  const { method, map, clientcert } =
+    authType === 'hba'
+      ? ruleFor(visitor, rules)
+      : { method: authType, map: authIdentMap === '' ? null : authIdentMap, clientcert: null }
+  const name = socket.tls?.peerName ?? null
+  const certified = name !== null && mayBe(maps, map, name, user)
+  // Nobody is on the way of a Unix socket, and TLS is not offered there.
+  const local = isUnix(socket.remote)
+  if ((method === 'cert' || clientcert !== null) && name === null) {
+    throw new SqlError('invalid_authorization_specification', 'connection requires a valid client certificate')
+  }
+  if (general.clientTlsSslmode === 'verify-full' && !certified && !local) throw otherName(user)
+  if (clientcert === 'verify-full' && !certified) throw certificateRefused(user)
+  if (method === 'plain' && socket.tls === null && !local && general.clientPlainAllowed === 'off') {
+    throw new SqlError(
+      'invalid_authorization_specification',
+      'a password in clear is taken over TLS only (client_plain_allowed)',
+    )
+  }
+  return { method, certified }
+}
+
+export function otherName(user: string): SqlError {
+  return new SqlError(
+    'invalid_authorization_specification',
+    `certificate authentication failed for user "${user}": the certificate is for another name`,
+  )
+}
+
+const methodsOfRules: Readonly<Record<Exclude<HbaMethod, 'reject'>, Claim['method']>> = {
+  trust: 'trust',
+  password: 'plain',
+  md5: 'md5',
+  'scram-sha-256': 'scram-sha-256',
+  cert: 'cert',
+}
+
+function ruleFor(
+  { database, user, replication, socket }: Visitor,
+  rules: AccessRules['rules'],
+): { method: Claim['method']; map: string | null; clientcert: 'verify-ca' | 'verify-full' | null } {
+  const tls = socket.tls !== null
+  const address = parseIp(socket.remote.host) ?? null
+  const rule = firstMatch(rules, {
+    database,
+    user,
+    address,
+    tls,
+    // To decode one database's changes is to connect to that database (manual, "The pg_hba.conf File").
+    replication: replication?.mode === 'physical',
+  })
+  const described = `host "${address === null ? '[local]' : socket.remote.host}", user "${user}", database "${database}", ${
+    tls ? 'SSL encryption' : 'no encryption'
+  }`
+  if (rule === undefined) {
+    throw new SqlError('invalid_authorization_specification', `no auth_hba entry for ${described}`)
+  }
+  if (rule.method === 'reject') {
+    throw new SqlError('invalid_authorization_specification', `auth_hba rejects connection for ${described}`)
+  }
+  return { method: methodsOfRules[rule.method], map: rule.map, clientcert: rule.clientcert }
+}
