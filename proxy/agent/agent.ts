@@ -67,7 +67,14 @@ export interface AgentTools {
   readonly engineEntry: URL
 }
 
-const emptySnapshot: EngineSnapshot = { running: null, clients: 0, clientsLogin: 0, pools: [], refused: {} }
+const emptySnapshot: EngineSnapshot = {
+  running: null,
+  clients: 0,
+  clientsLogin: 0,
+  loginsDelayed: 0,
+  pools: [],
+  refused: {},
+}
 
 const bootBytes = 8
 /** 24 days: as long as timers go. */

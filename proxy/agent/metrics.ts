@@ -157,6 +157,13 @@ const lines: readonly Line[] = [
     ],
   },
   {
+    name: 'flotilla_logins_delayed_total',
+    kind: 'counter',
+    labels: [],
+    help: 'Failed logins whose answer was delayed, for many had failed from the same address',
+    rows: ({ loginsDelayed }) => [[none, loginsDelayed]],
+  },
+  {
     name: 'flotilla_config_version',
     kind: 'gauge',
     labels: [],

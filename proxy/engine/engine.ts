@@ -3,6 +3,7 @@ import { sqlstates } from '../../shared/errors.ts'
 import type { Io, Listener, Socket, SocketEvents, TcpOptions, Timer, TlsOptions } from '../io/io.ts'
 import { Disconnects } from './admin/disconnects.ts'
 import { Statistics } from './admin/statistics.ts'
+import { FailedLogins } from './auth/failed-logins.ts'
 import { Cancels } from './cancel.ts'
 import { Client } from './client.ts'
 import type { Context } from './context.ts'
@@ -52,6 +53,7 @@ export class Engine {
   /** The general settings as written, for SHOW CONFIG. */
   generalValues: Readonly<Record<string, string | number>> = {}
   access: AccessRules = noRules
+  readonly failedLogins = new FailedLogins()
   readonly refused: Record<string, number> = {}
   /** With what clients are offered TLS; null when they are not. */
   clientTls: TlsHold | null = null
@@ -285,6 +287,7 @@ export class Engine {
       running: this.pools.running,
       clients: this.context.clients.size,
       clientsLogin: this.logins.size,
+      loginsDelayed: this.failedLogins.delayed,
       pools,
       refused: { ...this.refused },
     }

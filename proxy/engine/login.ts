@@ -37,7 +37,8 @@ export class Login implements SocketEvents {
   readonly #engine: Engine
   readonly #socket: Socket
   readonly #id: number
-  readonly #timer: Timer
+  /** Ends the login when it takes too long, or answers one that has failed. */
+  #timer: Timer
   readonly #inbox = new Inbox()
   readonly #conversation: Conversation
   readonly #exchange: Exchange<void>
@@ -89,8 +90,22 @@ export class Login implements SocketEvents {
       this.#exchange.next()
     } catch (error) {
       if (!(error instanceof SqlError)) throw error
-      this.fatal(error.sqlstate, error.message)
+      if (error.sqlstate === sqlstates.invalid_password) this.#failed(error)
+      else this.fatal(error.sqlstate, error.message)
     }
+  }
+
+  /** Where passwords are guessed, the answer comes later each time. */
+  #failed({ sqlstate, message }: SqlError): void {
+    const { failedLogins, context } = this.#engine
+    const delayMs = failedLogins.failed(this.#socket.remote.host, context.io.nowMs(), context.general)
+    if (delayMs === 0) {
+      this.fatal(sqlstate, message)
+      return
+    }
+    this.#socket.pauseReading()
+    this.#timer.cancel()
+    this.#timer = context.io.after(delayMs, () => this.fatal(sqlstate, message))
   }
 
   #write(bytes: Uint8Array): void {
@@ -114,6 +129,7 @@ export class Login implements SocketEvents {
 
   #become(successor: SocketEvents): void {
     this.#forget()
+    this.#engine.failedLogins.succeeded(this.#socket.remote.host)
     this.#successor = successor
     this.#socket.events = successor
   }

@@ -209,6 +209,8 @@ export interface EngineSnapshot {
   readonly running: Position | null
   readonly clients: number
   readonly clientsLogin: number
+  /** Answers to failed logins that were delayed so far. */
+  readonly loginsDelayed: number
   readonly pools: readonly PoolSnapshot[]
   /** Logins refused before a pool was known, by SQLSTATE. */
   readonly refused: Readonly<Record<string, number>>

@@ -102,6 +102,15 @@ export class Engine {
     return (await this.#ask((id) => ({ ask: 'snapshot', id }))) as EngineSnapshot
   }
 
+  /** Resolves once `condition` holds. @throws Error with the last one when none comes. */
+  async until(condition: (snapshot: EngineSnapshot) => boolean): Promise<void> {
+    let last: EngineSnapshot | undefined
+    await until(
+      async () => condition((last = await this.snapshot())),
+      () => JSON.stringify(last),
+    )
+  }
+
   /** @throws Error when there is no such pool. */
   async pool(pool: string, user = 'app'): Promise<PoolSnapshot> {
     const { pools } = await this.snapshot()

@@ -50,7 +50,7 @@ beforeAll(async () => {
   )
   servers = Object.fromEntries(started) as typeof servers
   engine = await startEngine({
-    general: { client_plain_allowed: 'on' },
+    general: { client_plain_allowed: 'on', login_backoff_after: 0 },
     defaults: { pool_size: 2 },
     pools: { ...matrix(), ...peculiar(), ...further() },
   })

@@ -77,6 +77,7 @@ function document(hba: string, general: Document = {}, keys: Document = {}): Doc
       auth_hba: hba,
       auth_ident: maps,
       client_plain_allowed: 'on',
+      login_backoff_after: 0,
       client_tls_sslmode: 'prefer',
       client_tls_cert_file: server.certFile,
       client_tls_key_file: server.keyFile,

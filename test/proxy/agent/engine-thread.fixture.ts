@@ -131,6 +131,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
             running: running?.position ?? null,
             clients: 3,
             clientsLogin: 0,
+            loginsDelayed: 0,
             pools: running?.pools.map(snapshotOf) ?? [],
             refused: {},
           },

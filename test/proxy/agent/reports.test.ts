@@ -154,6 +154,7 @@ const snapshotOf = (pools: Partial<PoolSnapshot>[]): EngineSnapshot => ({
   running: null,
   clients: 0,
   clientsLogin: 0,
+  loginsDelayed: 0,
   // Only what a report reads.
   pools: pools.map((pool) => ({ serversDraining: 0, ...pool }) as PoolSnapshot),
   refused: {},
