@@ -29,6 +29,9 @@ export function poolHashes(effective: EffectivePool): { readonly hash: string; r
   const body = {
     ...effective,
     password: withoutLiteral(effective.password),
+    ...(effective.previous_password === undefined
+      ? {}
+      : { previous_password: withoutLiteral(effective.previous_password) }),
     server_password: withoutLiteral(effective.server_password),
   }
   const { database, servers, server_user, server_password } = body

@@ -25,11 +25,11 @@ export function mapPasswords(document: FleetDocument, change: Change): FleetDocu
 }
 
 function changeIn(
-  section: { password?: PasswordSource; server_password?: PasswordSource },
+  section: Partial<Record<'password' | 'previous_password' | 'server_password', PasswordSource>>,
   path: string,
   change: Change,
 ): void {
-  for (const key of ['password', 'server_password'] as const) {
+  for (const key of ['password', 'previous_password', 'server_password'] as const) {
     const source = section[key]
     if (source !== undefined) section[key] = change({ path: join(path, key), source })
   }

@@ -60,7 +60,16 @@ const password: JsonSchema = {
     },
   ],
 }
-const credentials: Record<string, JsonSchema> = { password, server_user: name, server_password: password }
+const credentials: Record<string, JsonSchema> = {
+  password,
+  previous_password: password,
+  previous_password_until: {
+    type: 'string',
+    description: 'when previous_password ends, RFC 3339; with the document unless set',
+  },
+  server_user: name,
+  server_password: password,
+}
 
 const servers: JsonSchema = {
   type: 'array',

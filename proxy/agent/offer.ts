@@ -37,6 +37,8 @@ const bodySchema = z.looseObject({
   servers: z.array(serverSchema).min(1),
   server_user: z.string().min(1),
   password: secretRefSchema.nullable(),
+  previous_password: secretRefSchema.optional(),
+  previous_password_until: z.iso.datetime().optional(),
   server_password: secretRefSchema.nullable(),
 })
 

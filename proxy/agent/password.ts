@@ -8,7 +8,7 @@ import { ApplyError } from './failure.ts'
 const derive = promisify(pbkdf2)
 
 /** RFC 7677, 4: the least that a SCRAM-SHA-256 server uses, and PostgreSQL's default. */
-const iterations = 4096
+const usualIterations = 4096
 /** A verifier with more would let one login occupy the client for minutes. */
 const iterationsMax = 10_000_000
 const saltBytes = 16
@@ -46,12 +46,43 @@ export class Passwords {
     }
   }
 
-  #verifier(password: string): Promise<ScramVerifier> {
-    const digest = createHmac('sha256', this.#digestKey).update(password).digest('base64')
+  /**
+   * A secret while it is exchanged: `previous` is good as well, until then. A client answers for one salt only, so both
+   * verifiers are derived with that of the one that cannot be derived anew. Throws an ApplyError `unusable_password`.
+   */
+  async rotatedSecret(
+    text: string,
+    previous: { readonly text: string; readonly untilMs: number | null },
+    user: string,
+  ): Promise<ClientSecret> {
+    const [secret, former] = await Promise.all([this.clientSecret(text, user), this.clientSecret(previous.text, user)])
+    const { untilMs } = previous
+    if (secret.scram === null || former.scram === null || sameSalt(secret.scram, former.scram)) {
+      return { ...secret, previous: { ...former, untilMs } }
+    }
+    if (passwordKind(previous.text) === 'plain') {
+      const scram = await this.#verifier(previous.text, secret.scram)
+      return { ...secret, previous: { ...former, scram, untilMs } }
+    }
+    if (passwordKind(text) === 'plain') {
+      const scram = await this.#verifier(text, former.scram)
+      return { ...secret, scram, previous: { ...former, untilMs } }
+    }
+    throw new ApplyError(
+      'unusable_password',
+      'password and previous_password are verifiers with different salts, and a client answers for one; give one of the two as the password itself',
+    )
+  }
+
+  /** With the salt and the iterations of `like`, or of its own. */
+  #verifier(password: string, like?: ScramVerifier): Promise<ScramVerifier> {
+    const form = like === undefined ? '' : ` ${like.iterations} ${Buffer.from(like.salt).toString('base64')}`
+    const digest = createHmac('sha256', this.#digestKey).update(password).digest('base64') + form
     const known = this.#verifiers.get(digest)
     // Taken out and put back, so that the map stays in the order of last use.
     if (known !== undefined) this.#verifiers.delete(digest)
-    const verifier = known ?? deriveVerifier(password)
+    const verifier =
+      known ?? deriveVerifier(password, like ?? { iterations: usualIterations, salt: randomBytes(saltBytes) })
     this.#verifiers.set(digest, verifier)
     if (this.#verifiers.size > rememberedMax) {
       for (const oldest of this.#verifiers.keys()) {
@@ -63,9 +94,15 @@ export class Passwords {
   }
 }
 
+function sameSalt(a: ScramVerifier, b: ScramVerifier): boolean {
+  return a.iterations === b.iterations && Buffer.compare(a.salt, b.salt) === 0
+}
+
 /** RFC 5802, 3: SaltedPassword, ClientKey, StoredKey, ServerKey. */
-async function deriveVerifier(password: string): Promise<ScramVerifier> {
-  const salt = randomBytes(saltBytes)
+async function deriveVerifier(
+  password: string,
+  { iterations, salt }: Pick<ScramVerifier, 'iterations' | 'salt'>,
+): Promise<ScramVerifier> {
   const salted = await derive(preparePassword(password), salt, iterations, digestBytes, 'sha256')
   const clientKey = createHmac('sha256', salted).update('Client Key').digest()
   return {

@@ -116,9 +116,21 @@ async function poolSecret(body: EffectivePool, { secrets, passwords }: PrepareTo
     throw new ApplyError('unusable_password', `a user needs a password with auth_type = "${body.auth_type}"`)
   }
   const text = body.password === null ? null : await secrets.value(body.password)
-  const secret = await passwords.clientSecret(text, body.user)
+  const previous = await previousPassword(body, secrets)
+  const secret =
+    text === null || previous === null
+      ? await passwords.clientSecret(text, body.user)
+      : await passwords.rotatedSecret(text, previous, body.user)
   if (body.auth_type === 'plain' && secret.digest === undefined) checkPlainWork(secret)
   return secret
+}
+
+async function previousPassword(
+  { previous_password: ref, previous_password_until: until }: EffectivePool,
+  secrets: PrepareTools['secrets'],
+): Promise<{ text: string; untilMs: number | null } | null> {
+  if (ref === undefined) return null
+  return { text: await secrets.value(ref), untilMs: until === undefined ? null : Date.parse(until) }
 }
 
 function checkPlainWork({ scram }: ClientSecret): void {

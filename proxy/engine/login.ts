@@ -7,7 +7,7 @@ import type { StartupPacket } from '../protocol/startup.ts'
 import * as write from '../protocol/write.ts'
 import { ConsoleSession } from './admin/session.ts'
 import { demandOf, otherName } from './auth/access.ts'
-import { authenticate, unknownUser } from './auth/methods.ts'
+import { authenticate, secretAt, unknownUser } from './auth/methods.ts'
 import { secretBytesOf } from './cancel.ts'
 import { Client } from './client.ts'
 import { Inbox } from './conversation.ts'
@@ -182,8 +182,8 @@ export class Login implements SocketEvents {
     yield* authenticate(this.#conversation, {
       user,
       ...demandOf(visitor, settings, this.#engine.access, context.general),
-      secret: pool === null ? unknownUser : pool.spec.clientSecret,
-      like: model?.spec.clientSecret ?? null,
+      secret: pool === null ? unknownUser : secretAt(pool.spec.clientSecret, context.io.wallMs()),
+      like: model === null ? null : secretAt(model.spec.clientSecret, context.io.wallMs()),
       mockKey: context.mockKey,
       channel,
     })

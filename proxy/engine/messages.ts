@@ -24,6 +24,13 @@ export interface ClientSecret {
   readonly scram: ScramVerifier | null
   /** SHA-256 of the password itself; absent where it is not known. */
   readonly digest?: Uint8Array
+  /** What is good as well, for a while. Where both have a verifier, salt and iterations are the same. */
+  readonly previous?: PreviousSecret
+}
+
+export interface PreviousSecret extends Omit<ClientSecret, 'previous'> {
+  /** By the machine's clock; null as long as it stands in the configuration. */
+  readonly untilMs: number | null
 }
 
 /** One server of a pool with the addresses its name has now (IPv4 or IPv6 literals, never empty). */

@@ -1,4 +1,4 @@
-import type { ApplyOutcome, Desired, FleetSpec, TlsUpdate } from './messages.ts'
+import type { ApplyOutcome, ClientSecret, Desired, FleetSpec, TlsUpdate } from './messages.ts'
 import type { Position } from '../../shared/wire.ts'
 import type { Context } from './context.ts'
 import { PoolName } from './name.ts'
@@ -191,10 +191,16 @@ export class Pools {
 function wayOfLoggingIn({ settings, spec }: Pool): string {
   const { authType, authIdentMap } = settings
   if (authType === 'trust') return authType
-  const { md5, scram, digest } = spec.clientSecret
-  const verifier = scram === null ? '' : `${scram.iterations} ${scram.salt.length}`
-  return JSON.stringify([authType, authIdentMap, md5 === null, verifier, digest === undefined])
+  const { previous, ...secret } = spec.clientSecret
+  const forms = [secret, previous ?? noSecret].map(({ md5, scram, digest }) => [
+    md5 === null,
+    scram === null ? null : [scram.iterations, scram.salt.length],
+    digest === undefined,
+  ])
+  return JSON.stringify([authType, authIdentMap, forms])
 }
+
+const noSecret: ClientSecret = { md5: null, scram: null }
 
 /** Orders configurations: a restored store's epoch first, then the version. */
 export function isAbove(position: Position, running: Position): boolean {

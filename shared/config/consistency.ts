@@ -1,4 +1,11 @@
-import type { FleetDocument, KnownSecrets, PasswordSource, PoolSection, ServerSection } from './document.ts'
+import type {
+  Credentials,
+  FleetDocument,
+  KnownSecrets,
+  PasswordSource,
+  PoolSection,
+  ServerSection,
+} from './document.ts'
 import { generalValuesOf, sourcesOf, valuesOf } from './effective.ts'
 import type { GeneralValues, PoolValues } from './keys.ts'
 import { parseHba } from './hba.ts'
@@ -188,6 +195,7 @@ function checkLogin(
     const remedy = 'set auth_type = "md5", or give the password itself or a SCRAM-SHA-256 verifier'
     problems.add(join(path, 'password'), `is an md5 hash, which scram-sha-256 cannot use; ${remedy}`)
   }
+  checkRotation(document, name, user, path, secrets, problems)
   const remedy = 'set server_password to the password itself, or to "" when the servers trust this role'
   const serverKind = kindOf(serverPassword, secrets)
   if (serverPassword !== undefined && serverKind !== undefined && serverKind !== 'plain') {
@@ -201,6 +209,39 @@ function checkLogin(
   }
 }
 
+/** Both passwords can be asked for in one exchange, whichever of the two the client has. */
+function checkRotation(
+  document: FleetDocument,
+  name: string,
+  user: string,
+  path: string,
+  secrets: KnownSecrets,
+  problems: Problems,
+): void {
+  const { auth_type: authType } = valuesOf(document, name, user)
+  const { password, previous } = sourcesOf(document, name, user)
+  const fault = rotationFault(authType, kindOf(password, secrets), kindOf(previous, secrets))
+  if (fault !== undefined) problems.add(join(path, 'previous_password'), fault)
+}
+
+function rotationFault(
+  authType: PoolValues['auth_type'],
+  kind: PasswordKind | undefined,
+  previous: PasswordKind | undefined,
+): string | undefined {
+  const remedy = 'give one of the two as the password itself'
+  if (authType === 'plain') return undefined
+  if (previous === 'md5' && authType === 'scram-sha-256')
+    return `is an md5 hash, which scram-sha-256 cannot use; ${remedy}`
+  if (kind === 'scram' && previous === 'scram') {
+    return `is a verifier like password, with a salt of its own, and a client answers for one salt; ${remedy}`
+  }
+  if ((kind === 'md5' && previous === 'scram') || (kind === 'scram' && previous === 'md5')) {
+    return `and password are an md5 hash and a SCRAM verifier, and a client is asked for one of them; ${remedy}`
+  }
+  return undefined
+}
+
 /** Unknown (undefined) for no password, and for one that only the proxy can read. */
 function kindOf(source: PasswordSource | undefined, secrets: KnownSecrets): PasswordKind | undefined {
   if (source === undefined || source === '') return undefined
@@ -209,12 +250,13 @@ function kindOf(source: PasswordSource | undefined, secrets: KnownSecrets): Pass
 }
 
 function checkSecrets(
-  section: { password?: PasswordSource; server_password?: PasswordSource },
+  section: Pick<Credentials, 'password' | 'previous_password' | 'server_password'>,
   path: string,
   secrets: KnownSecrets,
   problems: Problems,
 ): void {
   checkSecret(section.password, join(path, 'password'), secrets, problems)
+  checkSecret(section.previous_password, join(path, 'previous_password'), secrets, problems)
   checkSecret(section.server_password, join(path, 'server_password'), secrets, problems)
 }
 

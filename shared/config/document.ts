@@ -4,8 +4,9 @@
  * spelling, nothing unknown.
  *
  *   [general] [defaults]
- *   [pools.NAME]             database, servers, password, server_user, server_password, any pool key
- *   [pools.NAME.users.USER]  password, server_user, server_password, any pool key
+ *   [pools.NAME]             database, servers, any credential, any pool key
+ *   [pools.NAME.users.USER]  password, previous_password, previous_password_until, server_user, server_password,
+ *                            any pool key
  *   [admin_users.NAME] [stats_users.NAME]  password, or auth_type = "trust"
  */
 import { checkConsistency } from './consistency.ts'
@@ -26,6 +27,10 @@ export type PasswordSource = string | { readonly env: string } | { readonly secr
 export interface Credentials {
   /** What clients must know. */
   password?: PasswordSource
+  /** What they may know instead, while they are given the new one. */
+  previous_password?: PasswordSource
+  /** When that ends, RFC 3339 in UTC; with the document unless set. */
+  previous_password_until?: string
   /** The role to log in to servers with; the client's user unless set. */
   server_user?: string
   /** What to show the servers; the client's password unless set. "" shows none, for servers that trust the role. */
@@ -174,7 +179,7 @@ function readNamed<Section>(
   return sections
 }
 
-const credentialKeys = ['password', 'server_user', 'server_password']
+const credentialKeys = ['password', 'previous_password', 'previous_password_until', 'server_user', 'server_password']
 
 function readPool(table: Tree, path: string, problems: Problems): PoolSection {
   const pool: PoolSection = {
@@ -198,9 +203,19 @@ function readUser(table: Tree, path: string, problems: Problems): UserSection {
 function readCredentials(table: Tree, path: string, problems: Problems): Credentials {
   const credentials: Credentials = {}
   const password = readPassword(table, 'password', path, problems)
+  const previous = readPassword(table, 'previous_password', path, problems)
+  const until = readTime(table, 'previous_password_until', path, problems)
   const serverUser = readName(table, 'server_user', path, problems)
   const serverPassword = readPassword(table, 'server_password', path, problems)
+  if (previous !== undefined && table['password'] === undefined) {
+    problems.add(join(path, 'previous_password'), 'needs the password that takes its place beside it')
+  }
+  if (until !== undefined && previous === undefined) {
+    problems.add(join(path, 'previous_password_until'), 'needs previous_password')
+  }
   if (password !== undefined) credentials.password = password
+  if (previous !== undefined) credentials.previous_password = previous
+  if (until !== undefined) credentials.previous_password_until = until
   if (serverUser !== undefined) credentials.server_user = serverUser
   if (serverPassword !== undefined) credentials.server_password = serverPassword
   return credentials
@@ -291,7 +306,7 @@ function readPassword(table: Tree, key: string, parent: string, problems: Proble
   const path = join(parent, key)
   if (given === undefined) return undefined
   if (typeof given === 'string') {
-    const fault = given === '' && key === 'password' ? 'must not be empty' : passwordFault(given)
+    const fault = given === '' && key !== 'server_password' ? 'must not be empty' : passwordFault(given)
     if (fault !== undefined) problems.add(path, fault)
     return given
   }
@@ -322,6 +337,20 @@ function readPassword(table: Tree, key: string, parent: string, problems: Proble
   if (version === undefined) return { secret }
   if (typeof version === 'number' && Number.isSafeInteger(version) && version >= 1) return { secret, version }
   problems.add(join(path, 'version'), `must be a version of the secret: 1, 2, 3 …; got ${shown(version)}`)
+  return undefined
+}
+
+const timePattern = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$/
+
+/** A point in time in its one spelling; TOML has times of its own, JSON writes them as strings. */
+function readTime(table: Tree, key: string, parent: string, problems: Problems): string | undefined {
+  const given = table[key]
+  if (given === undefined) return undefined
+  // smol-toml's dates without an offset write themselves without one.
+  const text = given instanceof Date ? given.toISOString() : given
+  const ms = typeof text === 'string' && timePattern.test(text) ? Date.parse(text) : NaN
+  if (!Number.isNaN(ms)) return new Date(ms).toISOString()
+  problems.add(join(parent, key), 'must be a time with its offset (RFC 3339), such as "2030-01-31T18:00:00Z"')
   return undefined
 }
 

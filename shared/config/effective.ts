@@ -28,6 +28,9 @@ export type EffectivePool = PoolValues & {
   readonly server_user: string
   /** What clients must know; null where they need not know anything. */
   readonly password: SecretRef | null
+  /** What clients may know instead, until then; absent while nothing is replaced. */
+  readonly previous_password?: SecretRef
+  readonly previous_password_until?: string
   /** What the proxy shows the server; the client's password unless set; null when neither is known. */
   readonly server_password: SecretRef | null
 }
@@ -66,6 +69,7 @@ function effectivePool(document: FleetDocument, pool: string, user: string): Eff
   const section = document.pools[pool]!
   const values = valuesOf(document, pool, user)
   const { password, serverPassword } = sourcesOf(document, pool, user)
+  const needed = values.auth_type !== 'trust' && values.auth_type !== 'cert'
   return {
     ...values,
     pool,
@@ -73,9 +77,21 @@ function effectivePool(document: FleetDocument, pool: string, user: string): Eff
     database: section.database ?? pool,
     servers: section.servers.map(({ host, port, role }) => ({ host, port, role })),
     server_user: section.users[user]!.server_user ?? section.server_user ?? user,
-    password: values.auth_type === 'trust' || values.auth_type === 'cert' ? null : refOf(password),
+    password: needed ? refOf(password) : null,
+    ...(needed ? previousOf(document, pool, user) : {}),
     server_password: refOf(serverPassword ?? password),
   }
+}
+
+function previousOf(
+  document: FleetDocument,
+  pool: string,
+  user: string,
+): Pick<EffectivePool, 'previous_password' | 'previous_password_until'> {
+  const { previous, previousUntil } = sourcesOf(document, pool, user)
+  const ref = refOf(previous)
+  if (ref === null) return {}
+  return { previous_password: ref, ...(previousUntil === undefined ? {} : { previous_password_until: previousUntil }) }
 }
 
 export function effectiveGeneral(document: FleetDocument): EffectiveGeneral {
@@ -104,16 +120,25 @@ export function valuesOf(document: FleetDocument, pool: string, user: string): P
   return filled(poolKeys, { ...document.defaults, ...section, ...section.users[user]! }) as PoolValues
 }
 
-/** The passwords written for one (pool, user), the user's before the pool's; undefined where none is. */
-export function sourcesOf(
-  document: FleetDocument,
-  pool: string,
-  user: string,
-): { password: PasswordSource | undefined; serverPassword: PasswordSource | undefined } {
+export interface PasswordSources {
+  readonly password: PasswordSource | undefined
+  readonly previous: PasswordSource | undefined
+  readonly previousUntil: string | undefined
+  readonly serverPassword: PasswordSource | undefined
+}
+
+/**
+ * The passwords written for one (pool, user), the user's before the pool's; undefined where none is. The former one
+ * belongs to the section that has the password it was replaced by.
+ */
+export function sourcesOf(document: FleetDocument, pool: string, user: string): PasswordSources {
   const section = document.pools[pool]!
   const own = section.users[user]!
+  const from = own.password === undefined ? section : own
   return {
-    password: own.password ?? section.password,
+    password: from.password,
+    previous: from.previous_password,
+    previousUntil: from.previous_password_until,
     serverPassword: own.server_password ?? section.server_password,
   }
 }

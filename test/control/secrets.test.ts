@@ -50,6 +50,21 @@ test('verifiers are secrets too and keep their kind', async () => {
   expect(body).toMatchObject({ pools: { app: { users: { web: { server_password: '' } } } } })
 })
 
+test('a former password is a secret like any other', async () => {
+  const control = await inProcessControl()
+  await control.fleet()
+
+  await control.apply(document({ previous_password: 'alt', previous_password_until: '2030-01-01T00:00:00Z' }))
+
+  const former = path.replace('password', 'previous_password')
+  expect((await secretsOf(control)).map(({ name, used_by }) => [name, used_by])).toEqual([
+    [path, [{ path, version: 1 }]],
+    [former, [{ path: former, version: 1 }]],
+  ])
+  const { body } = await control.call('GET', '/v1/fleets/demo/config')
+  expect(JSON.stringify(body)).not.toContain('alt')
+})
+
 test('a proxy of the fleet reads the value by name and version, and nobody may store it on the way', async () => {
   const control = await inProcessControl()
   const token = await control.fleet()

@@ -82,6 +82,20 @@ test("a client's new password leaves the servers alone where the server's is giv
   expect(changed(before, after, 'connect_hash')).toEqual([])
 })
 
+test('a former password changes the hash and no connect_hash, by its digest, and its absence is nothing', () => {
+  const after = tree()
+  Object.assign(after.pools['b']!.users['one']!, {
+    previous_password: 'old',
+    previous_password_until: '2030-01-01T00:00:00Z',
+  })
+  const [, , pool] = effectivePools(readDocument(after, noSecrets))
+
+  expect(changed(tree(), after, 'hash')).toEqual(['b/one'])
+  expect(changed(tree(), after, 'connect_hash')).toEqual([])
+  expect(pool).toMatchObject({ previous_password: { literal: 'old' } })
+  expect(effectivePools(readDocument(tree(), noSecrets))[2]).not.toHaveProperty('previous_password')
+})
+
 test('a literal password is hashed by its digest', () => {
   const [pool] = effectivePools(readDocument(tree(), noSecrets))
   const digest = { literal_sha256: '2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881' }

@@ -101,10 +101,26 @@ function* provePlain(conversation: Conversation, claim: Checked): Exchange<boole
   conversation.send(write.authenticationCleartextPassword())
   const answer = yield* readMessage(conversation, FrontendTag.Password)
   const given = answer.bytes.subarray(answer.start, stringEnd(answer.bytes, answer.start, answer.end))
-  return isPassword(given, claim.user, claim.secret)
+  // All are checked, whichever is right, so that the time tells nothing.
+  return goodOf(claim.secret).filter((secret) => isPassword(given, claim.user, secret)).length > 0
 }
 
-function isPassword(given: Uint8Array, user: string, { digest, md5, scram }: ClientSecret): boolean {
+/** The secret, and the one it takes the place of while that is good as well. */
+function goodOf(secret: ClientSecret): readonly Omit<ClientSecret, 'previous'>[] {
+  return secret.previous === undefined ? [secret] : [secret, secret.previous]
+}
+
+/** What is good at this time of the machine's clock. */
+export function secretAt(secret: ClientSecret, wallMs: number): ClientSecret {
+  const { previous, ...rest } = secret
+  return previous === undefined || previous.untilMs === null || wallMs < previous.untilMs ? secret : rest
+}
+
+function isPassword(
+  given: Uint8Array,
+  user: string,
+  { digest, md5, scram }: Pick<ClientSecret, 'digest' | 'md5' | 'scram'>,
+): boolean {
   if (digest !== undefined) return timingSafeEqual(createHash('sha256').update(given).digest(), digest)
   if (md5 !== null) {
     const hash = createHash('md5').update(given).update(user).digest('hex')
@@ -118,15 +134,22 @@ function isPasswordOf({ iterations, salt, storedKey }: ScramVerifier, given: Uin
   return timingSafeEqual(storedKeyOf(pbkdf2Sync(password, salt, iterations, storedKey.length, 'sha256')), storedKey)
 }
 
-/** "md5" + md5(md5(password + user) + salt), in hex. With only a SCRAM verifier at hand, SCRAM (as PostgreSQL). */
+/**
+ * "md5" + md5(md5(password + user) + salt), in hex. With only a SCRAM verifier at hand, SCRAM (as PostgreSQL): one
+ * exchange has to do for both passwords of a user who has two.
+ */
 function* proveMd5(conversation: Conversation, claim: Checked): Exchange<boolean> {
-  const stored = claim.secret.md5
-  if (stored === null) return yield* proveScram(conversation, claim)
+  const stored = goodOf(claim.secret).map(({ md5 }) => md5)
+  if (stored.includes(null)) return yield* proveScram(conversation, claim)
   const salt = new Uint8Array(4)
   conversation.random(salt)
   conversation.send(write.authenticationMd5(salt))
   const answer = yield* readMessage(conversation, FrontendTag.Password)
   const given = answer.bytes.subarray(answer.start, stringEnd(answer.bytes, answer.start, answer.end))
+  return stored.filter((md5) => isMd5Answer(given, md5 ?? '', salt)).length > 0
+}
+
+function isMd5Answer(given: Uint8Array, stored: string, salt: Uint8Array): boolean {
   const inner = Buffer.from(stored.slice('md5'.length))
   const expected = Buffer.from(`md5${createHash('md5').update(inner).update(salt).digest('hex')}`)
   return given.length === expected.length && timingSafeEqual(given, expected)
@@ -134,8 +157,9 @@ function* proveMd5(conversation: Conversation, claim: Checked): Exchange<boolean
 
 /** AuthenticationSASL, SASLInitialResponse, AuthenticationSASLContinue, SASLResponse, AuthenticationSASLFinal. */
 function* proveScram(conversation: Conversation, claim: Checked): Exchange<boolean> {
-  const known = claim.secret.scram
-  const verifier = known ?? mockVerifier(claim.mockKey, claim.user)
+  const known = goodOf(claim.secret).flatMap(({ scram }) => scram ?? [])
+  const verifiers = known.length > 0 ? known : [mockVerifier(claim.mockKey, claim.user)]
+  const verifier = verifiers[0] as ScramVerifier
   const channel = claim.channel ?? null
   const offered = channel === null ? [scramMechanism] : [scramPlusMechanism, scramMechanism]
   conversation.send(write.authenticationSasl(offered))
@@ -156,8 +180,9 @@ function* proveScram(conversation: Conversation, claim: Checked): Exchange<boole
   if (final.nonce !== combinedNonce || final.binding !== first.binding) {
     throw new SqlError('protocol_violation', 'the SCRAM answer does not belong to this challenge')
   }
-  const confirmation = checkProof(verifier, first, challenge, final)
-  if (confirmation === null || known === null) return false
+  const confirmations = verifiers.map((stored) => checkProof(stored, first, challenge, final))
+  const confirmation = confirmations.find((text) => text !== null)
+  if (confirmation === undefined) return false
   conversation.send(write.authenticationSaslFinal(confirmation))
   return true
 }

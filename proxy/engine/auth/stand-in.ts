@@ -3,7 +3,7 @@
  * nobody can find out by guessing who there is.
  */
 import { createHmac } from 'node:crypto'
-import type { ClientSecret } from '../messages.ts'
+import type { ClientSecret, PreviousSecret } from '../messages.ts'
 import { mockVerifier } from './scram.ts'
 
 /**
@@ -19,7 +19,16 @@ export function standIn(mockKey: Uint8Array, user: string, like: ClientSecret | 
     md5: hasMd5 ? `md5${made('md5').toString('hex', 0, md5Bytes)}` : null,
     scram: hasScram ? mockVerifier(mockKey, user, like?.scram ?? undefined) : null,
     ...(hasDigest ? { digest: made('digest') } : {}),
+    ...(like?.previous === undefined ? {} : { previous: standInPrevious(mockKey, user, like.previous) }),
   }
+}
+
+/** Of the verifier, the salt is that of the secret it belongs to, or it would be another exchange. */
+function standInPrevious(mockKey: Uint8Array, user: string, like: PreviousSecret): PreviousSecret {
+  const other = createHmac('sha256', mockKey).update('previous').digest()
+  const stand = standIn(other, user, like)
+  const { untilMs } = like
+  return { ...stand, untilMs }
 }
 
 const md5Bytes = 16

@@ -60,3 +60,37 @@ test.each([
   expect(refused).toContain('ApplyError')
   expect(refused).not.toContain(text)
 })
+
+const verifier =
+  'SCRAM-SHA-256$7:W22ZaJ0SNY7soEsUEjb6gQ==$ICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICA=:ICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICA='
+
+test.for([
+  ['two passwords', 'pencil', 'old', 4096],
+  ['a verifier after a password', verifier, 'old', 7],
+  ['a password after a verifier', 'pencil', verifier, 7],
+  ['the same verifier again', verifier, verifier, 7],
+] as const)('%s are checked with one salt', async ([, text, former, iterations]) => {
+  const passwords = new Passwords()
+
+  const { scram, previous } = await passwords.rotatedSecret(text, { text: former, untilMs: 5 }, 'user')
+
+  expect(scram).toMatchObject({ iterations })
+  expect(previous?.scram).toMatchObject({ iterations, salt: scram?.salt })
+  expect(previous?.untilMs).toBe(5)
+})
+
+test('a verifier of the former password is that of the very password', async () => {
+  const passwords = new Passwords()
+  const { scram, previous } = await passwords.rotatedSecret('pencil', { text: 'pencil', untilMs: null }, 'user')
+
+  expect(previous?.scram).toEqual(scram)
+})
+
+test('two verifiers with different salts cannot be asked for in one exchange', async () => {
+  const other = verifier.replace('W22ZaJ0S', 'AAAAAAAA')
+
+  await expect(new Passwords().rotatedSecret(verifier, { text: other, untilMs: null }, 'user')).rejects.toMatchObject({
+    code: 'unusable_password',
+    message: expect.stringContaining('different salts') as string,
+  })
+})

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { noSecrets, readDocument } from '../../../shared/config/document.ts'
-import type { KnownSecrets } from '../../../shared/config/document.ts'
+import type { KnownSecrets, PoolSection } from '../../../shared/config/document.ts'
 import { ConfigError, ConfigSyntaxError } from '../../../shared/config/problems.ts'
 import { parseToml } from '../../../shared/config/text.ts'
 
@@ -164,6 +164,40 @@ describe('one problem is one line with path and remedy:', () => {
       pool({}).replaceAll('app', 'flotilla'),
       /^pools\.flotilla: is the name of the console/,
     ],
+    [
+      'two verifiers',
+      pool({ user: `password = "${scramVerifier}"\nprevious_password = "${scramVerifier}"\nserver_password = ""` }),
+      /^pools\.app\.users\.web\.previous_password: is a verifier like password, with a salt of its own/,
+    ],
+    [
+      'an md5 hash beside a verifier',
+      pool({
+        user: `auth_type = "md5"\npassword = "${scramVerifier}"\nprevious_password = "${md5Hash}"\nserver_password = ""`,
+      }),
+      /^pools\.app\.users\.web\.previous_password: and password are an md5 hash and a SCRAM verifier/,
+    ],
+    [
+      'a former md5 hash for SCRAM',
+      pool({ user: `password = "x"\nprevious_password = "${md5Hash}"` }),
+      /^pools\.app\.users\.web\.previous_password: is an md5 hash, which scram-sha-256 cannot use/,
+    ],
+    [
+      'a former password of nothing',
+      pool({ pool: 'password = "x"', user: 'previous_password = "x"' }),
+      /^pools\.app\.users\.web\.previous_password: needs the password that takes its place beside it$/,
+    ],
+    [
+      'a time without a former password',
+      pool({ user: 'password = "x"\nprevious_password_until = "2030-01-01T00:00:00Z"' }),
+      /^pools\.app\.users\.web\.previous_password_until: needs previous_password$/,
+    ],
+    ...['"tomorrow"', '"2030-01-01"', '2030-01-01', '2030-01-01T00:00:00', '"2030-13-01T00:00:00Z"', '5'].map(
+      (time): [string, string, RegExp] => [
+        `a time like ${time}`,
+        pool({ user: `password = "x"\nprevious_password = "y"\nprevious_password_until = ${time}` }),
+        /^pools\.app\.users\.web\.previous_password_until: must be a time with its offset/,
+      ],
+    ),
     [
       'rules that cannot be used',
       `[general]\nauth_hba = """\n\nhost all all all trust\nhost all all all ldap\n"""\n${pool({})}`,
@@ -345,6 +379,16 @@ test.for([
 ])('%s needs no password', ([type, general]) => {
   expect(problemsOf(`[general]\n${general}\n${pool({ user: `auth_type = "${type}"` })}`)).toEqual([])
 })
+
+test.for(['2030-01-31T18:00:00+01:00', '"2030-01-31T17:00:00Z"', '"2030-01-31 17:00:00.000z"'])(
+  'a time is stored in its one spelling: %s',
+  (time) => {
+    const text = pool({ user: `password = "x"\nprevious_password = "y"\nprevious_password_until = ${time}` })
+
+    const { users } = readDocument(parseToml(text), noSecrets).pools['app'] as PoolSection
+    expect(users['web']?.previous_password_until).toBe('2030-01-31T17:00:00.000Z')
+  },
+)
 
 test('passwords in clear need TLS, or leave to do without', () => {
   const plain = pool({ user: 'auth_type = "plain"\npassword = "x"' })

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { authenticate, unknownUser } from '../../../../proxy/engine/auth/methods.ts'
+import { authenticate, secretAt, unknownUser } from '../../../../proxy/engine/auth/methods.ts'
 import type { Claim } from '../../../../proxy/engine/auth/methods.ts'
 import { answerServerFirst, boundTo, checkServerFinal } from '../../../../proxy/engine/auth/scram.ts'
 import { Dialogue, int32, message } from './exchange.ts'
@@ -242,6 +242,51 @@ describe('cert', () => {
   })
 })
 
+describe('who has two passwords', () => {
+  const former = { md5: `md5${md5('oldapp')}`, scram: verifierOf('old', salt) }
+  const digests = (password: string): { digest: Buffer } => ({ digest: createHash('sha256').update(password).digest() })
+  const both = {
+    ...secret,
+    ...digests('pencil'),
+    previous: { ...former, ...digests('old'), untilMs: 1000 },
+  }
+
+  function answer(method: Claim['method'], claimed: Claim['secret'], password: string): Dialogue<void> {
+    const dialogue = begin({ method, secret: claimed })
+    if (method === 'plain') dialogue.push(message('p', `${password}\0`))
+    else if (dialogue.sent.readInt32BE(5) === 10) proveScram(dialogue, password)
+    else {
+      const asked = dialogue.takeSent('R')
+      dialogue.push(message('p', `md5${md5(md5(`${password}app`), asked.subarray(4))}\0`))
+    }
+    return dialogue
+  }
+
+  test.for(['plain', 'md5', 'scram-sha-256'] as const)('is let in by either with %s, and by no third', (method) => {
+    expect(answer(method, both, 'pencil').finished).toBe(true)
+    expect(answer(method, both, 'old').finished).toBe(true)
+    expect(() => answer(method, both, 'pen')).toThrow(expect.objectContaining(wrongPassword))
+  })
+
+  test('is asked by SCRAM where one of them is a verifier, though md5 is configured', () => {
+    const { previous, ...rest } = both
+    const mixed = { ...rest, previous: { ...previous, md5: null } }
+
+    expect(begin({ method: 'md5', secret: mixed }).sent.readInt32BE(5)).toBe(10)
+    expect(answer('md5', mixed, 'pencil').finished).toBe(true)
+    expect(answer('md5', mixed, 'old').finished).toBe(true)
+  })
+
+  test('has the former one until its time is over, or as long as it is configured', () => {
+    const { previous, ...rest } = both
+
+    expect(secretAt(both, 999)).toBe(both)
+    expect(secretAt(both, 1000)).toEqual(rest)
+    expect(secretAt({ ...rest, previous: { ...previous, untilMs: null } }, 1e15).previous).toBeDefined()
+    expect(secretAt(rest, 0)).toEqual(rest)
+  })
+})
+
 describe('somebody who does not exist', () => {
   const digest = createHash('sha256').update('pencil').digest()
   const forms = {
@@ -249,6 +294,7 @@ describe('somebody who does not exist', () => {
     'an md5 hash': { md5: secret.md5, scram: null },
     'a verifier': { md5: null, scram: verifierOf('pencil', Buffer.alloc(24, 7), 100) },
     nothing: { md5: null, scram: null },
+    'two passwords': { ...secret, digest, previous: { ...secret, digest, untilMs: null } },
   }
 
   /** What is asked of somebody with the wrong answer to everything, without what is random in it, and the end. */
