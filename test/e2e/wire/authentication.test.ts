@@ -2,12 +2,13 @@ import { hash } from 'node:crypto'
 import { beforeAll, describe as group, expect, test } from 'vitest'
 import { startEngine } from '../../support/engine.ts'
 import type { Engine } from '../../support/engine.ts'
-import { query } from '../../support/frontend-messages.ts'
-import { describe } from '../../support/oracle.ts'
+import { int32, query } from '../../support/frontend-messages.ts'
+import { describe, transcript } from '../../support/oracle.ts'
 import { startPostgres } from '../../support/postgres.ts'
 import type { Postgres } from '../../support/postgres.ts'
 import { hasProgram, runProgram } from '../../support/program.ts'
-import { WireClient } from '../../support/wire.ts'
+import { errorFields, WireClient } from '../../support/wire.ts'
+import { verifierOf } from '../../proxy/engine/auth/verifier.ts'
 
 const serverMethods = ['trust', 'password', 'md5', 'scram-sha-256'] as const
 const clientMethods = ['trust', 'plain', 'md5', 'scram-sha-256'] as const
@@ -56,10 +57,20 @@ beforeAll(async () => {
   })
 })
 
+/** What users of the pool "verifiers" are known by: numbers of iterations. */
+const iterationCounts = [1, 4096, 100_000]
+
+function verifierText(password: string, iterations: number): string {
+  const { salt, storedKey, serverKey } = verifierOf(password, Buffer.alloc(16, iterations), iterations)
+  const [text, stored, server] = [salt, storedKey, serverKey].map((bytes) => Buffer.from(bytes).toString('base64'))
+  return `SCRAM-SHA-256$${iterations}:${text}$${stored}:${server}`
+}
+
 const scramRoles = [
   ...Object.values(peculiarPasswords).map(
     (password, i) => `CREATE ROLE peculiar${i} LOGIN PASSWORD E'${escaped(password)}'`,
   ),
+  "CREATE ROLE n\u00e9 LOGIN PASSWORD 'secret'",
   "SET scram_iterations = 1; CREATE ROLE once LOGIN PASSWORD 'secret'",
   "SET scram_iterations = 100000; CREATE ROLE often LOGIN PASSWORD 'secret'",
 ]
@@ -117,6 +128,25 @@ function further(): Record<string, unknown> {
       auth_type: 'plain',
       servers: [address('password')],
       users: { token: { password: longPassword } },
+    },
+    verifiers: {
+      database: 'app',
+      servers: [address('scram-sha-256')],
+      server_user: 'app',
+      server_password: 'secret',
+      users: Object.fromEntries(
+        ['scram-sha-256', 'plain'].flatMap((auth_type) =>
+          iterationCounts.map((count) => [
+            `${auth_type} ${count}`,
+            { auth_type, password: verifierText(peculiarPasswords.composed, count) },
+          ]),
+        ),
+      ),
+    },
+    'n\u00e9': {
+      database: 'app',
+      servers: [address('scram-sha-256')],
+      users: { 'n\u00e9': { password: 'secret' } },
     },
     'wrong-password': {
       database: 'app',
@@ -206,6 +236,53 @@ test.for(['once', 'often'])('19: a server may ask for any number of iterations: 
   client.send(query('SELECT 1'))
 
   expect((await client.readUntil('Z')).map(({ tag }) => tag).join('')).toBe('TDCZ')
+})
+
+test.for(['scram-sha-256', 'plain'].flatMap((type) => iterationCounts.map((count) => `${type} ${count}`)))(
+  '19: a verifier of any number of iterations knows its password, which is not ASCII: %s',
+  async (user) => {
+    const client = await WireClient.login(engine, { user, password: peculiarPasswords.composed, database: 'verifiers' })
+    const refused = WireClient.login(engine, { user, password: peculiarPasswords.decomposed, database: 'verifiers' })
+
+    await expect(refused).rejects.toMatchObject({ sqlstate: '28P01' })
+    client.send(query('SELECT 1'))
+    expect((await client.readUntil('Z')).map(({ tag }) => tag).join('')).toBe('TDCZ')
+  },
+)
+
+test.for(['plain', 'md5', 'scram-sha-256'])('19: an empty password lets nobody in: %s', async (method) => {
+  for (const user of ['app', 'nobody']) {
+    const refused = WireClient.login(engine, { user, password: '', database: `${method}-to-trust` })
+
+    await expect(refused).rejects.toMatchObject({ sqlstate: '28P01' })
+  }
+})
+
+group('28: a user whose name is not ASCII', () => {
+  const login = { user: 'n\u00e9', password: 'secret', parameters: { client_encoding: 'LATIN1' } }
+  const steps = [{ send: [query('SELECT current_user, session_user')], until: 'Z' }]
+
+  test('is served as without a proxy, in another encoding', async () => {
+    const direct = await WireClient.login(servers['scram-sha-256'], { ...login, database: 'app' })
+    const proxied = await WireClient.login(engine, login)
+    const wanted = await transcript(direct, steps)
+
+    expect(wanted.join('\n')).toContain(Buffer.from('n\u00e9', 'latin1').toString('hex'))
+    expect(await transcript(proxied, steps)).toEqual(wanted)
+  })
+
+  test('is refused as without a proxy when the name itself comes in that encoding', async () => {
+    const packet = Buffer.from(`user\0n\u00e9\0database\0app\0client_encoding\0LATIN1\0\0`, 'latin1')
+    const head = Buffer.concat([int32(packet.length + 8), int32(196_608)])
+
+    for (const place of [servers.trust, engine]) {
+      const client = await WireClient.connect(place)
+      client.send(head, packet)
+      const { messages } = await client.readToEnd()
+
+      expect(messages.map((message) => errorFields(message)['S']).at(-1)).toBe('FATAL')
+    }
+  })
 })
 
 test.for([
