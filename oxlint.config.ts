@@ -103,7 +103,14 @@ const directions: readonly Direction[] = [
 ]
 
 /** The environment is read in entry files and handed on as arguments. */
-const entries = ['cli/main.ts', 'proxy/main.ts', 'control/node.ts', 'test/support/**', 'bench/**']
+const entries = [
+  'cli/main.ts',
+  'proxy/main.ts',
+  'control/node.ts',
+  'test/support/**',
+  'bench/**',
+  'test/drivers/with-*.ts',
+]
 
 type Refusal = NonNullable<DummyRuleMap['no-restricted-imports']>
 
