@@ -409,6 +409,7 @@ function noteParameter(server: Server, client: Client, bytes: Uint8Array, start:
   if (name === 'in_hot_standby') client.name.noteReported(parameter, value)
   if (!server.pool.followed.has(name)) return
   client.parameters = client.parameters.with(name, value)
+  if (client.statements !== null) client.statements.meaningChanged = true
   server.parameters = server.parameters.with(name, value)
 }
 

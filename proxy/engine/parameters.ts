@@ -39,10 +39,18 @@ export class Parameters {
 
   readonly key: string
   readonly values: ReadonlyMap<string, string>
+  /**
+   * What a SQL text may mean something else under: its bytes under another encoding, its tables under another path, its
+   * dates under another style. All but the application's name.
+   */
+  readonly meaning: string
 
   private constructor(values: ReadonlyMap<string, string>) {
     this.values = values
-    this.key = values.size === 0 ? '' : JSON.stringify([...values].toSorted(([a], [b]) => (a < b ? -1 : 1)))
+    this.key = keyOf([...values])
+    this.meaning = values.has('application_name')
+      ? keyOf([...values].filter(([name]) => name !== 'application_name'))
+      : this.key
   }
 
   static of(values: Iterable<readonly [string, string]>): Parameters {
@@ -56,6 +64,10 @@ export class Parameters {
     if (this.values.get(lower) === value) return this
     return new Parameters(new Map(this.values).set(lower, value))
   }
+}
+
+function keyOf(values: readonly (readonly [string, string])[]): string {
+  return values.length === 0 ? '' : JSON.stringify(values.toSorted(([a], [b]) => (a < b ? -1 : 1)))
 }
 
 export interface Adjustment {

@@ -1,7 +1,7 @@
 /**
  * Prepared statements in transaction mode. A client's statement lives under a name of the client; a server has it under
- * a name of ours, shared by every client that prepared the same text. What a server has is known from its replies: what
- * was sent and then skipped after an error is taken back.
+ * a name of ours, shared by every client that prepared the same text under parameters that give it the same meaning.
+ * What a server has is known from its replies: what was sent and then skipped after an error is taken back.
  */
 import assert from 'node:assert/strict'
 import { stringEnd } from '../protocol/read.ts'
@@ -25,18 +25,26 @@ export class Statement {
   /** Takes it off a server. */
   readonly close: Buffer
   readonly key: string
+  /** Of its clients' parameters: see Parameters. */
+  readonly meaning: string
   /** What executing it may leave in the session. */
   readonly signs: Signs | null
   /** Clients that hold a name for it. */
   holders = 0
 
-  constructor(key: string, id: number, textAndTypes: Uint8Array) {
+  constructor(key: string, id: number, textAndTypes: Uint8Array, meaning: string) {
     this.key = key
+    this.meaning = meaning
     this.signs = signsOfText(textAndTypes, 0, stringEnd(textAndTypes, 0, textAndTypes.length))
     const name = `${serverNamePrefix}${id}`
     this.serverName = Buffer.from(name)
     this.parse = write.parseMessage(name, textAndTypes)
     this.close = write.closeStatement(name)
+  }
+
+  /** What follows the name in its Parse. */
+  get textAndTypes(): Uint8Array {
+    return this.parse.subarray(headerBytes + this.serverName.length + 1)
   }
 }
 
@@ -49,16 +57,16 @@ export class Statements {
     return this.#byText.size
   }
 
-  find(textAndTypes: Uint8Array): Statement | undefined {
-    return this.#byText.get(latin1(textAndTypes))
+  find(textAndTypes: Uint8Array, meaning: string): Statement | undefined {
+    return this.#byText.get(keyOf(textAndTypes, meaning))
   }
 
   /** `textAndTypes` is what follows the name in a Parse message. */
-  hold(textAndTypes: Uint8Array): Statement {
-    const key = latin1(textAndTypes)
+  hold(textAndTypes: Uint8Array, meaning: string): Statement {
+    const key = keyOf(textAndTypes, meaning)
     let statement = this.#byText.get(key)
     if (statement === undefined) {
-      statement = new Statement(key, this.#nextId++, textAndTypes)
+      statement = new Statement(key, this.#nextId++, textAndTypes, meaning)
       this.#byText.set(key, statement)
     }
     statement.holders++
@@ -77,9 +85,14 @@ export class Statements {
   }
 }
 
+/** NUL stands in no meaning. */
+function keyOf(textAndTypes: Uint8Array, meaning: string): string {
+  return `${meaning}\0${latin1(textAndTypes)}`
+}
+
 interface Named {
   readonly name: Uint8Array
-  readonly statement: Statement
+  statement: Statement
   /** Another name with the same hash. */
   next: Named | null
 }
@@ -91,6 +104,8 @@ export class ClientStatements {
   #size = 0
   /** Names given or taken away by requests that are not answered yet, with the group of each: see `settledBy`. */
   readonly #unsettled = new Map<string, { readonly group: number }>()
+  /** The client's parameters have changed since it prepared something. */
+  meaningChanged = false
   /** Groups of requests, each ended by a Sync, that the client has sent. */
   group = 0
   /** Names in texts that deallocate one, in the order in which they will be answered. */
@@ -106,14 +121,30 @@ export class ClientStatements {
 
   /** HOT. `bytes` from `start` to `end` are the name. */
   get(bytes: Uint8Array, start: number, end: number): Statement | undefined {
+    return this.#find(bytes, start, end)?.statement
+  }
+
+  #find(bytes: Uint8Array, start: number, end: number): Named | null {
     let named: Named | null = this.#byHash.get(hashOf(bytes, start, end)) ?? null
     while (named !== null && !equals(named.name, bytes, start, end)) named = named.next
-    return named?.statement
+    return named
+  }
+
+  /** As `get`, for what is used now: a text that means something else by now is a statement of its own. */
+  use(bytes: Uint8Array, start: number, end: number, meaning: string): Statement | undefined {
+    const named = this.#find(bytes, start, end)
+    if (named === null) return undefined
+    const { statement } = named
+    // What is on its way is settled by the statement that was sent.
+    if (!this.meaningChanged || statement.meaning === meaning || this.#unsettled.size > 0) return statement
+    named.statement = this.#statements.hold(statement.textAndTypes, meaning)
+    this.#statements.release(statement)
+    return named.statement
   }
 
   /** Gives the statement under its new name. */
-  add(name: Uint8Array, textAndTypes: Uint8Array): Statement {
-    const statement = this.#statements.hold(textAndTypes)
+  add(name: Uint8Array, textAndTypes: Uint8Array, meaning: string): Statement {
+    const statement = this.#statements.hold(textAndTypes, meaning)
     this.#put(name, statement)
     return statement
   }

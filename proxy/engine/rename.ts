@@ -74,7 +74,8 @@ export function rename(out: Rewriting, request: Request): number {
   if (nameAt === nameEnd) return tag === FrontendTag.Parse ? unnamedParse(out, request, nameEnd) : asItIs
   if (client.statements?.isSettled(bytes, nameAt, nameEnd) === false) return unsettled
   if (tag === FrontendTag.Parse) return namedParse(out, request, nameAt, nameEnd)
-  const statement = client.statements?.get(bytes, nameAt, nameEnd)
+  const { meaning } = client.parameters
+  const statement = client.statements?.use(bytes, nameAt, nameEnd, meaning)
   if (statement === undefined || request.server.outstanding.copying) return asItIs
   if (isAwaited(request, statement)) return unsettled
   out.add(bytes, request.from, at)
@@ -140,7 +141,7 @@ function namedParse(out: Rewriting, request: Request, nameAt: number, nameEnd: n
   if (next > end) return gather(client, next - at)
   const textAndTypes = rewritten(client, bytes.subarray(nameEnd + 1, next))
   const held = client.statements?.get(bytes, nameAt, nameEnd)
-  if (isAwaited(request, held ?? client.name.statements.find(textAndTypes))) return unsettled
+  if (isAwaited(request, held ?? client.name.statements.find(textAndTypes, client.parameters.meaning))) return unsettled
   out.add(bytes, from, at)
   const { totals } = client.name
   totals.client_parse_count++
@@ -155,7 +156,7 @@ function namedParse(out: Rewriting, request: Request, nameAt: number, nameEnd: n
 
   const name = copy(bytes, nameAt, nameEnd)
   const names = client.namesOfStatements()
-  const statement = names.add(name, textAndTypes)
+  const statement = names.add(name, textAndTypes, client.parameters.meaning)
   const settle = settling(client, names, name)
   const forget = (): void => {
     names.remove(name, statement)

@@ -10,7 +10,8 @@ import {
   query,
   sync,
 } from '../../support/frontend-messages.ts'
-import { describe } from '../../support/oracle.ts'
+import { describe, transcript } from '../../support/oracle.ts'
+import { lacks } from '../../support/postgres.ts'
 import type { WireClient } from '../../support/wire.ts'
 import { compare, loginTo, startWorld } from './world.ts'
 import type { World } from './world.ts'
@@ -19,7 +20,15 @@ let world: World
 
 beforeAll(async () => {
   world = await startWorld({
-    sql: ['CREATE TABLE numbers (n int PRIMARY KEY)', 'ALTER TABLE numbers OWNER TO app'],
+    sql: [
+      'CREATE TABLE numbers (n int PRIMARY KEY)',
+      'ALTER TABLE numbers OWNER TO app',
+      ...['a', 'b'].map((schema) => `CREATE SCHEMA ${schema} AUTHORIZATION app`),
+      'CREATE TABLE a.t AS SELECT 1 AS v',
+      "CREATE TABLE b.t AS SELECT 'one' AS v",
+      'ALTER TABLE a.t OWNER TO app',
+      'ALTER TABLE b.t OWNER TO app',
+    ],
     pools: () => ({ small: { pool_mode: 'transaction', pool_size: 1, max_prepared_statements: 2 } }),
   })
 })
@@ -312,4 +321,61 @@ test('a client that leaves takes its names along, and its statements go when nob
   const refused = await answers(other, bind('', 'mine'), execute(''), sync)
 
   expect(refused[0]).toContain('26000')
+})
+
+test('58: one text under two search paths is two statements, though one server has both', async () => {
+  const login = async (path: string): Promise<WireClient> =>
+    await loginTo(world, 'transaction1', { parameters: { search_path: path } })
+  const [first, second, again] = [await login('a'), await login('b'), await login('a')]
+  const asked = [parse('s', 'SELECT v FROM t'), bind('', 's'), execute(''), sync]
+
+  const seen = [await answers(first, ...asked), await answers(second, ...asked), await answers(again, ...asked)]
+  const later = [await answers(second, ...asked.slice(1)), await answers(first, ...asked.slice(1))]
+
+  expect(seen.map(rows)).toEqual([['1'], ['one'], ['1']])
+  expect(later.map(rows)).toEqual([['one'], ['1']])
+  for (const client of [first, second, again]) client.destroy()
+})
+
+test('58: a text is read with the time zone and the encoding of the client that prepared it', async () => {
+  const [tokyo, berlin, latin] = [
+    await loginTo(world, 'transaction1', { parameters: { TimeZone: 'Asia/Tokyo' } }),
+    await loginTo(world, 'transaction1', { parameters: { TimeZone: 'Europe/Berlin' } }),
+    await loginTo(world, 'transaction1', { parameters: { client_encoding: 'LATIN1' } }),
+  ]
+  const noon = [
+    parse('s', `SELECT extract(epoch FROM '2000-01-01'::timestamptz)::int`),
+    bind('', 's'),
+    execute(''),
+    sync,
+  ]
+  const umlaut = [parse('s', `SELECT length('ü')`), bind('', 's'), execute(''), sync]
+
+  const seen = [await answers(tokyo, ...noon), await answers(berlin, ...noon)].map(rows)
+  const utf8 = await answers(await loginTo(world, 'transaction1'), ...umlaut)
+
+  expect(seen).toEqual([['946652400'], ['946681200']])
+  expect([rows(utf8), rows(await answers(latin, ...umlaut))]).toEqual([['1'], ['2']])
+  for (const client of [tokyo, berlin, latin]) client.destroy()
+})
+
+test('58: a statement means what its client’s search path makes of it now, on whatever server', async ({ skip }) => {
+  skip(lacks('a search_path that is reported', 18))
+  const [client, other] = [await loginTo(world, 'transaction5'), await loginTo(world, 'transaction5')]
+  const ask = async (one: WireClient, sql: string): Promise<string[]> =>
+    await transcript(one, [{ send: [query(sql)], until: 'Z' }])
+  const use = [bind('', 's'), execute(''), sync]
+  await ask(client, 'SET search_path = a')
+  await answers(client, parse('s', 'SELECT v FROM t'), sync)
+  const first = await answers(client, ...use)
+  await ask(client, 'SET search_path = b')
+
+  const second = await answers(client, ...use)
+  await ask(other, 'BEGIN')
+  const third = await answers(client, ...use)
+  await ask(other, 'COMMIT')
+  const fourth = await answers(client, ...use)
+
+  expect([first, second, third, fourth].map(rows)).toEqual([['1'], ['one'], ['one'], ['one']])
+  for (const one of [client, other]) one.destroy()
 })
