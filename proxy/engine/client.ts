@@ -237,14 +237,31 @@ export class Client implements SocketEvents, Listed<Client> {
 
   /** The link is over, unless the server has to be asked first whether the session keeps something. */
   endTransaction(server: Server): void {
+    if (server.outstanding.doubtful && !this.#dismissed && !this.context.stopping) {
+      this.#ask(server)
+      server.settle()
+      return
+    }
     if (server.suspect === 0 || !server.pins || this.#dismissed || this.context.stopping) {
       this.free(server)
       return
     }
+    this.#ask(server)
+    server.probe()
+  }
+
+  /** The server is asked something of our own before this client goes on. */
+  #ask(server: Server): void {
     this.#adjusting = true
     this.socket.pauseReading()
     if (server.socket.readingPaused) server.socket.resumeReading()
-    server.probe()
+  }
+
+  /** Everything the server owed has come. */
+  settled(server: Server): void {
+    this.#adjusting = false
+    if (this.leavesAtTransactionEnd(server)) this.endTransaction(server)
+    else this.socket.resumeReading()
   }
 
   /** It is known what the session keeps: the server stays with this client, or the link is over. */
@@ -416,7 +433,10 @@ export class Client implements SocketEvents, Listed<Client> {
   /** Tells the client why, and ends. A server that it leaves in the middle of something is closed with `cause`. */
   fatal(sqlstate: string, message: string, cause: Cause = 'client_gone'): void {
     if (this.list === null) return
-    if (!this.#midMessage()) this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message }))
+    // A client is told once why it ends: half a message of the server, or its FATAL error, is the last it gets.
+    if (!this.#midMessage() && this.server?.fatal?.forwarded !== true) {
+      this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message }))
+    }
     this.name.refused[sqlstate] = (this.name.refused[sqlstate] ?? 0) + 1
     this.#gone('end', false, cause)
   }

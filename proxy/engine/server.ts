@@ -429,6 +429,40 @@ export class Server implements SocketEvents, Listed<Server> {
     else client.probed(this)
   }
 
+  /**
+   * After a copy that failed another ReadyForQuery may come, or not: what is answered to an empty query comes after it.
+   * `client.settled` is called when all has come.
+   */
+  settle(): void {
+    this.#start(this.#settle())
+  }
+
+  *#settle(): Exchange<void> {
+    this.write(write.query(''))
+    for (let answered = false; ;) {
+      const { tag, bytes, start, end } = yield* nextMessage(this.#conversation)
+      if (tag === BackendTag.EmptyQueryResponse) {
+        answered = true
+      } else if (tag === BackendTag.ReadyForQuery) {
+        this.status = bytes[start] as number
+        if (answered) break
+        this.client?.tell(write.message(tag, bytes.subarray(start, end)))
+      } else if (tag === BackendTag.ErrorResponse) {
+        const { severity, code, message } = errorFields(bytes, start, end)
+        if (isFatal(severity)) this.fatal = { sqlstate: code, message, forwarded: false }
+        else answered = true // canceled by a request that came late
+      } else if (tag === BackendTag.ParameterStatus) {
+        this.noteParameter(bytes, start, end)
+      } else if (tag === BackendTag.NotificationResponse) {
+        this.client?.tell(write.message(tag, bytes.subarray(start, end)))
+      }
+    }
+    this.outstanding.clear()
+    this.#exchange = null
+    if (this.client === null) this.release()
+    else this.client.settled(this)
+  }
+
   /** Takes back what a session may have left, then goes to the next client. */
   startReset(sql: string): void {
     this.pool.move(this, this.pool.reset)

@@ -10,6 +10,7 @@ import {
   query,
   sync,
 } from '../../support/frontend-messages.ts'
+import { transcript } from '../../support/oracle.ts'
 import type { Step } from '../../support/oracle.ts'
 import { compare, loginTo, startWorld } from './world.ts'
 import type { World } from './world.ts'
@@ -28,6 +29,9 @@ beforeAll(async () => {
       'ALTER TABLE failing OWNER TO app',
       "CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'never'; END $$",
       'CREATE TRIGGER fails BEFORE INSERT ON failing EXECUTE FUNCTION fails()',
+      'CREATE TABLE refusing (n int)',
+      'ALTER TABLE refusing OWNER TO app',
+      'CREATE TRIGGER fails BEFORE INSERT ON refusing FOR EACH STATEMENT EXECUTE FUNCTION fails()',
       'ALTER TABLE wide OWNER TO app',
     ],
   })
@@ -201,4 +205,50 @@ test('66: COPY in a query of several statements, and twice', async () => {
   )
 
   expect(answers.slice(-4)).toEqual(['T a', 'D 00010000000136', 'C SELECT 1', 'Z I'])
+})
+
+test('62: a COPY that fails before it reads, sent whole with its Syncs, is answered for each of them', async () => {
+  const whole = [
+    parse('', 'COPY refusing FROM STDIN'),
+    bind('', ''),
+    execute(''),
+    copyData('1\n'),
+    sync,
+    copyDone,
+    sync,
+  ]
+  const answers = await compare(
+    world,
+    [
+      { send: whole, until: 'Z', count: 2 },
+      { send: [count], until: 'Z' },
+      { send: [query('BEGIN'), ...whole], until: 'Z', count: 3 },
+      { send: [query('ROLLBACK'), count], until: 'Z', count: 2 },
+    ],
+    { before },
+  )
+
+  expect(answers.filter((line) => line.startsWith('Z'))).toEqual([
+    ...Array(3).fill('Z I'),
+    'Z T',
+    'Z E',
+    'Z E',
+    'Z I',
+    'Z I',
+  ])
+})
+
+test('62: a server whose copy failed is asked whether it owes more, and serves the next client', async () => {
+  const [client, next] = [await loginTo(world, 'transaction1'), await loginTo(world, 'transaction1')]
+  const pid = query('SELECT pg_backend_pid() AS a')
+  const [before] = (await transcript(client, [{ send: [pid], until: 'Z' }])).filter((line) => line.startsWith('D'))
+
+  await transcript(client, [
+    { send: [parse('', 'COPY copied FROM STDIN'), bind('', ''), execute(''), sync], until: 'G' },
+    { send: [copyData('x\n'), copyDone, sync], until: 'Z' },
+  ])
+  const answers = await transcript(next, [{ send: [pid], until: 'Z' }])
+
+  expect(answers).toContain(before)
+  for (const one of [client, next]) one.destroy()
 })
