@@ -213,7 +213,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.moveTo(this.name.active)
     server.requestedAtMs = this.context.io.nowMs()
     this.#adjusting = true
-    if (server.adjust(this)) this.adjusted(server)
+    if (server.adjust(this, !this.#greeted)) this.adjusted(server)
     else this.socket.pauseReading()
   }
 
@@ -221,6 +221,8 @@ export class Client implements SocketEvents, Listed<Client> {
   adjusted(server: Server): void {
     this.#adjusting = false
     if (!this.#greeted) {
+      const standby = server.reported.get('in_hot_standby')
+      if (standby !== undefined) this.name.noteReported('in_hot_standby', standby)
       const welcome = { parameters: this.parameters, statuses: write.parameterStatuses(server.reported) }
       this.name.remember(welcome)
       this.#greet(welcome)

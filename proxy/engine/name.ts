@@ -355,6 +355,7 @@ export class PoolName {
 
   /** Undefined when only a server can tell what a client with `parameters` is to be told. */
   welcome(parameters: Parameters): Welcome | undefined {
+    if (this.#reportIsOld) return undefined
     const known = this.welcomes.get(parameters.key)
     if (known !== undefined || this.#reported.size === 0) return known
     const foreseen = foreseenReport(this.#reported, parameters)
@@ -362,6 +363,17 @@ export class PoolName {
     const welcome = { parameters, statuses: write.parameterStatuses(foreseen) }
     this.remember(welcome)
     return welcome
+  }
+
+  /**
+   * No server is there, so that PostgreSQL may be another by now; or it was a standby: an idle session does not say that
+   * it is one no more, and a busy one has said so.
+   */
+  get #reportIsOld(): boolean {
+    const pool = this.current
+    if (pool === null || this.#paused) return false
+    if (pool.size === pool.login.size) return true
+    return this.#reported.get('in_hot_standby') === 'on' && pool.idle.size > 0
   }
 
   remember(welcome: Welcome): void {

@@ -327,13 +327,15 @@ export class Server implements SocketEvents, Listed<Server> {
 
   /**
    * Gives the server the parameters of `client`, which it is joined with. Returns true when it has them already;
-   * otherwise `client.adjusted` is called when it has, or the client gets the server's error.
+   * otherwise `client.adjusted` is called when it has, or the client gets the server's error. A client that is to be
+   * `greeted` with what the server reports has a standby asked first whether it still is one.
    */
-  adjust(client: Client): boolean {
+  adjust(client: Client, greeted: boolean): boolean {
     const wanted = client.parameters
-    if (this.parameters.key === wanted.key) return true
+    const asks = greeted && this.reported.get('in_hot_standby') === 'on'
+    if (this.parameters.key === wanted.key && !asks) return true
     const change = adjustment(this.parameters, wanted, this.initial)
-    if (!change.resetAll && change.set.length === 0) {
+    if (!change.resetAll && change.set.length === 0 && !asks) {
       this.parameters = wanted
       return true
     }
@@ -351,6 +353,10 @@ export class Server implements SocketEvents, Listed<Server> {
     }
     if (change.set.length > 0) {
       this.write(write.setConfig(change.set))
+      owed++
+    } else if (owed === 0) {
+      // Whatever is asked, the answer comes with what has changed.
+      this.write(write.query(''))
       owed++
     }
     const failure = yield* this.#untilReady(owed)

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
 import { bind, execute, parse, query, sync } from '../../support/frontend-messages.ts'
 import { describe } from '../../support/oracle.ts'
-import { startPostgres } from '../../support/postgres.ts'
+import { hasPostgres, startPostgres } from '../../support/postgres.ts'
 import { startEngine } from '../../support/engine.ts'
 import type { Document } from '../../support/engine.ts'
 import { WireClient } from '../../support/wire.ts'
@@ -437,9 +437,34 @@ test('76: a client that logs in after a promotion is told so, by the same server
   const before = client.parameters.get('in_hot_standby')
 
   await postgres.sql('SELECT pg_promote()')
-  await ask(client, 'SELECT 1')
   const next = await WireClient.login(engine, { user: 'app' })
 
   expect([before, next.parameters.get('in_hot_standby')]).toEqual(['on', 'off'])
   await leave(client, next)
 })
+
+// Two majors begin with an empty cluster each.
+const timeout = 90_000
+
+test(
+  '76: clients that log in after a restart as another major are told the new version',
+  { timeout },
+  async ({ skip }) => {
+    skip(!hasPostgres(14))
+    const sql = ['CREATE ROLE app LOGIN', 'CREATE DATABASE app OWNER app']
+    const old = await startPostgres({ major: 14, sql })
+    const engine = await startEngine({
+      defaults: { auth_type: 'trust' },
+      pools: { app: { servers: [{ host: '127.0.0.1', port: old.port }], users: { app: {} } } },
+    })
+    const clients = [await WireClient.login(engine, { user: 'app' }), await WireClient.login(engine, { user: 'app' })]
+
+    await old.stop()
+    await startPostgres({ major: 18, port: old.port, sql })
+    clients.push(await WireClient.login(engine, { user: 'app' }), await WireClient.login(engine, { user: 'app' }))
+
+    const majors = clients.map((client) => client.parameters.get('server_version')?.slice(0, 2))
+    expect(majors).toEqual(['14', '14', '18', '18'])
+    await leave(...clients)
+  },
+)
