@@ -201,6 +201,8 @@ class WithJdbc {
   }
 
   public static void main(String[] arguments) throws Exception {
+    for (String options : arguments) fact(options, outcome(() -> first(connected(options), "SELECT 1")));
+    if (arguments.length > 0) return;
     List<Connection> clients = new ArrayList<>();
     for (int n = 0; n < clientCount; n++) clients.add(connected("sslmode=disable&ApplicationName=jdbc"));
     Connection client = clients.get(0);

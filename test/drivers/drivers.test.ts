@@ -167,3 +167,38 @@ for (const [index, driver] of drivers.entries()) {
     },
   )
 }
+
+const withJdbc = drivers.find(({ name }) => name === 'JDBC') as Driver
+
+test.skipIf(!isInstalled(withJdbc))(
+  '76: JDBC finds the primary in a standby that was promoted while nobody asked anything',
+  { timeout },
+  async () => {
+    const folder = await compiled(withJdbc)
+    const standby = await startPostgres({ sql: ['CREATE ROLE app LOGIN', 'CREATE DATABASE app OWNER app'] })
+    await standby.restartAsStandby()
+    const own = await startEngine({
+      defaults: { auth_type: 'trust', pool_size: 1 },
+      pools: { app: { servers: [{ host: '127.0.0.1', port: standby.port }], users: { app: {} } } },
+    })
+    const environment = {
+      PGHOST: '127.0.0.1',
+      PGPORT: String(own.port),
+      PGUSER: 'app',
+      PGDATABASE: 'app',
+      PGPASSWORD: '',
+    }
+    const [command, ...args] = withJdbc.run(folder)
+    const primary = 'sslmode=disable&targetServerType=primary'
+    const connects = async (): Promise<unknown> => {
+      const { stdout } = await runProgram(command, [...args, primary], environment)
+      return (JSON.parse(stdout) as Fact).value
+    }
+
+    const before = await connects()
+    await standby.sql('SELECT pg_promote()')
+    const after = await connects()
+
+    expect([before, after]).toEqual(['08001', '1'])
+  },
+)

@@ -37,7 +37,7 @@ function outcome<Result>(make: () => Dialogue<Result>, chunks: readonly Uint8Arr
   return { error, result: dialogue?.result, finished: dialogue?.finished, sent: dialogue?.sent.toString('hex') }
 }
 
-test('SCRAM messages of a client are read or refused by a typed error', () => {
+test('21: SCRAM messages of a client are read or refused by a typed error', () => {
   const messages = fc
     .constantFrom(clientFirst, clientFinal, 'p=tls-exporter,,n=,r=a', 'y,a=x,m=1,n=,r=a')
     .map((text) => Buffer.from(text))

@@ -133,6 +133,13 @@ export class Postgres {
     })
   }
 
+  /** It follows nobody, but is read-only and can be promoted. */
+  async restartAsStandby(): Promise<void> {
+    await this.stop()
+    await writeAsPostgres(join(this.#folder, 'standby.signal'), '')
+    await this.start()
+  }
+
   /** Fast: clients are disconnected with 57P01. Immediate: as a crash, but children are waited for. */
   async stop(mode: 'fast' | 'immediate' = 'fast'): Promise<void> {
     await this.#end(mode === 'fast' ? 'SIGINT' : 'SIGQUIT')

@@ -32,6 +32,7 @@ const scriptedPools = {
   halves: {},
   silent: { connect_timeout: '200ms', query_wait_timeout: '700ms' },
   babbles: {},
+  lingers: {},
 } as const
 
 beforeAll(async () => {
@@ -269,10 +270,8 @@ test('93: a client whose server is reset during a query gets one 08006 and is di
 })
 
 test('93: a server that closes without a word during a query is one 08006', async () => {
-  const client = await loginTo(world, 'resets')
+  const { client, server } = await servedBy('resets')
   client.send(one)
-  const server = await serverOf('resets').next()
-  await server.acceptLogin()
   await server.readUntil('Q')
 
   server.close()
@@ -321,10 +320,8 @@ test('95: half a short message is not passed on: the client gets 08006', async (
 })
 
 test('95: half a long message is followed by nothing but the end', async () => {
-  const client = await loginTo(world, 'halves')
+  const { client, server } = await servedBy('halves')
   client.send(one)
-  const server = await serverOf('halves').next()
-  await server.acceptLogin()
   await server.readUntil('Q')
   const row = dataRow('x'.repeat(100_000))
 
@@ -494,3 +491,28 @@ async function servedBy(pool: string): Promise<{ client: WireClient; server: Con
 function sqlstates(messages: readonly Message[]): (string | undefined)[] {
   return messages.filter(({ tag }) => tag === 'E').map((message) => errorFields(message)['C'])
 }
+
+test('93: a client that was passed a FATAL error of its server gets no second one of ours', async () => {
+  const { client, server } = await servedBy('lingers')
+  client.send(one)
+  await server.readUntil('Q')
+  server.send(errorResponse('FATAL', '57P01', 'terminating connection due to administrator command'))
+  const [first] = await client.readUntil('E')
+
+  client.send('79 00 00 00 04')
+  const { messages } = await client.readToEnd()
+
+  expect(sqlstates([first as Message, ...messages])).toEqual(['57P01'])
+})
+
+test('89: a client that ends its own side is gone, and its query is canceled; PostgreSQL would still answer', async () => {
+  const client = await loginTo(world, 'transaction1')
+  client.send(query('SELECT pg_sleep(600), 891'))
+  await until(async () => (await world.postgres.activeQueries('%600), 891')) === 1)
+
+  client.close()
+  const { messages } = await client.readToEnd()
+
+  expect(messages).toEqual([])
+  await until(async () => (await world.postgres.activeQueries('%600), 891')) === 0)
+})

@@ -379,3 +379,15 @@ test('58: a statement means what its client’s search path makes of it now, on 
   expect([first, second, third, fourth].map(rows)).toEqual([['1'], ['one'], ['one'], ['one']])
   for (const one of [client, other]) one.destroy()
 })
+
+test('55: a DEALLOCATE that is not alone in its query is not translated: 26000, and the client goes on', async () => {
+  const client = await loginTo(world, 'transaction1')
+  await answers(client, parse('s', 'SELECT 5'), sync)
+
+  const said = await transcript(client, [{ send: [query('DEALLOCATE s; SELECT 1')], until: 'Z' }])
+  const after = await answers(client, bind('', 's'), execute(''), sync)
+
+  expect(said).toEqual(['E ERROR 26000 prepared statement "s" does not exist', 'Z I'])
+  expect(rows(after)).toEqual(['5'])
+  client.destroy()
+})

@@ -1,6 +1,4 @@
 /** What sessions keep in transaction mode: it follows its client, is taken back, or pins the server to the client. */
-import { chown, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
 import { bind, execute, parse, query, sync } from '../../support/frontend-messages.ts'
 import { describe } from '../../support/oracle.ts'
@@ -423,12 +421,7 @@ test('76: a client that logs in after a promotion is told so, by the same server
   const postgres = await startPostgres()
   await postgres.sql('CREATE ROLE app LOGIN')
   await postgres.sql('CREATE DATABASE app OWNER app')
-  const folder = String((await postgres.sql('SHOW data_directory')).rows[0]?.['data_directory'])
-  await postgres.stop()
-  const { uid, gid } = await stat(folder)
-  await writeFile(join(folder, 'standby.signal'), '')
-  await chown(join(folder, 'standby.signal'), uid, gid)
-  await postgres.start()
+  await postgres.restartAsStandby()
   const engine = await startEngine({
     defaults: { auth_type: 'trust', pool_size: 1 },
     pools: { app: { servers: [{ host: '127.0.0.1', port: postgres.port }], users: { app: {} } } },

@@ -18,10 +18,12 @@ beforeAll(async () => {
     pools: (postgres) => ({
       app: {},
       latin: { users: { app: { server_user: 'latin' } } },
+      umlaut: { users: { jürgen: {} } },
       unused: { servers: [{ host: '127.0.0.1', port: postgres.port }] },
     }),
   })
   await world.postgres.sql('CREATE ROLE latin LOGIN')
+  await world.postgres.sql('CREATE ROLE "jürgen" LOGIN')
   await world.postgres.sql("ALTER ROLE latin SET client_encoding = 'LATIN1'")
 })
 
@@ -348,3 +350,23 @@ async function halfOpen(): Promise<Socket> {
 function sqlstates(messages: readonly Message[]): (string | undefined)[] {
   return messages.filter(({ tag }) => tag === 'E').map((message) => errorFields(message)['C'])
 }
+
+test('28: a user’s name is UTF-8, whatever encoding the client asks for; other bytes are refused', async () => {
+  const asked = { user: 'jürgen', parameters: { client_encoding: 'LATIN1' } }
+  const steps = [{ send: [query('SELECT current_user, octet_length(current_user)')], until: 'Z' }]
+  const direct = await loginDirectly(world, asked)
+  const pooled = await loginTo(world, 'umlaut', asked)
+  const inLatin1 = Buffer.from(
+    startup({ user: 'j\u0001rgen', database: 'umlaut' }).map((byte) => (byte === 1 ? 0xfc : byte)),
+  )
+  const stranger = await WireClient.connect(world.engine)
+  stranger.send(inLatin1)
+  const { messages } = await stranger.readToEnd()
+
+  const answers = await transcript(pooled, steps)
+
+  expect(answers).toEqual(await transcript(direct, steps))
+  expect(messages.map(({ tag }) => tag)).toEqual(['E'])
+  expect(errorFields(messages[0] as Message)['C']).toBe('08P01')
+  for (const client of [direct, pooled]) client.destroy()
+})
