@@ -8,7 +8,7 @@ import { startPostgres } from '../../support/postgres.ts'
 import type { Postgres } from '../../support/postgres.ts'
 import { hasProgram, runProgram } from '../../support/program.ts'
 import { errorFields, WireClient } from '../../support/wire.ts'
-import { verifierOf, verifierText } from '../../proxy/engine/auth/verifier.ts'
+import { verifierText } from '../../proxy/engine/auth/verifier.ts'
 
 const serverMethods = ['trust', 'password', 'md5', 'scram-sha-256'] as const
 const clientMethods = ['trust', 'plain', 'md5', 'scram-sha-256'] as const
@@ -59,12 +59,6 @@ beforeAll(async () => {
 
 /** What users of the pool "verifiers" are known by: numbers of iterations. */
 const iterationCounts = [1, 4096, 100_000]
-
-function verifierText(password: string, iterations: number): string {
-  const { salt, storedKey, serverKey } = verifierOf(password, Buffer.alloc(16, iterations), iterations)
-  const [text, stored, server] = [salt, storedKey, serverKey].map((bytes) => Buffer.from(bytes).toString('base64'))
-  return `SCRAM-SHA-256$${iterations}:${text}$${stored}:${server}`
-}
 
 const scramRoles = [
   ...Object.values(peculiarPasswords).map(
