@@ -479,10 +479,10 @@ export class Agent {
   }
 
   /** The engine's, or an empty one while there is no engine. */
-  async #snapshot(): Promise<EngineSnapshot> {
+  async #snapshot(figures?: true): Promise<EngineSnapshot> {
     if (!this.#engine.isServing) return emptySnapshot
     try {
-      return await this.#engine.snapshot()
+      return await this.#engine.snapshot(figures)
     } catch {
       return emptySnapshot
     }
@@ -496,7 +496,7 @@ export class Agent {
 
   async #metricsPage(): Promise<string> {
     const ageMs = this.#applier.appliedAgeMs
-    return await this.#metrics.page(await this.#snapshot(), {
+    return await this.#metrics.page(await this.#snapshot(true), {
       configVersion: this.#applier.applied?.version ?? 0,
       configEpoch: this.#applier.applied?.epoch ?? 0,
       configAgeSeconds: ageMs === undefined ? undefined : ageMs / 1000,
@@ -504,7 +504,6 @@ export class Agent {
       outboxEvents: this.#fleet?.outbox.size ?? 0,
       outboxDropped: this.#fleet?.outbox.droppedEvents ?? 0,
       engineRestarts: this.#engine.restartCount,
-      clientsMax: this.#engine.running?.general.maxClientConnections,
       proxyVersion: this.#settings.version,
     })
   }

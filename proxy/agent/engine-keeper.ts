@@ -116,9 +116,9 @@ export class EngineKeeper {
   }
 
   /** Rejects with an EngineDied. */
-  async snapshot(): Promise<EngineSnapshot> {
+  async snapshot(figures?: true): Promise<EngineSnapshot> {
     if (this.#thread === undefined) throw new EngineDied('the engine is not running')
-    return await this.#thread.snapshot()
+    return await this.#thread.snapshot(figures)
   }
 
   /** Rejects with an EngineDied. */

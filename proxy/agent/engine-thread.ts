@@ -122,8 +122,9 @@ export class EngineThread {
   }
 
   /** Rejects with an EngineDied. */
-  async snapshot(): Promise<EngineSnapshot> {
-    return (await this.#ask((id) => ({ type: 'snapshot', id }))) as EngineSnapshot
+  async snapshot(figures?: true): Promise<EngineSnapshot> {
+    const asked = figures === true ? { figures } : {}
+    return (await this.#ask((id) => ({ type: 'snapshot', id, ...asked }))) as EngineSnapshot
   }
 
   /** Rejects with an EngineDied. */

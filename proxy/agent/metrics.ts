@@ -1,5 +1,7 @@
-import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
-import type { EngineSnapshot, LostServer, PoolSnapshot, PoolTotals } from '../engine/messages.ts'
+import { collectDefaultMetrics, Counter, Registry } from 'prom-client'
+import type { Metric } from 'prom-client'
+import { waitBoundsMs } from '../engine/messages.ts'
+import type { EngineSnapshot, LostServer, PoolSnapshot, ShownRow } from '../engine/messages.ts'
 
 /** What the agent knows besides the engine's snapshot. */
 export interface AgentFigures {
@@ -11,211 +13,304 @@ export interface AgentFigures {
   readonly outboxEvents: number
   readonly outboxDropped: number
   readonly engineRestarts: number
-  readonly clientsMax: number | undefined
   readonly proxyVersion: string
 }
 
-type Row = Readonly<Record<string, string>>
+type Labels = Readonly<Record<string, string>>
 
-/** One metric: its rows are made anew from the state at every scrape. */
-interface Line {
-  readonly name: string
-  readonly kind: 'gauge' | 'counter'
-  readonly labels: readonly string[]
-  readonly help: string
-  readonly rows: (engine: EngineSnapshot, agent: AgentFigures) => readonly (readonly [Row, number])[]
+/** Observations by class, as PostgreSQL's clients had to wait; `counts` has one class more than there are bounds. */
+interface Distribution {
+  readonly counts: readonly number[]
+  readonly sum: number
 }
 
-const microseconds = 1e-6
-const poolLabels = ['database', 'user'] as const
+interface Figured<Kind, Value> {
+  readonly kind: Kind
+  readonly name: string
+  readonly help: string
+  /** Made anew from the state at every scrape. */
+  readonly rows: (engine: EngineSnapshot, agent: AgentFigures) => readonly (readonly [Labels, Value])[]
+}
 
-/** Names, labels and units of pgbouncer_exporter, so that its dashboards and alerts work as they are. */
-const poolGauges: readonly [name: string, help: string, value: (pool: PoolSnapshot) => number][] = [
-  ['client_active_connections', 'Clients linked to a server, or idle', (pool) => pool.clientsActive + pool.clientsIdle],
-  ['client_waiting_connections', 'Clients waiting for a server', (pool) => pool.clientsWaiting],
-  ['server_active_connections', 'Servers linked to a client', (pool) => pool.serversActive],
-  ['server_idle_connections', 'Servers ready for a client', (pool) => pool.serversIdle],
-  ['server_login_connections', 'Servers being connected and logged in to', (pool) => pool.serversLogin],
-  ['client_maxwait_seconds', 'Age of the oldest waiting client', (pool) => pool.maxWaitMs / 1000],
-]
+/** One metric. */
+type Line =
+  Figured<'gauge' | 'counter', number> | (Figured<'histogram', Distribution> & { readonly bounds: readonly number[] })
 
-const totals: readonly [name: string, key: keyof PoolTotals, factor: number, help: string][] = [
-  ['queries_pooled_total', 'query_count', 1, 'Queries'],
-  ['queries_duration_seconds_total', 'query_time', microseconds, 'Time servers spent with queries'],
-  ['received_bytes_total', 'bytes_received', 1, 'Bytes received from clients and servers'],
-  ['sent_bytes_total', 'bytes_sent', 1, 'Bytes sent to clients and servers'],
-  ['client_wait_seconds_total', 'wait_time', microseconds, 'Time clients waited for a server'],
-  ['sql_transactions_pooled_total', 'xact_count', 1, 'Transactions'],
-  ['server_in_transaction_seconds_total', 'xact_time', microseconds, 'Time servers spent in transactions'],
-  ['client_parses_total', 'client_parse_count', 1, 'Parse messages from clients'],
-  ['server_parses_total', 'server_parse_count', 1, 'Parse messages sent to servers'],
-  ['binds_total', 'bind_count', 1, 'Bind messages'],
-  ['server_assignments_total', 'server_assignment_count', 1, 'Times a server was given to a client'],
-  ['client_logins_total', 'client_login_count', 1, 'Logins of clients'],
-]
-
-const none: Row = {}
-
-const lines: readonly Line[] = [
-  ...poolGauges.map(([name, help, value]): Line => ({
-    name: `pgbouncer_pools_${name}`,
+/**
+ * What pgbouncer_exporter makes of the console, under its names, so that its dashboards and alerts work as they are.
+ * `labels` are columns of the same row.
+ */
+const exported: readonly {
+  readonly table: 'databases' | 'stats_totals' | 'pools'
+  readonly kind: 'gauge' | 'counter'
+  readonly labels: readonly string[]
+  readonly factor?: number
+  /** Column, the metric's name behind "pgbouncer_<table>_", help. */
+  readonly columns: readonly (readonly [column: string, name: string, help: string])[]
+}[] = [
+  {
+    table: 'pools',
     kind: 'gauge',
-    labels: poolLabels,
-    help,
-    rows: ({ pools }) => pools.map((pool) => [labelsOf(pool), value(pool)]),
-  })),
-  ...totals.map(([name, key, factor, help]): Line => ({
-    name: `pgbouncer_stats_totals_${name}`,
+    labels: ['database', 'user'],
+    columns: [
+      ['cl_active', 'client_active_connections', 'Clients linked to a server, or idle'],
+      ['cl_waiting', 'client_waiting_connections', 'Clients waiting for a server'],
+      ['cl_active_cancel_req', 'client_active_cancel_connections', 'Cancel requests that are being passed on'],
+      ['cl_waiting_cancel_req', 'client_waiting_cancel_connections', 'Cancel requests that wait'],
+      ['sv_active', 'server_active_connections', 'Servers linked to a client'],
+      ['sv_active_cancel', 'server_active_cancel_connections', 'Connections that pass on a cancel request'],
+      ['sv_being_canceled', 'server_being_canceled_connections', 'Free servers that wait for cancel requests to end'],
+      ['sv_idle', 'server_idle_connections', 'Servers ready for a client'],
+      ['sv_used', 'server_used_connections', 'Servers that need a check before their next use'],
+      ['sv_tested', 'server_testing_connections', 'Servers in a reset or check'],
+      ['sv_login', 'server_login_connections', 'Servers being connected and logged in to'],
+      ['maxwait', 'client_maxwait_seconds', 'Age of the oldest waiting client, in whole seconds'],
+    ],
+  },
+  {
+    table: 'stats_totals',
     kind: 'counter',
     labels: ['database'],
+    columns: [
+      ['query_count', 'queries_pooled_total', 'Queries'],
+      ['bytes_received', 'received_bytes_total', 'Bytes received from clients and servers'],
+      ['bytes_sent', 'sent_bytes_total', 'Bytes sent to clients and servers'],
+      ['xact_count', 'sql_transactions_pooled_total', 'Transactions'],
+      ['client_parse_count', 'client_parses_total', 'Parse messages from clients'],
+      ['server_parse_count', 'server_parses_total', 'Parse messages sent to servers'],
+      ['bind_count', 'binds_total', 'Bind messages'],
+      ['server_assignment_count', 'server_assignments_total', 'Times a server was given to a client'],
+      ['client_login_count', 'client_logins_total', 'Logins of clients'],
+    ],
+  },
+  {
+    table: 'stats_totals',
+    kind: 'counter',
+    labels: ['database'],
+    factor: 1e-6, // microseconds
+    columns: [
+      ['query_time', 'queries_duration_seconds_total', 'Time servers spent with queries'],
+      ['wait_time', 'client_wait_seconds_total', 'Time clients waited for a server'],
+      ['xact_time', 'server_in_transaction_seconds_total', 'Time servers spent in transactions'],
+    ],
+  },
+  {
+    table: 'databases',
+    kind: 'gauge',
+    labels: ['name', 'host', 'port', 'database', 'force_user', 'pool_mode'],
+    columns: [
+      ['pool_size', 'pool_size', 'Server connections a pool of the database may hold'],
+      ['reserve_pool_size', 'reserve_pool', 'Further ones for clients that have waited long'],
+      ['max_connections', 'max_connections', 'Server connections all its pools may hold together'],
+      ['current_connections', 'current_connections', 'Server connections of a database'],
+      ['paused', 'paused', '1 while it is paused'],
+      ['disabled', 'disabled', '1 while it is disabled'],
+    ],
+  },
+]
+
+/** Rows of SHOW LISTS by their metric behind "pgbouncer_". */
+const listed: readonly (readonly [list: string, name: string, help: string])[] = [
+  ['databases', 'databases', 'Databases'],
+  ['users', 'users', 'Users'],
+  ['pools', 'pools', 'Pools'],
+  ['free_clients', 'free_clients', 'Clients kept for later use: none ever'],
+  ['used_clients', 'used_clients', 'Clients that are logged in'],
+  ['login_clients', 'login_clients', 'Clients that are logging in'],
+  ['free_servers', 'free_servers', 'Servers kept for later use: none ever'],
+  ['used_servers', 'used_servers', 'Server connections'],
+  ['dns_names', 'cached_dns_names', 'Names of servers that are looked up'],
+  ['dns_zones', 'cached_dns_zones', 'Zones of DNS: none ever'],
+  ['dns_queries', 'in_flight_dns_queries', 'Look-ups under way in the engine: none ever'],
+]
+
+/** Rows of SHOW CONFIG by their metric behind "pgbouncer_config_". */
+const configured: readonly (readonly [key: string, name: string, help: string])[] = [
+  ['max_client_conn', 'max_client_connections', 'Clients served at a time'],
+  ['max_user_connections', 'max_user_connections', 'Server connections a user may hold; 0 no limit'],
+]
+
+const none: Labels = {}
+
+function exportedLines(): Line[] {
+  return exported.flatMap(({ table, kind, labels, factor = 1, columns }) =>
+    columns.map(([column, name, help]): Line => ({
+      name: `pgbouncer_${table}_${name}`,
+      kind,
+      help,
+      rows: ({ figures }) => (figures?.[table] ?? []).map((row) => [picked(row, labels), Number(row[column]) * factor]),
+    })),
+  )
+}
+
+/** A row of a table of keys and values. */
+function keyed(
+  [key, name, help]: readonly [string, string, string],
+  of: { prefix: string; table: 'lists' | 'config'; keys: string; values: string },
+): Line {
+  return {
+    name: `pgbouncer_${of.prefix}${name}`,
+    kind: 'gauge',
     help,
-    rows: ({ pools }) => perDatabase(pools, (pool) => pool.totals[key] * factor),
-  })),
+    rows: ({ figures }) =>
+      (figures?.[of.table] ?? [])
+        .filter((row) => row[of.keys] === key)
+        .map((row) => [none, Number(row[of.values])] as const),
+  }
+}
+
+/** Clients and servers by the list they stand in. */
+const clientStates = [
+  ['active', (pool: PoolSnapshot) => pool.clientsActive],
+  ['idle', (pool: PoolSnapshot) => pool.clientsIdle],
+  ['waiting', (pool: PoolSnapshot) => pool.clientsWaiting],
+] as const
+
+const lines: readonly Line[] = [
+  ...exportedLines(),
+  ...listed.map((list) => keyed(list, { prefix: '', table: 'lists', keys: 'list', values: 'items' })),
+  ...configured.map((key) => keyed(key, { prefix: 'config_', table: 'config', keys: 'key', values: 'value' })),
   {
-    name: 'pgbouncer_databases_current_connections',
+    name: 'pgbouncer_client_connections',
     kind: 'gauge',
-    labels: ['name'],
-    help: 'Server connections of a database',
-    rows: ({ pools }) => perDatabase(pools, serversOf).map(([{ database = '' }, value]) => [{ name: database }, value]),
+    help: 'Clients by database, user, application_name and state',
+    rows: ({ figures }) => (figures?.clients ?? []).map(({ count, ...group }) => [{ ...group }, count] as const),
   },
   {
-    name: 'pgbouncer_used_clients',
+    name: 'pgbouncer_version_info',
     kind: 'gauge',
-    labels: [],
-    help: 'Clients that are logged in',
-    rows: ({ clients }) => [[none, clients]],
-  },
-  {
-    name: 'pgbouncer_login_clients',
-    kind: 'gauge',
-    labels: [],
-    help: 'Clients that are logging in',
-    rows: ({ clientsLogin }) => [[none, clientsLogin]],
-  },
-  {
-    name: 'pgbouncer_pools',
-    kind: 'gauge',
-    labels: [],
-    help: 'Pools',
-    rows: ({ pools }) => [[none, pools.length]],
-  },
-  {
-    name: 'pgbouncer_config_max_client_connections',
-    kind: 'gauge',
-    labels: [],
-    help: 'Clients served at a time',
-    rows: (_, { clientsMax }) => (clientsMax === undefined ? [] : [[none, clientsMax]]),
+    help: 'Whose console it is',
+    rows: ({ figures }) => (figures?.version ?? []).map((row) => [picked(row, ['version']), 1] as const),
   },
   {
     name: 'pgbouncer_up',
     kind: 'gauge',
-    labels: [],
     help: 'Whether the proxy runs a configuration',
     rows: ({ running }) => [[none, running === null ? 0 : 1]],
   },
   {
+    name: 'flotilla_clients',
+    kind: 'gauge',
+    help: 'Clients of a pool by state',
+    rows: ({ pools }) =>
+      pools.flatMap((pool) =>
+        clientStates.map(([state, count]) => [{ ...labelsOf(pool), state }, count(pool)] as const),
+      ),
+  },
+  {
+    name: 'flotilla_client_maxwait_seconds',
+    kind: 'gauge',
+    help: 'Age of the oldest waiting client, exactly',
+    rows: ({ pools }) => pools.map((pool) => [labelsOf(pool), pool.maxWaitMs / 1000]),
+  },
+  {
+    name: 'flotilla_checkout_wait_seconds',
+    kind: 'histogram',
+    bounds: [0, ...waitBoundsMs.map((ms) => ms / 1000)],
+    help: 'Time from a request to the server it was given',
+    rows: ({ pools }) =>
+      pools.map(({ totals, waits, ...pool }) => {
+        const waited = waits.reduce((sum, count) => sum + count, 0)
+        const counts = [totals.server_assignment_count - waited, ...waits]
+        return [labelsOf(pool), { counts, sum: totals.wait_time / 1e6 }] as const
+      }),
+  },
+  {
     name: 'flotilla_pool_size',
     kind: 'gauge',
-    labels: poolLabels,
     help: 'Server connections a pool may hold',
     rows: ({ pools }) => pools.map((pool) => [labelsOf(pool), pool.poolSize]),
   },
   {
     name: 'flotilla_servers_replication',
     kind: 'gauge',
-    labels: poolLabels,
     help: 'Servers opened for one client each, for replication',
     rows: ({ pools }) => pools.map((pool) => [labelsOf(pool), pool.serversReplication]),
   },
   {
     name: 'flotilla_servers_draining',
     kind: 'gauge',
-    labels: poolLabels,
     help: 'Old servers that finish a transaction',
     rows: ({ pools }) => pools.map((pool) => [labelsOf(pool), pool.serversDraining]),
   },
   {
+    name: 'flotilla_servers_pinned',
+    kind: 'gauge',
+    help: 'Servers that stay with their client because of what its session keeps',
+    rows: ({ pools }) => pools.map((pool) => [labelsOf(pool), pool.serversPinned]),
+  },
+  {
     name: 'flotilla_servers_closed_total',
     kind: 'counter',
-    labels: [...poolLabels, 'cause'],
     help: 'Server connections closed, planned or not, by cause',
-    rows: ({ pools }) =>
-      pools.flatMap((pool) =>
-        Object.entries(pool.closed).map(([cause, count]) => [{ ...labelsOf(pool), cause }, count] as const),
-      ),
+    rows: ({ pools }) => pools.flatMap((pool) => counted(labelsOf(pool), 'cause', pool.closed)),
   },
   {
     name: 'flotilla_clients_refused_total',
     kind: 'counter',
-    labels: [...poolLabels, 'sqlstate'],
-    help: 'Errors the proxy itself sent to clients; without a pool where none was known yet',
+    help: 'Errors the proxy itself sent to clients, limits among them; without a pool where none was known yet',
     rows: ({ pools, refused }) => [
-      ...Object.entries(refused).map(([sqlstate, count]) => [{ database: '', user: '', sqlstate }, count] as const),
-      ...pools.flatMap((pool) =>
-        Object.entries(pool.refused).map(([sqlstate, count]) => [{ ...labelsOf(pool), sqlstate }, count] as const),
-      ),
+      ...counted({ database: '', user: '' }, 'sqlstate', refused),
+      ...pools.flatMap((pool) => counted(labelsOf(pool), 'sqlstate', pool.refused)),
     ],
   },
   {
     name: 'flotilla_logins_delayed_total',
     kind: 'counter',
-    labels: [],
     help: 'Failed logins whose answer was delayed, for many had failed from the same address',
     rows: ({ loginsDelayed }) => [[none, loginsDelayed]],
   },
   {
+    name: 'flotilla_server_errors_total',
+    kind: 'counter',
+    help: 'Errors of PostgreSQL that clients were sent, by the class of their SQLSTATE',
+    rows: ({ pools }) => pools.flatMap((pool) => counted(labelsOf(pool), 'class', pool.serverErrors)),
+  },
+  {
     name: 'flotilla_config_version',
     kind: 'gauge',
-    labels: [],
     help: 'The version that runs; 0 while none does',
     rows: (_, { configVersion }) => [[none, configVersion]],
   },
   {
     name: 'flotilla_config_epoch',
     kind: 'gauge',
-    labels: [],
     help: 'The epoch of the version that runs',
     rows: (_, { configEpoch }) => [[none, configEpoch]],
   },
   {
     name: 'flotilla_config_age_seconds',
     kind: 'gauge',
-    labels: [],
     help: 'Time since the running version was applied',
     rows: (_, { configAgeSeconds }) => (configAgeSeconds === undefined ? [] : [[none, configAgeSeconds]]),
   },
   {
     name: 'flotilla_config_failed',
     kind: 'gauge',
-    labels: [],
     help: '1 while the offered version is refused',
     rows: (_, { configFailed }) => [[none, configFailed ? 1 : 0]],
   },
   {
     name: 'flotilla_outbox_events',
     kind: 'gauge',
-    labels: [],
     help: 'Disconnect events that control has not acknowledged',
     rows: (_, { outboxEvents }) => [[none, outboxEvents]],
   },
   {
     name: 'flotilla_outbox_dropped_total',
     kind: 'counter',
-    labels: [],
     help: 'Disconnect events lost because too many waited',
     rows: (_, { outboxDropped }) => [[none, outboxDropped]],
   },
   {
     name: 'flotilla_engine_restarts_total',
     kind: 'counter',
-    labels: [],
     help: 'Times the engine was started again',
     rows: (_, { engineRestarts }) => [[none, engineRestarts]],
   },
   {
     name: 'flotilla_proxy_info',
     kind: 'gauge',
-    labels: ['version'],
     help: 'The version of the proxy itself',
     rows: (_, { proxyVersion }) => [[{ version: proxyVersion }, 1]],
   },
@@ -224,12 +319,21 @@ const lines: readonly Line[] = [
 /** The page Prometheus reads. */
 export class Metrics {
   readonly #registry = new Registry()
-  readonly #series: readonly { line: Line; metric: Gauge | Counter }[]
   readonly #disconnects: Counter
+  #state: readonly [EngineSnapshot, AgentFigures] | null = null
 
   constructor() {
     collectDefaultMetrics({ register: this.#registry })
-    this.#series = lines.map((line) => ({ line, metric: this.#metric(line) }))
+    for (const line of lines) {
+      const { name, help, kind } = line
+      const reading = {
+        name,
+        get: async () =>
+          await Promise.resolve({ name, help, type: kind, aggregator: 'sum', values: this.#values(line) }),
+      }
+      // What a registry asks of a metric; the library's own classes count, while these figures are counted elsewhere.
+      this.#registry.registerMetric(reading as unknown as Metric)
+    }
     this.#disconnects = new Counter({
       name: 'flotilla_disconnects_total',
       help: 'Server connections lost, by pool, server and cause',
@@ -247,21 +351,39 @@ export class Metrics {
   }
 
   async page(engine: EngineSnapshot, agent: AgentFigures): Promise<string> {
-    for (const { line, metric } of this.#series) {
-      metric.reset()
-      // After this a metric with labels has no rows, and one without labels is 0.
-      for (const [labels, value] of line.rows(engine, agent)) metric.inc(labels, value)
-    }
+    this.#state = [engine, agent]
     return await this.#registry.metrics()
   }
 
-  #metric({ name, kind, labels, help }: Line): Gauge | Counter {
-    const configuration = { name, help, labelNames: [...labels], registers: [this.#registry] }
-    return kind === 'gauge' ? new Gauge(configuration) : new Counter(configuration)
+  #values(line: Line): Reading[] {
+    if (this.#state === null) return []
+    if (line.kind !== 'histogram') return line.rows(...this.#state).map(([labels, value]) => ({ labels, value }))
+    return line.rows(...this.#state).flatMap(([labels, value]) => histogram(line.name, line.bounds, labels, value))
   }
 }
 
-function labelsOf({ pool, user }: PoolSnapshot): Row {
+/** A line of the page. */
+interface Reading {
+  readonly metricName?: string
+  readonly labels: Labels
+  readonly value: number
+}
+
+/** Each bucket holds those below it too. */
+function histogram(name: string, bounds: readonly number[], labels: Labels, { counts, sum }: Distribution): Reading[] {
+  let below = 0
+  const buckets = counts.map((count, index) => {
+    below += count
+    return { metricName: `${name}_bucket`, labels: { ...labels, le: String(bounds[index] ?? '+Inf') }, value: below }
+  })
+  return [
+    ...buckets,
+    { metricName: `${name}_sum`, labels, value: sum },
+    { metricName: `${name}_count`, labels, value: below },
+  ]
+}
+
+function labelsOf({ pool, user }: Pick<PoolSnapshot, 'pool' | 'user'>): Labels {
   return { database: pool, user }
 }
 
@@ -270,11 +392,16 @@ export function serversOf(pool: PoolSnapshot): number {
   return serversActive + serversIdle + serversLogin + serversReplication + serversDraining
 }
 
-function perDatabase(
-  pools: readonly PoolSnapshot[],
-  value: (pool: PoolSnapshot) => number,
-): readonly (readonly [Row, number])[] {
-  const sums = new Map<string, number>()
-  for (const pool of pools) sums.set(pool.pool, (sums.get(pool.pool) ?? 0) + value(pool))
-  return [...sums].map(([database, sum]) => [{ database }, sum])
+/** One row per key. */
+function counted(
+  labels: Labels,
+  label: string,
+  counts: Readonly<Partial<Record<string, number>>>,
+): (readonly [Labels, number])[] {
+  return Object.entries(counts).map(([key, count = 0]) => [{ ...labels, [label]: key }, count] as const)
+}
+
+/** Columns of a row as labels; NULL is the empty text. */
+function picked(row: ShownRow, columns: readonly string[]): Labels {
+  return Object.fromEntries(columns.map((column) => [column, String(row[column] ?? '')]))
 }

@@ -7,6 +7,7 @@ import { FailedLogins } from './auth/failed-logins.ts'
 import { Cancels } from './cancel.ts'
 import { Client } from './client.ts'
 import type { Context } from './context.ts'
+import { figuresOf } from './figures.ts'
 import { Limits } from './limits.ts'
 import { Login } from './login.ts'
 import type {
@@ -127,7 +128,7 @@ export class Engine {
         this.context.peers.update(message.update)
         return
       case 'snapshot':
-        this.context.post({ type: 'snapshot', id: message.id, snapshot: this.snapshot() })
+        this.context.post({ type: 'snapshot', id: message.id, snapshot: this.snapshot(message.figures) })
         return
       case 'reloaded':
         this.#reloads.get(message.id)?.(message.error)
@@ -280,7 +281,7 @@ export class Engine {
     return this.#ended
   }
 
-  snapshot(): EngineSnapshot {
+  snapshot(figures?: true): EngineSnapshot {
     const pools: PoolSnapshot[] = []
     for (const name of this.pools.names()) pools.push(snapshotOf(name))
     return {
@@ -290,6 +291,7 @@ export class Engine {
       loginsDelayed: this.failedLogins.delayed,
       pools,
       refused: { ...this.refused },
+      ...(figures === true ? { figures: figuresOf(this) } : {}),
     }
   }
 
@@ -302,6 +304,8 @@ function snapshotOf(name: PoolName): PoolSnapshot {
   const { current } = name
   let serversDraining = 0
   for (const pool of name.draining) serversDraining += pool.connections
+  let serversPinned = 0
+  for (const { server } of name.active) if (server !== null && server.pinned) serversPinned++
   return {
     pool: name.database,
     user: name.user,
@@ -314,9 +318,12 @@ function snapshotOf(name: PoolName): PoolSnapshot {
     serversLogin: current === null ? 0 : current.login.size + current.reset.size,
     serversReplication: current?.replication.size ?? 0,
     serversDraining,
+    serversPinned,
     maxWaitMs: name.maxWaitMs,
     poolSize: current?.settings.poolSize ?? 0,
     totals: { ...name.totals },
+    waits: [...name.waits],
+    serverErrors: { ...name.serverErrors },
     closed: { ...name.closed },
     refused: { ...name.refused },
   }

@@ -398,6 +398,7 @@ function endQuery(client: Client, server: Server): boolean {
 function noteError(server: Server, bytes: Uint8Array, start: number, end: number): void {
   server.outstanding.failed()
   const fields = errorFields(bytes, start, end)
+  server.pool.name.noteServerError(fields.code)
   if (statementSqlstates.has(fields.code)) server.statements?.doubt()
   if (isFatal(fields.severity)) server.fatal = { sqlstate: fields.code, message: fields.message, forwarded: true }
 }

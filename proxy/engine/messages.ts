@@ -120,7 +120,8 @@ export type ToEngine =
   | { readonly type: 'tls'; readonly update: TlsUpdate }
   /** Who is in the fleet now; null when nobody could say. Answers `peers`, and comes unasked. */
   | { readonly type: 'peers'; readonly update: PeersUpdate | null }
-  | { readonly type: 'snapshot'; readonly id: number }
+  /** `figures` asks for what metrics are made of too. */
+  | { readonly type: 'snapshot'; readonly id: number; readonly figures?: true }
   /** Answers a RELOAD typed on the console; `error` names path and reason. */
   | { readonly type: 'reloaded'; readonly id: number; readonly error: string | null }
   /** What an operator wants of a database, by way of control; answered by `operated`. */
@@ -203,13 +204,44 @@ export interface PoolSnapshot {
   /** Opened for one client each, beside the pool's own. */
   readonly serversReplication: number
   readonly serversDraining: number
+  /** Linked servers that stay with their client because of what its session keeps. */
+  readonly serversPinned: number
   readonly maxWaitMs: number
   readonly poolSize: number
   readonly totals: PoolTotals
+  /** Checkouts that had to wait, by how long: see `waitBoundsMs`. The last one counts those above all bounds. */
+  readonly waits: readonly number[]
+  /** Errors of PostgreSQL that clients were sent, by the class of their SQLSTATE, its first two characters. */
+  readonly serverErrors: Readonly<Record<string, number>>
   /** Closed servers by cause, planned ones included. */
   readonly closed: Readonly<Partial<Record<Cause, number>>>
   /** Errors sent to clients by the proxy itself, by SQLSTATE. */
   readonly refused: Readonly<Record<string, number>>
+}
+
+/** Upper bounds of the classes in which waits for a server are counted. */
+export const waitBoundsMs = [1, 5, 10, 50, 100, 500, 1000, 5000, 10_000, 30_000, 60_000] as const
+
+/** A row of a SHOW command, by column. */
+export type ShownRow = Readonly<Record<string, string | number | null>>
+
+export interface ClientGroup {
+  readonly database: string
+  readonly user: string
+  application_name: string
+  readonly state: string
+  count: number
+}
+
+/** What the console shows, by the names of its commands in lower case. */
+export interface Figures {
+  readonly databases: readonly ShownRow[]
+  readonly lists: readonly ShownRow[]
+  readonly config: readonly ShownRow[]
+  readonly pools: readonly ShownRow[]
+  readonly stats_totals: readonly ShownRow[]
+  readonly version: readonly ShownRow[]
+  readonly clients: readonly ClientGroup[]
 }
 
 export interface EngineSnapshot {
@@ -221,6 +253,8 @@ export interface EngineSnapshot {
   readonly pools: readonly PoolSnapshot[]
   /** Logins refused before a pool was known, by SQLSTATE. */
   readonly refused: Readonly<Record<string, number>>
+  /** Where they were asked for. */
+  readonly figures?: Figures
 }
 
 export type FromEngine =

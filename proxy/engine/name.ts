@@ -8,6 +8,7 @@ import type { SaltedKeys } from './auth/scram.ts'
 import type { Client } from './client.ts'
 import type { Context } from './context.ts'
 import { List } from './list.ts'
+import { waitBoundsMs } from './messages.ts'
 import type { PoolSpec } from './messages.ts'
 import { foreseenReport } from './parameters.ts'
 import type { Parameters } from './parameters.ts'
@@ -62,6 +63,10 @@ export class PoolName {
   readonly totals = noTotals()
   readonly closed: Partial<Record<Cause, number>> = {}
   readonly refused: Record<string, number> = {}
+  /** Checkouts that had to wait, by the classes of `waitBoundsMs`; those that had not are the other ones. */
+  readonly waits: number[] = [...waitBoundsMs, Infinity].map(() => 0)
+  /** Errors of PostgreSQL by the first two characters of their SQLSTATE. */
+  readonly serverErrors: Record<string, number> = {}
   /** The last failed login to a server, until one succeeds: what a client that waited in vain is told. */
   failure: { sqlstate: string; message: string } | null = null
   #failures = 0
@@ -204,10 +209,17 @@ export class PoolName {
     const client = this.waiting.head
     if (client === null) return false
     this.totals.server_assignment_count++
-    this.totals.wait_time += (this.context.io.nowMs() - client.waitingSinceMs) * 1000
+    this.#waited(this.context.io.nowMs() - client.waitingSinceMs)
     server.pool.move(server, server.pool.active)
     client.join(server)
     return true
+  }
+
+  #waited(ms: number): void {
+    this.totals.wait_time += ms * 1000
+    let wait = 0
+    while (wait < waitBoundsMs.length && ms > (waitBoundsMs[wait] as number)) wait++
+    this.waits[wait] = (this.waits[wait] as number) + 1
   }
 
   /** Opens as many servers as wait for one, within pool_size and what pools may have together. */
@@ -351,6 +363,12 @@ export class PoolName {
     if (this.#reported.get(parameter) === value) return
     this.#reported.set(parameter, value)
     this.welcomes.clear()
+  }
+
+  /** One that a client was sent. */
+  noteServerError(sqlstate: string): void {
+    const kind = sqlstate.slice(0, 2)
+    this.serverErrors[kind] = (this.serverErrors[kind] ?? 0) + 1
   }
 
   /** Undefined when only a server can tell what a client with `parameters` is to be told. */

@@ -753,15 +753,49 @@ test('metrics carry the names of pgbouncer_exporter and our own', async () => {
 
   const lines = text.split('\n')
   expect(lines).toContain('pgbouncer_pools_client_active_connections{database="app",user="web"} 3')
-  expect(lines).toContain('pgbouncer_pools_client_maxwait_seconds{database="app",user="web"} 1.5')
+  expect(lines).toContain('pgbouncer_pools_client_maxwait_seconds{database="app",user="web"} 1')
+  expect(lines).toContain('flotilla_client_maxwait_seconds{database="app",user="web"} 1.5')
+  expect(lines).toContain(
+    'pgbouncer_databases_pool_size{name="app",host="db",port="5432",database="app",force_user="",pool_mode=""} 5',
+  )
   expect(lines).toContain('pgbouncer_stats_totals_server_in_transaction_seconds_total{database="app"} 2')
   expect(lines).toContain('flotilla_config_version 3')
+  expect(lines.find((line) => line.startsWith('flotilla_config_age_seconds '))).toMatch(/ 0\.\d+$|e-\d+$/)
+  expect(lines).toContain('flotilla_clients{database="app",user="web",state="waiting"} 1')
+  expect(lines).toContain('flotilla_servers_pinned{database="app",user="web"} 1')
+  expect(lines).toContain('flotilla_server_errors_total{database="app",user="web",class="42"} 4')
+  expect(lines).toContain('flotilla_clients_refused_total{database="app",user="web",sqlstate="53300"} 1')
   expect(lines).toContain('flotilla_engine_restarts_total 0')
   expect(lines).toContain(
     'flotilla_disconnects_total{database="app",user="web",host="10.0.0.1",port="5432",cause="keepalive_timeout"} 1',
   )
   expect(lines).toContain('flotilla_servers_closed_total{database="app",user="web",cause="idle"} 3')
   expect(text).toContain('process_resident_memory_bytes')
+})
+
+test('the histogram of waits for a server counts those that had not to wait in every bucket', async () => {
+  const { control, proxy } = await newFleet()
+  control.offer(3, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(3)
+
+  const { text } = await proxy.get('/metrics')
+
+  // The scripted engine gave away 20 servers: 7 at once, one in each class, and two after more than a minute.
+  const values = text
+    .split('\n')
+    .flatMap((line) => /^flotilla_checkout_wait_seconds(\S+) (.*)$/.exec(line)?.slice(1, 3) ?? [])
+  expect(Object.groupBy(values, (_, i) => (i % 2 === 0 ? 'keys' : 'values'))).toEqual({
+    keys: [
+      ...['0', '0.001', '0.005', '0.01', '0.05', '0.1', '0.5', '1', '5', '10', '30', '60', '+Inf'].map(
+        (le) => `_bucket{database="app",user="web",le="${le}"}`,
+      ),
+      '_sum{database="app",user="web"}',
+      '_count{database="app",user="web"}',
+    ],
+    values: ['7', '8', '9', '10', '11', '12', '13', '14', '15', '16', '17', '18', '20', '3', '20'],
+  })
+  expect(text).toContain('# TYPE flotilla_checkout_wait_seconds histogram')
 })
 
 test('a proxy that has nothing to serve yet is alive and not ready', async () => {

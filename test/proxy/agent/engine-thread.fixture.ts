@@ -4,10 +4,12 @@
  */
 import { BroadcastChannel, type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import koffi from 'koffi'
+import { waitBoundsMs } from '../../../proxy/engine/messages.ts'
 import type {
   ApplyOutcome,
   EngineStart,
   FleetSpec,
+  Figures,
   FromEngine,
   PoolSnapshot,
   ToEngine,
@@ -31,6 +33,16 @@ export type Told =
 
 export function channelName(port: number): string {
   return `scripted engine ${port}`
+}
+
+const figures: Figures = {
+  databases: [{ name: 'app', host: 'db', port: 5432, database: 'app', force_user: null, pool_size: 5 }],
+  lists: [{ list: 'used_clients', items: 3 }],
+  config: [{ key: 'max_client_conn', value: '100' }],
+  pools: [{ database: 'app', user: 'web', cl_active: 3, maxwait: 1 }],
+  stats_totals: [{ database: 'app', xact_count: 7, xact_time: 2_000_000 }],
+  version: [{ version: 'PgBouncer 1.25.2' }],
+  clients: [{ database: 'app', user: 'web', application_name: 'shop', state: 'idle', count: 2 }],
 }
 
 function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
@@ -112,9 +124,12 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
     serversDraining: 0,
     maxWaitMs: 1500,
     poolSize: spec.settings.poolSize,
-    totals: { ...noTotals(), xact_count: 7, xact_time: 2_000_000 },
+    totals: { ...noTotals(), server_assignment_count: 20, wait_time: 3_000_000 },
     closed: { idle: 3 },
     refused: { '53300': 1 },
+    serversPinned: 1,
+    waits: [...waitBoundsMs.map(() => 1), 2],
+    serverErrors: { '42': 4 },
   })
 
   const receive = (message: ToEngine): void => {
@@ -134,6 +149,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
             loginsDelayed: 0,
             pools: running?.pools.map(snapshotOf) ?? [],
             refused: {},
+            ...(message.figures === true ? { figures } : {}),
           },
         } satisfies FromEngine)
         return
