@@ -12,6 +12,7 @@ export const sqlstates = {
   invalid_parameter_value: '22023',
   idle_in_transaction_session_timeout: '25P03',
   transaction_timeout: '25P04',
+  invalid_parameter_value: '22023',
   invalid_catalog_name: '3D000',
   syntax_error: '42601',
   undefined_object: '42704',

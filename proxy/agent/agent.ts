@@ -74,6 +74,7 @@ const emptySnapshot: EngineSnapshot = {
   loginsDelayed: 0,
   pools: [],
   refused: {},
+  overrides: [],
 }
 
 const bootBytes = 8

@@ -285,6 +285,12 @@ const lines: readonly Line[] = [
     rows: (_, { configAgeSeconds }) => (configAgeSeconds === undefined ? [] : [[none, configAgeSeconds]]),
   },
   {
+    name: 'flotilla_config_overrides',
+    kind: 'gauge',
+    help: 'Keys that SET at the console has changed; a new version or RELOAD takes them back',
+    rows: ({ overrides }) => [[none, overrides.length]],
+  },
+  {
     name: 'flotilla_config_failed',
     kind: 'gauge',
     help: '1 while the offered version is refused',

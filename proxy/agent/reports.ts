@@ -184,10 +184,16 @@ export function poolReports(
       desired_hash: desiredHash,
       state: failure === null ? calmState(now) : 'failed',
       draining_servers: now?.serversDraining ?? 0,
-      code: failure?.code ?? null,
-      message: failure?.message ?? null,
+      ...told(failure, now?.overridden === true ? snapshot.overrides : []),
     }
   })
+}
+
+/** What an operator should know of the pool. */
+function told(failure: ApplyError | null, overrides: readonly string[]): Pick<PoolReport, 'code' | 'message'> {
+  if (failure !== null) return { code: failure.code, message: failure.message }
+  if (overrides.length === 0) return { code: null, message: null }
+  return { code: 'overridden', message: `SET at the proxy's console: ${overrides.join(', ')}` }
 }
 
 function calmState(pool: PoolSnapshot | undefined): 'running' | 'draining' {

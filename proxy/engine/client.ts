@@ -90,6 +90,7 @@ export class Client implements SocketEvents, Listed<Client> {
   /** Greets the client, with the parameters of a real server: the first one has to wait for that. */
   begin(): void {
     this.context.clients.add(this)
+    if (this.context.suspended) this.socket.holdReading()
     this.name.idle.pushTail(this)
     if (this.replication !== null) {
       this.#dedicate(this.replication)

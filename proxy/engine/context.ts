@@ -27,4 +27,6 @@ export interface Context {
   readonly mockKey: Uint8Array
   /** Set while the engine stops: a client that becomes free is sent away. */
   stopping: boolean
+  /** SUSPEND: nothing is read of clients and servers, and no server is opened. */
+  suspended: boolean
 }

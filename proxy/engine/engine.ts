@@ -22,7 +22,8 @@ import type {
   UnixListen,
 } from './messages.ts'
 import type { PoolName } from './name.ts'
-import { operate } from './operations.ts'
+import { operate, release } from './operations.ts'
+import { Overrides } from './overrides.ts'
 import { Peers } from './peers.ts'
 import { Pools } from './pools.ts'
 import { TlsContexts } from './tls.ts'
@@ -50,6 +51,8 @@ export class Engine {
   readonly logins = new Set<Login>()
   readonly disconnects = new Disconnects(disconnectsMax)
   readonly statistics: Statistics
+  /** What SET has changed at the console. */
+  readonly overrides = new Overrides(this)
   consoleUsers: readonly ConsoleUserSpec[] = []
   /** The general settings as written, for SHOW CONFIG. */
   generalValues: Readonly<Record<string, string | number>> = {}
@@ -87,6 +90,7 @@ export class Engine {
       clients: new Set(),
       mockKey,
       stopping: false,
+      suspended: false,
     }
     this.pools = new Pools(this.context)
     this.statistics = new Statistics(io.nowMs())
@@ -99,7 +103,7 @@ export class Engine {
     post({ type: 'listening', host: options.listen.host, port: this.#listener.port })
     this.#every(maintainEveryMs, () => {
       this.statistics.observe(this.pools.names(), io.nowMs())
-      this.pools.maintain()
+      if (!this.context.suspended) this.pools.maintain()
     })
   }
 
@@ -154,6 +158,7 @@ export class Engine {
       this.#offerTls(spec.clientTls)
       this.consoleUsers = spec.consoleUsers
       this.access = spec.access ?? noRules
+      this.overrides.forget()
     }
     this.context.post({ type: 'applied', id, outcome })
   }
@@ -229,6 +234,8 @@ export class Engine {
   /** Transactions in flight may finish until the deadline; whoever is between two is sent away now. */
   #stop(mode: StopMode, timeoutMs: number): void {
     const { context } = this
+    // What is read no more would never end.
+    release(this)
     if (!this.#closed) {
       this.#closed = true
       this.#listener.close()
@@ -291,6 +298,7 @@ export class Engine {
       loginsDelayed: this.failedLogins.delayed,
       pools,
       refused: { ...this.refused },
+      overrides: this.overrides.texts(),
       ...(figures === true ? { figures: figuresOf(this) } : {}),
     }
   }
@@ -310,6 +318,7 @@ function snapshotOf(name: PoolName): PoolSnapshot {
     pool: name.database,
     user: name.user,
     hash: current?.hash ?? null,
+    overridden: current?.spec.overridden !== undefined,
     clientsActive: name.active.size,
     clientsIdle: name.idle.size,
     clientsWaiting: name.waiting.size,

@@ -43,6 +43,8 @@ export interface HostSpec {
 
 /** One pool, ready to run: resolved, with its secrets in clear. Never logged. */
 export interface PoolSpec {
+  /** What the version says where SET at the console has changed it: `hash` and `settings` are then of what runs. */
+  readonly overridden?: { readonly hash: string; readonly settings: PoolSettings }
   readonly pool: string
   readonly user: string
   readonly hash: string
@@ -195,6 +197,8 @@ export interface PoolSnapshot {
   readonly user: string
   /** What runs; null once the name was removed and only drains. */
   readonly hash: string | null
+  /** SET at the console has changed it: `hash` is not its version's. */
+  readonly overridden: boolean
   readonly clientsActive: number
   readonly clientsIdle: number
   readonly clientsWaiting: number
@@ -253,6 +257,8 @@ export interface EngineSnapshot {
   readonly pools: readonly PoolSnapshot[]
   /** Logins refused before a pool was known, by SQLSTATE. */
   readonly refused: Readonly<Record<string, number>>
+  /** What SET at the console has changed: "key = value". */
+  readonly overrides: readonly string[]
   /** Where they were asked for. */
   readonly figures?: Figures
 }

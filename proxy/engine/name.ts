@@ -7,6 +7,7 @@ import * as write from '../protocol/write.ts'
 import type { SaltedKeys } from './auth/scram.ts'
 import type { Client } from './client.ts'
 import type { Context } from './context.ts'
+import { Health } from './health.ts'
 import { List } from './list.ts'
 import { waitBoundsMs } from './messages.ts'
 import type { PoolSpec } from './messages.ts'
@@ -14,6 +15,7 @@ import { foreseenReport } from './parameters.ts'
 import type { Parameters } from './parameters.ts'
 import { Patience } from './patience.ts'
 import { Pool } from './pool.ts'
+import type { Target } from './pool.ts'
 import { Statements } from './prepared.ts'
 import type { Replication } from './replication.ts'
 import type { Server } from './server.ts'
@@ -76,6 +78,7 @@ export class PoolName {
   /** Nobody who does not know that it waits has waited for longer. */
   #untoldSinceMs = Infinity
   readonly #patience = new Patience(this)
+  readonly health = new Health()
 
   constructor(context: Context, database: string, user: string) {
     this.context = context
@@ -225,7 +228,7 @@ export class PoolName {
   /** Opens as many servers as wait for one, within pool_size and what pools may have together. */
   grow(): void {
     const pool = this.current
-    if (pool === null || this.#paused || this.#retry !== null) return
+    if (pool === null || this.#paused || this.#retry !== null || this.context.suspended) return
     const { limits } = this.context
     if (limits.isBlocked(this) || (this.waiting.size === 0 && limits.isContested(this))) return
     while (pool.size < this.#sizeMax(pool) && this.#wanted(pool) > pool.login.size && pool.connect());
@@ -245,14 +248,15 @@ export class PoolName {
   }
 
   /** A server of the current pool logged in and reported these parameters. */
-  connected(reported: ReadonlyMap<string, string>): void {
+  connected(target: Target, reported: ReadonlyMap<string, string>): void {
     this.failure = null
+    this.health.succeeded(target)
     for (const [parameter, value] of reported) this.noteReported(parameter, value)
     this.#resetRetry()
   }
 
   /** A server of the current pool could not log in: wait longer each time, and tell clients what cannot pass. */
-  connectFailed(sqlstate: string | null, message: string): void {
+  connectFailed(target: Target, sqlstate: string | null, message: string): void {
     const pool = this.current
     if (pool === null) return
     this.failure = { sqlstate: sqlstate ?? sqlstates.connection_failure, message }
@@ -262,6 +266,7 @@ export class PoolName {
       this.#failures < pool.addressCount
         ? 0
         : Math.min(pool.settings.serverLoginRetryMs, retryFirstMs * 2 ** Math.min(rounds, 20))
+    this.health.failed(target, { message, nowMs: this.context.io.nowMs(), pauseMs: delayMs })
     this.#retry ??= this.context.io.after(delayMs, () => {
       this.#retry = null
       this.grow()

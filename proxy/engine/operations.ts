@@ -1,8 +1,10 @@
 /** What operators do to databases and clients, whichever way they ask: the console, or control through the agent. */
 import { sqlstates } from '../../shared/errors.ts'
+import { Client } from './client.ts'
 import type { Engine } from './engine.ts'
 import type { Operation, OperationOutcome } from './messages.ts'
 import type { PoolName } from './name.ts'
+import type { Server } from './server.ts'
 
 /** All names of a database; of every database with null. */
 function namesOf({ pools }: Engine, database: string | null): PoolName[] {
@@ -47,6 +49,40 @@ export function resume(engine: Engine, database: string | null): boolean {
   const changed = engine.pools.setPaused(database, false)
   engine.stateChanged()
   return changed
+}
+
+/** Nothing further is read of clients and servers; what was sent to them leaves. False when it is so already. */
+export function suspend({ context, pools }: Engine): boolean {
+  if (context.suspended) return false
+  context.suspended = true
+  for (const client of context.clients) if (client instanceof Client) client.socket.holdReading()
+  for (const name of pools.names()) {
+    for (const server of serversOf(name)) if (server.loggedIn) server.socket.holdReading()
+  }
+  return true
+}
+
+/** The end of a SUSPEND. False when there is none. */
+export function release({ context, pools }: Engine): boolean {
+  if (!context.suspended) return false
+  context.suspended = false
+  for (const client of context.clients) client.socket.releaseReading()
+  for (const name of pools.names()) {
+    for (const server of serversOf(name)) server.socket.releaseReading()
+    name.grow()
+  }
+  return true
+}
+
+/** Clients and servers that have not taken all that was sent to them. */
+export function unflushed({ context, pools }: Engine): (Client | Server)[] {
+  const clients = [...context.clients].filter((client) => client instanceof Client)
+  const servers = [...pools.names()].flatMap(serversOf)
+  return [...clients, ...servers].filter(({ socket }) => socket.queuedBytes > 0)
+}
+
+function serversOf(name: PoolName): Server[] {
+  return name.pools.flatMap((pool) => pool.lists.flatMap((list) => [...list]))
 }
 
 /** Every server is replaced by a new one as soon as it is free. */

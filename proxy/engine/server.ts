@@ -317,11 +317,12 @@ export class Server implements SocketEvents, Listed<Server> {
       this.initial.set(parameter.toLowerCase(), value)
     }
     this.#exchange = null
+    if (name.context.suspended) this.socket.holdReading()
     if (this.replication !== null) {
       this.client?.dedicated(this)
       return
     }
-    name.connected(login.parameters)
+    name.connected(this.target, login.parameters)
     this.pool.checkin(this)
   }
 
@@ -663,7 +664,7 @@ export class Server implements SocketEvents, Listed<Server> {
     } else client?.serverLost(this, cause)
     if (pool.draining) name.forgetDrained(pool)
     else if (state === 'login' && !causes[cause].planned && this.replication === null) {
-      name.connectFailed(details.sqlstate ?? null, details.message ?? loginFailureText(cause))
+      name.connectFailed(this.target, details.sqlstate ?? null, details.message ?? loginFailureText(cause))
     }
     name.context.limits.freed(pool.draining ? null : name)
     name.context.serverEnded()

@@ -49,7 +49,8 @@ export class EpollSocket implements Socket, Entry, Postponed {
   #state: 'connecting' | 'open' | 'securing' | 'ending' | 'closed'
   /** Events asked of epoll; null while not in the set. */
   #interest: number | null = null
-  #paused = false
+  /** Why nothing is read: bits of `Pause`. */
+  #paused = 0
   /** Bytes that the handler left, in the first `keptBytes` of a piece. */
   #kept: Uint8Array | null = null
   #keptBytes = 0
@@ -113,7 +114,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
   }
 
   get readingPaused(): boolean {
-    return this.#paused
+    return (this.#paused & Pause.byOwner) !== 0
   }
 
   get tls(): TlsSession | null {
@@ -187,7 +188,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
       // Whatever ended it comes again after these bytes.
       if (tls.outcome === 'end' || tls.outcome === 'failed') this.#unread = true
       this.#received(length)
-      if (this.#unread && this.#state === 'open' && !this.#paused) this.#postpone()
+      if (this.#unread && this.#state === 'open' && this.#paused === 0) this.#postpone()
       return
     }
     switch (tls.outcome) {
@@ -327,7 +328,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
     if ((events & (EpollEvents.In | endEvents)) === 0) return
     if (this.#state === 'ending') this.#discard()
     else if (this.#state !== 'open' || this.#redeliver) return
-    else if (this.#paused) this.#readyWhilePaused(events)
+    else if (this.#paused !== 0) this.#readyWhilePaused(events)
     else this.#receive()
   }
 
@@ -424,13 +425,25 @@ export class EpollSocket implements Socket, Entry, Postponed {
 
   /** Epoll goes on reporting until bytes arrive: most pauses end before, and cost no system call. */
   pauseReading(): void {
-    this.#paused = true
+    this.#paused |= Pause.byOwner
   }
 
   resumeReading(): void {
-    if (!this.#paused) return
-    this.#paused = false
-    if (this.#state !== 'open') return
+    this.#unpause(Pause.byOwner)
+  }
+
+  holdReading(): void {
+    this.#paused |= Pause.held
+  }
+
+  releaseReading(): void {
+    this.#unpause(Pause.held)
+  }
+
+  #unpause(reason: number): void {
+    if ((this.#paused & reason) === 0) return
+    this.#paused &= ~reason
+    if (this.#paused !== 0 || this.#state !== 'open') return
     this.#watch()
     if (this.#kept !== null || this.#delivering) {
       this.#redeliver = true
@@ -461,7 +474,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
       this.#handshake()
       return
     }
-    if (this.#paused) {
+    if (this.#paused !== 0) {
       if (this.#accepted && this.#failure !== 0) this.#ended(this.#failure)
       return
     }
@@ -474,7 +487,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
     } else if (this.#failure !== 0 || this.#unread) {
       this.#receive()
     }
-    if (this.#stillOpen && (this.#failure !== 0 || this.#unread) && !this.#paused) this.#postpone()
+    if (this.#stillOpen && (this.#failure !== 0 || this.#unread) && this.#paused === 0) this.#postpone()
   }
 
   get #stillOpen(): boolean {
@@ -486,7 +499,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
     let interest = this.#accepted ? EpollEvents.ReadHangUp : 0
     if (this.#state === 'connecting' || this.#queue !== null || this.#writeFirst) interest |= EpollEvents.Out
     if (this.#state === 'ending') interest = (interest & EpollEvents.Out) | (this.#peerEnded ? 0 : EpollEvents.In)
-    else if (this.#state === 'securing' || (this.#state === 'open' && !this.#paused)) interest |= EpollEvents.In
+    else if (this.#state === 'securing' || (this.#state === 'open' && this.#paused === 0)) interest |= EpollEvents.In
     if (interest === this.#interest) return
     if (this.#interest === null) this.#loop.watch(this, interest)
     else this.#loop.change(this, interest)
@@ -656,6 +669,8 @@ export class EpollSocket implements Socket, Entry, Postponed {
     return scratch.bytes.readInt32LE(0)
   }
 }
+
+const Pause = { byOwner: 1, held: 2 } as const
 
 const endOfFile: CloseCause = { kind: 'eof', errno: null }
 const nowhere: Address = { host: '', port: 0 }

@@ -129,6 +129,9 @@ export interface Socket {
   /** Kept bytes are delivered again soon, from the loop, not from inside this call. */
   resumeReading(): void
   readonly readingPaused: boolean
+  /** No onData until releaseReading either, whoever resumes reading meanwhile: SUSPEND. */
+  holdReading(): void
+  releaseReading(): void
   /**
    * From now on everything is TLS. Nothing is delivered, and nothing that is sent leaves, until onSecured. To be called
    * when all that was sent has left.

@@ -147,6 +147,14 @@ export const generalKeys = {
     class: 'live',
     help: 'time a server has to take a cancel request that is passed on to it',
   },
+  suspend_timeout: {
+    type: 'duration',
+    default: '10s',
+    min: '0ms',
+    max: '1h',
+    class: 'live',
+    help: 'time that connections have to take what was sent to them after SUSPEND; those that do not are closed',
+  },
   shutdown_timeout: {
     type: 'duration',
     default: '1m',

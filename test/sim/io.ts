@@ -148,6 +148,7 @@ export class SimSocket implements Socket {
   #kept: Buffer = emptyBuffer
   #keptAgain = false
   #paused = false
+  #held = false
   #delivering = false
   #flushing = false
   #drainOwed = false
@@ -243,6 +244,19 @@ export class SimSocket implements Socket {
   resumeReading(): void {
     if (!this.#paused) return
     this.#paused = false
+    if (this.#held) return
+    this.#keptAgain = true
+    this.#deliverSoon()
+  }
+
+  holdReading(): void {
+    this.#held = true
+  }
+
+  releaseReading(): void {
+    if (!this.#held) return
+    this.#held = false
+    if (this.#paused) return
     this.#keptAgain = true
     this.#deliverSoon()
   }
@@ -326,7 +340,7 @@ export class SimSocket implements Socket {
       if (this.#wasReset) this.#closed({ kind: 'reset', errno: 'ECONNRESET' })
       return
     }
-    if (this.#paused) {
+    if (this.#paused || this.#held) {
       this.#noticeWhilePaused()
       return
     }

@@ -1,9 +1,12 @@
 import type { Exchange } from '../conversation.ts'
 import type { Engine } from '../engine.ts'
+import type { Right } from './commands.ts'
 
 /** What a command may use of the session that typed it. */
 export interface Caller {
   readonly engine: Engine
+  readonly user: string
+  readonly right: Right
   applicationName: string
   /** Answers in whole messages, of a few KiB; more in one turn of the loop only after `turn`. */
   send(bytes: Uint8Array): void

@@ -13,13 +13,16 @@ import {
   reconnectCommand,
   resumeCommand,
   shutdownCommand,
+  suspendCommand,
   waitCloseCommand,
 } from './operate.ts'
 import { fixedParameters, set } from './session-parameters.ts'
+import { bans } from './show/bans.ts'
 import { config } from './show/config.ts'
 import { activeSockets, clients, fds, servers, sockets } from './show/connections.ts'
 import { databases } from './show/databases.ts'
 import { dnsHosts } from './show/dns-hosts.ts'
+import { dnsZones } from './show/dns-zones.ts'
 import { disconnects } from './show/disconnects.ts'
 import { lists } from './show/lists.ts'
 import { memory } from './show/memory.ts'
@@ -51,6 +54,7 @@ interface Command {
 }
 
 const commands: readonly Command[] = [
+  { name: 'SHOW', right: 'stats', help: null, run: help },
   { name: 'SHOW HELP', right: 'stats', help: 'this list', run: help },
   { name: 'SHOW VERSION', right: 'stats', help: 'whose console this is', run: answer(version) },
   { name: 'SHOW DATABASES', right: 'stats', help: 'databases, their servers and limits', run: answer(databases) },
@@ -73,6 +77,8 @@ const commands: readonly Command[] = [
   { name: 'SHOW DNS_HOSTS', right: 'stats', help: 'server names and their addresses', run: answer(dnsHosts) },
   { name: 'SHOW PEERS', right: 'stats', help: 'proxies that cancel requests go on to', run: answer(peers) },
   { name: 'SHOW PEER_POOLS', right: 'stats', help: 'cancel requests on their way there', run: answer(peerPools) },
+  { name: 'SHOW DNS_ZONES', right: 'stats', help: 'always empty', run: answer(dnsZones) },
+  { name: 'SHOW BANS', right: 'stats', help: 'addresses at which logins fail', run: answer(bans) },
   { name: 'SHOW LISTS', right: 'stats', help: 'how much there is of everything', run: answer(lists) },
   { name: 'SHOW CONFIG', right: 'stats', help: 'configuration keys and values', run: answer(config) },
   { name: 'RELOAD', right: 'admin', help: 'look for a newer configuration now', run: reload },
@@ -83,7 +89,7 @@ const commands: readonly Command[] = [
     run: pauseCommand,
     arguments: true,
   },
-  { name: 'RESUME', right: 'admin', help: '[db] end a PAUSE or KILL', run: resumeCommand, arguments: true },
+  { name: 'RESUME', right: 'admin', help: '[db] end a PAUSE, KILL or SUSPEND', run: resumeCommand, arguments: true },
   { name: 'DISABLE', right: 'admin', help: 'db: refuse new clients', run: disableCommand, arguments: true },
   { name: 'ENABLE', right: 'admin', help: 'db: let new clients in again', run: enableCommand, arguments: true },
   {
@@ -109,7 +115,9 @@ const commands: readonly Command[] = [
     run: shutdownCommand,
     arguments: true,
   },
-  { name: 'SET', right: 'stats', help: null, run: set, arguments: true },
+  { name: 'SUSPEND', right: 'admin', help: 'read nothing until RESUME', run: suspendCommand },
+  // What drivers set of their session is for everybody; `set` asks for the right to change what runs.
+  { name: 'SET', right: 'stats', help: 'key = value until RELOAD or a new version', run: set, arguments: true },
   ...Object.entries(fixedParameters).map(([parameter, value]): Command => {
     const table: Table = { columns: texts(parameter), rows: () => [[value]] }
     return { name: `SHOW ${parameter.toUpperCase()}`, right: 'stats', help: null, run: answer(table) }
@@ -143,6 +151,8 @@ function find(statement: Statement): Command {
   throw unknownCommand(statement, name)
 }
 
+/** In the words of PgBouncer, with a hint of ours. */
+
 function unknownCommand(statement: Statement, name: string): CommandError {
   const shown = statement
     .map((token) => token.value)
@@ -151,7 +161,8 @@ function unknownCommand(statement: Statement, name: string): CommandError {
   const known = commands.filter((command) => command.help !== null).map((command) => command.name.toLowerCase())
   const near = nearest(name.slice(0, shownMax), known)
   const guess = near === undefined ? '' : `Did you mean ${near.toUpperCase()}? `
-  return new CommandError('syntax_error', `unknown command "${shown}"`, `${guess}SHOW HELP lists the commands.`)
+  const message = `invalid command '${shown}', use SHOW HELP;`
+  return new CommandError('syntax_error', message, `${guess}SHOW HELP lists the commands.`)
 }
 
 const shownMax = 60
@@ -192,8 +203,12 @@ function help(caller: Caller): void {
   caller.send(write.commandComplete('SHOW'))
 }
 
-/** Asks control for a newer configuration; answers when it runs, or with what stands in its way. */
+/**
+ * What SET has changed is taken back, then control is asked for a newer configuration; answers when it runs, or with
+ * what stands in its way.
+ */
 function* reload(caller: Caller): Exchange<void> {
+  caller.engine.overrides.drop()
   let outcome: { readonly error: string | null } | null = null
   caller.engine.reload((error) => {
     outcome = { error }

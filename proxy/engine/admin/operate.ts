@@ -3,7 +3,20 @@ import { SqlError } from '../../../shared/errors.ts'
 import * as write from '../../protocol/write.ts'
 import type { Exchange } from '../conversation.ts'
 import type { StopMode } from '../messages.ts'
-import { isPaused, kill, killClient, pause, reconnect, resume, serversLeaving, serversLeft } from '../operations.ts'
+import { Client } from '../client.ts'
+import {
+  isPaused,
+  kill,
+  killClient,
+  pause,
+  reconnect,
+  release,
+  resume,
+  serversLeaving,
+  serversLeft,
+  suspend,
+  unflushed,
+} from '../operations.ts'
 import type { Caller } from './caller.ts'
 import { CommandError } from './command-error.ts'
 import { consoleName } from './pools.ts'
@@ -13,19 +26,24 @@ import type { Statement } from './statements.ts'
 export function* pauseCommand(caller: Caller, statement: Statement): Exchange<void> {
   const { engine } = caller
   const database = databaseOf(caller, statement)
-  if (!pause(engine, database)) throw refused(database, 'already paused')
+  if (!pause(engine, database)) {
+    if (database === null) throw alreadyStopped()
+    throw refused(database, 'already paused')
+  }
   yield* wait(caller, () => !isPaused(engine, database) || serversLeft(engine, database) === 0)
   if (!isPaused(engine, database)) throw refused(database, 'resumed before all of its servers were released')
   done(caller, 'PAUSE')
 }
 
-/** RESUME [db]: after PAUSE and KILL. */
+/** RESUME [db]: after PAUSE and KILL; without a database after SUSPEND too. */
 export function resumeCommand(caller: Caller, statement: Statement): void {
+  const { engine } = caller
   const database = optionalName(statement)
-  if (!resume(caller.engine, database)) {
+  const released = database === null && release(engine)
+  if (!resume(engine, database) && !released) {
     // A database that has left the configuration may still be paused, one that never was there cannot.
     if (database !== null) databaseOf(caller, statement)
-    throw refused(database, 'not paused')
+    throw refused(database, database === null ? 'not paused/suspended' : 'not paused')
   }
   done(caller, 'RESUME')
 }
@@ -49,7 +67,7 @@ export function killCommand(caller: Caller, statement: Statement): void {
 
 /** KILL_CLIENT id, as in SHOW CLIENTS. */
 export function killClientCommand(caller: Caller, statement: Statement): void {
-  const text = neededName(statement)
+  const text = optionalName(statement) ?? ''
   const id = /^\d{1,15}$/.test(text) ? Number(text) : null
   if (id === null) throw new CommandError('syntax_error', 'invalid client id', 'SHOW CLIENTS lists the ids.')
   if (!killClient(caller.engine, id)) throw new SqlError('undefined_object', 'client not found')
@@ -68,6 +86,31 @@ export function* waitCloseCommand(caller: Caller, statement: Statement): Exchang
   done(caller, 'WAIT_CLOSE')
 }
 
+/** How often is looked whether everything has left. */
+const flushCheckMs = 10
+
+/** SUSPEND: answers when all that was sent has been taken; whoever does not take it in time is closed. */
+export function* suspendCommand(caller: Caller): Exchange<void> {
+  const { engine } = caller
+  const { io, general } = engine.context
+  if (!suspend(engine)) throw alreadyStopped()
+  const deadlineMs = io.nowMs() + general.suspendTimeoutMs
+  while (engine.context.suspended && unflushed(engine).length > 0 && io.nowMs() < deadlineMs) {
+    let looked = false
+    io.after(flushCheckMs, () => {
+      looked = true
+      caller.wake()
+    })
+    yield* caller.until(() => looked)
+  }
+  if (!engine.context.suspended) throw refused(null, 'resumed before everything was flushed')
+  for (const slow of unflushed(engine)) {
+    if (slow instanceof Client) slow.leave()
+    else slow.close('admin')
+  }
+  done(caller, 'SUSPEND')
+}
+
 const shutdownModes: Readonly<Record<string, StopMode>> = {
   '': 'now',
   WAIT_FOR_SERVERS: 'drain',
@@ -77,9 +120,7 @@ const shutdownModes: Readonly<Record<string, StopMode>> = {
 /** SHUTDOWN [WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]: ends the proxy. */
 export function shutdownCommand(caller: Caller, statement: Statement): void {
   const mode = shutdownModes[(optionalName(statement) ?? '').toUpperCase()]
-  if (mode === undefined) {
-    throw new CommandError('syntax_error', 'syntax error in SHUTDOWN', 'Its modes: WAIT_FOR_SERVERS, WAIT_FOR_CLIENTS.')
-  }
+  if (mode === undefined) throw invalid(statement, 'Its modes: WAIT_FOR_SERVERS, WAIT_FOR_CLIENTS.')
   done(caller, 'SHUTDOWN')
   caller.engine.context.post({ type: 'shutdown', mode })
 }
@@ -102,22 +143,33 @@ function* wait(caller: Caller, condition: () => boolean): Exchange<void> {
 function optionalName(statement: Statement): string | null {
   const [, name, ...rest] = statement
   if (rest.length > 0 || name?.kind === 'symbol') {
-    throw new CommandError('syntax_error', 'syntax error', 'At most one name follows; quote it where it is no word.')
+    throw invalid(statement, 'At most one name follows; quote it where it is no word.')
   }
   return name?.value ?? null
 }
 
 function neededName(statement: Statement): string {
   const name = optionalName(statement)
-  if (name === null) throw new CommandError('syntax_error', 'syntax error', 'A name must follow.')
+  if (name === null) throw new CommandError('syntax_error', 'a database is required', 'Its name must follow.')
   return name
 }
+
+/** In the words of PgBouncer. */
+function invalid(statement: Statement, hint: string): CommandError {
+  const shown = statement.map((token) => token.value).join(' ')
+  return new CommandError('syntax_error', `invalid command '${shown.slice(0, shownMax)}', use SHOW HELP;`, hint)
+}
+
+const shownMax = 60
 
 /** Null is every database. */
 function databaseOf({ engine }: Caller, statement: Statement): string | null {
   const name = optionalName(statement)
   if (name === null) return null
-  if (name === consoleName) throw new SqlError('feature_not_supported', `cannot do that to the admin database: ${name}`)
+  if (name === consoleName) {
+    const verb = statement[0]?.value.toLowerCase()
+    throw new SqlError('feature_not_supported', `cannot ${verb} admin db: ${name}`)
+  }
   if (!engine.pools.hasDatabase(name)) throw new SqlError('invalid_catalog_name', `no such database: ${name}`)
   return name
 }
@@ -127,7 +179,11 @@ function neededDatabase(caller: Caller, statement: Statement): string {
   return databaseOf(caller, statement) as string // a name is there
 }
 
+function alreadyStopped(): SqlError {
+  return new SqlError('object_not_in_prerequisite_state', 'already suspended/paused')
+}
+
 function refused(database: string | null, what: string): SqlError {
-  const subject = database === null ? 'the pooler is' : `database ${database} is`
-  return new SqlError('object_not_in_prerequisite_state', `${subject} ${what}`)
+  const subject = database === null ? 'pooler' : `database ${database}`
+  return new SqlError('object_not_in_prerequisite_state', `${subject} is ${what}`)
 }

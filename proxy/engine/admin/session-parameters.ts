@@ -1,3 +1,4 @@
+import { SqlError } from '../../../shared/errors.ts'
 import * as write from '../../protocol/write.ts'
 import type { Caller } from './caller.ts'
 import { CommandError } from './command-error.ts'
@@ -31,7 +32,10 @@ const settable: ReadonlySet<string> = new Set([
   'extra_float_digits',
 ])
 
-/** SET [ SESSION | LOCAL ] name { TO | = } value [, …] */
+/**
+ * SET [ SESSION | LOCAL ] name { TO | = } value [, …]: of the session what drivers set, or a key of the configuration
+ * for this proxy, until the next version or RELOAD.
+ */
 export function set(caller: Caller, statement: Statement): void {
   const rest = statement.slice(isWord(statement[1], 'SESSION', 'LOCAL') ? 2 : 1)
   const [name, assignment, ...values] = rest
@@ -40,11 +44,8 @@ export function set(caller: Caller, statement: Statement): void {
   }
   const parameter = name.value.toLowerCase()
   if (!settable.has(parameter)) {
-    throw new CommandError(
-      'undefined_object',
-      `unrecognized configuration parameter "${name.value.slice(0, shownMax)}"`,
-      'The configuration is changed in control, not on the console; SHOW CONFIG lists it.',
-    )
+    override(caller, parameter, values)
+    return
   }
   if (parameter === 'application_name') {
     caller.applicationName = values.map((value) => value.value).join('')
@@ -54,6 +55,22 @@ export function set(caller: Caller, statement: Statement): void {
   caller.send(write.commandComplete('SET'))
 }
 
+function override(caller: Caller, name: string, values: Statement): void {
+  if (caller.right !== 'admin') throw new SqlError('insufficient_privilege', 'admin access needed')
+  const { engine, user } = caller
+  const text = values.map(({ value }) => value).join('')
+  const fault = engine.overrides.set(name, text)
+  if (fault !== null) {
+    const hint = 'SHOW CONFIG lists the keys; what SET cannot change is changed by a new version in control.'
+    throw new CommandError('invalid_parameter_value', `SET failed: ${fault.slice(0, faultMax)}`, hint)
+  }
+  const fields = { key: name, value: text, user }
+  engine.context.post({ type: 'log', level: 'warn', message: 'SET at the console changed what runs', fields })
+  caller.send(write.commandComplete('SET'))
+}
+
+const faultMax = 300
+
 function isAssignment(token: Token | undefined): boolean {
   return isWord(token, 'TO') || (token?.kind === 'symbol' && token.value === '=')
 }
@@ -61,5 +78,3 @@ function isAssignment(token: Token | undefined): boolean {
 function isWord(token: Token | undefined, ...words: readonly string[]): boolean {
   return token?.kind === 'word' && words.includes(token.value.toUpperCase())
 }
-
-const shownMax = 60

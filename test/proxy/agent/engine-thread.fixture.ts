@@ -114,6 +114,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
     pool: spec.pool,
     user: spec.user,
     hash: spec.hash,
+    overridden: false,
     clientsActive: 2,
     clientsIdle: 1,
     clientsWaiting: 1,
@@ -149,6 +150,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
             loginsDelayed: 0,
             pools: running?.pools.map(snapshotOf) ?? [],
             refused: {},
+            overrides: [],
             ...(message.figures === true ? { figures } : {}),
           },
         } satisfies FromEngine)

@@ -158,6 +158,7 @@ const snapshotOf = (pools: Partial<PoolSnapshot>[]): EngineSnapshot => ({
   // Only what a report reads.
   pools: pools.map((pool) => ({ serversDraining: 0, ...pool }) as PoolSnapshot),
   refused: {},
+  overrides: [],
 })
 const wanted = (pool: string, user: string, hash: string) => ({ pool, user, hash, connect_hash: hash })
 

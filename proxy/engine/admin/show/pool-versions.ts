@@ -9,7 +9,8 @@ import type { Row, Table } from '../table.ts'
 
 /**
  * What control wants of each pool beside what runs. A pool that runs is part of the version that was applied last,
- * also when that version left it as it was. `state`: in_sync; behind, not applied yet; failed, and `error` says why.
+ * also when that version left it as it was. `state`: in_sync; behind, not applied yet; failed, and `error` says why;
+ * overridden, by a SET at this console that `error` names.
  */
 export const poolVersions: Table = {
   columns: [
@@ -39,7 +40,7 @@ function comparisons(engine: Engine): Comparison[] {
   const desired = wanted(engine)
   const names = [...pools.names()]
   if (desired === null) {
-    return names.map((name) => ({ ...keysOf(name), desiredHash: name.current?.hash ?? null, name }))
+    return names.map((name) => ({ ...keysOf(name), desiredHash: versionHash(name), name }))
   }
   const result: Comparison[] = desired.pools.map(({ pool, user, hash }) => ({
     database: pool,
@@ -50,6 +51,11 @@ function comparisons(engine: Engine): Comparison[] {
   const listed = new Set(result.map(({ name }) => name))
   for (const name of names) if (!listed.has(name)) result.push({ ...keysOf(name), desiredHash: null, name })
   return result
+}
+
+/** What the version says of it, whatever SET has changed. */
+function versionHash({ current }: PoolName): string | null {
+  return current?.spec.overridden?.hash ?? current?.hash ?? null
 }
 
 function keysOf({ database, user }: PoolName): { database: string; user: string } {
@@ -70,6 +76,7 @@ function rowOf({ database, user, desiredHash, name }: Comparison, engine: Engine
   const wantedPosition = desired?.position ?? running
   const differs = desiredHash !== runningHash
   const error = desired?.error ?? null
+  const overridden = name?.current?.spec.overridden === undefined ? null : engine.overrides.ofPools
   const concerned =
     error !== null && (differs || error.pool === null || (error.pool === database && error.user === user))
   return [
@@ -79,8 +86,8 @@ function rowOf({ database, user, desiredHash, name }: Comparison, engine: Engine
     desiredHash,
     runningHash === null ? null : (running?.version ?? null),
     runningHash,
-    stateOf(concerned, differs || !same(wantedPosition, running)),
-    concerned ? `${error.code}: ${error.message}` : null,
+    !concerned && overridden !== null ? 'overridden' : stateOf(concerned, differs || !same(wantedPosition, running)),
+    concerned ? `${error.code}: ${error.message}` : overridden && `SET ${overridden}`,
     name === null ? 0 : sum(name.draining, (pool) => pool.size),
   ]
 }

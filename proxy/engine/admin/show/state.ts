@@ -1,13 +1,13 @@
 import { texts } from '../table.ts'
 import type { Table } from '../table.ts'
 
-/** The pooler as a whole; SHOW DATABASES has what is paused of it. It is never suspended: there is no take-over. */
+/** The pooler as a whole; SHOW DATABASES has what is paused of it. */
 export const state: Table = {
   columns: texts('key', 'value'),
-  rows: ({ pools }) => [
-    ['active', yes(!pools.pausedAll)],
+  rows: ({ pools, context }) => [
+    ['active', yes(!pools.pausedAll && !context.suspended)],
     ['paused', yes(pools.pausedAll)],
-    ['suspended', yes(false)],
+    ['suspended', yes(context.suspended)],
   ],
 }
 

@@ -121,6 +121,24 @@ const contract: [command: string, columns: [Type, string][]][] = [
       ['text', 'addrs'],
     ],
   ],
+  [
+    'DNS_ZONES',
+    [
+      ['text', 'zonename'],
+      ['int8', 'serial'],
+      ['int4', 'count'],
+    ],
+  ],
+  [
+    'BANS',
+    [
+      ['text', 'db user role host reason ban_time'],
+      ['int8', 'ban_duration_seconds ban_remaining_seconds'],
+      ['int4', 'port'],
+      ['text', 'address'],
+      ['int4', 'failures'],
+    ],
+  ],
   ['CONFIG', [['text', 'key value default changeable']]],
   [
     'LISTS',

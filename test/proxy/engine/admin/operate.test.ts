@@ -1,8 +1,11 @@
 /** What operators do to connections at the console, on a real PostgreSQL. */
 import type { Client } from 'pg'
 import { afterEach, beforeAll, expect, test } from 'vitest'
+import type { PoolSpec } from '../../../../proxy/engine/messages.ts'
+import type { Target } from '../../../../proxy/engine/pool.ts'
+import { freePort } from '../../../support/free-port.ts'
 import { startPostgres } from '../../../support/postgres.ts'
-import { EngineInProcess, poolSpec } from './engine-in-process.ts'
+import { EngineInProcess, hashA, hashB, poolSpec } from './engine-in-process.ts'
 
 const postgres = await startPostgres({ sql: ['CREATE ROLE app_rw LOGIN'] })
 const running = new EngineInProcess()
@@ -178,21 +181,83 @@ test.for([
   ['DISABLE', '42601'],
   ['ENABLE nowhere', '3D000'],
   ['KILL_CLIENT all', '42601'],
+  ['KILL_CLIENT', '42601'],
+  ['SUSPEND now', '42601'],
+  ['RELOAD app', '42601'],
+  ['SHOW POOLS app', '42601'],
   ['RECONNECT app blog', '42601'],
   ['SHUTDOWN LATER', '42601'],
 ] as const)('%s is refused with %s', async ([statement, code]) => {
   await expect(console.query(statement)).rejects.toMatchObject({ code })
 })
 
-test('none of these is for somebody with the right to look only', async () => {
+test('every command that changes something is for admins alone, whoever may look runs the others', async () => {
   const monitor = await running.console('monitor')
-  const commands = ['PAUSE', 'RESUME', 'DISABLE app', 'ENABLE app', 'KILL app', 'KILL_CLIENT 1', 'RECONNECT']
-
-  for (const command of [...commands, 'WAIT_CLOSE', 'SHUTDOWN', 'SHOW FDS']) {
-    await expect(monitor.query(command)).rejects.toMatchObject({ code: '42501' })
+  const notice = new Promise<string>((resolve) => monitor.once('notice', ({ detail }) => resolve(detail ?? '')))
+  await monitor.query('SHOW HELP')
+  const commands = (await notice).split('\n').flatMap((line) => /^\t([A-Z_ ]+?)  /.exec(line)?.[1] ?? [])
+  const codeOf = async (command: string): Promise<string> => {
+    const names: Record<string, string> = { DISABLE: ' app', ENABLE: ' app', KILL_CLIENT: ' 1', SET: ' pool_size = 2' }
+    return await monitor.query(`${command}${names[command] ?? ''}`).then(
+      () => 'done',
+      ({ code }: { code: string }) => code,
+    )
   }
+
+  const outcomes: Record<string, string[]> = {}
+  for (const command of commands) (outcomes[await codeOf(command)] ??= []).push(command)
+
+  const changing = ['PAUSE', 'RESUME', 'DISABLE', 'ENABLE', 'RECONNECT', 'WAIT_CLOSE', 'KILL', 'KILL_CLIENT']
+  expect(Object.keys(outcomes).toSorted()).toEqual(['42501', 'done'])
+  expect(outcomes['42501']?.toSorted()).toEqual(
+    [...changing, 'SHUTDOWN', 'SUSPEND', 'SET', 'RELOAD', 'SHOW FDS'].toSorted(),
+  )
+  expect(outcomes['done']?.every((command) => command.startsWith('SHOW '))).toBe(true)
+  expect(outcomes['done']?.length).toBeGreaterThan(20)
   expect(await pidOf(await web())).toBeGreaterThan(0)
 })
+
+test('SHOW BANS has the addresses at which logins fail, until one succeeds; a rebuild forgets none', async () => {
+  const engine = new EngineInProcess()
+  const dead = await freePort()
+  const spec = poolSpec({ port: dead, serverUser: 'app_rw' }, { server_login_retry: '20ms' })
+  engine.apply(1, [spec])
+  const operator = await engine.console()
+  const bans = async (): Promise<Record<string, unknown>[]> => (await operator.query('SHOW BANS')).rows
+  const before = await bans()
+  const client = engine.connect({ user: 'web', database: 'app' })
+  const failures = () => engine.engine.pools.find('app', 'web')?.health.failing(spec.hosts.map(targetOf))[0]?.failures
+  await engine.until(() => (failures() ?? 0) > 2)
+
+  const during = await bans()
+  engine.apply(2, [{ ...spec, hash: hashB, connectHash: hashB }])
+  const rebuilt = await bans()
+  engine.apply(3, [poolSpec({ port, serverUser: 'app_rw', hash: hashA, connectHash: hashA })])
+  await (await client).query('SELECT 1')
+
+  expect(before).toEqual([])
+  expect(during).toEqual([
+    {
+      db: 'app',
+      user: 'web',
+      role: 'primary',
+      host: '127.0.0.1',
+      reason: 'server login failed: nothing listens at the address',
+      ban_time: expect.stringMatching(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$/),
+      ban_duration_seconds: expect.stringMatching(/^[01]$/),
+      ban_remaining_seconds: expect.stringMatching(/^[01]$/),
+      port: dead,
+      address: '127.0.0.1',
+      failures: expect.any(Number),
+    },
+  ])
+  expect(rebuilt[0]?.['failures']).toBeGreaterThanOrEqual(Number(during[0]?.['failures']))
+  expect(await bans()).toEqual([])
+})
+
+function targetOf(host: PoolSpec['hosts'][number]): Target {
+  return { host, address: host.addresses[0] as string }
+}
 
 test('SHUTDOWN asks the agent to end the proxy, in the mode that was typed', async () => {
   await console.query('SHUTDOWN WAIT_FOR_CLIENTS')
