@@ -22,7 +22,7 @@ test('the first configuration is version 1 and adds its pools', async () => {
   })
 })
 
-test('a document that was read can be written back: nothing differs and no version is made', async () => {
+test('113: a document that was read can be written back: nothing differs and no version is made', async () => {
   const control = await inProcessControl()
   await control.fleet()
   await control.apply({

@@ -45,7 +45,7 @@ test('an event is shown with everything the proxy told of it', async () => {
   expect((await list()).disconnects).toEqual([{ ...lost('e1'), proxy: 'p1', received_at: '2026-11-23T19:00:00.000Z' }])
 })
 
-test('events are listed by when they happened, newest first, however late they arrive', async () => {
+test('116: events are listed by when they happened, newest first, however late they arrive', async () => {
   const { send, list } = await setting()
 
   await send([lost('second', { at: minute(2) }), lost('fourth', { at: minute(4) })])

@@ -160,7 +160,7 @@ test('a report shows all it says: pools, what needs a restart, engine restarts, 
   expect(body.proxies[0]).not.toHaveProperty('pools')
 })
 
-test('a report that is sent again changes nothing and is acknowledged again', async () => {
+test('116: a report that is sent again changes nothing and is acknowledged again', async () => {
   const { control, token } = await withProxy()
   const first = report(1, { seq: 5, events: [lost('e1'), lost('e2')] })
 
@@ -171,7 +171,7 @@ test('a report that is sent again changes nothing and is acknowledged again', as
   expect(body.disconnects).toHaveLength(2)
 })
 
-test('a report that arrives after a later one, or after a new boot, does not bring old news back', async () => {
+test('116: a report that arrives after a later one, or after a new boot, does not bring old news back', async () => {
   const { control, token } = await withProxy()
   await send(control, token, report(1, { seq: 2, stats: { clients: 2, waiting: 0, servers: 0 } }))
 

@@ -62,7 +62,7 @@ async function changeBackAndForth(world: World): Promise<number[]> {
 
 const roleStatements = roles.map((role) => `CREATE ROLE ${role} LOGIN`)
 
-test('A, B, A and rollbacks run everywhere within a second of the answer when hints work', async () => {
+test('104: A, B, A and rollbacks run everywhere within a second of the answer when hints work', async () => {
   const world = await startWorld({
     postgres: { sql: roleStatements },
     document: (postgres) => state(postgres, 'app_a'),
@@ -73,7 +73,7 @@ test('A, B, A and rollbacks run everywhere within a second of the answer when hi
   expect(Math.max(...tookMs)).toBeLessThan(hintedMsMax)
 }, 60_000)
 
-test('A, B, A and rollbacks run everywhere within one poll when hints are blocked', async () => {
+test('104, 115: A, B, A and rollbacks run everywhere within one poll when hints are blocked', async () => {
   const world = await startWorld({
     postgres: { sql: roleStatements },
     proxies: [

@@ -29,7 +29,7 @@ interface Lost {
   readonly backend_pid: number
 }
 
-test('without control, traffic is unharmed, a proxy starts again from what it knows, and no event is lost or doubled', async () => {
+test('112, 114: without control, traffic is unharmed, a proxy starts again from what it knows, and no event is lost or doubled', async () => {
   const port = await freePort()
   const { postgres, control, proxies, token } = await startWorld({ control: { port }, document })
   const [first, second] = proxies

@@ -34,7 +34,7 @@ function openFiles(pid: number): number {
   return readdirSync(`/proc/${pid}/fd`).length
 }
 
-test('a hundred versions in a row under fifty clients fail no transaction and leave nothing behind', async () => {
+test('111: a hundred versions in a row under fifty clients fail no transaction and leave nothing behind', async () => {
   const { postgres, control, proxies } = await startWorld({
     postgres: { maxConnections: 300, sql: roles.map((role) => `CREATE ROLE ${role} LOGIN`) },
     document: (database) => state(database, 0),

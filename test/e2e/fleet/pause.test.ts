@@ -20,7 +20,7 @@ function document({ port }: Postgres): object {
   }
 }
 
-test('PAUSE, a version with a new host, RESUME: 50 waiting clients and new logins see no error', async () => {
+test('108: PAUSE, a version with a new host, RESUME: 50 waiting clients and new logins see no error', async () => {
   const next = await startPostgres({ sql: [...sql, "INSERT INTO whoami VALUES ('new')"] })
   const { control, proxies, postgres } = await startWorld({
     postgres: { sql: [...sql, "INSERT INTO whoami VALUES ('old')"] },

@@ -18,7 +18,7 @@ function document(postgres: Postgres, user: object): object {
   }
 }
 
-test('a new pool_size keeps the server connections that are there', async () => {
+test('106: a new pool_size keeps the server connections that are there', async () => {
   const { control, proxies, postgres } = await startWorld({
     postgres: { sql: roleStatements },
     proxies: [{ id: 'proxy-1' }],
@@ -36,7 +36,7 @@ test('a new pool_size keeps the server connections that are there', async () => 
   expect(await backends(postgres, ['app'])).toEqual(before)
 })
 
-test('a smaller pool_size closes idle servers down to it and leaves the one in use alone', async () => {
+test('106: a smaller pool_size closes idle servers down to it and leaves the one in use alone', async () => {
   const { control, proxies, postgres } = await startWorld({
     postgres: { sql: roleStatements },
     proxies: [{ id: 'proxy-1' }],
@@ -85,7 +85,59 @@ test('a transaction that is open across a rebuild ends on its old server, and th
   await until(async () => (await backends(postgres, ['app'])).length === 0)
 })
 
-test('the clients of a removed pool finish their transaction and are told why they must leave', async () => {
+test('110: an idle client of session mode keeps its server over a rebuild, which is shown as draining until it leaves', async () => {
+  const { control, proxies, postgres } = await startWorld({
+    postgres: { sql: roleStatements },
+    proxies: [{ id: 'proxy-1' }],
+    document: (database) => document(database, { pool_mode: 'session' }),
+  })
+  const proxy = proxies[0] as (typeof proxies)[0]
+  const operator = await openConsole(proxy)
+  const client = await connect(proxy)
+  await client.query("SET application_name = 'mine'")
+
+  const version = await control.apply(fleet, document(postgres, { pool_mode: 'session', server_user: 'app_b' }))
+  await untilRuns(operator, version)
+  const shown = (await operator.query('SHOW POOL_VERSIONS')).rows
+  let reported: unknown
+  await until(async () => {
+    const { body } = await control.call('GET', `/v1/fleets/${fleet}/proxies/proxy-1`)
+    reported = (body as { pools: { state: string; draining_servers: number }[] }).pools[0]
+    return (reported as { state: string }).state === 'draining'
+  })
+  const kept = await client.query("SELECT current_user AS who, current_setting('application_name') AS name")
+  const newcomer = await (await connect(proxy)).query('SELECT current_user AS who')
+  await client.end()
+
+  expect(shown).toMatchObject([{ draining_servers: 1, state: 'in_sync' }])
+  expect(reported).toMatchObject({ draining_servers: 1 })
+  expect(kept.rows).toEqual([{ who: 'app', name: 'mine' }])
+  expect(newcomer.rows).toEqual([{ who: 'app_b' }])
+  await until(async () => (await backends(postgres, ['app'])).length === 0)
+})
+
+test('113: the same configuration twice is one version, and no server is opened anew', async () => {
+  const { control, proxies, postgres } = await startWorld({
+    postgres: { sql: roleStatements },
+    proxies: [{ id: 'proxy-1' }],
+    document: (database) => document(database, {}),
+  })
+  const proxy = proxies[0] as (typeof proxies)[0]
+  const operator = await openConsole(proxy)
+  const client = await connect(proxy)
+  await client.query('SELECT 1')
+  const before = await backends(postgres, ['app'])
+
+  const version = await control.apply(fleet, document(postgres, {}))
+  await operator.query('RELOAD')
+  await client.query('SELECT 1')
+
+  expect(version).toBe(1)
+  expect(before).toHaveLength(1)
+  expect(await backends(postgres, ['app'])).toEqual(before)
+})
+
+test('109: the clients of a removed pool finish their transaction and are told why they must leave', async () => {
   const { control, proxies, postgres } = await startWorld({
     postgres: { sql: roleStatements },
     proxies: [{ id: 'proxy-1' }],

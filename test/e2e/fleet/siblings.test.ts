@@ -33,7 +33,7 @@ function document(
 
 const one = [{ id: 'proxy-1' }]
 
-test('a changed default changes the hash of every pool that inherits it, and of no other', async () => {
+test('105: a changed default changes the hash of every pool that inherits it, and of no other', async () => {
   const { control, proxies, postgres } = await startWorld({
     postgres: { sql: roleStatements },
     proxies: one,
@@ -54,7 +54,7 @@ test('a changed default changes the hash of every pool that inherits it, and of 
   expect(now.batch.running_hash).toBe(before.batch.running_hash)
 })
 
-test('a version whose host cannot be resolved leaves the old pools serving and is reported with pool and reason', async () => {
+test('107: a version whose host cannot be resolved leaves the old pools serving and is reported with pool and reason', async () => {
   const { control, proxies, postgres } = await startWorld({
     postgres: { sql: roleStatements },
     proxies: one,
@@ -92,7 +92,7 @@ test('a version with a missing environment variable leaves the old pools serving
   expect((await client.query('SELECT 2 AS two')).rows).toEqual([{ two: 2 }])
 })
 
-test('the same version applies, without anybody offering another, once the cause of its failure is gone', async () => {
+test('107: the same version applies, without anybody offering another, once the cause of its failure is gone', async () => {
   const { control, postgres, token } = await startWorld({
     postgres: { sql: roleStatements },
     proxies: [],

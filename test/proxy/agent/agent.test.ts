@@ -361,7 +361,7 @@ test('a version that names a missing environment variable is refused with pool, 
   })
 })
 
-test('a version below the running one is never applied', async () => {
+test('112: a version below the running one is never applied', async () => {
   const { control, proxy } = await newFleet()
   control.offer(7, toml(5))
   await proxy.agent.start()
@@ -398,7 +398,7 @@ test('a configuration without pools does not replace a working one', async () =>
   expect((await proxy.get('/readyz')).status).toBe(200)
 })
 
-test('a proxy restarted while control is down serves from its last-known-good, secrets and all', async () => {
+test('114: a proxy restarted while control is down serves from its last-known-good, secrets and all', async () => {
   const { control, source, proxy } = await newFleet({ lookup: async () => await Promise.resolve(['10.0.0.9']) })
   control.offer(4, toml(5, 'db.internal'))
   await proxy.agent.start()
@@ -699,7 +699,7 @@ test('a control that answers nothing is given up after the time allowed, and ask
   )
 })
 
-test('an answer that is not what the API promises changes nothing', async () => {
+test('112: an answer that is not what the API promises changes nothing', async () => {
   const { control, proxy } = await newFleet()
   control.offer(1, toml(5))
   await proxy.agent.start()
