@@ -72,6 +72,18 @@ export const commands = {
     help: 'replace the servers of POOL on every proxy as they become free',
     load: async () => (await import('./commands/operations.ts')).reconnect,
   },
+  disable: {
+    help: 'refuse new clients of POOL on every proxy',
+    load: async () => (await import('./commands/operations.ts')).disable,
+  },
+  enable: {
+    help: 'let clients of a disabled POOL in again',
+    load: async () => (await import('./commands/operations.ts')).enable,
+  },
+  kill: {
+    help: 'end all connections of POOL on every proxy now; new ones wait for resume',
+    load: async () => (await import('./commands/operations.ts')).kill,
+  },
   proxies: {
     help: 'list the proxies and what they run',
     load: async () => (await import('./commands/proxies.ts')).proxies,

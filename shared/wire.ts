@@ -164,7 +164,7 @@ export type ReportResponse = z.infer<typeof reportResponseSchema>
 export const secretValueSchema = z.object({ value: z.string() })
 
 /** What control asks a proxy to do with a pool, on behalf of an operator; signed like a hint. */
-export const operations = ['pause', 'resume', 'reconnect'] as const
+export const operations = ['pause', 'resume', 'reconnect', 'disable', 'enable', 'kill'] as const
 export const orderSchema = z.object({
   fleet: nameSchema,
   operation: z.enum(operations),

@@ -24,3 +24,6 @@ function row({ id, outcome, servers }: OperationResult['proxies'][number]): (str
 export const pause = operation('pause')
 export const resume = operation('resume')
 export const reconnect = operation('reconnect')
+export const disable = operation('disable')
+export const enable = operation('enable')
+export const kill = operation('kill')

@@ -14,6 +14,9 @@ const summaries = {
   pause: 'Let the clients of a pool wait, on every proxy, and close its servers as they become free',
   resume: 'Serve the clients of a paused pool again, on every proxy',
   reconnect: 'Replace the servers of a pool, on every proxy, as they become free',
+  disable: 'Refuse new clients of a pool, on every proxy; those who are there stay',
+  enable: 'Let clients of a disabled pool in again, on every proxy',
+  kill: 'End all connections of a pool now, on every proxy; whoever comes waits until it is resumed',
 } as const
 
 /** To ask again is harmless, and shows how far it has come. */

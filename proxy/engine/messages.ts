@@ -134,7 +134,7 @@ export type ToEngine =
    */
   | { readonly type: 'stop'; readonly mode: StopMode; readonly timeoutMs: number }
 
-export type Operation = 'pause' | 'resume' | 'reconnect'
+export type Operation = 'pause' | 'resume' | 'reconnect' | 'disable' | 'enable' | 'kill'
 
 /** Servers of the database that still have to end: at 0, a pause is complete and nobody is on an old connection. */
 export interface OperationOutcome {

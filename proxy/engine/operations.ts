@@ -121,9 +121,28 @@ export function operate(engine: Engine, operation: Operation, pool: string): Ope
     case 'reconnect':
       reconnect(engine, pool)
       break
+    case 'disable':
+      if (known) engine.pools.setDisabled(pool, true)
+      break
+    case 'enable':
+      engine.pools.setDisabled(pool, false)
+      break
+    case 'kill':
+      if (known) kill(engine, pool)
+      break
     default:
       operation satisfies never
   }
-  const servers = operation === 'pause' ? serversLeft(engine, pool) : serversLeaving(engine, pool)
+  const servers = serversToEnd[operation](engine, pool)
   return { known, paused: isPaused(engine, pool) || isPaused(engine, null), servers }
+}
+
+/** Which servers an operation still waits for. */
+const serversToEnd: Readonly<Record<Operation, (engine: Engine, pool: string) => number>> = {
+  pause: serversLeft,
+  resume: serversLeaving,
+  reconnect: serversLeaving,
+  disable: () => 0,
+  enable: () => 0,
+  kill: serversLeft,
 }

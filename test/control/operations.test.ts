@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import type { OperationResult } from '../../shared/api.ts'
+import { operations } from '../../shared/wire.ts'
 import { document, inProcessControl } from './in-process.ts'
 
 async function withProxies() {
@@ -24,29 +25,26 @@ async function withProxies() {
   return { control, token }
 }
 
-test.for(['pause', 'resume', 'reconnect'])(
-  '%s is asked of every proxy and each answers for itself',
-  async (operation) => {
-    const { control } = await withProxies()
+test.for(operations)('%s is asked of every proxy and each answers for itself', async (operation) => {
+  const { control } = await withProxies()
 
-    const { status, body } = await control.call<OperationResult>('POST', `/v1/fleets/demo/pools/app/${operation}`)
+  const { status, body } = await control.call<OperationResult>('POST', `/v1/fleets/demo/pools/app/${operation}`)
 
-    expect(status).toBe(200)
-    expect(body).toEqual({
-      pool: 'app',
-      operation,
-      proxies: [
-        { id: 'busy', outcome: 'under_way', paused: true, servers: 3 },
-        { id: 'done', outcome: 'done', paused: true, servers: 0 },
-        { id: 'gone', outcome: 'unreachable', paused: null, servers: null },
-        { id: 'hidden', outcome: 'unreachable', paused: null, servers: null },
-        { id: 'stray', outcome: 'unknown_pool', paused: false, servers: 0 },
-      ],
-    })
-    expect(control.orders.map(({ target }) => target.proxy)).toEqual(['busy', 'done', 'gone', 'stray'])
-    expect(control.orders[0]?.order).toEqual({ fleet: 'demo', operation, pool: 'app' })
-  },
-)
+  expect(status).toBe(200)
+  expect(body).toEqual({
+    pool: 'app',
+    operation,
+    proxies: [
+      { id: 'busy', outcome: 'under_way', paused: true, servers: 3 },
+      { id: 'done', outcome: 'done', paused: true, servers: 0 },
+      { id: 'gone', outcome: 'unreachable', paused: null, servers: null },
+      { id: 'hidden', outcome: 'unreachable', paused: null, servers: null },
+      { id: 'stray', outcome: 'unknown_pool', paused: false, servers: 0 },
+    ],
+  })
+  expect(control.orders.map(({ target }) => target.proxy)).toEqual(['busy', 'done', 'gone', 'stray'])
+  expect(control.orders[0]?.order).toEqual({ fleet: 'demo', operation, pool: 'app' })
+})
 
 test('a proxy may not order others, and a fleet must be there', async () => {
   const { control, token } = await withProxies()
