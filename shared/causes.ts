@@ -14,7 +14,7 @@ export const causes = {
   auth_failed: { planned: false, help: 'the server refused the login; its SQLSTATE is recorded' },
   tls_failed: { planned: false, help: 'the TLS handshake failed' },
   protocol_error: { planned: false, help: 'the server sent what the protocol does not allow' },
-  health_check: { planned: false, help: 'a health check failed' },
+  health_check: { planned: false, help: 'it failed server_check_query, or did not answer it in time' },
   idle: { planned: true, help: 'unused for idle_timeout' },
   lifetime: { planned: true, help: 'older than server_lifetime' },
   drained: { planned: true, help: 'its pool was rebuilt, shrunk or removed, or its address left DNS' },

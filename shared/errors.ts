@@ -9,7 +9,6 @@ export const sqlstates = {
   feature_not_supported: '0A000',
   invalid_authorization_specification: '28000',
   invalid_password: '28P01',
-  invalid_parameter_value: '22023',
   idle_in_transaction_session_timeout: '25P03',
   transaction_timeout: '25P04',
   invalid_parameter_value: '22023',

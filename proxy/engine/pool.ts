@@ -22,7 +22,8 @@ export interface Target {
  * list is its state, and `move` is the only thing that changes it.
  *
  *   login ──► idle ◄──► active ──► reset ──► idle
- *                         └──► canceled ──► idle        (a cancel request is still on its way to it)
+ *            │            └──► canceled ──► idle        (a cancel request is still on its way to it)
+ *            └──► reset ──► idle                         (server_check_query)
  *
  * A server that was opened for one client, for replication, stands in a list of its own until it ends. It does not count
  * as one of the pool's: it is nobody else's, and has a limit of its own.
@@ -105,21 +106,21 @@ export class Pool {
     }
   }
 
-  /** The only place that changes the list a server stands in. */
-  move(server: Server, to: List<Server>): void {
+  /** The only place that changes the list a server stands in. Idle ones are used last first, but for a `last` one. */
+  move(server: Server, to: List<Server>, last = false): void {
     assert(server.pool === this, 'a server stays in its pool')
     const from = server.list
     // HOT, so the text is made only when it is needed.
     if (from === null || !this.#leads(from, to)) assert.fail(`${from?.name ?? 'closed'} -> ${to.name}`)
     from.remove(server)
-    if (to === this.idle) to.pushHead(server)
+    if (to === this.idle && !last) to.pushHead(server)
     else to.pushTail(server)
   }
 
   #leads(from: List<Server>, to: List<Server>): boolean {
     switch (from) {
       case this.idle:
-        return to === this.active
+        return to === this.active || to === this.reset
       case this.active:
         return to === this.idle || to === this.reset || to === this.canceled
       case this.reset:
@@ -160,8 +161,11 @@ export class Pool {
     return null
   }
 
-  /** A server that owes nothing and belongs to nobody: to the next client, to the idle ones, or away. */
-  checkin(server: Server): void {
+  /**
+   * A server that owes nothing and belongs to nobody: to the next client, to the idle ones, or away. One that was only
+   * `checked` is as unused as before.
+   */
+  checkin(server: Server, checked = false): void {
     if (server.cancels > 0) {
       if (server.list !== this.canceled) this.move(server, this.canceled)
       return
@@ -181,8 +185,8 @@ export class Pool {
         return
       }
     }
-    this.move(server, this.idle)
-    server.idleSinceMs = this.name.context.io.nowMs()
+    this.move(server, this.idle, checked)
+    if (!checked) server.idleSinceMs = this.name.context.io.nowMs()
     if (!this.name.serve(server)) this.name.context.limits.offered()
   }
 
@@ -268,11 +272,13 @@ export class Pool {
 
   /** Called about once a second: age, idleness, and the minimum. */
   maintain(nowMs: number): void {
-    const { idleTimeoutMs, minPoolSize } = this.settings
+    const { idleTimeoutMs, minPoolSize, serverCheckQuery, serverCheckDelayMs } = this.settings
     for (const server of this.idle.copy()) {
       if (this.#expired(server)) server.close('lifetime')
       else if (idleTimeoutMs > 0 && nowMs - server.idleSinceMs >= idleTimeoutMs && this.size > minPoolSize) {
         server.close('idle')
+      } else if (serverCheckQuery !== '' && nowMs - server.lastReceivedMs >= serverCheckDelayMs) {
+        server.startCheck(serverCheckQuery)
       }
     }
     this.name.grow()

@@ -96,6 +96,7 @@ export class Server implements SocketEvents, Listed<Server> {
   /** Whether the connection that is being opened is to become TLS. */
   #secures: boolean
   #loginTimer: Timer | null
+  #checkTimer: Timer | null = null
   readonly #inbox = new Inbox()
   readonly #conversation: Conversation
 
@@ -500,6 +501,26 @@ export class Server implements SocketEvents, Listed<Server> {
     this.pool.checkin(this)
   }
 
+  /** Sees whether it is alive while nobody needs it. */
+  startCheck(sql: string): void {
+    this.pool.move(this, this.pool.reset)
+    this.#start(this.#check(sql))
+  }
+
+  *#check(sql: string): Exchange<void> {
+    const { io } = this.pool.name.context
+    const limitMs = this.pool.settings.connectTimeoutMs
+    this.#checkTimer = io.after(limitMs, () => {
+      this.close('health_check', { message: `no answer to server_check_query within ${limitMs} ms` })
+    })
+    this.write(write.query(sql))
+    const failure = yield* this.#untilReady(1)
+    this.#checkTimer.cancel()
+    this.#exchange = null
+    if (failure !== null || this.status !== TransactionStatus.Idle) this.close('health_check', failure ?? {})
+    else this.pool.checkin(this, true)
+  }
+
   /** After a reset of the operator's own, what a parameter has now is what the server says. */
   #reportedParameters(): Parameters {
     const reported = new Map([...this.reported].map(([name, value]) => [name.toLowerCase(), value]))
@@ -627,6 +648,7 @@ export class Server implements SocketEvents, Listed<Server> {
     this.#exchange = null
     this.#loginTimer?.cancel()
     this.#loginTimer = null
+    this.#checkTimer?.cancel()
     if (this.#loggedIn && causes[cause].planned && (this.outstanding.empty || this.#finishes)) {
       this.write(terminate)
       this.socket.end()

@@ -440,6 +440,21 @@ export const poolKeys = {
     class: 'live',
     help: 'longest pause between two attempts to log in to a server that fails',
   },
+  server_check_query: {
+    type: 'string',
+    default: '',
+    maxLength: 1000,
+    class: 'live',
+    help: 'what an unused server is asked, such as SELECT 1; one that fails or does not answer within connect_timeout is closed; empty asks nothing',
+  },
+  server_check_delay: {
+    type: 'duration',
+    default: '30s',
+    min: '100ms',
+    max: '24h',
+    class: 'live',
+    help: 'time since a server was last heard of after which it is asked server_check_query',
+  },
   idle_timeout: {
     type: 'duration',
     default: '10m',

@@ -2,6 +2,7 @@ import { afterEach, beforeAll, expect, test } from 'vitest'
 import { until } from '../../support/engine.ts'
 import { query, startup } from '../../support/frontend-messages.ts'
 import { describe } from '../../support/oracle.ts'
+import { commandComplete, errorResponse, ready, startScriptedServer } from '../../support/scripted-server.ts'
 import { WireClient } from '../../support/wire.ts'
 import { loginTo, startWorld } from './world.ts'
 import type { World } from './world.ts'
@@ -157,4 +158,74 @@ test('a server older than server_lifetime is closed when it is free, not before'
   expect(after.serversActive + after.serversIdle).toBe(0)
   client.send(one)
   expect((await client.readUntil('Z')).map(({ tag }) => tag).join('')).toBe('TDCZ')
+})
+
+test('server_check_query is asked of unused servers alone: one that fails it or does not answer is closed', async () => {
+  const answers = ['SELECT', 'FAIL', 'SILENCE']
+  const asked: string[] = []
+  const scripted = await startScriptedServer(async (connection) => {
+    await connection.acceptLogin()
+    for (;;) {
+      const { tag, body } = await connection.read()
+      if (tag !== 'Q') continue
+      asked.push(body.toString('utf8', 0, body.length - 1))
+      const answer = answers.shift() ?? 'SELECT'
+      if (answer === 'SILENCE') continue
+      connection.send(
+        answer === 'FAIL' ? errorResponse('ERROR', '58030', 'disk gone') : commandComplete('SELECT'),
+        ready(),
+      )
+    }
+  })
+  const checked = await startWorld({
+    pools: () => ({
+      checked: {
+        servers: [{ host: '127.0.0.1', port: scripted.port }],
+        min_pool_size: 1,
+        server_check_query: 'SELECT 7',
+        server_check_delay: '100ms',
+        connect_timeout: '200ms',
+      },
+    }),
+  })
+
+  const { closed } = await checked.engine.poolUntil('checked', (pool) => pool.closed.health_check === 2)
+  const lost = checked.engine.lost.map(({ cause, sqlstate, message }) => ({ cause, sqlstate, message }))
+  const client = await loginTo(checked, 'checked')
+  client.send(query('SELECT 1'))
+  await client.readUntil('Z')
+
+  expect(closed).toEqual({ health_check: 2 })
+  expect(lost).toEqual([
+    { cause: 'health_check', sqlstate: '58030', message: 'disk gone' },
+    { cause: 'health_check', sqlstate: null, message: 'no answer to server_check_query within 200 ms' },
+  ])
+  expect(new Set(asked)).toEqual(new Set(['SELECT 7', 'SELECT 1']))
+  client.destroy()
+})
+
+test('a server that passes server_check_query is as unused as before', async () => {
+  const world = await startWorld({
+    pools: () => ({
+      checked: { pool_size: 2, server_check_query: 'SELECT 7', server_check_delay: '100ms', idle_timeout: '2500ms' },
+    }),
+  })
+  const holders = [await loginTo(world, 'checked'), await loginTo(world, 'checked')]
+  for (const holder of holders) {
+    holder.send(query('BEGIN'))
+    await holder.readUntil('Z')
+  }
+  for (const holder of holders) {
+    holder.send(query('COMMIT'))
+    await holder.readUntil('Z')
+  }
+
+  await until(async () => {
+    const { rowCount } = await world.postgres.sql("SELECT FROM pg_stat_activity WHERE query = 'SELECT 7'")
+    return rowCount === 2
+  })
+  const { closed } = await world.engine.poolUntil('checked', (pool) => pool.closed.idle === 2)
+
+  expect(closed).toEqual({ idle: 2 })
+  for (const holder of holders) holder.destroy()
 })

@@ -181,7 +181,7 @@ test('101: query_timeout disconnects the client and cancels what PostgreSQL does
   expect((await world.engine.pool('query')).closed).toMatchObject({ query_timeout: 1 })
 })
 
-test('transaction_timeout ends a transaction however busy it is, and short ones never', async () => {
+test('101: transaction_timeout ends a transaction however busy it is, and short ones never', async () => {
   const client = await login('transaction')
   const begun = performance.now()
   while (performance.now() - begun < 400) await ask(client, 'SELECT 1 AS a')
@@ -199,7 +199,7 @@ test('transaction_timeout ends a transaction however busy it is, and short ones 
   expect((await world.engine.pool('transaction')).closed).toMatchObject({ transaction_timeout: 1 })
 })
 
-test('idle_transaction_timeout ends a client that rests inside a transaction, and its locks with it', async () => {
+test('101: idle_transaction_timeout ends a client that rests inside a transaction, and its locks with it', async () => {
   const [resting, outside] = [await login('resting'), await login('resting')]
   await ask(resting, 'BEGIN')
   await ask(resting, 'SELECT pg_advisory_lock(7)')
