@@ -13,7 +13,7 @@ interface CommandRule {
   readonly times?: readonly string[]
 }
 
-export const commandRules: readonly CommandRule[] = [
+const commandRules: readonly CommandRule[] = [
   {
     command: 'databases',
     labels: ['name', 'host', 'port', 'database', 'force_user', 'pool_mode'],
@@ -67,7 +67,7 @@ export const commandRules: readonly CommandRule[] = [
 ]
 
 /** Rows of SHOW LISTS; others are passed over. */
-export const listRules: Readonly<Record<string, string>> = {
+const listRules: Readonly<Record<string, string>> = {
   databases: 'pgbouncer_databases',
   users: 'pgbouncer_users',
   pools: 'pgbouncer_pools',
@@ -82,7 +82,7 @@ export const listRules: Readonly<Record<string, string>> = {
 }
 
 /** Rows of SHOW CONFIG, which must have three or four columns. */
-export const configRules: Readonly<Record<string, string>> = {
+const configRules: Readonly<Record<string, string>> = {
   max_client_conn: 'pgbouncer_config_max_client_connections',
   max_user_connections: 'pgbouncer_config_max_user_connections',
 }
@@ -138,7 +138,7 @@ function number(text: string | null | undefined, where: string): number {
 }
 
 /** Labels in the order of their names, so that two pages compare. */
-export function named(name: string, labels: readonly string[], row: Readonly<Record<string, string | null>>): string {
+function named(name: string, labels: readonly string[], row: Readonly<Record<string, string | null>>): string {
   const pairs = [...labels].sort().map((label) => `${label}="${row[label] ?? ''}"`)
   return `${name}{${pairs.join(',')}}`
 }
