@@ -32,7 +32,8 @@ export type FromClients = { readonly ready: true } | { readonly tally: Tally }
 
 const failuresMax = 20
 const tally = { connections: 0, answered: 0, sent: 0, failures: [] as string[] }
-let stopping = false
+/** Set when the test says so. */
+const state = { stopping: false }
 
 /** One connection; frames are only counted and their tags kept. */
 class Connection {
@@ -137,7 +138,7 @@ const useAgain = (n: number): Work => ({
 async function live({ port, restMs, leavesPercent }: Order, random: Random): Promise<void> {
   let connection: Connection | null = null
   let prepared: number[] = []
-  while (!stopping) {
+  while (!state.stopping) {
     if (connection === null) {
       connection = await login(port)
       prepared = []
@@ -204,7 +205,7 @@ async function login(port: number): Promise<Connection | null> {
 /** In order, without a word, within a transaction, or in the middle of a query. */
 async function leave(connection: Connection, random: Random): Promise<void> {
   const { socket } = connection
-  const how = stopping ? 'terminate' : random.weighted({ terminate: 30, reset: 15, inside: 1, during: 1 })
+  const how = state.stopping ? 'terminate' : random.weighted({ terminate: 30, reset: 15, inside: 1, during: 1 })
   if (how === 'inside' || how === 'during') {
     tally.sent++
     if ((await connection.ask([query('BEGIN')], 1)) === 'CZ') tally.answered++
@@ -231,7 +232,7 @@ function say(message: FromClients): void {
 
 process.on('message', (message: ToClients) => {
   if ('stop' in message) {
-    stopping = true
+    state.stopping = true
     return
   }
   const { start } = message

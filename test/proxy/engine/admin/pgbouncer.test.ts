@@ -24,19 +24,21 @@ const widened = new Set(['used', 'free', 'memtotal'])
 /** Columns of 1.18 that 1.25 calls otherwise. */
 const renamed: Readonly<Record<string, string>> = { reserve_pool: 'reserve_pool_size' }
 
-const shows = [
-  ...['ACTIVE_SOCKETS', 'CLIENTS', 'CONFIG', 'DATABASES', 'DNS_HOSTS', 'DNS_ZONES', 'LISTS', 'MEM', 'POOLS'],
-  ...['SERVERS', 'SOCKETS', 'STATS', 'STATS_AVERAGES', 'STATS_TOTALS', 'TOTALS', 'USERS', 'VERSION'],
-]
+const shows =
+  'ACTIVE_SOCKETS CLIENTS CONFIG DATABASES DNS_HOSTS DNS_ZONES LISTS MEM POOLS SERVERS SOCKETS STATS STATS_AVERAGES STATS_TOTALS TOTALS USERS VERSION'.split(
+    ' ',
+  )
 
-/** Each alone is answered with an error or a tag by both. */
-const statements = [
-  ...['PAUSE nowhere', 'RESUME app', 'RESUME', 'RESUME nowhere', 'DISABLE', 'ENABLE', 'DISABLE nowhere'],
-  ...['ENABLE nowhere', 'KILL nowhere', 'RECONNECT nowhere', 'WAIT_CLOSE nowhere', 'PAUSE pgbouncer'],
-  ...['RECONNECT app blog', 'SHUTDOWN LATER', 'SHOW NOPE', 'NOPE', 'RELOAD nowhere', 'SUSPEND now', 'SELECT 1'],
-  ...['PAUSE app', 'RESUME app', 'DISABLE app', 'ENABLE app', 'RECONNECT app', 'WAIT_CLOSE app', 'KILL app'],
-  ...['RESUME app', 'PAUSE', 'PAUSE', 'RESUME', 'SUSPEND', 'RESUME', 'SHOW HELP', 'pause  app ;', 'resume "app"'],
-]
+/** One after the other; each is answered with an error or a tag by both. */
+const statements = `
+PAUSE nowhere | RESUME app | RESUME | RESUME nowhere | DISABLE | ENABLE | DISABLE nowhere | ENABLE nowhere
+KILL nowhere | RECONNECT nowhere | WAIT_CLOSE nowhere | PAUSE pgbouncer | RECONNECT app blog | SHUTDOWN LATER
+SHOW NOPE | NOPE | RELOAD nowhere | SUSPEND now | SELECT 1 | PAUSE app | RESUME app | DISABLE app | ENABLE app
+RECONNECT app | WAIT_CLOSE app | KILL app | RESUME app | PAUSE | PAUSE | RESUME | SUSPEND | RESUME | SHOW HELP
+pause  app ; | resume "app"`
+  .split(/[|\n]/)
+  .map((statement) => statement.trim())
+  .filter((statement) => statement !== '')
 
 describe.skipIf(!hasProgram(program))('beside PgBouncer', () => {
   const running = new EngineInProcess()
@@ -77,8 +79,14 @@ async function startPgbouncer(): Promise<number> {
   if (uid !== undefined && gid !== undefined) await chown(folder, uid, gid)
   const file = join(folder, 'pgbouncer.ini')
   const settings = [
-    ...['[databases]', 'app = host=127.0.0.1 port=1', '[pgbouncer]', 'listen_addr = 127.0.0.1'],
-    ...[`listen_port = ${port}`, 'unix_socket_dir =', 'auth_type = any', 'admin_users = admin'],
+    '[databases]',
+    'app = host=127.0.0.1 port=1',
+    '[pgbouncer]',
+    'listen_addr = 127.0.0.1',
+    `listen_port = ${port}`,
+    'unix_socket_dir =',
+    'auth_type = any',
+    'admin_users = admin',
   ]
   await writeFile(file, settings.join('\n'))
   const child = spawn(program, [file], {
@@ -98,9 +106,9 @@ async function startPgbouncer(): Promise<number> {
 async function columns(client: WireClient, what: string): Promise<[name: string, type: number][]> {
   client.send(query(`SHOW ${what}`))
   const messages = await client.readUntil('Z')
-  const body = messages.find(({ tag }) => tag === 'T')?.body
+  const body = messages.find(({ tag }) => tag === 'T')?.body ?? Buffer.alloc(0)
   const found: [string, number][] = []
-  for (let at = 2; body !== undefined && at < body.length;) {
+  for (let at = 2; at < body.length;) {
     const end = body.indexOf(0, at)
     found.push([body.toString('utf8', at, end), body.readUInt32BE(end + 7)])
     at = end + 19
