@@ -90,7 +90,7 @@ export class EpollIo implements Io {
     if (fd < 0) throw systemError('socket')
     try {
       if (!this.#bound(fd, address)) {
-        if (this.#answers(address)) throw new IoError(`somebody listens at ${path}`, 'EADDRINUSE')
+        if (this.#answers(address)) throw new IoError('somebody does already', 'EADDRINUSE')
         if (lstatSync(path).isSocket()) unlinkSync(path)
         if (!this.#bound(fd, address)) throw systemError('bind')
       }
@@ -99,8 +99,9 @@ export class EpollIo implements Io {
       if (libc.listen(fd, backlog) < 0) throw systemError('listen')
     } catch (error) {
       this.#loop.closeFd(fd)
-      if (error instanceof IoError) throw error
-      throw new IoError(`${path}: ${String(error)}`, (error as NodeJS.ErrnoException).code ?? 'EIO')
+      // Else it is one of node:fs, which names its errno in `code`.
+      const errno = error instanceof IoError ? error.errno : (error as NodeJS.ErrnoException).code
+      throw new IoError(`cannot listen at ${path}: ${(error as Error).message}`, errno ?? 'EIO')
     }
     const file = identityOf(path)
     const listener = new EpollListener(this.#loop, fd, address, onAccept, this.#onExhausted)

@@ -1,5 +1,5 @@
 /** Unix sockets on either side: of PostgreSQL, and of the proxy's clients. */
-import { chmod, chown } from 'node:fs/promises'
+import { chmod, chown, stat, writeFile } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
@@ -13,6 +13,7 @@ import type { Document, Engine } from '../../support/engine.ts'
 import { cancelRequest, gssEncRequest, sslRequest, startup } from '../../support/frontend-messages.ts'
 import { startPostgres } from '../../support/postgres.ts'
 import type { Postgres } from '../../support/postgres.ts'
+import { startProxyFromFile } from '../../support/processes.ts'
 import { hasProgram, runProgram } from '../../support/program.ts'
 import { tempFolder } from '../../support/temp-folder.ts'
 
@@ -176,4 +177,26 @@ test('84: the file of the socket is removed when the proxy stops', async () => {
   await other.stop('now', 0)
 
   expect([before, existsSync(path)]).toEqual([true, false])
+})
+
+test('84: unix_socket_dir of a configuration file is served with unix_socket_mode, under the port of the proxy', async () => {
+  const folder = await tempFolder()
+  const file = join(folder, 'proxy.toml')
+  const lines = [
+    ...['[general]', `unix_socket_dir = "${folder}"`, 'unix_socket_mode = "0711"', '[defaults]', 'auth_type = "trust"'],
+    ...['[pools.app]', `servers = [{ host = "${serverFolder}", port = ${postgres.port} }]`, '[pools.app.users.app]'],
+  ]
+  await writeFile(file, lines.join('\n'))
+
+  const proxy = await startProxyFromFile(file)
+  const client = new Client({ host: folder, port: proxy.port, user: 'app', database: 'app' })
+  await client.connect()
+  const { rows } = await client.query('SELECT 42 AS a')
+  await client.end()
+  const { mode } = await stat(join(folder, `.s.PGSQL.${proxy.port}`))
+  await proxy.stop()
+
+  expect(rows).toEqual([{ a: 42 }])
+  expect(mode & 0o777).toBe(0o711)
+  expect(existsSync(join(folder, `.s.PGSQL.${proxy.port}`))).toBe(false)
 })

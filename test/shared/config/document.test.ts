@@ -148,6 +148,16 @@ describe('one problem is one line with path and remedy:', () => {
       /^pools\.app\.servers\[0\]\.host: .*without brackets or port/,
     ],
     ['no users', '[pools.app]\nservers = [{ host = "db" }]', /^pools\.app\.users: needs at least one user/],
+    [
+      'a socket folder that is no path',
+      `[general]\nunix_socket_dir = "run"\n${pool({})}`,
+      /^general\.unix_socket_dir: must be a path/,
+    ],
+    [
+      'a mode that is not octal',
+      `[general]\nunix_socket_mode = "0789"\n${pool({})}`,
+      /^general\.unix_socket_mode: must be a mode in octal/,
+    ],
     ['no pools', '[general]', /^pools: needs at least one pool/],
     [
       'a minimum above the size',
