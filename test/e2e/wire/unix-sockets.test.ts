@@ -182,11 +182,17 @@ test('84: the file of the socket is removed when the proxy stops', async () => {
 test('84: unix_socket_dir of a configuration file is served with unix_socket_mode, under the port of the proxy', async () => {
   const folder = await tempFolder()
   const file = join(folder, 'proxy.toml')
-  const lines = [
-    ...['[general]', `unix_socket_dir = "${folder}"`, 'unix_socket_mode = "0711"', '[defaults]', 'auth_type = "trust"'],
-    ...['[pools.app]', `servers = [{ host = "${serverFolder}", port = ${postgres.port} }]`, '[pools.app.users.app]'],
-  ]
-  await writeFile(file, lines.join('\n'))
+  const text = `
+[general]
+unix_socket_dir = "${folder}"
+unix_socket_mode = "0711"
+[defaults]
+auth_type = "trust"
+[pools.app]
+servers = [{ host = "${serverFolder}", port = ${postgres.port} }]
+[pools.app.users.app]
+`
+  await writeFile(file, text)
 
   const proxy = await startProxyFromFile(file)
   const client = new Client({ host: folder, port: proxy.port, user: 'app', database: 'app' })
