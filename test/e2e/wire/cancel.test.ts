@@ -246,10 +246,11 @@ test('86: a thousand cancels at once open no more than 100 connections to the se
 })
 
 test('87: a cancel that its server never takes ends, and that server serves nobody any more', async () => {
-  const client = await loginTo(world, 'scripted') // greeted by what is known since the test before
-  client.send(one)
+  const login = loginTo(world, 'scripted')
   const server = await scripted.next()
   await server.acceptLogin()
+  const client = await login
+  client.send(one)
   await server.readUntil('Q')
 
   const done = cancel(client)
