@@ -119,11 +119,8 @@ const cases: Readonly<Record<number, string>> = {
 
 /** No test has the number, and why. */
 const exceptions: Readonly<Record<number, string>> = {
-  9: 'protocol 3.2 is on its way',
   25: 'auth_query is on its way',
-  26: 'two passwords for a grace time are on their way',
   79: 'there is no such BEGIN: a transaction begins on a server',
-  85: 'peers are on their way',
 }
 
 /** "74: …" or "69, 70: …" at the beginning of a text, which in a test file is a title. */
