@@ -137,6 +137,11 @@ function further(): Record<string, unknown> {
         ),
       ),
     },
+    derived: {
+      auth_type: 'plain',
+      servers: [address('trust')],
+      users: { app: { password: verifierText('secret', 50_000), server_password: '' } },
+    },
     'n\u00e9': {
       database: 'app',
       servers: [address('scram-sha-256')],
@@ -197,12 +202,15 @@ group('18: whoever guesses', () => {
     expect(first).not.toBe(other)
   })
 
-  test('waits as long for an unknown user as for a wrong password', async () => {
+  test.for([
+    ['SCRAM', 'scram-sha-256-to-trust'],
+    ['a password in clear that has to be derived', 'derived'],
+  ])('waits as long for an unknown user as for a wrong password, by %s', async ([, database = '']) => {
     const times = { app: [] as number[], nobody: [] as number[] }
     for (let i = 0; i < 20; i++) {
       for (const user of ['app', 'nobody'] as const) {
         const begun = performance.now()
-        await refusal({ user, password: 'guess', database: 'scram-sha-256-to-trust' })
+        await refusal({ user, password: 'guess', database })
         times[user].push(performance.now() - begun)
       }
     }

@@ -400,7 +400,10 @@ test('a configuration without pools does not replace a working one', async () =>
 
 test('114: a proxy restarted while control is down serves from its last-known-good, secrets and all', async () => {
   const { control, source, proxy } = await newFleet({ lookup: async () => await Promise.resolve(['10.0.0.9']) })
-  control.offer(4, toml(5, 'db.internal'))
+  control.secrets.set('former@1', 'a former word')
+  const rotated =
+    '$&\nprevious_password = { secret = "former", version = 1 }\nprevious_password_until = 2030-01-01T00:00:00Z'
+  control.offer(4, toml(5, 'db.internal').replace(/^ *password = .*$/m, rotated))
   await proxy.agent.start()
   await proxy.applies(4)
   await until('it is kept', () => proxy.agent.notReady === null)
@@ -413,6 +416,8 @@ test('114: a proxy restarted while control is down serves from its last-known-go
   await again.applies(4)
 
   expect(spec.pools[0]).toMatchObject({ serverPassword: 'a secret word', hosts: [{ addresses: ['10.0.0.9'] }] })
+  const { scram, previous } = spec.pools[0]?.clientSecret ?? {}
+  expect(previous).toMatchObject({ untilMs: Date.UTC(2030, 0, 1), scram: { salt: scram?.salt } })
   expect((await again.get('/readyz')).status).toBe(200)
 })
 
