@@ -33,6 +33,7 @@ export function poolHashes(effective: EffectivePool): { readonly hash: string; r
       ? {}
       : { previous_password: withoutLiteral(effective.previous_password) }),
     server_password: withoutLiteral(effective.server_password),
+    ...(effective.auth_password === undefined ? {} : { auth_password: withoutLiteral(effective.auth_password) }),
   }
   const { database, servers, server_user, server_password } = body
   const connect: Record<string, unknown> = { database, servers, server_user, server_password }

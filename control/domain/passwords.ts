@@ -13,6 +13,7 @@ type Change = (place: PasswordPlace) => PasswordSource
 /** The document with every password put through `change`; the given one stays as it is. */
 export function mapPasswords(document: FleetDocument, change: Change): FleetDocument {
   const copy = structuredClone(document)
+  changeIn(copy.defaults, 'defaults', change)
   for (const [name, pool] of Object.entries(copy.pools)) {
     const path = join('pools', name)
     changeIn(pool, path, change)
@@ -24,12 +25,14 @@ export function mapPasswords(document: FleetDocument, change: Change): FleetDocu
   return copy
 }
 
+const passwordKeys = ['password', 'previous_password', 'server_password', 'auth_password'] as const
+
 function changeIn(
-  section: Partial<Record<'password' | 'previous_password' | 'server_password', PasswordSource>>,
+  section: { [key in (typeof passwordKeys)[number]]?: PasswordSource },
   path: string,
   change: Change,
 ): void {
-  for (const key of ['password', 'previous_password', 'server_password'] as const) {
+  for (const key of passwordKeys) {
     const source = section[key]
     if (source !== undefined) section[key] = change({ path: join(path, key), source })
   }

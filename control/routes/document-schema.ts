@@ -69,6 +69,7 @@ const credentials: Record<string, JsonSchema> = {
   },
   server_user: name,
   server_password: password,
+  auth_password: password,
 }
 
 const servers: JsonSchema = {
@@ -99,7 +100,7 @@ export const documentJsonSchema = {
   type: 'object',
   properties: {
     general: section(generalKeys),
-    defaults: section(poolKeys),
+    defaults: section(poolKeys, { auth_password: password }),
     pools: { type: 'object', additionalProperties: pool },
     admin_users: consoleUsers,
     stats_users: consoleUsers,

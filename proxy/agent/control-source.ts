@@ -93,7 +93,12 @@ export class ControlSource {
 
 function secretKeysOf(offer: Offer): Set<string> {
   const refs = [
-    ...offer.pools.flatMap(({ body }) => [body.password, body.previous_password ?? null, body.server_password]),
+    ...offer.pools.flatMap(({ body }) => [
+      body.password,
+      body.previous_password ?? null,
+      body.server_password,
+      body.auth_password ?? null,
+    ]),
     ...offer.consoleUsers.map(({ password }) => password),
   ]
   return new Set(refs.filter((ref) => ref !== null).flatMap((ref) => ('secret' in ref ? [secretKey(ref)] : [])))

@@ -40,6 +40,7 @@ const bodySchema = z.looseObject({
   previous_password: secretRefSchema.optional(),
   previous_password_until: z.iso.datetime().optional(),
   server_password: secretRefSchema.nullable(),
+  auth_password: secretRefSchema.optional(),
 })
 
 const bodyKeys = new Set([...Object.keys(bodySchema.shape), ...Object.keys(poolKeys)])

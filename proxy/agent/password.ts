@@ -1,6 +1,6 @@
 import { createHash, createHmac, hash, pbkdf2, randomBytes } from 'node:crypto'
 import { promisify } from 'node:util'
-import { passwordFault, passwordKind } from '../../shared/config/password.ts'
+import { iterationsMax, passwordFault, passwordKind, readVerifier } from '../../shared/config/password.ts'
 import { preparePassword } from '../../shared/saslprep.ts'
 import type { ClientSecret, ScramVerifier } from '../engine/messages.ts'
 import { ApplyError } from './failure.ts'
@@ -9,8 +9,6 @@ const derive = promisify(pbkdf2)
 
 /** RFC 7677, 4: the least that a SCRAM-SHA-256 server uses, and PostgreSQL's default. */
 const usualIterations = 4096
-/** A verifier with more would let one login occupy the client for minutes. */
-const iterationsMax = 10_000_000
 const saltBytes = 16
 const digestBytes = 32
 /** Verifiers remembered, so that an unchanged password costs no new derivation and keeps its salt. */
@@ -113,20 +111,11 @@ async function deriveVerifier(
   }
 }
 
-/** `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`, whose form has been checked. */
 function parseVerifier(text: string): ScramVerifier {
-  const [, head = '', tail = ''] = text.split('$')
-  const [count, salt = ''] = head.split(':')
-  const [storedKey = '', serverKey = ''] = tail.split(':')
-  if (Number(count) > iterationsMax) {
-    throw new ApplyError('unusable_password', `the SCRAM verifier asks for more than ${iterationsMax} iterations`)
-  }
-  return {
-    iterations: Number(count),
-    salt: Buffer.from(salt, 'base64'),
-    storedKey: Buffer.from(storedKey, 'base64'),
-    serverKey: Buffer.from(serverKey, 'base64'),
-  }
+  const verifier = readVerifier(text)
+  if (verifier !== undefined) return verifier
+  // Its form has been checked.
+  throw new ApplyError('unusable_password', `the SCRAM verifier asks for more than ${iterationsMax} iterations`)
 }
 
 function digestOf(password: string): Uint8Array {

@@ -106,13 +106,14 @@ async function preparePool(
       })),
       clientSecret: await poolSecret(body, tools),
       serverPassword: await serverPassword(body, tools),
+      authPassword: body.auth_password === undefined ? null : await tools.secrets.value(body.auth_password),
       ...(serverTls === undefined ? {} : { serverTls }),
     }
   })
 }
 
 async function poolSecret(body: EffectivePool, { secrets, passwords }: PrepareTools): Promise<ClientSecret> {
-  if (body.password === null && asksForPassword(body.auth_type)) {
+  if (body.password === null && asksForPassword(body.auth_type) && body.auth_user === '') {
     throw new ApplyError('unusable_password', `a user needs a password with auth_type = "${body.auth_type}"`)
   }
   const text = body.password === null ? null : await secrets.value(body.password)
@@ -148,6 +149,8 @@ async function serverPassword(body: EffectivePool, { secrets }: PrepareTools): P
   if (text === '') return null
   const kind = passwordKind(text)
   if (kind === 'plain') return text
+  // The client's own verifier: what opens the servers is learnt when it logs in.
+  if (body.server_auth === 'passthrough') return null
   throw new ApplyError(
     'unusable_password',
     `server_password is a ${kind} hash, with which nobody can log in to a server; it must be the password itself`,

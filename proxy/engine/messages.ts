@@ -55,6 +55,8 @@ export interface PoolSpec {
   readonly hosts: readonly HostSpec[]
   readonly clientSecret: ClientSecret
   readonly serverPassword: string | null
+  /** Of `auth_user`; null or absent where it has none. */
+  readonly authPassword?: string | null
   /** Absent with `server_tls_sslmode = "disable"`. Pools with equal options share the object. */
   readonly serverTls?: TlsOptions
 }

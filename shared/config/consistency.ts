@@ -14,6 +14,7 @@ import { asksForPassword, passwordKind } from './password.ts'
 import type { PasswordKind } from './password.ts'
 import { join } from './problems.ts'
 import type { Problems } from './problems.ts'
+import { wildcard } from './wildcard.ts'
 
 /** Database names the console answers to. */
 const reservedPools = ['pgbouncer', 'flotilla']
@@ -26,6 +27,7 @@ export function checkConsistency(document: FleetDocument, secrets: KnownSecrets,
   if (Object.keys(document.pools).length === 0 && !problems.anyUnder('pools')) {
     problems.add('pools', 'needs at least one pool; an empty configuration never replaces a working one')
   }
+  checkSecret(document.defaults.auth_password, join('defaults', 'auth_password'), secrets, problems)
   if (!problems.anyUnder('general')) {
     checkClientTls(generalValuesOf(document), problems)
     checkUnixSocket(generalValuesOf(document), problems)
@@ -85,6 +87,7 @@ function checkUsers(
       problems.add(join(path, 'min_pool_size'), `must not be above pool_size: ${sizes}`)
     }
     checkLogin(document, name, user, path, secrets, problems)
+    checkAuthQuery(document, name, user, path, problems)
     checkServerTls(values, path, problems)
     if (!problems.anyUnder('general')) checkAuthType(generalValuesOf(document), values, path, problems)
   }
@@ -182,10 +185,12 @@ function checkLogin(
   secrets: KnownSecrets,
   problems: Problems,
 ): void {
-  const authType = valuesOf(document, name, user).auth_type
+  const values = valuesOf(document, name, user)
+  const { auth_type: authType } = values
   const { password, serverPassword } = sourcesOf(document, name, user)
   const kind = kindOf(password, secrets)
-  if (password === undefined && asksForPassword(authType)) {
+  const looksUp = values.auth_user !== '' && password === undefined && authType !== 'trust' && authType !== 'cert'
+  if (password === undefined && asksForPassword(authType) && !looksUp && user !== wildcard) {
     problems.add(
       join(path, 'password'),
       `is missing: auth_type "${authType}" needs one; set it, or auth_type = "trust"`,
@@ -196,7 +201,19 @@ function checkLogin(
     problems.add(join(path, 'password'), `is an md5 hash, which scram-sha-256 cannot use; ${remedy}`)
   }
   checkRotation(document, name, user, path, secrets, problems)
-  const remedy = 'set server_password to the password itself, or to "" when the servers trust this role'
+  const serverUser = document.pools[name]!.users[user]!.server_user ?? document.pools[name]!.server_user ?? user
+  if (values.server_auth === 'passthrough') {
+    checkPassthrough({ authType, serverPassword, isOwnRole: serverUser === user }, path, problems)
+    return
+  }
+  const remedy =
+    'set server_password to the password itself, or to "" when the servers trust this role, or server_auth = "passthrough"'
+  if (serverPassword === undefined && looksUp) {
+    problems.add(
+      join(path, 'server_password'),
+      `is missing: what auth_query knows of the client is a verifier, which cannot log in; ${remedy}`,
+    )
+  }
   const serverKind = kindOf(serverPassword, secrets)
   if (serverPassword !== undefined && serverKind !== undefined && serverKind !== 'plain') {
     problems.add(join(path, 'server_password'), `is a verifier, which cannot log in to a server; ${remedy}`)
@@ -242,6 +259,46 @@ function rotationFault(
   return undefined
 }
 
+/** The keys that a client proves itself by open the servers for the same role, and for no other. */
+function checkPassthrough(
+  login: { authType: string; serverPassword: PasswordSource | undefined; isOwnRole: boolean },
+  path: string,
+  problems: Problems,
+): void {
+  if (login.serverPassword !== undefined) {
+    problems.add(join(path, 'server_password'), 'cannot go with server_auth = "passthrough"; remove one of the two')
+  }
+  if (!login.isOwnRole) {
+    const remedy = 'remove it, or set server_password and server_auth = "password"'
+    problems.add(join(path, 'server_user'), `cannot be another role with server_auth = "passthrough"; ${remedy}`)
+  }
+  if (login.authType === 'trust' || login.authType === 'cert') {
+    problems.add(join(path, 'server_auth'), `"passthrough" has nothing to pass on with auth_type = "${login.authType}"`)
+  }
+}
+
+function checkAuthQuery(document: FleetDocument, name: string, user: string, path: string, problems: Problems): void {
+  const values = valuesOf(document, name, user)
+  if (user === wildcard) {
+    const { password } = sourcesOf(document, name, user)
+    if (password !== undefined) {
+      problems.add(join(path, 'password'), 'would be one for all users; "*" is for those that auth_query knows')
+    }
+    if (values.auth_type === 'trust' || values.auth_type === 'cert') {
+      const reason = 'for "*", or nobody would ask whether the user exists'
+      problems.add(join(path, 'auth_type'), `cannot be "${values.auth_type}" ${reason}`)
+    }
+    if (values.auth_user === '')
+      problems.add(join(path, 'auth_user'), 'is missing: "*" is for users that auth_query knows')
+  }
+  if (values.auth_user === '') return
+  if (!values.auth_query.includes('$1')) problems.add(join(path, 'auth_query'), 'must ask for the user as $1')
+  if (name === wildcard && values.auth_database === '') {
+    const reason = 'where "*" stands for databases, a client would choose the one that auth_query trusts'
+    problems.add(join(path, 'auth_database'), `is missing: ${reason}`)
+  }
+}
+
 /** Unknown (undefined) for no password, and for one that only the proxy can read. */
 function kindOf(source: PasswordSource | undefined, secrets: KnownSecrets): PasswordKind | undefined {
   if (source === undefined || source === '') return undefined
@@ -249,15 +306,11 @@ function kindOf(source: PasswordSource | undefined, secrets: KnownSecrets): Pass
   return 'secret' in source ? secrets.find(source.secret, source.version)?.kind : undefined
 }
 
-function checkSecrets(
-  section: Pick<Credentials, 'password' | 'previous_password' | 'server_password'>,
-  path: string,
-  secrets: KnownSecrets,
-  problems: Problems,
-): void {
+function checkSecrets(section: Credentials, path: string, secrets: KnownSecrets, problems: Problems): void {
   checkSecret(section.password, join(path, 'password'), secrets, problems)
   checkSecret(section.previous_password, join(path, 'previous_password'), secrets, problems)
   checkSecret(section.server_password, join(path, 'server_password'), secrets, problems)
+  checkSecret(section.auth_password, join(path, 'auth_password'), secrets, problems)
 }
 
 function checkSecret(

@@ -3,10 +3,13 @@
  * out is the one normal form that is stored, compared and answered: every section present, durations in their one
  * spelling, nothing unknown.
  *
- *   [general] [defaults]
+ *   [general] [defaults]     any pool key, auth_password
  *   [pools.NAME]             database, servers, any credential, any pool key
  *   [pools.NAME.users.USER]  password, previous_password, previous_password_until, server_user, server_password,
- *                            any pool key
+ *                            auth_password, any pool key
+ *
+ * NAME "*" is every database that has no pool of its own, USER "*" every user of a pool that has no section of its own.
+ *
  *   [admin_users.NAME] [stats_users.NAME]  password, or auth_type = "trust"
  */
 import { checkConsistency } from './consistency.ts'
@@ -35,7 +38,11 @@ export interface Credentials {
   server_user?: string
   /** What to show the servers; the client's password unless set. "" shows none, for servers that trust the role. */
   server_password?: PasswordSource
+  /** Of `auth_user`. */
+  auth_password?: PasswordSource
 }
+
+export type DefaultsSection = Partial<PoolValues> & Pick<Credentials, 'auth_password'>
 
 export interface ServerSection {
   readonly host: string
@@ -61,7 +68,7 @@ export interface ConsoleSection {
 
 export interface FleetDocument {
   general: Partial<GeneralValues>
-  defaults: Partial<PoolValues>
+  defaults: DefaultsSection
   pools: Record<string, PoolSection>
   admin_users: Record<string, ConsoleSection>
   stats_users: Record<string, ConsoleSection>
@@ -114,7 +121,7 @@ function readSections(tree: unknown, problems: Problems): FleetDocument {
     if (!sections.includes(key)) unknownKey('', key, sections, problems)
   }
   document.general = readKeys<GeneralValues>(root['general'], 'general', generalKeys, problems)
-  document.defaults = readKeys<PoolValues>(root['defaults'], 'defaults', poolKeys, problems)
+  document.defaults = readDefaults(readTable(root['defaults'] ?? {}, 'defaults', problems) ?? {}, problems)
   document.pools = readNamed(root['pools'], 'pools', problems, readPool)
   document.admin_users = readNamed(root['admin_users'], 'admin_users', problems, readConsoleUser)
   document.stats_users = readNamed(root['stats_users'], 'stats_users', problems, readConsoleUser)
@@ -179,7 +186,21 @@ function readNamed<Section>(
   return sections
 }
 
-const credentialKeys = ['password', 'previous_password', 'previous_password_until', 'server_user', 'server_password']
+const credentialKeys = [
+  'password',
+  'previous_password',
+  'previous_password_until',
+  'server_user',
+  'server_password',
+  'auth_password',
+]
+
+function readDefaults(table: Tree, problems: Problems): DefaultsSection {
+  const defaults: DefaultsSection = takeKeys<PoolValues>(table, 'defaults', poolKeys, ['auth_password'], problems)
+  const authPassword = readPassword(table, 'auth_password', 'defaults', problems)
+  if (authPassword !== undefined) defaults.auth_password = authPassword
+  return defaults
+}
 
 function readPool(table: Tree, path: string, problems: Problems): PoolSection {
   const pool: PoolSection = {
@@ -218,6 +239,8 @@ function readCredentials(table: Tree, path: string, problems: Problems): Credent
   if (until !== undefined) credentials.previous_password_until = until
   if (serverUser !== undefined) credentials.server_user = serverUser
   if (serverPassword !== undefined) credentials.server_password = serverPassword
+  const authPassword = readPassword(table, 'auth_password', path, problems)
+  if (authPassword !== undefined) credentials.auth_password = authPassword
   return credentials
 }
 

@@ -33,6 +33,8 @@ export type EffectivePool = PoolValues & {
   readonly previous_password_until?: string
   /** What the proxy shows the server; the client's password unless set; null when neither is known. */
   readonly server_password: SecretRef | null
+  /** Of `auth_user`, where there is one that has one. */
+  readonly auth_password?: SecretRef
 }
 
 /** Someone who may log in to the console (the virtual database `pgbouncer`). */
@@ -68,7 +70,8 @@ export function effectivePools(document: FleetDocument): EffectivePool[] {
 function effectivePool(document: FleetDocument, pool: string, user: string): EffectivePool {
   const section = document.pools[pool]!
   const values = valuesOf(document, pool, user)
-  const { password, serverPassword } = sourcesOf(document, pool, user)
+  const { password, serverPassword, authPassword } = sourcesOf(document, pool, user)
+  const authRef = values.auth_user === '' ? null : refOf(authPassword)
   const needed = values.auth_type !== 'trust' && values.auth_type !== 'cert'
   return {
     ...values,
@@ -80,6 +83,7 @@ function effectivePool(document: FleetDocument, pool: string, user: string): Eff
     password: needed ? refOf(password) : null,
     ...(needed ? previousOf(document, pool, user) : {}),
     server_password: refOf(serverPassword ?? password),
+    ...(authRef === null ? {} : { auth_password: authRef }),
   }
 }
 
@@ -125,10 +129,11 @@ export interface PasswordSources {
   readonly previous: PasswordSource | undefined
   readonly previousUntil: string | undefined
   readonly serverPassword: PasswordSource | undefined
+  readonly authPassword: PasswordSource | undefined
 }
 
 /**
- * The passwords written for one (pool, user), the user's before the pool's; undefined where none is. The former one
+ * The passwords written for one (pool, user), the nearest first; undefined where none is. The former one
  * belongs to the section that has the password it was replaced by.
  */
 export function sourcesOf(document: FleetDocument, pool: string, user: string): PasswordSources {
@@ -140,6 +145,7 @@ export function sourcesOf(document: FleetDocument, pool: string, user: string): 
     previous: from.previous_password,
     previousUntil: from.previous_password_until,
     serverPassword: own.server_password ?? section.server_password,
+    authPassword: own.auth_password ?? section.auth_password ?? document.defaults.auth_password,
   }
 }
 

@@ -32,6 +32,32 @@ export function passwordKind(text: string): PasswordKind {
   return text.startsWith(scramPrefix) ? 'scram' : 'plain'
 }
 
+/**
+ * `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>` taken apart; undefined when it is no such verifier, or asks
+ * for so many iterations that one login would occupy the client for minutes.
+ */
+export function readVerifier(
+  text: string,
+): { iterations: number; salt: Uint8Array; storedKey: Uint8Array; serverKey: Uint8Array } | undefined {
+  if (!scramPattern.test(text)) return undefined
+  const [, head = '', tail = ''] = text.split('$')
+  const [count, salt = ''] = head.split(':')
+  const [storedKey = '', serverKey = ''] = tail.split(':')
+  if (Number(count) > iterationsMax) return undefined
+  return {
+    iterations: Number(count),
+    salt: bytesOf(salt),
+    storedKey: bytesOf(storedKey),
+    serverKey: bytesOf(serverKey),
+  }
+}
+
+export const iterationsMax = 10_000_000
+
+function bytesOf(base64Text: string): Uint8Array {
+  return Uint8Array.from(atob(base64Text), (character) => character.charCodeAt(0))
+}
+
 /** Why `text` cannot be stored as a password; undefined when it can. The text is never quoted. */
 export function passwordFault(text: string): string | undefined {
   if (text.includes('\0')) return 'holds a NUL character, which PostgreSQL does not allow'

@@ -35,18 +35,19 @@ function usualValue(spec: KeySpec): fc.Arbitrary<unknown> {
   return fc.oneof({ weight: 400, arbitrary: fc.constant(spec.default) }, { weight: 1, arbitrary: valueOf(spec) })
 }
 
+function isLinked(key: string): boolean {
+  return key.includes('_tls') || key.startsWith('auth_') || key === 'server_auth'
+}
+
 function keysOf(keys: Record<string, KeySpec>): Record<string, fc.Arbitrary<unknown>> {
-  const entries = Object.entries(keys).map(([key, spec]) => [
-    key,
-    key.includes('_tls') || key.startsWith('auth_') ? usualValue(spec) : valueOf(spec),
-  ])
+  const entries = Object.entries(keys).map(([key, spec]) => [key, isLinked(key) ? usualValue(spec) : valueOf(spec)])
   return Object.fromEntries(entries) as Record<string, fc.Arbitrary<unknown>>
 }
 
 const name = fc.oneof(
   { weight: 60, arbitrary: fc.stringMatching(/^[a-z]{1,3}$/) },
   { weight: 1, arbitrary: fc.string() },
-  { weight: 1, arbitrary: fc.constantFrom('__proto__', 'constructor', 'toString', 'pgbouncer') },
+  { weight: 1, arbitrary: fc.constantFrom('__proto__', 'constructor', 'toString', 'pgbouncer', '*') },
 )
 const password = fc.oneof(
   { weight: 60, arbitrary: fc.stringMatching(/^[a-z]{1,8}$/) },
