@@ -15,11 +15,13 @@ import {
   nonce,
   parseClientFinal,
   parseClientFirst,
+  provenKeys,
   scramMechanism,
   scramPlusMechanism,
   serverFirst,
   storedKeyOf,
 } from './scram.ts'
+import type { ScramKeys } from './scram.ts'
 import { standIn } from './stand-in.ts'
 
 export interface Claim {
@@ -35,6 +37,10 @@ export interface Claim {
   readonly mockKey: Uint8Array
   /** Of the TLS channel the client came by (tls-server-end-point); null or absent without. */
   readonly channel?: Uint8Array | null
+  /** Asks for the secret anew when a proof is wrong: it may have been changed. Null when it has not been asked. */
+  readonly again?: () => Exchange<ClientSecret | null>
+  /** The keys of a client that has proven itself by SCRAM. */
+  readonly proven?: (keys: ScramKeys) => void
 }
 
 /** The secret of somebody who does not exist: no answer is right. */
@@ -100,9 +106,12 @@ function* proveCertificate(_conversation: Conversation, claim: Checked): Exchang
 function* provePlain(conversation: Conversation, claim: Checked): Exchange<boolean> {
   conversation.send(write.authenticationCleartextPassword())
   const answer = yield* readMessage(conversation, FrontendTag.Password)
-  const given = answer.bytes.subarray(answer.start, stringEnd(answer.bytes, answer.start, answer.end))
+  // A copy, for the bytes are valid until the next yield only.
+  const given = answer.bytes.slice(answer.start, stringEnd(answer.bytes, answer.start, answer.end))
   // All are checked, whichever is right, so that the time tells nothing.
-  return goodOf(claim.secret).filter((secret) => isPassword(given, claim.user, secret)).length > 0
+  if (goodOf(claim.secret).filter((secret) => isPassword(given, claim.user, secret)).length > 0) return true
+  const fresh = yield* askedAgain(claim)
+  return fresh !== null && isPassword(given, claim.user, fresh)
 }
 
 /** The secret, and the one it takes the place of while that is good as well. */
@@ -145,14 +154,21 @@ function* proveMd5(conversation: Conversation, claim: Checked): Exchange<boolean
   conversation.random(salt)
   conversation.send(write.authenticationMd5(salt))
   const answer = yield* readMessage(conversation, FrontendTag.Password)
-  const given = answer.bytes.subarray(answer.start, stringEnd(answer.bytes, answer.start, answer.end))
-  return stored.filter((md5) => isMd5Answer(given, md5 ?? '', salt)).length > 0
+  // A copy, for the bytes are valid until the next yield only.
+  const given = answer.bytes.slice(answer.start, stringEnd(answer.bytes, answer.start, answer.end))
+  if (stored.filter((md5) => isMd5Answer(given, md5 ?? '', salt)).length > 0) return true
+  const fresh = (yield* askedAgain(claim))?.md5 ?? null
+  return fresh !== null && isMd5Answer(given, fresh, salt)
 }
 
 function isMd5Answer(given: Uint8Array, stored: string, salt: Uint8Array): boolean {
   const inner = Buffer.from(stored.slice('md5'.length))
   const expected = Buffer.from(`md5${createHash('md5').update(inner).update(salt).digest('hex')}`)
   return given.length === expected.length && timingSafeEqual(given, expected)
+}
+
+function* askedAgain({ again }: Claim): Exchange<ClientSecret | null> {
+  return again === undefined ? null : yield* again()
 }
 
 /** AuthenticationSASL, SASLInitialResponse, AuthenticationSASLContinue, SASLResponse, AuthenticationSASLFinal. */
@@ -181,8 +197,15 @@ function* proveScram(conversation: Conversation, claim: Checked): Exchange<boole
     throw new SqlError('protocol_violation', 'the SCRAM answer does not belong to this challenge')
   }
   const confirmations = verifiers.map((stored) => checkProof(stored, first, challenge, final))
-  const confirmation = confirmations.find((text) => text !== null)
-  if (confirmation === undefined) return false
+  const proven = confirmations.findIndex((text) => text !== null)
+  const confirmation = confirmations[proven] ?? null
+  const fitting = verifiers[proven]
+  if (confirmation === null || fitting === undefined) {
+    // The proof is for the salt it was asked with: a changed verifier is for the next attempt.
+    yield* askedAgain(claim)
+    return false
+  }
+  claim.proven?.(provenKeys(fitting, first, challenge, final))
   conversation.send(write.authenticationSaslFinal(confirmation))
   return true
 }

@@ -116,14 +116,41 @@ export function checkProof(
   final: ClientFinal,
 ): string | null {
   const signed = `${first.bare},${serverFirstMessage},${final.withoutProof}`
-  const clientKey = xor(final.proof, hmac(verifier.storedKey, signed))
-  if (!timingSafeEqual(sha256(clientKey), verifier.storedKey)) return null
+  if (!timingSafeEqual(sha256(clientKeyOf(verifier, signed, final)), verifier.storedKey)) return null
   return `v=${hmac(verifier.serverKey, signed).toString('base64')}`
 }
 
 /** StoredKey, from the salted password. */
 export function storedKeyOf(salted: Uint8Array): Uint8Array {
   return sha256(hmac(salted, 'Client Key'))
+}
+
+/** RFC 5802, 3: ClientKey := ClientProof XOR ClientSignature. */
+function clientKeyOf(verifier: ScramVerifier, signed: string, final: ClientFinal): Buffer {
+  return xor(final.proof, hmac(verifier.storedKey, signed))
+}
+
+/**
+ * What opens a server whose verifier has this salt and this number of iterations, without the password. Kept in memory
+ * only, and never shown.
+ */
+export interface ScramKeys {
+  readonly salt: Uint8Array
+  readonly iterations: number
+  readonly clientKey: Uint8Array
+  readonly serverKey: Uint8Array
+}
+
+/** The keys of a client whose proof has been found right. */
+export function provenKeys(
+  verifier: ScramVerifier,
+  first: ClientFirst,
+  serverFirstMessage: string,
+  final: ClientFinal,
+): ScramKeys {
+  const { salt, iterations, serverKey } = verifier
+  const signed = `${first.bare},${serverFirstMessage},${final.withoutProof}`
+  return { salt, iterations, serverKey, clientKey: clientKeyOf(verifier, signed, final) }
 }
 
 /**
@@ -174,9 +201,12 @@ export function boundTo(channel: Uint8Array): ChannelUse {
   return { header: boundHeader, binding: Buffer.concat([Buffer.from(boundHeader), channel]).toString('base64') }
 }
 
-/** Answers server-first; gives client-final and the signature that the server must prove itself with. */
+/**
+ * Answers server-first, by a password or by keys that a client has proven itself with; gives client-final and the
+ * signature that the server must prove itself with.
+ */
 export function answerServerFirst(
-  password: string,
+  secret: string | ScramKeys,
   clientNonce: string,
   serverFirstMessage: string,
   saltedKeys: SaltedKeys,
@@ -192,15 +222,31 @@ export function answerServerFirst(
   if (iterations > iterationsMax) {
     throw new SqlError('protocol_violation', `the server asks for more than ${iterationsMax} SCRAM iterations`)
   }
-  const salted = saltedPassword(password, salt, iterations, saltedKeys)
-  const clientKey = hmac(salted, 'Client Key')
+  const { clientKey, serverKey } =
+    typeof secret === 'string'
+      ? derivedKeys(saltedPassword(secret, salt, iterations, saltedKeys))
+      : fittingKeys(secret, salt, iterations)
   const withoutProof = `c=${channel.binding},r=${combinedNonce}`
   const signed = `${clientFirstBare(clientNonce)},${serverFirstMessage},${withoutProof}`
   const proof = xor(clientKey, hmac(sha256(clientKey), signed))
   return {
     message: `${withoutProof},p=${proof.toString('base64')}`,
-    serverSignature: hmac(hmac(salted, 'Server Key'), signed),
+    serverSignature: hmac(serverKey, signed),
   }
+}
+
+type Keys = Pick<ScramKeys, 'clientKey' | 'serverKey'>
+
+function derivedKeys(salted: Uint8Array): Keys {
+  return { clientKey: hmac(salted, 'Client Key'), serverKey: hmac(salted, 'Server Key') }
+}
+
+function fittingKeys(keys: ScramKeys, salt: string, iterations: number): Keys {
+  if (keys.iterations === iterations && Buffer.from(salt, 'base64').equals(keys.salt)) return keys
+  throw new SqlError(
+    'invalid_password',
+    'the server has another SCRAM verifier (salt or iterations) than the one the client has proven itself by (server_auth = "passthrough")',
+  )
 }
 
 function saltedPassword(password: string, salt: string, iterations: number, saltedKeys: SaltedKeys): Uint8Array {

@@ -23,7 +23,7 @@ import {
   unbound,
   unofferedBinding,
 } from './scram.ts'
-import type { SaltedKeys } from './scram.ts'
+import type { SaltedKeys, ScramKeys } from './scram.ts'
 
 export interface ServerLogin {
   /** As reported, in the server's spelling. */
@@ -36,6 +36,8 @@ export interface Credentials {
   readonly user: string
   readonly database: string
   readonly password: string | null
+  /** In place of a password. */
+  readonly keys?: ServerKeys | null
   readonly saltedKeys: SaltedKeys
   /** Further parameters of the startup packet. */
   readonly parameters?: Readonly<Record<string, string>>
@@ -43,6 +45,13 @@ export interface Credentials {
   readonly minor?: number
   /** Of the TLS channel to the server (tls-server-end-point); null or absent without. */
   readonly channel?: Uint8Array | null
+}
+
+/** What a client has proven itself by, which opens servers that have the same verifier; null what it has not. */
+export interface ServerKeys {
+  /** As in pg_authid: enough to answer an MD5 challenge. */
+  readonly md5: string | null
+  readonly scram: ScramKeys | null
 }
 
 /** The server answered the login with an error. */
@@ -129,7 +138,7 @@ function* answer(conversation: Conversation, first: Message, credentials: Creden
     case 5: {
       const { salt } = parsed(first) as AuthenticationMD5Password
       if (salt === undefined) throw new SqlError('protocol_violation', 'malformed MD5 request')
-      conversation.send(serialize.password(md5Answer(known(credentials), credentials.user, salt)))
+      conversation.send(serialize.password(md5Answer(md5Of(credentials), salt)))
       break
     }
     case 10:
@@ -150,10 +159,16 @@ function known(credentials: Credentials): string {
   throw new SqlError('invalid_password', `the server asks for the password of "${credentials.user}" and none is known`)
 }
 
-function md5Answer(password: string, user: string, salt: Uint8Array): string {
-  const inner = createHash('md5')
-    .update(password + user)
+/** md5(password + user), in hex. */
+function md5Of(credentials: Credentials): string {
+  const { password, keys, user } = credentials
+  if (password === null && typeof keys?.md5 === 'string') return keys.md5.slice('md5'.length)
+  return createHash('md5')
+    .update(known(credentials) + user)
     .digest('hex')
+}
+
+function md5Answer(inner: string, salt: Uint8Array): string {
   return `md5${createHash('md5').update(inner).update(salt).digest('hex')}`
 }
 
@@ -164,18 +179,24 @@ function* scram(conversation: Conversation, request: Message, credentials: Crede
   if (!binds && !mechanisms.includes(scramMechanism)) {
     throw new SqlError('feature_not_supported', `the server offers only ${mechanisms.join(', ')}`)
   }
-  const password = preparePassword(known(credentials))
+  const secret = scramSecret(credentials)
   const clientNonce = nonce((bytes) => conversation.random(bytes))
   const use = binds ? boundTo(channel) : channel === null ? unbound : unofferedBinding
   const mechanism = binds ? scramPlusMechanism : scramMechanism
   conversation.send(serialize.sendSASLInitialResponseMessage(mechanism, use.header + clientFirstBare(clientNonce)))
   const challenge = yield* authentication(conversation)
   if (challenge.kind !== 11) throw new SqlError('protocol_violation', 'expected AuthenticationSASLContinue')
-  const reply = answerServerFirst(password, clientNonce, challenge.data, credentials.saltedKeys, use)
+  const reply = answerServerFirst(secret, clientNonce, challenge.data, credentials.saltedKeys, use)
   conversation.send(serialize.sendSCRAMClientFinalMessage(reply.message))
   const final = yield* authentication(conversation)
   if (final.kind !== 12) throw new SqlError('protocol_violation', 'expected AuthenticationSASLFinal')
   checkServerFinal(final.data, reply.serverSignature)
+}
+
+function scramSecret(credentials: Credentials): string | ScramKeys {
+  const { password, keys } = credentials
+  if (password === null && keys?.scram) return keys.scram
+  return preparePassword(known(credentials))
 }
 
 /** The next AuthenticationRequest, taken apart at once: the bytes are valid until the next yield only. */

@@ -6,6 +6,7 @@ import {
   mockVerifier,
   parseClientFinal,
   parseClientFirst,
+  provenKeys,
   serverFirst,
 } from '../../../../proxy/engine/auth/scram.ts'
 import { verifierOf } from './verifier.ts'
@@ -123,6 +124,23 @@ describe('as the client', () => {
 
     expect(confirmation).not.toBeNull()
     expect(() => checkServerFinal(confirmation ?? '', reply.serverSignature)).not.toThrow()
+  })
+
+  test('the keys that a client has proven itself by convince a server with the same salt and count, and no other', () => {
+    const given = answerServerFirst('pencil', nonce, challenge, new Map())
+    const first = parseClientFirst(`n,,n=,r=${nonce}`)
+    const keys = provenKeys(pencil, first, challenge, parseClientFinal(given.message))
+    const another = serverFirst(pencil, `${nonce}anothernonce`)
+
+    const reply = answerServerFirst(keys, nonce, another, new Map())
+    const confirmation = checkProof(pencil, first, another, parseClientFinal(reply.message))
+
+    expect(confirmation).not.toBeNull()
+    expect(() => checkServerFinal(confirmation ?? '', reply.serverSignature)).not.toThrow()
+    for (const other of [{ salt: Buffer.alloc(16) }, { iterations: 4097 }]) {
+      const text = serverFirst({ ...pencil, ...other }, `${nonce}anothernonce`)
+      expect(() => answerServerFirst(keys, nonce, text, new Map())).toThrow('another SCRAM verifier')
+    }
   })
 
   test('a server that does not know the password is not believed', () => {
