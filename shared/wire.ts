@@ -125,6 +125,8 @@ export const poolReportSchema = z.object({
   state: z.enum(['running', 'draining', 'failed']),
   /** Old servers still finishing a transaction. */
   draining_servers: z.int().min(0),
+  /** Of "*": pools that were made for databases and users it stands for. */
+  dynamic_pools: z.int().min(0).optional(),
   code: z.string().nullable(),
   message: z.string().nullable(),
 })

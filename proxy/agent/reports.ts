@@ -1,5 +1,6 @@
 import type { EngineSnapshot, PoolSnapshot } from '../engine/messages.ts'
 import type { PoolHash } from '../../shared/config/effective.ts'
+import { wildcard } from '../../shared/config/wildcard.ts'
 import type { PoolReport, Report, ReportResponse } from '../../shared/wire.ts'
 import { Backoff } from './backoff.ts'
 import type { Waits } from './clock.ts'
@@ -163,7 +164,7 @@ export class Reports {
   }
 }
 
-/** One line for every pool that runs, drains or is wanted. */
+/** One line for every pool that runs, drains or is wanted; those made for "*" are counted in the line of "*". */
 export function poolReports(
   snapshot: EngineSnapshot,
   desired: readonly PoolHash[],
@@ -171,7 +172,13 @@ export function poolReports(
 ): PoolReport[] {
   const keyOf = ({ pool, user }: { pool: string; user: string }): string => JSON.stringify([pool, user])
   const wanted = new Map(desired.map((pool) => [keyOf(pool), pool.hash]))
-  const running = new Map(snapshot.pools.map((pool) => [keyOf(pool), pool]))
+  const present = new Set(snapshot.pools.map(keyOf))
+  // Once their "*" is gone, what still drains of them has lines of its own.
+  const made = Map.groupBy(snapshot.pools, ({ template }) =>
+    template !== undefined && present.has(keyOf(template)) ? keyOf(template) : null,
+  )
+  const own = made.get(null) ?? []
+  const running = new Map(own.map((pool) => [keyOf(pool), withMade(pool, made.get(keyOf(pool)) ?? [])]))
   const names = [...running.values(), ...desired.filter((pool) => !running.has(keyOf(pool)))]
   return names.map(({ pool, user }) => {
     const now = running.get(keyOf({ pool, user }))
@@ -184,6 +191,7 @@ export function poolReports(
       desired_hash: desiredHash,
       state: failure === null ? calmState(now) : 'failed',
       draining_servers: now?.serversDraining ?? 0,
+      ...(isWildcard(pool, user) ? { dynamic_pools: made.get(keyOf({ pool, user }))?.length ?? 0 } : {}),
       ...told(failure, now?.overridden === true ? snapshot.overrides : []),
     }
   })
@@ -194,6 +202,16 @@ function told(failure: ApplyError | null, overrides: readonly string[]): Pick<Po
   if (failure !== null) return { code: failure.code, message: failure.message }
   if (overrides.length === 0) return { code: null, message: null }
   return { code: 'overridden', message: `SET at the proxy's console: ${overrides.join(', ')}` }
+}
+
+/** What drains of the pools that were made for it drains for it. */
+function withMade(pool: PoolSnapshot, made: readonly PoolSnapshot[]): PoolSnapshot {
+  const serversDraining = made.reduce((sum, one) => sum + one.serversDraining, pool.serversDraining)
+  return { ...pool, serversDraining }
+}
+
+function isWildcard(pool: string, user: string): boolean {
+  return pool === wildcard || user === wildcard
 }
 
 function calmState(pool: PoolSnapshot | undefined): 'running' | 'draining' {

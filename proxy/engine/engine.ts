@@ -173,6 +173,7 @@ export class Engine {
 
   /** Asks the agent to look for a newer configuration now; `answer` gets null or what went wrong. */
   reload(answer: (error: string | null) => void): void {
+    this.pools.authQueries.forget()
     const id = this.#nextId++
     this.#reloads.set(id, answer)
     this.context.post({ type: 'reload', id })
@@ -280,6 +281,7 @@ export class Engine {
     this.#awaited.clear()
     this.#looking?.cancel()
     for (const name of this.pools.names()) name.close()
+    this.pools.authQueries.stop()
     this.#offerTls(undefined)
     this.context.post({ type: 'stopped' })
   }
@@ -309,7 +311,7 @@ export class Engine {
 }
 
 function snapshotOf(name: PoolName): PoolSnapshot {
-  const { current } = name
+  const { current, template } = name
   let serversDraining = 0
   for (const pool of name.draining) serversDraining += pool.connections
   let serversPinned = 0
@@ -319,6 +321,7 @@ function snapshotOf(name: PoolName): PoolSnapshot {
     user: name.user,
     hash: current?.hash ?? null,
     overridden: current?.spec.overridden !== undefined,
+    ...(template === null ? {} : { template: { pool: template.database, user: template.user } }),
     clientsActive: name.active.size,
     clientsIdle: name.idle.size,
     clientsWaiting: name.waiting.size,

@@ -7,7 +7,9 @@ import type { StartupPacket } from '../protocol/startup.ts'
 import * as write from '../protocol/write.ts'
 import { ConsoleSession } from './admin/session.ts'
 import { demandOf, otherName } from './auth/access.ts'
+import { Lookup } from './auth/lookup.ts'
 import { authenticate, secretAt, unknownUser } from './auth/methods.ts'
+import type { ScramKeys } from './auth/scram.ts'
 import { secretBytesOf } from './cancel.ts'
 import { Client } from './client.ts'
 import { Inbox } from './conversation.ts'
@@ -16,7 +18,7 @@ import type { Engine } from './engine.ts'
 import { Parameters } from './parameters.ts'
 import { replicationOf } from './replication.ts'
 import type { Replication } from './replication.ts'
-import { route } from './router.ts'
+import { isConsole, route, serving } from './router.ts'
 
 /** Longest message of an unauthenticated peer. */
 const loginBytesMax = 10_000
@@ -45,6 +47,7 @@ export class Login implements SocketEvents {
   /** Who speaks with the peer once the login is over. */
   #successor: SocketEvents | null = null
   #over = false
+  readonly #wake = (): void => this.#resume()
 
   constructor(engine: Engine, socket: Socket, id: number) {
     this.#engine = engine
@@ -86,6 +89,7 @@ export class Login implements SocketEvents {
   }
 
   #resume(): void {
+    if (this.#over) return
     try {
       this.#exchange.next()
     } catch (error) {
@@ -125,6 +129,7 @@ export class Login implements SocketEvents {
     this.#over = true
     this.#timer.cancel()
     this.#engine.logins.delete(this)
+    this.#engine.pools.heldUp.delete(this.#wake)
   }
 
   #become(successor: SocketEvents): void {
@@ -146,6 +151,7 @@ export class Login implements SocketEvents {
     const channel = this.#socket.tls?.serverEndPoint ?? null
 
     const { pools, context } = this.#engine
+    if (!isConsole(database)) yield* this.#untilResumed(database, user)
     const target = route(pools, database, user)
     if (target.to === 'console') {
       if (replication !== null) throw new SqlError('feature_not_supported', 'the console has nothing to replicate')
@@ -172,32 +178,62 @@ export class Login implements SocketEvents {
       return
     }
 
-    const pool = target.to === 'pool' ? target.name.current : null
+    const pool = serving(target)
     if (pool === null && !pools.hasDatabase(database)) throw noDatabase(database)
     if (pools.isDisabled(database)) throw disabled(database)
+    const lookup = this.#lookup(database, user)
+    const found = yield* lookup.find()
     // Somebody who is not known is asked as the others are.
     const model = pools.modelOf(database)
     const settings = (pool ?? model)?.settings ?? usual
     const visitor = { database, user, replication, socket: this.#socket }
+    const wallMs = context.io.wallMs()
+    let secret = found ?? (pool === null ? unknownUser : secretAt(pool.spec.clientSecret, wallMs))
+    let keys: ScramKeys | null = null
     yield* authenticate(this.#conversation, {
       user,
       ...demandOf(visitor, settings, this.#engine.access, context.general),
-      secret: pool === null ? unknownUser : secretAt(pool.spec.clientSecret, context.io.wallMs()),
-      like: model === null ? null : secretAt(model.spec.clientSecret, context.io.wallMs()),
+      secret: pool === null ? unknownUser : secret,
+      like: found === null ? (model === null ? null : secretAt(model.spec.clientSecret, wallMs)) : lookup.like,
       mockKey: context.mockKey,
       channel,
+      again: function* () {
+        const fresh = yield* lookup.again()
+        secret = fresh ?? secret
+        return pool === null ? null : fresh
+      },
+      proven: (scram) => {
+        keys = scram
+      },
     })
     // The configuration may have changed during the exchange, and others may have come in.
     const now = route(pools, database, user)
-    if (now.to !== 'pool') throw noDatabase(database)
+    if (serving(now) === null) throw noDatabase(database)
     if (pools.isDisabled(database)) throw disabled(database)
     this.#limit(database)
-    const refusal = context.limits.refusal(now.name)
+    const name = now.to === 'pool' ? now.name : pools.make(database, user)
+    if (name === null) throw new SqlError('too_many_connections', 'too many pools made for "*" (max_dynamic_pools)')
+    const refusal = context.limits.refusal(name)
     if (refusal !== null) throw new SqlError('too_many_connections', refusal)
-    const client = new Client(context, now.name, this.#socket, this.#id, parameters, secretBytesOf(minor))
+    name.learn({ md5: secret.md5, scram: keys })
+    const client = new Client(context, name, this.#socket, this.#id, parameters, secretBytesOf(minor))
     client.replication = replication
     this.#become(client)
     client.begin()
+  }
+
+  /** A paused database is not asked about its users either: they wait, as its clients do. */
+  *#untilResumed(database: string, user: string): Exchange<void> {
+    const { pools } = this.#engine
+    const spec = pools.askedAbout(database, user)
+    if (spec !== null) yield* pools.resumed(database, this.#wake)
+  }
+
+  #lookup(database: string, user: string): Lookup {
+    const { pools } = this.#engine
+    const spec = pools.askedAbout(database, user)
+    const source = spec === null ? null : pools.authQueries.sourceOf(spec)
+    return new Lookup(source, user, this.#socket, this.#wake)
   }
 
   /**
@@ -319,7 +355,7 @@ export class Login implements SocketEvents {
   #limit(database: string): void {
     const { context } = this.#engine
     const limit = context.general.maxClientConnections
-    const allowance = route(this.#engine.pools, database, '').to === 'console' ? consoleReserve : 0
+    const allowance = isConsole(database) ? consoleReserve : 0
     if (context.clients.size >= limit + allowance) {
       throw new SqlError('too_many_connections', 'sorry, too many clients already (max_client_connections)')
     }

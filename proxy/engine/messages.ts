@@ -201,6 +201,8 @@ export interface PoolSnapshot {
   readonly hash: string | null
   /** SET at the console has changed it: `hash` is not its version's. */
   readonly overridden: boolean
+  /** Of a pool that was made for a client: the one with "*" that it follows. */
+  readonly template?: { readonly pool: string; readonly user: string }
   readonly clientsActive: number
   readonly clientsIdle: number
   readonly clientsWaiting: number

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
+import { isDeepStrictEqual } from 'node:util'
 import type { PoolSettings } from '../../shared/config/settings.ts'
+import { wildcard } from '../../shared/config/wildcard.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import type { Cause } from '../../shared/causes.ts'
 import type { Timer } from '../io/io.ts'
 import * as write from '../protocol/write.ts'
 import type { SaltedKeys } from './auth/scram.ts'
+import type { ServerKeys } from './auth/server-login.ts'
 import type { Client } from './client.ts'
 import type { Context } from './context.ts'
 import { Health } from './health.ts'
@@ -58,6 +61,12 @@ export class PoolName {
   readonly draining = new Set<Pool>()
   /** SCRAM keys of the server's login: a reconnect, or a rebuild with the same password, derives nothing anew. */
   readonly saltedKeys: SaltedKeys = new Map()
+  /** What its last client has proven itself by, with `server_auth = "passthrough"`. In memory only, shown to nobody. */
+  serverKeys: ServerKeys | null = null
+  /** Of a name that was made for a client: the one with "*" that it follows. Null for a configured name. */
+  template: PoolName | null = null
+  /** When it last had a client, to the second; for those that follow "*". */
+  usedAtMs = 0
   readonly statements = new Statements()
   readonly welcomes = new Map<string, Welcome>()
   /** What the last server that logged in reported, in its spelling; empty before the first. */
@@ -95,6 +104,25 @@ export class PoolName {
     this.failure = null
     this.#resetRetry()
     this.retuned()
+  }
+
+  /** Stands for others: nobody is served by it, and it has no servers. */
+  get isWildcard(): boolean {
+    return this.database === wildcard || this.user === wildcard
+  }
+
+  get clientCount(): number {
+    return this.idle.size + this.active.size + this.waiting.size
+  }
+
+  /** A client has proven itself by these: they may open servers, if those have the same verifier. */
+  learn(keys: ServerKeys): void {
+    if (this.settings?.serverAuth !== 'passthrough' || (keys.md5 === null && keys.scram === null)) return
+    if (isDeepStrictEqual(keys, this.serverKeys)) return
+    this.serverKeys = keys
+    this.failure = null
+    this.#resetRetry()
+    this.grow()
   }
 
   /** The name left the configuration: its clients are sent away as soon as they are between transactions. */
@@ -228,10 +256,16 @@ export class PoolName {
   /** Opens as many servers as wait for one, within pool_size and what pools may have together. */
   grow(): void {
     const pool = this.current
-    if (pool === null || this.#paused || this.#retry !== null || this.context.suspended) return
+    if (pool === null || this.isWildcard || this.#paused || this.#retry !== null || this.context.suspended) return
+    if (this.waiting.size === 0 && this.#lacksKeys(pool)) return
     const { limits } = this.context
     if (limits.isBlocked(this) || (this.waiting.size === 0 && limits.isContested(this))) return
     while (pool.size < this.#sizeMax(pool) && this.#wanted(pool) > pool.login.size && pool.connect());
+  }
+
+  /** What opens its servers is not known before a client has logged in. */
+  #lacksKeys({ settings, spec }: Pool): boolean {
+    return settings.serverAuth === 'passthrough' && spec.serverPassword === null && this.serverKeys === null
   }
 
   /** Whoever has waited for long may draw on the reserve. */
@@ -260,6 +294,8 @@ export class PoolName {
     const pool = this.current
     if (pool === null) return
     this.failure = { sqlstate: sqlstate ?? sqlstates.connection_failure, message }
+    // They are not the ones: nothing is opened with them again.
+    if (sqlstate === sqlstates.invalid_password) this.serverKeys = null
     this.#failures++
     const rounds = Math.floor((this.#failures - 1) / pool.addressCount)
     const delayMs =
@@ -406,9 +442,7 @@ export class PoolName {
 
   /** Nothing of it is left: neither configuration nor clients nor servers. */
   get abandoned(): boolean {
-    return (
-      this.current === null && this.draining.size === 0 && this.idle.size + this.active.size + this.waiting.size === 0
-    )
+    return this.current === null && this.draining.size === 0 && this.clientCount === 0
   }
 
   /** The proxy ends: every server with it. */
@@ -425,6 +459,13 @@ export class PoolName {
 
   assertInvariants(): void {
     const { pools } = this
+    if (this.isWildcard) {
+      assert(this.clientCount === 0, 'nobody is a client of "*" itself')
+      assert(
+        pools.every((pool) => pool.size === 0),
+        '"*" itself has no servers',
+      )
+    }
     const linked = new Set<Server>()
     for (const pool of pools) {
       pool.assertInvariants()

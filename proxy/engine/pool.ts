@@ -97,13 +97,7 @@ export class Pool {
   }
 
   get tcpOptions(): TcpOptions {
-    const { settings } = this
-    return {
-      keepaliveIdleMs: settings.tcpKeepalivesIdleMs,
-      keepaliveIntervalMs: settings.tcpKeepalivesIntervalMs,
-      keepaliveCount: settings.tcpKeepalivesCount,
-      userTimeoutMs: settings.tcpUserTimeoutMs,
-    }
+    return tcpOptionsOf(this.settings)
   }
 
   /** The only place that changes the list a server stands in. Idle ones are used last first, but for a `last` one. */
@@ -284,11 +278,8 @@ export class Pool {
     this.name.grow()
   }
 
-  /** The primary alone when there is one; without a primary, the replicas in turn. */
   #setTargets(): void {
-    const primaries = this.spec.hosts.filter((host) => host.role === 'primary')
-    const hosts = primaries.length > 0 ? primaries : this.spec.hosts
-    this.#targets = hosts.flatMap((host) => host.addresses.map((address) => ({ host, address })))
+    this.#targets = targetsOf(this.spec)
     assert(this.#targets.length > 0, 'a pool is prepared with at least one address')
   }
 
@@ -306,5 +297,21 @@ export class Pool {
     }
     if (this.draining) assert(this.idle.size + this.login.size === 0, 'a draining pool keeps no unused server')
     if (!this.draining) assert(this.name.current === this, 'a pool that does not drain is its name’s current one')
+  }
+}
+
+/** The primary alone when there is one; without a primary, the replicas in turn. */
+export function targetsOf(spec: PoolSpec): readonly Target[] {
+  const primaries = spec.hosts.filter((host) => host.role === 'primary')
+  const hosts = primaries.length > 0 ? primaries : spec.hosts
+  return hosts.flatMap((host) => host.addresses.map((address) => ({ host, address })))
+}
+
+export function tcpOptionsOf(settings: PoolSettings): TcpOptions {
+  return {
+    keepaliveIdleMs: settings.tcpKeepalivesIdleMs,
+    keepaliveIntervalMs: settings.tcpKeepalivesIntervalMs,
+    keepaliveCount: settings.tcpKeepalivesCount,
+    userTimeoutMs: settings.tcpUserTimeoutMs,
   }
 }

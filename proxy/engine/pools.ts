@@ -1,11 +1,15 @@
-import type { ApplyOutcome, ClientSecret, Desired, FleetSpec, TlsUpdate } from './messages.ts'
+import { wildcard } from '../../shared/config/wildcard.ts'
 import type { Position } from '../../shared/wire.ts'
+import { AuthQueries, looksUp } from './auth/auth-query.ts'
 import type { Context } from './context.ts'
+import type { Exchange } from './conversation.ts'
+import type { ApplyOutcome, ClientSecret, Desired, FleetSpec, PoolSpec, TlsUpdate } from './messages.ts'
 import { PoolName } from './name.ts'
 import type { Pool } from './pool.ts'
 
 /** Every name clients may ask for, and the configuration they run. */
 export class Pools {
+  readonly authQueries: AuthQueries
   readonly #context: Context
   readonly #names = new Map<string, Map<string, PoolName>>()
   running: Position | null = null
@@ -15,11 +19,14 @@ export class Pools {
   readonly #disabled = new Set<string>()
   /** Of the running version. */
   readonly #models = new Map<string, Pool | null>()
+  /** Wakes those who are to be looked up in a database that is paused. */
+  readonly heldUp = new Set<() => void>()
   /** What control offered last, for the console. */
   desired: Desired | null = null
 
   constructor(context: Context) {
     this.#context = context
+    this.authQueries = new AuthQueries(context)
   }
 
   *names(): Generator<PoolName> {
@@ -30,8 +37,11 @@ export class Pools {
     return this.#names.get(database)?.get(user) ?? null
   }
 
+  /** With "*", those too that were made for databases it stands for. */
   *ofDatabase(database: string): Generator<PoolName> {
     yield* this.#names.get(database)?.values() ?? []
+    if (database !== wildcard) return
+    for (const name of this.names()) if (name.template?.database === wildcard) yield name
   }
 
   *ofUser(user: string): Generator<PoolName> {
@@ -52,7 +62,7 @@ export class Pools {
   }
 
   isDisabled(database: string): boolean {
-    return this.#disabled.has(database)
+    return this.#disabled.has(database) || (this.#disabled.has(wildcard) && !this.#isConfigured(database))
   }
 
   /** Of all databases with null. False when nothing has changed. */
@@ -65,8 +75,26 @@ export class Pools {
       if (paused) this.#paused.add(database)
       else this.#paused.delete(database)
     }
-    for (const name of this.names()) name.setPaused(this.#pausedAll || this.#paused.has(name.database))
+    for (const name of this.names()) name.setPaused(this.#holds(name.database))
+    // Connections that look users up end with the others; whoever waited for one to be allowed looks again.
+    if (paused) this.authQueries.forget()
+    const wakes = [...this.heldUp]
+    this.heldUp.clear()
+    for (const wake of wakes) wake()
     return true
+  }
+
+  #holds(database: string): boolean {
+    if (this.#pausedAll || this.#paused.has(database)) return true
+    return this.#paused.has(wildcard) && !this.#isConfigured(database)
+  }
+
+  /** Comes to its end when `database` is not paused, so that a connection to it may be opened. */
+  *resumed(database: string, wake: () => void): Exchange<void> {
+    while (this.#holds(database)) {
+      this.heldUp.add(wake)
+      yield
+    }
   }
 
   /** New clients of a disabled database are refused. False when nothing has changed. */
@@ -78,9 +106,14 @@ export class Pools {
   }
 
   hasDatabase(database: string): boolean {
-    const users = this.#names.get(database)
-    if (users === undefined) return false
-    for (const name of users.values()) if (name.current !== null) return true
+    return this.#isConfigured(database) || this.#isConfigured(wildcard)
+  }
+
+  /** It has a section of its own, with users. */
+  #isConfigured(database: string): boolean {
+    for (const name of this.#names.get(database)?.values() ?? []) {
+      if (name.current !== null && name.template === null) return true
+    }
     return false
   }
 
@@ -89,17 +122,76 @@ export class Pools {
    * whose way of logging in most users of the database share. Null where nobody has to prove anything.
    */
   modelOf(database: string): Pool | null {
-    const known = this.#models.get(database)
+    const section = this.#isConfigured(database) ? database : wildcard
+    const known = this.#models.get(section)
     if (known !== undefined) return known
     const ways = Map.groupBy(
-      [...this.ofDatabase(database)].flatMap((name) => name.current ?? []),
+      [...(this.#names.get(section)?.values() ?? [])].flatMap(({ template, current }) =>
+        template === null ? (current ?? []) : [],
+      ),
       wayOfLoggingIn,
     )
     ways.delete('trust')
     const [commonest] = [...ways.values()].sort((a, b) => b.length - a.length)
     const model = commonest?.[0] ?? null
-    if (this.hasDatabase(database)) this.#models.set(database, model)
+    if (this.hasDatabase(section)) this.#models.set(section, model)
     return model
+  }
+
+  /** The name with "*" that stands for somebody who has none of his own; null when there is none. */
+  templateFor(database: string, user: string): PoolName | null {
+    if (database === wildcard || user === wildcard) return null
+    const users = this.#isConfigured(database) ? [wildcard] : [user, wildcard]
+    for (const one of users) {
+      const name = this.find(this.#isConfigured(database) ? database : wildcard, one)
+      if (name !== null && name.current !== null) return name
+    }
+    return null
+  }
+
+  /**
+   * The pool whose auth_query is asked about somebody; null when none is. Where only some users of a database are looked
+   * up, so is whoever is not known, because that must take as long.
+   */
+  askedAbout(database: string, user: string): PoolSpec | null {
+    const pool = this.find(database, user)?.current ?? this.templateFor(database, user)?.current ?? null
+    if (pool !== null) return looksUp(pool.spec) ? pool.spec : null
+    const section = this.#isConfigured(database) ? database : wildcard
+    for (const { current } of this.#names.get(section)?.values() ?? []) {
+      if (current !== null && looksUp(current.spec)) return current.spec
+    }
+    return null
+  }
+
+  /** The name of somebody who has proven who he is and is served by "*"; null when there are too many such. */
+  make(database: string, user: string): PoolName | null {
+    const template = this.templateFor(database, user)
+    const spec = template?.current?.spec
+    if (template === null || spec === undefined) return null
+    let name = this.find(database, user)
+    if (name === null || name.template === null) {
+      if (!this.#makeRoom()) return null
+      name = this.#nameFor(database, user)
+    }
+    name.template = template
+    name.usedAtMs = this.#context.io.nowMs()
+    settle(name, specFor(spec, name))
+    return name
+  }
+
+  /** Where there are as many as may be made, those that were used least recently go. */
+  #makeRoom(): boolean {
+    const made = [...this.names()].filter((name) => name.template !== null)
+    let surplus = made.length + 1 - this.#context.general.maxDynamicPools
+    const unused = made.filter((name) => name.clientCount === 0).sort((a, b) => a.usedAtMs - b.usedAtMs)
+    for (const name of unused) {
+      if (surplus <= 0) break
+      name.remove()
+      if (!name.abandoned) continue
+      this.#forget(name)
+      surplus--
+    }
+    return surplus <= 0
   }
 
   /**
@@ -115,29 +207,36 @@ export class Pools {
     const desired = new Set<PoolName>()
     for (const pool of spec.pools) {
       const name = this.#nameFor(pool.pool, pool.user)
+      name.template = null
       desired.add(name)
-      const running = name.current
-      if (running === null) {
-        name.replace(pool)
-        count.added++
-      } else if (running.spec.hash === pool.hash) {
-        running.adopt(pool)
-        count.kept++
-      } else if (running.spec.connectHash === pool.connectHash) {
-        running.retune(pool)
-        count.retuned++
-      } else {
-        name.replace(pool)
-        count.rebuilt++
-      }
+      count[settle(name, pool)]++
     }
     for (const name of this.names()) {
-      if (desired.has(name) || name.current === null) continue
+      if (desired.has(name) || name.current === null || name.template !== null) continue
       name.remove()
       count.removed++
     }
+    this.#followTemplates()
+    // Whether a pause of "*" means a database depends on whether that has a section of its own.
+    for (const name of this.names()) name.setPaused(this.#holds(name.database))
+    this.authQueries.forget()
     this.running = spec.position
     return { applied: true, running: this.running, ...count }
+  }
+
+  /** What was made for "*" becomes what it says now, by the same comparison, or goes with it. */
+  #followTemplates(): void {
+    for (const name of this.names()) {
+      if (name.template === null || name.current === null) continue
+      const template = this.templateFor(name.database, name.user)
+      const spec = template?.current?.spec
+      if (template === null || spec === undefined) {
+        name.remove()
+        continue
+      }
+      name.template = template
+      settle(name, specFor(spec, name))
+    }
   }
 
   readdress(hosts: Readonly<Record<string, readonly string[]>>): void {
@@ -150,21 +249,35 @@ export class Pools {
       const running = this.find(pool, user)?.current
       if (running?.spec.serverTls !== undefined) running.adopt({ ...running.spec, serverTls })
     }
+    for (const { template, current } of this.names()) {
+      const serverTls = template?.current?.spec.serverTls
+      if (current !== null && serverTls !== undefined) current.adopt({ ...current.spec, serverTls })
+    }
   }
 
   /** Called about once a second. */
   maintain(): void {
     const nowMs = this.#context.io.nowMs()
     this.#context.limits.freed()
-    for (const [database, users] of this.#names) {
-      for (const [user, name] of users) {
-        name.current?.maintain(nowMs)
-        if (!name.abandoned) continue
-        name.close()
-        users.delete(user)
-      }
-      if (users.size === 0) this.#names.delete(database)
+    this.authQueries.maintain(nowMs)
+    for (const name of this.names()) {
+      name.current?.maintain(nowMs)
+      if (name.template !== null) this.#age(name, nowMs)
+      if (name.abandoned) this.#forget(name)
     }
+  }
+
+  #age(name: PoolName, nowMs: number): void {
+    if (name.clientCount > 0) name.usedAtMs = nowMs
+    const isUnused = nowMs - name.usedAtMs >= this.#context.general.autodbIdleTimeoutMs
+    if (isUnused && name.current !== null) name.remove()
+  }
+
+  #forget(name: PoolName): void {
+    name.close()
+    const users = this.#names.get(name.database)
+    users?.delete(name.user)
+    if (users?.size === 0) this.#names.delete(name.database)
   }
 
   #nameFor(database: string, user: string): PoolName {
@@ -176,7 +289,7 @@ export class Pools {
     let name = users.get(user)
     if (name === undefined) {
       name = new PoolName(this.#context, database, user)
-      name.setPaused(this.#pausedAll || this.#paused.has(database))
+      name.setPaused(this.#holds(database))
       users.set(user, name)
     }
     return name
@@ -201,6 +314,36 @@ function wayOfLoggingIn({ settings, spec }: Pool): string {
 }
 
 const noSecret: ClientSecret = { md5: null, scram: null }
+
+/** Makes `name` run `pool`, at the price that the difference between the two asks for. */
+function settle(name: PoolName, pool: PoolSpec): 'added' | 'kept' | 'retuned' | 'rebuilt' {
+  const running = name.current
+  if (running === null) {
+    name.replace(pool)
+    return 'added'
+  }
+  if (running.spec.hash === pool.hash) {
+    running.adopt(pool)
+    return 'kept'
+  }
+  if (running.spec.connectHash === pool.connectHash) {
+    running.retune(pool)
+    return 'retuned'
+  }
+  name.replace(pool)
+  return 'rebuilt'
+}
+
+/** What the configuration of "*" means for one database and user; it has the hash of "*". */
+function specFor(spec: PoolSpec, { database, user }: PoolName): PoolSpec {
+  return {
+    ...spec,
+    pool: database,
+    user,
+    database: spec.pool === wildcard && spec.database === wildcard ? database : spec.database,
+    serverUser: spec.user === wildcard && spec.serverUser === wildcard ? user : spec.serverUser,
+  }
+}
 
 /** Orders configurations: a restored store's epoch first, then the version. */
 export function isAbove(position: Position, running: Position): boolean {

@@ -1,19 +1,43 @@
 import type { PoolName } from './name.ts'
+import type { Pool } from './pool.ts'
 import type { Pools } from './pools.ts'
 
 /** The virtual databases that are the console; PgBouncer's name is the one tools know. */
 const consoleDatabases: ReadonlySet<string> = new Set(['pgbouncer', 'flotilla'])
 
+export function isConsole(database: string): boolean {
+  return consoleDatabases.has(database)
+}
+
 export type Route =
   | { readonly to: 'console' }
   | { readonly to: 'pool'; readonly name: PoolName }
+  /** One that is made for this client when it has proven who it is, as `template` says. */
+  | { readonly to: 'wildcard'; readonly template: PoolName }
   /** No such pool or no such user: told to the client only after a login that cannot succeed. */
   | { readonly to: 'nowhere' }
 
 /** What serves a client that asks for `database` as `user`. Rules in order; the first that matches wins. */
 export function route(pools: Pools, database: string, user: string): Route {
-  if (consoleDatabases.has(database)) return { to: 'console' }
+  if (isConsole(database)) return { to: 'console' }
   const name = pools.find(database, user)
-  if (name !== null && name.current !== null) return { to: 'pool', name }
+  if (name !== null && name.current !== null && !name.isWildcard) return { to: 'pool', name }
+  const template = pools.templateFor(database, user)
+  if (template !== null) return { to: 'wildcard', template }
   return { to: 'nowhere' }
+}
+
+/** The pool whose configuration decides how the client proves itself; null when there is none. */
+export function serving(target: Route): Pool | null {
+  switch (target.to) {
+    case 'pool':
+      return target.name.current
+    case 'wildcard':
+      return target.template.current
+    case 'console':
+    case 'nowhere':
+      return null
+    default:
+      return target satisfies never
+  }
 }

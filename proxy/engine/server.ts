@@ -304,6 +304,7 @@ export class Server implements SocketEvents, Listed<Server> {
       user: spec.serverUser,
       database: spec.database,
       password: spec.serverPassword,
+      keys: name.serverKeys,
       saltedKeys: name.saltedKeys,
       minor: settings.serverMaxProtocolVersion === '3.2' ? 2 : 0,
       channel: this.socket.tls?.serverEndPoint ?? null,

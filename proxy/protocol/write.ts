@@ -260,6 +260,11 @@ export function setConfig(settings: readonly (readonly [name: string, value: str
   return Buffer.concat([parse(`SELECT ${calls.join(', ')}`, types), bind(values), execute(), sync()])
 }
 
+/** One statement with `values` as its parameters, whose types the server finds, ended by a Sync. */
+export function extendedQuery(sql: string, values: readonly string[]): Buffer {
+  return Buffer.concat([parse(sql, []), bind(values), execute(), sync()])
+}
+
 function isAscii(text: string): boolean {
   return Buffer.byteLength(text) === text.length
 }

@@ -195,3 +195,16 @@ test('many writers of one secret each get their own version', async () => {
 
   expect(new Set(answers.map(({ body }) => body.version))).toEqual(new Set([1, 2, 3, 4]))
 })
+
+test('the password of auth_user is a secret too, be it written for all pools', async () => {
+  const control = await inProcessControl()
+  await control.fleet()
+  const given = document({ auth_user: 'asker', auth_password: 'geheim eins' }) as { defaults?: object }
+
+  const written = await control.apply({ ...given, defaults: { ...given.defaults, auth_password: 'geheim zwei' } })
+
+  const secrets = (await secretsOf(control)).map(({ name }) => name)
+  expect(secrets).toContain('defaults.auth_password')
+  expect(secrets).toContain('pools.app.users.web.auth_password')
+  expect(JSON.stringify([written, await control.call('GET', '/v1/fleets/demo/config')])).not.toContain('geheim eins')
+})

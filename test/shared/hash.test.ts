@@ -139,6 +139,20 @@ test("names default to the pool's and the user's, and a user's own keys stand be
   expect(plain).toMatchObject({ server_user: 'one', database: 'b', pool_size: 10 })
 })
 
+test('the password of auth_user changes the hash of the pools that ask as it, and no connect_hash', () => {
+  const given = tree()
+  const hashesWith = (password: string): ReturnType<typeof hashes> => {
+    Object.assign(given.pools['a']!, { auth_user: 'asker', auth_password: password })
+    return hashes(given)
+  }
+
+  const [one, two] = [hashesWith('one'), hashesWith('two')]
+
+  expect(two['a/one']!.hash).not.toBe(one['a/one']!.hash)
+  expect(two['a/one']!.connect_hash).toBe(one['a/one']!.connect_hash)
+  expect(two['b/one']).toEqual(one['b/one'])
+})
+
 test('the hash does not depend on the order of keys or the spelling of durations', () => {
   const seconds = fc.integer({ min: 1, max: 600 })
   const spelling = fc.constantFrom<(value: number) => string>(

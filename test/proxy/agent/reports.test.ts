@@ -7,6 +7,7 @@ import { Outbox } from '../../../proxy/agent/outbox.ts'
 import { poolReports, Reports } from '../../../proxy/agent/reports.ts'
 import { disconnectOf } from '../../../proxy/agent/event.ts'
 import type { EngineSnapshot, LostServer, PoolSnapshot } from '../../../proxy/engine/messages.ts'
+import { reportSchema } from '../../../shared/wire.ts'
 import type { Report, ReportResponse } from '../../../shared/wire.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { tempFolder } from '../../support/temp-folder.ts'
@@ -189,6 +190,27 @@ test('a pool that is wanted and not there has no hash, one that goes has no desi
       message: null,
     },
   ])
+})
+
+const hashA = 'a'.repeat(64)
+
+test('pools that were made for "*" are counted in its line; what outlives it has lines of its own', () => {
+  const made = { template: { pool: 'app', user: '*' }, hash: hashA }
+  const gone = { template: { pool: 'gone', user: '*' }, hash: null }
+  const snapshot = snapshotOf([
+    { pool: 'app', user: '*', hash: hashA },
+    { pool: 'app', user: 'a', ...made, serversDraining: 1 },
+    { pool: 'app', user: 'b', ...made, serversDraining: 2 },
+    { pool: 'gone', user: 'c', ...gone, serversDraining: 1 },
+  ])
+
+  const pools = poolReports(snapshot, [wanted('app', '*', hashA)], null)
+
+  expect(pools).toMatchObject([
+    { pool: 'app', user: '*', desired_hash: hashA, state: 'draining', draining_servers: 3, dynamic_pools: 2 },
+    { pool: 'gone', user: 'c', desired_hash: null, state: 'draining', draining_servers: 1 },
+  ])
+  expect(reportSchema.shape.pools.safeParse(pools).success).toBe(true)
 })
 
 test('an error marks the pool it is about, and no other', () => {

@@ -271,6 +271,56 @@ describe('one problem is one line with path and remedy:', () => {
       /^pools\.app\.users\.web\.password: is an md5 hash, which scram-sha-256 cannot use/,
     ],
     [
+      'a user that auth_query knows and nothing for the server',
+      pool({ pool: 'auth_user = "asker"', user: '' }),
+      /^pools\.app\.users\.web\.server_password: is missing: what auth_query knows/,
+    ],
+    [
+      'an auth_query that does not ask for the user',
+      pool({ pool: 'auth_user = "asker"\nauth_query = "SELECT 1"' }),
+      /^pools\.app\.users\.web\.auth_query: must ask for the user as \$1/,
+    ],
+    [
+      'an auth_password that is a secret without control',
+      pool({ defaults: 'auth_password = { secret = "asker" }' }),
+      /^defaults\.auth_password: there is no secret "asker"/,
+    ],
+    [
+      'passthrough with a password for the server',
+      pool({ user: 'password = "x"\nserver_password = "y"\nserver_auth = "passthrough"' }),
+      /^pools\.app\.users\.web\.server_password: cannot go with server_auth = "passthrough"/,
+    ],
+    [
+      'passthrough as another role',
+      pool({ user: 'password = "x"\nserver_user = "y"\nserver_auth = "passthrough"' }),
+      /^pools\.app\.users\.web\.server_user: cannot be another role/,
+    ],
+    [
+      'passthrough of nothing',
+      pool({ user: 'auth_type = "trust"\nserver_auth = "passthrough"' }),
+      /^pools\.app\.users\.web\.server_auth: "passthrough" has nothing to pass on/,
+    ],
+    [
+      '"*" without auth_query',
+      pool({ user: 'server_password = ""' }).replace('web', '"*"'),
+      /^pools\.app\.users\."\*"\.auth_user: is missing/,
+    ],
+    [
+      '"*" with a password for everybody',
+      pool({ pool: 'auth_user = "asker"' }).replace('web', '"*"'),
+      /^pools\.app\.users\."\*"\.password: would be one for all users/,
+    ],
+    [
+      '"*" that trusts anybody',
+      pool({ pool: 'auth_user = "asker"\nauth_type = "trust"', user: '' }).replace('web', '"*"'),
+      /^pools\.app\.users\."\*"\.auth_type: cannot be "trust"/,
+    ],
+    [
+      'an auth_query in any database a client names',
+      pool({ pool: 'auth_user = "asker"' }).replaceAll('pools.app', 'pools."*"'),
+      /^pools\."\*"\.users\.web\.auth_database: is missing/,
+    ],
+    [
       'a broken verifier',
       pool({ user: 'password = "SCRAM-SHA-256$x"' }),
       /^pools\.app\.users\.web\.password: starts like a SCRAM/,
@@ -380,6 +430,15 @@ test('a verifier is enough where the server trusts the role or is shown another 
   expect(problemsOf(pool({ user: `password = "${scramVerifier}"\nserver_password = ""` }))).toEqual([])
   expect(problemsOf(pool({ user: `password = "${scramVerifier}"\nserver_password = "plain"` }))).toEqual([])
   expect(problemsOf(pool({ user: `auth_type = "md5"\npassword = "${md5Hash}"\nserver_password = ""` }))).toEqual([])
+})
+
+test('a verifier is enough with passthrough, and "*" with auth_query', () => {
+  const passthrough = 'server_auth = "passthrough"'
+  const asked = 'auth_user = "asker"\nauth_database = "postgres"'
+  expect(problemsOf(pool({ user: `password = "${scramVerifier}"\n${passthrough}` }))).toEqual([])
+  expect(problemsOf(pool({ pool: `${asked}\n${passthrough}`, user: '' }))).toEqual([])
+  const all = pool({ defaults: `${asked}\n${passthrough}`, user: '' }).replace('users.web', 'users."*"')
+  expect(problemsOf(all.replaceAll('pools.app', 'pools."*"'))).toEqual([])
 })
 
 test.for([

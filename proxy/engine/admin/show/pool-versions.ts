@@ -49,13 +49,22 @@ function comparisons(engine: Engine): Comparison[] {
     name: pools.find(pool, user),
   }))
   const listed = new Set(result.map(({ name }) => name))
-  for (const name of names) if (!listed.has(name)) result.push({ ...keysOf(name), desiredHash: null, name })
+  for (const name of names) {
+    if (!listed.has(name)) result.push({ ...keysOf(name), desiredHash: followedHash(name, desired), name })
+  }
   return result
 }
 
 /** What the version says of it, whatever SET has changed. */
 function versionHash({ current }: PoolName): string | null {
   return current?.spec.overridden?.hash ?? current?.hash ?? null
+}
+
+/** A name that was made for "*" is to be as "*" is. */
+function followedHash({ template }: PoolName, desired: Desired): string | null {
+  if (template === null) return null
+  const wanted = desired.pools.find(({ pool, user }) => pool === template.database && user === template.user)
+  return wanted?.hash ?? null
 }
 
 function keysOf({ database, user }: PoolName): { database: string; user: string } {

@@ -98,6 +98,26 @@ test('a pool that is wanted and not there yet, and one that has to go, are shown
   ])
 })
 
+test('a pool that was made for "*" is as wanted when it is as "*" is wanted', async () => {
+  const template = poolSpec({ port: postgres.port, user: '*', serverUser: 'postgres' })
+  running.apply(2, [template])
+  await running.connect({ user: 'made', database: 'app' })
+  desire(3, [{ pool: 'app', user: '*', hash: hashB }])
+  // The one of before may not have been swept away yet.
+  const others = async () => (await show()).filter(({ user }) => user !== 'web')
+  const offered = await others()
+  running.apply(3, [{ ...template, hash: hashB }])
+
+  expect(offered).toMatchObject([
+    { user: '*', desired_hash: hashB, running_hash: hashA, state: 'behind' },
+    { user: 'made', desired_hash: hashB, running_hash: hashA, state: 'behind' },
+  ])
+  expect(await others()).toMatchObject([
+    { user: '*', running_hash: hashB, state: 'in_sync' },
+    { user: 'made', running_hash: hashB, state: 'in_sync' },
+  ])
+})
+
 test('servers of the old configuration are shown as long as they drain', async () => {
   const client = await running.connect({ user: 'web', database: 'app' })
   await client.query('BEGIN')

@@ -1,0 +1,205 @@
+import { SqlError } from '../../../shared/errors.ts'
+import type { CloseCause, Socket, SocketEvents, Timer } from '../../io/io.ts'
+import { errorFields, int16, int32, isFatal, text } from '../../protocol/read.ts'
+import { BackendTag } from '../../protocol/tags.ts'
+import * as write from '../../protocol/write.ts'
+import { Inbox, nextMessage } from '../conversation.ts'
+import type { Conversation, Exchange, Message } from '../conversation.ts'
+import { tcpOptionsOf } from '../pool.ts'
+import type { Target } from '../pool.ts'
+import { secureServer, TlsRefused } from '../tls.ts'
+import type { AuthSource, Question } from './auth-query.ts'
+import { LoginRefused, serverLogin } from './server-login.ts'
+
+/** Longest message of a login or an answer. */
+const messageBytesMax = 65_000
+
+/** One connection on which auth_query runs, question after question. */
+export class AuthConnection implements SocketEvents {
+  /** It has logged in. */
+  ready = false
+  /** It has answered before. */
+  reused = false
+  /** What it is asked now. */
+  question: Question | null = null
+  readonly #source: AuthSource
+  readonly #target: Target
+  readonly #secured: boolean
+  readonly #socket: Socket
+  readonly #timer: Timer
+  readonly #inbox = new Inbox()
+  readonly #conversation: Conversation
+  readonly #exchange: Exchange<void>
+  #over = false
+
+  constructor(source: AuthSource, target: Target, secured: boolean) {
+    const { io } = source.context
+    const { settings } = source.spec
+    this.#source = source
+    this.#target = target
+    const { serverTlsSslmode: mode } = settings
+    this.#secured = secured || (mode !== 'disable' && mode !== 'allow')
+    this.#timer = io.after(Math.min(settings.connectTimeoutMs, settings.authQueryTimeoutMs), () => {
+      this.#end('no login within connect_timeout or auth_query_timeout')
+    })
+    this.#conversation = {
+      take: () => this.#inbox.take(messageBytesMax),
+      send: (bytes) => this.#write(bytes),
+      random: (bytes) => io.random(bytes),
+    }
+    this.#exchange = this.#run()
+    this.#socket = io.connect({ host: target.address, port: target.host.port }, tcpOptionsOf(settings), this)
+  }
+
+  onConnect(): void {
+    this.#resume()
+  }
+
+  onSecured(): void {
+    this.#resume()
+  }
+
+  onData(bytes: Uint8Array, start: number, end: number): number {
+    this.#inbox.open(bytes, start, end)
+    this.#resume()
+    const next = this.#inbox.start
+    this.#inbox.close()
+    return this.#over ? end : next
+  }
+
+  onDrain(): void {}
+
+  onClose(cause: CloseCause): void {
+    const reason = cause.reason ?? cause.errno ?? cause.kind
+    this.#end(`the connection to ${this.#target.host.host} port ${this.#target.host.port} ended: ${reason}`)
+  }
+
+  /** It has logged in and is asked nothing. */
+  ask(question: Question): void {
+    this.question = question
+    question.connection = this
+    this.#write(write.extendedQuery(this.#source.spec.settings.authQuery, [question.user]))
+  }
+
+  /** Now, whatever it was asked: PostgreSQL ends a statement that nobody waits for by statement_timeout. */
+  close(): void {
+    this.#end(null)
+  }
+
+  #write(bytes: Uint8Array): void {
+    this.#socket.send(bytes, 0, bytes.length)
+  }
+
+  #resume(): void {
+    if (this.#over) return
+    try {
+      this.#exchange.next()
+    } catch (error) {
+      if (error instanceof LoginRefused) {
+        const isRefused = error.sqlstate === '28000' && !this.#secured
+        this.#end(error.message, isRefused && this.#source.spec.settings.serverTlsSslmode === 'allow')
+      } else if (error instanceof SqlError || error instanceof TlsRefused) this.#end(error.message)
+      else throw error
+    }
+  }
+
+  *#run(): Exchange<void> {
+    const { spec, tls } = this.#source
+    const { settings } = spec
+    if (this.#secured && tls !== null) {
+      const { host } = this.#target.host
+      yield* secureServer(this.#inbox, this.#socket, { context: tls.context, settings, host, required: false })
+    }
+    yield* serverLogin(this.#conversation, {
+      user: settings.authUser,
+      database: settings.authDatabase || spec.database,
+      password: spec.authPassword || null,
+      // They come after what is set for the role and the database, so neither can put another schema first.
+      parameters: {
+        search_path: 'pg_catalog',
+        client_encoding: 'UTF8',
+        statement_timeout: String(Math.ceil(settings.authQueryTimeoutMs)),
+        application_name: 'flotilla auth_query',
+      },
+      saltedKeys: this.#source.saltedKeys,
+      channel: this.#socket.tls?.serverEndPoint ?? null,
+    })
+    this.#timer.cancel()
+    this.ready = true
+    this.#source.connected()
+    while (!this.#source.closed || this.question !== null) yield* this.#answer()
+    this.#end(null)
+  }
+
+  /** Everything up to the ReadyForQuery that ends one question; what comes unasked is passed over. */
+  *#answer(): Exchange<void> {
+    const rows: Row[] = []
+    let failure: string | null = null
+    for (;;) {
+      const message = yield* nextMessage(this.#conversation)
+      switch (message.tag) {
+        case BackendTag.DataRow:
+          // A second one is one too many; further ones are not kept.
+          if (rows.length < 2) rows.push(rowOf(message))
+          break
+        case BackendTag.ErrorResponse: {
+          const { severity, code, message: said } = errorFields(message.bytes, message.start, message.end)
+          failure ??= `${code} ${said}`
+          if (isFatal(severity)) throw new SqlError('connection_failure', failure)
+          break
+        }
+        case BackendTag.ReadyForQuery:
+          this.#conclude(rows, failure)
+          return
+        default:
+          break
+      }
+    }
+  }
+
+  #conclude(rows: readonly Row[], failure: string | null): void {
+    const { question } = this
+    this.question = null
+    this.reused = true
+    if (question === null) return
+    const [row] = rows
+    if (failure !== null) this.#source.failed(question, failure)
+    else if (rows.length > 1) this.#source.failed(question, 'it gives more than one row')
+    else if (row !== undefined && row.count < 2) this.#source.failed(question, 'it gives less than two columns')
+    else this.#source.answered(question, row?.name ?? null, row?.verifier ?? null)
+    this.#source.dispatch()
+  }
+
+  /** `reason` is null when it ends as it should. */
+  #end(reason: string | null, plaintextRefused = false): void {
+    if (this.#over) return
+    this.#over = true
+    this.#timer.cancel()
+    if (this.ready && reason === null) {
+      this.#write(write.terminate())
+      this.#socket.end()
+    } else this.#socket.close()
+    this.#source.ended(this, reason, plaintextRefused)
+  }
+}
+
+interface Row {
+  readonly count: number
+  readonly name: string | null
+  readonly verifier: string | null
+}
+
+/** DataRow: Int16 count, { Int32 length or -1 for null, bytes } …, in text format. */
+function rowOf({ bytes, start, end }: Message): Row {
+  const count = int16(bytes, start)
+  const values: (string | null)[] = []
+  let at = start + 2
+  for (let index = 0; index < Math.min(count, 2); index++) {
+    const length = int32(bytes, at)
+    const from = at + 4
+    at = from + Math.max(0, length)
+    if (at > end) throw new SqlError('protocol_violation', 'malformed DataRow')
+    values.push(length < 0 ? null : text(bytes, from, at))
+  }
+  return { count, name: values[0] ?? null, verifier: values[1] ?? null }
+}
