@@ -1,0 +1,145 @@
+import { createHmac, pbkdf2Sync } from 'node:crypto'
+import { beforeAll, expect, test } from 'vitest'
+import { startEngine } from '../../support/engine.ts'
+import type { Document, Engine } from '../../support/engine.ts'
+import { query } from '../../support/frontend-messages.ts'
+import { startPostgres } from '../../support/postgres.ts'
+import type { Postgres } from '../../support/postgres.ts'
+import { LoginRefused, WireClient } from '../../support/wire.ts'
+
+let postgres: Postgres
+let engine: Engine
+let document: Document & { readonly pools: Readonly<Record<string, object>> }
+
+beforeAll(async () => {
+  postgres = await startPostgres({
+    auth: 'scram-sha-256',
+    hba: ['host all old 127.0.0.1/32 md5', 'host all plain 127.0.0.1/32 password'],
+    sql: [
+      "CREATE ROLE app LOGIN PASSWORD 'secret'",
+      "CREATE ROLE plain LOGIN PASSWORD 'secret'",
+      "SET password_encryption = 'md5'; CREATE ROLE old LOGIN PASSWORD 'secret'",
+      'CREATE DATABASE app',
+    ],
+  })
+  const stored = await verifierOf('app')
+  await postgres.sql("CREATE ROLE salted LOGIN PASSWORD 'secret'")
+  const former = await verifierOf('salted')
+  await postgres.sql("ALTER ROLE salted PASSWORD 'secret'")
+  const shared = { database: 'app', servers: [{ host: '127.0.0.1', port: postgres.port }], server_auth: 'passthrough' }
+  const asked = { ...shared, auth_user: 'postgres', auth_database: 'postgres' }
+  document = {
+    defaults: { pool_size: 3 },
+    pools: {
+      stored: { ...shared, users: { app: { password: stored } } },
+      minimum: { ...shared, min_pool_size: 2, users: { app: { password: stored } } },
+      salted: { ...shared, users: { salted: { password: former } } },
+      asked: { ...asked, users: { app: {}, plain: {} } },
+      md5: { ...asked, auth_type: 'md5', users: { old: {}, app: {} } },
+      rotated: { ...asked, pool_mode: 'session', users: { rotated: {} } },
+      // Where the password is known, it is used.
+      known: { ...shared, users: { app: { password: 'secret' } } },
+    },
+  }
+  engine = await startEngine(document)
+})
+
+async function verifierOf(role: string): Promise<string> {
+  const { rows } = await postgres.sql('SELECT rolpassword FROM pg_authid WHERE rolname = $1', [role])
+  return (rows[0] as { rolpassword: string }).rolpassword
+}
+
+async function login(user: string, database: string, password = 'secret'): Promise<string> {
+  try {
+    const client = await WireClient.login(engine, { user, password, database })
+    const answer = await currentUser(client)
+    client.destroy()
+    return answer
+  } catch (error) {
+    if (error instanceof LoginRefused) return error.message
+    throw error
+  }
+}
+
+async function currentUser(client: WireClient): Promise<string> {
+  client.send(query('SELECT current_user'))
+  const answers = await client.readUntil('Z')
+  const row = answers.find(({ tag }) => tag === 'D')
+  return row === undefined ? answers.map(({ tag }) => tag).join('') : row.body.subarray(6).toString()
+}
+
+test.for([
+  ['a stored SCRAM verifier', 'stored', 'app'],
+  ['a SCRAM verifier from auth_query', 'asked', 'app'],
+  ['an md5 hash from auth_query', 'md5', 'old'],
+  ['a SCRAM verifier where md5 is asked for', 'md5', 'app'],
+  ['the password itself', 'known', 'app'],
+] as const)('with %s, what a client has proven itself by opens its servers', async ([, database, user]) => {
+  const guessed = await login(user, database, 'guess')
+  const right = await login(user, database)
+
+  expect(guessed).toBe(`28P01 password authentication failed for user "${user}"`)
+  expect(right).toBe(user)
+})
+
+test('servers for min_pool_size are opened after the first client has logged in', async () => {
+  const before = await engine.pool('minimum')
+  await login('app', 'minimum')
+  const after = await engine.poolUntil('minimum', ({ serversIdle }) => serversIdle === 2)
+
+  expect(before).toMatchObject({ serversIdle: 0, serversLogin: 0, closed: {} })
+  expect(after.closed).toEqual({})
+})
+
+test.for([
+  [
+    'has another salt',
+    'salted',
+    'salted',
+    '28P01 the server has another SCRAM verifier (salt or iterations) than the one the client has proven itself by (server_auth = "passthrough")',
+  ],
+  [
+    'asks for the password itself',
+    'asked',
+    'plain',
+    '28P01 the server asks for the password of "plain" and none is known',
+  ],
+] as const)('a server that %s is an error to the client and to operators', async ([, database, user, expected]) => {
+  const refused = await login(user, database)
+  const lost = await engine.lostUntil((server) => server.pool === database && server.user === user)
+
+  expect(refused).toBe(expected)
+  expect(lost).toMatchObject({ cause: 'auth_failed', sqlstate: '28P01', message: expected.slice('28P01 '.length) })
+})
+
+test('a role gets another password: old sessions live, the new one opens servers at once, the old one nothing', async () => {
+  await postgres.sql("CREATE ROLE rotated LOGIN PASSWORD 'first'")
+  const session = await WireClient.login(engine, { user: 'rotated', password: 'first', database: 'rotated' })
+  const before = await currentUser(session)
+
+  await postgres.sql("ALTER ROLE rotated PASSWORD 'second'")
+  const second = await WireClient.login(engine, { user: 'rotated', password: 'second', database: 'rotated' })
+  const first = await login('rotated', 'rotated', 'first')
+
+  // In session mode each has a server of its own, so the second was opened with the new keys.
+  expect([before, await currentUser(session), await currentUser(second)]).toEqual(['rotated', 'rotated', 'rotated'])
+  expect(first).toBe('28P01 password authentication failed for user "rotated"')
+})
+
+test('keys outlive a rebuild, and are shown nowhere', async () => {
+  await login('app', 'stored')
+  const session = await WireClient.login(engine, { user: 'app', password: 'secret', database: 'stored' })
+  const stored = { ...document.pools['stored'], server_tls_sslmode: 'prefer' }
+  const outcome = await engine.apply({ ...document, pools: { ...document.pools, stored } })
+  const after = await currentUser(session)
+  const [, head = ''] = (await verifierOf('app')).split('$')
+  const [iterations, salt = ''] = head.split(':')
+  const salted = pbkdf2Sync('secret', Buffer.from(salt, 'base64'), Number(iterations), 32, 'sha256')
+  const clientKey = createHmac('sha256', salted).update('Client Key').digest()
+  const shown = JSON.stringify([await engine.snapshot(), engine.log, engine.lost])
+
+  expect(outcome.rebuilt).toBe(1)
+  expect(after).toBe('app')
+  for (const encoding of ['base64', 'hex', 'latin1'] as const) expect(shown).not.toContain(clientKey.toString(encoding))
+  expect(shown).not.toContain(salt)
+})

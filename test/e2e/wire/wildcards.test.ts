@@ -1,0 +1,255 @@
+import { Client } from 'pg'
+import { afterEach, beforeAll, expect, test } from 'vitest'
+import { startEngine, until } from '../../support/engine.ts'
+import type { Document, Engine } from '../../support/engine.ts'
+import { query } from '../../support/frontend-messages.ts'
+import { startPostgres } from '../../support/postgres.ts'
+import type { Postgres } from '../../support/postgres.ts'
+import { LoginRefused, WireClient } from '../../support/wire.ts'
+
+let postgres: Postgres
+let engine: Engine
+const open: WireClient[] = []
+
+type Keys = Readonly<Record<string, unknown>>
+
+/** `[pools.app.users."*"]` beside a user of its own, and `[pools."*"]` with one too. */
+function document(any: Keys = {}, general: Keys = {}, pools: Keys = {}): Document {
+  const asked = { auth_user: 'postgres', auth_database: 'postgres', server_auth: 'passthrough' }
+  const shared = { servers: [{ host: '127.0.0.1', port: postgres.port }], ...asked }
+  return {
+    general,
+    admin_users: { admin: { auth_type: 'trust' } },
+    defaults: { pool_size: 2, query_wait_timeout: '2s' },
+    pools: {
+      app: {
+        ...shared,
+        database: 'one',
+        users: {
+          web: { password: 'web-password', server_user: 'a', server_password: 'a', server_auth: 'password' },
+          '*': any,
+        },
+      },
+      '*': { ...shared, users: { '*': any } },
+      ...pools,
+    },
+  }
+}
+
+beforeAll(async () => {
+  const names = ['a', 'b', 'c', 'd']
+  postgres = await startPostgres({
+    auth: 'scram-sha-256',
+    sql: [
+      ...names.map((name) => `CREATE ROLE ${name} LOGIN PASSWORD '${name}'`),
+      ...['one', 'two', 'three'].map((name) => `CREATE DATABASE ${name}`),
+    ],
+  })
+  engine = await startEngine(document())
+})
+
+afterEach(async () => {
+  for (const client of open.splice(0)) client.destroy()
+  await engine.apply(document())
+})
+
+async function connect(user: string, database: string, password = user): Promise<WireClient> {
+  const client = await WireClient.login(engine, { user, password, database })
+  open.push(client)
+  return client
+}
+
+async function refusal(user: string, database: string, password = user): Promise<string> {
+  return await connect(user, database, password).then(
+    () => 'let in',
+    (error: unknown) => {
+      if (error instanceof LoginRefused) return error.message
+      throw error
+    },
+  )
+}
+
+async function whereAndWho(client: WireClient): Promise<string> {
+  client.send(query("SELECT current_database() || ' ' || current_user"))
+  const answers = await client.readUntil('Z')
+  return (
+    answers
+      .find(({ tag }) => tag === 'D')
+      ?.body.subarray(6)
+      .toString() ?? JSON.stringify(answers)
+  )
+}
+
+async function madePools(): Promise<string[]> {
+  const { pools } = await engine.snapshot()
+  return pools.filter(({ template }) => template !== undefined).map(({ pool, user }) => `${pool} ${user}`)
+}
+
+async function console(sql: string): Promise<Record<string, unknown>[]> {
+  const client = new Client({ host: engine.host, port: engine.port, user: 'admin', database: 'pgbouncer' })
+  await client.connect()
+  try {
+    return (await client.query(sql)).rows as Record<string, unknown>[]
+  } finally {
+    await client.end()
+  }
+}
+
+test('each user that "*" stands for has a pool of its own, under its own role', async () => {
+  const clients = await Promise.all(['a', 'b'].map((user) => connect(user, 'app')))
+  const seen = await Promise.all(clients.map(whereAndWho))
+  const own = await whereAndWho(await connect('web', 'app', 'web-password'))
+
+  expect(seen).toEqual(['one a', 'one b'])
+  expect(own).toBe('one a')
+  expect((await madePools()).sort()).toEqual(['app a', 'app b'])
+})
+
+test('a database without a pool is passed on under its own name', async () => {
+  const clients = await Promise.all(['two', 'three'].map((database) => connect('a', database)))
+  const seen = await Promise.all(clients.map(whereAndWho))
+
+  expect(seen).toEqual(['two a', 'three a'])
+})
+
+test('whoever does not prove himself makes no pool', async () => {
+  const refused = [
+    await refusal('a', 'three', 'guess'),
+    await refusal('nobody', 'app'),
+    await refusal('*', 'app'),
+    await refusal('a', '*', 'guess'),
+    await refusal('web', 'app', 'guess'),
+  ]
+
+  expect(refused).toEqual(
+    ['a', 'nobody', '*', 'a', 'web'].map((user) => `28P01 password authentication failed for user "${user}"`),
+  )
+  expect((await madePools()).filter((name) => !/^(app [ab]|(two|three) a)$/.test(name))).toEqual([])
+})
+
+test('a database that the servers do not have is their error', async () => {
+  expect(await refusal('a', 'nowhere')).toBe('3D000 database "nowhere" does not exist')
+})
+
+test('a change of "*" retunes, rebuilds or removes what was made for it', async () => {
+  const client = await connect('c', 'app')
+  await whereAndWho(client)
+  const pid = await backend(client)
+
+  const retuned = await engine.apply(document({ pool_size: 7 }))
+  const tuned = await engine.pool('app', 'c')
+  const samePid = await backend(client)
+  const rebuilt = await engine.apply(document({ pool_size: 7, server_tls_sslmode: 'prefer' }))
+  const otherPid = await backend(client)
+  const { hash } = await engine.pool('app', '*')
+  const made = await engine.pool('app', 'c')
+  const without = document() as { pools: Record<string, { users: Record<string, object> }> }
+  delete without.pools['app']?.users['*']
+  await engine.apply(without)
+  const { messages } = await client.readToEnd()
+
+  expect([retuned.retuned, rebuilt.rebuilt]).toEqual([2, 2])
+  expect(tuned).toMatchObject({ poolSize: 7, template: { pool: 'app', user: '*' } })
+  expect(samePid).toBe(pid)
+  expect(otherPid).not.toBe(pid)
+  expect(made.hash).toBe(hash)
+  expect(messages.map(({ tag, body }) => `${tag} ${body.toString().includes('57P01')}`)).toEqual(['E true'])
+  expect(await refusal('c', 'app')).toBe('28P01 password authentication failed for user "c"')
+})
+
+test('a user that gets a section of its own is served by that', async () => {
+  const client = await connect('d', 'app')
+  await whereAndWho(client)
+  const next = document() as { pools: Record<string, { users: Record<string, object> }> }
+  next.pools['app']!.users['d'] = {
+    password: 'another',
+    server_user: 'b',
+    server_password: 'b',
+    server_auth: 'password',
+  }
+
+  await engine.apply(next)
+  const after = await whereAndWho(client)
+
+  expect(after).toBe('one b')
+  expect(await refusal('d', 'app', 'd')).toBe('28P01 password authentication failed for user "d"')
+  expect((await engine.pool('app', 'd')).template).toBeUndefined()
+})
+
+test('a pause of a database, or of "*", holds for pools that are made later', async () => {
+  const [one, two] = [await connect('a', 'app'), await connect('a', 'two')]
+  await console('PAUSE app')
+  await console('PAUSE "*"')
+  const later = connect('b', 'two')
+  one.send(query('SELECT 1'))
+  two.send(query('SELECT 1'))
+  await until(async () => (await engine.pool('app', 'a')).clientsWaiting === 1)
+  await until(async () => (await engine.pool('two', 'a')).clientsWaiting === 1)
+  // Nobody is looked up in a paused database.
+  await until(async () => (await engine.snapshot()).clientsLogin === 1)
+  await console('RESUME app')
+  await console('RESUME "*"')
+
+  expect((await one.readUntil('Z')).at(-1)?.tag).toBe('Z')
+  expect((await two.readUntil('Z')).at(-1)?.tag).toBe('Z')
+  expect(await whereAndWho(await later)).toBe('two b')
+})
+
+test('pools that are made are bounded: the longest unused makes room, used ones do not', async () => {
+  await engine.apply(document({}, { max_dynamic_pools: 3 }))
+  const first = await connect('a', 'two')
+  await connect('b', 'two')
+  await connect('c', 'two')
+  const refused = await refusal('d', 'two')
+  first.destroy()
+  await until(async () => (await engine.pool('two', 'a')).clientsIdle === 0)
+  const taken = await whereAndWho(await connect('d', 'two'))
+
+  expect(refused).toBe('53300 too many pools made for "*" (max_dynamic_pools)')
+  expect(taken).toBe('two d')
+  expect((await madePools()).sort()).toEqual(['two b', 'two c', 'two d'])
+})
+
+test('a pool that was made is forgotten when it has had no clients for autodb_idle_timeout', async () => {
+  await engine.apply(document({}, { autodb_idle_timeout: '1s' }))
+  const kept = await connect('a', 'app')
+  const left = await connect('b', 'app')
+  await whereAndWho(left)
+  left.destroy()
+
+  await until(async () => !(await madePools()).includes('app b'))
+
+  expect(await madePools()).toContain('app a')
+  expect(await whereAndWho(kept)).toBe('one a')
+  await until(async () => (await sessionsOf('b')) === 0)
+})
+
+test('SHOW POOL_VERSIONS has a line for "*" and one for each pool that was made for it', async () => {
+  await connect('a', 'app')
+
+  const rows = await console('SHOW POOL_VERSIONS')
+  const app = rows.filter(({ database, user }) => database === 'app' && (user === 'a' || user === '*'))
+  const databases = await console('SHOW DATABASES')
+
+  expect(app.map(({ user, state }) => [user, state])).toEqual([
+    ['*', 'in_sync'],
+    ['a', 'in_sync'],
+  ])
+  expect(app[0]?.['running_hash']).toBe(app[1]?.['running_hash'])
+  expect(databases.map(({ name }) => name)).toEqual(expect.arrayContaining(['*', 'app']))
+})
+
+async function backend(client: WireClient): Promise<string> {
+  client.send(query('SELECT pg_backend_pid()'))
+  const answers = await client.readUntil('Z')
+  return (
+    answers
+      .find(({ tag }) => tag === 'D')
+      ?.body.subarray(6)
+      .toString() ?? JSON.stringify(answers)
+  )
+}
+
+async function sessionsOf(user: string): Promise<number> {
+  return (await postgres.sql('SELECT FROM pg_stat_activity WHERE usename = $1', [user])).rowCount ?? 0
+}
