@@ -1,5 +1,6 @@
 import { createHmac, pbkdf2Sync } from 'node:crypto'
 import { beforeAll, expect, test } from 'vitest'
+import { Authority } from '../../support/certificates.ts'
 import { startEngine } from '../../support/engine.ts'
 import type { Document, Engine } from '../../support/engine.ts'
 import { query } from '../../support/frontend-messages.ts'
@@ -143,3 +144,42 @@ test('keys outlive a rebuild, and are shown nowhere', async () => {
   for (const encoding of ['base64', 'hex', 'latin1'] as const) expect(shown).not.toContain(clientKey.toString(encoding))
   expect(shown).not.toContain(salt)
 })
+
+test.for(['allow', 'require', 'verify-full'])(
+  'auth_query and the keys of clients go over TLS where servers want it: %s',
+  async (mode) => {
+    const authority = await Authority.create()
+    const secure = await startPostgres({
+      auth: 'scram-sha-256',
+      hba: ['hostnossl all asker,app 127.0.0.1/32 reject'],
+      settings: await authority.postgresSettings(['IP:127.0.0.1'], authority.caFile),
+      sql: ["CREATE ROLE app LOGIN PASSWORD 'secret'", "CREATE ROLE asker LOGIN SUPERUSER PASSWORD 'asks'"],
+    })
+    const own = await startEngine({
+      pools: {
+        app: {
+          database: 'postgres',
+          servers: [{ host: '127.0.0.1', port: secure.port }],
+          server_tls_sslmode: mode,
+          ...(mode === 'verify-full' ? { server_tls_ca_file: authority.caFile } : {}),
+          auth_user: 'asker',
+          auth_password: 'asks',
+          server_auth: 'passthrough',
+          users: { app: {} },
+        },
+      },
+    })
+
+    const client = await WireClient.login(own, { user: 'app', password: 'secret' })
+    const user = await currentUser(client)
+    const { rows } = await secure.sql(
+      "SELECT usename, ssl FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE usename IN ('app', 'asker') ORDER BY 1",
+    )
+
+    expect(user).toBe('app')
+    expect(rows).toEqual([
+      { usename: 'app', ssl: true },
+      { usename: 'asker', ssl: true },
+    ])
+  },
+)
