@@ -36,7 +36,7 @@ function usualValue(spec: KeySpec): fc.Arbitrary<unknown> {
 }
 
 function isLinked(key: string): boolean {
-  return key.includes('_tls') || key.startsWith('auth_') || key === 'server_auth'
+  return /_tls|^auth_|^server_auth$|^unix_socket_|^login_backoff_/.test(key)
 }
 
 function keysOf(keys: Record<string, KeySpec>): Record<string, fc.Arbitrary<unknown>> {
