@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { causes } from '../../shared/causes.ts'
 import { generalKeys, type GeneralKey } from '../../shared/config/keys.ts'
 import type { Hint, HelloRequest, HelloResponse } from '../../shared/wire.ts'
@@ -10,7 +11,10 @@ import type { Chance, Waits } from './clock.ts'
 import { ConfigFile } from './config-file.ts'
 import { ControlClient } from './control-client.ts'
 import { ControlSource } from './control-source.ts'
-import { EngineKeeper } from './engine-keeper.ts'
+import { Crew } from './crew.ts'
+import type { ListenAddress, OpenListener } from './engine-thread.ts'
+import { Handover, takeOver, type Taken } from './handover.ts'
+import { closeFd } from './libc.ts'
 import { disconnectOf } from './event.ts'
 import { ApplyError } from './failure.ts'
 import { HttpServer } from './http.ts'
@@ -45,6 +49,10 @@ export interface AgentSettings {
   readonly source: SourceSettings
   /** Null where the configuration decides. Port 0 takes a free one. */
   readonly listen: { readonly host: string | null; readonly port: number | null }
+  /** Unix socket over which the next process takes the listener of this one; null when none may. */
+  readonly takeover: string | null
+  /** Null where the configuration decides. */
+  readonly workers: number | null
   /** Hints, health and metrics. */
   readonly http: { readonly host: string; readonly port: number }
   /** Where control reaches `http` from its side; null when it cannot. */
@@ -81,6 +89,8 @@ const bootBytes = 8
 /** 24 days: as long as timers go. */
 const noDeadlineMs = 2 ** 31 - 1
 const idBytes = 4
+/** How often what was handed over is tried to be had back. */
+const takeBackMs = 500
 /** A last report must not hold up the end of the process for long. */
 const lastReportMs = 2000
 
@@ -105,8 +115,8 @@ export class Agent {
   readonly #settings: AgentSettings
   readonly #tools: AgentTools
   /** Made anew at every start, so that control tells a restarted proxy from a repeated report. */
-  readonly #boot = randomBytes(bootBytes).toString('hex')
-  readonly #engine: EngineKeeper
+  #boot = randomBytes(bootBytes).toString('hex')
+  readonly #engine: Crew
   readonly #resolver: Resolver
   readonly #secrets: Secrets
   readonly #tlsWatch: TlsWatch
@@ -122,6 +132,11 @@ export class Agent {
   /** The process settings of the version the engine was started with. */
   #startedWith: FleetSpec['generalValues'] | undefined
   #stopping: Promise<void> | undefined
+  /** What the process before this one has given, until this one serves clients. */
+  #taken: Taken | null = null
+  #handover: Handover | undefined
+  /** Another process has what only one may have. */
+  #isReleased = false
   /** Why the proxy stops, when nobody asked it to. */
   #failure: string | null = null
 
@@ -129,7 +144,7 @@ export class Agent {
     const { log, chance, waits } = tools
     this.#settings = settings
     this.#tools = tools
-    this.#engine = new EngineKeeper({
+    this.#engine = new Crew({
       entry: tools.engineEntry,
       answerMs: waits.engineAnswerMs,
       log,
@@ -213,8 +228,9 @@ export class Agent {
    * error that is for the operator when it cannot start at all.
    */
   async start(): Promise<void> {
-    const { source, http } = this.#settings
+    const { source, http, takeover } = this.#settings
     try {
+      if (takeover !== null) this.#takeOver(takeover)
       if (source.kind === 'control') this.#fleet = await this.#openFleet(source)
       this.#httpPort = await this.#http.listen(http)
       this.#tools.log('info', 'the proxy starts', {
@@ -261,8 +277,76 @@ export class Agent {
     else await (this.#stopping ??= this.#stop(mode, noDeadlineMs))
   }
 
+  // Online restart
+
+  #takeOver(path: string): void {
+    this.#taken = takeOver(path)
+    if (this.#taken === null) return
+    const { host, port } = this.#taken.listener
+    this.#tools.log('info', 'took the listener of the process that runs', { host, port })
+    this.#taken.onLost(() => this.#fatal('the process that runs did not wait any longer, and goes on'))
+  }
+
+  /** The first version runs: this process serves clients, and can be followed by another one. */
+  async #settled(): Promise<void> {
+    const { takeover } = this.#settings
+    this.#taken?.ready()
+    this.#taken = null
+    if (takeover === null || this.#handover !== undefined || this.#stopping !== undefined) return
+    const handover = new Handover({
+      path: takeover,
+      log: this.#tools.log,
+      release: async () => await this.#release(),
+      done: () => void this.#retire(),
+      takeBack: async () => await this.#takeBack(),
+    })
+    this.#handover = handover
+    try {
+      await handover.listen()
+    } catch (error) {
+      this.#tools.log('error', 'no other process can take over', { path: takeover, reason: reasonOf(error) })
+    }
+  }
+
+  /** Clients are served on; state folder, HTTP and control are for the next process. */
+  async #release(): Promise<OpenListener | null> {
+    const { listener } = this.#engine
+    if (listener === undefined || this.#stopping !== undefined) return null
+    this.#isReleased = true
+    await this.#closeFleet()
+    await this.#http.close()
+    return listener
+  }
+
+  async #takeBack(): Promise<void> {
+    const { source, http } = this.#settings
+    // Control knows what one boot has reported; this is the next one.
+    this.#boot = randomBytes(bootBytes).toString('hex')
+    while (this.#stopping === undefined) {
+      try {
+        if (source.kind === 'control') this.#fleet = await this.#openFleet(source)
+        this.#httpPort = await this.#http.listen({ ...http, port: this.#httpPort })
+        break
+      } catch (error) {
+        await this.#closeFleet()
+        this.#tools.log('warn', 'what was handed over is not free yet', { reason: reasonOf(error) })
+        await sleep(takeBackMs)
+      }
+    }
+    this.#isReleased = false
+    this.#fleet?.reports.start()
+    void this.#fleet?.sync.run()
+  }
+
+  /** Another process serves clients: those that are here leave by and by. */
+  async #retire(): Promise<void> {
+    const timeoutMs = this.#engine.running?.general.drainTimeoutMs ?? 0
+    await (this.#stopping ??= this.#stop('handover', timeoutMs))
+  }
+
   async #stop(mode: StopMode, timeoutMs: number): Promise<void> {
     this.#tools.log('info', 'the proxy stops', { mode, timeout_ms: timeoutMs })
+    void this.#handover?.close()
     this.#fleet?.sync.stop()
     this.#fleet?.peers.stop()
     this.#resolver.stop()
@@ -274,18 +358,24 @@ export class Agent {
   }
 
   async #close(): Promise<void> {
-    const fleet = this.#fleet
-    if (fleet !== undefined) {
-      const limit = setTimeout(() => void fleet.control.close(), lastReportMs)
-      await fleet.reports.stop()
-      clearTimeout(limit)
-      await fleet.control.close()
-      await fleet.outbox.close()
-    }
+    await this.#closeFleet()
     await this.#applier.stop()
     this.#engine.close()
     await this.#http.close()
-    await fleet?.folder.close()
+  }
+
+  /** Nothing is asked of control or told to it any more, and the state folder is free. */
+  async #closeFleet(): Promise<void> {
+    const fleet = this.#fleet
+    if (fleet === undefined) return
+    fleet.sync.stop()
+    const limit = setTimeout(() => void fleet.control.close(), lastReportMs)
+    await fleet.reports.stop()
+    clearTimeout(limit)
+    this.#fleet = undefined
+    await fleet.control.close()
+    await fleet.outbox.close()
+    await fleet.folder.close()
   }
 
   async #startFromFile(path: string): Promise<void> {
@@ -394,15 +484,27 @@ export class Agent {
     const port = this.#settings.listen.port ?? spec.general.listenPort
     try {
       this.#startedWith = spec.generalValues
-      const address = { host: isIP(host) === 0 ? await this.#firstAddress(host) : host, port }
+      const workers = this.#settings.workers ?? spec.general.workers
+      const tcp = { host: isIP(host) === 0 ? await this.#firstAddress(host) : host, port }
       const { unixSocketDir: dir, unixSocketMode: mode } = spec.general
-      await this.#engine.start(dir === '' ? address : { ...address, unix: { dir, mode: parseInt(mode, 8) } })
+      const address = dir === '' ? tcp : { ...tcp, unix: { dir, mode: parseInt(mode, 8) } }
+      await this.#engine.start({ ...address, ...this.#inherited(address) }, workers)
       this.#fleet?.sync.greetNow()
     } catch (error) {
       const reason = `cannot listen on ${host}:${port}: ${reasonOf(error)}`
       if (this.#stopping === undefined) this.#fatal(reason)
       throw new ApplyError('engine_died', reason, { cause: error })
     }
+  }
+
+  /** The listener that was taken over, where it is the one that is wanted. */
+  #inherited({ host, port }: ListenAddress): OpenListener | null {
+    const listener = this.#taken?.listener
+    if (listener === undefined) return null
+    if (listener.host === host && (port === 0 || listener.port === port)) return listener
+    this.#tools.log('info', 'the listener that was taken over is for another address', { ...listener })
+    closeFd(listener.fd)
+    return null
   }
 
   async #firstAddress(host: string): Promise<string> {
@@ -419,6 +521,7 @@ export class Agent {
 
   async #applied(offer: Offer): Promise<void> {
     this.#file?.applied(offer.position)
+    void this.#settled()
     const fleet = this.#fleet
     const keep = fleet?.candidates.applied(offer)
     if (fleet === undefined || keep === undefined) return
@@ -472,7 +575,11 @@ export class Agent {
     const wanted = this.#engine.running?.generalValues
     if (started === undefined || wanted === undefined) return []
     const { host, port } = this.#settings.listen
-    const overridden: Partial<Record<GeneralKey, boolean>> = { listen_host: host !== null, listen_port: port !== null }
+    const overridden: Partial<Record<GeneralKey, boolean>> = {
+      listen_host: host !== null,
+      listen_port: port !== null,
+      workers: this.#settings.workers !== null,
+    }
     return Object.entries(generalKeys)
       .filter(([key, spec]) => (spec.class as string) === 'process' && overridden[key as GeneralKey] !== true)
       .map(([key]) => key)
@@ -491,6 +598,7 @@ export class Agent {
 
   #notReady(): string | null {
     if (this.#stopping !== undefined) return 'the proxy is shutting down'
+    if (this.#isReleased) return 'another process takes over'
     if (this.#engine.running === undefined) return 'no configuration has been applied yet'
     return this.#engine.isServing ? null : 'the engine is being started again'
   }

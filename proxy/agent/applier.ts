@@ -2,8 +2,8 @@ import type { PoolHash } from '../../shared/config/effective.ts'
 import type { Position } from '../../shared/wire.ts'
 import type { ApplyOutcome, Desired, FleetSpec } from '../engine/messages.ts'
 import type { Backoff } from './backoff.ts'
+import type { Crew } from './crew.ts'
 import { EngineDied } from './engine-thread.ts'
-import type { EngineKeeper } from './engine-keeper.ts'
 import { ApplyError } from './failure.ts'
 import { reasonOf, type Log } from './log.ts'
 import type { Offer } from './offer.ts'
@@ -22,7 +22,7 @@ export interface Candidate {
 }
 
 export interface ApplierOptions {
-  readonly engine: EngineKeeper
+  readonly engine: Crew
   readonly tools: PrepareTools & { readonly resolver: Resolver }
   readonly backoff: Backoff
   readonly log: Log

@@ -1,26 +1,41 @@
+import type { Handed } from '../io/io.ts'
 import type {
+  Answer,
   ApplyOutcome,
   Desired,
   EngineSnapshot,
   FleetSpec,
   HostSpec,
+  OperatedState,
   Operation,
   OperationOutcome,
   PeersUpdate,
+  Question,
   StopMode,
   TlsUpdate,
 } from '../engine/messages.ts'
 import type { Report } from '../../shared/wire.ts'
 import { Backoff } from './backoff.ts'
 import type { Chance } from './clock.ts'
-import { EngineDied, EngineThread, type EngineThreadOptions, type ListenAddress } from './engine-thread.ts'
+import {
+  EngineDied,
+  EngineThread,
+  type CrewTies,
+  type EngineThreadOptions,
+  type ListenAddress,
+  type Listening,
+} from './engine-thread.ts'
 import { closeFd, openWakeFd } from './libc.ts'
 import { reasonOf } from './log.ts'
 import { withTls } from './tls-files.ts'
 
 export type EngineRestart = Report['engine_restarts'][number]
 
-export interface EngineKeeperOptions extends Omit<EngineThreadOptions, 'listen' | 'wakeFd'> {
+export interface EngineKeeperOptions extends Omit<EngineThreadOptions, 'listen' | 'wakeFd' | 'crew'> {
+  /** Absent where the process has one worker. */
+  readonly crew?: () => CrewTies
+  /** What operators have done, as another worker knows it: for a thread that begins anew. */
+  readonly operated?: () => Promise<OperatedState | undefined>
   readonly chance: Chance
   readonly onListening: (address: ListenAddress) => void
   /** The engine has died, or serves again. */
@@ -57,8 +72,8 @@ export class EngineKeeper {
   #running: FleetSpec | undefined
   #desired: Desired | undefined
   #peers: PeersUpdate | null = null
-  #address: ListenAddress | undefined
-  #starting: Promise<ListenAddress> | undefined
+  #listening: Listening | undefined
+  #starting: Promise<Listening> | undefined
   /** Its last death was not long ago. */
   #isDyingAgain = false
   #stopping = false
@@ -70,7 +85,12 @@ export class EngineKeeper {
 
   /** Where the engine listens; undefined before the first start. */
   get address(): ListenAddress | undefined {
-    return this.#address
+    return this.#listening === undefined ? undefined : { host: this.#listening.host, port: this.#listening.port }
+  }
+
+  /** Of the listener, which is not closed with the engine. */
+  get listenerFd(): number | undefined {
+    return this.#listening?.fd
   }
 
   /** False while no thread serves clients. */
@@ -93,15 +113,16 @@ export class EngineKeeper {
   }
 
   /** The first start. Rejects with an EngineDied when the thread ends before it listens: a port in use, for instance. */
-  async start(listen: ListenAddress): Promise<ListenAddress> {
+  async start(listen: Listening): Promise<ListenAddress> {
     if (this.#stopping) throw new EngineDied('the proxy is shutting down')
     const startedAtMs = performance.now()
     const thread = this.#newThread(listen)
     this.#starting = thread.listening
-    this.#address = await this.#starting
+    this.#listening = await this.#starting
     this.#adopt(thread, startedAtMs)
-    this.#options.onListening(this.#address)
-    return this.#address
+    const { host, port } = this.#listening
+    this.#options.onListening({ host, port })
+    return { host, port }
   }
 
   /** Gives the engine a whole version. Rejects with an EngineDied; what ran before then runs again. */
@@ -125,6 +146,28 @@ export class EngineKeeper {
   async operate(operation: Operation, pool: string): Promise<OperationOutcome> {
     if (this.#thread === undefined) throw new EngineDied('the engine is not running')
     return await this.#thread.operate(operation, pool)
+  }
+
+  /** Of its eventfd, which outlives the threads. */
+  get wakeFd(): number {
+    return this.#wakeFd
+  }
+
+  /** Rejects with an EngineDied. */
+  async question(question: Question): Promise<Answer> {
+    if (this.#thread === undefined) throw new EngineDied('the engine is not running')
+    return await this.#thread.question(question)
+  }
+
+  answers(id: number, answers: readonly Answer[]): void {
+    this.#thread?.post({ type: 'answers', id, answers })
+  }
+
+  /** A connection that another worker has accepted; it waits for a thread that is being started again. */
+  async hand(handed: Handed, bytes: Uint8Array): Promise<void> {
+    await this.#back?.promise
+    if (this.#thread === undefined) closeFd(handed.fd)
+    else this.#thread.hand(handed, bytes)
   }
 
   desired(desired: Desired): void {
@@ -161,7 +204,9 @@ export class EngineKeeper {
     const thread = this.#thread
     if (thread === undefined) return
     thread.post({ type: 'stop', mode, timeoutMs })
-    const limitMs = Math.min((mode === 'now' ? 0 : timeoutMs) + drainGraceMs, timerMsMax)
+    // A handover ends as a drain does.
+    const drainMs = mode === 'handover' ? (this.#running?.general.shutdownTimeoutMs ?? 0) : 0
+    const limitMs = Math.min((mode === 'now' ? 0 : timeoutMs) + drainMs + drainGraceMs, timerMsMax)
     const timer = setTimeout(() => thread.terminate('it did not stop in time'), limitMs)
     await thread.ended
     clearTimeout(timer)
@@ -172,8 +217,14 @@ export class EngineKeeper {
     closeFd(this.#wakeFd)
   }
 
-  #newThread(listen: ListenAddress): EngineThread {
-    return new EngineThread({ ...this.#options, listen, wakeFd: this.#wakeFd })
+  #newThread(listen: Listening): EngineThread {
+    const { crew, ...options } = this.#options
+    return new EngineThread({
+      ...options,
+      listen,
+      wakeFd: this.#wakeFd,
+      ...(crew === undefined ? {} : { crew: crew() }),
+    })
   }
 
   #adopt(thread: EngineThread, startedAtMs: number): void {
@@ -218,12 +269,14 @@ export class EngineKeeper {
 
   /** Starts a thread with what ran before. False when that fails too. */
   async #restart(): Promise<boolean> {
-    const listen = this.#address
+    const listen = this.#listening
     if (listen === undefined) return false
     const startedAtMs = performance.now()
     const thread = this.#newThread(listen)
     try {
       await thread.listening
+      const state = await this.#options.operated?.()
+      if (state !== undefined) thread.post({ type: 'restore', state })
       if (this.#running !== undefined) await thread.apply(this.#running, true)
     } catch (error) {
       this.#options.log('error', 'the engine could not be started again', { reason: reasonOf(error) })

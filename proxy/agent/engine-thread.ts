@@ -1,6 +1,9 @@
 import { Worker } from 'node:worker_threads'
+import type { Handed } from '../io/io.ts'
 import type {
+  Answer as WorkerAnswer,
   ApplyOutcome,
+  CrewStart,
   EngineSnapshot,
   EngineStart,
   FleetSpec,
@@ -8,11 +11,12 @@ import type {
   LostServer,
   Operation,
   OperationOutcome,
+  Question,
   StopMode,
   ToEngine,
   UnixListen,
 } from '../engine/messages.ts'
-import { closeMarked, wake } from './libc.ts'
+import { closeMarked, mark, wake } from './libc.ts'
 import { reasonOf, type Log } from './log.ts'
 
 export interface ListenAddress {
@@ -21,10 +25,31 @@ export interface ListenAddress {
   readonly unix?: UnixListen | undefined
 }
 
+/** An address and, once it is open, the descriptor of its listener, which outlives the threads that accept from it. */
+export interface Listening extends ListenAddress {
+  readonly fd?: number
+}
+
+/** A listener that is open. */
+export interface OpenListener {
+  readonly host: string
+  readonly port: number
+  readonly fd: number
+}
+
+/** What ties one of several workers to the others. */
+export interface CrewTies {
+  readonly start: CrewStart
+  readonly onHand: (to: number, handed: Handed, bytes: Uint8Array) => void
+  readonly onAsk: (id: number, question: Question) => void
+  /** The thread is gone: what it held is free. */
+  readonly onOver: () => void
+}
+
 export interface EngineThreadOptions {
   /** The module the thread runs. */
   readonly entry: URL
-  readonly listen: ListenAddress
+  readonly listen: Listening
   /** The agent's eventfd; it outlives the thread. */
   readonly wakeFd: number
   /** A thread that owes an answer for longer than this is ended. */
@@ -36,6 +61,10 @@ export interface EngineThreadOptions {
   readonly onPeers: () => void
   /** Somebody at the console wants the proxy to end. */
   readonly onShutdown: (mode: StopMode) => void
+  /** It accepts nothing any more. */
+  readonly onUnlistened?: () => void
+  /** Absent where the process has one worker. */
+  readonly crew?: CrewTies
 }
 
 /** The thread ended before it answered. */
@@ -43,7 +72,7 @@ export class EngineDied extends Error {
   override readonly name = 'EngineDied'
 }
 
-type Answer = ApplyOutcome | EngineSnapshot | OperationOutcome
+type Answer = ApplyOutcome | EngineSnapshot | OperationOutcome | { readonly of: WorkerAnswer }
 
 interface Pending {
   readonly resolve: (value: Answer) => void
@@ -71,7 +100,7 @@ export class EngineThread {
   readonly #worker: Worker
   readonly #openFds = new SharedArrayBuffer(fdsMax / 8)
   readonly #pending = new Map<number, Pending>()
-  readonly #listening = Promise.withResolvers<ListenAddress>()
+  readonly #listening = Promise.withResolvers<Listening>()
   readonly #ended = Promise.withResolvers<{ readonly reason: string }>()
   #lastId = 0
   /** Why it ends, as far as is known; the first reason stands. */
@@ -82,7 +111,12 @@ export class EngineThread {
     this.#options = options
     // A caller that asks only for `ended` must not die of this rejection.
     this.#listening.promise.catch(() => undefined)
-    const workerData: EngineStart = { listen: options.listen, wakeFd: options.wakeFd, openFds: this.#openFds }
+    const workerData: EngineStart = {
+      listen: options.listen,
+      wakeFd: options.wakeFd,
+      openFds: this.#openFds,
+      ...(options.crew === undefined ? {} : { crew: options.crew.start }),
+    }
     this.#worker = new Worker(options.entry, {
       workerData,
       name: 'engine',
@@ -99,7 +133,7 @@ export class EngineThread {
   }
 
   /** Where it listens; rejects with an EngineDied when it ends before. */
-  get listening(): Promise<ListenAddress> {
+  get listening(): Promise<Listening> {
     return this.#listening.promise
   }
 
@@ -132,18 +166,30 @@ export class EngineThread {
     return (await this.#ask((id) => ({ type: 'operate', id, operation, pool }))) as OperationOutcome
   }
 
+  /** Rejects with an EngineDied. What is waited for may take as long as it likes. */
+  async question(question: Question): Promise<WorkerAnswer> {
+    const answer = await this.#ask((id) => ({ type: 'ask', id, question }), question.ask !== 'wait')
+    return (answer as { readonly of: WorkerAnswer }).of
+  }
+
+  /** Gives it a connection, which is closed with what it leaves open should it end before it hears of this. */
+  hand(handed: Handed, bytes: Uint8Array): void {
+    mark(this.#openFds, handed.fd)
+    this.post({ type: 'handed', handed, bytes })
+  }
+
   /** Ends the thread whatever it does, even in an endless loop. */
   terminate(reason: string): void {
     this.#end(reason)
   }
 
-  async #ask(message: (id: number) => ToEngine): Promise<Answer> {
+  async #ask(message: (id: number) => ToEngine, isWatched = true): Promise<Answer> {
     if (this.#isOver) throw new EngineDied('the engine is not running')
     this.#lastId += 1
     const id = this.#lastId
     const { promise, resolve, reject } = Promise.withResolvers<Answer>()
     this.#pending.set(id, { resolve, reject })
-    this.#watch(id)
+    if (isWatched) this.#watch(id)
     this.post(message(id))
     return await promise
   }
@@ -169,7 +215,12 @@ export class EngineThread {
   #receive(message: FromEngine): void {
     switch (message.type) {
       case 'listening':
-        this.#listening.resolve({ ...this.#options.listen, host: message.host, port: message.port })
+        this.#listening.resolve({
+          ...this.#options.listen,
+          host: message.host,
+          port: message.port,
+          ...(message.fd === undefined ? {} : { fd: message.fd }),
+        })
         return
       case 'applied':
         this.#answer(message.id, message.outcome)
@@ -179,6 +230,18 @@ export class EngineThread {
         return
       case 'operated':
         this.#answer(message.id, message.outcome)
+        return
+      case 'answer':
+        this.#answer(message.id, { of: message.answer })
+        return
+      case 'unlistened':
+        this.#options.onUnlistened?.()
+        return
+      case 'hand':
+        this.#options.crew?.onHand(message.to, message.handed, message.bytes)
+        return
+      case 'ask':
+        this.#options.crew?.onAsk(message.id, message.question)
         return
       case 'shutdown':
         this.#options.onShutdown(message.mode)
@@ -222,6 +285,7 @@ export class EngineThread {
     this.#isOver = true
     const reason = this.#reason ?? `it exited with code ${exitCode}`
     const left = closeMarked(this.#openFds)
+    this.#options.crew?.onOver()
     if (left > 0) this.#options.log('info', 'closed what the engine left open', { file_descriptors: left })
     const died = new EngineDied(`the engine ended: ${reason}`)
     this.#listening.reject(died)

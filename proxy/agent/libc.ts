@@ -41,6 +41,11 @@ export function tryLock(fd: number): boolean {
   return flock(fd, LOCK_EX | LOCK_NB) === 0
 }
 
+/** Sets the bit of a descriptor that is closed with the others. */
+export function mark(openFds: SharedArrayBuffer, fd: number): void {
+  Atomics.or(new Uint8Array(openFds), fd >> 3, 1 << (fd & 7))
+}
+
 /** Closes every descriptor whose bit is set, and clears the bits. Returns how many there were. */
 export function closeMarked(openFds: SharedArrayBuffer): number {
   const bits = new Uint8Array(openFds)
@@ -54,4 +59,82 @@ export function closeMarked(openFds: SharedArrayBuffer): number {
     bits[index] = 0
   }
   return closed
+}
+
+// A descriptor handed to another process (unix(7), cmsg(3))
+
+const unixSocket: Int = libc.func('int socket(int domain, int type, int protocol)')
+const connect: Int = libc.func('int connect(int fd, const uint8_t *address, uint32_t length)')
+const setsockopt: Int = libc.func(
+  'int setsockopt(int fd, int level, int option, const uint8_t *value, uint32_t length)',
+)
+const sendmsg: Int = libc.func('int64_t sendmsg(int fd, const uint8_t *message, int flags)')
+const recvmsg: Int = libc.func('int64_t recvmsg(int fd, uint8_t *message, int flags)')
+
+const AF_UNIX = 1
+const SOCK_STREAM_CLOEXEC = 0o2000001
+const SOL_SOCKET = 1
+const SO_RCVTIMEO = 20
+const SCM_RIGHTS = 1
+const MSG_NOSIGNAL = 0x4000
+const MSG_CMSG_CLOEXEC = 0x40000000
+/** struct sockaddr_un: a path of at most 107 bytes and a zero. */
+const pathBytesMax = 107
+const messageHeadBytes = 56
+/** struct cmsghdr and one descriptor, padded to whole words; without the padding in its own length. */
+const controlBytes = 24
+const controlLength = 20
+const textBytesMax = 1024
+
+/** A connection to the Unix socket at `path`; null when nobody listens there. */
+export function connectUnix(path: string): number | null {
+  const name = Buffer.from(path)
+  assert(name.length <= pathBytesMax, `the path of a Unix socket has at most ${pathBytesMax} bytes: ${path}`)
+  const address = Buffer.alloc(2 + pathBytesMax + 1)
+  address.writeUInt16LE(AF_UNIX, 0)
+  name.copy(address, 2)
+  const fd = unixSocket(AF_UNIX, SOCK_STREAM_CLOEXEC, 0)
+  assert(fd >= 0, `socket failed with errno ${koffi.errno()}`)
+  if (connect(fd, address, address.length) === 0) return fd
+  close(fd)
+  return null
+}
+
+/** `text` and the descriptor in one message. False when the other side is gone. */
+export function sendDescriptor(socketFd: number, text: string, fd: number): boolean {
+  const { message, body, control } = messageOf(Buffer.byteLength(text))
+  body.write(text)
+  control.writeBigUInt64LE(BigInt(controlLength), 0)
+  control.writeInt32LE(SOL_SOCKET, 8)
+  control.writeInt32LE(SCM_RIGHTS, 12)
+  control.writeInt32LE(fd, 16)
+  return sendmsg(socketFd, message, MSG_NOSIGNAL) > 0
+}
+
+/** Blocks this thread for at most `msMax`; null when nothing comes, or the other side ends. */
+export function receiveDescriptor(socketFd: number, msMax: number): { text: string; fd: number } | null {
+  const timeout = Buffer.alloc(16)
+  timeout.writeBigInt64LE(BigInt(Math.ceil(msMax / 1000)), 0)
+  setsockopt(socketFd, SOL_SOCKET, SO_RCVTIMEO, timeout, timeout.length)
+  const { message, body, control } = messageOf(textBytesMax)
+  const length = recvmsg(socketFd, message, MSG_CMSG_CLOEXEC)
+  if (length <= 0 || control.readInt32LE(12) !== SCM_RIGHTS) return null
+  return { text: body.toString('utf8', 0, length), fd: control.readInt32LE(16) }
+}
+
+/** struct msghdr with one piece of `bodyBytes` and room for one descriptor. The three must live through the call. */
+function messageOf(bodyBytes: number): { message: Buffer; body: Buffer; control: Buffer } {
+  // One piece of memory, so that whoever holds the head holds what it points to.
+  const memory = Buffer.from(new ArrayBuffer(messageHeadBytes + 16 + controlBytes + bodyBytes))
+  const at = koffi.address(memory)
+  const message = memory.subarray(0, messageHeadBytes)
+  const control = memory.subarray(messageHeadBytes + 16, messageHeadBytes + 16 + controlBytes)
+  const body = memory.subarray(messageHeadBytes + 16 + controlBytes)
+  memory.writeBigUInt64LE(at + BigInt(messageHeadBytes), 16) // msg_iov
+  memory.writeBigUInt64LE(1n, 24) // msg_iovlen
+  memory.writeBigUInt64LE(at + BigInt(messageHeadBytes + 16), 32) // msg_control
+  memory.writeBigUInt64LE(BigInt(controlBytes), 40) // msg_controllen
+  memory.writeBigUInt64LE(at + BigInt(messageHeadBytes + 16 + controlBytes), messageHeadBytes) // iov_base
+  memory.writeBigUInt64LE(BigInt(bodyBytes), messageHeadBytes + 8) // iov_len
+  return { message, body, control }
 }

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { generalKeys } from '../../shared/config/keys.ts'
 import { nameSchema } from '../../shared/wire.ts'
 import type { AgentSettings, SourceSettings } from './agent.ts'
 
@@ -39,6 +40,16 @@ export const proxyOptions = {
     variable: 'FLOTILLA_LISTEN_PORT',
     value: 'PORT',
     help: "port for clients (default: general.listen_port of the fleet's configuration)",
+  },
+  takeover: {
+    variable: 'FLOTILLA_TAKEOVER',
+    value: 'SOCKET',
+    help: 'Unix socket by which a process that starts takes the listener of the one that runs (default: none)',
+  },
+  workers: {
+    variable: 'FLOTILLA_WORKERS',
+    value: 'COUNT',
+    help: "engine threads (default: general.workers of the fleet's configuration)",
   },
   'http-host': {
     variable: 'FLOTILLA_HTTP_HOST',
@@ -82,6 +93,8 @@ export function proxySettings(
   return {
     source: sourceOf(given),
     listen: { host: given['listen-host'] ?? null, port: portOf(given, 'listen-port') },
+    takeover: given.takeover ?? null,
+    workers: workersOf(given),
     http: { host: given['http-host'] ?? defaultHttpHost, port: portOf(given, 'http-port') ?? defaultHttpPort },
     hintUrl: hintUrlOf(given),
     peerHost: given['peer-host'] ?? null,
@@ -149,6 +162,14 @@ function urlOf(text: string, option: string): string {
 function nameOf(text: string, option: string): string {
   if (nameSchema.safeParse(text).success) return text
   throw new UsageError(`${option} must be letters, digits, ".", "_" and "-", at most 63 of them`)
+}
+
+function workersOf(given: Given): number | null {
+  const text = given.workers
+  if (text === undefined) return null
+  const { min, max } = generalKeys.workers
+  if (/^\d{1,3}$/.test(text) && Number(text) >= min && Number(text) <= max) return Number(text)
+  throw new UsageError(`--workers must be a number between ${min} and ${max}`)
 }
 
 function portOf(given: Given, name: OptionName): number | null {

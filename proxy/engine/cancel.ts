@@ -28,6 +28,7 @@ const waitingMax = 10_000
 const workerShift = 17
 const proxyShift = 22
 const clientNumbers = 1 << workerShift
+const workerMask = (1 << (proxyShift - workerShift)) - 1
 
 /** As long as PostgreSQL's own. */
 const shortSecretBytes = 4
@@ -47,6 +48,11 @@ export function pidOf(proxy: number, worker: number, client: number): number {
 /** The number of the proxy that has given this process id. */
 export function proxyOf(pid: number): number {
   return pid >>> proxyShift
+}
+
+/** Which of its proxy's workers has given it. */
+export function workerOf(pid: number): number {
+  return (pid >>> workerShift) & workerMask
 }
 
 /** As it goes to another proxy, which is to pass it on no further. */
@@ -71,8 +77,8 @@ export interface Cancelable {
 export class Cancels {
   /** Of this proxy in its fleet. Clients keep the number they were given. */
   proxy = 0
-  readonly #worker = 0
   readonly #io: Io
+  readonly #worker: number
   readonly #waitTimeoutMs: () => number
   readonly #peers: Peers
   readonly #clients = new Map<number, Cancelable>()
@@ -81,8 +87,9 @@ export class Cancels {
   readonly #gate: Gate
 
   /** `waitTimeoutMs` is the time a server has to take a request. */
-  constructor(io: Io, waitTimeoutMs: () => number, peers: Peers) {
+  constructor(io: Io, waitTimeoutMs: () => number, peers: Peers, worker: number) {
     this.#io = io
+    this.#worker = worker
     this.#waitTimeoutMs = waitTimeoutMs
     this.#peers = peers
     this.#gate = new Gate(io, openMax, waitingMax)

@@ -464,6 +464,9 @@ export class Client implements SocketEvents, Listed<Client> {
     this.list.remove(this)
     this.server = null
     this.context.clients.delete(this)
+    const { shared } = this.context
+    shared?.clientLeft(this.name)
+    shared?.unseat(this.name)
     this.statements?.clear()
     if (this.cancelKey !== null) this.context.cancels.remove(this.cancelKey.pid)
     if (how === 'end') this.socket.end()

@@ -5,7 +5,9 @@ import type { Client } from './client.ts'
 import type { ConsoleSession } from './admin/session.ts'
 import type { Limits } from './limits.ts'
 import type { FromEngine } from './messages.ts'
+import type { Crew } from './crew.ts'
 import type { Peers } from './peers.ts'
+import type { Shared } from './shared.ts'
 import type { TlsContexts } from './tls.ts'
 
 /** What one engine's clients, servers and pools share. */
@@ -18,6 +20,10 @@ export interface Context {
   readonly tls: TlsContexts
   /** What pools may have together. */
   readonly limits: Limits
+  /** The other workers of the process; null when there are none. */
+  readonly crew: Crew | null
+  /** What the workers of the process hold together; null when there is only this one. */
+  readonly shared: Shared | null
   /** Called when a server has ended: somebody may wait for that. */
   readonly serverEnded: () => void
   general: GeneralSettings

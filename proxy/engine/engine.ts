@@ -12,25 +12,32 @@ import { Limits } from './limits.ts'
 import { Login } from './login.ts'
 import type {
   AccessRules,
+  Answer,
   ConsoleUserSpec,
   EngineSnapshot,
   FleetSpec,
   FromEngine,
   PoolSnapshot,
+  Question,
   StopMode,
   ToEngine,
   UnixListen,
 } from './messages.ts'
 import type { PoolName } from './name.ts'
 import { operate, release } from './operations.ts'
+import { answerTo } from './admin/answers.ts'
 import { Overrides } from './overrides.ts'
+import type { Crew } from './crew.ts'
 import { Peers } from './peers.ts'
 import { Pools } from './pools.ts'
+import { Shared } from './shared.ts'
 import { TlsContexts } from './tls.ts'
 import type { TlsHold } from './tls.ts'
 
 export interface EngineOptions {
   readonly listen: { readonly host: string; readonly port: number; readonly unix?: UnixListen | undefined }
+  /** The other workers of the process, if there are any. */
+  readonly crew?: Crew
 }
 
 const maintainEveryMs = 1000
@@ -64,12 +71,14 @@ export class Engine {
   readonly #listener: Listener
   readonly #unixListener: Listener | null = null
   readonly #timers = new Set<Timer>()
-  #nextId = 1
+  #nextId: number
   readonly #awaited = new Set<{ readonly condition: () => boolean; readonly done: () => void }>()
   #looking: Timer | null = null
   #reloads = new Map<number, (error: string | null) => void>()
+  readonly #asked = new Map<number, (answers: readonly Answer[]) => void>()
 
   constructor(io: Io, options: EngineOptions, post: (message: FromEngine) => void) {
+    this.#nextId = options.crew === undefined ? 1 : options.crew.worker + options.crew.workers
     const mockKey = new Uint8Array(32)
     io.random(mockKey)
     const waitTimeoutMs = (): number => this.context.general.cancelWaitTimeoutMs
@@ -81,10 +90,15 @@ export class Engine {
         if (message.type === 'lost') this.disconnects.add(io.nowMs(), message.server)
         post(message)
       },
-      cancels: new Cancels(io, waitTimeoutMs, peers),
+      cancels: new Cancels(io, waitTimeoutMs, peers, options.crew?.worker ?? 0),
       peers,
+      crew: options.crew ?? null,
+      shared: options.crew === undefined ? null : new Shared(options.crew),
       tls,
-      limits: new Limits(() => this.pools),
+      limits: new Limits(
+        () => this.pools,
+        () => this.context,
+      ),
       serverEnded: () => this.#serverEnded(),
       general: generalSettings({}),
       clients: new Set(),
@@ -138,6 +152,18 @@ export class Engine {
         this.#reloads.get(message.id)?.(message.error)
         this.#reloads.delete(message.id)
         return
+      case 'ask':
+        answerTo(this, message.question, (answer) => this.context.post({ type: 'answer', id: message.id, answer }))
+        return
+      case 'answers':
+        this.#asked.get(message.id)?.(message.answers)
+        this.#asked.delete(message.id)
+        return
+      case 'restore':
+        this.pools.restore(message.state)
+        return
+      case 'handed':
+        throw new Error('a connection is taken over before messages come here')
       case 'operate':
         this.context.post({ type: 'operated', id: message.id, outcome: operate(this, message.operation, message.pool) })
         return
@@ -151,6 +177,7 @@ export class Engine {
   }
 
   #apply(id: number, spec: FleetSpec, force: boolean): void {
+    const isFirst = this.pools.running === null
     const outcome = this.pools.apply(spec, force)
     if (outcome.applied) {
       this.context.general = spec.general
@@ -159,6 +186,10 @@ export class Engine {
       this.consoleUsers = spec.consoleUsers
       this.access = spec.access ?? noRules
       this.overrides.forget()
+      if (isFirst) {
+        this.context.shared?.begin()
+        for (const login of this.logins) login.configured()
+      }
     }
     this.context.post({ type: 'applied', id, outcome })
   }
@@ -174,9 +205,33 @@ export class Engine {
   /** Asks the agent to look for a newer configuration now; `answer` gets null or what went wrong. */
   reload(answer: (error: string | null) => void): void {
     this.pools.authQueries.forget()
-    const id = this.#nextId++
+    const id = this.newId()
     this.#reloads.set(id, answer)
     this.context.post({ type: 'reload', id })
+  }
+
+  /** An id that no client, console session or request of the process has. */
+  newId(): number {
+    const id = this.#nextId
+    this.#nextId += this.context.crew?.workers ?? 1
+    return id
+  }
+
+  /** Asks the other workers; where there are none, the answer comes at once. */
+  ask(question: Question, answer: (answers: readonly Answer[]) => void): void {
+    if (this.context.crew === null) {
+      answer([])
+      return
+    }
+    const id = this.newId()
+    this.#asked.set(id, answer)
+    this.context.post({ type: 'ask', id, question })
+  }
+
+  /** Somebody else has accepted it; its startup packet comes again. */
+  adopt(socket: Socket): SocketEvents {
+    socket.setTcpOptions(this.#clientTcpOptions())
+    return new Login(this, socket, this.newId(), true)
   }
 
   /**
@@ -186,6 +241,11 @@ export class Engine {
   when(condition: () => boolean, done: () => void): void {
     this.#awaited.add({ condition, done })
     this.#serverEnded()
+  }
+
+  /** Another worker has changed what workers hold together. */
+  lookAround(): void {
+    this.context.limits.lookAround()
   }
 
   /** Somebody may wait for that. */
@@ -207,7 +267,7 @@ export class Engine {
 
   #accept(socket: Socket): SocketEvents {
     socket.setTcpOptions(this.#clientTcpOptions())
-    return new Login(this, socket, this.#nextId++)
+    return new Login(this, socket, this.newId())
   }
 
   #clientTcpOptions(): TcpOptions {
@@ -241,9 +301,12 @@ export class Engine {
       this.#closed = true
       this.#listener.close()
       this.#unixListener?.close()
-      for (const login of this.logins) login.fatal(sqlstates.cannot_connect_now, shutdownText)
+      this.context.post({ type: 'unlistened' })
+      // With a handover, who has been accepted here is served here.
+      if (mode !== 'handover') for (const login of this.logins) login.fatal(sqlstates.cannot_connect_now, shutdownText)
     }
-    if (!context.stopping && mode !== 'clients') {
+    if (mode === 'handover') this.#moveOff()
+    if (!context.stopping && mode !== 'clients' && mode !== 'handover') {
       context.stopping = true
       for (const client of context.clients) {
         if (client instanceof Client) {
@@ -254,18 +317,43 @@ export class Engine {
     const deadlineMs = context.io.nowMs() + (mode === 'now' ? 0 : timeoutMs)
     const check = (): void => {
       if (this.#clientsLeft(mode) && context.io.nowMs() < deadlineMs) context.io.after(stopCheckMs, check)
+      else if (mode === 'handover' && this.#clientsLeft(mode)) this.#stop('drain', context.general.shutdownTimeoutMs)
       else this.#end()
     }
     check()
   }
 
+  /** Sends clients that are idle to the process that has taken over, who has been idle for longest first. */
+  #moveOff(): void {
+    const { context } = this
+    const { drainRate } = context.general
+    if (context.stopping || this.#ended) return
+    const names = [...this.pools.names()]
+    if (drainRate > 0) {
+      // Each list is in the order in which its clients became idle.
+      const heads = names.flatMap((name) => (name.settings?.poolMode === 'session' ? [] : (name.idle.head ?? [])))
+      const [client] = heads.sort((a, b) => a.idleSinceMs - b.idleSinceMs)
+      client?.fatal(sqlstates.admin_shutdown, shutdownText)
+    }
+    // The other process opens its own: here stay no more than there are clients.
+    for (const name of names) name.current?.keepOnly(name.idle.size + name.active.size + name.waiting.size)
+    const workers = context.crew?.workers ?? 1
+    const delayMs = drainRate === 0 ? maintainEveryMs : (1000 / drainRate) * workers
+    context.io.after(delayMs, () => this.#moveOff())
+  }
+
   /** Somebody at the console holds up nobody who waits for clients to leave. */
   #clientsLeft(mode: StopMode): boolean {
     const { clients } = this.context
-    return mode === 'clients' ? [...clients].some((client) => client instanceof Client) : clients.size > 0
+    if (mode !== 'clients' && mode !== 'handover') return clients.size > 0
+    return this.logins.size > 0 || [...clients].some((client) => client instanceof Client)
   }
 
-  /** The listener is. */
+  /** The listener is: other workers may have ended, so whoever is here stays. */
+  get closed(): boolean {
+    return this.#closed
+  }
+
   #closed = false
   #ended = false
 

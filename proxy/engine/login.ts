@@ -10,11 +10,12 @@ import { demandOf, otherName } from './auth/access.ts'
 import { Lookup } from './auth/lookup.ts'
 import { authenticate, secretAt, unknownUser } from './auth/methods.ts'
 import type { ScramKeys } from './auth/scram.ts'
-import { secretBytesOf } from './cancel.ts'
+import { proxyOf, secretBytesOf, workerOf } from './cancel.ts'
 import { Client } from './client.ts'
 import { Inbox } from './conversation.ts'
 import type { Conversation, Exchange } from './conversation.ts'
 import type { Engine } from './engine.ts'
+import type { PoolName } from './name.ts'
 import { Parameters } from './parameters.ts'
 import { replicationOf } from './replication.ts'
 import type { Replication } from './replication.ts'
@@ -48,8 +49,15 @@ export class Login implements SocketEvents {
   #successor: SocketEvents | null = null
   #over = false
   readonly #wake = (): void => this.#resume()
+  readonly #wasHanded: boolean
+  /** Where the packet that decides begins in the inbox. */
+  #packetAt = 0
+  /** It is counted among this name's clients, by whose numbers workers are chosen. */
+  #seat: PoolName | null = null
 
-  constructor(engine: Engine, socket: Socket, id: number) {
+  /** `wasHanded`: another worker has read its startup packet, which comes again. */
+  constructor(engine: Engine, socket: Socket, id: number, wasHanded = false) {
+    this.#wasHanded = wasHanded
     this.#engine = engine
     this.#socket = socket
     this.#id = id
@@ -78,7 +86,9 @@ export class Login implements SocketEvents {
     return this.#over ? end : next
   }
 
-  onDrain(): void {}
+  onDrain(): void {
+    if (!this.#over) this.#resume()
+  }
 
   onSecured(): void {
     this.#resume()
@@ -116,6 +126,11 @@ export class Login implements SocketEvents {
     this.#socket.send(bytes, 0, bytes.length)
   }
 
+  /** There is a configuration now: what waited for it is delivered again. */
+  configured(): void {
+    this.#socket.resumeReading()
+  }
+
   fatal(sqlstate: string, message: string): void {
     if (this.#over) return
     const { refused } = this.#engine
@@ -128,6 +143,8 @@ export class Login implements SocketEvents {
   #forget(): void {
     this.#over = true
     this.#timer.cancel()
+    if (this.#seat !== null) this.#engine.context.shared?.unseat(this.#seat)
+    this.#seat = null
     this.#engine.logins.delete(this)
     this.#engine.pools.heldUp.delete(this.#wake)
   }
@@ -141,6 +158,10 @@ export class Login implements SocketEvents {
 
   *#run(): Exchange<void> {
     const packet = yield* this.#startup()
+    if (this.#engine.context.crew !== null) {
+      const worker = this.#placeOf(packet)
+      if (worker !== null && (yield* this.#hand(worker))) return
+    }
     if (packet.kind === 'cancel') {
       this.#cancel(packet.pid, packet.secret)
       return
@@ -218,8 +239,18 @@ export class Login implements SocketEvents {
     name.learn({ md5: secret.md5, scram: keys })
     const client = new Client(context, name, this.#socket, this.#id, parameters, secretBytesOf(minor))
     client.replication = replication
+    this.#seat ??= this.#seatedAnew(name)
+    // The seat is the client's now.
+    this.#seat = null
     this.#become(client)
     client.begin()
+  }
+
+  /** Its name was made meanwhile, or has come into the configuration since its seat was looked for. */
+  #seatedAnew(name: PoolName): PoolName {
+    const { crew, shared } = this.#engine.context
+    if (crew !== null) shared?.seatAt(name, crew.worker)
+    return name
   }
 
   /** A paused database is not asked about its users either: they wait, as its clients do. */
@@ -263,6 +294,13 @@ export class Login implements SocketEvents {
           break
         case 'cancel':
         case 'startup':
+          if (packet.kind === 'startup' && this.#engine.pools.running === null) {
+            // Nothing is known of any database yet: see `configured`.
+            this.#socket.pauseReading()
+            yield
+            break
+          }
+          this.#packetAt = this.#inbox.start
           this.#inbox.advanceTo(packet.end)
           return packet
         default:
@@ -317,6 +355,52 @@ export class Login implements SocketEvents {
     if (mode === 'verify-full' && this.#socket.tls?.peerName !== user) throw otherName(user)
   }
 
+  /** The worker that has to go on with this connection; null for this one. */
+  #placeOf(packet: Extract<StartupPacket, { kind: 'startup' | 'cancel' }>): number | null {
+    const { pools, context } = this.#engine
+    const { crew, shared } = context
+    if (crew === null || shared === null) return null
+    const other = (worker: number): number | null =>
+      this.#wasHanded || worker === crew.worker || worker >= crew.workers ? null : worker
+    // What names another proxy is passed on from here.
+    if (packet.kind === 'cancel')
+      return proxyOf(packet.pid) === context.cancels.proxy ? other(workerOf(packet.pid)) : null
+    const given = new Map(packet.parameters)
+    const user = given.get('user') ?? ''
+    const database = given.get('database') || user
+    const target = route(pools, database, user)
+    if (target.to === 'wildcard') {
+      return this.#engine.closed ? null : other(pools.homeOf(target.template, database, user, crew.workers))
+    }
+    if (target.to !== 'pool') return null
+    const { name } = target
+    if (this.#wasHanded) {
+      // Its seat was taken for it.
+      this.#seat = name
+      return null
+    }
+    // While this process is left, other workers may have ended already.
+    const chosen = this.#engine.closed ? crew.worker : name.home
+    if (chosen !== null) shared.seatAt(name, chosen)
+    const worker = other(chosen ?? shared.seat(name))
+    if (worker === null) this.#seat = name
+    return worker
+  }
+
+  /** Gives the connection to another worker, which reads the startup packet again. */
+  *#hand(worker: number): Exchange<boolean> {
+    const { bytes, end } = this.#inbox
+    const unread = Uint8Array.from(bytes.subarray(this.#packetAt, end))
+    this.#inbox.advanceTo(end)
+    // What was sent to ask for encryption may still be queued.
+    while (this.#engine.context.crew?.hand(this.#socket, worker, unread) === false) {
+      this.#socket.pauseReading()
+      yield
+    }
+    this.#forget()
+    return true
+  }
+
   #cancel(pid: number, secret: Uint8Array): void {
     this.#forget()
     // Held open until it was passed on, so that the requester knows when it is.
@@ -356,7 +440,7 @@ export class Login implements SocketEvents {
     const { context } = this.#engine
     const limit = context.general.maxClientConnections
     const allowance = isConsole(database) ? consoleReserve : 0
-    if (context.clients.size >= limit + allowance) {
+    if ((context.shared?.clients ?? context.clients.size) >= limit + allowance) {
       throw new SqlError('too_many_connections', 'sorry, too many clients already (max_client_connections)')
     }
   }

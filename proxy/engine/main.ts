@@ -1,27 +1,56 @@
-/** The engine's thread: wires the loop to epoll and to the agent. */
+/** The engine's thread: wires the loop to epoll, to the agent, and to the other workers of the process. */
 import assert from 'node:assert/strict'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { Board } from '../board.ts'
 import { EpollIo } from '../io/epoll.ts'
 import { Engine } from './engine.ts'
-import type { EngineStart, FromEngine, ToEngine } from './messages.ts'
+import type { CrewStart, EngineStart, FromEngine, ToEngine } from './messages.ts'
+import type { Crew } from './crew.ts'
 
 const port = parentPort
 assert(port !== null, 'the engine runs in a worker thread')
 const start = workerData as EngineStart
 
-const post = (message: FromEngine): void => port.postMessage(message)
+const post = (message: FromEngine): void => {
+  if (message.type === 'listening' && io.listenerFd !== null) port.postMessage({ ...message, fd: io.listenerFd })
+  else port.postMessage(message)
+}
 
 const io = new EpollIo({
   openFds: start.openFds,
+  lastingListener: { fd: start.listen.fd ?? null },
   onExhausted: (errno) => post({ type: 'log', level: 'error', message: 'cannot accept clients', fields: { errno } }),
 })
-const engine = new Engine(io, { listen: start.listen }, post)
+
+function crewOf({ worker, board, wakeFds }: CrewStart): Crew {
+  const workers = wakeFds.length
+  const [seconds, nanoseconds] = process.hrtime()
+  return {
+    worker,
+    workers,
+    board: new Board(board, workers),
+    clockOffsetMs: seconds * 1000 + nanoseconds / 1e6 - performance.now(),
+    hand(socket, to, bytes) {
+      const handed = io.hand(socket)
+      if (handed === null) return false
+      post({ type: 'hand', to, handed, bytes })
+      return true
+    },
+    wake: (to) => io.wake(wakeFds[to] as number), // one of the workers
+  }
+}
+
+const { crew } = start
+const engine = new Engine(io, { listen: start.listen, ...(crew === undefined ? {} : { crew: crewOf(crew) }) }, post)
 
 const receive = (): void => {
+  engine.lookAround()
   for (;;) {
     const received: { readonly message: ToEngine } | undefined = receiveMessageOnPort(port)
     if (received === undefined) return
-    engine.receive(received.message)
+    const { message } = received
+    if (message.type === 'handed') io.adopt(message.handed, message.bytes, (socket) => engine.adopt(socket))
+    else engine.receive(message)
   }
 }
 io.onWake(start.wakeFd, receive)

@@ -7,7 +7,7 @@ import type { HbaRule } from '../../shared/config/hba.ts'
 import type { IdentLine } from '../../shared/config/ident.ts'
 import type { GeneralSettings, PoolSettings } from '../../shared/config/settings.ts'
 import type { Position } from '../../shared/wire.ts'
-import type { TlsOptions } from '../io/io.ts'
+import type { Handed, TlsOptions } from '../io/io.ts'
 
 /** A stored SCRAM-SHA-256 verifier (RFC 5803): what a client's proof is checked against. */
 export interface ScramVerifier {
@@ -59,6 +59,8 @@ export interface PoolSpec {
   readonly authPassword?: string | null
   /** Absent with `server_tls_sslmode = "disable"`. Pools with equal options share the object. */
   readonly serverTls?: TlsOptions
+  /** The worker that serves the whole database; absent where every worker has a part of it. */
+  readonly home?: number
 }
 
 export interface ConsoleUserSpec {
@@ -132,9 +134,40 @@ export type ToEngine =
   | { readonly type: 'operate'; readonly id: number; readonly operation: Operation; readonly pool: string }
   /**
    * `drain` lets transactions finish for `timeoutMs`, `clients` waits as long for clients to leave by themselves; then,
-   * or at once with `now`, everything closes.
+   * or at once with `now`, everything closes. `handover` waits like `clients`, sends idle ones away at `drain_rate`, and
+   * ends like `drain`.
    */
   | { readonly type: 'stop'; readonly mode: StopMode; readonly timeoutMs: number }
+  /** A connection that another worker has accepted, and what has been read of it. */
+  | { readonly type: 'handed'; readonly handed: Handed; readonly bytes: Uint8Array }
+  /** Another worker's console wants to know something, or have it done; answered by `answer`. */
+  | { readonly type: 'ask'; readonly id: number; readonly question: Question }
+  /** What the other workers answered, in their order; null where one could not. */
+  | { readonly type: 'answers'; readonly id: number; readonly answers: readonly Answer[] }
+  /** What operators have done before this worker was started. */
+  | { readonly type: 'restore'; readonly state: OperatedState }
+
+/** What one worker's console asks the others. */
+export type Question =
+  /** The rows of a SHOW command. */
+  | { readonly ask: 'rows'; readonly command: string }
+  | { readonly ask: 'do'; readonly deed: Deed; readonly database: string | null }
+  | { readonly ask: 'kill client'; readonly client: number }
+  /** Answered when it is so, however long that takes. */
+  | { readonly ask: 'wait'; readonly for: 'released' | 'closed'; readonly database: string | null }
+  | { readonly ask: 'operated' }
+
+export type Deed = 'pause' | 'resume' | 'reconnect' | 'kill' | 'disable' | 'enable'
+
+/** Rows; whether anything was changed or found; what operators have done. */
+export type Answer = readonly (readonly (string | number | null)[])[] | boolean | OperatedState | null
+
+/** PAUSE and DISABLE that hold. */
+export interface OperatedState {
+  readonly pausedAll: boolean
+  readonly paused: readonly string[]
+  readonly disabled: readonly string[]
+}
 
 export type Operation = 'pause' | 'resume' | 'reconnect' | 'disable' | 'enable' | 'kill'
 
@@ -146,7 +179,7 @@ export interface OperationOutcome {
   readonly servers: number
 }
 
-export type StopMode = 'drain' | 'clients' | 'now'
+export type StopMode = 'drain' | 'clients' | 'handover' | 'now'
 
 export interface ApplyOutcome {
   /** False when the position was not above the running one; nothing changed then. */
@@ -268,8 +301,18 @@ export interface EngineSnapshot {
 }
 
 export type FromEngine =
-  /** The listener is open; `port` is the real one when 0 was asked for. Sent once, before anything else. */
-  | { readonly type: 'listening'; readonly host: string; readonly port: number }
+  /**
+   * The listener is open; `port` is the real one when 0 was asked for. Sent once, before anything else. `fd` is the
+   * descriptor of the listener, which the agent closes.
+   */
+  | { readonly type: 'listening'; readonly host: string; readonly port: number; readonly fd?: number }
+  /** Nothing is accepted any more: the listener may be closed. */
+  | { readonly type: 'unlistened' }
+  /** For the worker `to`; the connection is nobody's until it arrives. */
+  | { readonly type: 'hand'; readonly to: number; readonly handed: Handed; readonly bytes: Uint8Array }
+  /** For every other worker; their answers come as `answers` with this id. */
+  | { readonly type: 'ask'; readonly id: number; readonly question: Question }
+  | { readonly type: 'answer'; readonly id: number; readonly answer: Answer }
   | { readonly type: 'applied'; readonly id: number; readonly outcome: ApplyOutcome }
   | { readonly type: 'lost'; readonly server: LostServer }
   /** RELOAD was typed on the console: poll now, then answer with `reloaded`. */
@@ -297,9 +340,27 @@ export interface UnixListen {
 
 /** Given to the worker thread as `workerData`. */
 export interface EngineStart {
-  readonly listen: { readonly host: string; readonly port: number; readonly unix?: UnixListen | undefined }
+  /** With `fd`, the listener is open already and stands for host and port. */
+  readonly listen: {
+    readonly host: string
+    readonly port: number
+    readonly unix?: UnixListen | undefined
+    readonly fd?: number
+  }
+  /** Absent where the process has one worker. */
+  readonly crew?: CrewStart
   /** eventfd in the engine's epoll set: the agent writes 8 bytes to wake it. */
   readonly wakeFd: number
   /** One bit per file descriptor the engine holds open, so that the agent can close what a dead engine left. */
   readonly openFds: SharedArrayBuffer
+}
+
+/** What a worker has to know of the others. */
+export interface CrewStart {
+  /** Which of them this is, from 0. */
+  readonly worker: number
+  /** The memory of their board. */
+  readonly board: SharedArrayBuffer
+  /** The eventfd of each, in order. */
+  readonly wakeFds: readonly number[]
 }

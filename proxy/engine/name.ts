@@ -22,6 +22,7 @@ import type { Target } from './pool.ts'
 import { Statements } from './prepared.ts'
 import type { Replication } from './replication.ts'
 import type { Server } from './server.ts'
+import type { Slots } from './shared.ts'
 import { noTotals } from './totals.ts'
 
 /** What a client is told at the end of its login: the ParameterStatus messages its parameters lead to. */
@@ -35,6 +36,9 @@ const retryFirstMs = 100
 
 /** The line is not looked through more often than this for those who are to be told that they wait. */
 const notifyEveryMs = 100
+
+/** How often a worker looks whether those who wait need what other workers have. */
+const borrowEveryMs = 100
 
 /** Errors of a server's login that will not pass by waiting: the clients are told at once. */
 const lasting: ReadonlySet<string> = new Set(['28000', '28P01', '3D000', '42501'])
@@ -88,11 +92,14 @@ export class PoolName {
   #untoldSinceMs = Infinity
   readonly #patience = new Patience(this)
   readonly health = new Health()
+  /** Where workers count together what each of them has of it; null for a worker that is alone. */
+  readonly slots: Slots | null
 
   constructor(context: Context, database: string, user: string) {
     this.context = context
     this.database = database
     this.user = user
+    this.slots = context.shared?.slotsOf(database, user) ?? null
   }
 
   /** Takes the place of the running configuration; waiting clients stay in line. */
@@ -260,7 +267,10 @@ export class PoolName {
     if (this.waiting.size === 0 && this.#lacksKeys(pool)) return
     const { limits } = this.context
     if (limits.isBlocked(this) || (this.waiting.size === 0 && limits.isContested(this))) return
-    while (pool.size < this.#sizeMax(pool) && this.#wanted(pool) > pool.login.size && pool.connect());
+    for (;;) {
+      const sizeMax = this.#sizeMax(pool)
+      if (this.#wanted(pool) <= pool.login.size || !limits.hasRoom(pool, sizeMax) || !pool.connect(sizeMax)) return
+    }
   }
 
   /** What opens its servers is not known before a client has logged in. */
@@ -277,7 +287,7 @@ export class PoolName {
   #wanted(pool: Pool): number {
     // Who waits while the proxy stops is still served; nothing is opened in advance then.
     if (this.context.stopping) return this.waiting.size
-    const forMinimum = Math.min(pool.settings.minPoolSize, pool.settings.poolSize) - (pool.size - pool.login.size)
+    const forMinimum = pool.sizeMin - (pool.size - pool.login.size)
     return Math.max(this.waiting.size, forMinimum)
   }
 
@@ -344,6 +354,7 @@ export class PoolName {
       const reserveMs = sinceMs + reservePoolTimeoutMs
       dueMs = Math.min(dueMs, reserveMs > nowMs ? reserveMs : nowMs + reservePoolTimeoutMs)
     }
+    if (this.slots !== null) dueMs = Math.min(dueMs, nowMs + borrowEveryMs)
     if (queryWaitNotifyMs > 0) {
       dueMs = Math.min(dueMs, Math.max(this.#untoldSinceMs + queryWaitNotifyMs, nowMs + notifyEveryMs))
     }
@@ -354,6 +365,7 @@ export class PoolName {
     const { settings } = this
     if (settings === null) return
     const nowMs = this.context.io.nowMs()
+    if (this.slots !== null && this.waiting.size === 0) this.context.shared?.withdraw(this.slots.pool)
     this.#expireWaiting(settings, nowMs)
     this.#tellWaiting(settings, nowMs)
     this.grow()
@@ -455,6 +467,19 @@ export class PoolName {
       for (const list of pool.lists) for (const server of list.copy()) server.close('shutdown')
       pool.forget()
     }
+    if (this.slots !== null) this.context.shared?.releaseSlots(this)
+  }
+
+  /** Whether every worker serves it, or one that it is at home with. */
+  home: number | null = null
+
+  /** This worker's part of what workers have together. */
+  partOf(total: number): number {
+    const { crew } = this.context
+    if (crew === null) return total
+    const { worker, workers } = crew
+    if (this.home !== null) return this.home === worker ? total : 0
+    return Math.floor(total / workers) + (worker < total % workers ? 1 : 0)
   }
 
   assertInvariants(): void {

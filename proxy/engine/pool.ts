@@ -87,6 +87,12 @@ export class Pool {
     return this.size + this.replication.size
   }
 
+  /** What is kept although nobody needs it; of what workers keep together, this one's part. */
+  get sizeMin(): number {
+    const { minPoolSize, poolSize } = this.settings
+    return this.name.partOf(Math.min(minPoolSize, poolSize))
+  }
+
   get addressCount(): number {
     return this.#targets.length
   }
@@ -127,10 +133,13 @@ export class Pool {
     }
   }
 
-  /** Opens a server to the next address. False when a limit that pools share does not allow one. */
-  connect(): boolean {
+  /**
+   * Opens a server to the next address. False when a limit that pools share does not allow one, or workers together
+   * have `sizeMax`.
+   */
+  connect(sizeMax: number): boolean {
     const target = this.#nextTarget()
-    if (target === null) return false
+    if (target === null || !this.name.context.limits.open(this, target, sizeMax)) return false
     this.login.pushTail(new Server(this, target))
     return true
   }
@@ -186,7 +195,7 @@ export class Pool {
 
   /** More servers than it should have; those of the reserve stay while somebody waits. */
   get #excess(): boolean {
-    const { size } = this
+    const size = this.name.context.limits.sizeOf(this)
     const { poolSize, reservePoolSize } = this.settings
     if (size <= poolSize) return false
     return size > poolSize + reservePoolSize || this.name.waiting.size === 0
@@ -211,6 +220,7 @@ export class Pool {
 
   /** Idle servers close at once, linked ones when their transaction ends. */
   drain(): void {
+    this.name.context.shared?.drained(this)
     this.draining = true
     for (const server of this.login.copy()) server.close('drained')
     for (const server of this.idle.copy()) server.close('drained')
@@ -254,7 +264,13 @@ export class Pool {
   }
 
   #shrink(): void {
-    while (this.size > this.settings.poolSize && this.idle.tail !== null) this.idle.tail.close('drained')
+    const { limits } = this.name.context
+    while (limits.sizeOf(this) > this.settings.poolSize && this.idle.tail !== null) this.idle.tail.close('drained')
+  }
+
+  /** Closes servers that nobody uses, as long as there are more than `size` and than the minimum. */
+  keepOnly(size: number): void {
+    while (this.size > Math.max(size, this.sizeMin) && this.idle.tail !== null) this.idle.tail.close('drained')
   }
 
   /** Addresses of a name changed: servers on an address that is gone drain. */
@@ -266,10 +282,11 @@ export class Pool {
 
   /** Called about once a second: age, idleness, and the minimum. */
   maintain(nowMs: number): void {
-    const { idleTimeoutMs, minPoolSize, serverCheckQuery, serverCheckDelayMs } = this.settings
+    const { idleTimeoutMs, serverCheckQuery, serverCheckDelayMs } = this.settings
+    const { sizeMin } = this
     for (const server of this.idle.copy()) {
       if (this.#expired(server)) server.close('lifetime')
-      else if (idleTimeoutMs > 0 && nowMs - server.idleSinceMs >= idleTimeoutMs && this.size > minPoolSize) {
+      else if (idleTimeoutMs > 0 && nowMs - server.idleSinceMs >= idleTimeoutMs && this.size > sizeMin) {
         server.close('idle')
       } else if (serverCheckQuery !== '' && nowMs - server.lastReceivedMs >= serverCheckDelayMs) {
         server.startCheck(serverCheckQuery)

@@ -1,9 +1,18 @@
+import { createHash } from 'node:crypto'
 import { wildcard } from '../../shared/config/wildcard.ts'
 import type { Position } from '../../shared/wire.ts'
 import { AuthQueries, looksUp } from './auth/auth-query.ts'
 import type { Context } from './context.ts'
 import type { Exchange } from './conversation.ts'
-import type { ApplyOutcome, ClientSecret, Desired, FleetSpec, PoolSpec, TlsUpdate } from './messages.ts'
+import type {
+  ApplyOutcome,
+  ClientSecret,
+  Desired,
+  FleetSpec,
+  OperatedState,
+  PoolSpec,
+  TlsUpdate,
+} from './messages.ts'
 import { PoolName } from './name.ts'
 import type { Pool } from './pool.ts'
 
@@ -105,6 +114,17 @@ export class Pools {
     return true
   }
 
+  restore({ pausedAll, paused, disabled }: OperatedState): void {
+    if (pausedAll) this.setPaused(null, true)
+    for (const database of paused) this.setPaused(database, true)
+    for (const database of disabled) this.setDisabled(database, true)
+  }
+
+  /** What operators have done, for a worker that begins anew. */
+  get operated(): OperatedState {
+    return { pausedAll: this.#pausedAll, paused: [...this.#paused], disabled: [...this.#disabled] }
+  }
+
   hasDatabase(database: string): boolean {
     return this.#isConfigured(database) || this.#isConfigured(wildcard)
   }
@@ -174,15 +194,28 @@ export class Pools {
       name = this.#nameFor(database, user)
     }
     name.template = template
+    name.home = this.#context.crew?.worker ?? null
     name.usedAtMs = this.#context.io.nowMs()
     settle(name, specFor(spec, name))
     return name
   }
 
+  /**
+   * The worker that makes the names of a database, or of a user, that "*" stands for: each name is at home with one, so
+   * that all workers together make no more of them than may be made.
+   */
+  homeOf(template: PoolName, database: string, user: string, workers: number): number {
+    const standsForDatabase = template.database === wildcard
+    if (!standsForDatabase && template.home !== null) return template.home
+    const key = standsForDatabase ? database : JSON.stringify([database, user])
+    return createHash('sha256').update(key).digest().readUInt32LE(0) % workers
+  }
+
   /** Where there are as many as may be made, those that were used least recently go. */
   #makeRoom(): boolean {
     const made = [...this.names()].filter((name) => name.template !== null)
-    let surplus = made.length + 1 - this.#context.general.maxDynamicPools
+    const { general, crew } = this.#context
+    let surplus = made.length + 1 - Math.ceil(general.maxDynamicPools / (crew?.workers ?? 1))
     const unused = made.filter((name) => name.clientCount === 0).sort((a, b) => a.usedAtMs - b.usedAtMs)
     for (const name of unused) {
       if (surplus <= 0) break
@@ -209,6 +242,7 @@ export class Pools {
       const name = this.#nameFor(pool.pool, pool.user)
       name.template = null
       desired.add(name)
+      name.home = pool.home ?? null
       count[settle(name, pool)]++
     }
     for (const name of this.names()) {

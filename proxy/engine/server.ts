@@ -105,7 +105,8 @@ export class Server implements SocketEvents, Listed<Server> {
     this.pool = pool
     this.target = target
     this.replication = replication
-    this.id = nextId++
+    const { crew } = context
+    this.id = crew === null ? nextId++ : nextId++ * crew.workers + crew.worker
     this.connectedAtMs = context.io.nowMs()
     this.lastReceivedMs = this.connectedAtMs
     this.#conversation = {
@@ -645,6 +646,7 @@ export class Server implements SocketEvents, Listed<Server> {
     if (list === null) return
     const state = this.stateName
     list.remove(this)
+    pool.name.context.shared?.closed(pool, this.target)
     this.client = null
     this.#exchange = null
     this.#loginTimer?.cancel()

@@ -12,12 +12,13 @@ const acceptsPerTurn = 64
 /** How long nothing is accepted after the system ran out of descriptors or memory. */
 const exhaustedPauseMs = 100
 
-/** A listening socket in the loop. */
+/** A listening socket in the loop. One that is `lasting` others accept from too, and is not closed with the loop. */
 export class EpollListener implements Listener, Entry {
   readonly fd: number
   readonly port: number
   generation = 0
   readonly #loop: Loop
+  readonly #lasting: boolean
   readonly #onAccept: (socket: Socket) => SocketEvents
   readonly #onExhausted: (errno: string) => void
   /** Of a Unix socket, which is where its clients are too; null for TCP. */
@@ -29,11 +30,13 @@ export class EpollListener implements Listener, Entry {
     loop: Loop,
     fd: number,
     address: Address,
+    lasting: boolean,
     onAccept: (socket: Socket) => SocketEvents,
     onExhausted: (errno: string) => void,
   ) {
     this.#loop = loop
     this.fd = fd
+    this.#lasting = lasting
     this.#onAccept = onAccept
     this.#onExhausted = onExhausted
     this.#unix = isUnix(address) ? address : null
@@ -41,7 +44,11 @@ export class EpollListener implements Listener, Entry {
     scratch.bytes.writeInt32LE(socketAddressBytes, lengthAt)
     libc.getsockname(fd, scratch.address, scratch.address + lengthAt)
     this.port = (this.#unix ?? readSocketAddress(scratch.bytes)).port
-    loop.watch(this, EpollEvents.In)
+    this.#watch()
+  }
+
+  #watch(): void {
+    this.#loop.watch(this, EpollEvents.In | EpollEvents.Exclusive)
   }
 
   ready(): void {
@@ -67,9 +74,10 @@ export class EpollListener implements Listener, Entry {
 
   /** A listener that is ready but cannot accept would spin the loop. */
   #exhausted(errno: string): void {
-    this.#loop.change(this, 0)
+    this.#loop.unwatch(this)
     this.#pause = this.#loop.timers.at(this.#loop.nowMs + exhaustedPauseMs, () => {
-      this.#loop.change(this, EpollEvents.In)
+      this.#pause = null
+      this.#watch()
     })
     this.#onExhausted(errno)
   }
@@ -77,8 +85,10 @@ export class EpollListener implements Listener, Entry {
   close(): void {
     if (this.#closed) return
     this.#closed = true
+    const watched = this.#pause === null
     this.#pause?.cancel()
-    this.#loop.close(this)
+    if (!this.#lasting) this.#loop.close(this)
+    else if (watched) this.#loop.unwatch(this)
   }
 
   abandon(): void {
@@ -88,6 +98,7 @@ export class EpollListener implements Listener, Entry {
 
 const exhausted: ReadonlySet<number> = new Set([Errno.EMFILE, Errno.ENFILE, Errno.ENOBUFS, Errno.ENOMEM])
 
-const deaf: SocketEvents = { onConnect() {}, onData: (_bytes, _start, end) => end, onDrain() {}, onClose() {} }
+/** Until somebody listens. */
+export const deaf: SocketEvents = { onConnect() {}, onData: (_bytes, _start, end) => end, onDrain() {}, onClose() {} }
 
 const lengthAt = 64

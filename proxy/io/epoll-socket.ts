@@ -1,5 +1,6 @@
 import { strict as assert } from 'node:assert'
 import type {
+  Handed,
   Address,
   CloseCause,
   Socket,
@@ -80,22 +81,52 @@ export class EpollSocket implements Socket, Entry, Postponed {
     loop: Loop,
     made:
       | { readonly by: 'accept'; readonly fd: number; readonly remote: Address }
-      | { readonly by: 'connect'; readonly fd: number; readonly remote: Address; readonly failure: number },
+      | { readonly by: 'connect'; readonly fd: number; readonly remote: Address; readonly failure: number }
+      | ({ readonly by: 'handed'; readonly bytes: Uint8Array } & Handed),
     events: SocketEvents,
   ) {
     this.#loop = loop
     this.fd = made.fd
     this.remote = made.remote
     this.events = events
-    this.#accepted = made.by === 'accept'
+    this.#accepted = made.by !== 'connect'
     this.#state = this.#accepted ? 'open' : 'connecting'
     if (made.by === 'connect' && made.failure !== 0) {
       this.#failure = made.failure
       this.#postpone()
       return
     }
+    if (made.by === 'handed') this.#goOn(made)
     if (!isUnix(this.remote)) this.#setOption(Level.Tcp, TcpOption.NoDelay, 1)
     this.#watch()
+  }
+
+  #goOn({ fd, tls, bytes }: Handed & { readonly bytes: Uint8Array }): void {
+    if (tls !== null) {
+      this.#tls = new TlsStream(tls, fd)
+      this.#session = tls.session
+      this.#unread = this.#tls.pending
+    }
+    this.#kept = this.#loop.takePiece(bytes.length)
+    this.#kept.set(bytes)
+    this.#keptBytes = bytes.length
+    this.#redeliver = true
+    this.#postpone()
+  }
+
+  /**
+   * Gives the connection to whoever takes it over, be it in another thread; null when that cannot be now, because
+   * something is queued or the connection has failed. No event follows.
+   */
+  hand(): Handed | null {
+    if (this.#state !== 'open' || this.#queue !== null || this.#failure !== 0 || this.#writeFirst) return null
+    const tls = this.#session === null ? null : (this.#tls?.hand(this.#session) ?? null)
+    this.#tls = null
+    this.#state = 'closed'
+    this.#dropKept()
+    this.#unwatch()
+    this.#loop.openFds?.remove(this.fd)
+    return { fd: this.fd, remote: this.remote, tls }
   }
 
   get local(): Address {
@@ -129,7 +160,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
     assert(this.#queue === null && this.#tls === null, 'TLS begins once, when all that was sent has left')
     this.#dropKept()
     this.#redeliver = false
-    this.#tls = new TlsStream(context, this.fd, start)
+    this.#tls = new TlsStream({ context, options: start }, this.fd)
     this.#state = 'securing'
     this.#watch()
     this.#postpone()

@@ -1,8 +1,20 @@
+import { strict as assert } from 'node:assert'
 import { randomFillSync } from 'node:crypto'
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs'
-import type { Address, Io, Listener, Socket, SocketEvents, TcpOptions, Timer, TlsContext, TlsOptions } from './io.ts'
+import type {
+  Address,
+  Handed,
+  Io,
+  Listener,
+  Socket,
+  SocketEvents,
+  TcpOptions,
+  Timer,
+  TlsContext,
+  TlsOptions,
+} from './io.ts'
 import { IoError, isUnix } from './io.ts'
-import { EpollListener } from './epoll-listener.ts'
+import { deaf, EpollListener } from './epoll-listener.ts'
 import { EpollSocket } from './epoll-socket.ts'
 import * as libc from './libc.ts'
 import { EpollEvents, Errno, Family, Level, SocketOption } from './libc.ts'
@@ -21,6 +33,11 @@ const ownerOnly = 0o600
 export interface EpollIoOptions {
   /** Where the open descriptors are noted for whoever survives this thread; null notes none. */
   readonly openFds: SharedArrayBuffer | null
+  /**
+   * A listener that outlives this loop, whoever closes it: null opens one, a number is the descriptor of one that is
+   * open, which other loops may accept from too. Absent: the listener is this loop's own.
+   */
+  readonly lastingListener?: { readonly fd: number | null }
   /** Nothing can be accepted for a moment: `errno` says what the system has run out of. */
   readonly onExhausted: (errno: string) => void
 }
@@ -29,8 +46,12 @@ export interface EpollIoOptions {
 export class EpollIo implements Io {
   readonly #loop: Loop
   readonly #onExhausted: (errno: string) => void
+  readonly #lasting: { readonly fd: number | null } | undefined
+  /** Of the listener, once there is one. */
+  listenerFd: number | null = null
 
   constructor(options: EpollIoOptions) {
+    this.#lasting = options.lastingListener
     this.#loop = new Loop(options.openFds === null ? null : new OpenFds(options.openFds))
     this.#onExhausted = options.onExhausted
   }
@@ -67,6 +88,13 @@ export class EpollIo implements Io {
 
   listen(address: Address, onAccept: (socket: Socket) => SocketEvents, mode = ownerOnly): Listener {
     if (isUnix(address)) return this.#listenUnix(address, onAccept, mode)
+    const fd = this.#lasting?.fd ?? this.#opened(address)
+    if (this.#lasting !== undefined) this.#loop.openFds?.remove(fd)
+    this.listenerFd = fd
+    return new EpollListener(this.#loop, fd, address, this.#lasting !== undefined, onAccept, this.#onExhausted)
+  }
+
+  #opened(address: Address): number {
     const { scratch } = this.#loop
     const { family, length } = writeSocketAddress(address, scratch)
     const fd = this.#loop.own(libc.socket(family, libc.streamSocket, 0))
@@ -81,7 +109,7 @@ export class EpollIo implements Io {
       this.#loop.closeFd(fd)
       throw error
     }
-    return new EpollListener(this.#loop, fd, address, onAccept, this.#onExhausted)
+    return fd
   }
 
   #listenUnix(address: Address, onAccept: (socket: Socket) => SocketEvents, mode: number): Listener {
@@ -104,7 +132,7 @@ export class EpollIo implements Io {
       throw new IoError(`cannot listen at ${path}: ${(error as Error).message}`, errno ?? 'EIO')
     }
     const file = identityOf(path)
-    const listener = new EpollListener(this.#loop, fd, address, onAccept, this.#onExhausted)
+    const listener = new EpollListener(this.#loop, fd, address, false, onAccept, this.#onExhausted)
     return {
       port: listener.port,
       close: () => {
@@ -133,6 +161,26 @@ export class EpollIo implements Io {
     const refused = libc.connect(fd, scratch.address, length) < 0 && libc.errno() === Errno.ECONNREFUSED
     this.#loop.closeFd(fd)
     return !refused
+  }
+
+  /** Gives a connection away, with everything that has not been read of it; null when it cannot be now. */
+  hand(socket: Socket): Handed | null {
+    assert(socket instanceof EpollSocket, 'a socket of another Io')
+    return socket.hand()
+  }
+
+  /** Takes a connection over as if it had been accepted here; `bytes` of it have been read before. */
+  adopt(handed: Handed, bytes: Uint8Array, onAccept: (socket: Socket) => SocketEvents): void {
+    if (this.#loop.own(handed.fd) < 0) return
+    const socket = new EpollSocket(this.#loop, { by: 'handed', ...handed, bytes }, deaf)
+    socket.events = onAccept(socket)
+  }
+
+  /** Wakes another loop by its eventfd. */
+  wake(fd: number): void {
+    const { scratch } = this.#loop
+    scratch.bytes.writeBigUInt64LE(1n, 0)
+    libc.write(fd, scratch.address, 8)
   }
 
   connect(address: Address, options: TcpOptions, events: SocketEvents): Socket {

@@ -95,6 +95,22 @@ export interface TlsSession {
   readonly serverEndPoint: Uint8Array | null
 }
 
+/** TLS on such a connection: a pointer to OpenSSL's object, which is the whole process's as a descriptor is. */
+export interface HandedTls {
+  readonly pointer: number
+  readonly session: TlsSession
+}
+
+/**
+ * An accepted connection on its way from one loop to another of the same process. Whoever holds this owns it; it
+ * survives structured cloning.
+ */
+export interface Handed {
+  readonly fd: number
+  readonly remote: Address
+  readonly tls: HandedTls | null
+}
+
 export interface SocketEvents {
   /** An outgoing connection is open. Never called for accepted sockets. */
   onConnect(): void

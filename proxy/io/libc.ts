@@ -29,6 +29,9 @@ export const recv: (fd: Fd, bytes: Address, length: number, flags: number) => nu
 export const send: (fd: Fd, bytes: Address, length: number, flags: number) => number = binary.func(
   'int send(int fd, uintptr_t buf, size_t len, int flags)',
 )
+export const write: (fd: Fd, bytes: Address, length: number) => number = binary.func(
+  'int write(int fd, uintptr_t buf, size_t count)',
+)
 export const read: (fd: Fd, bytes: Address, length: number) => number = binary.func(
   'int read(int fd, uintptr_t buf, size_t count)',
 )
@@ -94,7 +97,15 @@ export const epollEvent =
 
 export const EpollOperation = { Add: 1, Delete: 2, Modify: 3 } as const
 
-export const EpollEvents = { In: 0x1, Out: 0x4, Error: 0x8, HangUp: 0x10, ReadHangUp: 0x2000 } as const
+export const EpollEvents = {
+  In: 0x1,
+  Out: 0x4,
+  Error: 0x8,
+  HangUp: 0x10,
+  ReadHangUp: 0x2000,
+  /** Of several loops that watch one descriptor, one is woken. Cannot be changed, only taken out. */
+  Exclusive: 0x10000000,
+} as const
 
 export const epollCloexec = 0x80000
 

@@ -1,6 +1,6 @@
 /**
  * One bit per file descriptor that the engine's thread holds open, in memory it shares with the agent: when the thread
- * dies, the agent closes what it left. One thread writes; the other reads after that one has ended.
+ * dies, the agent closes what it left. The agent adds what it hands to the thread, and reads after that has ended.
  */
 export class OpenFds {
   readonly #bits: Uint8Array
@@ -15,10 +15,10 @@ export class OpenFds {
   }
 
   add(fd: number): void {
-    this.#bits[fd >> 3] = (this.#bits[fd >> 3] as number) | (1 << (fd & 7))
+    Atomics.or(this.#bits, fd >> 3, 1 << (fd & 7))
   }
 
   remove(fd: number): void {
-    this.#bits[fd >> 3] = (this.#bits[fd >> 3] as number) & ~(1 << (fd & 7))
+    Atomics.and(this.#bits, fd >> 3, ~(1 << (fd & 7)))
   }
 }

@@ -208,6 +208,11 @@ export function freeConnection(ssl: Pointer): void {
   made.connections--
 }
 
+/** A connection leaves this thread's count for another's, or comes from there: it is used by one thread at a time. */
+export function countHanded(by: 1 | -1): void {
+  made.connections += by
+}
+
 /** The connection reads from `memory` first; what it stands in must live until `sslSetReadFd`. */
 export function readFirst(ssl: Pointer, memory: Memory, length: number): void {
   const bio = bioNewMemBuf(memory.address, length)

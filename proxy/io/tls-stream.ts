@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import type { TlsSession, TlsStart } from './io.ts'
+import type { HandedTls, TlsSession, TlsStart } from './io.ts'
 import type { Memory } from './libc.ts'
 import * as libc from './libc.ts'
 import * as openssl from './openssl.ts'
@@ -21,7 +21,9 @@ export class TlsStream {
   errno = 0
   /** What was agreed on; null before the handshake is over. */
   session: TlsSession | null = null
-  readonly #context: OpensslContext
+  readonly #side: OpensslContext['side']
+  /** Of our own certificate. */
+  readonly #endPoint: Uint8Array | null
   readonly #fd: number
   #ssl: number
   /** Bytes that had been received before TLS began, until OpenSSL has read them. */
@@ -29,9 +31,20 @@ export class TlsStream {
   /** A connection that broke cannot be told that it ends. */
   #broken = false
 
-  constructor(context: OpensslContext, fd: number, { host, verifyHost, received }: TlsStart) {
-    this.#context = context
+  constructor(start: { readonly context: OpensslContext; readonly options: TlsStart } | HandedTls, fd: number) {
     this.#fd = fd
+    if ('pointer' in start) {
+      this.#side = 'server'
+      this.#endPoint = start.session.serverEndPoint
+      this.#ssl = start.pointer
+      this.session = start.session
+      openssl.countHanded(1)
+      return
+    }
+    const { context } = start
+    const { host, verifyHost, received } = start.options
+    this.#side = context.side
+    this.#endPoint = context.serverEndPoint
     this.#ssl = openssl.newConnection(context.pointer)
     openssl.sslSetFd(this.#ssl, fd)
     if (context.side === 'server') openssl.sslSetAcceptState(this.#ssl)
@@ -50,6 +63,17 @@ export class TlsStream {
     if (verify && !openssl.expectHost(this.#ssl, host, isAddress)) {
       throw new Error(`OpenSSL cannot check a certificate for ${host}`)
     }
+  }
+
+  /** Gives the connection away, after its handshake: for another thread to go on with. */
+  hand(session: TlsSession): HandedTls {
+    // A handshake cannot end before its peer has read our part: what came early has been read by then.
+    if (this.#early !== null) openssl.sslSetReadFd(this.#ssl, this.#fd)
+    this.#early = null
+    const pointer = this.#ssl
+    this.#ssl = 0
+    openssl.countHanded(-1)
+    return { pointer, session }
   }
 
   /** Goes on with the handshake. */
@@ -133,7 +157,7 @@ export class TlsStream {
 
   #agreed(): TlsSession {
     const ssl = this.#ssl
-    const { side } = this.#context
+    const side = this.#side
     const certificate = openssl.peerCertificate(ssl)
     try {
       return {
@@ -143,11 +167,7 @@ export class TlsStream {
         alpn: openssl.alpnSelected(ssl),
         peerName: certificate === 0 ? null : openssl.commonName(certificate),
         serverEndPoint:
-          side === 'server'
-            ? this.#context.serverEndPoint
-            : certificate === 0
-              ? null
-              : openssl.serverEndPoint(certificate),
+          side === 'server' ? this.#endPoint : certificate === 0 ? null : openssl.serverEndPoint(certificate),
       }
     } finally {
       if (certificate !== 0) openssl.freeCertificate(certificate)

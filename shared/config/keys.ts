@@ -59,6 +59,14 @@ export const generalKeys = {
     class: 'process',
     help: 'mode of the file of that socket, in octal: who may connect',
   },
+  workers: {
+    type: 'integer',
+    default: 1,
+    min: 1,
+    max: 31,
+    class: 'process',
+    help: 'engine threads of a proxy, which share its listener and limits; one started with --workers keeps its own',
+  },
   max_client_connections: {
     type: 'integer',
     default: 10000,
@@ -162,6 +170,22 @@ export const generalKeys = {
     max: '24h',
     class: 'live',
     help: 'time that transactions in flight have to finish after SIGTERM',
+  },
+  drain_rate: {
+    type: 'integer',
+    default: 20,
+    min: 0,
+    max: 100000,
+    class: 'live',
+    help: 'idle clients per second that a proxy sends to the process that has taken over from it, by 57P01; 0 sends none',
+  },
+  drain_timeout: {
+    type: 'duration',
+    default: '1h',
+    min: '0ms',
+    max: '24h',
+    class: 'live',
+    help: 'time that clients have to leave a proxy from which another process has taken over; then shutdown_timeout',
   },
   poll_interval: {
     type: 'duration',

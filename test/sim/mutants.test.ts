@@ -159,7 +159,7 @@ const faults: Readonly<Record<string, () => () => void>> = {
       (grow) =>
         function (this: PoolName) {
           grow.call(this)
-          if (this.waiting.size > 1) this.current?.connect()
+          if (this.waiting.size > 1) this.current?.connect(Infinity)
         },
     ),
   'a client is not resumed when its server has room again': () =>

@@ -250,6 +250,10 @@ export class World {
         this.trace(`log: ${message.level} ${message.message}`)
         return
       case 'listening':
+      case 'unlistened':
+      case 'hand':
+      case 'ask':
+      case 'answer':
       case 'snapshot':
       case 'reload':
       case 'operated':

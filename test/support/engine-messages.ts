@@ -12,6 +12,7 @@ export type ToProcess =
   | { readonly ask: 'apply'; readonly id: number; readonly spec: FleetSpec; readonly force: boolean }
   | { readonly ask: 'snapshot'; readonly id: number }
   | { readonly ask: 'post'; readonly message: ToEngine }
+  | { readonly ask: 'fail worker'; readonly worker: number }
 
 export type FromProcess =
   | { readonly say: 'listening'; readonly port: number }

@@ -2,29 +2,94 @@
  * The process of one engine under test: its thread, driven over IPC as the agent drives it. In a process of its own,
  * so that its memory can be measured and its death does not take the test along. Ends when the engine does.
  */
+import { Crew } from '../../proxy/agent/crew.ts'
 import { EngineThread } from '../../proxy/agent/engine-thread.ts'
 import { openWakeFd } from '../../proxy/agent/libc.ts'
 import type { UnixListen } from '../../proxy/engine/messages.ts'
+import type { ApplyOutcome, EngineSnapshot, FleetSpec, StopMode, ToEngine } from '../../proxy/engine/messages.ts'
+import { fault } from './fault.ts'
 import type { FromProcess, ToProcess } from './engine-messages.ts'
 
 /** Longer than any pause of a busy machine. */
 const answerMs = 20_000
 
+/** What the test drives: one engine, or the crew that the agent would run. */
+interface Driven {
+  readonly listening: Promise<{ readonly port: number }>
+  readonly ended: Promise<{ readonly reason: string }>
+  apply(spec: FleetSpec, force: boolean): Promise<ApplyOutcome>
+  snapshot(): Promise<EngineSnapshot>
+  post(message: ToEngine): void
+  failWorker(worker: number): void
+  terminate(): void
+}
+
 const say = (message: FromProcess): void => {
   if (process.connected) process.send?.(message)
 }
 
-const engine = new EngineThread({
+const common = {
   entry: new URL('../../proxy/engine/main.ts', import.meta.url),
-  listen: { host: '127.0.0.1', port: 0, ...(JSON.parse(process.argv[2] ?? '{}') as { unix?: UnixListen }) },
-  wakeFd: openWakeFd(),
   answerMs,
   log: (level, message, fields = {}) => say({ say: 'log', line: { level, message, fields } }),
   onLost: (server) => say({ say: 'lost', server }),
-  onShutdown: (mode) => engine.post({ type: 'stop', mode, timeoutMs: 600_000 }),
-  onPeers: () => engine.post({ type: 'peers', update: null }),
-  onReload: (id) => engine.post({ type: 'reloaded', id, error: null }),
-})
+} satisfies Partial<ConstructorParameters<typeof EngineThread>[0]>
+
+const { workers = 1, ...unix } = JSON.parse(process.argv[2] ?? '{}') as { unix?: UnixListen; workers?: number }
+const listen = { host: '127.0.0.1', port: 0, ...unix }
+
+function alone(): Driven {
+  const engine = new EngineThread({
+    ...common,
+    listen,
+    wakeFd: openWakeFd(),
+    onShutdown: (mode) => engine.post({ type: 'stop', mode, timeoutMs: 600_000 }),
+    onPeers: () => engine.post({ type: 'peers', update: null }),
+    onReload: (id) => engine.post({ type: 'reloaded', id, error: null }),
+  })
+  return {
+    listening: engine.listening,
+    ended: engine.ended,
+    apply: async (spec, force) => await engine.apply(spec, force),
+    snapshot: async () => await engine.snapshot(),
+    post: (message) => engine.post(message),
+    failWorker: () => undefined,
+    terminate: () => engine.terminate('its test has ended'),
+  }
+}
+
+function several(workers: number): Driven {
+  const ended = Promise.withResolvers<{ readonly reason: string }>()
+  const end = async (mode: StopMode, timeoutMs: number): Promise<void> => {
+    await crew.stop(mode, timeoutMs)
+    ended.resolve({ reason: 'it was stopped' })
+  }
+  const crew = new Crew({
+    ...common,
+    entry: new URL('engine-with-fault.ts', import.meta.url),
+    chance: { now: () => new Date(), random: Math.random },
+    onShutdown: (mode) => void end(mode, 600_000),
+    onPeers: () => crew.peers(null),
+    onReload: (id) => crew.reloaded(id, null),
+    onListening: () => undefined,
+    onRestart: () => undefined,
+  })
+  return {
+    listening: crew.start(listen, workers),
+    ended: ended.promise,
+    apply: async (spec, force) => await crew.apply(spec, force),
+    snapshot: async () => await crew.snapshot(),
+    post(message) {
+      if (message.type === 'stop') void end(message.mode, message.timeoutMs)
+      else throw new Error(`a crew is not told ${message.type}`)
+    },
+    // The answer to a RELOAD goes to the worker whose number is the rest of the id.
+    failWorker: (worker) => crew.reloaded(worker, fault),
+    terminate: () => void end('now', 0),
+  }
+}
+
+const engine = workers === 1 ? alone() : several(workers)
 
 process.on('message', (message: ToProcess) => {
   switch (message.ask) {
@@ -37,13 +102,16 @@ process.on('message', (message: ToProcess) => {
     case 'post':
       engine.post(message.message)
       return
+    case 'fail worker':
+      engine.failWorker(message.worker)
+      return
     default:
       message satisfies never
   }
 })
-process.on('disconnect', () => engine.terminate('its test has ended'))
+process.on('disconnect', () => engine.terminate())
 
-function answer(id: number, asked: ReturnType<typeof engine.apply> | ReturnType<typeof engine.snapshot>): void {
+function answer(id: number, asked: Promise<ApplyOutcome> | Promise<EngineSnapshot>): void {
   asked.then(
     (value) => say({ say: 'answer', id, value }),
     (error: unknown) => say({ say: 'refusal', id, reason: String(error) }),

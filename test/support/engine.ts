@@ -30,9 +30,15 @@ const entry = join(import.meta.dirname, 'engine-process.ts')
 const untilMsMax = 15_000
 const lookEveryMs = 10
 
-/** Starts an engine that runs `document`; it stops at the end of the test file at the latest. */
-export async function startEngine(document: Document, listen: { unix?: UnixListen } = {}): Promise<Engine> {
-  const child = fork(entry, [JSON.stringify(listen)], {
+/**
+ * Starts an engine that runs `document`; it stops at the end of the test file at the latest. With several workers it
+ * is what the agent runs: a thread that dies is started again.
+ */
+export async function startEngine(
+  document: Document,
+  options: { unix?: UnixListen; workers?: number } = {},
+): Promise<Engine> {
+  const child = fork(entry, [JSON.stringify(options)], {
     serialization: 'advanced',
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })
@@ -146,6 +152,11 @@ export class Engine {
   rssBytes(): number {
     const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'))?.[1]
     return Number(kilobytes) * 1024
+  }
+
+  /** Makes a worker's thread fail, as it would on a bug of its own. */
+  failWorker(worker: number): void {
+    this.#send({ ask: 'fail worker', worker })
   }
 
   /** Resolves when the process has ended. */

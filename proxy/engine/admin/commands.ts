@@ -37,6 +37,8 @@ import { version } from './show/version.ts'
 import type { Statement } from './statements.ts'
 import { texts } from './table.ts'
 import type { Row, Table } from './table.ts'
+import type { Join } from './join.ts'
+import { askOthers } from './others.ts'
 
 export type Right = 'admin' | 'stats'
 
@@ -52,6 +54,9 @@ interface Command {
   /** Something follows the name; `run` reads it. */
   readonly arguments?: true
 }
+
+/** What SHOW commands answer with, by how they are run. */
+const tables = new Map<Command['run'], Table>()
 
 const commands: readonly Command[] = [
   { name: 'SHOW', right: 'stats', help: null, run: help },
@@ -171,10 +176,14 @@ const shownMax = 60
 const turnBytes = 16_384
 
 function answer(table: Table): Command['run'] {
-  return function* (caller) {
+  const run: Command['run'] = function* (caller, statement) {
+    const rows =
+      table.join === undefined
+        ? table.rows(caller.engine)
+        : yield* rowsOfAll(caller, table, table.join, find(statement).name)
     let parts: Uint8Array[] = [write.rowDescription(table.columns)]
     let bytes = 0
-    for (const row of table.rows(caller.engine)) {
+    for (const row of rows) {
       const encoded = write.dataRow(texted(row))
       parts.push(encoded)
       bytes += encoded.length
@@ -187,6 +196,21 @@ function answer(table: Table): Command['run'] {
     parts.push(write.commandComplete('SHOW'))
     caller.send(Buffer.concat(parts))
   }
+  tables.set(run, table)
+  return run
+}
+
+/** Of the workers of the process; one that does not answer is left out. */
+function* rowsOfAll(caller: Caller, table: Table, join: Join, command: string): Exchange<Iterable<Row>> {
+  if (caller.engine.context.crew === null) return table.rows(caller.engine)
+  const answers = yield* askOthers(caller, { ask: 'rows', command })
+  return join([[...table.rows(caller.engine)], ...answers.filter((rows) => Array.isArray(rows))])
+}
+
+/** The table of a SHOW command; undefined when there is none. */
+export function tableOf(command: string): Table | undefined {
+  const found = byName.get(command)
+  return found === undefined ? undefined : tables.get(found.run)
 }
 
 function texted(row: Row): (string | null)[] {

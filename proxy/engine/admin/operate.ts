@@ -2,7 +2,7 @@
 import { SqlError } from '../../../shared/errors.ts'
 import * as write from '../../protocol/write.ts'
 import type { Exchange } from '../conversation.ts'
-import type { StopMode } from '../messages.ts'
+import type { Deed, StopMode } from '../messages.ts'
 import { Client } from '../client.ts'
 import {
   isPaused,
@@ -19,6 +19,7 @@ import {
 } from '../operations.ts'
 import type { Caller } from './caller.ts'
 import { CommandError } from './command-error.ts'
+import { askOthers } from './others.ts'
 import { consoleName } from './pools.ts'
 import type { Statement } from './statements.ts'
 
@@ -30,13 +31,15 @@ export function* pauseCommand(caller: Caller, statement: Statement): Exchange<vo
     if (database === null) throw alreadyStopped()
     throw refused(database, 'already paused')
   }
+  yield* othersDo(caller, 'pause', database)
   yield* wait(caller, () => !isPaused(engine, database) || serversLeft(engine, database) === 0)
+  yield* askOthers(caller, { ask: 'wait', for: 'released', database })
   if (!isPaused(engine, database)) throw refused(database, 'resumed before all of its servers were released')
   done(caller, 'PAUSE')
 }
 
 /** RESUME [db]: after PAUSE and KILL; without a database after SUSPEND too. */
-export function resumeCommand(caller: Caller, statement: Statement): void {
+export function* resumeCommand(caller: Caller, statement: Statement): Exchange<void> {
   const { engine } = caller
   const database = optionalName(statement)
   const released = database === null && release(engine)
@@ -45,37 +48,48 @@ export function resumeCommand(caller: Caller, statement: Statement): void {
     if (database !== null) databaseOf(caller, statement)
     throw refused(database, database === null ? 'not paused/suspended' : 'not paused')
   }
+  yield* othersDo(caller, 'resume', database)
   done(caller, 'RESUME')
 }
 
-export function disableCommand(caller: Caller, statement: Statement): void {
-  caller.engine.pools.setDisabled(neededDatabase(caller, statement), true)
+export function* disableCommand(caller: Caller, statement: Statement): Exchange<void> {
+  const database = neededDatabase(caller, statement)
+  caller.engine.pools.setDisabled(database, true)
+  yield* othersDo(caller, 'disable', database)
   done(caller, 'DISABLE')
 }
 
-export function enableCommand(caller: Caller, statement: Statement): void {
+export function* enableCommand(caller: Caller, statement: Statement): Exchange<void> {
   const database = neededName(statement)
   if (!caller.engine.pools.setDisabled(database, false)) neededDatabase(caller, statement)
+  yield* othersDo(caller, 'enable', database)
   done(caller, 'ENABLE')
 }
 
 /** KILL [db]: what is there ends now, and who comes waits for RESUME. */
-export function killCommand(caller: Caller, statement: Statement): void {
-  kill(caller.engine, databaseOf(caller, statement))
+export function* killCommand(caller: Caller, statement: Statement): Exchange<void> {
+  const database = databaseOf(caller, statement)
+  kill(caller.engine, database)
+  yield* othersDo(caller, 'kill', database)
   done(caller, 'KILL')
 }
 
 /** KILL_CLIENT id, as in SHOW CLIENTS. */
-export function killClientCommand(caller: Caller, statement: Statement): void {
+export function* killClientCommand(caller: Caller, statement: Statement): Exchange<void> {
   const text = optionalName(statement) ?? ''
   const id = /^\d{1,15}$/.test(text) ? Number(text) : null
   if (id === null) throw new CommandError('syntax_error', 'invalid client id', 'SHOW CLIENTS lists the ids.')
-  if (!killClient(caller.engine, id)) throw new SqlError('undefined_object', 'client not found')
+  if (!killClient(caller.engine, id)) {
+    const answers = yield* askOthers(caller, { ask: 'kill client', client: id })
+    if (!answers.includes(true)) throw new SqlError('undefined_object', 'client not found')
+  }
   done(caller, 'KILL_CLIENT')
 }
 
-export function reconnectCommand(caller: Caller, statement: Statement): void {
-  reconnect(caller.engine, databaseOf(caller, statement))
+export function* reconnectCommand(caller: Caller, statement: Statement): Exchange<void> {
+  const database = databaseOf(caller, statement)
+  reconnect(caller.engine, database)
+  yield* othersDo(caller, 'reconnect', database)
   done(caller, 'RECONNECT')
 }
 
@@ -83,6 +97,7 @@ export function reconnectCommand(caller: Caller, statement: Statement): void {
 export function* waitCloseCommand(caller: Caller, statement: Statement): Exchange<void> {
   const database = databaseOf(caller, statement)
   yield* wait(caller, () => serversLeaving(caller.engine, database) === 0)
+  yield* askOthers(caller, { ask: 'wait', for: 'closed', database })
   done(caller, 'WAIT_CLOSE')
 }
 
@@ -127,6 +142,11 @@ export function shutdownCommand(caller: Caller, statement: Statement): void {
 
 function done(caller: Caller, tag: string): void {
   caller.send(write.commandComplete(tag))
+}
+
+/** Before an order is answered, every worker has obeyed it. */
+function* othersDo(caller: Caller, deed: Deed, database: string | null): Exchange<void> {
+  yield* askOthers(caller, { ask: 'do', deed, database })
 }
 
 function* wait(caller: Caller, condition: () => boolean): Exchange<void> {

@@ -56,6 +56,7 @@ export class ConsoleSession implements SocketEvents, Caller {
   /** Greets the client, whose login is over. */
   begin(): void {
     this.engine.context.clients.add(this)
+    this.engine.context.shared?.countConsole(1)
     this.engine.statistics.console.client_login_count++
     this.send(Buffer.concat([write.parameterStatuses(greeting), ready]))
   }
@@ -70,7 +71,7 @@ export class ConsoleSession implements SocketEvents, Caller {
 
   #forget(): void {
     this.#gone = true
-    this.engine.context.clients.delete(this)
+    if (this.engine.context.clients.delete(this)) this.engine.context.shared?.countConsole(-1)
   }
 
   // What the socket reports

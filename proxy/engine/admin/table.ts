@@ -1,6 +1,7 @@
 import { TypeOid } from '../../protocol/write.ts'
 import type { Column } from '../../protocol/write.ts'
 import type { Engine } from '../engine.ts'
+import type { Join } from './join.ts'
 
 /** Numbers are whole; null is SQL's NULL. */
 export type Value = string | number | null
@@ -10,6 +11,8 @@ export type Row = readonly Value[]
 export interface Table {
   readonly columns: readonly Column[]
   readonly rows: (engine: Engine) => Iterable<Row>
+  /** How the rows of several workers become one table; absent where any worker can answer for all. */
+  readonly join?: Join
 }
 
 export function texts(...names: readonly string[]): Column[] {

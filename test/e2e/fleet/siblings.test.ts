@@ -183,6 +183,8 @@ async function startAgent(
         proxyId: 'proxy-1',
       },
       listen: { host: '127.0.0.1', port: 0 },
+      workers: null,
+    takeover: null,
       http: { host: '127.0.0.1', port: 0 },
       hintUrl: null,
       peerHost: null,

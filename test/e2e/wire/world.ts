@@ -30,6 +30,8 @@ type PoolSections = Readonly<Record<string, Readonly<Record<string, unknown>>>>
 export interface WorldOptions extends PostgresOptions {
   /** Of `[general]`. */
   readonly general?: Readonly<Record<string, string | number>>
+  /** Threads of the engine; 1 when not given. */
+  readonly workers?: number
   /** Of `[admin_users]`. */
   readonly consoleUsers?: Readonly<Record<string, object>>
   /** Of `[defaults]`. */
@@ -54,7 +56,7 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
     defaults: { auth_type: 'trust', ...defaults },
     pools: Object.fromEntries(Object.entries({ ...pools, ...further }).map(([name, keys]) => [name, section(keys)])),
   }
-  return { postgres, engine: await startEngine(document), document }
+  return { postgres, engine: await startEngine(document, { workers: options.workers ?? 1 }), document }
 }
 
 /** Logs in through a pool as `app`. */

@@ -170,6 +170,10 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
       case 'tls':
       case 'peers':
       case 'reloaded':
+      case 'ask':
+      case 'answers':
+      case 'restore':
+      case 'handed':
         return
       default:
         message satisfies never

@@ -22,7 +22,7 @@ function newCancels(proxy = 0): { cancels: Cancels; peers: Peers; said: FromEngi
     waitTimeoutMs: () => 50,
     tcpOptions: () => tcpOptions,
   })
-  const cancels = new Cancels(io, () => 50, peers)
+  const cancels = new Cancels(io, () => 50, peers, 0)
   cancels.proxy = proxy
   return { cancels, peers, said }
 }

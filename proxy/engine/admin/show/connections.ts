@@ -4,6 +4,7 @@ import { Client } from '../../client.ts'
 import type { Engine } from '../../engine.ts'
 import type { PoolName } from '../../name.ts'
 import type { Server } from '../../server.ts'
+import { all } from '../join.ts'
 import { consoleName, serversOf, sortedNames } from '../pools.ts'
 import type { ConsoleSession } from '../session.ts'
 import { bigints, integers, texts } from '../table.ts'
@@ -26,6 +27,7 @@ const columns = [
 
 export const clients: Table = {
   columns,
+  join: all,
   *rows(engine) {
     // Those who come while the list is being read are not in it; those who leave, not any more.
     const known = [...engine.context.clients]
@@ -38,6 +40,7 @@ export const clients: Table = {
 
 export const servers: Table = {
   columns,
+  join: all,
   *rows(engine) {
     for (const server of sortedNames(engine).flatMap(serversOf)) {
       if (server.list !== null) yield serverRow(engine, server)
@@ -51,9 +54,9 @@ const socketColumns = [
   ...integers('recv_pos', 'pkt_pos', 'pkt_remain', 'send_pos', 'send_remain', 'pkt_avail', 'send_avail'),
 ]
 
-export const sockets: Table = { columns: socketColumns, rows: (engine) => socketRows(engine, false) }
+export const sockets: Table = { columns: socketColumns, join: all, rows: (engine) => socketRows(engine, false) }
 
-export const activeSockets: Table = { columns: socketColumns, rows: (engine) => socketRows(engine, true) }
+export const activeSockets: Table = { columns: socketColumns, join: all, rows: (engine) => socketRows(engine, true) }
 
 function* socketRows(engine: Engine, activeOnly: boolean): Generator<Row> {
   const known = [...engine.context.clients]
@@ -86,6 +89,7 @@ export const fds: Table = {
     ...texts('client_encoding', 'std_strings', 'datestyle', 'timezone'),
     ...texts('password', 'scram_client_key', 'scram_server_key'),
   ],
+  join: all,
   *rows(engine) {
     const known = [...engine.context.clients]
     for (const client of known) {

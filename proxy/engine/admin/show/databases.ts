@@ -1,5 +1,6 @@
 import type { Pool } from '../../pool.ts'
 import type { PoolName } from '../../name.ts'
+import { byKey } from '../join.ts'
 import { common, consoleName, consoleSessions, poolsOf, sortedNames, sum } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
@@ -20,6 +21,7 @@ export const databases: Table = {
     ...integers('max_connections', 'current_connections', 'max_client_connections', 'current_client_connections'),
     ...integers('paused', 'disabled'),
   ],
+  join: byKey(1, [12, 14]),
   rows: (engine) => {
     const { pools } = engine
     const rows: Row[] = []

@@ -1,3 +1,4 @@
+import { compare } from '../pools.ts'
 import { bigints, integers, texts } from '../table.ts'
 import type { Table } from '../table.ts'
 import { timestamp } from '../time.ts'
@@ -14,6 +15,7 @@ export const disconnects: Table = {
     ...integers('client_hurt'),
     ...texts('pool_hash'),
   ],
+  join: (ofWorkers) => ofWorkers.flat().toSorted((a, b) => compare(String(b[0]), String(a[0]))),
   rows: ({ disconnects, context }) =>
     disconnects
       .newestFirst()

@@ -1,3 +1,4 @@
+import { byKey } from '../join.ts'
 import { consoleName, poolsOf, sum } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Table } from '../table.ts'
@@ -8,6 +9,12 @@ import type { Table } from '../table.ts'
  */
 export const lists: Table = {
   columns: [...texts('list'), ...integers('items')],
+  join: (ofWorkers) => [
+    ...byKey(
+      1,
+      [1],
+    )(ofWorkers.map((rows, worker) => rows.filter(([list]) => worker === 0 || heldByOne.has(String(list))))),
+  ],
   rows: ({ pools, context, logins }) => {
     const names = [...pools.names()]
     const hosts = names.flatMap((name) => name.current?.spec.hosts ?? [])
@@ -30,3 +37,6 @@ export const lists: Table = {
     ]
   },
 }
+
+/** What each worker has of its own; the rest is the same for all. */
+const heldByOne: ReadonlySet<string> = new Set(['used_clients', 'login_clients', 'used_servers'])

@@ -1,9 +1,15 @@
+import { byKey } from '../join.ts'
 import { bigints, integers, texts } from '../table.ts'
 import type { Table } from '../table.ts'
 
 /** The engine thread's own heap, and what the process holds outside of it; in bytes, so `size` is 1. */
 export const memory: Table = {
   columns: [...texts('name'), ...integers('size'), ...bigints('used', 'free', 'memtotal')],
+  join: (ofWorkers) =>
+    byKey(
+      1,
+      [2, 3, 4],
+    )(ofWorkers.map((rows, worker) => (worker === 0 ? rows : rows.filter(([name]) => name !== 'process')))),
   rows: () => {
     const { heapUsed, heapTotal, external, arrayBuffers, rss } = process.memoryUsage()
     return [

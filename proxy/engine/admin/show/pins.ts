@@ -1,4 +1,5 @@
 import { reasonsOf } from '../../session-state.ts'
+import { all } from '../join.ts'
 import { serversOf, sortedNames } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Table } from '../table.ts'
@@ -7,6 +8,7 @@ import { timestamp } from '../time.ts'
 /** One line per server that stays with its client because of what the session keeps. */
 export const pins: Table = {
   columns: [...texts('database', 'user'), ...integers('client_id', 'remote_pid'), ...texts('reason', 'since')],
+  join: all,
   *rows(engine) {
     for (const server of sortedNames(engine).flatMap(serversOf)) {
       const { client, pool } = server

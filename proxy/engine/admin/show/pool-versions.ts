@@ -3,6 +3,7 @@ import type { Engine } from '../../engine.ts'
 import type { Desired } from '../../messages.ts'
 import type { PoolName } from '../../name.ts'
 import { isAbove } from '../../pools.ts'
+import { byKey } from '../join.ts'
 import { compare, sum } from '../pools.ts'
 import { bigints, integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
@@ -21,6 +22,7 @@ export const poolVersions: Table = {
     ...texts('running_hash', 'state', 'error'),
     ...integers('draining_servers'),
   ],
+  join: byKey(2, [8]),
   rows: (engine) =>
     comparisons(engine)
       .map((comparison) => rowOf(comparison, engine))

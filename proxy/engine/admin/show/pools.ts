@@ -1,6 +1,7 @@
 import type { PoolName } from '../../name.ts'
 import type { Server } from '../../server.ts'
-import { consoleName, consoleSessions, poolsOf, sortedNames, sum } from '../pools.ts'
+import { byKey, columns } from '../join.ts'
+import { compare, consoleName, consoleSessions, poolsOf, sortedNames, sum } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 import { secondsAndMicros } from '../time.ts'
@@ -17,7 +18,21 @@ export const pools: Table = {
     ...integers('maxwait', 'maxwait_us'),
     ...texts('pool_mode', 'load_balance_hosts'),
   ],
+  join: joined,
   rows: (engine) => [...sortedNames(engine).map(rowOf), consoleRow(consoleSessions(engine))],
+}
+
+/** By database and user; the longest wait of any worker. */
+function joined(ofWorkers: readonly (readonly Row[])[]): Row[] {
+  const waitOf = (row: Row): number => Number(row[13]) * 1e6 + Number(row[14])
+  const longest = ofWorkers.flat().toSorted((a, b) => waitOf(b) - waitOf(a))
+  const place = (row: Row): number => (row[0] === consoleName ? 1 : 0)
+  return byKey(
+    2,
+    columns(2, 12),
+  )([longest]).toSorted(
+    (a, b) => place(a) - place(b) || compare(String(a[0]), String(b[0])) || compare(String(a[1]), String(b[1])),
+  )
 }
 
 function rowOf(name: PoolName): Row {

@@ -2,8 +2,10 @@ import type { PoolTotals } from '../../messages.ts'
 import type { Engine } from '../../engine.ts'
 import type { DatabaseStatistics } from '../statistics.ts'
 import { totalNames } from '../statistics.ts'
+import { byKey, columns } from '../join.ts'
+import type { Join } from '../join.ts'
 import { numerics, texts } from '../table.ts'
-import type { Table } from '../table.ts'
+import type { Row, Table } from '../table.ts'
 
 /** SHOW STATS shortens two names of the averages. */
 const shortened: Partial<Record<keyof PoolTotals, string>> = { bytes_received: 'recv', bytes_sent: 'sent' }
@@ -23,12 +25,14 @@ export const stats: Table = {
     ...numerics(...totalNames.map((name) => `total_${name.replace('bytes_', '')}`)),
     ...numerics(...totalNames.map((name) => `avg_${shortened[name] ?? name}`)),
   ],
+  join: withAverages(1 + totalNames.length),
   rows: (engine) =>
     statisticsOf(engine).map(({ database, totals, averages }) => [database, ...whole(totals), ...whole(averages)]),
 }
 
 export const statsTotals: Table = {
   columns: [...texts('database'), ...numerics(...totalNames)],
+  join: byKey(1, columns(1, totalNames.length)),
   rows: (engine) => statisticsOf(engine).map(({ database, totals }) => [database, ...whole(totals)]),
 }
 
@@ -37,12 +41,19 @@ export const statsAverages: Table = {
     ...texts('database'),
     ...numerics(...totalNames.map((name) => (lateNames.has(name) ? `avg_${name}` : name))),
   ],
+  join: withAverages(1),
   rows: (engine) => statisticsOf(engine).map(({ database, averages }) => [database, ...whole(averages)]),
 }
 
 /** SHOW STATS of all databases together, one value per row. */
 export const totals: Table = {
   columns: [...texts('name'), ...numerics('value')],
+  join: (ofWorkers) => {
+    // The values are those of one row of SHOW STATS without its name.
+    const asRow = (rows: readonly Row[]): Row => ['', ...rows.map(([, value]) => value ?? null)]
+    const [row] = withAverages(1 + totalNames.length)(ofWorkers.map((rows) => [asRow(rows)]))
+    return (ofWorkers[0] ?? []).map(([name], at) => [name ?? null, row?.[at + 1] ?? null])
+  },
   rows: (engine) => {
     const all = statisticsOf(engine)
     const summed = (kind: 'totals' | 'averages', name: keyof PoolTotals): number =>
@@ -52,6 +63,33 @@ export const totals: Table = {
       ...totalNames.map((name) => [`avg_${shortened[name] ?? name}`, summed('averages', name)]),
     ]
   },
+}
+
+/** Averages, in the order of the totals, begin in the column `first`: a time is per transaction or query. */
+function withAverages(first: number): Join {
+  const columnOf = (name: keyof PoolTotals): number => first + totalNames.indexOf(name)
+  const perItem = [
+    [columnOf('xact_time'), columnOf('xact_count')],
+    [columnOf('query_time'), columnOf('query_count')],
+  ] as const
+  return (ofWorkers) => {
+    const multiplied = ofWorkers.map((rows) =>
+      rows.map((row) => {
+        const product = [...row]
+        for (const [time, count] of perItem) product[time] = Number(row[time]) * Number(row[count])
+        return product
+      }),
+    )
+    return byKey(
+      1,
+      columns(1, first + totalNames.length - 1),
+    )(multiplied).map((row) => {
+      const divided = [...row]
+      for (const [time, count] of perItem)
+        divided[time] = Math.round(Number(row[time]) / Math.max(1, Number(row[count])))
+      return divided
+    })
+  }
 }
 
 function statisticsOf(engine: Engine): DatabaseStatistics[] {

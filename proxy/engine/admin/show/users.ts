@@ -1,3 +1,4 @@
+import { byKey } from '../join.ts'
 import { common, compare, sum } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Table } from '../table.ts'
@@ -9,6 +10,7 @@ export const users: Table = {
     ...integers('max_user_connections', 'current_connections'),
     ...integers('max_user_client_connections', 'current_client_connections'),
   ],
+  join: byKey(1, [5, 7]),
   rows: ({ pools }) =>
     [...Map.groupBy(pools.names(), (name) => name.user)]
       .sort(([a], [b]) => compare(a, b))

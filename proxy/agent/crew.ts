@@ -1,0 +1,245 @@
+import { Board } from '../board.ts'
+import type {
+  Answer,
+  ApplyOutcome,
+  Desired,
+  EngineSnapshot,
+  FleetSpec,
+  OperatedState,
+  Operation,
+  OperationOutcome,
+  PeersUpdate,
+  Question,
+  StopMode,
+  TlsUpdate,
+} from '../engine/messages.ts'
+import { EngineKeeper, type EngineKeeperOptions, type EngineRestart } from './engine-keeper.ts'
+import { EngineDied, type CrewTies, type ListenAddress, type Listening, type OpenListener } from './engine-thread.ts'
+import { closeFd } from './libc.ts'
+import { placed } from './placement.ts'
+import { mergedOutcome, mergedSnapshot } from './merged.ts'
+
+/** A worker whose console asks is not kept waiting for longer by one that does not answer. */
+const askMs = 2000
+
+export type CrewOptions = Omit<EngineKeeperOptions, 'crew' | 'operated' | 'onUnlistened'>
+
+/**
+ * The workers of a process: engines on one listener, which is opened once and outlives each of them. What the agent
+ * wants it wants of all; what one of them wants of the others goes through here.
+ */
+export class Crew {
+  readonly #options: CrewOptions
+  #keepers: readonly EngineKeeper[] = []
+  readonly #homes = new Map<string, number>()
+  #board: Board | undefined
+  #running: FleetSpec | undefined
+  #desired: Desired | undefined
+  #peers: PeersUpdate | null = null
+  #stopping = false
+  /** Workers that accept nothing any more. */
+  readonly #unlistened = new Set<number>()
+  #listenerFd: number | undefined
+
+  constructor(options: CrewOptions) {
+    this.#options = options
+  }
+
+  /** Where clients are served; undefined before the first start. */
+  get address(): ListenAddress | undefined {
+    return this.#keepers[0]?.address
+  }
+
+  /** False while no worker serves clients. */
+  get isServing(): boolean {
+    return this.#keepers.some((keeper) => keeper.isServing)
+  }
+
+  /** Where clients are served, and by which descriptor; undefined when none is open. */
+  get listener(): OpenListener | undefined {
+    const { address } = this
+    const fd = this.#listenerFd
+    return address === undefined || fd === undefined ? undefined : { host: address.host, port: address.port, fd }
+  }
+
+  get running(): FleetSpec | undefined {
+    return this.#running
+  }
+
+  /** Newest last, at most 20. */
+  get restarts(): readonly EngineRestart[] {
+    return this.#keepers
+      .flatMap((keeper) => keeper.restarts)
+      .sort((a, b) => Date.parse(a.at) - Date.parse(b.at))
+      .slice(-restartsMax)
+  }
+
+  get restartCount(): number {
+    return this.#keepers.reduce((sum, keeper) => sum + keeper.restartCount, 0)
+  }
+
+  get workers(): number {
+    return this.#keepers.length
+  }
+
+  /** The first start. Rejects with an EngineDied when a worker ends before it listens. */
+  async start(listen: Listening, workers: number): Promise<ListenAddress> {
+    if (this.#stopping) throw new EngineDied('the proxy is shutting down')
+    const memory = Board.memory(workers)
+    this.#board = new Board(memory, workers)
+    this.#keepers = Array.from({ length: workers }, (_, worker) => this.#newKeeper(worker, workers, memory))
+    const [first, ...others] = this.#keepers
+    if (first === undefined) throw new Error('there is at least one worker')
+    if (this.#desired !== undefined) for (const keeper of this.#keepers) keeper.desired(this.#desired)
+    if (this.#peers !== null) for (const keeper of this.#keepers) keeper.peers(this.#peers)
+    const address = await first.start(listen)
+    const fd = first.listenerFd
+    this.#listenerFd = fd
+    const listening = { ...address, ...(fd === undefined ? {} : { fd }) }
+    await Promise.all(others.map(async (keeper) => await keeper.start(listening)))
+    return address
+  }
+
+  #newKeeper(worker: number, workers: number, board: SharedArrayBuffer): EngineKeeper {
+    const { onListening } = this.#options
+    const several = {
+      crew: (): CrewTies => ({
+        start: { worker, board, wakeFds: this.#keepers.map((keeper) => keeper.wakeFd) },
+        onHand: (to, handed, bytes) => void this.#keepers[to]?.hand(handed, bytes),
+        onAsk: (id, question) => void this.#askOthers(worker, id, question),
+        onOver: () => this.#board?.forget(worker),
+      }),
+      operated: async () => await this.#operated(worker),
+    }
+    return new EngineKeeper({
+      ...this.#options,
+      onListening: (address) => {
+        if (worker === 0) onListening(address)
+      },
+      onUnlistened: () => this.#stoppedListening(worker),
+      ...(workers === 1 ? {} : several),
+    })
+  }
+
+  /** Workers accept from one descriptor: it is closed when none of them looks at it any more. */
+  #stoppedListening(worker: number): void {
+    this.#unlistened.add(worker)
+    if (this.#unlistened.size === this.#keepers.length) this.#closeListener()
+  }
+
+  #closeListener(): void {
+    if (this.#listenerFd !== undefined) closeFd(this.#listenerFd)
+    this.#listenerFd = undefined
+  }
+
+  /**
+   * Gives every worker a whole version: all of them run it when this resolves, and none when it rejects with an
+   * EngineDied.
+   */
+  async apply(spec: FleetSpec, force: boolean): Promise<ApplyOutcome> {
+    const before = this.#running
+    const wanted = placed(spec, this.#keepers.length, this.#homes)
+    const results = await Promise.allSettled(this.#keepers.map(async (keeper) => await keeper.apply(wanted, force)))
+    const failed = results.find((result) => result.status === 'rejected')
+    if (failed !== undefined) {
+      if (before !== undefined) await this.#goBack(before)
+      throw failed.reason
+    }
+    const [outcome] = results.map((result) => (result as PromiseFulfilledResult<ApplyOutcome>).value)
+    if (outcome === undefined) throw new EngineDied('the engine is not running')
+    if (outcome.applied) this.#running = wanted
+    return outcome
+  }
+
+  async #goBack(spec: FleetSpec): Promise<void> {
+    await Promise.allSettled(this.#keepers.map(async (keeper) => await keeper.apply(spec, true)))
+  }
+
+  /** Of all workers that serve. Rejects with an EngineDied when there is none. */
+  async snapshot(figures?: true): Promise<EngineSnapshot> {
+    return mergedSnapshot(await this.#ofServing(async (keeper) => await keeper.snapshot(figures)))
+  }
+
+  /** Rejects with an EngineDied when no worker serves. */
+  async operate(operation: Operation, pool: string): Promise<OperationOutcome> {
+    return mergedOutcome(await this.#ofServing(async (keeper) => await keeper.operate(operation, pool)))
+  }
+
+  async #ofServing<Result>(ask: (keeper: EngineKeeper) => Promise<Result>): Promise<Result[]> {
+    const results = await Promise.allSettled(this.#keepers.filter((keeper) => keeper.isServing).map(ask))
+    const answers = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+    if (answers.length === 0) throw new EngineDied('the engine is not running')
+    return answers
+  }
+
+  desired(desired: Desired): void {
+    this.#desired = desired
+    for (const keeper of this.#keepers) keeper.desired(desired)
+  }
+
+  addresses(hosts: Readonly<Record<string, readonly string[]>>): void {
+    for (const keeper of this.#keepers) keeper.addresses(hosts)
+    this.#running = this.#keepers[0]?.running
+  }
+
+  tls(update: TlsUpdate): void {
+    for (const keeper of this.#keepers) keeper.tls(update)
+    this.#running = this.#keepers[0]?.running
+  }
+
+  peers(update: PeersUpdate | null): void {
+    this.#peers = update ?? this.#peers
+    for (const keeper of this.#keepers) keeper.peers(update)
+  }
+
+  /** Answers the worker whose console asked: its ids leave its number as the rest. */
+  reloaded(id: number, error: string | null): void {
+    this.#keepers[id % this.#keepers.length]?.reloaded(id, error)
+  }
+
+  /** A second call, with "now", hurries the first. Resolves when all threads are gone. */
+  async stop(mode: StopMode, timeoutMs: number): Promise<void> {
+    this.#stopping = true
+    await Promise.all(this.#keepers.map(async (keeper) => await keeper.stop(mode, timeoutMs)))
+  }
+
+  /** After `stop`. */
+  close(): void {
+    this.#closeListener()
+    for (const keeper of this.#keepers) keeper.close()
+  }
+
+  // Between workers
+
+  async #askOthers(from: number, id: number, question: Question): Promise<void> {
+    const others = this.#keepers.filter((_, worker) => worker !== from)
+    const answers = await Promise.all(others.map(async (keeper) => await answerOf(keeper, question)))
+    this.#keepers[from]?.answers(id, answers)
+  }
+
+  /** What operators have done is known to every worker that lives. */
+  async #operated(by: number): Promise<OperatedState | undefined> {
+    for (const [worker, keeper] of this.#keepers.entries()) {
+      if (worker === by || !keeper.isServing) continue
+      const answer = await answerOf(keeper, { ask: 'operated' })
+      if (answer !== null && typeof answer === 'object' && 'pausedAll' in answer) return answer
+    }
+    return undefined
+  }
+}
+
+/** Null when it does not answer in time: a worker that has died holds nothing that one could wait for. */
+async function answerOf(keeper: EngineKeeper, question: Question): Promise<Answer> {
+  const late = Promise.withResolvers<null>()
+  const timer = question.ask === 'wait' ? undefined : setTimeout(() => late.resolve(null), askMs)
+  try {
+    return await Promise.race([keeper.question(question), late.promise])
+  } catch {
+    return null
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** As many as a report may tell. */
+const restartsMax = 20

@@ -1,0 +1,161 @@
+/**
+ * An online restart: a proxy that starts takes the listening socket of the one that runs, over a Unix socket. Both then
+ * accept from one queue of the kernel, so no connection is refused or lost between them.
+ *
+ *   new: connects ──► old: gives up state folder, HTTP and polling, sends the listener's descriptor and address
+ *   new: serves clients, says "ready" ──► old: accepts nothing any more, and drains
+ *
+ * Should the new one end before it is ready, the old one takes everything back.
+ */
+import { chmodSync, rmSync } from 'node:fs'
+import { createServer, Socket, type Server } from 'node:net'
+import { z } from 'zod'
+import type { ListenAddress, OpenListener } from './engine-thread.ts'
+import { closeFd, connectUnix, receiveDescriptor, sendDescriptor } from './libc.ts'
+import { privateFileMode } from './atomic-file.ts'
+import { reasonOf, type Log } from './log.ts'
+
+/** How long the new one waits for the old one to give up what only one of them may have. */
+const answerMsMax = 20_000
+/** How long the old one waits for the new one to serve clients. */
+const readyMsMax = 60_000
+const ready = 'ready\n'
+
+/** What a proxy that runs has given to one that starts. */
+export interface Taken {
+  readonly listener: OpenListener
+  /** This process serves clients. */
+  ready(): void
+  /** Called when the other has taken everything back because this took too long. */
+  onLost(lost: () => void): void
+}
+
+const addressSchema = z.object({ host: z.string(), port: z.number() })
+
+/** Null when nobody runs that could be followed. Blocks this thread until the other has answered. Throws when it fails. */
+export function takeOver(path: string): Taken | null {
+  const fd = connectUnix(path)
+  if (fd === null) return null
+  const received = receiveDescriptor(fd, answerMsMax)
+  if (received === null) {
+    closeFd(fd)
+    throw new Error(`the proxy behind ${path} did not hand over its listener`)
+  }
+  const address = addressSchema.parse(JSON.parse(received.text))
+  const socket = new Socket({ fd })
+  let isReady = false
+  let lost: (() => void) | undefined
+  socket.on('error', () => undefined)
+  socket.on('close', () => {
+    if (!isReady) lost?.()
+  })
+  socket.resume()
+  return {
+    listener: { ...address, fd: received.fd },
+    ready() {
+      isReady = true
+      socket.end(ready)
+    },
+    onLost(call) {
+      lost = call
+    },
+  }
+}
+
+export interface HandoverOptions {
+  readonly path: string
+  readonly log: Log
+  /** Gives up what only one process may have. Null when there is nothing to hand over yet. */
+  readonly release: () => Promise<OpenListener | null>
+  /** The other process serves clients. */
+  readonly done: () => void
+  /** The other process has failed: what `release` gave up is this one's again. */
+  readonly takeBack: () => Promise<void>
+}
+
+/** Waits for a process that wants to take over. */
+export class Handover {
+  readonly #options: HandoverOptions
+  #server: Server | undefined
+
+  constructor(options: HandoverOptions) {
+    this.#options = options
+  }
+
+  /** Rejects when the path cannot be used. */
+  async listen(): Promise<void> {
+    const { path } = this.#options
+    // What is there was left by a process that has ended: nobody answered.
+    rmSync(path, { force: true })
+    const server = createServer((socket) => void this.#asked(socket))
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    server.once('error', reject)
+    // Whoever may connect gets the listener; so nobody else may, not even for a moment.
+    const mask = process.umask(0o177)
+    server.listen(path, resolve)
+    process.umask(mask)
+    await promise
+    chmodSync(path, privateFileMode)
+    this.#server = server
+  }
+
+  async close(): Promise<void> {
+    const server = this.#server
+    this.#server = undefined
+    if (server === undefined) return
+    const { promise, resolve } = Promise.withResolvers<void>()
+    server.close(() => resolve())
+    await promise
+  }
+
+  async #asked(socket: Socket): Promise<void> {
+    const { log, release } = this.#options
+    socket.on('error', () => undefined)
+    // One successor at a time; the path is its own from now on. Closing waits for this very connection to end.
+    if (this.#server === undefined) {
+      socket.destroy()
+      return
+    }
+    void this.close()
+    log('info', 'another process takes over')
+    const answer = this.#waitForReady(socket)
+    try {
+      const listener = await release()
+      if (listener === null || !send(socket, listener)) socket.destroy()
+    } catch (error) {
+      log('error', 'the listener could not be handed over', { reason: reasonOf(error) })
+      socket.destroy()
+    }
+    if (await answer) {
+      log('info', 'the other process serves clients')
+      this.#options.done()
+      return
+    }
+    log('error', 'the other process did not take over; this one goes on')
+    await this.#options.takeBack()
+    await this.listen()
+  }
+
+  async #waitForReady(socket: Socket): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>()
+    let said = ''
+    const limit = setTimeout(() => socket.destroy(), readyMsMax)
+    socket.setEncoding('utf8')
+    socket.on('data', (text: string) => {
+      said = (said + text).slice(0, ready.length)
+      if (said === ready) resolve(true)
+    })
+    socket.on('close', () => resolve(false))
+    const isReady = await promise
+    clearTimeout(limit)
+    socket.destroy()
+    return isReady
+  }
+}
+
+function send(socket: Socket, { host, port, fd }: OpenListener): boolean {
+  const address: ListenAddress = { host, port }
+  // libuv names the descriptor of a stream nowhere else.
+  const { _handle: handle } = socket as unknown as { _handle: { readonly fd: number } | null }
+  return handle !== null && sendDescriptor(handle.fd, JSON.stringify(address), fd)
+}

@@ -1,0 +1,136 @@
+/** What several workers say becomes what the process says. */
+import type {
+  EngineSnapshot,
+  Figures,
+  ShownRow,
+  OperationOutcome,
+  PoolSnapshot,
+  PoolTotals,
+} from '../engine/messages.ts'
+
+export function mergedOutcome(outcomes: readonly OperationOutcome[]): OperationOutcome {
+  return {
+    known: outcomes.some(({ known }) => known),
+    paused: outcomes.every(({ paused }) => paused),
+    servers: outcomes.reduce((sum, { servers }) => sum + servers, 0),
+  }
+}
+
+/** One line per pool, whichever workers have a part of it. */
+export function mergedSnapshot(snapshots: readonly EngineSnapshot[]): EngineSnapshot {
+  const [first] = snapshots
+  if (first === undefined) throw new Error('there is at least one worker')
+  if (snapshots.length === 1) return first
+  const pools = Map.groupBy(
+    snapshots.flatMap((snapshot) => snapshot.pools),
+    ({ pool, user }) => JSON.stringify([pool, user]),
+  )
+  const sum = (of: (snapshot: EngineSnapshot) => number): number => snapshots.reduce((all, one) => all + of(one), 0)
+  return {
+    running: first.running,
+    clients: sum(({ clients }) => clients),
+    clientsLogin: sum(({ clientsLogin }) => clientsLogin),
+    loginsDelayed: sum(({ loginsDelayed }) => loginsDelayed),
+    pools: [...pools.values()].map((parts) => parts.reduce(mergedPool)),
+    refused: snapshots.map(({ refused }) => refused).reduce(added),
+    overrides: [...new Set(snapshots.flatMap(({ overrides }) => overrides))],
+    ...figuresOf(snapshots.flatMap(({ figures }) => figures ?? [])),
+  }
+}
+
+function mergedPool(one: PoolSnapshot, other: PoolSnapshot): PoolSnapshot {
+  return {
+    pool: one.pool,
+    user: one.user,
+    hash: one.hash ?? other.hash,
+    overridden: one.overridden || other.overridden,
+    clientsActive: one.clientsActive + other.clientsActive,
+    clientsIdle: one.clientsIdle + other.clientsIdle,
+    clientsWaiting: one.clientsWaiting + other.clientsWaiting,
+    serversActive: one.serversActive + other.serversActive,
+    serversIdle: one.serversIdle + other.serversIdle,
+    serversLogin: one.serversLogin + other.serversLogin,
+    serversReplication: one.serversReplication + other.serversReplication,
+    serversPinned: one.serversPinned + other.serversPinned,
+    serversDraining: one.serversDraining + other.serversDraining,
+    maxWaitMs: Math.max(one.maxWaitMs, other.maxWaitMs),
+    poolSize: Math.max(one.poolSize, other.poolSize),
+    // The same keys in both.
+    totals: added({ ...one.totals }, { ...other.totals }) as unknown as PoolTotals,
+    waits: one.waits.map((count, at) => count + (other.waits[at] ?? 0)),
+    serverErrors: added(one.serverErrors, other.serverErrors),
+    closed: added(one.closed, other.closed),
+    refused: added(one.refused, other.refused),
+  }
+}
+
+function figuresOf(all: readonly Figures[]): { readonly figures?: Figures } {
+  const [first] = all
+  if (first === undefined) return {}
+  const clients = Map.groupBy(
+    all.flatMap((figures) => figures.clients),
+    ({ database, user, application_name: name, state }) => JSON.stringify([database, user, name, state]),
+  )
+  return {
+    figures: {
+      ...first,
+      databases: joined(
+        all.map(({ databases }) => databases),
+        ['name'],
+        ['current_connections', 'current_client_connections'],
+      ),
+      lists: joined(
+        all.map(({ lists }) => lists),
+        ['list'],
+        ['items'],
+        (row) => heldByOne.has(String(row['list'])),
+      ),
+      pools: joined(
+        all.map(({ pools }) => pools),
+        ['database', 'user'],
+        poolCounts,
+      ),
+      stats_totals: joined(
+        all.map(({ stats_totals: totals }) => totals),
+        ['database'],
+        Object.keys(first.stats_totals[0] ?? {}).filter((column) => column !== 'database'),
+      ),
+      clients: [...clients.values()].map((groups) => {
+        const [group] = groups as [(typeof groups)[number]] // never empty
+        return { ...group, count: groups.reduce((sum, { count }) => sum + count, 0) }
+      }),
+    },
+  }
+}
+
+/** Of SHOW LISTS, what each worker has of its own. */
+const heldByOne: ReadonlySet<string> = new Set(['used_clients', 'login_clients', 'used_servers'])
+
+const poolCounts = [
+  ...['cl_active', 'cl_waiting', 'cl_active_cancel_req', 'cl_waiting_cancel_req', 'sv_active', 'sv_active_cancel'],
+  ...['sv_being_canceled', 'sv_idle', 'sv_used', 'sv_tested', 'sv_login'],
+]
+
+/** Rows with the same `keys` become one, in which the columns `summed` are added up. */
+function joined(
+  ofWorkers: readonly (readonly ShownRow[])[],
+  keys: readonly string[],
+  summed: readonly string[],
+  isSummed: (row: ShownRow) => boolean = () => true,
+): ShownRow[] {
+  const groups = Map.groupBy(ofWorkers.flat(), (row) => JSON.stringify(keys.map((key) => row[key])))
+  return [...groups.values()].map((rows) => {
+    const [row] = rows as [ShownRow] // never empty
+    if (!isSummed(row)) return row
+    const sums = summed.map((column) => [column, rows.reduce((sum, one) => sum + Number(one[column] ?? 0), 0)] as const)
+    return { ...row, ...Object.fromEntries(sums) }
+  })
+}
+
+type Counts = Readonly<Record<string, number>>
+
+function added(one: Counts, other: Counts): Counts {
+  const sums = { ...one }
+  for (const [key, count] of Object.entries(other)) sums[key] = (sums[key] ?? 0) + count
+  return sums
+}

@@ -1,0 +1,41 @@
+import type { FleetSpec, PoolSpec } from '../engine/messages.ts'
+
+/** A database of fewer servers than this for each worker is not worth dividing. */
+const sharePerWorkerMin = 2
+
+/**
+ * Where each database is served: by every worker, or by one that it is at home with, which is kept in `homes`. What
+ * workers hold together is counted exactly either way; but a limit below the sum of the pools, or a handful of servers,
+ * would go back and forth between them at the price of logins.
+ */
+export function placed(spec: FleetSpec, workers: number, homes: Map<string, number>): FleetSpec {
+  if (workers === 1) return spec
+  const databases = Map.groupBy(spec.pools, (pool) => pool.pool)
+  for (const database of homes.keys()) if (!databases.has(database)) homes.delete(database)
+  const loads = Array.from({ length: workers }, () => 0)
+  const sizeOf = (pools: readonly PoolSpec[]): number => pools.reduce((sum, pool) => sum + pool.settings.poolSize, 0)
+  const atHome = [...databases].filter(([, pools]) => !pools.every((pool) => isDivided(pool, workers)))
+  for (const [database, pools] of atHome) {
+    const home = homes.get(database)
+    if (home !== undefined) loads[home] = (loads[home] ?? 0) + sizeOf(pools)
+  }
+  for (const [database, pools] of atHome) {
+    if (homes.has(database)) continue
+    const home = loads.indexOf(Math.min(...loads))
+    homes.set(database, home)
+    loads[home] = (loads[home] ?? 0) + sizeOf(pools)
+  }
+  const homeOf = new Map(atHome.map(([database]) => [database, homes.get(database)]))
+  return {
+    ...spec,
+    pools: spec.pools.map((pool) => {
+      const home = homeOf.get(pool.pool)
+      return home === undefined ? pool : { ...pool, home }
+    }),
+  }
+}
+
+function isDivided({ settings }: PoolSpec, workers: number): boolean {
+  const { poolSize, maxDbConnections, maxUserConnections, maxAddressConnections } = settings
+  return poolSize >= sharePerWorkerMin * workers && maxDbConnections + maxUserConnections + maxAddressConnections === 0
+}

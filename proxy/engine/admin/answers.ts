@@ -1,0 +1,56 @@
+/** What other workers' consoles ask of this one. */
+import type { Engine } from '../engine.ts'
+import type { Answer, Deed, Question } from '../messages.ts'
+import { isPaused, kill, killClient, pause, reconnect, resume, serversLeaving, serversLeft } from '../operations.ts'
+import { tableOf } from './commands.ts'
+
+/** Calls `answer` once, now or when what is waited for has come. */
+export function answerTo(engine: Engine, question: Question, answer: (answer: Answer) => void): void {
+  switch (question.ask) {
+    case 'rows':
+      answer([...(tableOf(question.command)?.rows(engine) ?? [])])
+      return
+    case 'do':
+      answer(doneTo(engine, question.deed, question.database))
+      return
+    case 'kill client':
+      answer(killClient(engine, question.client))
+      return
+    case 'wait': {
+      const { database } = question
+      const condition =
+        question.for === 'released'
+          ? () => !isPaused(engine, database) || serversLeft(engine, database) === 0
+          : () => serversLeaving(engine, database) === 0
+      if (condition()) answer(true)
+      else engine.when(condition, () => answer(true))
+      return
+    }
+    case 'operated':
+      answer(engine.pools.operated)
+      return
+    default:
+      question satisfies never
+  }
+}
+
+/** Whether it has changed anything. */
+export function doneTo(engine: Engine, deed: Deed, database: string | null): boolean {
+  switch (deed) {
+    case 'pause':
+      return pause(engine, database)
+    case 'resume':
+      return resume(engine, database)
+    case 'reconnect':
+      reconnect(engine, database)
+      return true
+    case 'kill':
+      kill(engine, database)
+      return true
+    case 'disable':
+    case 'enable':
+      return database !== null && engine.pools.setDisabled(database, deed === 'disable')
+    default:
+      return deed satisfies never
+  }
+}

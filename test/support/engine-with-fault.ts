@@ -1,0 +1,13 @@
+/** The engine's thread as in production, which fails as by a bug of its own when a test wants it to. */
+import { Engine } from '../../proxy/engine/engine.ts'
+import type { ToEngine } from '../../proxy/engine/messages.ts'
+import { fault } from './fault.ts'
+
+const receive = Object.getOwnPropertyDescriptor(Engine.prototype, 'receive')?.value as Engine['receive']
+
+Engine.prototype.receive = function (message: ToEngine): void {
+  if (message.type === 'reloaded' && message.error === fault) throw new Error(fault)
+  receive.call(this, message)
+}
+
+await import('../../proxy/engine/main.ts')
