@@ -13,13 +13,10 @@ const slotsMax = 65_536
 /** Needs one worker may have posted at a time; a further one is posted later. */
 const needsMax = 64
 
-/** Most workers of a process: each has a bit in a word. */
-export const workersMax = 31
-
 const spinsMax = 1000
 
 // Words: the lock; for each worker whether it lives and whether it waits for room; needs (slot + 1, since when); slots
-// (two words of the key's hash, one bit for each worker that uses it, one count for each worker).
+// (two words of the key's hash, one bit for each of at most 31 workers that uses it, one count for each worker).
 const needWords = 2
 const slotHeadWords = 3
 

@@ -334,6 +334,7 @@ export class Agent {
       }
     }
     this.#isReleased = false
+    await this.#fleet?.peers.start()
     this.#fleet?.reports.start()
     void this.#fleet?.sync.run()
   }
@@ -369,6 +370,7 @@ export class Agent {
     const fleet = this.#fleet
     if (fleet === undefined) return
     fleet.sync.stop()
+    fleet.peers.stop()
     const limit = setTimeout(() => void fleet.control.close(), lastReportMs)
     await fleet.reports.stop()
     clearTimeout(limit)

@@ -380,7 +380,9 @@ export class Login implements SocketEvents {
       return null
     }
     // While this process is left, other workers may have ended already.
-    const chosen = this.#engine.closed ? crew.worker : name.home
+    // Connections for replication are counted by one of them.
+    const home = name.home ?? (given.has('replication') ? 0 : null)
+    const chosen = this.#engine.closed ? crew.worker : home
     if (chosen !== null) shared.seatAt(name, chosen)
     const worker = other(chosen ?? shared.seat(name))
     if (worker === null) this.#seat = name

@@ -153,11 +153,13 @@ export type Question =
   | { readonly ask: 'rows'; readonly command: string }
   | { readonly ask: 'do'; readonly deed: Deed; readonly database: string | null }
   | { readonly ask: 'kill client'; readonly client: number }
+  /** SET; with null, what SET has changed is taken back. */
+  | { readonly ask: 'set'; readonly key: string; readonly value: string | null }
   /** Answered when it is so, however long that takes. */
   | { readonly ask: 'wait'; readonly for: 'released' | 'closed'; readonly database: string | null }
   | { readonly ask: 'operated' }
 
-export type Deed = 'pause' | 'resume' | 'reconnect' | 'kill' | 'disable' | 'enable'
+export type Deed = 'pause' | 'resume' | 'suspend' | 'reconnect' | 'kill' | 'disable' | 'enable'
 
 /** Rows; whether anything was changed or found; what operators have done. */
 export type Answer = readonly (readonly (string | number | null)[])[] | boolean | OperatedState | null

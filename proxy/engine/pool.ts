@@ -148,6 +148,7 @@ export class Pool {
   dedicate(client: Client, replication: Replication): Server | null {
     const target = this.#nextTarget()
     if (target === null) return null
+    this.name.context.shared?.dedicated(this, target)
     const server = new Server(this, target, replication)
     server.client = client
     this.replication.pushTail(server)

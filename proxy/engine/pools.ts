@@ -4,15 +4,7 @@ import type { Position } from '../../shared/wire.ts'
 import { AuthQueries, looksUp } from './auth/auth-query.ts'
 import type { Context } from './context.ts'
 import type { Exchange } from './conversation.ts'
-import type {
-  ApplyOutcome,
-  ClientSecret,
-  Desired,
-  FleetSpec,
-  OperatedState,
-  PoolSpec,
-  TlsUpdate,
-} from './messages.ts'
+import type { ApplyOutcome, ClientSecret, Desired, FleetSpec, OperatedState, PoolSpec, TlsUpdate } from './messages.ts'
 import { PoolName } from './name.ts'
 import type { Pool } from './pool.ts'
 

@@ -646,7 +646,7 @@ export class Server implements SocketEvents, Listed<Server> {
     if (list === null) return
     const state = this.stateName
     list.remove(this)
-    pool.name.context.shared?.closed(pool, this.target)
+    pool.name.context.shared?.closed(pool, this.target, this.replication !== null)
     this.client = null
     this.#exchange = null
     this.#loginTimer?.cancel()

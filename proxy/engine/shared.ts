@@ -118,13 +118,19 @@ export class Shared {
     return false
   }
 
-  closed({ name, draining }: Pool, target: Target): void {
+  /** Counts a server that is one client's alone: it does not count for the size of the pool. */
+  dedicated({ name: { slots } }: Pool, target: Target): void {
+    if (slots === null) return
+    for (const slot of [slots.database, slots.user, this.#acquire(addressKey(target))]) this.#add(slot, 1)
+  }
+
+  closed({ name, draining }: Pool, target: Target, isDedicated: boolean): void {
     const { slots } = name
     if (slots === null) return
     const key = addressKey(target)
     const address = this.#acquire(key)
     for (const slot of [slots.database, slots.user, address]) this.#add(slot, -1)
-    if (!draining) this.#add(slots.pool, -1)
+    if (!draining && !isDedicated) this.#add(slots.pool, -1)
     this.#release(key)
     this.#release(key)
     this.tell()

@@ -30,5 +30,6 @@ if (parentPort !== null) {
     board.add(slot, worker, -1)
     board.release(worker, slot)
   }
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
   parentPort.postMessage({ granted, most })
 }

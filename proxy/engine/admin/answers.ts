@@ -1,7 +1,18 @@
 /** What other workers' consoles ask of this one. */
 import type { Engine } from '../engine.ts'
 import type { Answer, Deed, Question } from '../messages.ts'
-import { isPaused, kill, killClient, pause, reconnect, resume, serversLeaving, serversLeft } from '../operations.ts'
+import {
+  isPaused,
+  kill,
+  killClient,
+  pause,
+  reconnect,
+  release,
+  resume,
+  serversLeaving,
+  serversLeft,
+  suspend,
+} from '../operations.ts'
 import { tableOf } from './commands.ts'
 
 /** Calls `answer` once, now or when what is waited for has come. */
@@ -15,6 +26,10 @@ export function answerTo(engine: Engine, question: Question, answer: (answer: An
       return
     case 'kill client':
       answer(killClient(engine, question.client))
+      return
+    case 'set':
+      if (question.value === null) engine.overrides.drop()
+      answer(question.value === null || engine.overrides.set(question.key, question.value) === null)
       return
     case 'wait': {
       const { database } = question
@@ -35,12 +50,16 @@ export function answerTo(engine: Engine, question: Question, answer: (answer: An
 }
 
 /** Whether it has changed anything. */
-export function doneTo(engine: Engine, deed: Deed, database: string | null): boolean {
+function doneTo(engine: Engine, deed: Deed, database: string | null): boolean {
   switch (deed) {
     case 'pause':
       return pause(engine, database)
-    case 'resume':
-      return resume(engine, database)
+    case 'resume': {
+      const released = database === null && release(engine)
+      return resume(engine, database) || released
+    }
+    case 'suspend':
+      return suspend(engine)
     case 'reconnect':
       reconnect(engine, database)
       return true

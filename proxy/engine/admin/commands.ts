@@ -233,6 +233,7 @@ function help(caller: Caller): void {
  */
 function* reload(caller: Caller): Exchange<void> {
   caller.engine.overrides.drop()
+  yield* askOthers(caller, { ask: 'set', key: '', value: null })
   let outcome: { readonly error: string | null } | null = null
   caller.engine.reload((error) => {
     outcome = { error }

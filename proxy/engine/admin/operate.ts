@@ -109,6 +109,7 @@ export function* suspendCommand(caller: Caller): Exchange<void> {
   const { engine } = caller
   const { io, general } = engine.context
   if (!suspend(engine)) throw alreadyStopped()
+  yield* othersDo(caller, 'suspend', null)
   const deadlineMs = io.nowMs() + general.suspendTimeoutMs
   while (engine.context.suspended && unflushed(engine).length > 0 && io.nowMs() < deadlineMs) {
     let looked = false

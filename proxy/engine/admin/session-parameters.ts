@@ -1,6 +1,8 @@
 import { SqlError } from '../../../shared/errors.ts'
 import * as write from '../../protocol/write.ts'
+import type { Exchange } from '../conversation.ts'
 import type { Caller } from './caller.ts'
+import { askOthers } from './others.ts'
 import { CommandError } from './command-error.ts'
 import type { Statement, Token } from './statements.ts'
 import { pgbouncerVersion } from './show/version.ts'
@@ -36,7 +38,7 @@ const settable: ReadonlySet<string> = new Set([
  * SET [ SESSION | LOCAL ] name { TO | = } value [, …]: of the session what drivers set, or a key of the configuration
  * for this proxy, until the next version or RELOAD.
  */
-export function set(caller: Caller, statement: Statement): void {
+export function* set(caller: Caller, statement: Statement): Exchange<void> {
   const rest = statement.slice(isWord(statement[1], 'SESSION', 'LOCAL') ? 2 : 1)
   const [name, assignment, ...values] = rest
   if (name === undefined || values.length === 0 || !isAssignment(assignment)) {
@@ -44,7 +46,7 @@ export function set(caller: Caller, statement: Statement): void {
   }
   const parameter = name.value.toLowerCase()
   if (!settable.has(parameter)) {
-    override(caller, parameter, values)
+    yield* override(caller, parameter, values)
     return
   }
   if (parameter === 'application_name') {
@@ -55,7 +57,7 @@ export function set(caller: Caller, statement: Statement): void {
   caller.send(write.commandComplete('SET'))
 }
 
-function override(caller: Caller, name: string, values: Statement): void {
+function* override(caller: Caller, name: string, values: Statement): Exchange<void> {
   if (caller.right !== 'admin') throw new SqlError('insufficient_privilege', 'admin access needed')
   const { engine, user } = caller
   const text = values.map(({ value }) => value).join('')
@@ -64,6 +66,7 @@ function override(caller: Caller, name: string, values: Statement): void {
     const hint = 'SHOW CONFIG lists the keys; what SET cannot change is changed by a new version in control.'
     throw new CommandError('invalid_parameter_value', `SET failed: ${fault.slice(0, faultMax)}`, hint)
   }
+  yield* askOthers(caller, { ask: 'set', key: name, value: text })
   const fields = { key: name, value: text, user }
   engine.context.post({ type: 'log', level: 'warn', message: 'SET at the console changed what runs', fields })
   caller.send(write.commandComplete('SET'))

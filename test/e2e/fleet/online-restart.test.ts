@@ -34,7 +34,7 @@ function documentOf(general: object): (postgres: Postgres) => object {
 interface Restartable extends World {
   readonly first: ProxyProcess
   /** A process that takes over, started as the first one was. */
-  next(more?: ProxyOptions): Promise<ProxyProcess>
+  readonly next: (more?: ProxyOptions) => Promise<ProxyProcess>
 }
 
 async function startRestartable(general: object): Promise<Restartable> {
@@ -125,9 +125,9 @@ describe.each([1, 2])('with %i workers', (workers) => {
     const { first, next, control } = await startRestartable({ workers, drain_rate: 40 })
     const load = new Applications(first, 16)
     let logins = 0
-    let isOver = false
+    const newcomer = { mayCome: true }
     const newcomers = (async () => {
-      while (!isOver) {
+      while (newcomer.mayCome) {
         const client = await connected(first)
         logins++
         if (await began(client)) await client.end()
@@ -139,7 +139,7 @@ describe.each([1, 2])('with %i workers', (workers) => {
     const code = await first.ended()
     const before = load.transactions
     await until(() => load.transactions > before + 100)
-    isOver = true
+    newcomer.mayCome = false
     await newcomers
     await load.stop()
     const answer = await control.call('GET', `/v1/fleets/${fleet}/proxies/proxy-1`)

@@ -184,7 +184,7 @@ async function startAgent(
       },
       listen: { host: '127.0.0.1', port: 0 },
       workers: null,
-    takeover: null,
+      takeover: null,
       http: { host: '127.0.0.1', port: 0 },
       hintUrl: null,
       peerHost: null,

@@ -80,9 +80,9 @@ async function clientsPerWorker(console: Client, database: string, workers: numb
 /** The most servers that PostgreSQL sees while `work` goes on. */
 async function mostServers({ postgres }: World, work: Promise<unknown>): Promise<number> {
   let most = 0
-  let isOver = false
-  const ended = work.finally(() => (isOver = true))
-  while (!isOver) {
+  const state = { isOver: false }
+  const ended = work.finally(() => (state.isOver = true))
+  while (!state.isOver) {
     const { rows } = await postgres.sql(
       `SELECT count(*)::int AS count FROM pg_stat_activity WHERE usename = 'app' AND backend_type = 'client backend'`,
     )
@@ -240,10 +240,11 @@ group.each([2, 4])('with %i workers', (workers) => {
     await console.query('PAUSE divided')
     const [database] = (await rowsOf(console, 'SHOW DATABASES')).filter((row) => row['name'] === 'divided')
     const paused = await world.engine.pool('divided')
-    const newcomer = connect(world, 'divided').then(async (client) => {
+    const newcomer = (async () => {
+      const client = await connect(world, 'divided')
       await client.query('SELECT 1')
       await client.end()
-    })
+    })()
     await world.engine.poolUntil('divided', ({ clientsWaiting }) => clientsWaiting >= 32)
     await console.query('RESUME divided')
     await going
