@@ -54,6 +54,8 @@ beforeAll(async () => {
   const asked = { servers, users, database: 'app', server_user: 'app', server_password: 'secret' }
   const own = (condition: string): string => `SELECT name, verifier FROM public.users WHERE ${condition}`
   document = {
+    // Guesses follow each other here.
+    general: { login_backoff_max: '0ms' },
     defaults: { auth_user: 'asker', auth_password: 'asks', auth_database: 'postgres', pool_size: 2 },
     pools: {
       app: asked,
