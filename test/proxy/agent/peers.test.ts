@@ -88,13 +88,13 @@ test('85: an engine that wants to know is always answered, and control is not as
 })
 
 test('85: nothing is asked after the end', async () => {
-  const { peers, control, told } = await newPeers([own], undefined, 10)
+  const { peers, control, told } = await newPeers([own], undefined, 200)
   peers.wanted()
   await until(() => told.length === 1)
 
   peers.wanted()
   peers.stop()
-  await after(50)
+  await after(300)
 
   expect(control.asked).toBe(1)
 })
