@@ -27,6 +27,8 @@ export interface PoolerOptions {
   readonly nodeArgs: readonly string[]
   /** The PgBouncer to compare with. */
   readonly pgbouncer: string
+  /** Numbers of workers that the proxy runs with, each a contestant. */
+  readonly workers: readonly number[]
 }
 
 export interface ControlOptions {
@@ -41,7 +43,7 @@ export type Options =
 
 export const usage = `usage: npm run bench -- [pooler] [--rounds 5] [--seconds 4] [--clients 1,16,64]
                         [--only simple,extended,prepared,prepared-session,simple-tls,prepared-tls,memory]
-                        [--idle-clients 2000] [--node-args "…"] [--pgbouncer /usr/sbin/pgbouncer]
+                        [--idle-clients 2000] [--node-args "…"] [--pgbouncer /usr/sbin/pgbouncer] [--workers 1]
        npm run bench -- control [--proxies 1000] [--seconds 30]
        npm run bench -- engine`
 
@@ -72,6 +74,7 @@ export function readOptions(args: readonly string[]): Options {
     idleClients: wanted('memory') ? count(values['idle-clients'] ?? '2000', 'idle-clients') : 0,
     nodeArgs: values['node-args']?.split(' ').filter(Boolean) ?? [],
     pgbouncer: values.pgbouncer ?? '/usr/sbin/pgbouncer',
+    workers: (values.workers ?? '1').split(',').map((workers) => count(workers, 'workers')),
   }
 }
 
@@ -88,6 +91,7 @@ function parse(args: readonly string[]) {
         'idle-clients': { type: 'string' },
         'node-args': { type: 'string' },
         pgbouncer: { type: 'string' },
+        workers: { type: 'string' },
         proxies: { type: 'string' },
       },
     })

@@ -36,7 +36,10 @@ interface Contestant {
 export async function benchPooler(options: PoolerOptions): Promise<void> {
   const folder = await tempFolder()
   await chmod(folder, 0o755) // poolers that run as another user pass through
-  const poolers = await installed([flotilla(options.nodeArgs), pgbouncer(options.pgbouncer)])
+  const poolers = await installed([
+    ...options.workers.map((workers) => flotilla(options.nodeArgs, workers)),
+    pgbouncer(options.pgbouncer),
+  ])
   const certificate = await (await Authority.create()).issue('localhost', ['DNS:localhost', 'IP:127.0.0.1'])
   const postgres = await startPostgres({
     maxConnections: 300,
@@ -108,8 +111,10 @@ async function compareLoads(
     }
     const medians = contestants.map((contestant) => mediansOf(samples.get(contestant) ?? []))
     contestants.forEach(({ pooler }, index) => rows.push(rowOf(clients, pooler.name, medians[index])))
-    const [ours, theirs] = medians
-    if (ours !== undefined && theirs !== undefined) rows.push(ratios(clients, ours, theirs))
+    const others = contestants.findIndex(({ pooler }) => pooler.name === 'pgbouncer')
+    const theirs = medians[others]
+    if (theirs === undefined) continue
+    for (const [index, ours] of medians.entries()) if (index !== others) rows.push(ratios(clients, ours, theirs))
   }
   console.log(markdownTable(head, rows))
 }

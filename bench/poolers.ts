@@ -35,15 +35,15 @@ export interface Pooler {
   start(postgresPort: number, folder: string, certificate: Certificate): Promise<RunningPooler>
 }
 
-export function flotilla(nodeArgs: readonly string[]): Pooler {
+export function flotilla(nodeArgs: readonly string[], workers: number): Pooler {
   return {
-    name: 'flotilla',
+    name: workers === 1 ? 'flotilla' : `flotilla, ${workers} workers`,
     version: () => Promise.resolve(`on Node ${process.versions.node}`),
     followsStatements: () => true,
     async start(postgresPort, folder, certificate) {
       const port = await freePort()
       const file = join(folder, 'flotilla.toml')
-      await writeFile(file, flotillaConfig(port, postgresPort, certificate))
+      await writeFile(file, flotillaConfig(port, postgresPort, certificate, workers))
       const args = [...nodeArgs, proxyEntry, '--config', file, '--http-port', '0']
       return await startAndWait(process.execPath, args, { port, cwd: folder })
     },
@@ -52,7 +52,12 @@ export function flotilla(nodeArgs: readonly string[]): Pooler {
 
 const proxyEntry = resolve(import.meta.dirname, '../proxy/main.ts')
 
-function flotillaConfig(port: number, postgresPort: number, { certFile, keyFile }: Certificate): string {
+function flotillaConfig(
+  port: number,
+  postgresPort: number,
+  { certFile, keyFile }: Certificate,
+  workers: number,
+): string {
   const sections = Object.entries(pools).map(
     ([mode, { database, size }]) => `
 [pools.${database}]
@@ -67,6 +72,7 @@ servers = [{ host = "127.0.0.1", port = ${postgresPort} }]
   return `[general]
 listen_host = "127.0.0.1"
 listen_port = ${port}
+workers = ${workers}
 client_tls_sslmode = "allow"
 client_tls_cert_file = "${certFile}"
 client_tls_key_file = "${keyFile}"

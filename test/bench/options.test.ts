@@ -12,6 +12,7 @@ test('without words, poolers are compared in every case, and then their memory',
     idleClients: 2000,
     nodeArgs: [],
     pgbouncer: '/usr/sbin/pgbouncer',
+    workers: [1],
   })
 })
 
