@@ -253,3 +253,32 @@ async function backend(client: WireClient): Promise<string> {
 async function sessionsOf(user: string): Promise<number> {
   return (await postgres.sql('SELECT FROM pg_stat_activity WHERE usename = $1', [user])).rowCount ?? 0
 }
+
+test('workers make each pool once, and no more of them together than may be made', async () => {
+  const several = await startEngine(document({}, { max_dynamic_pools: 9 }), { workers: 3 })
+  const users = ['a', 'b', 'c', 'd']
+  const clients = await Promise.all(
+    users.flatMap((user) =>
+      ['app', 'two', 'three', 'app'].map(
+        async (database) =>
+          await WireClient.login(several, { user, password: user, database }).catch((error: LoginRefused) => error),
+      ),
+    ),
+  )
+  const servedClients = clients.filter((client) => client instanceof WireClient)
+  open.push(...servedClients)
+  const seen = await Promise.all(servedClients.map(whereAndWho))
+  const { pools } = await several.snapshot()
+  const made = pools.filter(({ template }) => template !== undefined).map(({ pool, user }) => `${pool} ${user}`)
+
+  expect(seen).toHaveLength(servedClients.length)
+  expect(new Set(made).size).toBe(made.length)
+  expect(made.length).toBeGreaterThan(3)
+  expect(made.length).toBeLessThanOrEqual(9)
+  for (const refused of clients.filter((client) => client instanceof LoginRefused)) {
+    expect(refused.message).toContain('max_dynamic_pools')
+  }
+  for (const { serversActive, serversIdle, serversLogin } of pools) {
+    expect(serversActive + serversIdle + serversLogin).toBeLessThanOrEqual(2)
+  }
+})
