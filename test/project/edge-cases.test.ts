@@ -119,7 +119,6 @@ const cases: Readonly<Record<number, string>> = {
 
 /** No test has the number, and why. */
 const exceptions: Readonly<Record<number, string>> = {
-  25: 'auth_query is on its way',
   79: 'there is no such BEGIN: a transaction begins on a server',
 }
 

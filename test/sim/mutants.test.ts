@@ -4,6 +4,7 @@
  */
 import { expect, test } from 'vitest'
 
+import type { PoolSettings } from '../../shared/config/settings.ts'
 import { Client } from '../../proxy/engine/client.ts'
 import { PoolName } from '../../proxy/engine/name.ts'
 import { Outstanding } from '../../proxy/engine/outstanding.ts'
@@ -143,15 +144,13 @@ const faults: Readonly<Record<string, () => () => void>> = {
     ),
   'nobody looks for the waiting clients when a server is free': () =>
     replace(PoolName.prototype, 'serve', () => () => false),
-  'those who wait keep the time-out they came with': () =>
-    replace(
-      PoolName.prototype,
-      'retuned',
-      () =>
-        function (this: PoolName) {
-          this.grow()
-        },
-    ),
+  'those who wait keep the time-out they came with': () => {
+    const first = new WeakMap<PoolName, PoolSettings>()
+    return replaceGetter(PoolName.prototype, 'settings', function (this: PoolName) {
+      if (this.current !== null && !first.has(this)) first.set(this, this.current.settings)
+      return first.get(this) ?? null
+    })
+  },
   'pool_size is exceeded by one': () =>
     replace(
       PoolName.prototype,

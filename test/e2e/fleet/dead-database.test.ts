@@ -108,9 +108,10 @@ test.skipIf(typeof namespace === 'string')(
       ])
     }
 
-    // Clients that come now wait in line, and are served when the link returns: no pool is stuck.
-    const waiting = await Promise.all((['app', 'fast'] as const).map((database) => connect(proxy, { database })))
-    const answers = waiting.map((client) => client.query('SELECT 1 AS one'))
+    // Clients that come now wait to be greeted by a server, and are served when the link returns: no pool is stuck.
+    const answers = (['app', 'fast'] as const).map(
+      async (database) => await (await connect(proxy, { database })).query('SELECT 1 AS one'),
+    )
     await until(async () => {
       const { rows } = await operator.query<{ cl_waiting: number }>('SHOW POOLS')
       return rows.reduce((sum, row) => sum + row.cl_waiting, 0) === 2
