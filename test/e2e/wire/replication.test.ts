@@ -14,6 +14,7 @@ import { startEngine, until } from '../../support/engine.ts'
 import { cancelRequest, copyData, copyDone, query, startup, terminate } from '../../support/frontend-messages.ts'
 import { describe, transcript } from '../../support/oracle.ts'
 import { freePort } from '../../support/free-port.ts'
+import { postgresMajor } from '../../support/postgres.ts'
 import { hasProgram } from '../../support/program.ts'
 import { errorResponse, startScriptedServer } from '../../support/scripted-server.ts'
 import type { ScriptedServer } from '../../support/scripted-server.ts'
@@ -140,7 +141,7 @@ test('65: what a role may not do is said by PostgreSQL', async () => {
   const ordinary = await transcript(await loginTo(world, 'transaction1'), [{ send: [query('SELECT 1')], until: 'Z' }])
 
   expect(pooled).toBe(direct)
-  expect(pooled).toContain('permission denied')
+  expect(pooled).toContain('42501')
   expect(ordinary.at(-1)).toBe('Z I')
 })
 
@@ -194,7 +195,9 @@ test('65: physical replication streams WAL', async () => {
 test('65: BASE_BACKUP comes whole', async () => {
   const client = await loginTo(world, 'transaction5', physical)
 
-  client.send(query("BASE_BACKUP (LABEL 'test', CHECKPOINT 'fast', WAL false)"))
+  const options = postgresMajor < 15 ? "LABEL 'test' FAST" : "(LABEL 'test', CHECKPOINT 'fast', WAL false)"
+
+  client.send(query(`BASE_BACKUP ${options}`))
   let bytes = 0
   let last = ''
   while (last !== 'Z') {
