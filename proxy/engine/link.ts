@@ -47,7 +47,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     const next = at + 1 + length
     if (next > end && length <= wholeBytesMax) break
     const tag = bytes[at] as number
-    if (renaming && mayBeNamed(tag, bytes, at + headerBytes)) {
+    if (renaming && mayBeNamed(tag, bytes, at + headerBytes, end)) {
       const onward = renameIn(client, server, bytes, from, at, next, end)
       if (onward === refused) return end
       if (onward === incomplete) break
@@ -142,21 +142,27 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
   return at
 }
 
-/** HOT. Whether a message may concern a prepared statement that has a name; Query by way of DEALLOCATE. */
-function mayBeNamed(tag: number, bytes: Uint8Array, body: number): boolean {
+/** HOT. Whether a message may concern a prepared statement that has a name; a text by way of DEALLOCATE. */
+function mayBeNamed(tag: number, bytes: Uint8Array, body: number, end: number): boolean {
   switch (tag) {
     case FrontendTag.Parse:
-      return true
+      // Of a long message the name may not have arrived.
+      return body + 1 >= end || bytes[body] !== 0 || mayBeginDeallocate(bytes[body + 1] as number)
     case FrontendTag.Bind:
-      return bytes[body] !== 0 || bytes[body + 1] !== 0
+      return body + 1 >= end || bytes[body] !== 0 || bytes[body + 1] !== 0
     case FrontendTag.Describe:
     case FrontendTag.Close:
       return bytes[body + 1] !== 0
     case FrontendTag.Query:
-      return ((bytes[body] as number) | 0x20) === 0x64 || (bytes[body] as number) <= 0x20 // d, or a blank before it
+      return mayBeginDeallocate(bytes[body] as number)
     default:
       return false
   }
+}
+
+/** A d, or a blank before it. */
+function mayBeginDeallocate(byte: number): boolean {
+  return (byte | 0x20) === 0x64 || byte <= 0x20
 }
 
 const rewriting = new Rewriting()
@@ -202,7 +208,7 @@ function noteQuery(server: Server, bytes: Uint8Array, start: number, end: number
 
 /** HOT. What the statement may leave when it is bound: this one, or one of those whose names are not exchanged. */
 function noteParse(client: Client, bytes: Uint8Array, start: number, end: number): void {
-  const nameEnd = stringEnd(bytes, start, end)
+  const nameEnd = bytes[start] === 0 ? start : stringEnd(bytes, start, end)
   const signs = signsOfText(bytes, Math.min(nameEnd + 1, end), end)
   if (nameEnd === start || signs !== null) client.parsed = signs
 }
