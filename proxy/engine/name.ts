@@ -94,6 +94,8 @@ export class PoolName {
   readonly health = new Health()
   /** Where workers count together what each of them has of it; null for a worker that is alone. */
   readonly slots: Slots | null
+  /** The worker that alone serves it; null when every worker does. */
+  home: number | null = null
 
   constructor(context: Context, database: string, user: string) {
     this.context = context
@@ -469,9 +471,6 @@ export class PoolName {
     }
     if (this.slots !== null) this.context.shared?.releaseSlots(this)
   }
-
-  /** Whether every worker serves it, or one that it is at home with. */
-  home: number | null = null
 
   /** This worker's part of what workers have together. */
   partOf(total: number): number {
