@@ -7,6 +7,7 @@ import { EngineKeeper } from '../../../proxy/agent/engine-keeper.ts'
 import { EngineDied } from '../../../proxy/agent/engine-thread.ts'
 import type { FleetSpec } from '../../../proxy/engine/messages.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
+import { sslRequest } from '../../support/frontend-messages.ts'
 import { until } from './until.ts'
 
 const entry = new URL('../../../proxy/engine/main.ts', import.meta.url)
@@ -34,16 +35,21 @@ async function kill(keeper: EngineKeeper): Promise<void> {
   await expect(keeper.apply(null as unknown as FleetSpec, true)).rejects.toThrow(EngineDied)
 }
 
+/** A client that the engine has: one that only waits to be accepted is left to the next engine. */
+async function accepted(address: { host: string; port: number }): Promise<Socket> {
+  const client = connect(address).on('error', () => undefined)
+  client.write(sslRequest)
+  await once(client, 'data')
+  return client
+}
+
 async function closed(client: Socket): Promise<void> {
   await new Promise((resolve) => client.once('close', resolve))
 }
 
 test('an engine that failed listens on the same port again within a second, and its clients are let go', async () => {
   const { keeper, address } = await startKeeper()
-  const client = connect(address)
-  client.on('error', () => undefined)
-  await once(client, 'connect')
-  const gone = closed(client)
+  const gone = closed(await accepted(address))
 
   const diedAtMs = performance.now()
   await kill(keeper)
@@ -61,8 +67,7 @@ test('an engine that failed listens on the same port again within a second, and 
 test('engines that die leave no file descriptor behind', async () => {
   const { keeper, address } = await startKeeper()
   const dieWithClients = async (death: number): Promise<void> => {
-    const clients = Array.from({ length: 20 }, () => connect(address).on('error', () => undefined))
-    await Promise.all(clients.map((client) => once(client, 'connect')))
+    const clients = await Promise.all(Array.from({ length: 20 }, async () => await accepted(address)))
     const gone = clients.map(closed)
     await kill(keeper)
     await Promise.all(gone)
