@@ -6,7 +6,7 @@ import type { FleetSpec } from '../../proxy/engine/messages.ts'
 import type { EpollIo } from '../../proxy/io/epoll.ts'
 import * as write from '../../proxy/protocol/write.ts'
 import { generalSettings, poolSettings } from '../../shared/config/settings.ts'
-import { loopback, newIo, openFdCount, Recorder, tcpOptions, turnUntil } from '../proxy/io/world.ts'
+import { loopback, newIo, noneLeftOpen, openFdCount, Recorder, tcpOptions, turnUntil } from '../proxy/io/world.ts'
 import { message } from '../proxy/engine/auth/exchange.ts'
 import { cuts, mutated, pieces } from './mutated.ts'
 
@@ -43,9 +43,9 @@ beforeAll(() => {
   engine.receive({ type: 'apply', id: 1, force: true, spec })
 })
 
-afterAll(() => {
+afterAll(async () => {
   io.dispose()
-  if (openFdCount() !== fdsBefore) throw new Error('descriptors are left open')
+  await noneLeftOpen(fdsBefore)
 })
 
 /** Connects, sends the pieces one after the other, ends, and waits until the engine has let go. */

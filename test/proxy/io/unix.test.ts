@@ -7,7 +7,7 @@ import type { EpollIo } from '../../../proxy/io/epoll.ts'
 import type { Socket, SocketEvents } from '../../../proxy/io/io.ts'
 import { unixPath } from '../../../proxy/io/socket-address.ts'
 import { tempFolder } from '../../support/temp-folder.ts'
-import { newIo, openFdCount, Recorder, sendText, tcpOptions, turnUntil, until } from './world.ts'
+import { newIo, noneLeftOpen, openFdCount, Recorder, sendText, tcpOptions, turnUntil, until } from './world.ts'
 
 let io: EpollIo
 let fdsBefore: number
@@ -19,9 +19,9 @@ beforeEach(async () => {
   io = newIo()
 })
 
-afterEach(() => {
+afterEach(async () => {
   io.dispose()
-  if (openFdCount() !== fdsBefore) throw new Error(`${openFdCount()} open descriptors, ${fdsBefore} before`)
+  await noneLeftOpen(fdsBefore)
 })
 
 const accept =

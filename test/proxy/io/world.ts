@@ -1,5 +1,5 @@
 /** Turning the loop beside Node's own, and a peer that writes down what happened to it. */
-import { setImmediate as nodeTurn } from 'node:timers/promises'
+import { setImmediate as nodeTurn, setTimeout as sleep } from 'node:timers/promises'
 import { readdirSync } from 'node:fs'
 import { EpollIo } from '../../../proxy/io/epoll.ts'
 import type { CloseCause, Socket, SocketEvents, TcpOptions } from '../../../proxy/io/io.ts'
@@ -129,4 +129,13 @@ function failOnExhausted(errno: string): void {
 
 export function openFdCount(): number {
   return readdirSync('/proc/self/fd').length
+}
+
+/** Fails unless as many descriptors are open as before; what Node itself opens for a moment may end meanwhile. */
+export async function noneLeftOpen(before: number): Promise<void> {
+  const deadlineMs = performance.now() + 2000
+  while (openFdCount() !== before) {
+    if (performance.now() > deadlineMs) throw new Error(`${openFdCount()} open descriptors, ${before} before`)
+    await sleep(10)
+  }
 }
