@@ -1,5 +1,6 @@
 import { strict as assert } from 'node:assert'
 import { Engine } from '../proxy/engine/engine.ts'
+import type { FleetSpec } from '../proxy/engine/messages.ts'
 import * as write from '../proxy/protocol/write.ts'
 import { generalSettings, poolSettings } from '../shared/config/settings.ts'
 import * as frontend from '../test/support/frontend-messages.ts'
@@ -71,31 +72,28 @@ const user = 'bench'
 function trafficOf(protocol: Protocol): Traffic {
   const io = new MemoryIo()
   const engine = new Engine(io, { listen: { host: '127.0.0.1', port: 0 } }, () => {})
-  engine.receive({
-    type: 'apply',
-    id: 1,
-    force: true,
-    spec: {
-      position: { epoch: 1, version: 1 },
-      general: generalSettings({}),
-      generalValues: {},
-      consoleUsers: [],
-      pools: [
-        {
-          pool: database,
-          user,
-          hash: '',
-          connectHash: '',
-          database,
-          serverUser: user,
-          settings: poolSettings({ auth_type: 'trust', pool_size: 1 }),
-          hosts: [{ host: '127.0.0.1', port: 5432, role: 'primary', addresses: ['127.0.0.1'] }],
-          clientSecret: { md5: null, scram: null },
-          serverPassword: null,
-        },
-      ],
-    },
+  // A copy, as the agent's message to its engine's thread is one: V8 gives it another layout than a table-made object.
+  const spec = structuredClone<FleetSpec>({
+    position: { epoch: 1, version: 1 },
+    general: generalSettings({}),
+    generalValues: {},
+    consoleUsers: [],
+    pools: [
+      {
+        pool: database,
+        user,
+        hash: '',
+        connectHash: '',
+        database,
+        serverUser: user,
+        settings: poolSettings({ auth_type: 'trust', pool_size: 1 }),
+        hosts: [{ host: '127.0.0.1', port: 5432, role: 'primary', addresses: ['127.0.0.1'] }],
+        clientSecret: { md5: null, scram: null },
+        serverPassword: null,
+      },
+    ],
   })
+  engine.receive({ type: 'apply', id: 1, force: true, spec })
   const bytes = Buffer.allocUnsafeSlow(65536)
   const hand = (socket: MemorySocket, message: Buffer): void => {
     message.copy(bytes)

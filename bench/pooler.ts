@@ -36,8 +36,9 @@ interface Contestant {
 export async function benchPooler(options: PoolerOptions): Promise<void> {
   const folder = await tempFolder()
   await chmod(folder, 0o755) // poolers that run as another user pass through
+  const checkouts = options.beside === null ? [null] : [null, options.beside]
   const poolers = await installed([
-    ...options.workers.map((workers) => flotilla(options.nodeArgs, workers)),
+    ...options.workers.flatMap((workers) => checkouts.map((one) => flotilla(options.nodeArgs, workers, one))),
     pgbouncer(options.pgbouncer),
   ])
   const certificate = await (await Authority.create()).issue('localhost', ['DNS:localhost', 'IP:127.0.0.1'])

@@ -3,7 +3,7 @@ import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { chown, copyFile, mkdir, writeFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { Failure } from '../cli/failure.ts'
 import { postgresUser } from '../cli/start/embedded-postgres.ts'
@@ -35,22 +35,22 @@ export interface Pooler {
   start(postgresPort: number, folder: string, certificate: Certificate): Promise<RunningPooler>
 }
 
-export function flotilla(nodeArgs: readonly string[], workers: number): Pooler {
+export function flotilla(nodeArgs: readonly string[], workers: number, checkout: string | null = null): Pooler {
+  const own = workers === 1 ? 'flotilla' : `flotilla, ${workers} workers`
+  const entry = resolve(checkout ?? join(import.meta.dirname, '..'), 'proxy/main.ts')
   return {
-    name: workers === 1 ? 'flotilla' : `flotilla, ${workers} workers`,
+    name: checkout === null ? own : `${own} of ${basename(resolve(checkout))}`,
     version: () => Promise.resolve(`on Node ${process.versions.node}`),
     followsStatements: () => true,
     async start(postgresPort, folder, certificate) {
       const port = await freePort()
       const file = join(folder, 'flotilla.toml')
       await writeFile(file, flotillaConfig(port, postgresPort, certificate, workers))
-      const args = [...nodeArgs, proxyEntry, '--config', file, '--http-port', '0']
+      const args = [...nodeArgs, entry, '--config', file, '--http-port', '0']
       return await startAndWait(process.execPath, args, { port, cwd: folder })
     },
   }
 }
-
-const proxyEntry = resolve(import.meta.dirname, '../proxy/main.ts')
 
 function flotillaConfig(
   port: number,
