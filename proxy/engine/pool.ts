@@ -174,7 +174,7 @@ export class Pool {
       if (server.list !== this.canceled) this.move(server, this.canceled)
       return
     }
-    if (this.draining || server.closeNeeded || server.cancelLost || this.#excess) {
+    if (this.draining || server.closeNeeded || server.cancelLost || this.#hasExcess()) {
       server.close(server.retired ? 'admin' : 'drained')
       return
     }
@@ -195,7 +195,7 @@ export class Pool {
   }
 
   /** More servers than it should have; those of the reserve stay while somebody waits. */
-  get #excess(): boolean {
+  #hasExcess(): boolean {
     const size = this.name.context.limits.sizeOf(this)
     const { poolSize, reservePoolSize } = this.settings
     if (size <= poolSize) return false

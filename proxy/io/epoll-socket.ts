@@ -60,6 +60,8 @@ export class EpollSocket implements Socket, Entry, Postponed {
   #delivering = false
   #postponed = false
   #queue: SendQueue | null = null
+  /** Something that was sent is on its way through the passage. */
+  #deferred = false
   /** errno of a send or connect that failed; 0 when none did. */
   #failure = 0
   #peerEnded = false
@@ -119,6 +121,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
    * something is queued or the connection has failed. No event follows.
    */
   hand(): Handed | null {
+    this.#leave()
     if (this.#state !== 'open' || this.#queue !== null || this.#failure !== 0 || this.#writeFirst) return null
     const tls = this.#session === null ? null : (this.#tls?.hand(this.#session) ?? null)
     this.#tls = null
@@ -156,6 +159,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
 
   startTls(context: TlsContext, start: TlsStart): void {
     if (this.#state !== 'open') return
+    this.#leave()
     assert(context instanceof OpensslContext, 'a context of another Io')
     assert(this.#queue === null && this.#tls === null, 'TLS begins once, when all that was sent has left')
     this.#dropKept()
@@ -207,10 +211,11 @@ export class EpollSocket implements Socket, Entry, Postponed {
   }
 
   #receiveSecure(tls: TlsStream): void {
-    const { received, receiveAt } = this.#loop
+    const { passage } = this.#loop
+    const at = passage.room(this.#keptBytes, readBytesMax)
     let length = 0
     for (;;) {
-      const got = tls.read(received.address + receiveAt + length, readBytesMax - length)
+      const got = tls.read(passage.memory.address + at + length, readBytesMax - length)
       length += got
       this.#unread = got > 0 && tls.pending
       if (got === 0 || !this.#unread || length === readBytesMax) break
@@ -218,7 +223,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
     if (length > 0) {
       // Whatever ended it comes again after these bytes.
       if (tls.outcome === 'end' || tls.outcome === 'failed') this.#unread = true
-      this.#received(length)
+      this.#received(at, length)
       if (this.#unread && this.#state === 'open' && this.#paused === 0) this.#postpone()
       return
     }
@@ -263,7 +268,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
 
   // Sending
 
-  /** HOT: one send when nothing is queued. */
+  /** HOT: what is sent leaves at the end of the turn, see passage.ts. */
   send(bytes: Uint8Array, start: number, end: number): boolean {
     if (start >= end) return this.#queue === null
     if (this.#state === 'connecting' || this.#queue !== null) {
@@ -271,18 +276,24 @@ export class EpollSocket implements Socket, Entry, Postponed {
       return false
     }
     if (this.#state !== 'open' || this.#failure !== 0) return true
-    const { received } = this.#loop
-    if (bytes === received.bytes) {
-      const sent = this.#sendNow(received.address + start, end - start)
-      if (sent < 0 || sent === end - start) return true
-      this.#enqueue(bytes, start + sent, end)
-      return false
+    const { passage } = this.#loop
+    if (bytes === passage.memory.bytes) {
+      passage.defer(this, start, end)
+      this.#deferred = true
+      return true
     }
-    return this.#sendCopied(bytes, start, end)
+    if (!passage.deferCopy(this, bytes, start, end)) return this.#sendLong(bytes, start, end)
+    this.#deferred = true
+    return true
   }
 
-  /** For bytes whose address is not known. */
-  #sendCopied(bytes: Uint8Array, start: number, end: number): boolean {
+  /** For more than the passage has room for. */
+  #sendLong(bytes: Uint8Array, start: number, end: number): boolean {
+    this.#leave()
+    if (this.#queue !== null) {
+      this.#enqueue(bytes, start, end)
+      return false
+    }
     const { outgoing } = this.#loop
     for (let at = start; at < end;) {
       const length = Math.min(end - at, outgoing.bytes.length)
@@ -296,6 +307,24 @@ export class EpollSocket implements Socket, Entry, Postponed {
       }
     }
     return true
+  }
+
+  /** What was put off leaves now. */
+  #leave(): void {
+    if (this.#deferred) this.#loop.passage.sendAll()
+  }
+
+  /** HOT: one send when nothing is queued. */
+  transmit(start: number, end: number): void {
+    this.#deferred = false
+    const { memory } = this.#loop.passage
+    if (this.#queue === null) {
+      if (this.#failure !== 0) return
+      const sent = this.#sendNow(memory.address + start, end - start)
+      if (sent < 0 || sent === end - start) return
+      start += sent
+    }
+    this.#enqueue(memory.bytes, start, end)
   }
 
   /** Bytes the kernel took, or -1 when the connection is broken; that is reported from the loop. */
@@ -388,10 +417,11 @@ export class EpollSocket implements Socket, Entry, Postponed {
       this.#receiveSecure(this.#tls)
       return
     }
-    const { received, receiveAt } = this.#loop
-    const length = libc.recv(this.fd, received.address + receiveAt, readBytesMax, 0)
+    const { passage } = this.#loop
+    const at = passage.room(this.#keptBytes, readBytesMax)
+    const length = libc.recv(this.fd, passage.memory.address + at, readBytesMax, 0)
     if (length > 0) {
-      this.#received(length)
+      this.#received(at, length)
       return
     }
     if (length === 0) {
@@ -403,21 +433,22 @@ export class EpollSocket implements Socket, Entry, Postponed {
     else if (this.#failure !== 0) this.#ended(this.#failure)
   }
 
-  /** Fresh bytes stand at `receiveAt`; what was kept goes before them. */
-  #received(length: number): void {
-    const { received, receiveAt } = this.#loop
-    let start = receiveAt
+  /** Fresh bytes stand at `at` of the passage; what was kept goes before them. */
+  #received(at: number, length: number): void {
+    const { passage } = this.#loop
+    let start = at
     if (this.#kept !== null) {
       assert(this.#keptBytes <= carryBytesMax, 'a handler goes on with carryBytesMax')
       start -= this.#keptBytes
-      received.bytes.set(this.#kept.subarray(0, this.#keptBytes), start)
+      passage.memory.bytes.set(this.#kept.subarray(0, this.#keptBytes), start)
     }
-    this.#deliver(start, receiveAt + length)
+    passage.fill(at + length)
+    this.#deliver(start, at + length)
   }
 
   #deliver(start: number, end: number): void {
     this.#delivering = true
-    const handled = this.events.onData(this.#loop.received.bytes, start, end)
+    const handled = this.events.onData(this.#loop.passage.memory.bytes, start, end)
     this.#delivering = false
     if (this.#state !== 'open') return
     assert(handled >= start && handled <= end, 'a handler says how far it came')
@@ -431,7 +462,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
       this.#dropKept()
       this.#kept = this.#loop.takePiece(bytes)
     }
-    this.#kept.set(this.#loop.received.bytes.subarray(start, end))
+    this.#kept.set(this.#loop.passage.memory.bytes.subarray(start, end))
     this.#keptBytes = bytes
   }
 
@@ -512,16 +543,19 @@ export class EpollSocket implements Socket, Entry, Postponed {
     if (this.#redeliver) {
       this.#redeliver = false
       if (this.#kept !== null) {
-        this.#loop.received.bytes.set(this.#kept.subarray(0, this.#keptBytes))
-        this.#deliver(0, this.#keptBytes)
+        const { passage } = this.#loop
+        const at = passage.room(this.#keptBytes, 0)
+        passage.memory.bytes.set(this.#kept.subarray(0, this.#keptBytes), at - this.#keptBytes)
+        passage.fill(at)
+        this.#deliver(at - this.#keptBytes, at)
       }
     } else if (this.#failure !== 0 || this.#unread) {
       this.#receive()
     }
-    if (this.#stillOpen && (this.#failure !== 0 || this.#unread) && this.#paused === 0) this.#postpone()
+    if (this.#stillOpen() && (this.#failure !== 0 || this.#unread) && this.#paused === 0) this.#postpone()
   }
 
-  get #stillOpen(): boolean {
+  #stillOpen(): boolean {
     return this.#state === 'open'
   }
 
@@ -603,6 +637,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
 
   close(): void {
     if (this.#state === 'closed') return
+    this.#leave()
     if (this.#tls !== null) {
       if (this.#state === 'open' && this.#queue === null) this.#tls.sayEnd()
       this.#tls.free()
@@ -621,6 +656,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
 
   end(): void {
     if (this.#state === 'ending' || this.#state === 'closed') return
+    this.#leave()
     if (this.#state === 'connecting' || this.#state === 'securing' || this.#failure !== 0) {
       this.close()
       return
@@ -640,8 +676,8 @@ export class EpollSocket implements Socket, Entry, Postponed {
   }
 
   #discard(): void {
-    const { received } = this.#loop
-    const length = libc.recv(this.fd, received.address, received.bytes.length, 0)
+    const { passage } = this.#loop
+    const length = libc.recv(this.fd, passage.memory.address + passage.room(0, readBytesMax), readBytesMax, 0)
     if (length > 0) return
     if (length === 0 && this.#queue !== null) {
       this.#peerEnded = true

@@ -120,7 +120,7 @@ export interface SocketEvents {
    * less than `end` without pausing must need more bytes to go on, and never more than `carryBytesMax` in all.
    */
   onData(bytes: Uint8Array, start: number, end: number): number
-  /** What `send` had queued has left; it may be called again. */
+  /** What was queued has left; whoever was told to stop sending may go on. */
   onDrain(): void
   /** The handshake that `startTls` began is over: `socket.tls` says what was agreed on. Failure comes as onClose. */
   onSecured?(): void
@@ -134,11 +134,14 @@ export interface Socket {
   readonly remote: Address
   readonly local: Address
   /**
-   * Sends the bytes now, or queues a copy of what the kernel does not take. False: something is queued; stop whoever
-   * produces (pauseReading on the other side) until onDrain. Harmless after the socket ended.
+   * Sends the bytes at the end of this turn of the loop, at the latest. What the kernel does not take then is queued, and
+   * onDrain says when it has left. False: something is queued already, and these bytes behind it; stop whoever produces
+   * (pauseReading on the other side) until onDrain. Harmless after the socket ended.
+   *
+   * Bytes that onData was given are not copied: whoever sends them changes none of them until the turn is over.
    */
   send(bytes: Uint8Array, start: number, end: number): boolean
-  /** Bytes that `send` queued and the kernel has not taken yet. */
+  /** Bytes that are queued because the kernel did not take them. */
   readonly queuedBytes: number
   /** No onData until resumeReading. The end of the peer is still noticed where that loses no data. */
   pauseReading(): void
@@ -156,7 +159,7 @@ export interface Socket {
   /** Null without TLS, and before onSecured. Stays after the end. */
   readonly tls: TlsSession | null
   setTcpOptions(options: TcpOptions): void
-  /** Closes now; queued bytes are lost. No event follows. */
+  /** Closes now; what was sent in this turn leaves before, queued bytes are lost. No event follows. */
   close(): void
   /** Sends what is queued, then closes, with a bounded wait for the peer to read it. No event follows. */
   end(): void

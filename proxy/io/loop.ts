@@ -2,11 +2,12 @@ import { strict as assert } from 'node:assert'
 // HOT: the global of this name is a getter, looked up anew by every call.
 import { performance } from 'node:perf_hooks'
 import type { Timer } from './io.ts'
-import { carryBytesMax, IoError, readBytesMax } from './io.ts'
+import { IoError } from './io.ts'
 import type { Memory } from './libc.ts'
 import * as libc from './libc.ts'
 import { Errno, EpollOperation } from './libc.ts'
 import type { OpenFds } from './open-fds.ts'
+import { Passage } from './passage.ts'
 import { Timers } from './timers.ts'
 
 /** Something with a file descriptor in the epoll set. */
@@ -44,10 +45,9 @@ export class Loop {
   /** Monotonic; taken once per turn. */
   nowMs = performance.now()
   readonly timers = new Timers()
-  /** Bytes are received at `receiveAt`; what a socket has kept is laid directly before them. */
-  readonly received = libc.allocate(carryBytesMax + readBytesMax)
-  readonly receiveAt = carryBytesMax
-  /** Bytes on their way to the kernel that do not stand in `received`. */
+  /** What is received, and what is to be sent of it. */
+  readonly passage = new Passage()
+  /** Bytes on their way to the kernel that do not fit the passage. */
   readonly outgoing = libc.allocate(65536)
   /** Arguments and results of system calls. */
   readonly scratch = libc.allocate(128)
@@ -129,6 +129,7 @@ export class Loop {
 
   /** Waits for something to do, at most `waitMsMax`, and does it. */
   turn(waitMsMax: number): void {
+    this.passage.clear()
     const count = libc.epollWait(this.#epollFd, this.#ready.address, eventsMax, this.#waitMs(waitMsMax))
     if (count < 0 && libc.errno() !== Errno.EINTR) throw systemError('epoll_wait')
     this.nowMs = performance.now()
@@ -140,6 +141,7 @@ export class Loop {
     }
     this.#resumePostponed()
     this.timers.runDue(this.nowMs)
+    this.passage.clear()
   }
 
   #waitMs(waitMsMax: number): number {

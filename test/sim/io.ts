@@ -31,9 +31,9 @@ const lingerMs = 1000
 
 /**
  * Most bytes the engine may have queued on one socket: what one delivery can make it send, and a few messages of its
- * own. More means that it forgot to pause whoever produces.
+ * own; a read's worth more is put off before anybody is told. More means that it forgot to pause whoever produces.
  */
-const queuedBytesMax = carryBytesMax + readBytesMax + 65536
+const queuedBytesMax = carryBytesMax + 2 * readBytesMax + 65536
 
 export class SimIo implements Io {
   readonly network: Network
@@ -151,6 +151,8 @@ export class SimSocket implements Socket {
   #held = false
   #delivering = false
   #flushing = false
+  /** What is queued leaves at the end of this turn: whoever sent it was told that it has left. */
+  #deferred = false
   #drainOwed = false
   #wasReset = false
   #options: TcpOptions = {
@@ -195,7 +197,7 @@ export class SimSocket implements Socket {
   }
 
   get queuedBytes(): number {
-    return this.#queue.length
+    return this.#deferred ? 0 : this.#queue.length
   }
 
   readonly tls = null
@@ -223,6 +225,10 @@ export class SimSocket implements Socket {
       assert(this.#state !== 'connecting', 'send before the connection is open')
       return true
     }
+    if (this.#deferred || (this.#queue.length === 0 && this.#io.randomness.chance(0.3))) {
+      this.#defer(bytes, start, end)
+      return true
+    }
     let from = start
     if (this.#queue.length === 0) {
       const wanted = this.#io.randomness.chance(0.15) ? this.#io.randomness.integer(0, end - start) : end - start
@@ -235,6 +241,27 @@ export class SimSocket implements Socket {
     this.#drainOwed = true
     this.#flushSoon()
     return false
+  }
+
+  /** As an epoll loop does that sends at the end of a turn; what the kernel does not take then is queued. */
+  #defer(bytes: Uint8Array, start: number, end: number): void {
+    this.#queue.push(bytes, start, end)
+    if (this.#deferred) return
+    this.#deferred = true
+    this.#io.schedule.after(0, () => this.#leave())
+  }
+
+  #leave(): void {
+    if (!this.#deferred) return
+    this.#deferred = false
+    const partly = this.#io.randomness.chance(0.15)
+    const bytes = this.#queue.take(partly ? this.#io.randomness.integer(0, this.#queue.length) : this.#queue.length)
+    const accepted = this.#end.offer(bytes, 0, bytes.length)
+    this.#watchSilence()
+    if (accepted < bytes.length) this.#queue.unshift(bytes.subarray(accepted))
+    if (this.#queue.length === 0) return
+    this.#drainOwed = true
+    this.#flushSoon()
   }
 
   pauseReading(): void {
@@ -270,12 +297,14 @@ export class SimSocket implements Socket {
 
   close(): void {
     if (!this.open) return
+    this.#leave()
     this.#release('closed')
     this.#end.close()
   }
 
   end(): void {
     if (!this.open) return
+    this.#leave()
     if (this.#state === 'connecting') {
       this.close()
       return

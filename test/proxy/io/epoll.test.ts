@@ -364,6 +364,73 @@ describe('sending', () => {
   })
 })
 
+describe('sending at the end of a turn', () => {
+  test('what was received, words of ours and more than fits arrive in the order they were sent in', async () => {
+    const [client, server] = [new Recorder(), new Recorder()]
+    const { connected } = await pair(io, client, server)
+    const long = Buffer.alloc(900_000, 'long')
+    const source = await pair(
+      io,
+      new Recorder(),
+      new Taker((bytes) => {
+        const text = bytes.toString()
+        if (text !== 'now') return bytes.length
+        sendText(connected, 'first ')
+        connected.send(long, 0, long.length)
+        sendText(connected, ' last')
+        return bytes.length
+      }),
+    )
+    sendText(source.connected, 'now')
+    await until(io, () => server.receivedBytes === long.length + 11)
+
+    expect(server.received.toString()).toBe(`first ${long.toString()} last`)
+  })
+
+  test('forwarded bytes survive what is received after them in the same turn', async () => {
+    const sinks = await Promise.all(Array.from({ length: 40 }, async () => await listening()))
+    const sources = await Promise.all(
+      sinks.map(async ({ connected }) => await pair(io, new Recorder(), forwarding(connected))),
+    )
+    for (const [index, source] of sources.entries()) {
+      sendText(source.connected, `bytes of ${index}`)
+      sendText(source.connected, ' and more')
+    }
+    await until(io, () => sinks.every(({ events }) => events.received.toString().endsWith('more')))
+
+    expect(sinks.map(({ events }) => events.received.toString())).toEqual(
+      sinks.map((_, index) => `bytes of ${index} and more`),
+    )
+  })
+
+  test('close lets go what was sent in its turn', async () => {
+    const server = new Recorder()
+    const { connected } = await pair(io, new Recorder(), server)
+    sendText(connected, 'last words')
+    connected.close()
+
+    await until(io, () => server.closes.length > 0)
+
+    expect(server.received.toString()).toBe('last words')
+    expect(server.closes).toEqual([{ kind: 'eof', errno: null }])
+  })
+
+  async function listening(): Promise<{ connected: Socket; events: Recorder }> {
+    const events = new Recorder()
+    const { connected } = await pair(io, new Recorder(), events)
+    return { connected, events }
+  }
+
+  function forwarding(to: Socket): Recorder {
+    const events = new Recorder()
+    events.onData = (bytes, start, end) => {
+      to.send(bytes, start, end)
+      return end
+    }
+    return events
+  }
+})
+
 describe('ends', () => {
   test('an orderly end of the peer is eof, once, after its last bytes', async () => {
     const server = new Recorder()

@@ -1,0 +1,107 @@
+import { expect, test } from 'vitest'
+import { Passage } from '../../../proxy/io/passage.ts'
+import type { Sender } from '../../../proxy/io/passage.ts'
+
+/** Senders that write down, in one list, what leaves. */
+function world() {
+  const passage = new Passage()
+  const left: string[] = []
+  const sender = (name: string): Sender => ({
+    transmit: (start, end) =>
+      left.push(`${name}: ${Buffer.from(passage.memory.bytes.subarray(start, end)).toString()}`),
+  })
+  /** As a socket receives: where the text stands then. */
+  const receive = (text: string): number => {
+    const at = passage.room(0, 64 * 1024)
+    passage.memory.bytes.set(Buffer.from(text), at)
+    passage.fill(at + text.length)
+    return at
+  }
+  return { passage, left, sender, receive }
+}
+
+test('what is put off leaves in its order, and once', () => {
+  const { passage, left, sender, receive } = world()
+  const [one, other] = [sender('one'), sender('other')]
+  const at = receive('query')
+  passage.defer(one, at, at + 5)
+  const answerAt = receive('answer')
+  passage.defer(other, answerAt, answerAt + 6)
+  expect(left).toEqual([])
+
+  passage.clear()
+  passage.clear()
+
+  expect(left).toEqual(['one: query', 'other: answer'])
+})
+
+test('bytes that stand together and leave by the same sender are one send', () => {
+  const { passage, left, sender, receive } = world()
+  const [one, other] = [sender('one'), sender('other')]
+  const at = receive('abcdef')
+  passage.defer(one, at, at + 2)
+  passage.defer(one, at + 2, at + 4)
+  passage.defer(other, at + 4, at + 5)
+  passage.defer(one, at + 5, at + 6)
+
+  passage.clear()
+
+  expect(left).toEqual(['one: abcd', 'other: e', 'one: f'])
+})
+
+test('a copy keeps its place among the bytes that were received', () => {
+  const { passage, left, sender, receive } = world()
+  const one = sender('one')
+  const at = receive('there')
+  passage.defer(one, at, at + 5)
+  const own = Buffer.from('ours')
+  expect(passage.deferCopy(one, own, 0, 4)).toBe(true)
+  own.fill(0)
+
+  passage.clear()
+
+  expect(left.join()).toBe('one: thereours')
+})
+
+test('what has not left is never received over', () => {
+  const { passage, left, sender } = world()
+  const one = sender('one')
+  const texts: string[] = []
+  for (let turn = 0; turn < 40; turn++) {
+    const text = String(turn).padStart(3, '0').repeat(10_000)
+    const at = passage.room(100, 64 * 1024)
+    expect(at).toBeGreaterThanOrEqual(100)
+    passage.memory.bytes.set(Buffer.from(text), at)
+    passage.fill(at + text.length)
+    passage.defer(one, at, at + text.length)
+    texts.push(text)
+  }
+
+  passage.clear()
+
+  expect(left.map((line) => line.slice(5)).join('')).toBe(texts.join(''))
+})
+
+test('a copy that has no room is refused, and fits the next turn', () => {
+  const { passage, sender } = world()
+  const much = Buffer.alloc(400_000)
+  expect(passage.deferCopy(sender('one'), much, 0, much.length)).toBe(true)
+  expect(passage.deferCopy(sender('one'), much, 0, much.length)).toBe(false)
+
+  passage.clear()
+
+  expect(passage.deferCopy(sender('one'), much, 0, much.length)).toBe(true)
+})
+
+test('many small sends do not wait for each other: some leave before the turn is over', () => {
+  const { passage, left, sender, receive } = world()
+  for (let index = 0; index < 100; index++) {
+    const at = receive('x')
+    passage.defer(sender(String(index)), at, at + 1)
+  }
+  expect(left.length).toBeGreaterThan(0)
+
+  passage.clear()
+
+  expect(left).toEqual(Array.from({ length: 100 }, (_, index) => `${index}: x`))
+})
