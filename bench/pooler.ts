@@ -9,14 +9,14 @@ import { benchUser, fillTables, pgbenchVersion, runLoad } from './pgbench.ts'
 import type { Load, LoadResult } from './pgbench.ts'
 import { flotilla, pgbouncer, poolerFolder, pools } from './poolers.ts'
 import type { Pooler, RunningPooler } from './poolers.ts'
-import { median } from './statistics.ts'
+import { median, sum } from './statistics.ts'
 import { markdownTable } from './table.ts'
 import { cpuBetween, cpuOf, rssBytesOf } from './usage-of-process.ts'
 
 interface Sample extends LoadResult {
   readonly userUs: number
   readonly systemUs: number
-  /** Of all threads but the busiest: for this proxy, everything outside of the engine. */
+  /** Of all threads but the busiest ones, of which there are as many as workers: what is not the engines'. */
   readonly otherThreadsUs: number
 }
 
@@ -39,7 +39,7 @@ export async function benchPooler(options: PoolerOptions): Promise<void> {
   const checkouts = options.beside === null ? [null] : [null, options.beside]
   const poolers = await installed([
     ...options.workers.flatMap((workers) => checkouts.map((one) => flotilla(options.nodeArgs, workers, one))),
-    pgbouncer(options.pgbouncer),
+    ...options.workers.map((processes) => pgbouncer(options.pgbouncer, processes)),
   ])
   const certificate = await (await Authority.create()).issue('localhost', ['DNS:localhost', 'IP:127.0.0.1'])
   const postgres = await startPostgres({
@@ -99,8 +99,8 @@ async function compareLoads(
   console.log(`\n${protocol} ${how}, ${mode} mode, pool of ${size}; median of ${rounds} rounds of ${seconds} s\n`)
   const able = ({ pooler, version }: Contestant): boolean => pooler.followsStatements(version)
   const contestants = protocol === 'prepared' && mode === 'transaction' ? all.filter(able) : all
-  const run = async ({ running }: Contestant, clients: number, seconds: number): Promise<Sample> =>
-    await measure(running, database, { protocol, clients, seconds, tls }, folder)
+  const run = async ({ running, pooler }: Contestant, clients: number, seconds: number): Promise<Sample> =>
+    await measure({ running, pooler }, database, { protocol, clients, seconds, tls }, folder)
   for (const contestant of contestants) await run(contestant, warmUp.clients, warmUp.seconds)
   const rows: string[][] = []
   for (const clients of clientCounts) {
@@ -112,10 +112,13 @@ async function compareLoads(
     }
     const medians = contestants.map((contestant) => mediansOf(samples.get(contestant) ?? []))
     contestants.forEach(({ pooler }, index) => rows.push(rowOf(clients, pooler.name, medians[index])))
-    const others = contestants.findIndex(({ pooler }) => pooler.name === 'pgbouncer')
-    const theirs = medians[others]
-    if (theirs === undefined) continue
-    for (const [index, ours] of medians.entries()) if (index !== others) rows.push(ratios(clients, ours, theirs))
+    for (const [index, { pooler }] of contestants.entries()) {
+      for (const [otherIndex, { pooler: other }] of contestants.entries()) {
+        // Two workers beside one process too: that is what their users come from.
+        if (!pooler.ours || other.ours || other.workers > pooler.workers) continue
+        rows.push(ratios(clients, `${pooler.name} : ${other.name}`, medians[index], medians[otherIndex]))
+      }
+    }
   }
   console.log(markdownTable(head, rows))
 }
@@ -125,16 +128,23 @@ function rotated<Item>(items: readonly Item[], by: number): Item[] {
   return [...items.slice(start), ...items.slice(0, start)]
 }
 
-async function measure(running: RunningPooler, database: string, load: Load, folder: string): Promise<Sample> {
-  const before = await cpuOf(running.pid)
+async function measure(
+  { running, pooler }: Pick<Contestant, 'running' | 'pooler'>,
+  database: string,
+  load: Load,
+  folder: string,
+): Promise<Sample> {
+  const engines = pooler.workers / running.pids.length
+  const before = await Promise.all(running.pids.map(cpuOf))
   const result = await runLoad({ port: running.port, database }, load, folder)
-  const used = cpuBetween(before, await cpuOf(running.pid))
+  const after = await Promise.all(running.pids.map(cpuOf))
+  const used = before.map((cpu, index) => cpuBetween(cpu, after[index] ?? cpu, engines))
   const { transactions } = result
   return {
     ...result,
-    userUs: used.userUs / transactions,
-    systemUs: used.systemUs / transactions,
-    otherThreadsUs: (used.userUs + used.systemUs - used.busiestThreadUs) / transactions,
+    userUs: sum(used.map(({ userUs }) => userUs)) / transactions,
+    systemUs: sum(used.map(({ systemUs }) => systemUs)) / transactions,
+    otherThreadsUs: sum(used.map((one) => one.userUs + one.systemUs - one.busiestThreadsUs)) / transactions,
   }
 }
 
@@ -161,10 +171,15 @@ function rowOf(clients: number, name: string, medians: Medians | undefined): str
   return [String(clients), name, tps.toFixed(0), p99Ms.toFixed(2), ...us]
 }
 
-function ratios(clients: number, ours: Medians, theirs: Medians): string[] {
+function ratios(clients: number, who: string, ours: Medians | undefined, theirs: Medians | undefined): string[] {
+  if (ours === undefined || theirs === undefined) return []
   const ratio = (column: keyof Medians): string => `×${(ours[column] / theirs[column]).toFixed(2)}`
   const columns = ['tps', 'p99Ms', 'userUs', 'systemUs', 'totalUs'] as const
-  return [String(clients), 'ratio', ...columns.map(ratio), '–']
+  return [String(clients), who, ...columns.map(ratio), '–']
+}
+
+async function rssOf({ pids }: RunningPooler): Promise<number> {
+  return sum(await Promise.all(pids.map(rssBytesOf)))
 }
 
 /** Fresh processes: memory that a pooler took for an earlier load would hide what idle clients need. */
@@ -180,9 +195,9 @@ async function compareMemory(
     const target = { port: running.port, database: pools.transaction.database }
     // The first client brings the first server, which is not what is measured.
     const first = await openIdleClients(target, 1)
-    const beforeBytes = await rssBytesOf(running.pid)
+    const beforeBytes = await rssOf(running)
     const idle = await openIdleClients(target, count)
-    const afterBytes = await rssBytesOf(running.pid)
+    const afterBytes = await rssOf(running)
     rows.push([
       pooler.name,
       (beforeBytes / 2 ** 20).toFixed(1),

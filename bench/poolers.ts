@@ -20,13 +20,17 @@ export const pools = {
 } as const
 
 export interface RunningPooler {
-  readonly pid: number
+  readonly pids: readonly number[]
   readonly port: number
   stop(): Promise<void>
 }
 
 export interface Pooler {
   readonly name: string
+  /** Threads or processes that forward. */
+  readonly workers: number
+  /** Ours are compared with the others. */
+  readonly ours: boolean
   /** Undefined when it is not installed. */
   version(): Promise<string | undefined>
   /** Whether prepared statements follow their client from server to server in transaction mode. */
@@ -40,6 +44,8 @@ export function flotilla(nodeArgs: readonly string[], workers: number, checkout:
   const entry = resolve(checkout ?? join(import.meta.dirname, '..'), 'proxy/main.ts')
   return {
     name: checkout === null ? own : `${own} of ${basename(resolve(checkout))}`,
+    workers,
+    ours: true,
     version: () => Promise.resolve(`on Node ${process.versions.node}`),
     followsStatements: () => true,
     async start(postgresPort, folder, certificate) {
@@ -79,9 +85,12 @@ client_tls_key_file = "${keyFile}"
 ${sections.join('')}`
 }
 
-export function pgbouncer(program: string): Pooler {
+/** Several processes share the port (so_reuseport); each has its part of the servers. */
+export function pgbouncer(program: string, processes: number): Pooler {
   return {
-    name: 'pgbouncer',
+    name: processes === 1 ? 'pgbouncer' : `pgbouncer, ${processes} processes`,
+    workers: processes,
+    ours: false,
     async version() {
       try {
         const { stdout } = await promisify(execFile)(program, ['--version'])
@@ -102,13 +111,25 @@ export function pgbouncer(program: string): Pooler {
       await writeFile(users, `"${benchUser}" ""\n`)
       await copyFile(certificate.keyFile, keyFile)
       const follows = this.followsStatements((await this.version()) ?? '')
-      await writeFile(file, pgbouncerConfig(port, postgresPort, users, { ...certificate, keyFile }, follows))
+      await writeFile(
+        file,
+        pgbouncerConfig({ port, postgresPort, users, certificate: { ...certificate, keyFile }, follows, processes }),
+      )
       if (uid !== undefined && gid !== undefined) {
         for (const path of [folder, keyFile]) await chown(path, uid, gid)
       }
       // It takes no more descriptors than the soft limit allows, and refuses to run as root.
       const command = `ulimit -S -n "$(ulimit -H -n)" && exec "$0" -q "$1"`
-      return await startAndWait('sh', ['-c', command, program, file], { port, cwd: folder, ...postgresUser() })
+      const running: RunningPooler[] = []
+      for (let process = 0; process < processes; process++) {
+        const options = { port, cwd: folder, ...postgresUser() }
+        running.push(await startAndWait('sh', ['-c', command, program, file], options))
+      }
+      return {
+        pids: running.flatMap(({ pids }) => pids),
+        port,
+        stop: async () => void (await Promise.all(running.map(async (one) => await one.stop()))),
+      }
     },
   }
 }
@@ -118,16 +139,25 @@ function versionNumber(version: string): number {
   return Number(/\d+\.\d+/.exec(version)?.[0] ?? 0)
 }
 
-function pgbouncerConfig(
-  port: number,
-  postgresPort: number,
-  users: string,
-  { certFile, keyFile }: Certificate,
-  followsStatements: boolean,
-): string {
+function pgbouncerConfig({
+  port,
+  postgresPort,
+  users,
+  certificate: { certFile, keyFile },
+  follows,
+  processes,
+}: {
+  port: number
+  postgresPort: number
+  users: string
+  certificate: Certificate
+  /** Statements follow their clients. */
+  follows: boolean
+  processes: number
+}): string {
   const lines = Object.entries(pools).map(
     ([mode, { database, size }]) =>
-      `${database} = host=127.0.0.1 port=${postgresPort} dbname=${benchUser} pool_mode=${mode} pool_size=${size}`,
+      `${database} = host=127.0.0.1 port=${postgresPort} dbname=${benchUser} pool_mode=${mode} pool_size=${Math.ceil(size / processes)}`,
   )
   return `[databases]
 ${lines.join('\n')}
@@ -143,7 +173,8 @@ log_disconnections = 0
 client_tls_sslmode = allow
 client_tls_cert_file = ${certFile}
 client_tls_key_file = ${keyFile}
-${followsStatements ? 'max_prepared_statements = 200' : ''}
+so_reuseport = ${processes > 1 ? 1 : 0}
+${follows ? 'max_prepared_statements = 200' : ''}
 `
 }
 
@@ -159,7 +190,7 @@ async function startAndWait(
   const stop = async (): Promise<void> => await end(child)
   atEndOfFile(stop)
   await listens(child, port)
-  return { pid, port, stop }
+  return { pids: [pid], port, stop }
 }
 
 async function end(child: ChildProcess): Promise<void> {

@@ -1,5 +1,6 @@
 /** What a process has used so far, from /proc (proc_pid_stat(5), proc_pid_status(5), Documentation/scheduler/sched-stats). */
 import { readdir, readFile } from 'node:fs/promises'
+import { sum } from './statistics.ts'
 
 export interface CpuTime {
   readonly userUs: number
@@ -28,19 +29,22 @@ export async function cpuOf(pid: number): Promise<ProcessCpu> {
   return { userUs, systemUs, threads }
 }
 
-/** Between two readings: user and system scaled so that they add up to the exact sum. */
-export function cpuBetween(before: ProcessCpu, after: ProcessCpu): CpuTime & { busiestThreadUs: number } {
-  let totalUs = 0
-  let busiestThreadUs = 0
-  for (const [thread, us] of after.threads) {
-    const usedUs = us - (before.threads.get(thread) ?? 0)
-    totalUs += usedUs
-    busiestThreadUs = Math.max(busiestThreadUs, usedUs)
-  }
+/**
+ * Between two readings: user and system scaled so that they add up to the exact sum, and how much of it the `engines`
+ * busiest threads have used.
+ */
+export function cpuBetween(
+  before: ProcessCpu,
+  after: ProcessCpu,
+  engines = 1,
+): CpuTime & { readonly busiestThreadsUs: number } {
+  const usedUs = [...after.threads].map(([thread, us]) => us - (before.threads.get(thread) ?? 0))
+  const totalUs = sum(usedUs)
   const userUs = after.userUs - before.userUs
   const systemUs = after.systemUs - before.systemUs
   const userShare = userUs / Math.max(1, userUs + systemUs)
-  return { userUs: totalUs * userShare, systemUs: totalUs * (1 - userShare), busiestThreadUs }
+  const busiest = usedUs.toSorted((a, b) => b - a).slice(0, engines)
+  return { userUs: totalUs * userShare, systemUs: totalUs * (1 - userShare), busiestThreadsUs: sum(busiest) }
 }
 
 async function ticksOf(pid: number): Promise<CpuTime> {

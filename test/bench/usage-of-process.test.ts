@@ -10,7 +10,7 @@ test('the CPU time read from /proc is what the process counts itself', async () 
 
   expect((used.userUs + used.systemUs) / usOf(own)).toBeCloseTo(1, 0)
   expect(used.userUs).toBeGreaterThan(used.systemUs)
-  expect(used.busiestThreadUs).toBeLessThanOrEqual(used.userUs + used.systemUs)
+  expect(used.busiestThreadsUs).toBeLessThanOrEqual(used.userUs + used.systemUs)
 })
 
 test('the resident memory read from /proc is what the process counts itself', async () => {
