@@ -51,7 +51,7 @@ const directions: readonly Direction[] = [
   },
   {
     files: ['proxy/engine/**'],
-    says: 'the engine sees io/io.ts, protocol and shared: no sockets, no zod at run time, no agent',
+    says: 'the engine sees io/io.ts, io/copy.ts, protocol and shared: no sockets, no zod at run time, no agent',
     refuses: [
       ...above.proxy,
       ...servers,
@@ -62,6 +62,7 @@ const directions: readonly Direction[] = [
       '**/agent/**',
       '**/io/**',
       '!**/io/io.ts',
+      '!**/io/copy.ts',
     ],
     typesOnly: ['**/shared/wire.ts'],
   },

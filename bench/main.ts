@@ -3,6 +3,7 @@ import { Failure, WrongUsage } from '../cli/failure.ts'
 import { runCleanups } from '../test/support/cleanup.ts'
 import { benchControl } from './control.ts'
 import { benchEngine } from './engine.ts'
+import { benchGarbage } from './garbage.ts'
 import { readOptions, usage } from './options.ts'
 import { benchPooler } from './pooler.ts'
 
@@ -14,6 +15,7 @@ try {
   const options = readOptions(process.argv.slice(2))
   if (options.what === 'control') await benchControl(options)
   else if (options.what === 'engine') benchEngine()
+  else if (options.what === 'garbage') await benchGarbage(options)
   else await benchPooler(options)
 } catch (error) {
   if (!(error instanceof WrongUsage) && !(error instanceof Failure)) throw error

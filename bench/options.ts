@@ -38,9 +38,16 @@ export interface ControlOptions {
   readonly seconds: number
 }
 
+export interface GarbageOptions {
+  readonly cases: readonly Case[]
+  /** Of each case, at least. */
+  readonly transactions: number
+}
+
 export type Options =
   | ({ readonly what: 'pooler' } & PoolerOptions)
   | ({ readonly what: 'control' } & ControlOptions)
+  | ({ readonly what: 'garbage' } & GarbageOptions)
   | { readonly what: 'engine' }
 
 export const usage = `usage: npm run bench -- [pooler] [--rounds 5] [--seconds 4] [--clients 1,16,64]
@@ -48,7 +55,8 @@ export const usage = `usage: npm run bench -- [pooler] [--rounds 5] [--seconds 4
                         [--idle-clients 2000] [--node-args "…"] [--pgbouncer /usr/sbin/pgbouncer] [--workers 1]
                         [--beside CHECKOUT]
        npm run bench -- control [--proxies 1000] [--seconds 30]
-       npm run bench -- engine`
+       npm run bench -- engine
+       npm run bench -- garbage [--transactions 1000000] [--only …]`
 
 /** @throws WrongUsage */
 export function readOptions(args: readonly string[]): Options {
@@ -63,16 +71,20 @@ export function readOptions(args: readonly string[]): Options {
     }
   }
   if (what === 'engine') return { what }
-  if (what !== 'pooler') throw new WrongUsage(`there is no benchmark "${what}"`)
+  if (what !== 'pooler' && what !== 'garbage') throw new WrongUsage(`there is no benchmark "${what}"`)
   const only = values.only?.split(',')
   const unknown = only?.find((part) => part !== 'memory' && !cases.some(({ name }) => name === part))
   if (unknown !== undefined) throw new WrongUsage(`--only does not know "${unknown}"`)
   const wanted = (part: string): boolean => only === undefined || only.includes(part)
+  const chosen = cases.filter(({ name }) => wanted(name))
+  if (what === 'garbage') {
+    return { what, cases: chosen, transactions: count(values.transactions ?? '1000000', 'transactions') }
+  }
   return {
     what,
     rounds: count(values.rounds ?? '5', 'rounds'),
     seconds: count(values.seconds ?? '4', 'seconds'),
-    cases: cases.filter(({ name }) => wanted(name)),
+    cases: chosen,
     clients: (values.clients ?? '1,16,64').split(',').map((clients) => count(clients, 'clients')),
     idleClients: wanted('memory') ? count(values['idle-clients'] ?? '2000', 'idle-clients') : 0,
     nodeArgs: values['node-args']?.split(' ').filter(Boolean) ?? [],
@@ -98,6 +110,7 @@ function parse(args: readonly string[]) {
         workers: { type: 'string' },
         beside: { type: 'string' },
         proxies: { type: 'string' },
+        transactions: { type: 'string' },
       },
     })
   } catch (error) {

@@ -1,6 +1,7 @@
 import { execFile, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { closeSync, openSync } from 'node:fs'
 import { connect } from 'node:net'
 import { chown, copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
@@ -178,13 +179,18 @@ ${follows ? 'max_prepared_statements = 200' : ''}
 `
 }
 
+/** What a pooler writes, in its own folder. */
+export const outputFile = 'output.log'
+
 async function startAndWait(
   command: string,
   args: readonly string[],
   options: { port: number; cwd: string; uid?: number; gid?: number },
 ): Promise<RunningPooler> {
   const { port, ...spawned } = options
-  const child = spawn(command, args, { ...spawned, stdio: 'ignore' })
+  const output = openSync(join(options.cwd, outputFile), 'w')
+  const child = spawn(command, args, { ...spawned, stdio: ['ignore', output, output] })
+  closeSync(output)
   const { pid } = child
   if (pid === undefined) throw new Failure(`${command} could not be started`)
   const stop = async (): Promise<void> => await end(child)

@@ -1,10 +1,8 @@
+import { copyBytes } from '../io/copy.ts'
 import { headerBytes } from './conversation.ts'
 import type { Server } from './server.ts'
 
 const usualBytes = 128 * 1024
-
-/** Up to this length a loop is faster than the view that `set` needs, and allocates nothing. */
-const loopBytesMax = 128
 
 /**
  * What goes to a server in the place of what its client sent: pieces of it and messages of our own, laid side by side
@@ -27,12 +25,7 @@ export class Rewriting {
   add(bytes: Uint8Array, start: number, end: number): void {
     const length = end - start
     if (this.#length + length > this.#bytes.length) this.#grow(length)
-    if (length <= loopBytesMax) {
-      const to = this.#bytes
-      for (let at = start, toAt = this.#length; at < end; at++, toAt++) to[toAt] = bytes[at] as number
-    } else {
-      this.#bytes.set(bytes.subarray(start, end), this.#length)
-    }
+    copyBytes(bytes, start, end, this.#bytes, this.#length)
     this.#length += length
   }
 

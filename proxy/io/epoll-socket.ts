@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert'
+import { copyBytes } from './copy.ts'
 import type {
   Handed,
   Address,
@@ -440,7 +441,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
     if (this.#kept !== null) {
       assert(this.#keptBytes <= carryBytesMax, 'a handler goes on with carryBytesMax')
       start -= this.#keptBytes
-      passage.memory.bytes.set(this.#kept.subarray(0, this.#keptBytes), start)
+      copyBytes(this.#kept, 0, this.#keptBytes, passage.memory.bytes, start)
     }
     passage.fill(at + length)
     this.#deliver(start, at + length)
@@ -462,7 +463,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
       this.#dropKept()
       this.#kept = this.#loop.takePiece(bytes)
     }
-    this.#kept.set(this.#loop.passage.memory.bytes.subarray(start, end))
+    copyBytes(this.#loop.passage.memory.bytes, start, end, this.#kept, 0)
     this.#keptBytes = bytes
   }
 
@@ -545,7 +546,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
       if (this.#kept !== null) {
         const { passage } = this.#loop
         const at = passage.room(this.#keptBytes, 0)
-        passage.memory.bytes.set(this.#kept.subarray(0, this.#keptBytes), at - this.#keptBytes)
+        copyBytes(this.#kept, 0, this.#keptBytes, passage.memory.bytes, at - this.#keptBytes)
         passage.fill(at)
         this.#deliver(at - this.#keptBytes, at)
       }

@@ -60,6 +60,12 @@ export const getsockopt: (fd: Fd, level: number, option: number, value: Address,
 export const ioctl: (fd: Fd, request: number, value: Address) => number = binary.func(
   'int ioctl(int fd, ulong request, uintptr_t arg)',
 )
+const mmap: (at: Address, length: number, protection: number, flags: number, fd: Fd, offset: number) => number =
+  binary.func('uintptr_t mmap(uintptr_t addr, size_t length, int prot, int flags, int fd, intptr_t offset)')
+const munmap: (at: Address, length: number) => number = binary.func('int munmap(uintptr_t addr, size_t length)')
+const madvise: (at: Address, length: number, advice: number) => number = binary.func(
+  'int madvise(uintptr_t addr, size_t length, int advice)',
+)
 export const inetPton: (family: number, text: string, bytes: Address) => number = binary.func(
   'int inet_pton(int af, str src, uintptr_t dst)',
 )
@@ -88,6 +94,39 @@ export function allocate(length: number): Memory {
   const bytes = Buffer.allocUnsafeSlow(length)
   return { bytes, address: Number(koffi.address(bytes)) }
 }
+
+/**
+ * As `allocate`, for memory that is kept: below 2 GiB where there is room. V8 passes such an address as it is, and any
+ * higher one as an object that it allocates for the call.
+ */
+export function allocateLow(length: number): Memory {
+  const hint =
+    MemoryMap.lowest + Math.floor((Math.random() * (MemoryMap.lowEnd - MemoryMap.lowest)) / pageBytes) * pageBytes
+  const flags = MemoryMap.private | MemoryMap.anonymous | (process.arch === 'x64' ? MemoryMap.low : 0)
+  const address = mmap(hint, length, MemoryMap.readWrite, flags, -1, 0)
+  // Where there is no flag for it the hint is all there is; -1 comes back as the highest address.
+  if (address + length <= MemoryMap.lowEnd) return { bytes: Buffer.from(koffi.view(BigInt(address), length)), address }
+  if (address % pageBytes === 0) munmap(address, length)
+  return allocate(length)
+}
+
+/** The pages of `allocateLow` go back to the system. What reads them later gets zeros: nobody may be left to care. */
+export function discard({ address, bytes }: Memory): void {
+  if (address < MemoryMap.lowEnd) madvise(address, bytes.length, MemoryMap.dontNeed)
+}
+
+const pageBytes = 65_536
+
+/** PROT_READ | PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_32BIT (x64 only), MADV_DONTNEED; and where low addresses are. */
+const MemoryMap = {
+  readWrite: 3,
+  private: 0x2,
+  anonymous: 0x20,
+  low: 0x40,
+  dontNeed: 4,
+  lowest: 0x2000_0000,
+  lowEnd: 0x8000_0000,
+} as const
 
 /** struct epoll_event: packed to 12 bytes on x64, 16 bytes elsewhere. Offsets in Int32 words. */
 export const epollEvent =

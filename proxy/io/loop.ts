@@ -48,9 +48,9 @@ export class Loop {
   /** What is received, and what is to be sent of it. */
   readonly passage = new Passage()
   /** Bytes on their way to the kernel that do not fit the passage. */
-  readonly outgoing = libc.allocate(65536)
+  readonly outgoing = libc.allocateLow(65536)
   /** Arguments and results of system calls. */
-  readonly scratch = libc.allocate(128)
+  readonly scratch = libc.allocateLow(128)
   readonly openFds: OpenFds | null
   readonly #epollFd: number
   readonly #entries: (Entry | undefined)[] = []
@@ -67,9 +67,9 @@ export class Loop {
 
   constructor(openFds: OpenFds | null) {
     this.openFds = openFds
-    this.#ready = libc.allocate(eventsMax * libc.epollEvent.words * 4)
+    this.#ready = libc.allocateLow(eventsMax * libc.epollEvent.words * 4)
     this.#readyWords = words(this.#ready)
-    this.#change = libc.allocate(libc.epollEvent.words * 4)
+    this.#change = libc.allocateLow(libc.epollEvent.words * 4)
     this.#changeWords = words(this.#change)
     this.#epollFd = this.own(libc.epollCreate1(libc.epollCloexec))
     if (this.#epollFd < 0) throw systemError('epoll_create1')
@@ -193,6 +193,9 @@ export class Loop {
   dispose(): void {
     for (const entry of this.#entries) entry?.abandon()
     this.closeFd(this.#epollFd)
+    for (const memory of [this.passage.memory, this.outgoing, this.scratch, this.#ready, this.#change]) {
+      libc.discard(memory)
+    }
   }
 }
 

@@ -1,5 +1,6 @@
+import { copyBytes } from './copy.ts'
 import type { Memory } from './libc.ts'
-import { allocate } from './libc.ts'
+import { allocateLow } from './libc.ts'
 import { carryBytesMax, readBytesMax } from './io.ts'
 
 /** Who sends; see `Passage.defer`. */
@@ -21,7 +22,7 @@ const sendsMax = 64
  * processor's caches twice per message; and several sends of bytes that stand together are one.
  */
 export class Passage {
-  readonly memory: Memory = allocate(passageBytes)
+  readonly memory: Memory = allocateLow(passageBytes)
   /** Up to here bytes stand that have not left. */
   #used = 0
   readonly #senders: (Sender | null)[] = Array.from({ length: sendsMax }, () => null)
@@ -65,7 +66,7 @@ export class Passage {
   deferCopy(sender: Sender, bytes: Uint8Array, start: number, end: number): boolean {
     const at = this.#used
     if (at + (end - start) > passageBytes) return false
-    this.memory.bytes.set(bytes.subarray(start, end), at)
+    copyBytes(bytes, start, end, this.memory.bytes, at)
     this.#used = at + (end - start)
     this.defer(sender, at, this.#used)
     return true

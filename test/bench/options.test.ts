@@ -22,6 +22,14 @@ test('--only leaves out what it does not name', () => {
   expect(readOptions(['--only', 'memory'])).toMatchObject({ cases: [], idleClients: 2000 })
 })
 
+test('garbage is counted in every case, or in those that --only names', () => {
+  expect(readOptions(['garbage'])).toEqual({ what: 'garbage', cases, transactions: 1_000_000 })
+  expect(readOptions(['garbage', '--only', 'simple', '--transactions', '5'])).toMatchObject({
+    cases: [{ name: 'simple' }],
+    transactions: 5,
+  })
+})
+
 test.each([
   ['a benchmark that does not exist', ['disk']],
   ['two benchmarks', ['pooler', 'control']],
