@@ -12,9 +12,9 @@ import { ConfigFile } from './config-file.ts'
 import { ControlClient } from './control-client.ts'
 import { ControlSource } from './control-source.ts'
 import { Crew } from './crew.ts'
-import type { ListenAddress, OpenListener } from './engine-thread.ts'
+import { doorsOf, type Doors } from './doors.ts'
 import { Handover, takeOver, type Taken } from './handover.ts'
-import { closeFd } from './libc.ts'
+import { inherit, type OpenListeners } from './listeners.ts'
 import { disconnectOf } from './event.ts'
 import { ApplyError } from './failure.ts'
 import { HttpServer } from './http.ts'
@@ -134,6 +134,7 @@ export class Agent {
   #stopping: Promise<void> | undefined
   /** What the process before this one has given, until this one serves clients. */
   #taken: Taken | null = null
+  #doors: Doors | null = null
   #handover: Handover | undefined
   /** Another process has what only one may have. */
   #isReleased = false
@@ -230,7 +231,10 @@ export class Agent {
   async start(): Promise<void> {
     const { source, http, takeover } = this.#settings
     try {
-      if (takeover !== null) this.#takeOver(takeover)
+      if (takeover !== null) {
+        this.#findDoors(takeover)
+        this.#takeOver(takeover)
+      }
       if (source.kind === 'control') this.#fleet = await this.#openFleet(source)
       this.#httpPort = await this.#http.listen(http)
       this.#tools.log('info', 'the proxy starts', {
@@ -279,19 +283,31 @@ export class Agent {
 
   // Online restart
 
+  #findDoors(takeover: string): void {
+    try {
+      this.#doors = doorsOf(takeover)
+    } catch (error) {
+      const fields = { path: takeover, reason: reasonOf(error) }
+      this.#tools.log('error', 'after an online restart, cancel requests will not find who stayed behind', fields)
+    }
+  }
+
   #takeOver(path: string): void {
     this.#taken = takeOver(path)
     if (this.#taken === null) return
-    const { host, port } = this.#taken.listener
-    this.#tools.log('info', 'took the listener of the process that runs', { host, port })
+    const { host, port, unix } = this.#taken.listeners
+    const fields = { host, port, unix_socket_dir: unix?.dir ?? null }
+    this.#tools.log('info', 'took the listener of the process that runs', fields)
     this.#taken.onLost(() => this.#fatal('the process that runs did not wait any longer, and goes on'))
   }
 
   /** The first version runs: this process serves clients, and can be followed by another one. */
   async #settled(): Promise<void> {
     const { takeover } = this.#settings
-    this.#taken?.ready()
+    const taken = this.#taken
     this.#taken = null
+    taken?.ready()
+    if (taken !== null) this.#engine.listeners?.succeed(taken.listeners)
     if (takeover === null || this.#handover !== undefined || this.#stopping !== undefined) return
     const handover = new Handover({
       path: takeover,
@@ -309,13 +325,16 @@ export class Agent {
   }
 
   /** Clients are served on; state folder, HTTP and control are for the next process. */
-  async #release(): Promise<OpenListener | null> {
-    const { listener } = this.#engine
-    if (listener === undefined || this.#stopping !== undefined) return null
+  async #release(): Promise<OpenListeners | null> {
+    const { listeners } = this.#engine
+    const open = listeners?.open
+    if (listeners === undefined || open === undefined || this.#stopping !== undefined) return null
     this.#isReleased = true
+    // From now on the other may serve it, so this process never removes it.
+    listeners.ownsFile = false
     await this.#closeFleet()
     await this.#http.close()
-    return listener
+    return open
   }
 
   async #takeBack(): Promise<void> {
@@ -334,6 +353,7 @@ export class Agent {
       }
     }
     this.#isReleased = false
+    if (this.#engine.listeners !== undefined) this.#engine.listeners.ownsFile = true
     await this.#fleet?.peers.start()
     this.#fleet?.reports.start()
     void this.#fleet?.sync.run()
@@ -489,24 +509,21 @@ export class Agent {
       const workers = this.#settings.workers ?? spec.general.workers
       const tcp = { host: isIP(host) === 0 ? await this.#firstAddress(host) : host, port }
       const { unixSocketDir: dir, unixSocketMode: mode } = spec.general
-      const address = dir === '' ? tcp : { ...tcp, unix: { dir, mode: parseInt(mode, 8) } }
-      await this.#engine.start({ ...address, ...this.#inherited(address) }, workers)
+      const listen = {
+        ...tcp,
+        ...(dir === '' ? {} : { unix: { dir, mode: parseInt(mode, 8) } }),
+        ...(this.#doors === null ? {} : { door: this.#doors.own, predecessors: this.#doors.predecessors }),
+      }
+      const inherited = this.#taken === null ? listen : inherit(this.#taken.listeners, listen, this.#tools.log)
+      await this.#engine.start(inherited, workers)
+      const { listeners } = this.#engine
+      if (this.#taken !== null && listeners !== undefined) listeners.ownsFile = false
       this.#fleet?.sync.greetNow()
     } catch (error) {
       const reason = `cannot listen on ${host}:${port}: ${reasonOf(error)}`
       if (this.#stopping === undefined) this.#fatal(reason)
       throw new ApplyError('engine_died', reason, { cause: error })
     }
-  }
-
-  /** The listener that was taken over, where it is the one that is wanted. */
-  #inherited({ host, port }: ListenAddress): OpenListener | null {
-    const listener = this.#taken?.listener
-    if (listener === undefined) return null
-    if (listener.host === host && (port === 0 || listener.port === port)) return listener
-    this.#tools.log('info', 'the listener that was taken over is for another address', { ...listener })
-    closeFd(listener.fd)
-    return null
   }
 
   async #firstAddress(host: string): Promise<string> {

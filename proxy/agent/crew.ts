@@ -14,8 +14,8 @@ import type {
   TlsUpdate,
 } from '../engine/messages.ts'
 import { EngineKeeper, type EngineKeeperOptions, type EngineRestart } from './engine-keeper.ts'
-import { EngineDied, type CrewTies, type ListenAddress, type Listening, type OpenListener } from './engine-thread.ts'
-import { closeFd } from './libc.ts'
+import { EngineDied, type CrewTies, type ListenAddress, type Listening } from './engine-thread.ts'
+import { Listeners } from './listeners.ts'
 import { placed } from './placement.ts'
 import { mergedOutcome, mergedSnapshot } from './merged.ts'
 
@@ -39,7 +39,7 @@ export class Crew {
   #stopping = false
   /** Workers that accept nothing any more. */
   readonly #unlistened = new Set<number>()
-  #listenerFd: number | undefined
+  #listeners: Listeners | undefined
 
   constructor(options: CrewOptions) {
     this.#options = options
@@ -55,11 +55,9 @@ export class Crew {
     return this.#keepers.some((keeper) => keeper.isServing)
   }
 
-  /** Where clients are served, and by which descriptor; undefined when none is open. */
-  get listener(): OpenListener | undefined {
-    const { address } = this
-    const fd = this.#listenerFd
-    return address === undefined || fd === undefined ? undefined : { host: address.host, port: address.port, fd }
+  /** What is open for clients; undefined before the first start. */
+  get listeners(): Listeners | undefined {
+    return this.#listeners
   }
 
   get running(): FleetSpec | undefined {
@@ -93,9 +91,8 @@ export class Crew {
     if (this.#desired !== undefined) for (const keeper of this.#keepers) keeper.desired(this.#desired)
     if (this.#peers !== null) for (const keeper of this.#keepers) keeper.peers(this.#peers)
     const address = await first.start(listen)
-    const fd = first.listenerFd
-    this.#listenerFd = fd
-    const listening = { ...address, ...(fd === undefined ? {} : { fd }) }
+    const listening = first.listening ?? listen
+    this.#listeners = new Listeners(listening)
     await Promise.all(others.map(async (keeper) => await keeper.start(listening)))
     return address
   }
@@ -121,15 +118,10 @@ export class Crew {
     })
   }
 
-  /** Workers accept from one descriptor: it is closed when none of them looks at it any more. */
+  /** Workers accept from the same descriptors: they are closed when none of them looks at them any more. */
   #stoppedListening(worker: number): void {
     this.#unlistened.add(worker)
-    if (this.#unlistened.size === this.#keepers.length) this.#closeListener()
-  }
-
-  #closeListener(): void {
-    if (this.#listenerFd !== undefined) closeFd(this.#listenerFd)
-    this.#listenerFd = undefined
+    if (this.#unlistened.size === this.#keepers.length) this.#listeners?.closeToClients()
   }
 
   /**
@@ -205,7 +197,7 @@ export class Crew {
 
   /** After `stop`. */
   close(): void {
-    this.#closeListener()
+    this.#listeners?.close()
     for (const keeper of this.#keepers) keeper.close()
   }
 

@@ -88,9 +88,9 @@ export class EngineKeeper {
     return this.#listening === undefined ? undefined : { host: this.#listening.host, port: this.#listening.port }
   }
 
-  /** Of the listener, which is not closed with the engine. */
-  get listenerFd(): number | undefined {
-    return this.#listening?.fd
+  /** What is open of it is not closed with the engine. */
+  get listening(): Listening | undefined {
+    return this.#listening
   }
 
   /** False while no thread serves clients. */
@@ -120,9 +120,9 @@ export class EngineKeeper {
     this.#starting = thread.listening
     this.#listening = await this.#starting
     this.#adopt(thread, startedAtMs)
-    const { host, port } = this.#listening
-    this.#options.onListening({ host, port })
-    return { host, port }
+    const { host, port, unix } = this.#listening
+    this.#options.onListening({ host, port, unix })
+    return { host, port, unix }
   }
 
   /** Gives the engine a whole version. Rejects with an EngineDied; what ran before then runs again. */

@@ -25,17 +25,8 @@ export interface ListenAddress {
   readonly unix?: UnixListen | undefined
 }
 
-/** An address and, once it is open, the descriptor of its listener, which outlives the threads that accept from it. */
-export interface Listening extends ListenAddress {
-  readonly fd?: number
-}
-
-/** A listener that is open. */
-export interface OpenListener {
-  readonly host: string
-  readonly port: number
-  readonly fd: number
-}
+/** Where to listen and, of what is open, the descriptors by key, which outlive the threads that accept from them. */
+export type Listening = EngineStart['listen']
 
 /** What ties one of several workers to the others. */
 export interface CrewTies {
@@ -219,7 +210,7 @@ export class EngineThread {
           ...this.#options.listen,
           host: message.host,
           port: message.port,
-          ...(message.fd === undefined ? {} : { fd: message.fd }),
+          ...(message.fds === undefined ? {} : { fds: message.fds }),
         })
         return
       case 'applied':

@@ -1,8 +1,8 @@
 /**
- * An online restart: a proxy that starts takes the listening socket of the one that runs, over a Unix socket. Both then
- * accept from one queue of the kernel, so no connection is refused or lost between them.
+ * An online restart: a proxy that starts takes the listening sockets of the one that runs, over a Unix socket. Both then
+ * accept from the same queues of the kernel, so no connection is refused or lost between them.
  *
- *   new: connects ──► old: gives up state folder, HTTP and polling, sends the listener's descriptor and address
+ *   new: connects ──► old: gives up state folder, HTTP and polling, sends the listeners' descriptors and addresses
  *   new: serves clients, says "ready" ──► old: accepts nothing any more, and drains
  *
  * Should the new one end before it is ready, the old one takes everything back.
@@ -10,8 +10,8 @@
 import { chmodSync, rmSync } from 'node:fs'
 import { createServer, Socket, type Server } from 'node:net'
 import { z } from 'zod'
-import type { ListenAddress, OpenListener } from './engine-thread.ts'
-import { closeFd, connectUnix, receiveDescriptor, sendDescriptor } from './libc.ts'
+import { closeFd, connectUnix, receiveDescriptors, sendDescriptors } from './libc.ts'
+import type { OpenListeners } from './listeners.ts'
 import { privateFileMode } from './atomic-file.ts'
 import { reasonOf, type Log } from './log.ts'
 
@@ -23,25 +23,31 @@ const ready = 'ready\n'
 
 /** What a proxy that runs has given to one that starts. */
 export interface Taken {
-  readonly listener: OpenListener
+  readonly listeners: OpenListeners
   /** This process serves clients. */
   ready(): void
   /** Called when the other has taken everything back because this took too long. */
   onLost(lost: () => void): void
 }
 
-const addressSchema = z.object({ host: z.string(), port: z.number() })
+/** Their descriptors come in this order: TCP, Unix. */
+const addressSchema = z.object({
+  host: z.string(),
+  port: z.number(),
+  unix: z.object({ dir: z.string(), file: z.string().nullable() }).nullable(),
+})
 
 /** Null when nobody runs that could be followed. Blocks this thread until the other has answered. Throws when it fails. */
 export function takeOver(path: string): Taken | null {
   const fd = connectUnix(path)
   if (fd === null) return null
-  const received = receiveDescriptor(fd, answerMsMax)
+  const received = receiveDescriptors(fd, answerMsMax)
   if (received === null) {
     closeFd(fd)
     throw new Error(`the proxy behind ${path} did not hand over its listener`)
   }
-  const address = addressSchema.parse(JSON.parse(received.text))
+  const { host, port, unix } = addressSchema.parse(JSON.parse(received.text))
+  const [tcpFd, unixFd] = received.fds as [number, number?]
   const socket = new Socket({ fd })
   let isReady = false
   let lost: (() => void) | undefined
@@ -51,7 +57,7 @@ export function takeOver(path: string): Taken | null {
   })
   socket.resume()
   return {
-    listener: { ...address, fd: received.fd },
+    listeners: { host, port, fd: tcpFd, unix: unix === null || unixFd === undefined ? null : { ...unix, fd: unixFd } },
     ready() {
       isReady = true
       socket.end(ready)
@@ -66,7 +72,7 @@ export interface HandoverOptions {
   readonly path: string
   readonly log: Log
   /** Gives up what only one process may have. Null when there is nothing to hand over yet. */
-  readonly release: () => Promise<OpenListener | null>
+  readonly release: () => Promise<OpenListeners | null>
   /** The other process serves clients. */
   readonly done: () => void
   /** The other process has failed: what `release` gave up is this one's again. */
@@ -120,8 +126,8 @@ export class Handover {
     log('info', 'another process takes over')
     const answer = this.#waitForReady(socket)
     try {
-      const listener = await release()
-      if (listener === null || !send(socket, listener)) socket.destroy()
+      const listeners = await release()
+      if (listeners === null || !send(socket, listeners)) socket.destroy()
     } catch (error) {
       log('error', 'the listener could not be handed over', { reason: reasonOf(error) })
       socket.destroy()
@@ -153,9 +159,14 @@ export class Handover {
   }
 }
 
-function send(socket: Socket, { host, port, fd }: OpenListener): boolean {
-  const address: ListenAddress = { host, port }
+function send(socket: Socket, { host, port, fd, unix }: OpenListeners): boolean {
+  const address: z.input<typeof addressSchema> = {
+    host,
+    port,
+    unix: unix === null ? null : { dir: unix.dir, file: unix.file },
+  }
+  const fds = unix === null ? [fd] : [fd, unix.fd]
   // libuv names the descriptor of a stream nowhere else.
   const { _handle: handle } = socket as unknown as { _handle: { readonly fd: number } | null }
-  return handle !== null && sendDescriptor(handle.fd, JSON.stringify(address), fd)
+  return handle !== null && sendDescriptors(handle.fd, JSON.stringify(address), fds)
 }

@@ -61,7 +61,7 @@ export function closeMarked(openFds: SharedArrayBuffer): number {
   return closed
 }
 
-// A descriptor handed to another process (unix(7), cmsg(3))
+// Descriptors handed to another process (unix(7), cmsg(3))
 
 const unixSocket: Int = libc.func('int socket(int domain, int type, int protocol)')
 const connect: Int = libc.func('int connect(int fd, const uint8_t *address, uint32_t length)')
@@ -81,10 +81,11 @@ const MSG_CMSG_CLOEXEC = 0x40000000
 /** struct sockaddr_un: a path of at most 107 bytes and a zero. */
 const pathBytesMax = 107
 const messageHeadBytes = 56
-/** struct cmsghdr and one descriptor, padded to whole words; without the padding in its own length. */
-const controlBytes = 24
-const controlLength = 20
-const textBytesMax = 1024
+const cmsgHeadBytes = 16
+/** As many as are handed over in one message. */
+const descriptorsMax = 8
+const controlBytes = cmsgHeadBytes + 4 * descriptorsMax
+const textBytesMax = 4096
 
 /** A connection to the Unix socket at `path`; null when nobody listens there. */
 export function connectUnix(path: string): number | null {
@@ -100,30 +101,34 @@ export function connectUnix(path: string): number | null {
   return null
 }
 
-/** `text` and the descriptor in one message. False when the other side is gone. */
-export function sendDescriptor(socketFd: number, text: string, fd: number): boolean {
-  const { message, body, control } = messageOf(Buffer.byteLength(text))
+/** `text` and one to eight descriptors in one message. False when the other side is gone. */
+export function sendDescriptors(socketFd: number, text: string, fds: readonly number[]): boolean {
+  assert(fds.length > 0 && fds.length <= descriptorsMax, `${fds.length} descriptors in one message`)
+  assert(Buffer.byteLength(text) <= textBytesMax, 'more text than is received')
+  const { message, body, control } = messageOf(Buffer.byteLength(text), fds.length)
   body.write(text)
-  control.writeBigUInt64LE(BigInt(controlLength), 0)
+  control.writeBigUInt64LE(BigInt(cmsgHeadBytes + 4 * fds.length), 0)
   control.writeInt32LE(SOL_SOCKET, 8)
   control.writeInt32LE(SCM_RIGHTS, 12)
-  control.writeInt32LE(fd, 16)
+  for (const [index, fd] of fds.entries()) control.writeInt32LE(fd, cmsgHeadBytes + 4 * index)
   return sendmsg(socketFd, message, MSG_NOSIGNAL) > 0
 }
 
 /** Blocks this thread for at most `msMax`; null when nothing comes, or the other side ends. */
-export function receiveDescriptor(socketFd: number, msMax: number): { text: string; fd: number } | null {
+export function receiveDescriptors(socketFd: number, msMax: number): { text: string; fds: number[] } | null {
   const timeout = Buffer.alloc(16)
   timeout.writeBigInt64LE(BigInt(Math.ceil(msMax / 1000)), 0)
   setsockopt(socketFd, SOL_SOCKET, SO_RCVTIMEO, timeout, timeout.length)
-  const { message, body, control } = messageOf(textBytesMax)
+  const { message, body, control } = messageOf(textBytesMax, descriptorsMax)
   const length = recvmsg(socketFd, message, MSG_CMSG_CLOEXEC)
   if (length <= 0 || control.readInt32LE(12) !== SCM_RIGHTS) return null
-  return { text: body.toString('utf8', 0, length), fd: control.readInt32LE(16) }
+  const count = (Number(control.readBigUInt64LE(0)) - cmsgHeadBytes) / 4
+  const fds = Array.from({ length: count }, (_, index) => control.readInt32LE(cmsgHeadBytes + 4 * index))
+  return { text: body.toString('utf8', 0, length), fds }
 }
 
-/** struct msghdr with one piece of `bodyBytes` and room for one descriptor. The three must live through the call. */
-function messageOf(bodyBytes: number): { message: Buffer; body: Buffer; control: Buffer } {
+/** struct msghdr with one piece of `bodyBytes` and room for `fds` descriptors. The three must live through the call. */
+function messageOf(bodyBytes: number, fds: number): { message: Buffer; body: Buffer; control: Buffer } {
   // One piece of memory, so that whoever holds the head holds what it points to.
   const memory = Buffer.from(new ArrayBuffer(messageHeadBytes + 16 + controlBytes + bodyBytes))
   const at = koffi.address(memory)
@@ -133,7 +138,8 @@ function messageOf(bodyBytes: number): { message: Buffer; body: Buffer; control:
   memory.writeBigUInt64LE(at + BigInt(messageHeadBytes), 16) // msg_iov
   memory.writeBigUInt64LE(1n, 24) // msg_iovlen
   memory.writeBigUInt64LE(at + BigInt(messageHeadBytes + 16), 32) // msg_control
-  memory.writeBigUInt64LE(BigInt(controlBytes), 40) // msg_controllen
+  // Padded to whole words, unlike the length in the header itself.
+  memory.writeBigUInt64LE(BigInt(cmsgHeadBytes + 8 * Math.ceil(fds / 2)), 40) // msg_controllen
   memory.writeBigUInt64LE(at + BigInt(messageHeadBytes + 16 + controlBytes), messageHeadBytes) // iov_base
   memory.writeBigUInt64LE(BigInt(bodyBytes), messageHeadBytes + 8) // iov_len
   return { message, body, control }

@@ -82,6 +82,8 @@ const defaultHttpPort = 9930
 const defaultStateFolder = 'flotilla-state'
 const portMax = 65535
 const regionLengthMax = 64
+/** A Unix socket's path has 107 at most, and the doors' is longer by as much as 17. */
+const takeoverBytesMax = 90
 
 /** Settings from the words after `flotilla proxy` and the environment. Throws a UsageError. */
 export function proxySettings(
@@ -93,7 +95,7 @@ export function proxySettings(
   return {
     source: sourceOf(given),
     listen: { host: given['listen-host'] ?? null, port: portOf(given, 'listen-port') },
-    takeover: given.takeover ?? null,
+    takeover: takeoverOf(given),
     workers: workersOf(given),
     http: { host: given['http-host'] ?? defaultHttpHost, port: portOf(given, 'http-port') ?? defaultHttpPort },
     hintUrl: hintUrlOf(given),
@@ -162,6 +164,12 @@ function urlOf(text: string, option: string): string {
 function nameOf(text: string, option: string): string {
   if (nameSchema.safeParse(text).success) return text
   throw new UsageError(`${option} must be letters, digits, ".", "_" and "-", at most 63 of them`)
+}
+
+function takeoverOf({ takeover }: Given): string | null {
+  if (takeover === undefined) return null
+  if (Buffer.byteLength(takeover) <= takeoverBytesMax) return takeover
+  throw new UsageError(`--takeover must be a path of at most ${takeoverBytesMax} bytes`)
 }
 
 function workersOf(given: Given): number | null {

@@ -10,7 +10,8 @@
  *   bits 16 … 0    the client, among those of the worker
  *
  * The secret is random: 4 bytes up to protocol 3.1, 32 in 3.2. In a request that one proxy passes on to another it is
- * followed by one byte more, a mark: such a request is never passed on again.
+ * followed by one byte more, a mark: such a request is never passed on to a third one. With another mark it goes back to
+ * the processes that had the proxy's listener before an online restart, and no further.
  */
 import assert from 'node:assert/strict'
 import { timingSafeEqual } from 'node:crypto'
@@ -34,6 +35,7 @@ const workerMask = (1 << (proxyShift - workerShift)) - 1
 const shortSecretBytes = 4
 const longSecretBytes = 32
 const passedOnMark = 1
+const passedBackMark = 2
 
 /** The length of the secret for a client that speaks protocol 3.`minor`. */
 export function secretBytesOf(minor: number): number {
@@ -56,15 +58,23 @@ export function workerOf(pid: number): number {
 }
 
 /** As it goes to another proxy, which is to pass it on no further. */
-export function passedOn({ pid, secret }: CancelKey): CancelKey {
-  const marked = new Uint8Array(secret.length + 1).fill(passedOnMark)
-  marked.set(secret)
-  return { pid, secret: marked }
+export function passedOn(key: CancelKey): CancelKey {
+  return marked(key, passedOnMark)
 }
 
-function isPassedOn({ secret }: CancelKey): boolean {
+function marked({ pid, secret }: CancelKey, mark: number): CancelKey {
+  const bytes = new Uint8Array(secret.length + 1).fill(mark)
+  bytes.set(secret)
+  return { pid, secret: bytes }
+}
+
+/** The mark of a request, 0 for none; and the key without it. */
+function unmarked(key: CancelKey): { mark: number; plain: CancelKey } {
+  const { pid, secret } = key
   const { length } = secret
-  return (length === shortSecretBytes + 1 || length === longSecretBytes + 1) && secret[length - 1] === passedOnMark
+  const mark = length === shortSecretBytes + 1 || length === longSecretBytes + 1 ? (secret[length - 1] ?? 0) : 0
+  const isOurs = mark === passedOnMark || mark === passedBackMark
+  return isOurs ? { mark, plain: { pid, secret: secret.subarray(0, -1) } } : { mark: 0, plain: key }
 }
 
 /** Whom a cancel request may be for. */
@@ -131,12 +141,18 @@ export class Cancels {
    * came by TLS.
    */
   take(key: CancelKey, secured: boolean, done: () => void): void {
-    const wasPassedOn = isPassedOn(key)
-    const client = this.find(key.pid, wasPassedOn ? key.secret.subarray(0, -1) : key.secret)
-    const proxy = proxyOf(key.pid)
+    const { mark, plain } = unmarked(key)
+    const client = this.find(plain.pid, plain.secret)
+    const proxy = proxyOf(plain.pid)
     if (client !== null) client.cancel(done)
-    else if (wasPassedOn || proxy === 0 || proxy === this.proxy) done()
-    else this.#peers.passOn(proxy, passedOn(key), secured, done)
+    else if (mark === passedBackMark) done()
+    else if (mark === passedOnMark || this.isOwn(proxy)) this.#peers.passBack(marked(plain, passedBackMark), done)
+    else this.#peers.passOn(proxy, passedOn(plain), secured, done)
+  }
+
+  /** Whether this proxy gave keys with the number: its own, or none while it had none. */
+  isOwn(proxy: number): boolean {
+    return proxy === 0 || proxy === this.proxy
   }
 
   /**

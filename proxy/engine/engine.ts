@@ -17,11 +17,11 @@ import type {
   EngineSnapshot,
   FleetSpec,
   FromEngine,
+  ListenOn,
   PoolSnapshot,
   Question,
   StopMode,
   ToEngine,
-  UnixListen,
 } from './messages.ts'
 import type { PoolName } from './name.ts'
 import { operate, release } from './operations.ts'
@@ -35,7 +35,7 @@ import { TlsContexts } from './tls.ts'
 import type { TlsHold } from './tls.ts'
 
 export interface EngineOptions {
-  readonly listen: { readonly host: string; readonly port: number; readonly unix?: UnixListen | undefined }
+  readonly listen: ListenOn
   /** The other workers of the process, if there are any. */
   readonly crew?: Crew
 }
@@ -70,6 +70,9 @@ export class Engine {
   clientTls: TlsHold | null = null
   readonly #listener: Listener
   readonly #unixListener: Listener | null = null
+  /** Beside the listeners, and open for longer. */
+  readonly #door: Listener | null = null
+  readonly #doorHost: string | null = null
   readonly #timers = new Set<Timer>()
   #nextId: number
   readonly #awaited = new Set<{ readonly condition: () => boolean; readonly done: () => void }>()
@@ -83,7 +86,8 @@ export class Engine {
     io.random(mockKey)
     const waitTimeoutMs = (): number => this.context.general.cancelWaitTimeoutMs
     const tls = new TlsContexts(io)
-    const peers = new Peers({ io, post, tls, waitTimeoutMs, tcpOptions: () => this.#clientTcpOptions() })
+    const predecessors = options.listen.predecessors ?? []
+    const peers = new Peers({ io, post, tls, waitTimeoutMs, tcpOptions: () => this.#clientTcpOptions(), predecessors })
     this.context = {
       io,
       post: (message) => {
@@ -108,11 +112,15 @@ export class Engine {
     }
     this.pools = new Pools(this.context)
     this.statistics = new Statistics(io.nowMs())
-    const { unix } = options.listen
+    const { unix, door } = options.listen
     this.#listener = io.listen(options.listen, (socket) => this.#accept(socket))
     if (unix !== undefined) {
       const address = { host: unix.dir, port: this.#listener.port }
       this.#unixListener = io.listen(address, (socket) => this.#accept(socket), unix.mode)
+    }
+    if (door !== undefined) {
+      this.#door = io.listen(door, (socket) => this.#accept(socket))
+      this.#doorHost = door.host
     }
     post({ type: 'listening', host: options.listen.host, port: this.#listener.port })
     this.#every(maintainEveryMs, () => {
@@ -124,6 +132,11 @@ export class Engine {
   /** Where it really listens. */
   get port(): number {
     return this.#listener.port
+  }
+
+  /** Whether this came in where nothing is taken but cancel requests. */
+  cameByDoor(socket: Socket): boolean {
+    return socket.remote.host === this.#doorHost
   }
 
   receive(message: ToEngine): void {
@@ -366,6 +379,7 @@ export class Engine {
     }
     for (const client of this.context.clients) client.fatal(sqlstates.admin_shutdown, shutdownText)
     for (const timer of this.#timers) timer.cancel()
+    this.#door?.close()
     this.#awaited.clear()
     this.#looking?.cancel()
     for (const name of this.pools.names()) name.close()

@@ -158,6 +158,9 @@ export class Login implements SocketEvents {
 
   *#run(): Exchange<void> {
     const packet = yield* this.#startup()
+    if (packet.kind === 'startup' && this.#engine.cameByDoor(this.#socket)) {
+      throw new SqlError('cannot_connect_now', 'nothing is taken here but cancel requests')
+    }
     if (this.#engine.context.crew !== null) {
       const worker = this.#placeOf(packet)
       if (worker !== null && (yield* this.#hand(worker))) return
@@ -363,8 +366,7 @@ export class Login implements SocketEvents {
     const other = (worker: number): number | null =>
       this.#wasHanded || worker === crew.worker || worker >= crew.workers ? null : worker
     // What names another proxy is passed on from here.
-    if (packet.kind === 'cancel')
-      return proxyOf(packet.pid) === context.cancels.proxy ? other(workerOf(packet.pid)) : null
+    if (packet.kind === 'cancel') return context.cancels.isOwn(proxyOf(packet.pid)) ? other(workerOf(packet.pid)) : null
     const given = new Map(packet.parameters)
     const user = given.get('user') ?? ''
     const database = given.get('database') || user

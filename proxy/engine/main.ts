@@ -12,13 +12,13 @@ assert(port !== null, 'the engine runs in a worker thread')
 const start = workerData as EngineStart
 
 const post = (message: FromEngine): void => {
-  if (message.type === 'listening' && io.listenerFd !== null) port.postMessage({ ...message, fd: io.listenerFd })
+  if (message.type === 'listening') port.postMessage({ ...message, fds: io.listeners })
   else port.postMessage(message)
 }
 
 const io = new EpollIo({
   openFds: start.openFds,
-  lastingListener: { fd: start.listen.fd ?? null },
+  lasting: start.listen.fds ?? {},
   onExhausted: (errno) => post({ type: 'log', level: 'error', message: 'cannot accept clients', fields: { errno } }),
 })
 

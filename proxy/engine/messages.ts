@@ -7,7 +7,7 @@ import type { HbaRule } from '../../shared/config/hba.ts'
 import type { IdentLine } from '../../shared/config/ident.ts'
 import type { GeneralSettings, PoolSettings } from '../../shared/config/settings.ts'
 import type { Position } from '../../shared/wire.ts'
-import type { Handed, TlsOptions } from '../io/io.ts'
+import type { Address, Handed, TlsOptions } from '../io/io.ts'
 
 /** A stored SCRAM-SHA-256 verifier (RFC 5803): what a client's proof is checked against. */
 export interface ScramVerifier {
@@ -304,10 +304,15 @@ export interface EngineSnapshot {
 
 export type FromEngine =
   /**
-   * The listener is open; `port` is the real one when 0 was asked for. Sent once, before anything else. `fd` is the
-   * descriptor of the listener, which the agent closes.
+   * The listeners are open; `port` is the real one when 0 was asked for. Sent once, before anything else. `fds` are the
+   * descriptors of the listeners, by their keys, which the agent closes.
    */
-  | { readonly type: 'listening'; readonly host: string; readonly port: number; readonly fd?: number }
+  | {
+      readonly type: 'listening'
+      readonly host: string
+      readonly port: number
+      readonly fds?: Readonly<Record<string, number>>
+    }
   /** Nothing is accepted any more: the listener may be closed. */
   | { readonly type: 'unlistened' }
   /** For the worker `to`; the connection is nobody's until it arrives. */
@@ -340,15 +345,21 @@ export interface UnixListen {
   readonly mode: number
 }
 
+/** Where connections come from. */
+export interface ListenOn {
+  readonly host: string
+  readonly port: number
+  readonly unix?: UnixListen | undefined
+  /** A Unix socket for cancel requests alone, which is served as long as there are clients. */
+  readonly door?: Address | undefined
+  /** The doors of the processes that had the listener before: whom a request may be for when it is for nobody here. */
+  readonly predecessors?: readonly Address[] | undefined
+}
+
 /** Given to the worker thread as `workerData`. */
 export interface EngineStart {
-  /** With `fd`, the listener is open already and stands for host and port. */
-  readonly listen: {
-    readonly host: string
-    readonly port: number
-    readonly unix?: UnixListen | undefined
-    readonly fd?: number
-  }
+  /** `fds` are listeners that are open already, by their keys. */
+  readonly listen: ListenOn & { readonly fds?: Readonly<Record<string, number>> }
   /** Absent where the process has one worker. */
   readonly crew?: CrewStart
   /** eventfd in the engine's epoll set: the agent writes 8 bytes to wake it. */

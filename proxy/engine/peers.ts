@@ -3,7 +3,7 @@
  * them, as they came. Only those addresses are ever connected to, and nothing that comes from there is read. Whether the
  * secret is right is for the other proxy to judge, so a stranger can make us do no more than what is bounded here.
  */
-import type { Io, TcpOptions, Timer, TlsOptions } from '../io/io.ts'
+import type { Address, Io, TcpOptions, Timer, TlsOptions } from '../io/io.ts'
 import { deliver, Gate } from './cancel-request.ts'
 import type { CancelKey } from './cancel-request.ts'
 import type { FromEngine, PeerSpec, PeersUpdate } from './messages.ts'
@@ -29,6 +29,8 @@ interface PeersContext {
   readonly tls: TlsContexts
   readonly waitTimeoutMs: () => number
   readonly tcpOptions: () => TcpOptions
+  /** Doors of the processes that had this proxy's listener before. */
+  readonly predecessors: readonly Address[]
 }
 
 export class Peers {
@@ -40,9 +42,12 @@ export class Peers {
   /** While control is being asked. */
   #strayTimer: Timer | null = null
   #tls: TlsHold | null = null
+  /** To the predecessors, all together. */
+  readonly #back: Gate
 
   constructor(context: PeersContext) {
     this.#context = context
+    this.#back = new Gate(context.io, peerOpenMax, peerWaitingMax)
   }
 
   /** All proxies of the fleet with an address, this one too; by number. */
@@ -102,6 +107,28 @@ export class Peers {
     if (this.#strayTimer !== null) return
     this.#strayTimer = this.#context.io.after(this.#context.waitTimeoutMs(), () => this.update(null))
     this.#context.post({ type: 'peers' })
+  }
+
+  /**
+   * To every process that had the listener before and may still have the client. They are reached by Unix sockets that
+   * only this user can, so nothing is secured. `done` is called once, when each of them has taken it or nobody will.
+   */
+  passBack(key: CancelKey, done: () => void): void {
+    const { io, waitTimeoutMs, tcpOptions, predecessors } = this.#context
+    let awaited = predecessors.length
+    const finish = (): void => {
+      if (--awaited === 0) done()
+    }
+    if (awaited === 0) done()
+    for (const address of predecessors) {
+      const delivery = { address, options: tcpOptions(), tls: null, key, timeoutMs: waitTimeoutMs() }
+      const run = (leave: () => void): void =>
+        deliver(io, delivery, () => {
+          finish()
+          leave()
+        })
+      this.#back.enter(delivery.timeoutMs, run, finish)
+    }
   }
 
   #find(proxy: number): PeerSpec | undefined {

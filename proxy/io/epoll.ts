@@ -21,7 +21,8 @@ import { EpollEvents, Errno, Family, Level, SocketOption } from './libc.ts'
 import type { Entry } from './loop.ts'
 import { Loop, systemError } from './loop.ts'
 import { OpenFds } from './open-fds.ts'
-import { unixPath, writeSocketAddress } from './socket-address.ts'
+import { listenerKey, unixPath, writeSocketAddress } from './socket-address.ts'
+import { identityOf, removeFile } from './socket-file.ts'
 import { OpensslContext } from './tls-context.ts'
 
 /** Connections the kernel completes ahead of accept. */
@@ -34,10 +35,10 @@ export interface EpollIoOptions {
   /** Where the open descriptors are noted for whoever survives this thread; null notes none. */
   readonly openFds: SharedArrayBuffer | null
   /**
-   * A listener that outlives this loop, whoever closes it: null opens one, a number is the descriptor of one that is
-   * open, which other loops may accept from too. Absent: the listener is this loop's own.
+   * Listeners outlive this loop, whoever closes them: descriptors of those that are open, which other loops may accept
+   * from too, by `listenerKey`; the others are opened. Absent: listeners are this loop's own.
    */
-  readonly lastingListener?: { readonly fd: number | null }
+  readonly lasting?: Readonly<Record<string, number>>
   /** Nothing can be accepted for a moment: `errno` says what the system has run out of. */
   readonly onExhausted: (errno: string) => void
 }
@@ -46,12 +47,12 @@ export interface EpollIoOptions {
 export class EpollIo implements Io {
   readonly #loop: Loop
   readonly #onExhausted: (errno: string) => void
-  readonly #lasting: { readonly fd: number | null } | undefined
-  /** Of the listener, once there is one. */
-  listenerFd: number | null = null
+  readonly #lasting: Readonly<Record<string, number>> | undefined
+  /** Descriptors of the listeners that outlive this loop, by `listenerKey`. */
+  readonly listeners: Record<string, number> = {}
 
   constructor(options: EpollIoOptions) {
-    this.#lasting = options.lastingListener
+    this.#lasting = options.lasting
     this.#loop = new Loop(options.openFds === null ? null : new OpenFds(options.openFds))
     this.#onExhausted = options.onExhausted
   }
@@ -87,11 +88,24 @@ export class EpollIo implements Io {
   }
 
   listen(address: Address, onAccept: (socket: Socket) => SocketEvents, mode = ownerOnly): Listener {
-    if (isUnix(address)) return this.#listenUnix(address, onAccept, mode)
-    const fd = this.#lasting?.fd ?? this.#opened(address)
-    if (this.#lasting !== undefined) this.#loop.openFds?.remove(fd)
-    this.listenerFd = fd
-    return new EpollListener(this.#loop, fd, address, this.#lasting !== undefined, onAccept, this.#onExhausted)
+    const key = listenerKey(address)
+    const fd = this.#lasting?.[key] ?? (isUnix(address) ? this.#openedUnix(address, mode) : this.#opened(address))
+    const lasts = this.#lasting !== undefined
+    if (lasts) {
+      this.#loop.openFds?.remove(fd)
+      this.listeners[key] = fd
+    }
+    const listener = new EpollListener(this.#loop, fd, address, lasts, onAccept, this.#onExhausted)
+    if (lasts || !isUnix(address)) return listener
+    const path = unixPath(address)
+    const file = identityOf(path)
+    return {
+      port: listener.port,
+      close: () => {
+        removeFile(path, file)
+        listener.close()
+      },
+    }
   }
 
   #opened(address: Address): number {
@@ -112,7 +126,7 @@ export class EpollIo implements Io {
     return fd
   }
 
-  #listenUnix(address: Address, onAccept: (socket: Socket) => SocketEvents, mode: number): Listener {
+  #openedUnix(address: Address, mode: number): number {
     const path = unixPath(address)
     const fd = this.#loop.own(libc.socket(Family.Unix, libc.streamSocket, 0))
     if (fd < 0) throw systemError('socket')
@@ -131,16 +145,7 @@ export class EpollIo implements Io {
       const errno = error instanceof IoError ? error.errno : (error as NodeJS.ErrnoException).code
       throw new IoError(`cannot listen at ${path}: ${(error as Error).message}`, errno ?? 'EIO')
     }
-    const file = identityOf(path)
-    const listener = new EpollListener(this.#loop, fd, address, false, onAccept, this.#onExhausted)
-    return {
-      port: listener.port,
-      close: () => {
-        // Somebody else may have taken the path over meanwhile.
-        if (file !== null && identityOf(path) === file) unlinkSync(path)
-        listener.close()
-      },
-    }
+    return fd
   }
 
   /** False when there is a file already. */
@@ -212,12 +217,6 @@ export class EpollIo implements Io {
     scratch.bytes.writeInt32LE(value, 0)
     if (libc.setsockopt(fd, level, option, scratch.address, 4) < 0) throw systemError('setsockopt')
   }
-}
-
-/** Which file it is; null when there is none. */
-function identityOf(path: string): string | null {
-  const found = lstatSync(path, { bigint: true, throwIfNoEntry: false })
-  return found === undefined ? null : `${found.dev} ${found.ino} ${found.birthtimeNs}`
 }
 
 /** An eventfd (eventfd(2)): readable while its counter is not zero; reading takes the counter away. */

@@ -182,7 +182,7 @@ export interface Io {
   wallMs(): number
   /**
    * Throws an IoError when the address cannot be listened on. The file of a Unix socket gets `mode`; one that is left
-   * over is replaced, and it is removed when the listener closes.
+   * over is replaced, and it is removed when the listener closes, unless that outlives the loop.
    */
   listen(address: Address, onAccept: (socket: Socket) => SocketEvents, mode?: number): Listener
   /** A connection attempt; failure comes as onClose, never before this call has returned. */

@@ -15,6 +15,14 @@ export function unixPath({ host, port }: Address): string {
   return join(host, `.s.PGSQL.${port}`)
 }
 
+/** The key of the one listener that has an address of TCP. */
+export const tcpListener = 'tcp'
+
+/** What tells the listeners of a process apart. */
+export function listenerKey(address: Address): string {
+  return isUnix(address) ? unixPath(address) : tcpListener
+}
+
 /**
  * struct sockaddr_in (ip(7)): family Uint16 (host order), port Uint16 (network order), address 4 bytes, padding to 16.
  * struct sockaddr_in6 (ipv6(7)): family, port, flow information Uint32, address 16 bytes, scope Uint32.

@@ -1,14 +1,17 @@
 /** One proxy process follows another on the same address, while clients go on with their transactions. */
+import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as after } from 'node:timers/promises'
 import { Client } from 'pg'
 import { describe, expect, test } from 'vitest'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { until } from '../../support/engine.ts'
+import { cancelRequest, query } from '../../support/frontend-messages.ts'
 import type { Postgres } from '../../support/postgres.ts'
 import { startProxy } from '../../support/processes.ts'
 import type { ProxyOptions, ProxyProcess } from '../../support/processes.ts'
 import { tempFolder } from '../../support/temp-folder.ts'
+import { errorFields, WireClient } from '../../support/wire.ts'
 import { common, connect, fleet, startWorld, untilRuns, openConsole } from './world.ts'
 import type { World } from './world.ts'
 
@@ -33,12 +36,14 @@ function documentOf(general: object): (postgres: Postgres) => object {
 
 interface Restartable extends World {
   readonly first: ProxyProcess
+  readonly takeover: string
   /** A process that takes over, started as the first one was. */
   readonly next: (more?: ProxyOptions) => Promise<ProxyProcess>
 }
 
 async function startRestartable(general: object): Promise<Restartable> {
-  const environment = { FLOTILLA_TAKEOVER: join(await tempFolder(), 'takeover') }
+  const takeover = join(await tempFolder(), 'takeover')
+  const environment = { FLOTILLA_TAKEOVER: takeover }
   const world = await startWorld({
     postgres: { sql, maxConnections: 100 },
     proxies: [{ id: 'proxy-1', environment }],
@@ -51,6 +56,7 @@ async function startRestartable(general: object): Promise<Restartable> {
   return {
     ...world,
     first,
+    takeover,
     next: async (more = {}) => await startProxy({ control, fleet, token }, { ...same, ...more }),
   }
 }
@@ -63,11 +69,12 @@ class Applications {
   #stopping = false
   readonly #clients: Promise<void>[]
 
-  constructor(proxy: ProxyProcess, count: number) {
-    this.#clients = Array.from({ length: count }, async () => await this.#run(proxy))
+  /** As many at each place. */
+  constructor(places: readonly Place[], count: number) {
+    this.#clients = places.flatMap((place) => Array.from({ length: count }, async () => await this.#run(place)))
   }
 
-  async #run(proxy: ProxyProcess): Promise<void> {
+  async #run(proxy: Place): Promise<void> {
     let client: Client | undefined
     while (!this.#stopping) {
       try {
@@ -98,7 +105,13 @@ class Applications {
 
 const gone = new WeakSet<Client>()
 
-async function connected({ host, port }: ProxyProcess): Promise<Client> {
+/** Where clients connect: an address, or a folder with a Unix socket. */
+interface Place {
+  readonly host: string
+  readonly port: number
+}
+
+async function connected({ host, port }: Place): Promise<Client> {
   const client = new Client({ host, port, user: 'app', password: 'app', database: 'app' })
   client.on('error', (error: Error & { code?: string }) => {
     if (error.code === '57P01' || error.message === 'Connection terminated unexpectedly') gone.add(client)
@@ -122,36 +135,145 @@ async function began(client: Client): Promise<boolean> {
 
 describe.each([1, 2])('with %i workers', (workers) => {
   test('a process takes over under load: no transaction fails and no connection is refused', async () => {
-    const { first, next, control } = await startRestartable({ workers, drain_rate: 40 })
-    const load = new Applications(first, 16)
-    let logins = 0
+    const dir = await tempFolder()
+    const { first, next, control } = await startRestartable({ workers, drain_rate: 40, unix_socket_dir: dir })
+    const places = [first, { host: dir, port: first.port }]
+    const load = new Applications(places, 8)
+    const logins = places.map(() => 0)
     const newcomer = { mayCome: true }
-    const newcomers = (async () => {
+    const newcomers = places.map(async (place, index) => {
       while (newcomer.mayCome) {
-        const client = await connected(first)
-        logins++
+        const client = await connected(place)
+        logins[index] = (logins[index] ?? 0) + 1
         if (await began(client)) await client.end()
       }
-    })()
+    })
     await until(() => load.transactions > 100)
 
     const second = await next()
     const code = await first.ended()
-    const before = load.transactions
+    const [before, loginsBefore] = [load.transactions, [...logins]]
     await until(() => load.transactions > before + 100)
+    await until(() => logins.every((count, index) => count > (loginsBefore[index] ?? 0)))
     newcomer.mayCome = false
-    await newcomers
+    await Promise.all(newcomers)
     await load.stop()
     const answer = await control.call('GET', `/v1/fleets/${fleet}/proxies/proxy-1`)
 
     expect(load.failures).toEqual([])
     expect(code).toBe(0)
     expect(load.moves).toBeGreaterThanOrEqual(16)
-    expect(logins).toBeGreaterThan(0)
-    expect(second.pid).toBeDefined()
+    expect(Math.min(...loginsBefore)).toBeGreaterThan(0)
     expect(answer.body).toMatchObject({ state: 'in_sync' })
+    expect(existsSync(join(dir, `.s.PGSQL.${first.port}`))).toBe(true)
+    expect(await second.stop()).toBe(0)
+    expect(existsSync(join(dir, `.s.PGSQL.${first.port}`))).toBe(false)
   }, 90_000)
 })
+
+/** A client of `proxy` whose query sleeps until it is canceled. */
+async function sleeper(proxy: Place, { postgres }: World): Promise<WireClient> {
+  const before = await postgres.activeQueries('SELECT pg_sleep(600)%')
+  const client = await WireClient.login(proxy, { user: 'app', password: 'app' })
+  client.send(query('SELECT pg_sleep(600)'))
+  await until(async () => (await postgres.activeQueries('SELECT pg_sleep(600)%')) === before + 1)
+  return client
+}
+
+/** Resolves when the request was passed on, or had nothing to hit. */
+async function cancel(at: Place, pid: number, secret: Uint8Array): Promise<void> {
+  const request = await WireClient.connect(at)
+  request.send(cancelRequest(pid, secret))
+  await request.readToEnd()
+  request.destroy()
+}
+
+async function sqlstateOf(client: WireClient): Promise<string | undefined> {
+  const error = (await client.readUntil('Z')).find(({ tag }) => tag === 'E')
+  client.destroy()
+  return error === undefined ? undefined : errorFields(error)['C']
+}
+
+describe.each([1, 2])('with %i workers', (workers) => {
+  test('a cancel request finds its client in the process that drains, and a wrong key finds nobody', async () => {
+    const world = await startRestartable({ workers, drain_rate: 0 })
+    const { first, next } = world
+    // With two workers, some for each of them.
+    const sleepers = [await sleeper(first, world), await sleeper(first, world), await sleeper(first, world)]
+    await next()
+    await first.logged(/the other process serves clients/)
+    const newcomer = await sleeper(first, world)
+
+    const keys = [...sleepers, newcomer].map(({ key }) => key as NonNullable<WireClient['key']>)
+    for (const { pid, secret } of keys) {
+      const wrong = Buffer.from(secret.map((byte) => byte ^ 255))
+      await cancel(first, pid, wrong)
+      // As if it came from a peer, or through the door already.
+      for (const mark of [1, 2]) await cancel(first, pid, Buffer.concat([wrong, Buffer.from([mark])]))
+    }
+    const stillRun = await world.postgres.activeQueries('SELECT pg_sleep(600)%')
+    for (const { pid, secret } of keys) await cancel(first, pid, secret)
+
+    expect(stillRun).toBe(4)
+    expect(await Promise.all([...sleepers, newcomer].map(sqlstateOf))).toEqual(['57014', '57014', '57014', '57014'])
+    expect(await first.ended()).toBe(0)
+  }, 90_000)
+})
+
+test('a cancel request finds its client two restarts back, also when the process between has ended', async () => {
+  const world = await startRestartable({ drain_rate: 0 })
+  const { first, next } = world
+  const oldest = await sleeper(first, world)
+  const second = await next()
+  await first.logged(/the other process serves clients/)
+  const middle = await sleeper(first, world)
+  await next()
+  await second.logged(/the other process serves clients/)
+
+  const { pid, secret } = middle.key as NonNullable<WireClient['key']>
+  await cancel(first, pid, secret)
+  const ofMiddle = await sqlstateOf(middle)
+  const code = await second.ended()
+  const { pid: oldPid, secret: oldSecret } = oldest.key as NonNullable<WireClient['key']>
+  await cancel(first, oldPid, oldSecret)
+
+  expect(ofMiddle).toBe('57014')
+  expect(code).toBe(0)
+  expect(await sqlstateOf(oldest)).toBe('57014')
+  expect(await first.ended()).toBe(0)
+}, 90_000)
+
+test('nobody logs in by the door of a process, and nobody but its user may open it', async () => {
+  const { first, takeover } = await startRestartable({})
+  const folder = `${takeover}.d`
+
+  const refused = await connected({ host: folder, port: 1 }).catch((error: { code: string }) => error.code)
+  const modes = [folder, join(folder, '.s.PGSQL.1')].map((path) => statSync(path).mode & 0o777)
+  await first.stop()
+
+  expect(refused).toBe('57P03')
+  expect(modes).toEqual([0o700, 0o600])
+  expect(existsSync(join(folder, '.s.PGSQL.1'))).toBe(false)
+}, 60_000)
+
+test('with another unix_socket_dir the next process opens its own, and takes the former file away', async () => {
+  const [dir, other] = [await tempFolder(), await tempFolder()]
+  const { first, next, control, postgres } = await startRestartable({ unix_socket_dir: dir })
+  const file = `.s.PGSQL.${first.port}`
+  const before = existsSync(join(dir, file))
+  await control.apply(fleet, documentOf({ unix_socket_dir: other })(postgres))
+
+  const second = await next()
+  await first.ended()
+  const client = await connected({ host: other, port: first.port })
+  const { rows } = await client.query('SELECT 1 AS one')
+  await client.end()
+
+  expect(before).toBe(true)
+  expect(rows).toEqual([{ one: 1 }])
+  expect(existsSync(join(dir, file))).toBe(false)
+  expect(await second.stop()).toBe(0)
+}, 60_000)
 
 test('with drain_rate 0 nobody is sent away, and the former process ends with its last client', async () => {
   const { first, next } = await startRestartable({ drain_rate: 0 })

@@ -168,18 +168,7 @@ test('a Unix socket that is not there is a server that refuses, and is tried aga
   expect(lost).toMatchObject({ cause: 'connect_refused', errno: 'ENOENT', host: join(serverFolder, 'nothing') })
 })
 
-test('84: the file of the socket is removed when the proxy stops', async () => {
-  const folder = await tempFolder()
-  const other = await startEngine(document, { unix: { dir: folder, mode: 0o700 } })
-  const path = join(folder, `.s.PGSQL.${other.port}`)
-
-  const before = existsSync(path)
-  await other.stop('now', 0)
-
-  expect([before, existsSync(path)]).toEqual([true, false])
-})
-
-test('84: unix_socket_dir of a configuration file is served with unix_socket_mode, under the port of the proxy', async () => {
+test('84: unix_socket_dir is served with unix_socket_mode under the port of the proxy, which takes the file with it', async () => {
   const folder = await tempFolder()
   const file = join(folder, 'proxy.toml')
   const text = `

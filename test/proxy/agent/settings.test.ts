@@ -40,6 +40,7 @@ test.each([
   [['--config', 'f', '--listen-port', '70000'], '--listen-port must be a port'],
   [['--config', 'f', '--hint-url', 'ftp://x'], '--hint-url must be a URL'],
   [['--config', 'f', '--listen-prot', '1'], '--listen-prot'],
+  [['--config', 'f', '--takeover', `/${'t'.repeat(90)}`], '--takeover must be a path of at most 90 bytes'],
   [['--config', 'f', 'word'], 'word'],
 ])('%j is refused with the remedy', (words, message) => {
   expect(() => read(words)).toThrow(UsageError)

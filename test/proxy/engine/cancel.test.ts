@@ -6,14 +6,19 @@ import { Peers } from '../../../proxy/engine/peers.ts'
 import type { FromEngine } from '../../../proxy/engine/messages.ts'
 import { TlsContexts } from '../../../proxy/engine/tls.ts'
 import { EpollIo } from '../../../proxy/io/epoll.ts'
+import type { Address } from '../../../proxy/io/io.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
+import { tempFolder } from '../../support/temp-folder.ts'
 
 const io = new EpollIo({ openFds: null, onExhausted: () => undefined })
 atEndOfFile(() => io.dispose())
 
 const tcpOptions = { keepaliveIdleMs: 5000, keepaliveIntervalMs: 5000, keepaliveCount: 5, userTimeoutMs: 0 }
 
-function newCancels(proxy = 0): { cancels: Cancels; peers: Peers; said: FromEngine[] } {
+function newCancels(
+  proxy = 0,
+  predecessors: readonly Address[] = [],
+): { cancels: Cancels; peers: Peers; said: FromEngine[] } {
   const said: FromEngine[] = []
   const peers = new Peers({
     io,
@@ -21,6 +26,7 @@ function newCancels(proxy = 0): { cancels: Cancels; peers: Peers; said: FromEngi
     tls: new TlsContexts(io),
     waitTimeoutMs: () => 50,
     tcpOptions: () => tcpOptions,
+    predecessors,
   })
   const cancels = new Cancels(io, () => 50, peers, 0)
   cancels.proxy = proxy
@@ -174,4 +180,40 @@ test.for([
 
   expect(ended).toBe(true)
   expect(said).toEqual([])
+})
+
+test('a request for a client that stayed behind goes back with a mark, and with that mark no further', async () => {
+  const dir = await tempFolder()
+  const former = newCancels(3)
+  const left = newClient(former.cancels)
+  const door = { host: dir, port: 1 }
+  const seen: Buffer[] = []
+  const listener = io.listen(door, (socket) => ({
+    onConnect: ignore,
+    onData(bytes, start, end) {
+      seen.push(Buffer.from(bytes.subarray(start, end)))
+      socket.close()
+      return end
+    },
+    onDrain: ignore,
+    onClose: ignore,
+  }))
+  const { cancels } = newCancels(3, [door, { host: dir, port: 2 }])
+  let done = 0
+  const count = (): void => void done++
+
+  const { pid, secret } = left.key
+  cancels.take(left.key, false, count)
+  cancels.take(passedOn(left.key), false, count)
+  cancels.take({ pid, secret: Buffer.concat([secret, Buffer.from([2])]) }, false, count)
+  const doneAtOnce = done
+  for (let turn = 0; turn < 1000 && done < 3; turn++) io.turn(10)
+  listener.close()
+  const [request] = seen
+  const marked = { pid: request?.readInt32BE(8) ?? 0, secret: request?.subarray(12) ?? Buffer.alloc(0) }
+  former.cancels.take(marked, false, ignore)
+
+  expect(doneAtOnce).toBe(1)
+  expect([done, seen.length]).toEqual([3, 2])
+  expect(left.canceled).toBe(1)
 })
