@@ -13,6 +13,7 @@ import { ControlClient } from './control-client.ts'
 import { ControlSource } from './control-source.ts'
 import { Crew } from './crew.ts'
 import { doorsOf, type Doors } from './doors.ts'
+import { DrainOutbox, DrainReader } from './drains.ts'
 import { Handover, takeOver, type Taken } from './handover.ts'
 import { inherit, type OpenListeners } from './listeners.ts'
 import { disconnectOf } from './event.ts'
@@ -102,6 +103,7 @@ interface Fleet {
   readonly control: ControlClient
   readonly candidates: ControlSource
   readonly outbox: Outbox
+  readonly drains: DrainReader
   readonly sync: Sync
   readonly reports: Reports
   readonly peers: Peers
@@ -125,6 +127,8 @@ export class Agent {
   readonly #http: HttpServer
   readonly #ended = Promise.withResolvers<string | null>()
   #fleet: Fleet | undefined
+  /** For what is lost while the outbox is another process's. */
+  #drainOutbox: DrainOutbox | undefined
   #file: ConfigFile | undefined
   #hintSecret: string | null = null
   #httpPort = 0
@@ -332,9 +336,27 @@ export class Agent {
     this.#isReleased = true
     // From now on the other may serve it, so this process never removes it.
     listeners.ownsFile = false
+    await this.#openDrainOutbox()
     await this.#closeFleet()
     await this.#http.close()
     return open
+  }
+
+  async #openDrainOutbox(): Promise<void> {
+    const { source } = this.#settings
+    const { log } = this.#tools
+    if (source.kind !== 'control') return
+    try {
+      this.#drainOutbox = await DrainOutbox.open(source.stateFolder, this.#boot, log)
+    } catch (error) {
+      log('error', 'what is lost from now on does not reach control', { reason: reasonOf(error) })
+    }
+  }
+
+  async #closeDrainOutbox(): Promise<void> {
+    const outbox = this.#drainOutbox
+    this.#drainOutbox = undefined
+    await outbox?.close()
   }
 
   async #takeBack(): Promise<void> {
@@ -356,7 +378,9 @@ export class Agent {
     if (this.#engine.listeners !== undefined) this.#engine.listeners.ownsFile = true
     await this.#fleet?.peers.start()
     this.#fleet?.reports.start()
+    this.#fleet?.drains.start()
     void this.#fleet?.sync.run()
+    await this.#closeDrainOutbox()
   }
 
   /** Another process serves clients: those that are here leave by and by. */
@@ -380,6 +404,7 @@ export class Agent {
 
   async #close(): Promise<void> {
     await this.#closeFleet()
+    await this.#closeDrainOutbox()
     await this.#applier.stop()
     this.#engine.close()
     await this.#http.close()
@@ -391,6 +416,7 @@ export class Agent {
     if (fleet === undefined) return
     fleet.sync.stop()
     fleet.peers.stop()
+    await fleet.drains.stop()
     const limit = setTimeout(() => void fleet.control.close(), lastReportMs)
     await fleet.reports.stop()
     clearTimeout(limit)
@@ -408,7 +434,7 @@ export class Agent {
   }
 
   async #startFleet(fleet: Fleet): Promise<void> {
-    const { source, folder, candidates, sync, reports, peers } = fleet
+    const { source, folder, candidates, sync, reports, peers, drains } = fleet
     const good = await folder.readLastKnownGood(source.fleet, source.token)
     if (good !== undefined) {
       this.#secrets.remember(good.secrets)
@@ -420,6 +446,7 @@ export class Agent {
     await peers.start()
     reports.start()
     void sync.run()
+    drains.start()
   }
 
   async #openFleet(source: Fleet['source']): Promise<Fleet> {
@@ -470,7 +497,14 @@ export class Agent {
       log,
       onPeers: (update) => this.#engine.peers(update),
     })
-    return { source, proxyId, folder, control, candidates, outbox, sync, reports, peers }
+    const drains = new DrainReader({
+      stateFolder: source.stateFolder,
+      outbox,
+      everyMs: waits.drainsMs,
+      log,
+      onEvents: () => this.#fleet?.reports.edge(),
+    })
+    return { source, proxyId, folder, control, candidates, outbox, drains, sync, reports, peers }
   }
 
   #hello(): HelloRequest {
@@ -565,7 +599,8 @@ export class Agent {
     this.#metrics.lost(server)
     const { message, ...fields } = event
     this.#tools.log('warn', 'lost a server connection', { ...fields, reason: message })
-    this.#fleet?.outbox.append(event)
+    const outbox = this.#fleet?.outbox ?? this.#drainOutbox
+    outbox?.append(event)
     this.#fleet?.reports.edge()
   }
 

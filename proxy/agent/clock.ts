@@ -28,6 +28,8 @@ export interface Waits {
   readonly peersAgainMs: number
   /** Between two looks at the files of certificates. */
   readonly tlsFilesMs: number
+  /** Between two looks at what former processes lose while they drain. */
+  readonly drainsMs: number
   /** For the engine's thread to answer; one that does not is ended and started again. */
   readonly engineAnswerMs: number
 }
@@ -44,5 +46,6 @@ export const defaultWaits: Waits = {
   peersMs: 60_000,
   peersAgainMs: 2000,
   tlsFilesMs: 1000,
+  drainsMs: 1000,
   engineAnswerMs: 30_000,
 }

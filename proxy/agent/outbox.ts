@@ -105,6 +105,13 @@ export class Outbox {
     this.remove(new Set([id]))
   }
 
+  /** Resolves when everything is on disk. */
+  async flush(): Promise<void> {
+    while (this.#rewriting) await this.#work
+    this.#write()
+    await this.#enqueue(async () => await syncToDisk(this.#fd))
+  }
+
   async close(): Promise<void> {
     while (this.#rewriting) await this.#work
     this.#write()
@@ -178,6 +185,12 @@ export class Outbox {
     }
     this.#failing = true
   }
+}
+
+/** What another process writes there; a line that is being written comes with the next reading. */
+export async function readEvents(path: string): Promise<Disconnect[]> {
+  const lines = (await readFile(path, 'utf8')).split('\n')
+  return lines.map(parseEvent).filter((event) => event !== undefined)
 }
 
 function toLines(events: readonly Disconnect[]): string {

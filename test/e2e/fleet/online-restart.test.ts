@@ -1,5 +1,5 @@
 /** One proxy process follows another on the same address, while clients go on with their transactions. */
-import { existsSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as after } from 'node:timers/promises'
 import { Client } from 'pg'
@@ -275,6 +275,70 @@ test('with another unix_socket_dir the next process opens its own, and takes the
   expect(await second.stop()).toBe(0)
 }, 60_000)
 
+interface Lost {
+  readonly id: string
+  readonly pool: string
+  readonly backend_pid: number
+  readonly cause: string
+}
+
+async function lostServers({ control }: World): Promise<Lost[]> {
+  const { body } = await control.call('GET', `/v1/fleets/${fleet}/disconnects?limit=500`)
+  return (body as { disconnects: Lost[] }).disconnects
+}
+
+/** A session-mode client, and the process id of its server. */
+async function sessionOf(proxy: Place): Promise<{ client: Client; pid: number }> {
+  const client = await connect(proxy, { database: 'sessions' })
+  const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
+  return { client, pid: rows[0]?.pid ?? 0 }
+}
+
+test('what the process that drains loses reaches control, each server once', async () => {
+  const world = await startRestartable({ drain_rate: 0 })
+  const { first, next, postgres, control } = world
+  const [one, two] = [await sessionOf(first), await sessionOf(first)]
+  await next()
+  await first.logged(/the other process serves clients/)
+
+  await postgres.sql('SELECT pg_terminate_backend($1)', [one.pid])
+  await until(async () => (await lostServers(world)).some(({ backend_pid }) => backend_pid === one.pid))
+  // It is lost while nobody takes reports, and told when somebody does.
+  await control.kill9()
+  await postgres.sql('SELECT pg_terminate_backend($1)', [two.pid])
+  const code = await first.ended()
+  await control.start()
+  await until(async () => (await lostServers(world)).some(({ backend_pid }) => backend_pid === two.pid))
+  await until(() => readdirSync(join(first.state as string, 'drains')).length === 0)
+
+  const lost = await lostServers(world)
+  expect(code).toBe(0)
+  expect(lost.map(({ backend_pid, pool, cause }) => ({ backend_pid, pool, cause }))).toEqual([
+    { backend_pid: two.pid, pool: 'sessions', cause: 'terminated' },
+    { backend_pid: one.pid, pool: 'sessions', cause: 'terminated' },
+  ])
+}, 90_000)
+
+test('and it reaches control by the next process when the one that took over was killed', async () => {
+  const world = await startRestartable({ drain_rate: 0 })
+  const { first, next, postgres } = world
+  const [one, two] = [await sessionOf(first), await sessionOf(first)]
+  const second = await next()
+  await first.logged(/the other process serves clients/)
+  await postgres.sql('SELECT pg_terminate_backend($1)', [one.pid])
+  await until(async () => (await lostServers(world)).length === 1)
+
+  await second.kill9()
+  await postgres.sql('SELECT pg_terminate_backend($1)', [two.pid])
+  const third = await next()
+  await until(async () => (await lostServers(world)).length === 2)
+  await first.ended()
+  await until(() => readdirSync(join(first.state as string, 'drains')).length === 0)
+
+  expect((await lostServers(world)).map(({ backend_pid }) => backend_pid)).toEqual([two.pid, one.pid])
+  expect(await third.stop()).toBe(0)
+}, 90_000)
+
 test('with drain_rate 0 nobody is sent away, and the former process ends with its last client', async () => {
   const { first, next } = await startRestartable({ drain_rate: 0 })
   const idle = await connect(first)
@@ -310,7 +374,8 @@ test('a session-mode client stays until it leaves; drain_timeout bounds that', a
 }, 60_000)
 
 test('a process that fails when it has taken over leaves everything to the one that runs', async () => {
-  const { first, next, control, postgres } = await startRestartable({})
+  const dir = await tempFolder()
+  const { first, next, control, postgres } = await startRestartable({ unix_socket_dir: dir })
   const client = await connect(first)
   const operator = await openConsole(first)
 
@@ -319,6 +384,7 @@ test('a process that fails when it has taken over leaves everything to the one t
   const version = await control.apply(fleet, documentOf({ client_login_timeout: '59s' })(postgres))
   await untilRuns(operator, version)
   const answer = await client.query('SELECT 1 AS one')
+  await (await connected({ host: dir, port: first.port })).end()
   const second = await next()
   await second.logged(/took the listener/)
 
