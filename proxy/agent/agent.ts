@@ -408,6 +408,7 @@ export class Agent {
     await this.#applier.stop()
     this.#engine.close()
     await this.#http.close()
+    this.#taken?.giveUp()
   }
 
   /** Nothing is asked of control or told to it any more, and the state folder is free. */

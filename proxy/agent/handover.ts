@@ -26,6 +26,8 @@ export interface Taken {
   readonly listeners: OpenListeners
   /** This process serves clients. */
   ready(): void
+  /** It does not come to that: the other goes on at once. */
+  giveUp(): void
   /** Called when the other has taken everything back because this took too long. */
   onLost(lost: () => void): void
 }
@@ -49,18 +51,22 @@ export function takeOver(path: string): Taken | null {
   const { host, port, unix } = addressSchema.parse(JSON.parse(received.text))
   const [tcpFd, unixFd] = received.fds as [number, number?]
   const socket = new Socket({ fd })
-  let isReady = false
+  let isOver = false
   let lost: (() => void) | undefined
   socket.on('error', () => undefined)
   socket.on('close', () => {
-    if (!isReady) lost?.()
+    if (!isOver) lost?.()
   })
   socket.resume()
   return {
     listeners: { host, port, fd: tcpFd, unix: unix === null || unixFd === undefined ? null : { ...unix, fd: unixFd } },
     ready() {
-      isReady = true
+      isOver = true
       socket.end(ready)
+    },
+    giveUp() {
+      isOver = true
+      socket.destroy()
     },
     onLost(call) {
       lost = call
