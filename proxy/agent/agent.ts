@@ -82,6 +82,7 @@ const emptySnapshot: EngineSnapshot = {
   clientsLogin: 0,
   loginsDelayed: 0,
   pools: [],
+  authQueries: [],
   refused: {},
   overrides: [],
 }

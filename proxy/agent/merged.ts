@@ -1,5 +1,6 @@
 /** What several workers say becomes what the process says. */
 import type {
+  AuthQuerySnapshot,
   EngineSnapshot,
   Figures,
   ShownRow,
@@ -32,6 +33,7 @@ export function mergedSnapshot(snapshots: readonly EngineSnapshot[]): EngineSnap
     clientsLogin: sum(({ clientsLogin }) => clientsLogin),
     loginsDelayed: sum(({ loginsDelayed }) => loginsDelayed),
     pools: [...pools.values()].map((parts) => parts.reduce(mergedPool)),
+    authQueries: mergedAuthQueries(snapshots.flatMap(({ authQueries }) => authQueries)),
     refused: snapshots.map(({ refused }) => refused).reduce(added),
     overrides: [...new Set(snapshots.flatMap(({ overrides }) => overrides))],
     ...figuresOf(snapshots.flatMap(({ figures }) => figures ?? [])),
@@ -62,6 +64,21 @@ function mergedPool(one: PoolSnapshot, other: PoolSnapshot): PoolSnapshot {
     closed: added(one.closed, other.closed),
     refused: added(one.refused, other.refused),
   }
+}
+
+function mergedAuthQueries(all: readonly AuthQuerySnapshot[]): AuthQuerySnapshot[] {
+  const groups = Map.groupBy(all, ({ database, user }) => JSON.stringify([database, user]))
+  return [...groups.values()].map((parts) =>
+    parts.reduce((one, other) => ({
+      ...one,
+      connections: {
+        new: one.connections.new + other.connections.new,
+        idle: one.connections.idle + other.connections.idle,
+        active: one.connections.active + other.connections.active,
+      },
+      waiting: one.waiting + other.waiting,
+    })),
+  )
 }
 
 function figuresOf(all: readonly Figures[]): { readonly figures?: Figures } {

@@ -228,6 +228,21 @@ const lines: readonly Line[] = [
     rows: ({ pools }) => pools.map((pool) => [labelsOf(pool), pool.serversReplication]),
   },
   {
+    name: 'flotilla_auth_query_connections',
+    kind: 'gauge',
+    help: 'Connections on which auth_query is asked, by database, role and state',
+    rows: ({ authQueries }) =>
+      authQueries.flatMap(({ database, user, connections }) =>
+        Object.entries(connections).map(([state, count]) => [{ database, user, state }, count] as const),
+      ),
+  },
+  {
+    name: 'flotilla_auth_query_waiting',
+    kind: 'gauge',
+    help: 'Users who wait for such a connection to be looked up',
+    rows: ({ authQueries }) => authQueries.map(({ database, user, waiting }) => [{ database, user }, waiting]),
+  },
+  {
     name: 'flotilla_servers_draining',
     kind: 'gauge',
     help: 'Old servers that finish a transaction',

@@ -17,3 +17,10 @@ export interface Crew {
   /** Lets another worker look at the board. */
   wake(worker: number): void
 }
+
+let nextServerId = 1
+
+/** An id that no other server connection of the process has. */
+export function newServerId(crew: Crew | null): number {
+  return crew === null ? nextServerId++ : nextServerId++ * crew.workers + crew.worker
+}

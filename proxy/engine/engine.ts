@@ -3,6 +3,7 @@ import { sqlstates } from '../../shared/errors.ts'
 import type { Io, Listener, Socket, SocketEvents, TcpOptions, Timer, TlsOptions } from '../io/io.ts'
 import { Disconnects } from './admin/disconnects.ts'
 import { Statistics } from './admin/statistics.ts'
+import { authQuerySnapshots } from './auth/auth-query.ts'
 import { FailedLogins } from './auth/failed-logins.ts'
 import { Cancels } from './cancel.ts'
 import { Client } from './client.ts'
@@ -401,6 +402,7 @@ export class Engine {
       clientsLogin: this.logins.size,
       loginsDelayed: this.failedLogins.delayed,
       pools,
+      authQueries: authQuerySnapshots(this.pools.authQueries.sources()),
       refused: { ...this.refused },
       overrides: this.overrides.texts(),
       ...(figures === true ? { figures: figuresOf(this) } : {}),

@@ -287,6 +287,15 @@ export interface Figures {
   readonly clients: readonly ClientGroup[]
 }
 
+/** What auth_query has of one database as one role. */
+export interface AuthQuerySnapshot {
+  readonly database: string
+  readonly user: string
+  readonly connections: { readonly new: number; readonly idle: number; readonly active: number }
+  /** Questions in line for one. */
+  readonly waiting: number
+}
+
 export interface EngineSnapshot {
   readonly running: Position | null
   readonly clients: number
@@ -294,6 +303,8 @@ export interface EngineSnapshot {
   /** Answers to failed logins that were delayed so far. */
   readonly loginsDelayed: number
   readonly pools: readonly PoolSnapshot[]
+  /** By database and role. */
+  readonly authQueries: readonly AuthQuerySnapshot[]
   /** Logins refused before a pool was known, by SQLSTATE. */
   readonly refused: Readonly<Record<string, number>>
   /** What SET at the console has changed: "key = value". */

@@ -12,6 +12,7 @@ import type { CancelKey } from './cancel-request.ts'
 import type { Client } from './client.ts'
 import { headerBytes, Inbox, nextMessage, readLength } from './conversation.ts'
 import type { Conversation, Exchange } from './conversation.ts'
+import { newServerId } from './crew.ts'
 import { serverData } from './link.ts'
 import type { List, Listed } from './list.ts'
 import { Outstanding } from './outstanding.ts'
@@ -105,8 +106,7 @@ export class Server implements SocketEvents, Listed<Server> {
     this.pool = pool
     this.target = target
     this.replication = replication
-    const { crew } = context
-    this.id = crew === null ? nextId++ : nextId++ * crew.workers + crew.worker
+    this.id = newServerId(context.crew)
     this.connectedAtMs = context.io.nowMs()
     this.lastReceivedMs = this.connectedAtMs
     this.#conversation = {
@@ -702,5 +702,3 @@ function loginFailureText(cause: Cause): string {
 
 const discardAll = 'DISCARD ALL'
 const terminate = write.terminate()
-
-let nextId = 1

@@ -454,6 +454,14 @@ export const poolKeys = {
     class: 'live',
     help: 'time the answers of auth_query are believed; an old password is too, for as long; 0 asks at each login',
   },
+  max_auth_query_connections: {
+    type: 'integer',
+    default: 4,
+    min: 1,
+    max: 1000,
+    class: 'live',
+    help: 'connections of a proxy on which auth_query is asked of one database as one role, beside those of pools and their limits; each worker has its share of them, at least one',
+  },
   server_auth: {
     type: 'choice',
     default: 'password',

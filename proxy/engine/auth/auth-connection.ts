@@ -5,6 +5,7 @@ import { BackendTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
 import { Inbox, nextMessage } from '../conversation.ts'
 import type { Conversation, Exchange, Message } from '../conversation.ts'
+import { newServerId } from '../crew.ts'
 import { tcpOptionsOf } from '../pool.ts'
 import type { Target } from '../pool.ts'
 import { secureServer, TlsRefused } from '../tls.ts'
@@ -14,6 +15,9 @@ import { LoginRefused, serverLogin } from './server-login.ts'
 /** Longest message of a login or an answer. */
 const messageBytesMax = 65_000
 
+/** As PostgreSQL and the console show it. */
+export const authQueryName = 'flotilla auth_query'
+
 /** One connection on which auth_query runs, question after question. */
 export class AuthConnection implements SocketEvents {
   /** It has logged in. */
@@ -22,10 +26,15 @@ export class AuthConnection implements SocketEvents {
   reused = false
   /** What it is asked now. */
   question: Question | null = null
-  readonly #source: AuthSource
-  readonly #target: Target
+  readonly id: number
+  readonly source: AuthSource
+  readonly target: Target
+  readonly socket: Socket
+  readonly connectedAtMs: number
+  requestedAtMs: number
+  /** 0 until it has logged in. */
+  backendPid = 0
   readonly #secured: boolean
-  readonly #socket: Socket
   readonly #timer: Timer
   readonly #inbox = new Inbox()
   readonly #conversation: Conversation
@@ -35,8 +44,11 @@ export class AuthConnection implements SocketEvents {
   constructor(source: AuthSource, target: Target, secured: boolean) {
     const { io } = source.context
     const { settings } = source.spec
-    this.#source = source
-    this.#target = target
+    this.id = newServerId(source.context.crew)
+    this.source = source
+    this.target = target
+    this.connectedAtMs = io.nowMs()
+    this.requestedAtMs = this.connectedAtMs
     const { serverTlsSslmode: mode } = settings
     this.#secured = secured || (mode !== 'disable' && mode !== 'allow')
     this.#timer = io.after(Math.min(settings.connectTimeoutMs, settings.authQueryTimeoutMs), () => {
@@ -48,7 +60,7 @@ export class AuthConnection implements SocketEvents {
       random: (bytes) => io.random(bytes),
     }
     this.#exchange = this.#run()
-    this.#socket = io.connect({ host: target.address, port: target.host.port }, tcpOptionsOf(settings), this)
+    this.socket = io.connect({ host: target.address, port: target.host.port }, tcpOptionsOf(settings), this)
   }
 
   onConnect(): void {
@@ -71,14 +83,15 @@ export class AuthConnection implements SocketEvents {
 
   onClose(cause: CloseCause): void {
     const reason = cause.reason ?? cause.errno ?? cause.kind
-    this.#end(`the connection to ${this.#target.host.host} port ${this.#target.host.port} ended: ${reason}`)
+    this.#end(`the connection to ${this.target.host.host} port ${this.target.host.port} ended: ${reason}`)
   }
 
   /** It has logged in and is asked nothing. */
   ask(question: Question): void {
     this.question = question
     question.connection = this
-    this.#write(write.extendedQuery(this.#source.spec.settings.authQuery, [question.user]))
+    this.requestedAtMs = this.source.context.io.nowMs()
+    this.#write(write.extendedQuery(this.source.spec.settings.authQuery, [question.user]))
   }
 
   /** Now, whatever it was asked: PostgreSQL ends a statement that nobody waits for by statement_timeout. */
@@ -87,7 +100,7 @@ export class AuthConnection implements SocketEvents {
   }
 
   #write(bytes: Uint8Array): void {
-    this.#socket.send(bytes, 0, bytes.length)
+    this.socket.send(bytes, 0, bytes.length)
   }
 
   #resume(): void {
@@ -97,20 +110,20 @@ export class AuthConnection implements SocketEvents {
     } catch (error) {
       if (error instanceof LoginRefused) {
         const isRefused = error.sqlstate === '28000' && !this.#secured
-        this.#end(error.message, isRefused && this.#source.spec.settings.serverTlsSslmode === 'allow')
+        this.#end(error.message, isRefused && this.source.spec.settings.serverTlsSslmode === 'allow')
       } else if (error instanceof SqlError || error instanceof TlsRefused) this.#end(error.message)
       else throw error
     }
   }
 
   *#run(): Exchange<void> {
-    const { spec, tls } = this.#source
+    const { spec, tls } = this.source
     const { settings } = spec
     if (this.#secured && tls !== null) {
-      const { host } = this.#target.host
-      yield* secureServer(this.#inbox, this.#socket, { context: tls.context, settings, host, required: false })
+      const { host } = this.target.host
+      yield* secureServer(this.#inbox, this.socket, { context: tls.context, settings, host, required: false })
     }
-    yield* serverLogin(this.#conversation, {
+    const { backendKey } = yield* serverLogin(this.#conversation, {
       user: settings.authUser,
       database: settings.authDatabase || spec.database,
       password: spec.authPassword || null,
@@ -119,15 +132,16 @@ export class AuthConnection implements SocketEvents {
         search_path: 'pg_catalog',
         client_encoding: 'UTF8',
         statement_timeout: String(Math.ceil(settings.authQueryTimeoutMs)),
-        application_name: 'flotilla auth_query',
+        application_name: authQueryName,
       },
-      saltedKeys: this.#source.saltedKeys,
-      channel: this.#socket.tls?.serverEndPoint ?? null,
+      saltedKeys: this.source.saltedKeys,
+      channel: this.socket.tls?.serverEndPoint ?? null,
     })
     this.#timer.cancel()
     this.ready = true
-    this.#source.connected()
-    while (!this.#source.closed || this.question !== null) yield* this.#answer()
+    this.backendPid = backendKey?.pid ?? 0
+    this.source.connected()
+    while (!this.source.closed || this.question !== null) yield* this.#answer()
     this.#end(null)
   }
 
@@ -163,11 +177,11 @@ export class AuthConnection implements SocketEvents {
     this.reused = true
     if (question === null) return
     const [row] = rows
-    if (failure !== null) this.#source.failed(question, failure)
-    else if (rows.length > 1) this.#source.failed(question, 'it gives more than one row')
-    else if (row !== undefined && row.count < 2) this.#source.failed(question, 'it gives less than two columns')
-    else this.#source.answered(question, row?.name ?? null, row?.verifier ?? null)
-    this.#source.dispatch()
+    if (failure !== null) this.source.failed(question, failure)
+    else if (rows.length > 1) this.source.failed(question, 'it gives more than one row')
+    else if (row !== undefined && row.count < 2) this.source.failed(question, 'it gives less than two columns')
+    else this.source.answered(question, row?.name ?? null, row?.verifier ?? null)
+    this.source.dispatch()
   }
 
   /** `reason` is null when it ends as it should. */
@@ -177,10 +191,16 @@ export class AuthConnection implements SocketEvents {
     this.#timer.cancel()
     if (this.ready && reason === null) {
       this.#write(write.terminate())
-      this.#socket.end()
-    } else this.#socket.close()
-    this.#source.ended(this, reason, plaintextRefused)
+      this.socket.end()
+    } else this.socket.close()
+    this.source.ended(this, reason, plaintextRefused)
   }
+}
+
+/** In the words of SHOW SERVERS. */
+export function authState({ ready, question }: AuthConnection): 'new' | 'idle' | 'active' {
+  if (!ready) return 'new'
+  return question === null ? 'idle' : 'active'
 }
 
 interface Row {

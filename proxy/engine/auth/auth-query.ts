@@ -9,15 +9,13 @@ import { SqlError } from '../../../shared/errors.ts'
 import type { Timer } from '../../io/io.ts'
 import type { Context } from '../context.ts'
 import type { Exchange } from '../conversation.ts'
-import type { ClientSecret, PoolSpec } from '../messages.ts'
+import type { AuthQuerySnapshot, ClientSecret, PoolSpec } from '../messages.ts'
 import { targetsOf } from '../pool.ts'
 import type { TlsHold } from '../tls.ts'
-import { AuthConnection } from './auth-connection.ts'
+import { AuthConnection, authState } from './auth-connection.ts'
 import { unknownUser } from './methods.ts'
 import type { SaltedKeys } from './scram.ts'
 
-/** Connections that one source has at a time; further questions wait in line. */
-const connectionsMax = 4
 /** Questions in line; one more is refused at once. */
 const lineMax = 1000
 /** Answers one source keeps. */
@@ -52,6 +50,8 @@ export interface Question {
 export class AuthQueries {
   readonly #context: Context
   readonly #sources = new Map<string, AuthSource>()
+  /** Sources that were forgotten, while questions are still under way there. */
+  readonly #ending = new Set<AuthSource>()
   /** The source of each specification that was asked about before. */
   #bySpec = new WeakMap<PoolSpec, AuthSource>()
 
@@ -67,23 +67,42 @@ export class AuthQueries {
     const key = keyOf(spec)
     let source = this.#sources.get(key)
     if (source === undefined) {
-      source = new AuthSource(this.#context, spec)
+      source = new AuthSource(this.#context, spec, {
+        open: () => sum(this.sources(), (one) => (one.key === key ? one.connections.size : 0)),
+        ended: (ended) => this.#ended(ended),
+        key,
+      })
       this.#sources.set(key, source)
     }
     this.#bySpec.set(spec, source)
     return source
   }
 
+  /** All that have connections, or may have. */
+  *sources(): Generator<AuthSource> {
+    yield* this.#sources.values()
+    yield* this.#ending
+  }
+
+  /** A connection has: there is room for one where the same is asked now. */
+  #ended(source: AuthSource): void {
+    if (!source.busy) this.#ending.delete(source)
+    for (const other of this.sources()) if (other !== source && other.key === source.key) other.dispatch()
+  }
+
   /** The configuration may have changed, or somebody wants it looked at anew: nothing that was answered counts. */
   forget(): void {
-    for (const source of this.#sources.values()) source.close()
+    for (const source of this.#sources.values()) {
+      source.close()
+      if (source.busy) this.#ending.add(source)
+    }
     this.#sources.clear()
     this.#bySpec = new WeakMap()
   }
 
   /** The engine ends. */
   stop(): void {
-    for (const source of this.#sources.values()) source.stop()
+    for (const source of this.sources()) source.stop()
     this.forget()
   }
 
@@ -93,6 +112,7 @@ export class AuthQueries {
       source.maintain(nowMs)
       if (source.closed) this.#sources.delete(key)
     }
+    for (const source of this.#ending) if (!source.busy) this.#ending.delete(source)
   }
 }
 
@@ -108,7 +128,22 @@ function keyOf({ database, settings, hosts, authPassword, serverTls }: PoolSpec)
     .update(authPassword ?? '')
     .digest('base64')
   const how = [authUser, digest, authQuery, authDatabase || database, authQueryTimeoutMs, authQueryCacheTtlMs]
-  return JSON.stringify([hosts, ...how, serverTlsSslmode, settings.serverTlsNegotiation, serverTls ?? null])
+  return JSON.stringify([
+    hosts,
+    ...how,
+    settings.maxAuthQueryConnections,
+    serverTlsSslmode,
+    settings.serverTlsNegotiation,
+    serverTls ?? null,
+  ])
+}
+
+/** What one source has to do with the others. */
+interface Ties {
+  readonly key: string
+  /** Connections of all sources with this key. */
+  readonly open: () => number
+  readonly ended: (source: AuthSource) => void
 }
 
 /** One database that is asked as one role: its connections, the questions in line, and the answers that are believed. */
@@ -120,7 +155,10 @@ export class AuthSource {
   readonly saltedKeys: SaltedKeys = new Map()
   /** What it last knew of somebody: whoever is not known is asked in the same way. */
   like: ClientSecret | null = null
-  readonly #connections = new Set<AuthConnection>()
+  readonly connections = new Set<AuthConnection>()
+  readonly key: string
+  readonly #connectionsMax: number
+  readonly #tied: Ties
   /** In line or on a connection, by user. */
   readonly #asked = new Map<string, Question>()
   readonly #line: Question[] = []
@@ -131,15 +169,33 @@ export class AuthSource {
   #usedAtMs = 0
   #loggedAtMs = -Infinity
   #closed = false
+  #tlsReleased = false
 
-  constructor(context: Context, spec: PoolSpec) {
+  constructor(context: Context, spec: PoolSpec, ties: Ties) {
     this.context = context
     this.spec = spec
+    this.key = ties.key
+    this.#tied = ties
+    this.#connectionsMax = Math.max(1, Math.floor(spec.settings.maxAuthQueryConnections / (context.crew?.workers ?? 1)))
     this.tls = spec.serverTls === undefined ? null : context.tls.hold(spec.serverTls)
   }
 
   get closed(): boolean {
     return this.#closed
+  }
+
+  /** Somebody waits for an answer, or a connection is still open. */
+  get busy(): boolean {
+    return this.#asked.size > 0 || this.connections.size > 0
+  }
+
+  /** Questions in line. */
+  get waiting(): number {
+    return this.#line.length
+  }
+
+  get database(): string {
+    return this.spec.settings.authDatabase || this.spec.database
   }
 
   /** What is believed of `user`, asked for where it has to be. `wake` resumes the exchange. Throws SqlError. */
@@ -197,14 +253,14 @@ export class AuthSource {
   /** Gives questions in line to connections that are free, and opens what is wanting. */
   dispatch(): void {
     let opening = 0
-    for (const connection of this.#connections) {
+    for (const connection of this.connections) {
       if (connection.ready && connection.question === null) {
         const question = this.#line.shift()
         if (question === undefined) break
         connection.ask(question)
       } else if (!connection.ready) opening++
     }
-    while (opening++ < this.#line.length && this.#connections.size < connectionsMax) this.#open(false)
+    while (opening++ < this.#line.length && this.#tied.open() < this.#connectionsMax) this.#open(false)
   }
 
   /** `secured` is for servers that have refused plaintext (`server_tls_sslmode = "allow"`). */
@@ -212,7 +268,7 @@ export class AuthSource {
     const targets = targetsOf(this.spec)
     // A pool is prepared with at least one address.
     const target = targets[this.#nextTarget % targets.length]!
-    this.#connections.add(new AuthConnection(this, target, secured))
+    this.connections.add(new AuthConnection(this, target, secured))
   }
 
   /** A row, or that there is none: name and verifier of the user that was asked for. */
@@ -257,6 +313,7 @@ export class AuthSource {
     if (this.#asked.get(question.user) === question) this.#asked.delete(question.user)
     const at = this.#line.indexOf(question)
     if (at !== -1) this.#line.splice(at, 1)
+    if (this.#closed) this.#releaseTls()
     for (const wake of question.waiting) wake()
   }
 
@@ -267,7 +324,7 @@ export class AuthSource {
 
   /** A connection has ended: with `reason` null as it should, before or after its login. */
   ended(connection: AuthConnection, reason: string | null, plaintextRefused: boolean): void {
-    this.#connections.delete(connection)
+    this.connections.delete(connection)
     const { question } = connection
     if (question !== null && question.outcome === null) {
       // It may have been lost since it was last used, and is no reason to refuse anybody.
@@ -291,6 +348,7 @@ export class AuthSource {
     }
     this.dispatch()
     if (this.#closed) this.#releaseTls()
+    this.#tied.ended(this)
   }
 
   maintain(nowMs: number): void {
@@ -308,18 +366,20 @@ export class AuthSource {
   }
 
   #closeFree(): void {
-    for (const connection of this.#connections) {
+    for (const connection of this.connections) {
       if (connection.ready && connection.question === null) connection.close()
     }
   }
 
   stop(): void {
     for (const question of this.#asked.values()) this.#settle(question, 'failed')
-    for (const connection of this.#connections) connection.close()
+    for (const connection of this.connections) connection.close()
   }
 
   #releaseTls(): void {
-    if (this.#connections.size === 0) this.tls?.release()
+    if (this.busy || this.#tlsReleased) return
+    this.#tlsReleased = true
+    this.tls?.release()
   }
 
   #log(message: string): void {
@@ -327,10 +387,37 @@ export class AuthSource {
     const nowMs = io.nowMs()
     if (nowMs - this.#loggedAtMs < logEveryMs) return
     this.#loggedAtMs = nowMs
-    const { pool, database, settings } = this.spec
-    const fields = { pool, auth_user: settings.authUser, auth_database: settings.authDatabase || database }
+    const { pool, settings } = this.spec
+    const fields = { pool, auth_user: settings.authUser, auth_database: this.database }
     post({ type: 'log', level: 'warn', message, fields })
   }
+}
+
+/** What metrics are made of; sources that differ in something else have one line together. */
+export function authQuerySnapshots(sources: Iterable<AuthSource>): AuthQuerySnapshot[] {
+  const snapshots = new Map<string, Counted>()
+  for (const { database, spec, connections, waiting } of sources) {
+    const user = spec.settings.authUser
+    const key = JSON.stringify([database, user])
+    const known = snapshots.get(key) ?? { database, user, connections: { new: 0, idle: 0, active: 0 }, waiting: 0 }
+    snapshots.set(key, known)
+    known.waiting += waiting
+    for (const connection of connections) known.connections[authState(connection)]++
+  }
+  return [...snapshots.values()]
+}
+
+interface Counted {
+  readonly database: string
+  readonly user: string
+  readonly connections: { new: number; idle: number; active: number }
+  waiting: number
+}
+
+function sum<Item>(items: Iterable<Item>, of: (item: Item) => number): number {
+  let total = 0
+  for (const item of items) total += of(item)
+  return total
 }
 
 const cannotAsk = 'the user cannot be looked up: auth_query failed'

@@ -1,4 +1,6 @@
+import { Client } from 'pg'
 import { beforeAll, describe as group, expect, test } from 'vitest'
+import { atEndOfFile } from '../../support/cleanup.ts'
 import { startEngine, until } from '../../support/engine.ts'
 import type { Document, Engine } from '../../support/engine.ts'
 import { query, startup } from '../../support/frontend-messages.ts'
@@ -82,9 +84,9 @@ beforeAll(async () => {
   engine = await startEngine(document)
 })
 
-async function login(user: string, database: string, password = 'secret'): Promise<string> {
+async function login(user: string, database: string, password = 'secret', to = engine): Promise<string> {
   try {
-    const client = await WireClient.login(engine, { user, password, database })
+    const client = await WireClient.login(to, { user, password, database })
     client.send(query('SELECT current_user'))
     const answers = await client.readUntil('Z')
     client.destroy()
@@ -255,6 +257,82 @@ test('whoever waits for the same user shares one question', async () => {
 
   expect(answers).toEqual(answers.map(() => served))
   expect(await askedFor('crowd')).toBe(1)
+})
+
+group('the connections on which auth_query is asked', () => {
+  let own: Engine
+  let console: Client
+  let slowly: Document
+
+  /** The roles that are looked up take half a second each; three at a time. */
+  beforeAll(async () => {
+    slowly = {
+      ...document,
+      admin_users: { admin: { auth_type: 'trust' } },
+      pools: {
+        slowly: {
+          ...document.pools['counted-slowly'],
+          auth_query: 'SELECT $1::text, pg_catalog.pg_sleep(0.5)::text',
+          max_auth_query_connections: 3,
+        },
+      },
+    }
+    own = await startEngine(slowly)
+    console = new Client({ host: own.host, port: own.port, user: 'admin', database: 'pgbouncer' })
+    await console.connect()
+    atEndOfFile(async () => await console.end())
+  })
+
+  const shown = async (what: string): Promise<Record<string, unknown>[]> =>
+    (await console.query<Record<string, unknown>>(what)).rows
+
+  test('are servers of their role in SHOW SERVERS, counted in SHOW LISTS, and as many as their key says', async () => {
+    const logins = Array.from({ length: 8 }, async (_, index) => await login(`user${index}`, 'slowly', 'secret', own))
+    await until(async () => (await shown('SHOW SERVERS')).filter(({ state }) => state === 'active').length === 3)
+    const servers = await shown('SHOW SERVERS')
+    const lists = await shown('SHOW LISTS')
+    const { authQueries } = await own.snapshot()
+    const backends = await postgres.sql(
+      "SELECT pid::text FROM pg_stat_activity WHERE application_name = 'flotilla auth_query' AND query LIKE '%pg_sleep(0.5)%' ORDER BY pid",
+    )
+    await Promise.all(logins)
+
+    expect(servers).toHaveLength(3)
+    expect(servers[0]).toMatchObject({
+      type: 'S',
+      user: 'asker',
+      database: 'postgres',
+      port: postgres.port,
+      application_name: 'flotilla auth_query',
+    })
+    expect(servers.map((row) => String(row['remote_pid'])).toSorted()).toEqual(
+      backends.rows.map((row) => (row as { pid: string }).pid).toSorted(),
+    )
+    expect(lists.find(({ list }) => list === 'used_servers')?.['items']).toBe(3)
+    expect(authQueries).toEqual([
+      { database: 'postgres', user: 'asker', connections: { new: 0, idle: 0, active: 3 }, waiting: 5 },
+    ])
+  })
+
+  test('are no more after a RELOAD, which forgets where was asked, while questions are under way', async () => {
+    const counts: number[] = [0]
+    const logins = Array.from({ length: 6 }, async (_, index) => await login(`early${index}`, 'slowly', 'secret', own))
+    await until(async () => (await shown('SHOW SERVERS')).filter(({ state }) => state === 'active').length === 3)
+
+    await own.apply({ ...slowly, general: { login_backoff_max: '0ms', client_login_timeout: '59s' } })
+    const late = Array.from({ length: 6 }, async (_, index) => await login(`late${index}`, 'slowly', 'secret', own))
+    const watch = (async () => {
+      while ((await own.snapshot()).authQueries.some(({ waiting }) => waiting > 0)) {
+        counts.push((await shown('SHOW SERVERS')).length)
+      }
+    })()
+    const refusals = await Promise.all([...logins, ...late])
+    await watch
+
+    expect(Math.max(...counts)).toBeLessThanOrEqual(3)
+    // Each was answered, late as it may be: what is no verifier is a wrong password.
+    expect(new Set(refusals.map((refusal) => refusal.slice(0, 5)))).toEqual(new Set(['28P01']))
+  })
 })
 
 test('guesses at a cached user lead to one question a second at most', async () => {

@@ -760,6 +760,8 @@ test('metrics carry the names of pgbouncer_exporter and our own', async () => {
   expect(lines).toContain('pgbouncer_pools_client_active_connections{database="app",user="web"} 3')
   expect(lines).toContain('pgbouncer_pools_client_maxwait_seconds{database="app",user="web"} 1')
   expect(lines).toContain('flotilla_client_maxwait_seconds{database="app",user="web"} 1.5')
+  expect(lines).toContain('flotilla_auth_query_connections{database="postgres",user="asker",state="active"} 2')
+  expect(lines).toContain('flotilla_auth_query_waiting{database="postgres",user="asker"} 3')
   expect(lines).toContain(
     'pgbouncer_databases_pool_size{name="app",host="db",port="5432",database="app",force_user="",pool_mode=""} 5',
   )

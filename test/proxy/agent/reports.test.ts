@@ -160,6 +160,7 @@ const snapshotOf = (pools: Partial<PoolSnapshot>[]): EngineSnapshot => ({
   pools: pools.map((pool) => ({ serversDraining: 0, ...pool }) as PoolSnapshot),
   refused: {},
   overrides: [],
+  authQueries: [],
 })
 const wanted = (pool: string, user: string, hash: string) => ({ pool, user, hash, connect_hash: hash })
 

@@ -1,6 +1,8 @@
 import { isUnix } from '../../../io/io.ts'
 import type { Address, Socket } from '../../../io/io.ts'
 import { Client } from '../../client.ts'
+import { authQueryName, authState } from '../../auth/auth-connection.ts'
+import type { AuthConnection } from '../../auth/auth-connection.ts'
 import type { Engine } from '../../engine.ts'
 import type { PoolName } from '../../name.ts'
 import type { Server } from '../../server.ts'
@@ -45,6 +47,7 @@ export const servers: Table = {
     for (const server of sortedNames(engine).flatMap(serversOf)) {
       if (server.list !== null) yield serverRow(engine, server)
     }
+    for (const connection of authConnections(engine)) yield authRow(engine, connection)
   },
 }
 
@@ -71,6 +74,10 @@ function* socketRows(engine: Engine, activeOnly: boolean): Generator<Row> {
   for (const server of sortedNames(engine).flatMap(serversOf)) {
     if (server.list === null || (activeOnly && server.list === server.pool.idle)) continue
     yield [...serverRow(engine, server), ...positions(server.passing, server.socket)]
+  }
+  for (const connection of authConnections(engine)) {
+    if (activeOnly && authState(connection) === 'idle') continue
+    yield [...authRow(engine, connection), ...positions(0, connection.socket)]
   }
 }
 
@@ -192,6 +199,37 @@ function serverRow({ context }: Engine, server: Server): Row {
     server.reported.get('application_name') ?? '',
     0,
     server.id,
+  ]
+}
+
+/** On which auth_query is asked: servers of no pool, under the database and the role that they log in to. */
+function authConnections({ pools }: Engine): AuthConnection[] {
+  return [...pools.authQueries.sources()].flatMap((source) => [...source.connections])
+}
+
+function authRow({ context }: Engine, connection: AuthConnection): Row {
+  const { source, target, socket } = connection
+  return [
+    'S',
+    source.spec.settings.authUser,
+    source.database,
+    'none',
+    authState(connection),
+    hostOf({ host: target.address, port: 0 }),
+    target.host.port,
+    hostOf(socket.local),
+    socket.local.port,
+    timestamp(context.io, connection.connectedAtMs),
+    timestamp(context.io, connection.requestedAtMs),
+    ...secondsAndMicros(0),
+    source.closed ? 1 : 0,
+    serverPointer(connection.id),
+    '',
+    connection.backendPid,
+    tlsOf(socket),
+    authQueryName,
+    0,
+    connection.id,
   ]
 }
 

@@ -29,7 +29,11 @@ export const lists: Table = {
       ['used_clients', context.clients.size],
       ['login_clients', logins.size],
       ['free_servers', 0],
-      ['used_servers', sum(names, (name) => sum(poolsOf(name), (pool) => pool.connections))],
+      [
+        'used_servers',
+        sum(names, (name) => sum(poolsOf(name), (pool) => pool.connections)) +
+          sum(pools.authQueries.sources(), (source) => source.connections.size),
+      ],
       ['dns_names', new Set(looked.map((host) => host.host)).size],
       ['dns_zones', 0],
       ['dns_queries', 0],
