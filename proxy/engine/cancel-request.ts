@@ -71,6 +71,62 @@ interface Waiting {
   readonly timer: Timer
 }
 
+/**
+ * A gate for each of many, so that requests to one that is silent do not keep those to others waiting; and a wider one
+ * behind them, which all requests go through.
+ */
+export class Gates {
+  readonly #io: Io
+  readonly #each: GateBounds
+  readonly #gates = new Map<string, Gate>()
+  readonly #all: Gate
+
+  constructor(io: Io, each: GateBounds, all: GateBounds) {
+    this.#io = io
+    this.#each = each
+    this.#all = new Gate(io, all.openMax, all.waitingMax)
+  }
+
+  /** As `Gate.enter`, by the gate of `key`. */
+  enter(key: string, waitMs: number, run: (leave: () => void) => void, refused: () => void): void {
+    const begunAtMs = this.#io.nowMs()
+    const gate = this.#gate(key)
+    const pass = (leave: () => void): void => {
+      const out = (): void => {
+        leave()
+        if (gate.open === 0 && gate.waiting === 0) this.#gates.delete(key)
+      }
+      this.#all.enter(
+        Math.max(0, begunAtMs + waitMs - this.#io.nowMs()),
+        (leaveAll) =>
+          run(() => {
+            leaveAll()
+            out()
+          }),
+        () => {
+          refused()
+          out()
+        },
+      )
+    }
+    gate.enter(waitMs, pass, refused)
+  }
+
+  #gate(key: string): Gate {
+    let gate = this.#gates.get(key)
+    if (gate === undefined) {
+      gate = new Gate(this.#io, this.#each.openMax, this.#each.waitingMax)
+      this.#gates.set(key, gate)
+    }
+    return gate
+  }
+}
+
+export interface GateBounds {
+  readonly openMax: number
+  readonly waitingMax: number
+}
+
 /** Lets a number of requests run at a time. Further ones wait for a place, and not for ever. */
 export class Gate {
   readonly #io: Io

@@ -17,14 +17,15 @@ import assert from 'node:assert/strict'
 import { timingSafeEqual } from 'node:crypto'
 import type { Io } from '../io/io.ts'
 import { secretBytesMax } from '../protocol/startup.ts'
-import { deliver, Gate } from './cancel-request.ts'
+import { deliver, Gates } from './cancel-request.ts'
 import type { CancelKey } from './cancel-request.ts'
 import type { Peers } from './peers.ts'
 import type { Server } from './server.ts'
 
-/** Cancel connections to PostgreSQL open at a time; further ones wait for a place. */
-const openMax = 100
-const waitingMax = 10_000
+/** Cancel connections to one address of PostgreSQL that are open at a time; further ones wait for a place. */
+const toOne = { openMax: 100, waitingMax: 10_000 }
+/** To all of them: ten may be silent before anybody else waits for their sake. */
+const toAll = { openMax: 1000, waitingMax: 10_000 }
 
 const workerShift = 17
 const proxyShift = 22
@@ -94,7 +95,7 @@ export class Cancels {
   readonly #clients = new Map<number, Cancelable>()
   /** The number that a client was given last: one that was left is given again as late as can be. */
   #last = 0
-  readonly #gate: Gate
+  readonly #gates: Gates
 
   /** `waitTimeoutMs` is the time a server has to take a request. */
   constructor(io: Io, waitTimeoutMs: () => number, peers: Peers, worker: number) {
@@ -102,7 +103,7 @@ export class Cancels {
     this.#worker = worker
     this.#waitTimeoutMs = waitTimeoutMs
     this.#peers = peers
-    this.#gate = new Gate(io, openMax, waitingMax)
+    this.#gates = new Gates(io, toOne, toAll)
   }
 
   get keys(): number {
@@ -183,7 +184,8 @@ export class Cancels {
       key: backendKey,
       timeoutMs: this.#waitTimeoutMs(),
     }
-    this.#gate.enter(
+    this.#gates.enter(
+      `${target.address} ${target.host.port}`,
       delivery.timeoutMs,
       (leave) => {
         deliver(this.#io, delivery, (late) => {

@@ -4,6 +4,7 @@ import type { Cancelable } from '../../../proxy/engine/cancel.ts'
 import type { CancelKey } from '../../../proxy/engine/cancel-request.ts'
 import { Peers } from '../../../proxy/engine/peers.ts'
 import type { FromEngine } from '../../../proxy/engine/messages.ts'
+import type { Server } from '../../../proxy/engine/server.ts'
 import { TlsContexts } from '../../../proxy/engine/tls.ts'
 import { EpollIo } from '../../../proxy/io/epoll.ts'
 import type { Address } from '../../../proxy/io/io.ts'
@@ -18,17 +19,18 @@ const tcpOptions = { keepaliveIdleMs: 5000, keepaliveIntervalMs: 5000, keepalive
 function newCancels(
   proxy = 0,
   predecessors: readonly Address[] = [],
+  waitTimeoutMs = 50,
 ): { cancels: Cancels; peers: Peers; said: FromEngine[] } {
   const said: FromEngine[] = []
   const peers = new Peers({
     io,
     post: (message) => said.push(message),
     tls: new TlsContexts(io),
-    waitTimeoutMs: () => 50,
+    waitTimeoutMs: () => waitTimeoutMs,
     tcpOptions: () => tcpOptions,
     predecessors,
   })
-  const cancels = new Cancels(io, () => 50, peers, 0)
+  const cancels = new Cancels(io, () => waitTimeoutMs, peers, 0)
   cancels.proxy = proxy
   return { cancels, peers, said }
 }
@@ -217,4 +219,76 @@ test('a request for a client that stayed behind goes back with a mark, and with 
   expect(doneAtOnce).toBe(1)
   expect([done, seen.length]).toEqual([3, 2])
   expect(left.canceled).toBe(1)
+})
+
+/** Listens in `dir` as PostgreSQL would; gives the most connections that were open at a time. */
+function newPostgres(dir: string, port: number, answers: boolean): { most: () => number; close: () => void } {
+  let [open, most] = [0, 0]
+  const listener = io.listen({ host: dir, port }, (socket) => {
+    most = Math.max(most, ++open)
+    return {
+      onConnect: ignore,
+      onData(_bytes, _start, end) {
+        if (answers) {
+          socket.close()
+          open--
+        }
+        return end
+      },
+      onDrain: ignore,
+      onClose: () => void open--,
+    }
+  })
+  return { most: () => most, close: () => listener.close() }
+}
+
+/** A server connection as far as a cancel request looks at it. */
+function serverAt(dir: string, port: number): Server {
+  const pool = { tls: null, tcpOptions, settings: {}, canceled: null, checkin: ignore }
+  const target = { address: dir, host: { host: dir, port, role: 'primary', addresses: [dir] } }
+  const backendKey = { pid: 1, secret: Buffer.alloc(4) }
+  return { backendKey, target, pool, socket: { tls: null }, cancels: 0, list: null } as unknown as Server
+}
+
+test('87: requests to a server that is silent hold up none to another one, and end by themselves', async () => {
+  const dir = await tempFolder()
+  const [silent, other] = [newPostgres(dir, 1, false), newPostgres(dir, 2, true)]
+  const { cancels } = newCancels(0, [], 300)
+  const ended: string[] = []
+
+  for (let i = 0; i < 150; i++) cancels.send(serverAt(dir, 1), () => ended.push('silent'))
+  for (let i = 0; i < 5; i++) cancels.send(serverAt(dir, 2), () => ended.push('other'))
+  const allEnded = (): boolean => ended.length === 155
+  let atOnce = 0
+  for (let turn = 0; turn < 10_000 && !allEnded(); turn++) {
+    io.turn(10)
+    if (!ended.includes('silent')) atOnce = silent.most()
+  }
+  silent.close()
+  other.close()
+
+  expect(ended.slice(0, 5)).toEqual(Array(5).fill('other'))
+  expect(ended.slice(5)).toEqual(Array(150).fill('silent'))
+  expect(atOnce).toBe(100)
+})
+
+test('87: all servers together have a bound too', async () => {
+  const dir = await tempFolder()
+  const ports = Array.from({ length: 13 }, (_, index) => index + 1)
+  const silent = ports.map((port) => newPostgres(dir, port, false))
+  const { cancels } = newCancels(0, [], 300)
+  let ended = 0
+
+  for (const port of ports) for (let i = 0; i < 90; i++) cancels.send(serverAt(dir, port), () => ended++)
+  const allEnded = (): boolean => ended === 13 * 90
+  const most = (): number => silent.reduce((sum, one) => sum + one.most(), 0)
+  let atOnce = 0
+  for (let turn = 0; turn < 20_000 && !allEnded(); turn++) {
+    io.turn(10)
+    if (ended === 0) atOnce = most()
+  }
+  for (const one of silent) one.close()
+
+  expect(atOnce).toBe(1000)
+  expect(ended).toBe(13 * 90)
 })
