@@ -1,4 +1,5 @@
 /** What operators do to databases and clients, whichever way they ask: the console, or control through the agent. */
+import { wildcard } from '../../shared/config/wildcard.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import { Client } from './client.ts'
 import type { Engine } from './engine.ts'
@@ -6,9 +7,11 @@ import type { Operation, OperationOutcome } from './messages.ts'
 import type { PoolName } from './name.ts'
 import type { Server } from './server.ts'
 
-/** All names of a database; of every database with null. */
+/** All names of a database, or of those that "*" stands for; of every database with null. */
 function namesOf({ pools }: Engine, database: string | null): PoolName[] {
-  return [...(database === null ? pools.names() : pools.ofDatabase(database))]
+  if (database === null) return [...pools.names()]
+  if (database !== wildcard) return [...pools.ofDatabase(database)]
+  return [...pools.names()].filter((name) => name.database === wildcard || pools.isMade(name.database))
 }
 
 /** Servers that are still open. */
@@ -134,7 +137,7 @@ export function operate(engine: Engine, operation: Operation, pool: string): Ope
       operation satisfies never
   }
   const servers = serversToEnd[operation](engine, pool)
-  return { known, paused: isPaused(engine, pool) || isPaused(engine, null), servers }
+  return { known, paused: engine.pools.holds(pool), servers }
 }
 
 /** Which servers an operation still waits for. */

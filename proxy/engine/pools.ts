@@ -76,7 +76,7 @@ export class Pools {
       if (paused) this.#paused.add(database)
       else this.#paused.delete(database)
     }
-    for (const name of this.names()) name.setPaused(this.#holds(name.database))
+    for (const name of this.names()) name.setPaused(this.holds(name.database))
     // Connections that look users up end with the others; whoever waited for one to be allowed looks again.
     if (paused) this.authQueries.forget()
     const wakes = [...this.heldUp]
@@ -85,14 +85,20 @@ export class Pools {
     return true
   }
 
-  #holds(database: string): boolean {
+  /** Whether its clients wait, whichever pause it is by. */
+  holds(database: string): boolean {
     if (this.#pausedAll || this.#paused.has(database)) return true
-    return this.#paused.has(wildcard) && !this.#isConfigured(database)
+    return this.#paused.has(wildcard) && this.isMade(database)
+  }
+
+  /** Only "*" can stand for it. */
+  isMade(database: string): boolean {
+    return !this.#isConfigured(database)
   }
 
   /** Comes to its end when `database` is not paused, so that a connection to it may be opened. */
   *resumed(database: string, wake: () => void): Exchange<void> {
-    while (this.#holds(database)) {
+    while (this.holds(database)) {
       this.heldUp.add(wake)
       yield
     }
@@ -244,7 +250,7 @@ export class Pools {
     }
     this.#followTemplates()
     // Whether a pause of "*" means a database depends on whether that has a section of its own.
-    for (const name of this.names()) name.setPaused(this.#holds(name.database))
+    for (const name of this.names()) name.setPaused(this.holds(name.database))
     this.authQueries.forget()
     this.running = spec.position
     return { applied: true, running: this.running, ...count }
@@ -315,7 +321,7 @@ export class Pools {
     let name = users.get(user)
     if (name === undefined) {
       name = new PoolName(this.#context, database, user)
-      name.setPaused(this.#holds(database))
+      name.setPaused(this.holds(database))
       users.set(user, name)
     }
     return name

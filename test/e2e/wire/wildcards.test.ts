@@ -195,6 +195,115 @@ test('a pause of a database, or of "*", holds for pools that are made later', as
   expect(await whereAndWho(await later)).toBe('two b')
 })
 
+async function shownDatabases(): Promise<Record<string, { paused: unknown; disabled: unknown }>> {
+  const rows = await console('SHOW DATABASES')
+  return Object.fromEntries(rows.map(({ name, paused, disabled }) => [name, { paused, disabled }])) as Record<
+    string,
+    { paused: unknown; disabled: unknown }
+  >
+}
+
+test('PAUSE "*" is answered when the servers of every database it stands for are closed', async () => {
+  const [one, two] = [await connect('a', 'app'), await connect('a', 'two')]
+  for (const client of [one, two]) client.send(query('BEGIN'))
+  for (const client of [one, two]) await client.readUntil('Z')
+
+  let answered = false
+  const paused = console('PAUSE "*"').then(() => (answered = true))
+  await until(async () => (await shownDatabases())['two']?.paused === 1)
+  const whileBusy = answered
+  const shown = await shownDatabases()
+  two.send(query('COMMIT'))
+  await two.readUntil('Z')
+  await paused
+  const { serversIdle, serversActive } = await engine.pool('two', 'a')
+  // Where it does not stand for anything, all goes on.
+  one.send(query('COMMIT'))
+  const outside = (await one.readUntil('Z')).at(-1)?.body.toString()
+  await console('RESUME "*"')
+
+  expect(whileBusy).toBe(false)
+  expect([shown['two']?.paused, shown['app']?.paused]).toEqual([1, 0])
+  expect([serversIdle, serversActive]).toEqual([0, 0])
+  expect(outside).toBe('I')
+  expect(await whereAndWho(two)).toBe('two a')
+})
+
+test('a pause of one database that "*" stands for leaves the others alone, also before it is made', async () => {
+  await console('PAUSE three')
+  const waiting = connect('a', 'three')
+  const two = await whereAndWho(await connect('a', 'two'))
+  await until(async () => (await engine.snapshot()).clientsLogin === 1)
+  await console('RESUME three')
+
+  expect(two).toBe('two a')
+  expect(await whereAndWho(await waiting)).toBe('three a')
+})
+
+const disabled = (database: string): string => `55000 database does not allow connections: ${database}`
+
+test('DISABLE "*" keeps out who would be served by it, known or not, until ENABLE "*"', async () => {
+  const there = await connect('a', 'two')
+  await console('DISABLE "*"')
+  const refused = [await refusal('b', 'two'), await refusal('a', 'three'), await refusal('nobody', 'three')]
+  const shown = await shownDatabases()
+  const others = await refusal('b', 'app')
+  await engine.apply(document({ pool_size: 3 }))
+  const stillRefused = await refusal('b', 'two')
+  const goesOn = await whereAndWho(there)
+  await console('ENABLE "*"')
+
+  expect(refused).toEqual([disabled('two'), disabled('three'), disabled('three')])
+  expect([shown['two']?.disabled, shown['app']?.disabled]).toEqual([1, 0])
+  expect([others, stillRefused, goesOn]).toEqual(['let in', disabled('two'), 'two a'])
+  expect([await refusal('b', 'two'), await refusal('a', 'three')]).toEqual(['let in', 'let in'])
+})
+
+test('DISABLE of one database that "*" stands for holds before it is made, and outlives its pools', async () => {
+  await console('DISABLE three')
+  const refused = await refusal('a', 'three')
+  const two = await refusal('a', 'two')
+  await console('ENABLE three')
+  const enabled = await refusal('a', 'three')
+  await console('DISABLE three')
+  for (const client of open.splice(0)) client.destroy()
+  await engine.apply(document({}, { autodb_idle_timeout: '1s' }))
+  await until(async () => !(await madePools()).includes('three a'))
+  const forgotten = await refusal('a', 'three')
+  await console('ENABLE three')
+
+  expect([refused, two, enabled, forgotten]).toEqual([disabled('three'), 'let in', 'let in', disabled('three')])
+})
+
+test('RECONNECT "*" and KILL "*" are for every database it stands for, and for no other', async () => {
+  const backends = async (): Promise<Record<string, string[]>> => {
+    const { rows } = await postgres.sql(
+      "SELECT datname, pid::text FROM pg_stat_activity WHERE usename = 'a' AND datname IN ('one', 'two') ORDER BY pid",
+    )
+    const both = rows as { datname: string; pid: string }[]
+    const of = (database: string): string[] => both.filter(({ datname }) => datname === database).map(({ pid }) => pid)
+    return { one: of('one'), two: of('two') }
+  }
+  const [one, two] = [await connect('a', 'app'), await connect('a', 'two')]
+  await whereAndWho(one)
+  await whereAndWho(two)
+  const before = await backends()
+  await console('RECONNECT "*"')
+  await console('WAIT_CLOSE "*"')
+  const [whoOne, whoTwo] = [await whereAndWho(one), await whereAndWho(two)]
+  const after = await backends()
+  await console('KILL "*"')
+  const { messages } = await two.readToEnd()
+  const spared = await whereAndWho(one)
+  await console('RESUME "*"')
+
+  expect([whoOne, whoTwo, spared]).toEqual(['one a', 'two a', 'one a'])
+  expect(after['one']).toEqual(before['one'])
+  expect(before['two']).toHaveLength(1)
+  expect(after['two']).not.toEqual(before['two'])
+  expect(messages.map(({ tag }) => tag)).toEqual(['E'])
+})
+
 test('pools that are made are bounded: the longest unused makes room, used ones do not', async () => {
   await engine.apply(document({}, { max_dynamic_pools: 3 }))
   const first = await connect('a', 'two')

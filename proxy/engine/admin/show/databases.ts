@@ -27,7 +27,7 @@ export const databases: Table = {
     const rows: Row[] = []
     for (const [database, names] of Map.groupBy(sortedNames(engine), (name) => name.database)) {
       const running = names.flatMap((name) => name.current ?? [])
-      const states = [pools.pausedAll || pools.isPaused(database) ? 1 : 0, pools.isDisabled(database) ? 1 : 0]
+      const states = [pools.holds(database) ? 1 : 0, pools.isDisabled(database) ? 1 : 0]
       if (running.length > 0) rows.push([...rowOf(database, names, running), ...states])
     }
     rows.push(consoleRow(engine.port, consoleSessions(engine)))
