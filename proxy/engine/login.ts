@@ -214,6 +214,7 @@ export class Login implements SocketEvents {
     const wallMs = context.io.wallMs()
     let secret = found ?? (pool === null ? unknownUser : secretAt(pool.spec.clientSecret, wallMs))
     let keys: ScramKeys | null = null
+    let byFormer = false
     yield* authenticate(this.#conversation, {
       user,
       ...demandOf(visitor, settings, this.#engine.access, context.general),
@@ -226,8 +227,9 @@ export class Login implements SocketEvents {
         secret = fresh ?? secret
         return pool === null ? null : fresh
       },
-      proven: (scram) => {
+      proven: (scram, isFormer) => {
         keys = scram
+        byFormer = isFormer
       },
     })
     // The configuration may have changed during the exchange, and others may have come in.
@@ -239,7 +241,7 @@ export class Login implements SocketEvents {
     if (name === null) throw new SqlError('too_many_connections', 'too many pools made for "*" (max_dynamic_pools)')
     const refusal = context.limits.refusal(name)
     if (refusal !== null) throw new SqlError('too_many_connections', refusal)
-    name.learn({ md5: secret.md5, scram: keys })
+    name.learn({ md5: secret.md5, scram: keys }, byFormer)
     const client = new Client(context, name, this.#socket, this.#id, parameters, secretBytesOf(minor))
     client.replication = replication
     this.#seat ??= this.#seatedAnew(name)

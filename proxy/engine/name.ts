@@ -124,9 +124,13 @@ export class PoolName {
     return this.idle.size + this.active.size + this.waiting.size
   }
 
-  /** A client has proven itself by these: they may open servers, if those have the same verifier. */
-  learn(keys: ServerKeys): void {
+  /**
+   * A client has proven itself by these: they may open servers, if those have the same verifier. Those of a former
+   * password may where there are no others: servers have one password, and it is rather the one that took its place.
+   */
+  learn(keys: ServerKeys, isFormer: boolean): void {
     if (this.settings?.serverAuth !== 'passthrough' || (keys.md5 === null && keys.scram === null)) return
+    if (isFormer && this.serverKeys !== null) return
     if (isDeepStrictEqual(keys, this.serverKeys)) return
     this.serverKeys = keys
     this.failure = null

@@ -19,7 +19,7 @@ import {
   scramMechanism,
   scramPlusMechanism,
   serverFirst,
-  storedKeyOf,
+  clientKeyFrom,
 } from './scram.ts'
 import type { ScramKeys } from './scram.ts'
 import { standIn } from './stand-in.ts'
@@ -39,8 +39,8 @@ export interface Claim {
   readonly channel?: Uint8Array | null
   /** Asks for the secret anew when a proof is wrong: it may have been changed. Null when it has not been asked. */
   readonly again?: () => Exchange<ClientSecret | null>
-  /** The keys of a client that has proven itself by SCRAM. */
-  readonly proven?: (keys: ScramKeys) => void
+  /** The keys of a client, by SCRAM or by a password that fits a verifier; whether those of the former password. */
+  readonly proven?: (keys: ScramKeys, isFormer: boolean) => void
 }
 
 /** The secret of somebody who does not exist: no answer is right. */
@@ -109,9 +109,22 @@ function* provePlain(conversation: Conversation, claim: Checked): Exchange<boole
   // A copy, for the bytes are valid until the next yield only.
   const given = answer.bytes.slice(answer.start, stringEnd(answer.bytes, answer.start, answer.end))
   // All are checked, whichever is right, so that the time tells nothing.
-  if (goodOf(claim.secret).filter((secret) => isPassword(given, claim.user, secret)).length > 0) return true
+  const checks = goodOf(claim.secret).map((secret) => checkPassword(given, claim.user, secret))
+  const proven = checks.findIndex(({ isRight }) => isRight)
+  if (proven !== -1) return isProven(claim, checks[proven] as PasswordCheck, proven > 0)
   const fresh = yield* askedAgain(claim)
-  return fresh !== null && isPassword(given, claim.user, fresh)
+  return fresh !== null && isProven(claim, checkPassword(given, claim.user, fresh), false)
+}
+
+function isProven({ proven }: Claim, { isRight, keys }: PasswordCheck, isFormer: boolean): boolean {
+  if (isRight && keys !== null) proven?.(keys, isFormer)
+  return isRight
+}
+
+interface PasswordCheck {
+  readonly isRight: boolean
+  /** Where there is a SCRAM verifier and nothing else to check it against. */
+  readonly keys: ScramKeys | null
 }
 
 /** The secret, and the one it takes the place of while that is good as well. */
@@ -125,22 +138,24 @@ export function secretAt(secret: ClientSecret, wallMs: number): ClientSecret {
   return previous === undefined || previous.untilMs === null || wallMs < previous.untilMs ? secret : rest
 }
 
-function isPassword(
+function checkPassword(
   given: Uint8Array,
   user: string,
   { digest, md5, scram }: Pick<ClientSecret, 'digest' | 'md5' | 'scram'>,
-): boolean {
-  if (digest !== undefined) return timingSafeEqual(createHash('sha256').update(given).digest(), digest)
+): PasswordCheck {
+  if (digest !== undefined) {
+    return { isRight: timingSafeEqual(createHash('sha256').update(given).digest(), digest), keys: null }
+  }
   if (md5 !== null) {
     const hash = createHash('md5').update(given).update(user).digest('hex')
-    return timingSafeEqual(Buffer.from(`md5${hash}`), Buffer.from(md5))
+    return { isRight: timingSafeEqual(Buffer.from(`md5${hash}`), Buffer.from(md5)), keys: null }
   }
-  return scram !== null && scram.iterations <= plainIterationsMax && isPasswordOf(scram, given)
-}
-
-function isPasswordOf({ iterations, salt, storedKey }: ScramVerifier, given: Uint8Array): boolean {
+  if (scram === null || scram.iterations > plainIterationsMax) return { isRight: false, keys: null }
+  const { salt, iterations, storedKey, serverKey } = scram
   const password = preparePassword(text(given, 0, given.length))
-  return timingSafeEqual(storedKeyOf(pbkdf2Sync(password, salt, iterations, storedKey.length, 'sha256')), storedKey)
+  const clientKey = clientKeyFrom(pbkdf2Sync(password, salt, iterations, storedKey.length, 'sha256'))
+  const isRight = timingSafeEqual(createHash('sha256').update(clientKey).digest(), storedKey)
+  return { isRight, keys: { salt, iterations, serverKey, clientKey } }
 }
 
 /**
@@ -205,7 +220,7 @@ function* proveScram(conversation: Conversation, claim: Checked): Exchange<boole
     yield* askedAgain(claim)
     return false
   }
-  claim.proven?.(provenKeys(fitting, first, challenge, final))
+  claim.proven?.(provenKeys(fitting, first, challenge, final), proven > 0)
   conversation.send(write.authenticationSaslFinal(confirmation))
   return true
 }

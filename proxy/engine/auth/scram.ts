@@ -120,9 +120,9 @@ export function checkProof(
   return `v=${hmac(verifier.serverKey, signed).toString('base64')}`
 }
 
-/** StoredKey, from the salted password. */
-export function storedKeyOf(salted: Uint8Array): Uint8Array {
-  return sha256(hmac(salted, 'Client Key'))
+/** ClientKey, from the salted password. */
+export function clientKeyFrom(salted: Uint8Array): Uint8Array {
+  return hmac(salted, 'Client Key')
 }
 
 /** RFC 5802, 3: ClientKey := ClientProof XOR ClientSignature. */

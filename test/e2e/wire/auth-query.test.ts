@@ -374,6 +374,54 @@ test('a database that comes back is asked again', async () => {
   expect([before, without, after]).toEqual(['let in', cannotAsk, 'let in'])
 })
 
+group('a user with a section of his own and two passwords, beside others who are looked up,', () => {
+  const section = { password: 'new', previous_password: 'secret' }
+  const pools = (user: object): Document => ({
+    ...document,
+    pools: { mixed: { ...document.pools['counted'], auth_query_cache_ttl: '0ms', users: { '*': {}, ...user } } },
+  })
+  const outcomes = async (own: Engine, ...passwords: string[]): Promise<string[]> => {
+    const all: string[] = []
+    for (const password of passwords) all.push(await login('moved', 'mixed', password, own))
+    return all
+  }
+
+  test.for(['md5', 'scram-sha-256', 'plain'])('is not looked up, and may use either, by %s', async (method) => {
+    await postgres.sql("DROP ROLE IF EXISTS moved; CREATE ROLE moved LOGIN PASSWORD 'secret'; TRUNCATE public.asked")
+    const own = await startEngine({
+      ...pools({ moved: section }),
+      general: { login_backoff_max: '0ms', client_plain_allowed: 'on' },
+      defaults: { ...(document['defaults'] as object), auth_type: method },
+    })
+
+    const his = await outcomes(own, 'new', 'secret', 'guess')
+    const askedForHim = await askedFor('moved')
+    const other = await login('lasting', 'mixed', 'secret', own)
+
+    expect(his).toEqual([served, served, wrong('moved')])
+    expect(askedForHim).toBe(0)
+    expect(other).toBe(served)
+  })
+
+  test('has the two while he has the section, and before and after it the one of his role', async () => {
+    await postgres.sql("DROP ROLE IF EXISTS moved; CREATE ROLE moved LOGIN PASSWORD 'secret'")
+    const own = await startEngine(pools({}))
+    const before = await outcomes(own, 'new', 'secret')
+    await own.apply(pools({ moved: section }))
+    const during = await outcomes(own, 'new', 'secret')
+    await postgres.sql("ALTER ROLE moved PASSWORD 'new'")
+    await own.apply(pools({ moved: { ...section, previous_password_until: '2001-01-01T00:00:00Z' } }))
+    const over = await outcomes(own, 'new', 'secret')
+    await own.apply(pools({}))
+    const after = await outcomes(own, 'new', 'secret')
+
+    expect(before).toEqual([wrong('moved'), served])
+    expect(during).toEqual([served, served])
+    expect(over).toEqual([served, wrong('moved')])
+    expect(after).toEqual([served, wrong('moved')])
+  })
+})
+
 type Credentials = { user: string; password: string; database: string }
 
 async function loginWith(options: Credentials & { parameters: Record<string, string> }): Promise<string> {

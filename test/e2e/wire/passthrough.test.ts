@@ -29,7 +29,9 @@ beforeAll(async () => {
   await postgres.sql("ALTER ROLE salted PASSWORD 'secret'")
   const shared = { database: 'app', servers: [{ host: '127.0.0.1', port: postgres.port }], server_auth: 'passthrough' }
   const asked = { ...shared, auth_user: 'postgres', auth_database: 'postgres' }
+  const ruled = { ...shared, auth_type: 'hba', users: { app: { password: stored } } }
   document = {
+    general: { client_plain_allowed: 'on', auth_hba: rules, login_backoff_after: 0 },
     defaults: { pool_size: 3 },
     pools: {
       stored: { ...shared, users: { app: { password: stored } } },
@@ -38,6 +40,19 @@ beforeAll(async () => {
       asked: { ...asked, users: { app: {}, plain: {} } },
       md5: { ...asked, auth_type: 'md5', users: { old: {}, app: {} } },
       rotated: { ...asked, pool_mode: 'session', users: { rotated: {} } },
+      plain: { ...shared, auth_type: 'plain', users: { app: { password: stored } } },
+      'asked-plain': { ...asked, auth_type: 'plain', users: { app: {}, old: {} } },
+      'ruled-password': ruled,
+      'ruled-md5': ruled,
+      'ruled-scram': ruled,
+      'ruled-trust': ruled,
+      replaced: {
+        ...shared,
+        pool_mode: 'session',
+        query_wait_timeout: '2s',
+        pool_size: 10,
+        users: { app: { password: stored, previous_password: 'former' } },
+      },
       // Where the password is known, it is used.
       known: { ...shared, users: { app: { password: 'secret' } } },
     },
@@ -45,14 +60,23 @@ beforeAll(async () => {
   engine = await startEngine(document)
 })
 
+const rules = `
+host ruled-password all all          password
+host ruled-md5      all all          md5
+host ruled-scram    all all          scram-sha-256
+host ruled-trust    all 127.0.0.1/32 trust
+host ruled-trust    all 127.0.0.2/32 password
+`
+
 async function verifierOf(role: string): Promise<string> {
   const { rows } = await postgres.sql('SELECT rolpassword FROM pg_authid WHERE rolname = $1', [role])
   return (rows[0] as { rolpassword: string }).rolpassword
 }
 
-async function login(user: string, database: string, password = 'secret'): Promise<string> {
+async function login(user: string, database: string, password = 'secret', from?: string): Promise<string> {
   try {
-    const client = await WireClient.login(engine, { user, password, database })
+    const client = await WireClient.connect(engine, from)
+    await client.login({ user, password, database })
     const answer = await currentUser(client)
     client.destroy()
     return answer
@@ -74,6 +98,12 @@ test.for([
   ['a SCRAM verifier from auth_query', 'asked', 'app'],
   ['an md5 hash from auth_query', 'md5', 'old'],
   ['a SCRAM verifier where md5 is asked for', 'md5', 'app'],
+  ['a stored SCRAM verifier and a password in clear', 'plain', 'app'],
+  ['a SCRAM verifier from auth_query and a password in clear', 'asked-plain', 'app'],
+  ['an md5 hash from auth_query and a password in clear', 'asked-plain', 'old'],
+  ['a rule that asks for the password in clear', 'ruled-password', 'app'],
+  ['a rule that asks for md5 and a SCRAM verifier', 'ruled-md5', 'app'],
+  ['a rule that asks for SCRAM', 'ruled-scram', 'app'],
   ['the password itself', 'known', 'app'],
 ] as const)('with %s, what a client has proven itself by opens its servers', async ([, database, user]) => {
   const guessed = await login(user, database, 'guess')
@@ -81,6 +111,38 @@ test.for([
 
   expect(guessed).toBe(`28P01 password authentication failed for user "${user}"`)
   expect(right).toBe(user)
+})
+
+test('a client that a rule trusts passes on nothing, and takes nothing away from who has proven himself', async () => {
+  const trusted = async (): Promise<string> => await login('app', 'ruled-trust', '', '127.0.0.1')
+  const before = await trusted()
+  const proven = await login('app', 'ruled-trust', 'secret', '127.0.0.2')
+  const after = await trusted()
+  await engine.apply({ ...document, pools: { ...document.pools, other: document.pools['known'] as object } })
+  const later = await trusted()
+
+  expect(before).toContain('28P01')
+  expect([proven, after, later]).toEqual(['app', 'app', 'app'])
+})
+
+test('of two passwords the former lets in, and servers are opened with the other as soon as that is known', async () => {
+  const first = await login('app', 'replaced', 'former')
+  const seconds: WireClient[] = []
+  const served: string[] = []
+  do {
+    const second = await WireClient.login(engine, { user: 'app', password: 'secret', database: 'replaced' })
+    seconds.push(second)
+    served.push(await currentUser(second))
+  } while ((await engine.poolUntil('replaced', ({ serversLogin }) => serversLogin === 0)).serversIdle > 0)
+  // In session mode it needs a server of its own.
+  const again = await login('app', 'replaced', 'former')
+  const guessed = await login('app', 'replaced', 'guess')
+  for (const second of seconds) second.destroy()
+
+  expect(first).toContain('28P01')
+  expect(served).toEqual(seconds.map(() => 'app'))
+  expect(again).toBe('app')
+  expect(guessed).toBe('28P01 password authentication failed for user "app"')
 })
 
 test('servers for min_pool_size are opened after the first client has logged in', async () => {
