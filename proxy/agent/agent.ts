@@ -293,7 +293,11 @@ export class Agent {
       this.#doors = doorsOf(takeover)
     } catch (error) {
       const fields = { path: takeover, reason: reasonOf(error) }
-      this.#tools.log('error', 'after an online restart, cancel requests will not find who stayed behind', fields)
+      this.#tools.log(
+        'error',
+        'after an online restart, cancel requests will not find the clients of this process',
+        fields,
+      )
     }
   }
 

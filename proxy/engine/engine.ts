@@ -1,5 +1,6 @@
 import { generalSettings } from '../../shared/config/settings.ts'
 import { sqlstates } from '../../shared/errors.ts'
+import { IoError } from '../io/io.ts'
 import type { Io, Listener, Socket, SocketEvents, TcpOptions, Timer, TlsOptions } from '../io/io.ts'
 import { Disconnects } from './admin/disconnects.ts'
 import { Statistics } from './admin/statistics.ts'
@@ -119,11 +120,22 @@ export class Engine {
       const address = { host: unix.dir, port: this.#listener.port }
       this.#unixListener = io.listen(address, (socket) => this.#accept(socket), unix.mode)
     }
+    let doorFault: IoError | null = null
     if (door !== undefined) {
-      this.#door = io.listen(door, (socket) => this.#accept(socket))
       this.#doorHost = door.host
+      try {
+        this.#door = io.listen(door, (socket) => this.#accept(socket))
+      } catch (error) {
+        if (!(error instanceof IoError)) throw error
+        doorFault = error
+      }
     }
     post({ type: 'listening', host: options.listen.host, port: this.#listener.port })
+    // Clients are served without it.
+    if (doorFault !== null) {
+      const message = 'after an online restart, cancel requests will not find the clients of this process'
+      post({ type: 'log', level: 'error', message, fields: { reason: doorFault.message } })
+    }
     this.#every(maintainEveryMs, () => {
       this.statistics.observe(this.pools.names(), io.nowMs())
       if (!this.context.suspended) this.pools.maintain()

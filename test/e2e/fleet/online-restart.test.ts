@@ -1,5 +1,5 @@
 /** One proxy process follows another on the same address, while clients go on with their transactions. */
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as after } from 'node:timers/promises'
 import { Client } from 'pg'
@@ -41,8 +41,8 @@ interface Restartable extends World {
   readonly next: (more?: ProxyOptions) => Promise<ProxyProcess>
 }
 
-async function startRestartable(general: object): Promise<Restartable> {
-  const takeover = join(await tempFolder(), 'takeover')
+async function startRestartable(general: object, path?: string): Promise<Restartable> {
+  const takeover = path ?? join(await tempFolder(), 'takeover')
   const environment = { FLOTILLA_TAKEOVER: takeover }
   const world = await startWorld({
     postgres: { sql, maxConnections: 100 },
@@ -254,6 +254,19 @@ test('nobody logs in by the door of a process, and nobody but its user may open 
   expect(refused).toBe('57P03')
   expect(modes).toEqual([0o700, 0o600])
   expect(existsSync(join(folder, '.s.PGSQL.1'))).toBe(false)
+}, 60_000)
+
+test('a process that cannot open its door serves clients all the same, and says what it lacks', async () => {
+  const takeover = join(await tempFolder(), 'takeover')
+  mkdirSync(join(`${takeover}.d`, '.s.PGSQL.1'), { recursive: true })
+  const { first } = await startRestartable({}, takeover)
+
+  const client = await connect(first)
+  const { rows } = await client.query('SELECT 1 AS one')
+  await client.end()
+
+  expect(rows).toEqual([{ one: 1 }])
+  expect(await first.logged(/cancel requests will not find/)).toContain('.s.PGSQL.1')
 }, 60_000)
 
 test('with another unix_socket_dir the next process opens its own, and takes the former file away', async () => {
