@@ -333,6 +333,30 @@ group('the connections on which auth_query is asked', () => {
     // Each was answered, late as it may be: what is no verifier is a wrong password.
     expect(new Set(refusals.map((refusal) => refusal.slice(0, 5)))).toEqual(new Set(['28P01']))
   })
+
+  test('are shared out among workers, and SHOW SERVERS has those of each', async () => {
+    const { slowly: pool } = slowly.pools as Record<string, object>
+    const several = await startEngine(
+      { ...slowly, pools: { slowly: { ...pool, max_auth_query_connections: 4, auth_query_timeout: '60s' } } },
+      { workers: 2 },
+    )
+    const operator = new Client({ host: several.host, port: several.port, user: 'admin', database: 'pgbouncer' })
+    await operator.connect()
+    const counts: number[] = []
+    const logins = Promise.all(
+      Array.from({ length: 12 }, async (_, index) => await login(`shared${index}`, 'slowly', 'secret', several)),
+    )
+    await until(async () => {
+      counts.push((await operator.query('SHOW SERVERS')).rows.length)
+      return (await several.snapshot()).clientsLogin === 0 && counts.length > 3
+    })
+    const refusals = await logins
+    await operator.end()
+
+    expect(Math.max(...counts)).toBeGreaterThan(0)
+    expect(Math.max(...counts)).toBeLessThanOrEqual(4)
+    expect(new Set(refusals.map((refusal) => refusal.slice(0, 5)))).toEqual(new Set(['28P01']))
+  })
 })
 
 test('guesses at a cached user lead to one question a second at most', async () => {
