@@ -22,7 +22,7 @@ import { mergedOutcome, mergedSnapshot } from './merged.ts'
 /** A worker whose console asks is not kept waiting for longer by one that does not answer. */
 const askMs = 2000
 
-export type CrewOptions = Omit<EngineKeeperOptions, 'crew' | 'operated' | 'onUnlistened'>
+export type CrewOptions = Omit<EngineKeeperOptions, 'crew' | 'operated' | 'onOperated' | 'onUnlistened'>
 
 /**
  * The workers of a process: engines on one listener, which is opened once and outlives each of them. What the agent
@@ -36,6 +36,8 @@ export class Crew {
   #running: FleetSpec | undefined
   #desired: Desired | undefined
   #peers: PeersUpdate | null = null
+  /** As any worker has told it last: what one of them does for an operator, all do. */
+  #operated: OperatedState | undefined
   #stopping = false
   /** Workers that accept nothing any more. */
   readonly #unlistened = new Set<number>()
@@ -106,7 +108,6 @@ export class Crew {
         onAsk: (id, question) => void this.#askOthers(worker, id, question),
         onOver: () => this.#board?.forget(worker),
       }),
-      operated: async () => await this.#operated(worker),
     }
     return new EngineKeeper({
       ...this.#options,
@@ -114,6 +115,8 @@ export class Crew {
         if (worker === 0) onListening(address)
       },
       onUnlistened: () => this.#stoppedListening(worker),
+      operated: () => this.#operated,
+      onOperated: (state) => (this.#operated = state),
       ...(workers === 1 ? {} : several),
     })
   }
@@ -130,11 +133,12 @@ export class Crew {
    */
   async apply(spec: FleetSpec, force: boolean): Promise<ApplyOutcome> {
     const before = this.#running
+    const operated = this.#operated
     const wanted = placed(spec, this.#keepers.length, this.#homes)
     const results = await Promise.allSettled(this.#keepers.map(async (keeper) => await keeper.apply(wanted, force)))
     const failed = results.find((result) => result.status === 'rejected')
     if (failed !== undefined) {
-      if (before !== undefined) await this.#goBack(before)
+      if (before !== undefined) await this.#goBack(before, operated)
       throw failed.reason
     }
     const [outcome] = results.map((result) => (result as PromiseFulfilledResult<ApplyOutcome>).value)
@@ -143,8 +147,11 @@ export class Crew {
     return outcome
   }
 
-  async #goBack(spec: FleetSpec): Promise<void> {
+  /** With what SET had changed over it. */
+  async #goBack(spec: FleetSpec, operated: OperatedState | undefined): Promise<void> {
     await Promise.allSettled(this.#keepers.map(async (keeper) => await keeper.apply(spec, true)))
+    this.#operated = operated
+    for (const keeper of this.#keepers) keeper.restore()
   }
 
   /** Of all workers that serve. Rejects with an EngineDied when there is none. */
@@ -207,16 +214,6 @@ export class Crew {
     const others = this.#keepers.filter((_, worker) => worker !== from)
     const answers = await Promise.all(others.map(async (keeper) => await answerOf(keeper, question)))
     this.#keepers[from]?.answers(id, answers)
-  }
-
-  /** What operators have done is known to every worker that lives. */
-  async #operated(by: number): Promise<OperatedState | undefined> {
-    for (const [worker, keeper] of this.#keepers.entries()) {
-      if (worker === by || !keeper.isServing) continue
-      const answer = await answerOf(keeper, { ask: 'operated' })
-      if (answer !== null && typeof answer === 'object' && 'pausedAll' in answer) return answer
-    }
-    return undefined
   }
 }
 

@@ -34,8 +34,8 @@ export type EngineRestart = Report['engine_restarts'][number]
 export interface EngineKeeperOptions extends Omit<EngineThreadOptions, 'listen' | 'wakeFd' | 'crew'> {
   /** Absent where the process has one worker. */
   readonly crew?: () => CrewTies
-  /** What operators have done, as another worker knows it: for a thread that begins anew. */
-  readonly operated?: () => Promise<OperatedState | undefined>
+  /** What operators have done: for a thread that begins anew. Undefined while they have done nothing. */
+  readonly operated?: () => OperatedState | undefined
   readonly chance: Chance
   readonly onListening: (address: ListenAddress) => void
   /** The engine has died, or serves again. */
@@ -227,8 +227,20 @@ export class EngineKeeper {
     })
   }
 
+  /** What operators have done holds, and nothing else. */
+  restore(): void {
+    if (this.#thread !== undefined) this.#restore(this.#thread)
+  }
+
+  #restore(thread: EngineThread): void {
+    const state = this.#options.operated?.()
+    if (state !== undefined) thread.post({ type: 'restore', state })
+  }
+
   #adopt(thread: EngineThread, startedAtMs: number): void {
     this.#thread = thread
+    // What was done while it was being started did not reach it.
+    this.#restore(thread)
     if (this.#desired !== undefined) thread.post({ type: 'desired', desired: this.#desired })
     if (this.#peers !== null) thread.post({ type: 'peers', update: this.#peers })
     void thread.ended.then(async ({ reason }) => await this.#ended(reason, startedAtMs))
@@ -275,8 +287,7 @@ export class EngineKeeper {
     const thread = this.#newThread(listen)
     try {
       await thread.listening
-      const state = await this.#options.operated?.()
-      if (state !== undefined) thread.post({ type: 'restore', state })
+      this.#restore(thread)
       if (this.#running !== undefined) await thread.apply(this.#running, true)
     } catch (error) {
       this.#options.log('error', 'the engine could not be started again', { reason: reasonOf(error) })

@@ -9,6 +9,7 @@ import type {
   FleetSpec,
   FromEngine,
   LostServer,
+  OperatedState,
   Operation,
   OperationOutcome,
   Question,
@@ -50,6 +51,8 @@ export interface EngineThreadOptions {
   readonly onReload: (id: number) => void
   /** The engine wants to know who is in the fleet. */
   readonly onPeers: () => void
+  /** An operator has changed something that outlives the thread. */
+  readonly onOperated?: (state: OperatedState) => void
   /** Somebody at the console wants the proxy to end. */
   readonly onShutdown: (mode: StopMode) => void
   /** It accepts nothing any more. */
@@ -245,6 +248,9 @@ export class EngineThread {
         return
       case 'peers':
         this.#options.onPeers()
+        return
+      case 'state':
+        this.#options.onOperated?.(message.state)
         return
       case 'log':
         this.#options.log(message.level, message.message, message.fields)

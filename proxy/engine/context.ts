@@ -24,6 +24,8 @@ export interface Context {
   readonly crew: Crew | null
   /** What the workers of the process hold together; null when there is only this one. */
   readonly shared: Shared | null
+  /** Called when an operator has changed something that outlives this thread. */
+  readonly operated: () => void
   /** Called when a server has ended: somebody may wait for that. */
   readonly serverEnded: () => void
   general: GeneralSettings

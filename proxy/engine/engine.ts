@@ -20,13 +20,14 @@ import type {
   FleetSpec,
   FromEngine,
   ListenOn,
+  OperatedState,
   PoolSnapshot,
   Question,
   StopMode,
   ToEngine,
 } from './messages.ts'
 import type { PoolName } from './name.ts'
-import { operate, release } from './operations.ts'
+import { operate, release, suspend } from './operations.ts'
 import { answerTo } from './admin/answers.ts'
 import { Overrides } from './overrides.ts'
 import type { Crew } from './crew.ts'
@@ -105,6 +106,7 @@ export class Engine {
         () => this.pools,
         () => this.context,
       ),
+      operated: () => this.#tellOperated(),
       serverEnded: () => this.#serverEnded(),
       general: generalSettings({}),
       clients: new Set(),
@@ -186,7 +188,7 @@ export class Engine {
         this.#asked.delete(message.id)
         return
       case 'restore':
-        this.pools.restore(message.state)
+        this.#restore(message.state)
         return
       case 'handed':
         throw new Error('a connection is taken over before messages come here')
@@ -213,11 +215,35 @@ export class Engine {
       this.access = spec.access ?? noRules
       this.overrides.forget()
       if (isFirst) {
+        this.overrides.restore(this.#setBefore)
         this.context.shared?.begin()
         for (const login of this.logins) login.configured()
       }
     }
     this.context.post({ type: 'applied', id, outcome })
+  }
+
+  /** SET of before this thread: for the version that it is given first, which is none that is new. */
+  #setBefore: OperatedState['overrides'] = []
+  #restoring = false
+
+  /** Told by the agent, which is not told in turn: meanwhile it may know better. */
+  #restore(state: OperatedState): void {
+    this.#restoring = true
+    this.pools.restore(state)
+    if (state.suspended) suspend(this)
+    else release(this)
+    this.#setBefore = state.overrides
+    if (this.pools.running !== null) this.overrides.restore(state.overrides)
+    this.#restoring = false
+    this.stateChanged()
+  }
+
+  #tellOperated(): void {
+    if (this.#restoring) return
+    const { pools, context, overrides } = this
+    const state = { ...pools.operated, suspended: context.suspended, overrides: overrides.values }
+    context.post({ type: 'state', state })
   }
 
   /** For those who connect from now on. */

@@ -144,7 +144,7 @@ export type ToEngine =
   | { readonly type: 'ask'; readonly id: number; readonly question: Question }
   /** What the other workers answered, in their order; null where one could not. */
   | { readonly type: 'answers'; readonly id: number; readonly answers: readonly Answer[] }
-  /** What operators have done before this worker was started. */
+  /** What operators have done, whole: to a thread that takes the place of another, before its first version and after. */
   | { readonly type: 'restore'; readonly state: OperatedState }
 
 /** What one worker's console asks the others. */
@@ -156,19 +156,21 @@ export type Question =
   /** SET; with null, what SET has changed is taken back. */
   | { readonly ask: 'set'; readonly key: string; readonly value: string | null }
   /** Answered when it is so, however long that takes. */
-  | { readonly ask: 'wait'; readonly for: 'released' | 'closed'; readonly database: string | null }
-  | { readonly ask: 'operated' }
+  | { readonly ask: 'wait'; readonly for: 'released' | 'closed' | 'flushed'; readonly database: string | null }
 
 export type Deed = 'pause' | 'resume' | 'suspend' | 'reconnect' | 'kill' | 'disable' | 'enable'
 
-/** Rows; whether anything was changed or found; what operators have done. */
-export type Answer = readonly (readonly (string | number | null)[])[] | boolean | OperatedState | null
+/** Rows; whether anything was changed or found. */
+export type Answer = readonly (readonly (string | number | null)[])[] | boolean | null
 
-/** PAUSE and DISABLE that hold. */
+/** PAUSE, DISABLE, SUSPEND and SET that hold: they are the process's, whichever thread serves. */
 export interface OperatedState {
   readonly pausedAll: boolean
   readonly paused: readonly string[]
   readonly disabled: readonly string[]
+  readonly suspended: boolean
+  /** Key and value of each SET, in their order. */
+  readonly overrides: readonly (readonly [string, string | number])[]
 }
 
 export type Operation = 'pause' | 'resume' | 'reconnect' | 'disable' | 'enable' | 'kill'
@@ -335,6 +337,8 @@ export type FromEngine =
   | { readonly type: 'lost'; readonly server: LostServer }
   /** RELOAD was typed on the console: poll now, then answer with `reloaded`. */
   | { readonly type: 'reload'; readonly id: number }
+  /** An operator has changed something that outlives this thread. */
+  | { readonly type: 'state'; readonly state: OperatedState }
   /** A cancel request is for a proxy that is not known: who is in the fleet? */
   | { readonly type: 'peers' }
   | { readonly type: 'snapshot'; readonly id: number; readonly snapshot: EngineSnapshot }

@@ -58,6 +58,7 @@ export function resume(engine: Engine, database: string | null): boolean {
 export function suspend({ context, pools }: Engine): boolean {
   if (context.suspended) return false
   context.suspended = true
+  context.operated()
   for (const client of context.clients) if (client instanceof Client) client.socket.holdReading()
   for (const name of pools.names()) {
     for (const server of serversOf(name)) if (server.loggedIn) server.socket.holdReading()
@@ -69,6 +70,7 @@ export function suspend({ context, pools }: Engine): boolean {
 export function release({ context, pools }: Engine): boolean {
   if (!context.suspended) return false
   context.suspended = false
+  context.operated()
   for (const client of context.clients) client.socket.releaseReading()
   for (const name of pools.names()) {
     for (const server of serversOf(name)) server.socket.releaseReading()
@@ -77,8 +79,34 @@ export function release({ context, pools }: Engine): boolean {
   return true
 }
 
+/** How often is looked whether everything has left. */
+const flushCheckMs = 10
+
+/**
+ * Calls `done` when all that was sent has been taken, or the SUSPEND has ended. Whoever has not taken it after
+ * `suspend_timeout` is closed.
+ */
+export function whenFlushed(engine: Engine, done: () => void): void {
+  const { context } = engine
+  const { io, general } = context
+  const deadlineMs = io.nowMs() + general.suspendTimeoutMs
+  const look = (): void => {
+    const slow = context.suspended ? unflushed(engine) : []
+    if (slow.length > 0 && io.nowMs() < deadlineMs) {
+      io.after(flushCheckMs, look)
+      return
+    }
+    for (const one of slow) {
+      if (one instanceof Client) one.leave()
+      else one.close('admin')
+    }
+    done()
+  }
+  look()
+}
+
 /** Clients and servers that have not taken all that was sent to them. */
-export function unflushed({ context, pools }: Engine): (Client | Server)[] {
+function unflushed({ context, pools }: Engine): (Client | Server)[] {
   const clients = [...context.clients].filter((client) => client instanceof Client)
   const servers = [...pools.names()].flatMap(serversOf)
   return [...clients, ...servers].filter(({ socket }) => socket.queuedBytes > 0)

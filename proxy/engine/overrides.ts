@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { generalKeys, poolKeys } from '../../shared/config/keys.ts'
 import type { GeneralKey, KeySpec, PoolKey } from '../../shared/config/keys.ts'
 import { generalSettings, poolSettings, writtenValue } from '../../shared/config/settings.ts'
@@ -5,7 +6,7 @@ import type { PoolSettings } from '../../shared/config/settings.ts'
 import { checkValue } from '../../shared/config/value.ts'
 import { hashOf } from '../../shared/hash.ts'
 import type { Engine } from './engine.ts'
-import type { PoolSpec } from './messages.ts'
+import type { OperatedState, PoolSpec } from './messages.ts'
 
 /** General keys that the engine itself obeys; the others are the agent's, and nothing here would come of a SET. */
 const generalOfEngine: ReadonlySet<string> = new Set<GeneralKey>([
@@ -37,6 +38,17 @@ export class Overrides {
     this.#engine = engine
   }
 
+  get values(): OperatedState['overrides'] {
+    return [...this.#values]
+  }
+
+  /** These hold, and no others. */
+  restore(values: OperatedState['overrides']): void {
+    if (isDeepStrictEqual(values, this.values)) return
+    this.drop()
+    for (const [key, value] of values) this.set(key, String(value))
+  }
+
   /** "key = value" of each. */
   texts(): string[] {
     return [...this.#values].map(([key, value]) => `${key} = ${value}`)
@@ -60,6 +72,7 @@ export class Overrides {
     this.#values.set(key, checked.value)
     if (isGeneral) this.#overrideGeneral(key as GeneralKey)
     else this.#overridePools()
+    this.#engine.context.operated()
     return null
   }
 
@@ -97,8 +110,10 @@ export class Overrides {
 
   /** A version was applied, and runs as it is. */
   forget(): void {
-    this.#values.clear()
     this.#general = null
+    if (this.#values.size === 0) return
+    this.#values.clear()
+    this.#engine.context.operated()
   }
 }
 

@@ -82,6 +82,7 @@ export class Pools {
     const wakes = [...this.heldUp]
     this.heldUp.clear()
     for (const wake of wakes) wake()
+    this.#context.operated()
     return true
   }
 
@@ -109,17 +110,19 @@ export class Pools {
     if (this.#disabled.has(database) === disabled) return false
     if (disabled) this.#disabled.add(database)
     else this.#disabled.delete(database)
+    this.#context.operated()
     return true
   }
 
+  /** What holds is this and nothing else. */
   restore({ pausedAll, paused, disabled }: OperatedState): void {
-    if (pausedAll) this.setPaused(null, true)
-    for (const database of paused) this.setPaused(database, true)
-    for (const database of disabled) this.setDisabled(database, true)
+    this.setPaused(null, pausedAll)
+    for (const database of [...this.#paused, ...paused]) this.setPaused(database, paused.includes(database))
+    for (const database of [...this.#disabled, ...disabled]) this.setDisabled(database, disabled.includes(database))
   }
 
-  /** What operators have done, for a worker that begins anew. */
-  get operated(): OperatedState {
+  /** What operators have done to databases. */
+  get operated(): Pick<OperatedState, 'pausedAll' | 'paused' | 'disabled'> {
     return { pausedAll: this.#pausedAll, paused: [...this.#paused], disabled: [...this.#disabled] }
   }
 

@@ -257,6 +257,7 @@ export class World {
       case 'snapshot':
       case 'reload':
       case 'operated':
+      case 'state':
       case 'shutdown':
       case 'peers':
       case 'stopped':

@@ -35,7 +35,7 @@ const common = {
   onLost: (server) => say({ say: 'lost', server }),
 } satisfies Partial<ConstructorParameters<typeof EngineThread>[0]>
 
-const { workers = 1, ...unix } = JSON.parse(process.argv[2] ?? '{}') as { unix?: UnixListen; workers?: number }
+const { workers, ...unix } = JSON.parse(process.argv[2] ?? '{}') as { unix?: UnixListen; workers?: number }
 const listen = { host: '127.0.0.1', port: 0, ...unix }
 
 function alone(): Driven {
@@ -89,7 +89,7 @@ function several(workers: number): Driven {
   }
 }
 
-const engine = workers === 1 ? alone() : several(workers)
+const engine = workers === undefined ? alone() : several(workers)
 
 process.on('message', (message: ToProcess) => {
   switch (message.ask) {

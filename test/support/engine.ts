@@ -31,8 +31,8 @@ const untilMsMax = 15_000
 const lookEveryMs = 10
 
 /**
- * Starts an engine that runs `document`; it stops at the end of the test file at the latest. With several workers it
- * is what the agent runs: a thread that dies is started again.
+ * Starts an engine that runs `document`; it stops at the end of the test file at the latest. With `workers` it is what
+ * the agent runs: a thread that dies is started again.
  */
 export async function startEngine(
   document: Document,

@@ -12,6 +12,7 @@ import {
   serversLeaving,
   serversLeft,
   suspend,
+  whenFlushed,
 } from '../operations.ts'
 import { tableOf } from './commands.ts'
 
@@ -33,6 +34,10 @@ export function answerTo(engine: Engine, question: Question, answer: (answer: An
       return
     case 'wait': {
       const { database } = question
+      if (question.for === 'flushed') {
+        whenFlushed(engine, () => answer(true))
+        return
+      }
       const condition =
         question.for === 'released'
           ? () => !isPaused(engine, database) || serversLeft(engine, database) === 0
@@ -41,9 +46,6 @@ export function answerTo(engine: Engine, question: Question, answer: (answer: An
       else engine.when(condition, () => answer(true))
       return
     }
-    case 'operated':
-      answer(engine.pools.operated)
-      return
     default:
       question satisfies never
   }

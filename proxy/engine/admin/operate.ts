@@ -3,7 +3,6 @@ import { SqlError } from '../../../shared/errors.ts'
 import * as write from '../../protocol/write.ts'
 import type { Exchange } from '../conversation.ts'
 import type { Deed, StopMode } from '../messages.ts'
-import { Client } from '../client.ts'
 import {
   isPaused,
   kill,
@@ -15,7 +14,7 @@ import {
   serversLeaving,
   serversLeft,
   suspend,
-  unflushed,
+  whenFlushed,
 } from '../operations.ts'
 import type { Caller } from './caller.ts'
 import { CommandError } from './command-error.ts'
@@ -101,29 +100,20 @@ export function* waitCloseCommand(caller: Caller, statement: Statement): Exchang
   done(caller, 'WAIT_CLOSE')
 }
 
-/** How often is looked whether everything has left. */
-const flushCheckMs = 10
-
 /** SUSPEND: answers when all that was sent has been taken; whoever does not take it in time is closed. */
 export function* suspendCommand(caller: Caller): Exchange<void> {
   const { engine } = caller
-  const { io, general } = engine.context
   if (!suspend(engine)) throw alreadyStopped()
   yield* othersDo(caller, 'suspend', null)
-  const deadlineMs = io.nowMs() + general.suspendTimeoutMs
-  while (engine.context.suspended && unflushed(engine).length > 0 && io.nowMs() < deadlineMs) {
-    let looked = false
-    io.after(flushCheckMs, () => {
-      looked = true
-      caller.wake()
-    })
-    yield* caller.until(() => looked)
-  }
+  // All workers have the same time, so none of them waits for another.
+  let flushed = false
+  whenFlushed(engine, () => {
+    flushed = true
+    caller.wake()
+  })
+  yield* askOthers(caller, { ask: 'wait', for: 'flushed', database: null })
+  yield* caller.until(() => flushed)
   if (!engine.context.suspended) throw refused(null, 'resumed before everything was flushed')
-  for (const slow of unflushed(engine)) {
-    if (slow instanceof Client) slow.leave()
-    else slow.close('admin')
-  }
   done(caller, 'SUSPEND')
 }
 

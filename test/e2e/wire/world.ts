@@ -30,7 +30,7 @@ type PoolSections = Readonly<Record<string, Readonly<Record<string, unknown>>>>
 export interface WorldOptions extends PostgresOptions {
   /** Of `[general]`. */
   readonly general?: Readonly<Record<string, string | number>>
-  /** Threads of the engine; 1 when not given. */
+  /** Threads of the engine, which are started again when they die; when not given, it is one that is not. */
   readonly workers?: number
   /** Of `[admin_users]`. */
   readonly consoleUsers?: Readonly<Record<string, object>>
@@ -56,7 +56,11 @@ export async function startWorld(options: WorldOptions = {}): Promise<World> {
     defaults: { auth_type: 'trust', ...defaults },
     pools: Object.fromEntries(Object.entries({ ...pools, ...further }).map(([name, keys]) => [name, section(keys)])),
   }
-  return { postgres, engine: await startEngine(document, { workers: options.workers ?? 1 }), document }
+  return {
+    postgres,
+    engine: await startEngine(document, options.workers === undefined ? {} : { workers: options.workers }),
+    document,
+  }
 }
 
 /** Logs in through a pool as `app`. */

@@ -1,0 +1,230 @@
+/** What an operator does holds for the process, whichever of its threads serve, and whichever of them have died since. */
+import { Client } from 'pg'
+import { beforeAll, beforeEach, describe as group, expect, test } from 'vitest'
+import { atEndOfFile } from '../../support/cleanup.ts'
+import { until } from '../../support/engine.ts'
+import { query } from '../../support/frontend-messages.ts'
+import { loginTo, startWorld } from './world.ts'
+import type { World } from './world.ts'
+
+type Row = Record<string, string | number | null>
+
+async function connect({ engine }: World, database: string, user = 'app'): Promise<Client> {
+  const client = new Client({ host: engine.host, port: engine.port, user, database })
+  client.on('error', () => undefined)
+  atEndOfFile(async () => await client.end().catch(() => undefined))
+  await client.connect()
+  return client
+}
+
+async function rowsOf(console: Client, sql: string): Promise<Row[]> {
+  return (await console.query<Row>(sql)).rows
+}
+
+async function shown(console: Client, sql: string, key: string): Promise<Row | undefined> {
+  return (await rowsOf(console, sql)).find((row) => Object.values(row)[0] === key)
+}
+
+/** A console of one worker: whoever accepts a console keeps it, so others are let go until it is the one. */
+async function consoleOf(world: World, worker: number, workers: number): Promise<Client> {
+  for (;;) {
+    const console = await connect(world, 'pgbouncer', 'admin')
+    const mark = `console ${Math.random()}`
+    await console.query(`SET application_name = '${mark}'`)
+    const row = (await rowsOf(console, 'SHOW CLIENTS')).find(({ application_name: name }) => name === mark)
+    if (Number(row?.['id']) % workers === worker) return console
+    await console.end()
+  }
+}
+
+async function die({ engine }: World, worker: number): Promise<void> {
+  const lineCount = engine.log.length
+  engine.failWorker(worker)
+  await until(() => engine.log.slice(lineCount).some(({ message }) => message === 'the engine runs again'))
+}
+
+async function start(workers: number): Promise<World> {
+  return await startWorld({
+    workers,
+    consoleUsers: { admin: { auth_type: 'trust' } },
+    pools: () => ({ divided: { pool_size: 16, query_wait_notify: '0ms' } }),
+  })
+}
+
+group.each([1, 2])('with %i workers, a thread that died', (workers) => {
+  let world: World
+
+  beforeAll(async () => {
+    world = await start(workers)
+  })
+
+  /** Every thread dies once; gives a console of each that took its place. */
+  async function dieInTurn(): Promise<Client[]> {
+    const consoles: Client[] = []
+    for (let worker = 0; worker < workers; worker++) {
+      await die(world, worker)
+      consoles.push(await consoleOf(world, worker, workers))
+    }
+    return consoles
+  }
+
+  test('comes back with PAUSE, DISABLE and SET as they were, and without what was taken back', async () => {
+    const before = await consoleOf(world, 0, workers)
+    await before.query('PAUSE transaction1; PAUSE session1; DISABLE transaction5; DISABLE session5')
+    await before.query("SET pool_size = 7; SET max_client_conn = 50; SET idle_timeout = '1m'")
+    await before.query('RESUME session1; ENABLE session5')
+
+    for (const console of await dieInTurn()) {
+      const databases = new Map((await rowsOf(console, 'SHOW DATABASES')).map((row) => [row['name'], row]))
+      const [version] = (await rowsOf(console, 'SHOW POOL_VERSIONS')).filter((row) => row['database'] === 'divided')
+
+      expect(databases.get('transaction1')).toMatchObject({ paused: 1, disabled: 0, pool_size: 7 })
+      expect(databases.get('session1')).toMatchObject({ paused: 0, disabled: 0 })
+      expect(databases.get('transaction5')).toMatchObject({ paused: 0, disabled: 1 })
+      expect(databases.get('session5')).toMatchObject({ paused: 0, disabled: 0 })
+      expect(await shown(console, 'SHOW CONFIG', 'max_client_conn')).toMatchObject({ value: '50' })
+      expect(version).toMatchObject({ state: 'overridden', error: 'SET pool_size = 7, idle_timeout = 1m' })
+    }
+    const last = await consoleOf(world, 0, workers)
+    await last.query('RESUME transaction1; ENABLE transaction5; RELOAD')
+    expect(await shown(last, 'SHOW CONFIG', 'max_client_conn')).toMatchObject({ value: '10000' })
+  })
+
+  test('forgets SET with the next version, and keeps the pause', async () => {
+    const before = await consoleOf(world, 0, workers)
+    await before.query('SET pool_size = 7; PAUSE transaction1')
+    await world.engine.apply(world.document)
+
+    for (const console of await dieInTurn()) {
+      const database = await shown(console, 'SHOW DATABASES', 'transaction1')
+      expect(database).toMatchObject({ paused: 1, pool_size: 1 })
+    }
+    await (await consoleOf(world, 0, workers)).query('RESUME transaction1')
+  })
+
+  test('is suspended when it comes back, and serves after RESUME', async () => {
+    await (await consoleOf(world, 0, workers)).query('SUSPEND')
+
+    const consoles = await dieInTurn()
+    const states = await Promise.all(consoles.map(async (console) => await shown(console, 'SHOW STATE', 'suspended')))
+    const answered: number[] = []
+    const asked = Array.from({ length: workers * 2 }, async (_, number) => {
+      const client = await loginTo(world, 'divided', {})
+      client.send(query('SELECT 1'))
+      await client.readUntil('Z')
+      answered.push(number)
+      client.destroy()
+    })
+    await world.engine.until(({ clients }) => clients >= workers * 2 + 1)
+    await consoles.at(-1)?.query('SHOW POOLS')
+    const during = answered.length
+    await consoles.at(-1)?.query('RESUME')
+    await Promise.all(asked)
+
+    expect(states.map((row) => row?.['value'])).toEqual(states.map(() => 'yes'))
+    expect(during).toBe(0)
+    expect(answered).toHaveLength(workers * 2)
+  })
+})
+
+group('with 2 workers', () => {
+  let world: World
+  let consoles: readonly [Client, Client]
+
+  beforeAll(async () => {
+    world = await start(2)
+    consoles = [await consoleOf(world, 0, 2), await consoleOf(world, 1, 2)]
+  })
+
+  beforeEach(async () => {
+    await consoles[0].query('RELOAD')
+  })
+
+  /** A client of one worker that does not read what it has asked for. */
+  async function slowClientOf(worker: number): Promise<{ readonly port: number; readonly destroy: () => void }> {
+    for (;;) {
+      const client = await loginTo(world, 'divided', {})
+      const port = client.socket.localPort as number
+      const row = (await rowsOf(consoles[0], 'SHOW CLIENTS')).find((one) => one['port'] === port)
+      if (Number(row?.['id']) % 2 === worker) {
+        client.socket.pause()
+        client.send(query("SELECT repeat('x', 30000000)"))
+        await until(async () => {
+          const sockets = await rowsOf(consoles[0], 'SHOW SOCKETS')
+          return sockets.some((one) => one['port'] === port && Number(one['send_remain']) > 0)
+        })
+        return { port, destroy: () => client.destroy() }
+      }
+      client.destroy()
+    }
+  }
+
+  test('SUSPEND holds the clients of both, and RESUME at the other lets all of them go on', async () => {
+    const clients = await Promise.all(Array.from({ length: 8 }, async () => await connect(world, 'divided')))
+    for (const client of clients) await client.query('SELECT 1')
+    let answered = 0
+
+    await consoles[0].query('SUSPEND')
+    const asked = clients.map(async (client) => {
+      await client.query('SELECT 2')
+      answered++
+    })
+    await world.postgres.sql('SELECT pg_sleep(0.1)')
+    const states = await Promise.all(consoles.map(async (console) => await shown(console, 'SHOW STATE', 'suspended')))
+    const during = answered
+    await consoles[1].query('RESUME')
+    await Promise.all(asked)
+
+    expect(states.map((row) => row?.['value'])).toEqual(['yes', 'yes'])
+    expect(during).toBe(0)
+    expect(answered).toBe(8)
+    await Promise.all(clients.map(async (client) => await client.end()))
+  })
+
+  test.each([0, 1])(
+    'SUSPEND at 0 waits for a client of %i that does not read, and closes it when its time is up',
+    async (worker) => {
+      await consoles[0].query("SET suspend_timeout = '300ms'")
+      const slow = await slowClientOf(worker)
+      const beganMs = performance.now()
+
+      await consoles[0].query('SUSPEND')
+      const tookMs = performance.now() - beganMs
+      const left = (await rowsOf(consoles[0], 'SHOW CLIENTS')).filter((row) => row['port'] === slow.port)
+      await consoles[0].query('RESUME')
+
+      expect(tookMs).toBeGreaterThanOrEqual(290)
+      expect(left).toEqual([])
+      slow.destroy()
+    },
+  )
+
+  test('clients of both that do not read have the same time, not one after the other', async () => {
+    await consoles[0].query("SET suspend_timeout = '1500ms'")
+    const slow = [await slowClientOf(0), await slowClientOf(1)]
+    const beganMs = performance.now()
+
+    await consoles[1].query('SUSPEND')
+    const tookMs = performance.now() - beganMs
+    await consoles[0].query('RESUME')
+
+    expect(tookMs).toBeGreaterThanOrEqual(1490)
+    expect(tookMs).toBeLessThan(2900)
+    for (const one of slow) one.destroy()
+  })
+
+  test('RESUME at the other ends a SUSPEND that still waits, in the words of one worker', async () => {
+    await consoles[0].query("SET suspend_timeout = '1m'")
+    const slow = await slowClientOf(1)
+    const suspended = consoles[0].query('SUSPEND').catch((error: unknown) => error)
+    await until(async () => (await shown(consoles[1], 'SHOW STATE', 'suspended'))?.['value'] === 'yes')
+
+    await consoles[1].query('RESUME')
+
+    expect(await suspended).toMatchObject({
+      code: '55000',
+      message: 'pooler is resumed before everything was flushed',
+    })
+    slow.destroy()
+  })
+})
