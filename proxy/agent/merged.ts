@@ -88,6 +88,18 @@ function figuresOf(all: readonly Figures[]): { readonly figures?: Figures } {
     all.flatMap((figures) => figures.clients),
     ({ database, user, application_name: name, state }) => JSON.stringify([database, user, name, state]),
   )
+  const pools = joined(
+    all.map((figures) => figures.pools),
+    ['database', 'user'],
+    poolCounts,
+  )
+  const different = (column: string): number => new Set(pools.map((row) => row[column])).size
+  // A name that was made for "*" is known to one worker only.
+  const ofNames = new Map([
+    ['databases', different('database')],
+    ['users', different('user')],
+    ['pools', pools.length],
+  ])
   return {
     figures: {
       ...first,
@@ -101,12 +113,8 @@ function figuresOf(all: readonly Figures[]): { readonly figures?: Figures } {
         ['list'],
         ['items'],
         (row) => heldByOne.has(String(row['list'])),
-      ),
-      pools: joined(
-        all.map(({ pools }) => pools),
-        ['database', 'user'],
-        poolCounts,
-      ),
+      ).map((row) => ({ ...row, items: ofNames.get(String(row['list'])) ?? row['items'] ?? null })),
+      pools,
       stats_totals: joined(
         all.map(({ stats_totals: totals }) => totals),
         ['database'],

@@ -81,6 +81,7 @@ function several(workers: number): Driven {
     snapshot: async () => await crew.snapshot(),
     post(message) {
       if (message.type === 'stop') void end(message.mode, message.timeoutMs)
+      else if (message.type === 'peers') crew.peers(message.update)
       else throw new Error(`a crew is not told ${message.type}`)
     },
     // The answer to a RELOAD goes to the worker whose number is the rest of the id.

@@ -14,14 +14,16 @@ import {
   suspend,
   whenFlushed,
 } from '../operations.ts'
-import { tableOf } from './commands.ts'
+import { partOf, tableOf } from './commands.ts'
 
 /** Calls `answer` once, now or when what is waited for has come. */
 export function answerTo(engine: Engine, question: Question, answer: (answer: Answer) => void): void {
   switch (question.ask) {
-    case 'rows':
-      answer([...(tableOf(question.command)?.rows(engine) ?? [])])
+    case 'rows': {
+      const table = tableOf(question.command)
+      answer(table === undefined ? [] : partOf(table, engine))
       return
+    }
     case 'do':
       answer(doneTo(engine, question.deed, question.database))
       return

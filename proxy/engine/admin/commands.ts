@@ -2,6 +2,7 @@ import { nearest } from '../../../shared/config/nearest.ts'
 import { SqlError } from '../../../shared/errors.ts'
 import * as write from '../../protocol/write.ts'
 import type { Exchange } from '../conversation.ts'
+import type { Engine } from '../engine.ts'
 import type { Caller } from './caller.ts'
 import { CommandError } from './command-error.ts'
 import {
@@ -124,7 +125,7 @@ const commands: readonly Command[] = [
   // What drivers set of their session is for everybody; `set` asks for the right to change what runs.
   { name: 'SET', right: 'stats', help: 'key = value until RELOAD or a new version', run: set, arguments: true },
   ...Object.entries(fixedParameters).map(([parameter, value]): Command => {
-    const table: Table = { columns: texts(parameter), rows: () => [[value]] }
+    const table: Table = { columns: texts(parameter), join: null, rows: () => [[value]] }
     return { name: `SHOW ${parameter.toUpperCase()}`, right: 'stats', help: null, run: answer(table) }
   }),
 ]
@@ -178,7 +179,7 @@ const turnBytes = 16_384
 function answer(table: Table): Command['run'] {
   const run: Command['run'] = function* (caller, statement) {
     const rows =
-      table.join === undefined
+      table.join === null
         ? table.rows(caller.engine)
         : yield* rowsOfAll(caller, table, table.join, find(statement).name)
     let parts: Uint8Array[] = [write.rowDescription(table.columns)]
@@ -204,7 +205,12 @@ function answer(table: Table): Command['run'] {
 function* rowsOfAll(caller: Caller, table: Table, join: Join, command: string): Exchange<Iterable<Row>> {
   if (caller.engine.context.crew === null) return table.rows(caller.engine)
   const answers = yield* askOthers(caller, { ask: 'rows', command })
-  return join([[...table.rows(caller.engine)], ...answers.filter((rows) => Array.isArray(rows))])
+  return join([partOf(table, caller.engine), ...answers.filter((rows) => Array.isArray(rows))])
+}
+
+/** What this worker has of a table. */
+export function partOf({ part, rows }: Table, engine: Engine): Row[] {
+  return [...(part ?? rows)(engine)]
 }
 
 /** The table of a SHOW command; undefined when there is none. */

@@ -11,8 +11,10 @@ export type Row = readonly Value[]
 export interface Table {
   readonly columns: readonly Column[]
   readonly rows: (engine: Engine) => Iterable<Row>
-  /** How the rows of several workers become one table; absent where any worker can answer for all. */
-  readonly join?: Join
+  /** How the rows of several workers become one table; null where every worker would give the same. */
+  readonly join: Join | null
+  /** What a worker gives for `join`, where that is more than its rows. */
+  readonly part?: (engine: Engine) => Iterable<Row>
 }
 
 export function texts(...names: readonly string[]): Column[] {

@@ -1,9 +1,15 @@
 /** What an operator does holds for the process, whichever of its threads serve, and whichever of them have died since. */
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { Client } from 'pg'
 import { beforeAll, beforeEach, describe as group, expect, test } from 'vitest'
+import { pidOf } from '../../../proxy/engine/cancel.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { until } from '../../support/engine.ts'
-import { query } from '../../support/frontend-messages.ts'
+import { freePort } from '../../support/free-port.ts'
+import { cancelRequest, query, startup } from '../../support/frontend-messages.ts'
+import { WireClient } from '../../support/wire.ts'
 import { loginTo, startWorld } from './world.ts'
 import type { World } from './world.ts'
 
@@ -47,7 +53,10 @@ async function start(workers: number): Promise<World> {
   return await startWorld({
     workers,
     consoleUsers: { admin: { auth_type: 'trust' } },
-    pools: () => ({ divided: { pool_size: 16, query_wait_notify: '0ms' } }),
+    pools: async () => ({
+      divided: { pool_size: 16, query_wait_notify: '0ms' },
+      refused: { pool_size: 1, servers: [{ host: '127.0.0.1', port: await freePort() }] },
+    }),
   })
 }
 
@@ -127,6 +136,22 @@ group.each([1, 2])('with %i workers, a thread that died', (workers) => {
   })
 })
 
+/** Of a row, what is not another moment's. */
+function lasting(row: Row): Row {
+  const passing = ['request_time', 'wait', 'wait_us', 'ban_remaining_seconds', 'idle_ms']
+  return Object.fromEntries(Object.entries(row).filter(([column]) => !passing.includes(column)))
+}
+
+/** What cannot be the same from one moment to the next. */
+const ofTheMoment = ['SHOW MEM', 'SHOW STATS', 'SHOW STATS_AVERAGES', 'SHOW STATS_TOTALS', 'SHOW TOTALS']
+
+async function showCommands(console: Client): Promise<string[]> {
+  const told = once(console, 'notice') as Promise<[{ detail: string }]>
+  await console.query('SHOW HELP')
+  const [{ detail }] = await told
+  return [...detail.matchAll(/^\t(SHOW [A-Z_]+) /gm)].map(([, command]) => command as string)
+}
+
 group('with 2 workers', () => {
   let world: World
   let consoles: readonly [Client, Client]
@@ -158,6 +183,47 @@ group('with 2 workers', () => {
       client.destroy()
     }
   }
+
+  test('every SHOW command answers the same at each of them', async () => {
+    const { postgres, engine } = world
+    const clients = await Promise.all(Array.from({ length: 8 }, async () => await connect(world, 'divided')))
+    await Promise.all(clients.map(async (client) => await client.query('LISTEN something')))
+    const lost = engine.lost.length
+    await postgres.sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app' LIMIT 4`)
+    await until(() => engine.lost.length >= lost + 4)
+    // At home with one worker, which alone has seen that nobody listens there.
+    const refused = await WireClient.connect(engine)
+    refused.send(startup({ user: 'app', database: 'refused' }))
+    await until(async () => (await shown(consoles[0], 'SHOW BANS', 'refused')) !== undefined)
+    await consoles[0].query('PAUSE refused')
+    // Never answered, so that the request stays where it is, with the worker that has accepted it.
+    const peer = createServer().listen(0, '127.0.0.1')
+    await once(peer, 'listening')
+    const { port } = peer.address() as AddressInfo
+    engine.post({ type: 'peers', update: { number: 1, peers: [{ number: 2, address: '127.0.0.1', port }] } })
+    await until(async () => (await rowsOf(consoles[1], 'SHOW PEERS')).length === 1)
+    const canceling = await WireClient.connect(engine)
+    canceling.send(cancelRequest(pidOf(2, 0, 1), Buffer.alloc(4)))
+    await until(async () =>
+      (await rowsOf(consoles[0], 'SHOW PEER_POOLS')).some((row) => row['cl_active_cancel_req'] === 1),
+    )
+
+    const commands = (await showCommands(consoles[0])).filter((command) => !ofTheMoment.includes(command))
+    for (const command of commands) {
+      const answers = await Promise.all(consoles.map(async (console) => (await rowsOf(console, command)).map(lasting)))
+      const [one, other] = answers.map((rows) => rows.map((row) => JSON.stringify(row)).toSorted())
+      expect(other, command).toEqual(one)
+    }
+
+    expect(commands).toEqual(expect.arrayContaining(['SHOW BANS', 'SHOW PEER_POOLS', 'SHOW LISTS', 'SHOW CONFIG']))
+    expect(await rowsOf(consoles[1], 'SHOW BANS')).toHaveLength(1)
+    expect(await rowsOf(consoles[1], 'SHOW PEER_POOLS')).toMatchObject([{ peer_id: 2, cl_active_cancel_req: 1 }])
+    canceling.destroy()
+    refused.destroy()
+    peer.close()
+    await consoles[0].query('RESUME refused')
+    await Promise.all(clients.map(async (client) => await client.end().catch(() => undefined)))
+  })
 
   test('SUSPEND holds the clients of both, and RESUME at the other lets all of them go on', async () => {
     const clients = await Promise.all(Array.from({ length: 8 }, async () => await connect(world, 'divided')))

@@ -1,6 +1,6 @@
-import { sortedNames } from '../pools.ts'
+import { compare, sortedNames, sum } from '../pools.ts'
 import { bigints, integers, texts } from '../table.ts'
-import type { Table } from '../table.ts'
+import type { Row, Table } from '../table.ts'
 import { timestamp } from '../time.ts'
 
 /**
@@ -15,6 +15,7 @@ export const bans: Table = {
     ...texts('address'),
     ...integers('failures'),
   ],
+  join: joined,
   *rows(engine) {
     const { io } = engine.context
     for (const name of sortedNames(engine)) {
@@ -36,4 +37,41 @@ export const bans: Table = {
       }
     }
   },
+}
+
+/**
+ * Each worker opens servers of its own, and has seen a part of the failures. An address is banned since the first of
+ * them, until nobody is held back; the reason is that of the worker which is held back for longest.
+ */
+function joined(ofWorkers: readonly (readonly Row[])[]): Row[] {
+  const longest = ofWorkers.flat().toSorted((a, b) => Number(b[at.remaining]) - Number(a[at.remaining]))
+  const sameAddress = Map.groupBy(longest, (row) =>
+    JSON.stringify([at.database, at.user, at.host, at.port, at.address].map((column) => row[column])),
+  )
+  return [...sameAddress.values()]
+    .map((rows) => {
+      const row = [...(rows[0] as Row)] // never empty
+      row[at.since] = rows.map((one) => String(one[at.since])).toSorted(compare)[0] ?? null
+      row[at.duration] = Math.max(...rows.map((one) => Number(one[at.duration])))
+      row[at.failures] = sum(rows, (one) => Number(one[at.failures]))
+      return row
+    })
+    .toSorted((a, b) => compare(nameOf(a), nameOf(b)))
+}
+
+const at = {
+  database: 0,
+  user: 1,
+  host: 3,
+  since: 5,
+  duration: 6,
+  remaining: 7,
+  port: 8,
+  address: 9,
+  failures: 10,
+} as const
+
+/** What rows are ordered by. */
+function nameOf(row: Row): string {
+  return JSON.stringify([row[at.database], row[at.user]])
 }

@@ -13,6 +13,7 @@ import type { Row, Table } from '../table.ts'
  */
 export const config: Table = {
   columns: texts('key', 'value', 'default', 'changeable'),
+  join: null,
   rows: (engine) =>
     [...generalRows(engine), ...poolRows(engine), ...expectedRows(engine)].sort((a, b) =>
       compare(String(a[0]), String(b[0])),

@@ -5,6 +5,7 @@ import type { Table } from '../table.ts'
 /** Names that servers are configured by; `ttl` is the longest time, in seconds, until a name is looked up again. */
 export const dnsHosts: Table = {
   columns: [...texts('hostname'), ...bigints('ttl'), ...texts('addrs')],
+  join: null,
   rows: ({ pools, context }) => {
     const ttl = Math.ceil(context.general.dnsMaxTtlMs / 1000)
     const hosts = [...pools.names()].flatMap((name) => name.current?.spec.hosts ?? [])

@@ -4,5 +4,6 @@ import type { Table } from '../table.ts'
 /** Always empty: names are looked up one by one, and no zone is watched. */
 export const dnsZones: Table = {
   columns: [...texts('zonename'), ...bigints('serial'), ...integers('count')],
+  join: null,
   rows: () => [],
 }

@@ -4,6 +4,7 @@ import type { Table } from '../table.ts'
 /** The pooler as a whole; SHOW DATABASES has what is paused of it. */
 export const state: Table = {
   columns: texts('key', 'value'),
+  join: null,
   rows: ({ pools, context }) => [
     ['active', yes(!pools.pausedAll && !context.suspended)],
     ['paused', yes(pools.pausedAll)],

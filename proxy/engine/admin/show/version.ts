@@ -8,5 +8,6 @@ export const pgbouncerVersion = '1.25.2'
 /** Tools look for "PgBouncer" and a version behind it. */
 export const version: Table = {
   columns: texts('version'),
+  join: null,
   rows: () => [[`PgBouncer ${pgbouncerVersion} (Flotilla ${flotilla.version})`]],
 }
