@@ -6,14 +6,13 @@
  * A worker that lacks something which others hold posts a need; one of the others takes the need, once, and makes room.
  */
 import { createHash } from 'node:crypto'
+import { locked, unlock } from './shared-lock.ts'
 
 /** Every name takes two slots, every database, user and server address one or two more. */
 const slotsMax = 65_536
 
 /** Needs one worker may have posted at a time; a further one is posted later. */
 const needsMax = 64
-
-const spinsMax = 1000
 
 // Words: the lock; for each worker whether it lives and whether it waits for room; needs (slot + 1, since when); slots
 // (two words of the key's hash, one bit for each of at most 31 workers that uses it, one count for each worker).
@@ -172,7 +171,7 @@ export class Board {
   /** The worker has ended, however: what it held is free. */
   forget(worker: number): void {
     Atomics.store(this.#words, 1 + worker, 0)
-    Atomics.compareExchange(this.#words, 0, worker + 1, 0)
+    unlock(this.#words, 0, worker)
     this.setHungry(worker, false)
     for (let need = 0; need < needsMax; need++) Atomics.store(this.#words, this.#needAt(worker, need), 0)
     for (let slot = 0; slot < slotsMax; slot++) {
@@ -184,15 +183,7 @@ export class Board {
   }
 
   #locked<Result>(worker: number, run: () => Result): Result {
-    for (let spins = 0; Atomics.compareExchange(this.#words, 0, 0, worker + 1) !== 0; spins++) {
-      // Its holder may have to wait for this very core.
-      if (spins > spinsMax) Atomics.wait(this.#words, 0, this.#word(0), 1)
-    }
-    try {
-      return run()
-    } finally {
-      Atomics.store(this.#words, 0, 0)
-    }
+    return locked(this.#words, 0, worker, run)
   }
 
   #word(at: number): number {

@@ -88,6 +88,7 @@ const emptySnapshot: EngineSnapshot = {
 }
 
 const bootBytes = 8
+const mockKeyBytes = 32
 /** 24 days: as long as timers go. */
 const noDeadlineMs = 2 ** 31 - 1
 const idBytes = 4
@@ -119,6 +120,8 @@ export class Agent {
   readonly #tools: AgentTools
   /** Made anew at every start, so that control tells a restarted proxy from a repeated report. */
   #boot = randomBytes(bootBytes).toString('hex')
+  /** By which users that do not exist look as if they did. */
+  #mockKey: Uint8Array = randomBytes(mockKeyBytes)
   readonly #engine: Crew
   readonly #resolver: Resolver
   readonly #secrets: Secrets
@@ -163,6 +166,7 @@ export class Agent {
       onListening: ({ host, port, unix }) =>
         log('info', 'listening for clients', { host, port, unix_socket_dir: unix?.dir ?? null }),
       onRestart: () => this.#fleet?.reports.edge(),
+      mockKey: () => this.#mockKey,
     })
     this.#resolver = new Resolver({
       lookup: tools.lookup,

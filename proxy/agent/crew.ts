@@ -1,4 +1,5 @@
 import { Board } from '../board.ts'
+import { Tallies } from '../tallies.ts'
 import type {
   Answer,
   ApplyOutcome,
@@ -9,6 +10,7 @@ import type {
   Operation,
   OperationOutcome,
   PeersUpdate,
+  ProcessStart,
   Question,
   StopMode,
   TlsUpdate,
@@ -22,7 +24,13 @@ import { mergedOutcome, mergedSnapshot } from './merged.ts'
 /** A worker whose console asks is not kept waiting for longer by one that does not answer. */
 const askMs = 2000
 
-export type CrewOptions = Omit<EngineKeeperOptions, 'crew' | 'operated' | 'onOperated' | 'onUnlistened'>
+export interface CrewOptions extends Omit<
+  EngineKeeperOptions,
+  'crew' | 'operated' | 'onOperated' | 'onOver' | 'onUnlistened' | 'process'
+> {
+  /** Secret bytes, asked for at the start: see ProcessStart. */
+  readonly mockKey: () => Uint8Array
+}
 
 /**
  * The workers of a process: engines on one listener, which is opened once and outlives each of them. What the agent
@@ -87,7 +95,8 @@ export class Crew {
     if (this.#stopping) throw new EngineDied('the proxy is shutting down')
     const memory = Board.memory(workers)
     this.#board = new Board(memory, workers)
-    this.#keepers = Array.from({ length: workers }, (_, worker) => this.#newKeeper(worker, workers, memory))
+    const lasting = { mockKey: this.#options.mockKey(), failedLogins: Tallies.memory() }
+    this.#keepers = Array.from({ length: workers }, (_, worker) => this.#newKeeper(worker, workers, memory, lasting))
     const [first, ...others] = this.#keepers
     if (first === undefined) throw new Error('there is at least one worker')
     if (this.#desired !== undefined) for (const keeper of this.#keepers) keeper.desired(this.#desired)
@@ -99,14 +108,13 @@ export class Crew {
     return address
   }
 
-  #newKeeper(worker: number, workers: number, board: SharedArrayBuffer): EngineKeeper {
+  #newKeeper(worker: number, workers: number, board: SharedArrayBuffer, lasting: ProcessStart): EngineKeeper {
     const { onListening } = this.#options
     const several = {
       crew: (): CrewTies => ({
         start: { worker, board, wakeFds: this.#keepers.map((keeper) => keeper.wakeFd) },
         onHand: (to, handed, bytes) => void this.#keepers[to]?.hand(handed, bytes),
         onAsk: (id, question) => void this.#askOthers(worker, id, question),
-        onOver: () => this.#board?.forget(worker),
       }),
     }
     return new EngineKeeper({
@@ -115,6 +123,11 @@ export class Crew {
         if (worker === 0) onListening(address)
       },
       onUnlistened: () => this.#stoppedListening(worker),
+      process: lasting,
+      onOver: () => {
+        this.#board?.forget(worker)
+        Tallies.left(lasting.failedLogins, worker)
+      },
       operated: () => this.#operated,
       onOperated: (state) => (this.#operated = state),
       ...(workers === 1 ? {} : several),

@@ -12,6 +12,7 @@ import type {
   OperatedState,
   Operation,
   OperationOutcome,
+  ProcessStart,
   Question,
   StopMode,
   ToEngine,
@@ -34,8 +35,6 @@ export interface CrewTies {
   readonly start: CrewStart
   readonly onHand: (to: number, handed: Handed, bytes: Uint8Array) => void
   readonly onAsk: (id: number, question: Question) => void
-  /** The thread is gone: what it held is free. */
-  readonly onOver: () => void
 }
 
 export interface EngineThreadOptions {
@@ -57,6 +56,9 @@ export interface EngineThreadOptions {
   readonly onShutdown: (mode: StopMode) => void
   /** It accepts nothing any more. */
   readonly onUnlistened?: () => void
+  readonly process: ProcessStart
+  /** The thread is gone: what it held is free. */
+  readonly onOver?: () => void
   /** Absent where the process has one worker. */
   readonly crew?: CrewTies
 }
@@ -109,6 +111,7 @@ export class EngineThread {
       listen: options.listen,
       wakeFd: options.wakeFd,
       openFds: this.#openFds,
+      process: options.process,
       ...(options.crew === undefined ? {} : { crew: options.crew.start }),
     }
     this.#worker = new Worker(options.entry, {
@@ -282,7 +285,7 @@ export class EngineThread {
     this.#isOver = true
     const reason = this.#reason ?? `it exited with code ${exitCode}`
     const left = closeMarked(this.#openFds)
-    this.#options.crew?.onOver()
+    this.#options.onOver?.()
     if (left > 0) this.#options.log('info', 'closed what the engine left open', { file_descriptors: left })
     const died = new EngineDied(`the engine ended: ${reason}`)
     this.#listening.reject(died)

@@ -31,7 +31,7 @@ export interface Context {
   general: GeneralSettings
   /** Everyone who has logged in. */
   readonly clients: Set<Client | ConsoleSession>
-  /** Random bytes of this process: makes up what an unknown user is challenged with. */
+  /** Secret bytes of this process, or of the fleet: makes up what an unknown user is challenged with. */
   readonly mockKey: Uint8Array
   /** Set while the engine stops: a client that becomes free is sent away. */
   stopping: boolean

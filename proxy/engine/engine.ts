@@ -2,6 +2,7 @@ import { generalSettings } from '../../shared/config/settings.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import { IoError } from '../io/io.ts'
 import type { Io, Listener, Socket, SocketEvents, TcpOptions, Timer, TlsOptions } from '../io/io.ts'
+import { Tallies } from '../tallies.ts'
 import { Disconnects } from './admin/disconnects.ts'
 import { Statistics } from './admin/statistics.ts'
 import { authQuerySnapshots } from './auth/auth-query.ts'
@@ -22,6 +23,7 @@ import type {
   ListenOn,
   OperatedState,
   PoolSnapshot,
+  ProcessStart,
   Question,
   StopMode,
   ToEngine,
@@ -41,6 +43,11 @@ export interface EngineOptions {
   readonly listen: ListenOn
   /** The other workers of the process, if there are any. */
   readonly crew?: Crew
+  /** What outlives this engine; without it, there is nothing that does. */
+  readonly process?: ProcessStart & {
+    /** What to add to this thread's clock to have the one of the process. */
+    readonly clockOffsetMs: number
+  }
 }
 
 const maintainEveryMs = 1000
@@ -67,7 +74,7 @@ export class Engine {
   /** The general settings as written, for SHOW CONFIG. */
   generalValues: Readonly<Record<string, string | number>> = {}
   access: AccessRules = noRules
-  readonly failedLogins = new FailedLogins()
+  readonly failedLogins: FailedLogins
   readonly refused: Record<string, number> = {}
   /** With what clients are offered TLS; null when they are not. */
   clientTls: TlsHold | null = null
@@ -85,8 +92,13 @@ export class Engine {
 
   constructor(io: Io, options: EngineOptions, post: (message: FromEngine) => void) {
     this.#nextId = options.crew === undefined ? 1 : options.crew.worker + options.crew.workers
-    const mockKey = new Uint8Array(32)
-    io.random(mockKey)
+    const {
+      mockKey = randomKey(io),
+      failedLogins = Tallies.memory(),
+      clockOffsetMs = 0,
+    }: Partial<NonNullable<EngineOptions['process']>> = options.process ?? {}
+    const tallies = new Tallies(failedLogins, options.crew?.worker ?? 0)
+    this.failedLogins = new FailedLogins(tallies, mockKey, clockOffsetMs)
     const waitTimeoutMs = (): number => this.context.general.cancelWaitTimeoutMs
     const tls = new TlsContexts(io)
     const predecessors = options.listen.predecessors ?? []
@@ -481,6 +493,14 @@ function snapshotOf(name: PoolName): PoolSnapshot {
     closed: { ...name.closed },
     refused: { ...name.refused },
   }
+}
+
+const mockKeyBytes = 32
+
+function randomKey(io: Io): Uint8Array {
+  const key = new Uint8Array(mockKeyBytes)
+  io.random(key)
+  return key
 }
 
 const noRules: AccessRules = { rules: [], maps: [] }

@@ -22,14 +22,17 @@ const io = new EpollIo({
   onExhausted: (errno) => post({ type: 'log', level: 'error', message: 'cannot accept clients', fields: { errno } }),
 })
 
+/** The clock of the machine, which all threads have, beside the one that begins with this thread. */
+const [seconds, nanoseconds] = process.hrtime()
+const clockOffsetMs = seconds * 1000 + nanoseconds / 1e6 - performance.now()
+
 function crewOf({ worker, board, wakeFds }: CrewStart): Crew {
   const workers = wakeFds.length
-  const [seconds, nanoseconds] = process.hrtime()
   return {
     worker,
     workers,
     board: new Board(board, workers),
-    clockOffsetMs: seconds * 1000 + nanoseconds / 1e6 - performance.now(),
+    clockOffsetMs,
     hand(socket, to, bytes) {
       const handed = io.hand(socket)
       if (handed === null) return false
@@ -41,7 +44,15 @@ function crewOf({ worker, board, wakeFds }: CrewStart): Crew {
 }
 
 const { crew } = start
-const engine = new Engine(io, { listen: start.listen, ...(crew === undefined ? {} : { crew: crewOf(crew) }) }, post)
+const engine = new Engine(
+  io,
+  {
+    listen: start.listen,
+    process: { ...start.process, clockOffsetMs },
+    ...(crew === undefined ? {} : { crew: crewOf(crew) }),
+  },
+  post,
+)
 
 const receive = (): void => {
   engine.lookAround()

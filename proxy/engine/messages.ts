@@ -377,10 +377,19 @@ export interface EngineStart {
   readonly listen: ListenOn & { readonly fds?: Readonly<Record<string, number>> }
   /** Absent where the process has one worker. */
   readonly crew?: CrewStart
+  readonly process: ProcessStart
   /** eventfd in the engine's epoll set: the agent writes 8 bytes to wake it. */
   readonly wakeFd: number
   /** One bit per file descriptor the engine holds open, so that the agent can close what a dead engine left. */
   readonly openFds: SharedArrayBuffer
+}
+
+/** What outlives a thread, and is the same for all of them. */
+export interface ProcessStart {
+  /** 32 secret bytes, by which users that do not exist look like those that do: see `standIn`. */
+  readonly mockKey: Uint8Array
+  /** The memory of the tallies of failed logins. */
+  readonly failedLogins: SharedArrayBuffer
 }
 
 /** What a worker has to know of the others. */

@@ -2,11 +2,13 @@
  * The process of one engine under test: its thread, driven over IPC as the agent drives it. In a process of its own,
  * so that its memory can be measured and its death does not take the test along. Ends when the engine does.
  */
+import { randomBytes } from 'node:crypto'
 import { Crew } from '../../proxy/agent/crew.ts'
 import { EngineThread } from '../../proxy/agent/engine-thread.ts'
 import { openWakeFd } from '../../proxy/agent/libc.ts'
 import type { UnixListen } from '../../proxy/engine/messages.ts'
 import type { ApplyOutcome, EngineSnapshot, FleetSpec, StopMode, ToEngine } from '../../proxy/engine/messages.ts'
+import { Tallies } from '../../proxy/tallies.ts'
 import { fault } from './fault.ts'
 import type { FromProcess, ToProcess } from './engine-messages.ts'
 
@@ -23,6 +25,8 @@ interface Driven {
   failWorker(worker: number): void
   terminate(): void
 }
+
+const mockKey = randomBytes(32)
 
 const say = (message: FromProcess): void => {
   if (process.connected) process.send?.(message)
@@ -42,6 +46,7 @@ function alone(): Driven {
   const engine = new EngineThread({
     ...common,
     listen,
+    process: { mockKey, failedLogins: Tallies.memory() },
     wakeFd: openWakeFd(),
     onShutdown: (mode) => engine.post({ type: 'stop', mode, timeoutMs: 600_000 }),
     onPeers: () => engine.post({ type: 'peers', update: null }),
@@ -73,6 +78,7 @@ function several(workers: number): Driven {
     onReload: (id) => crew.reloaded(id, null),
     onListening: () => undefined,
     onRestart: () => undefined,
+    mockKey: () => mockKey,
   })
   return {
     listening: crew.start(listen, workers),

@@ -1,8 +1,7 @@
+import { createHmac } from 'node:crypto'
 import { networkOf, parseIp } from '../../../shared/config/network.ts'
 import type { GeneralSettings } from '../../../shared/config/settings.ts'
-
-/** Addresses remembered: who fails from more of them is delayed at none for long, and memory stays bounded. */
-export const addressesMax = 10_000
+import type { Tallies } from '../../tallies.ts'
 
 /** An IPv6 customer has all addresses under such a prefix for himself. */
 const ipv6PrefixBits = 64
@@ -11,35 +10,31 @@ const firstDelayMs = 250
 
 type BackoffSettings = Pick<GeneralSettings, 'loginBackoffAfter' | 'loginBackoffWindowMs' | 'loginBackoffMaxMs'>
 
-interface Failures {
-  count: number
-  lastAtMs: number
-}
-
 /**
- * Failed logins by the address they came from. Only the answer to a failure is delayed, and the one to a success never,
- * so whoever shares an address with somebody who guesses is let in as ever.
+ * Failed logins by the address they came from, counted by all threads of the process together, or each of them would
+ * give as many tries. Only the answer to a failure is delayed, and the one to a success never, so whoever shares an
+ * address with somebody who guesses is let in as ever. Who fails from more addresses than are remembered is delayed at
+ * none for long.
  */
 export class FailedLogins {
-  /** In the order of their last failure. */
-  readonly #byAddress = new Map<string, Failures>()
+  readonly #tallies: Tallies
+  readonly #key: Uint8Array
+  readonly #clockOffsetMs: number
   /** Answers that were delayed so far. */
   delayed = 0
 
-  get addresses(): number {
-    return this.#byAddress.size
+  /** `key` is secret; `clockOffsetMs` makes this thread's clock the one of all. */
+  constructor(tallies: Tallies, key: Uint8Array, clockOffsetMs: number) {
+    this.#tallies = tallies
+    this.#key = key
+    this.#clockOffsetMs = clockOffsetMs
   }
 
   /** A login from `host` has failed: how long its answer has to wait. */
   failed(host: string, nowMs: number, settings: BackoffSettings): number {
     const { loginBackoffAfter: after, loginBackoffWindowMs: windowMs, loginBackoffMaxMs: maxMs } = settings
     if (after === 0) return 0
-    const key = keyOf(host)
-    const known = this.#byAddress.get(key)
-    const count = known !== undefined && nowMs - known.lastAtMs < windowMs ? known.count + 1 : 1
-    this.#byAddress.delete(key)
-    this.#byAddress.set(key, { count, lastAtMs: nowMs })
-    this.#forgetOldest()
+    const count = this.#tallies.add(this.#keyOf(host), nowMs + this.#clockOffsetMs, windowMs)
     if (count < after) return 0
     this.delayed++
     return Math.min(maxMs, firstDelayMs * 2 ** (count - after))
@@ -47,19 +42,17 @@ export class FailedLogins {
 
   /** Somebody there knows a password. */
   succeeded(host: string): void {
-    if (this.#byAddress.size > 0) this.#byAddress.delete(keyOf(host))
+    if (this.#tallies.size > 0) this.#tallies.forget(this.#keyOf(host))
   }
 
-  #forgetOldest(): void {
-    if (this.#byAddress.size <= addressesMax) return
-    for (const oldest of this.#byAddress.keys()) {
-      this.#byAddress.delete(oldest)
-      return
-    }
+  #keyOf(host: string): Uint8Array {
+    return createHmac('sha256', this.#key)
+      .update(`failed logins from ${networkOfHost(host)}`)
+      .digest()
   }
 }
 
-function keyOf(host: string): string {
+function networkOfHost(host: string): string {
   const address = parseIp(host)
   if (address?.family !== 6) return host
   return `${networkOf(address, ipv6PrefixBits)?.bits}/${ipv6PrefixBits}`

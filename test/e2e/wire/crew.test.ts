@@ -9,7 +9,7 @@ import { atEndOfFile } from '../../support/cleanup.ts'
 import { until } from '../../support/engine.ts'
 import { freePort } from '../../support/free-port.ts'
 import { cancelRequest, query, startup } from '../../support/frontend-messages.ts'
-import { WireClient } from '../../support/wire.ts'
+import { LoginRefused, WireClient } from '../../support/wire.ts'
 import { loginTo, startWorld } from './world.ts'
 import type { World } from './world.ts'
 
@@ -52,8 +52,14 @@ async function die({ engine }: World, worker: number): Promise<void> {
 async function start(workers: number): Promise<World> {
   return await startWorld({
     workers,
+    general: { login_backoff_after: 5, login_backoff_max: '250ms' },
     consoleUsers: { admin: { auth_type: 'trust' } },
     pools: async () => ({
+      guarded: {
+        pool_size: 16,
+        auth_type: 'scram-sha-256',
+        users: { app: { password: 'secret', server_password: '' } },
+      },
       divided: { pool_size: 16, query_wait_notify: '0ms' },
       refused: { pool_size: 1, servers: [{ host: '127.0.0.1', port: await freePort() }] },
     }),
@@ -151,6 +157,58 @@ async function showCommands(console: Client): Promise<string[]> {
   const [{ detail }] = await told
   return [...detail.matchAll(/^\t(SHOW [A-Z_]+) /gm)].map(([, command]) => command as string)
 }
+
+group.each([1, 4])('with %i workers, who guesses passwords', (workers) => {
+  let world: World
+
+  beforeAll(async () => {
+    world = await start(workers)
+  })
+
+  async function guess(count: number, password = 'guess'): Promise<(string | undefined)[]> {
+    const tries = Array.from({ length: count }, async () => {
+      const client = await WireClient.connect(world.engine)
+      try {
+        await client.login({ user: 'app', database: 'guarded', password })
+        return undefined
+      } catch (error) {
+        if (!(error instanceof LoginRefused)) throw error
+        return error.sqlstate
+      } finally {
+        client.destroy()
+      }
+    })
+    return await Promise.all(tries)
+  }
+
+  async function delayed(): Promise<number> {
+    return (await world.engine.snapshot()).loginsDelayed
+  }
+
+  test('has four answers at once and no more, however many connections he opens, until a password is right', async () => {
+    const before = await delayed()
+
+    const answers = await guess(32)
+    const after = (await delayed()) - before
+    await guess(1, 'secret')
+    await guess(4)
+    const forgiven = (await delayed()) - before - after
+
+    expect(answers).toEqual(Array(32).fill('28P01'))
+    expect(after).toBe(32 - 4)
+    expect(forgiven).toBe(0)
+    await guess(1, 'secret')
+  })
+
+  test('is remembered by a thread that takes the place of another', async () => {
+    await guess(4)
+
+    for (let worker = 0; worker < workers; worker++) await die(world, worker)
+    await guess(1)
+
+    expect(await delayed()).toBe(1)
+  })
+})
 
 group('with 2 workers', () => {
   let world: World

@@ -2,6 +2,7 @@ import { readlinkSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { EngineKeeper } from '../../../proxy/agent/engine-keeper.ts'
 import { EngineDied } from '../../../proxy/agent/engine-thread.ts'
+import { Tallies } from '../../../proxy/tallies.ts'
 import { generalSettings } from '../../../shared/config/settings.ts'
 import type { FleetSpec, LostServer } from '../../../proxy/engine/messages.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
@@ -26,6 +27,7 @@ function newKeeper(answerMs = 5000) {
     entry: scriptedEntry,
     answerMs,
     log: () => undefined,
+    process: { mockKey: new Uint8Array(32), failedLogins: Tallies.memory() },
     chance: { now: () => new Date(), random: () => 0.5 },
     onLost: (server) => lost.push(server),
     onReload: () => undefined,

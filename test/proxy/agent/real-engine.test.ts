@@ -6,6 +6,7 @@ import { expect, test } from 'vitest'
 import { EngineKeeper } from '../../../proxy/agent/engine-keeper.ts'
 import { EngineDied } from '../../../proxy/agent/engine-thread.ts'
 import type { FleetSpec } from '../../../proxy/engine/messages.ts'
+import { Tallies } from '../../../proxy/tallies.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { sslRequest } from '../../support/frontend-messages.ts'
 import { until } from './until.ts'
@@ -17,6 +18,7 @@ async function startKeeper() {
     entry,
     answerMs: 10_000,
     log: () => undefined,
+    process: { mockKey: new Uint8Array(32), failedLogins: Tallies.memory() },
     chance: { now: () => new Date(), random: () => 0.5 },
     onLost: () => undefined,
     onReload: () => undefined,
@@ -93,6 +95,7 @@ test('a port in use is told in one line', async () => {
     entry,
     answerMs: 10_000,
     log: () => undefined,
+    process: { mockKey: new Uint8Array(32), failedLogins: Tallies.memory() },
     chance: { now: () => new Date(), random: () => 0.5 },
     onLost: () => undefined,
     onReload: () => undefined,
