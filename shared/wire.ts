@@ -82,6 +82,14 @@ export const helloResponseSchema = z.object({
   poll_interval_ms: z.int().min(10),
   /** Standard Webhooks secret ("whsec_" + base64) that signs the hints sent to this proxy. */
   hint_secret: z.string(),
+  /**
+   * Base64 of 32 secret bytes, the same for the whole fleet and for good: by them, users that do not exist look as if they
+   * did, to whichever proxy they are asked for. What PostgreSQL keeps per cluster as its mock authentication nonce.
+   */
+  mock_key: z
+    .string()
+    .regex(/^[\w+/]{43}=$/)
+    .optional(),
 })
 export type HelloResponse = z.infer<typeof helloResponseSchema>
 

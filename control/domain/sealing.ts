@@ -1,6 +1,6 @@
 /**
  * What is done with the one secret key of control: sealing stored passwords, telling equal ones apart without opening
- * them, and giving each proxy a key for hints. Each use has its own key, derived from that one.
+ * them, and giving each proxy a key for hints and each fleet one for users that do not exist. Each use has its own key, derived from that one.
  */
 import { hmac } from '@noble/hashes/hmac.js'
 import { sha256 } from '@noble/hashes/sha2.js'
@@ -23,6 +23,8 @@ export interface Sealing {
   digest(fleet: string, name: string, value: string): string
   /** The Standard Webhooks secret of one run of a proxy: "whsec_" and base64. */
   hintSecret(fleet: string, proxy: string, boot: string): string
+  /** Base64 of 32 bytes: what the proxies of a fleet make up users by that do not exist. */
+  mockKey(fleet: string): string
   /** Hex; the same for the same key, and says nothing about it. */
   readonly keyCheck: string
 }
@@ -37,6 +39,7 @@ export function createSealing(key: Uint8Array, random: (bytes: number) => Uint8A
   const derived = (use: string): Uint8Array => hmac(sha256, key, utf8ToBytes(`flotilla ${use}`))
   const digestKey = derived('digest of a secret')
   const hintKey = derived('hint secret')
+  const mockKey = derived('mock authentication')
   const sealKey = crypto.subtle.importKey('raw', Uint8Array.from(derived('seal of a secret')), 'AES-GCM', false, [
     'encrypt',
     'decrypt',
@@ -61,6 +64,7 @@ export function createSealing(key: Uint8Array, random: (bytes: number) => Uint8A
     },
     digest: (fleet, name, value) => bytesToHex(hmac(sha256, digestKey, listed(fleet, name, value))),
     hintSecret: (fleet, proxy, boot) => `whsec_${toBase64(hmac(sha256, hintKey, listed(fleet, proxy, boot)))}`,
+    mockKey: (fleet) => toBase64(hmac(sha256, mockKey, listed(fleet))),
     keyCheck: bytesToHex(derived('key check')),
   }
 }

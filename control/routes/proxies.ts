@@ -94,7 +94,8 @@ export function proxyRoutes(app: App, control: Control): void {
     await sayHello(host.store, fleet, proxy, said, host.nowMs())
     host.presence.seen(fleet, proxy)
     host.hints.cleared(fleet, proxy)
-    return c.json({ epoch, poll_interval_ms, hint_secret: host.sealing.hintSecret(fleet, proxy, said.boot) }, 200)
+    const hint_secret = host.sealing.hintSecret(fleet, proxy, said.boot)
+    return c.json({ epoch, poll_interval_ms, hint_secret, mock_key: host.sealing.mockKey(fleet) }, 200)
   })
 
   app.openapi(peers, async (c) => {

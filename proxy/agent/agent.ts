@@ -28,7 +28,7 @@ import { peerAddress, Peers } from './peers.ts'
 import { poolReports, Reports, type ReportState } from './reports.ts'
 import { Resolver, type Lookup } from './resolver.ts'
 import { Secrets } from './secrets.ts'
-import { StateFolder } from './state.ts'
+import { mockKeyBytes, StateFolder } from './state.ts'
 import { Sync } from './sync.ts'
 import { TlsWatch } from './tls-files.ts'
 
@@ -44,7 +44,12 @@ export type SourceSettings =
       /** Null: made at the first start and kept in the state folder. */
       readonly proxyId: string | null
     }
-  | { readonly kind: 'file'; readonly path: string }
+  | {
+      readonly kind: 'file'
+      readonly path: string
+      /** Where the key is kept by which users that do not exist look as if they did; without it, it is each process's own. */
+      readonly stateFolder?: string
+    }
 
 export interface AgentSettings {
   readonly source: SourceSettings
@@ -88,7 +93,6 @@ const emptySnapshot: EngineSnapshot = {
 }
 
 const bootBytes = 8
-const mockKeyBytes = 32
 /** 24 days: as long as timers go. */
 const noDeadlineMs = 2 ** 31 - 1
 const idBytes = 4
@@ -120,8 +124,13 @@ export class Agent {
   readonly #tools: AgentTools
   /** Made anew at every start, so that control tells a restarted proxy from a repeated report. */
   #boot = randomBytes(bootBytes).toString('hex')
-  /** By which users that do not exist look as if they did. */
+  /**
+   * By which users that do not exist look as if they did: the fleet's, which control tells and the state folder keeps;
+   * else this folder's; else this process's.
+   */
   #mockKey: Uint8Array = randomBytes(mockKeyBytes)
+  /** From the first use on another one is for the next process: what was made by the former would tell. */
+  #mockKeyInUse: Uint8Array | undefined
   readonly #engine: Crew
   readonly #resolver: Resolver
   readonly #secrets: Secrets
@@ -166,7 +175,7 @@ export class Agent {
       onListening: ({ host, port, unix }) =>
         log('info', 'listening for clients', { host, port, unix_socket_dir: unix?.dir ?? null }),
       onRestart: () => this.#fleet?.reports.edge(),
-      mockKey: () => this.#mockKey,
+      mockKey: () => this.#useMockKey(),
     })
     this.#resolver = new Resolver({
       lookup: tools.lookup,
@@ -191,7 +200,7 @@ export class Agent {
     )
     this.#applier = new Applier({
       engine: this.#engine,
-      tools: { resolver: this.#resolver, secrets: this.#secrets, passwords: new Passwords() },
+      tools: { resolver: this.#resolver, secrets: this.#secrets, passwords: new Passwords(() => this.#useMockKey()) },
       backoff: new Backoff({ firstMs: waits.backoffFirstMs, maxMs: waits.backoffMaxMs, random: chance.random }),
       log,
       startEngine: async (spec) => await this.#startEngine(spec),
@@ -255,7 +264,7 @@ export class Agent {
         http_port: this.#httpPort,
       })
       this.#tlsWatch.start()
-      if (source.kind === 'file') await this.#startFromFile(source.path)
+      if (source.kind === 'file') await this.#startFromFile(source)
       else await this.#startFleet(this.#requireFleet())
     } catch (error) {
       await this.stop('now')
@@ -436,11 +445,23 @@ export class Agent {
     await fleet.folder.close()
   }
 
-  async #startFromFile(path: string): Promise<void> {
+  async #startFromFile({ path, stateFolder }: SourceSettings & { readonly kind: 'file' }): Promise<void> {
+    if (stateFolder !== undefined) await this.#readMockKey(stateFolder)
     this.#file = new ConfigFile(path, this.#applier)
     const refused = await this.#file.reload()
     // A name may become resolvable; anything else needs somebody who mends the file, and sees now that it must be.
     if (refused !== null && this.#applier.error?.code !== 'unresolvable_host') throw new Error(refused)
+  }
+
+  async #readMockKey(stateFolder: string): Promise<void> {
+    const { log } = this.#tools
+    try {
+      const folder = await StateFolder.open(stateFolder, log)
+      this.#mockKey = await folder.mockKey(() => this.#mockKey)
+      await folder.close()
+    } catch (error) {
+      log('warn', 'users that do not exist will look different after the next start', { reason: reasonOf(error) })
+    }
   }
 
   async #startFleet(fleet: Fleet): Promise<void> {
@@ -462,6 +483,7 @@ export class Agent {
   async #openFleet(source: Fleet['source']): Promise<Fleet> {
     const { log, chance, waits } = this.#tools
     const folder = await StateFolder.open(source.stateFolder, log)
+    this.#mockKey = await folder.mockKey(() => this.#mockKey)
     const proxyId = source.proxyId ?? (await folder.proxyId(() => `proxy-${randomBytes(idBytes).toString('hex')}`))
     const outbox = await Outbox.open({ path: folder.outboxPath, eventsMax: outboxEventsMax, log })
     const control = new ControlClient({
@@ -533,8 +555,23 @@ export class Agent {
 
   #greeted(answer: HelloResponse): void {
     this.#hintSecret = answer.hint_secret
+    if (answer.mock_key !== undefined) void this.#learnMockKey(Buffer.from(answer.mock_key, 'base64'))
     this.#fleet?.reports.hurry()
     this.#fleet?.peers.greeted()
+  }
+
+  #useMockKey(): Uint8Array {
+    return (this.#mockKeyInUse ??= this.#mockKey)
+  }
+
+  async #learnMockKey(key: Uint8Array): Promise<void> {
+    if (Buffer.compare(key, this.#mockKey) === 0) return
+    this.#mockKey = key
+    try {
+      await this.#fleet?.folder.saveMockKey(key)
+    } catch (error) {
+      this.#tools.log('error', 'the mock key of the fleet cannot be kept', { reason: reasonOf(error) })
+    }
   }
 
   async #hinted(hint: Hint): Promise<void> {

@@ -3,6 +3,7 @@ import { promisify } from 'node:util'
 import { iterationsMax, passwordFault, passwordKind, readVerifier } from '../../shared/config/password.ts'
 import { preparePassword } from '../../shared/saslprep.ts'
 import type { ClientSecret, ScramVerifier } from '../engine/messages.ts'
+import { saltOf } from '../salt.ts'
 import { ApplyError } from './failure.ts'
 
 const derive = promisify(pbkdf2)
@@ -11,8 +12,10 @@ const derive = promisify(pbkdf2)
 const usualIterations = 4096
 const saltBytes = 16
 const digestBytes = 32
-/** Verifiers remembered, so that an unchanged password costs no new derivation and keeps its salt. */
+/** Verifiers remembered, so that an unchanged password costs no new derivation. */
 const rememberedMax = 20_000
+
+type VerifierForm = Pick<ScramVerifier, 'iterations' | 'salt'>
 
 /** Nobody has to prove anything (auth_type "trust"). */
 const noSecret: ClientSecret = { md5: null, scram: null }
@@ -22,6 +25,12 @@ export class Passwords {
   /** By digest under a key of this process, so that the map's keys tell nothing about the passwords. */
   readonly #verifiers = new Map<string, Promise<ScramVerifier>>()
   readonly #digestKey = randomBytes(digestBytes)
+  readonly #mockKey: () => Uint8Array
+
+  /** `mockKey` is the secret by which salts are made: see `saltOf`. */
+  constructor(mockKey: () => Uint8Array) {
+    this.#mockKey = mockKey
+  }
 
   /**
    * `text` is the password, or as in pg_authid an md5 hash or a SCRAM verifier; null needs none. Throws an ApplyError
@@ -38,7 +47,11 @@ export class Passwords {
       case 'scram':
         return { md5: null, scram: parseVerifier(text) }
       case 'plain':
-        return { md5: `md5${md5Hex(text + user)}`, scram: await this.#verifier(text), digest: digestOf(text) }
+        return {
+          md5: `md5${md5Hex(text + user)}`,
+          scram: await this.#verifier(text, this.#formOf(user)),
+          digest: digestOf(text),
+        }
       default:
         return kind satisfies never
     }
@@ -72,15 +85,17 @@ export class Passwords {
     )
   }
 
-  /** With the salt and the iterations of `like`, or of its own. */
-  #verifier(password: string, like?: ScramVerifier): Promise<ScramVerifier> {
-    const form = like === undefined ? '' : ` ${like.iterations} ${Buffer.from(like.salt).toString('base64')}`
-    const digest = createHmac('sha256', this.#digestKey).update(password).digest('base64') + form
+  #formOf(user: string): VerifierForm {
+    return { iterations: usualIterations, salt: saltOf(this.#mockKey(), user, saltBytes) }
+  }
+
+  #verifier(password: string, { iterations, salt }: VerifierForm): Promise<ScramVerifier> {
+    const form = `${iterations} ${Buffer.from(salt).toString('base64')}`
+    const digest = `${createHmac('sha256', this.#digestKey).update(password).digest('base64')} ${form}`
     const known = this.#verifiers.get(digest)
     // Taken out and put back, so that the map stays in the order of last use.
     if (known !== undefined) this.#verifiers.delete(digest)
-    const verifier =
-      known ?? deriveVerifier(password, like ?? { iterations: usualIterations, salt: randomBytes(saltBytes) })
+    const verifier = known ?? deriveVerifier(password, { iterations, salt })
     this.#verifiers.set(digest, verifier)
     if (this.#verifiers.size > rememberedMax) {
       for (const oldest of this.#verifiers.keys()) {
@@ -97,10 +112,7 @@ function sameSalt(a: ScramVerifier, b: ScramVerifier): boolean {
 }
 
 /** RFC 5802, 3: SaltedPassword, ClientKey, StoredKey, ServerKey. */
-async function deriveVerifier(
-  password: string,
-  { iterations, salt }: Pick<ScramVerifier, 'iterations' | 'salt'>,
-): Promise<ScramVerifier> {
+async function deriveVerifier(password: string, { iterations, salt }: VerifierForm): Promise<ScramVerifier> {
   const salted = await derive(preparePassword(password), salt, iterations, digestBytes, 'sha256')
   const clientKey = createHmac('sha256', salted).update('Client Key').digest()
   return {

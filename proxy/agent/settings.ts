@@ -130,7 +130,9 @@ function sourceOf(given: Given): SourceSettings {
   if (given.config !== undefined && given.control !== undefined) {
     throw new UsageError('--config runs without a control plane; give either --config or --control')
   }
-  if (given.config !== undefined) return { kind: 'file', path: given.config }
+  if (given.config !== undefined) {
+    return { kind: 'file', path: given.config, ...(given.state === undefined ? {} : { stateFolder: given.state }) }
+  }
   if (given.control === undefined) {
     throw new UsageError('say where the configuration comes from: --control URL (with --fleet) or --config FILE')
   }

@@ -42,9 +42,11 @@ class StateFolderError extends Error {
 
 const folderMode = 0o700
 
+export const mockKeyBytes = 32
+
 /**
- * The folder a proxy keeps between its runs: `proxy-id`, `last-known-good.json`, `peers.json`, `outbox.log`. A file in it
- * that is damaged or was made for another fleet or token is warned about once and passed over. One process at a time holds it.
+ * The folder a proxy keeps between its runs: `proxy-id`, `mock-key`, `last-known-good.json`, `peers.json`, `outbox.log`. A
+ * file in it that is damaged or was made for another fleet or token is warned about once and passed over. One process at a time holds it.
  */
 export class StateFolder {
   readonly #path: string
@@ -77,6 +79,19 @@ export class StateFolder {
     const made = make()
     await replaceFile(path, `${made}\n`)
     return made
+  }
+
+  /** The key by which users that do not exist look as if they did, or the one that is kept from now on. */
+  async mockKey(make: () => Uint8Array): Promise<Uint8Array> {
+    const kept = Buffer.from((await this.#read(this.#mockKeyPath)) ?? '', 'base64')
+    if (kept.length === mockKeyBytes) return kept
+    const made = make()
+    await this.saveMockKey(made)
+    return made
+  }
+
+  async saveMockKey(key: Uint8Array): Promise<void> {
+    await replaceFile(this.#mockKeyPath, `${Buffer.from(key).toString('base64')}\n`)
   }
 
   async saveLastKnownGood(fleet: string, token: string, good: LastKnownGood): Promise<void> {
@@ -124,6 +139,10 @@ export class StateFolder {
 
   async close(): Promise<void> {
     await this.#lock.close()
+  }
+
+  get #mockKeyPath(): string {
+    return join(this.#path, 'mock-key')
   }
 
   get #peersPath(): string {

@@ -40,9 +40,12 @@ test('hello tells epoch, poll interval and a secret that is this boot’s own', 
     epoch: 1,
     poll_interval_ms: 250,
     hint_secret: expect.stringMatching(/^whsec_[\w+/]{43}=$/),
+    mock_key: expect.stringMatching(/^[\w+/]{43}=$/),
   })
   expect(again.body).toEqual(first.body)
   expect(restarted.body).not.toEqual(first.body)
+  // What users are made up by that do not exist is the fleet's, and stays.
+  expect(restarted.body).toMatchObject({ mock_key: (first.body as { mock_key: string }).mock_key })
 })
 
 test('a hint URL that is no plain web address is refused', async () => {

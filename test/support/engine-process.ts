@@ -2,7 +2,6 @@
  * The process of one engine under test: its thread, driven over IPC as the agent drives it. In a process of its own,
  * so that its memory can be measured and its death does not take the test along. Ends when the engine does.
  */
-import { randomBytes } from 'node:crypto'
 import { Crew } from '../../proxy/agent/crew.ts'
 import { EngineThread } from '../../proxy/agent/engine-thread.ts'
 import { openWakeFd } from '../../proxy/agent/libc.ts'
@@ -15,6 +14,13 @@ import type { FromProcess, ToProcess } from './engine-messages.ts'
 /** Longer than any pause of a busy machine. */
 const answerMs = 20_000
 
+export interface EngineProcessOptions {
+  readonly unix?: UnixListen
+  readonly workers?: number
+  /** Base64. */
+  readonly mockKey: string
+}
+
 /** What the test drives: one engine, or the crew that the agent would run. */
 interface Driven {
   readonly listening: Promise<{ readonly port: number }>
@@ -25,8 +31,6 @@ interface Driven {
   failWorker(worker: number): void
   terminate(): void
 }
-
-const mockKey = randomBytes(32)
 
 const say = (message: FromProcess): void => {
   if (process.connected) process.send?.(message)
@@ -39,7 +43,8 @@ const common = {
   onLost: (server) => say({ say: 'lost', server }),
 } satisfies Partial<ConstructorParameters<typeof EngineThread>[0]>
 
-const { workers, ...unix } = JSON.parse(process.argv[2] ?? '{}') as { unix?: UnixListen; workers?: number }
+const { workers, mockKey: key, ...unix } = JSON.parse(process.argv[2] ?? '{}') as EngineProcessOptions
+const mockKey = Buffer.from(key, 'base64')
 const listen = { host: '127.0.0.1', port: 0, ...unix }
 
 function alone(): Driven {

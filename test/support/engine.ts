@@ -1,6 +1,7 @@
 /** The engine as it runs in production, in a process of its own, without an agent: configured and asked by a test. */
 import { fork } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -24,6 +25,9 @@ import type { FromProcess, LogLine, ToProcess } from './engine-messages.ts'
 /** A configuration document as JSON: what is in a TOML file. Passwords are written out; hosts are addresses. */
 export type Document = Readonly<Record<string, unknown>>
 
+/** Of the fleet that all engines of a test are of. */
+const mockKey = randomBytes(32)
+
 const entry = join(import.meta.dirname, 'engine-process.ts')
 
 /** Longest wait of `until`; a test that waits longer has failed. */
@@ -38,7 +42,7 @@ export async function startEngine(
   document: Document,
   options: { unix?: UnixListen; workers?: number } = {},
 ): Promise<Engine> {
-  const child = fork(entry, [JSON.stringify(options)], {
+  const child = fork(entry, [JSON.stringify({ ...options, mockKey: mockKey.toString('base64') })], {
     serialization: 'advanced',
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })
@@ -60,7 +64,7 @@ export class Engine {
   readonly listening: Promise<void>
   readonly #child: ChildProcess
   readonly #gone: Promise<unknown>
-  readonly #passwords = new Passwords()
+  readonly #passwords = new Passwords(() => mockKey)
   readonly #pending = new Map<number, PromiseWithResolvers<ApplyOutcome | EngineSnapshot>>()
   #lastId = 0
   #version = 0

@@ -5,6 +5,7 @@
  */
 import { createHash, createHmac, pbkdf2Sync, timingSafeEqual } from 'node:crypto'
 import { SqlError } from '../../../shared/errors.ts'
+import { saltOf } from '../../salt.ts'
 import type { ScramVerifier } from '../messages.ts'
 
 export const scramMechanism = 'SCRAM-SHA-256'
@@ -154,7 +155,7 @@ export function provenKeys(
 }
 
 /**
- * A verifier that no password fits, the same for a user each time within one process and as `like` to look at, so that
+ * A verifier that no password fits, the same for a user each time under one key and as `like` to look at, so that
  * nobody can tell an unknown user from a wrong password.
  */
 export function mockVerifier(
@@ -162,10 +163,9 @@ export function mockVerifier(
   user: string,
   like: Pick<ScramVerifier, 'iterations' | 'salt'> = usualForm,
 ): ScramVerifier {
-  const salt = Buffer.concat([hmac(mockKey, `salt ${user}`), hmac(mockKey, `more salt ${user}`)])
   return {
     iterations: like.iterations,
-    salt: salt.subarray(0, like.salt.length),
+    salt: saltOf(mockKey, user, like.salt.length),
     storedKey: hmac(mockKey, `stored ${user}`),
     serverKey: hmac(mockKey, `server ${user}`),
   }

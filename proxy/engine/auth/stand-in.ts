@@ -7,7 +7,7 @@ import type { ClientSecret, PreviousSecret } from '../messages.ts'
 import { mockVerifier } from './scram.ts'
 
 /**
- * What `user` is checked against who does not exist: no answer is right. The same each time within one process, and in
+ * What `user` is checked against who does not exist: no answer is right. The same each time under one key, and in
  * the forms that the secret `like` has; null stands for one that was given as the password itself.
  */
 export function standIn(mockKey: Uint8Array, user: string, like: ClientSecret | null): ClientSecret {

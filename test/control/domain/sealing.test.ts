@@ -57,6 +57,14 @@ test('each run of each proxy has its own hint secret of 32 bytes', () => {
   expect(secrets.map((secret) => Buffer.from(secret.slice('whsec_'.length), 'base64').length)).toEqual([32, 32, 32, 32])
 })
 
+test('each fleet has its own mock key of 32 bytes, the same each time', () => {
+  const keys = [sealing.mockKey('demo'), sealing.mockKey('other'), other.mockKey('demo')]
+
+  expect(new Set(keys).size).toBe(3)
+  expect(keys.map((key) => Buffer.from(key, 'base64').length)).toEqual([32, 32, 32])
+  expect(sealing.mockKey('demo')).toBe(keys[0])
+})
+
 test('a key of another length is refused', () => {
   expect(() => createSealing(Buffer.alloc(16), randomBytes)).toThrow(RangeError)
 })

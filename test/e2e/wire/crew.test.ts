@@ -8,8 +8,9 @@ import { pidOf } from '../../../proxy/engine/cancel.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { until } from '../../support/engine.ts'
 import { freePort } from '../../support/free-port.ts'
-import { cancelRequest, query, startup } from '../../support/frontend-messages.ts'
+import { cancelRequest, cstring, int32, passwordMessage, query, startup } from '../../support/frontend-messages.ts'
 import { LoginRefused, WireClient } from '../../support/wire.ts'
+import type { Message } from '../../support/wire.ts'
 import { loginTo, startWorld } from './world.ts'
 import type { World } from './world.ts'
 
@@ -208,6 +209,33 @@ group.each([1, 4])('with %i workers, who guesses passwords', (workers) => {
 
     expect(await delayed()).toBe(1)
   })
+})
+
+test('18: who does not exist is asked with one salt by every worker, as who does, and over their deaths', async () => {
+  const world = await start(4)
+  /** What SCRAM asks a user with; see RFC 5802, 7. */
+  const asked = async (user: string): Promise<string> => {
+    const client = await WireClient.connect(world.engine)
+    client.send(startup({ user, database: 'guarded' }))
+    await client.readUntil('R')
+    const first = Buffer.from('n,,n=,r=nonce')
+    client.send(passwordMessage(cstring('SCRAM-SHA-256'), int32(first.length), first))
+    const { body } = (await client.readUntil('R')).at(-1) as Message
+    client.destroy()
+    const [, saltAndIterations] = /,(s=.*)$/.exec(body.toString('latin1')) ?? []
+    return saltAndIterations ?? ''
+  }
+  const all = async (user: string): Promise<Set<string>> =>
+    new Set(await Promise.all(Array.from({ length: 24 }, async () => await asked(user))))
+  const seen = async (): Promise<string[][]> => [[...(await all('app'))], [...(await all('nobody'))]]
+
+  const before = await seen()
+  for (const worker of [0, 1, 2, 3]) await die(world, worker)
+  const after = await seen()
+
+  expect(before.map((salts) => salts.length)).toEqual([1, 1])
+  expect(before[0]).not.toEqual(before[1])
+  expect(after).toEqual(before)
 })
 
 group('with 2 workers', () => {

@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { createHmac } from 'node:crypto'
 import { expect, test } from 'vitest'
 import type { LostServer } from '../../../proxy/engine/messages.ts'
+import { saltOf } from '../../../proxy/salt.ts'
 import { tempFolder } from '../../support/temp-folder.ts'
 import { hintSecret, ScriptedControl } from './scripted-control.ts'
 import { ScriptedAgent } from './scripted-agent.ts'
@@ -574,6 +575,46 @@ test('a lost server becomes an event that control gets once, a planned end does 
   expect(report.events).toHaveLength(1)
   expect(report.events[0]).toMatchObject({ host: '10.0.0.1', cause: 'keepalive_timeout', backend_pid: 42 })
   expect(control.reports.flatMap(({ events }) => events)).toHaveLength(1)
+})
+
+test('salts are made by the key that control has for the fleet, also after a restart without control', async () => {
+  const { control, source, proxy } = await newFleet()
+  const sameFleet = { ...source, proxyId: 'two', stateFolder: join(await tempFolder(), 'state') }
+  const second = new ScriptedAgent({ source: sameFleet })
+  control.offer(1, toml(5))
+  const saltFor = async ({ engine }: ScriptedAgent): Promise<string> => {
+    const { spec } = await engine.gets('apply')
+    return Buffer.from(spec.pools[0]?.clientSecret.scram?.salt ?? []).toString('hex')
+  }
+
+  await proxy.agent.start()
+  await second.agent.start()
+  const salts = [await saltFor(proxy), await saltFor(second)]
+  await proxy.applies(1)
+  await proxy.agent.stop('now')
+  await control.stop()
+  const restarted = new ScriptedAgent({ source })
+  await restarted.agent.start()
+  salts.push(await saltFor(restarted))
+
+  const wanted = Buffer.from(saltOf(Buffer.alloc(32, 5), 'web', 16)).toString('hex')
+  expect(salts).toEqual([wanted, wanted, wanted])
+})
+
+test('a proxy whose control has no key for the fleet keeps one of its own', async () => {
+  const { control, source, proxy } = await newFleet()
+  control.mockKey = undefined
+  control.offer(1, toml(5))
+
+  await proxy.agent.start()
+  const first = await proxy.engine.gets('apply')
+  await proxy.applies(1)
+  await proxy.agent.stop('now')
+  const restarted = new ScriptedAgent({ source })
+  await restarted.agent.start()
+  const again = await restarted.engine.gets('apply')
+
+  expect(again.spec.pools[0]?.clientSecret.scram?.salt).toEqual(first.spec.pools[0]?.clientSecret.scram?.salt)
 })
 
 test('events of a control outage arrive after it, also over a restart of the proxy', async () => {

@@ -31,6 +31,8 @@ export class ScriptedControl {
   readonly secrets = new Map<string, string>()
   readonly bodies = new Map<string, unknown>()
   pollIntervalMs = 60_000
+  /** Of the fleet; undefined as from a control that knows of none. */
+  mockKey: string | undefined = Buffer.alloc(32, 5).toString('base64')
   /** Whether `Prefer: wait` is honoured. */
   parks = false
   /** Answers for the next requests to a path that ends so; each is used once. */
@@ -167,7 +169,10 @@ export class ScriptedControl {
   }
 
   #answerHello(): Scripted {
-    return { status: 200, body: { epoch: 1, poll_interval_ms: this.pollIntervalMs, hint_secret: hintSecret } }
+    return {
+      status: 200,
+      body: { epoch: 1, poll_interval_ms: this.pollIntervalMs, hint_secret: hintSecret, mock_key: this.mockKey },
+    }
   }
 
   #answerReport(body: string): Scripted {

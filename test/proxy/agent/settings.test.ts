@@ -26,6 +26,12 @@ test('a word outranks its variable', () => {
   expect(settings.source).toEqual({ kind: 'file', path: 'a.toml' })
 })
 
+test('a proxy that runs from a file has a state folder only where it is given one', () => {
+  const { source } = read(['--config', 'a.toml', '--state', 'state'])
+
+  expect(source).toEqual({ kind: 'file', path: 'a.toml', stateFolder: 'state' })
+})
+
 test('a word that says another way to run outranks the variable of the first', () => {
   expect(read(['--config', 'a.toml'], { FLOTILLA_CONTROL: 'http://control' }).source.kind).toBe('file')
 })

@@ -114,3 +114,20 @@ test('a folder that cannot be made is refused with its path', async () => {
 
   await expect(StateFolder.open(join(file, 'state'), () => undefined)).rejects.toThrow(`${file}/state cannot be used`)
 })
+
+test('the mock key is made once and kept, for the owner alone, and one that is damaged is made anew', async () => {
+  const { path, folder } = await newFolder()
+  const file = join(path, 'mock-key')
+  const keys = [1, 2, 3].map((byte) => Buffer.alloc(32, byte)) as [Buffer, Buffer, Buffer]
+
+  const made = await folder.mockKey(() => keys[0])
+  const kept = await folder.mockKey(() => keys[1])
+  const { mode } = await stat(file)
+  await folder.saveMockKey(keys[1])
+  const told = await folder.mockKey(() => keys[2])
+  await writeFile(file, 'c2hvcnQ=')
+  const anew = await folder.mockKey(() => keys[2])
+
+  expect([made, kept, told, anew].map((key) => key[0])).toEqual([1, 1, 2, 3])
+  expect(mode & 0o777).toBe(0o600)
+})
