@@ -297,8 +297,9 @@ const yieldForMs = 50
 /** How often what others need is compared with what becomes free. */
 const owesEveryMs = 1
 
-const clientLimits = {
-  process: 'sorry, too many clients already (max_client_connections)',
+/** In the words of PgBouncer, which users' log filters know. */
+export const clientLimits = {
+  process: 'no more connections allowed (max_client_conn)',
   database: 'client connections exceeded (max_db_client_connections)',
   user: 'client connections exceeded (max_user_client_connections)',
 } as const

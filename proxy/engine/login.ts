@@ -15,6 +15,7 @@ import { Client } from './client.ts'
 import { Inbox } from './conversation.ts'
 import type { Conversation, Exchange } from './conversation.ts'
 import type { Engine } from './engine.ts'
+import { clientLimits } from './limits.ts'
 import type { PoolName } from './name.ts'
 import { Parameters } from './parameters.ts'
 import { replicationOf } from './replication.ts'
@@ -447,7 +448,7 @@ export class Login implements SocketEvents {
     const limit = context.general.maxClientConnections
     const allowance = isConsole(database) ? consoleReserve : 0
     if ((context.shared?.clients ?? context.clients.size) >= limit + allowance) {
-      throw new SqlError('too_many_connections', 'sorry, too many clients already (max_client_connections)')
+      throw new SqlError('too_many_connections', clientLimits.process)
     }
   }
 }

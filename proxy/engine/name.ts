@@ -395,7 +395,7 @@ export class PoolName {
       if (queryWaitTimeoutMs === 0 || client.waitingSinceMs + queryWaitTimeoutMs > nowMs) break
       const { failure } = this
       if (failure === null) client.fatal(sqlstates.too_many_connections, 'query_wait_timeout')
-      else client.fatal(failure.sqlstate, `query_wait_timeout: ${failure.message}`)
+      else client.fatal(failure.sqlstate, failingText(failure.message))
     }
   }
 
@@ -517,4 +517,9 @@ export class PoolName {
 
 const removedText = 'terminating connection: the pool was removed from the configuration'
 const killedText = 'terminating connection due to administrator command'
+/** In the words of PgBouncer, with the server's own SQLSTATE. */
+function failingText(message: string): string {
+  return `server login has been failing, cached error: ${message} (server_login_retry)`
+}
+
 const queuedText = 'No server connection available in postgres backend, client being queued'

@@ -185,8 +185,8 @@ export class Court implements Judge, Umpire {
       return this.hit.size === 0 && client.status !== 'I' ? 'its transaction might have finished' : null
     }
     if (this.phase === 'healthy') return 'the world is healthy'
-    if (text.startsWith('query_wait_timeout')) return this.#blameWait(client)
-    if (text.startsWith('sorry, too many clients')) {
+    if (/^(query_wait_timeout|server login has been failing)/.test(text)) return this.#blameWait(client)
+    if (text.startsWith('no more connections allowed')) {
       const { clientsMax } = this.#profile
       const sinceMs = this.#schedule.nowMs - forgetMs
       const known = this.clients.size + this.#leftAtMs.filter((leftMs) => leftMs > sinceMs).length

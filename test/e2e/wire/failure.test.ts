@@ -346,7 +346,7 @@ test('96: a server that never answers the login is given up, and other pools do 
 
   expect(answers).toEqual(oneAnswers)
   expect(lost).toMatchObject({ cause: 'connect_timeout', state: 'login', clientHurt: false })
-  expect(await login).toMatch(/^08006 query_wait_timeout/)
+  expect(await login).toMatch(/^08006 server login has been failing, cached error: .+ \(server_login_retry\)$/)
   other.destroy()
 })
 
@@ -394,7 +394,9 @@ test('99: clients that wait for a server which is full are told 53300 in the end
 
   const refusal = await loginTo(world, 'refuses').catch((error: Error) => error.message)
 
-  expect(refusal).toBe('53300 query_wait_timeout: sorry, too many clients already')
+  expect(refusal).toBe(
+    '53300 server login has been failing, cached error: sorry, too many clients already (server_login_retry)',
+  )
 })
 
 test('24: a login of many packets, with notices and long parameters, is read to its end', async () => {

@@ -36,12 +36,15 @@ async function login(pool: string, password = 'secret'): Promise<WireClient> {
 
 const one = query('SELECT 1 AS a')
 
-test('one client more than max_client_connections is refused with 53300, until one leaves', async () => {
+test('one client more than max_client_connections is refused with 53300 in the words of PgBouncer, until one leaves', async () => {
   for (let i = 0; i < 8; i++) await login('transaction5')
 
   const refused = login('transaction5')
 
-  await expect(refused).rejects.toMatchObject({ sqlstate: '53300' })
+  await expect(refused).rejects.toMatchObject({
+    sqlstate: '53300',
+    message: '53300 no more connections allowed (max_client_conn)',
+  })
   clients.pop()?.destroy()
   await until(async () => (await world.engine.snapshot()).clients === 7)
   await login('transaction5')

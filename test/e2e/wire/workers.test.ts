@@ -344,7 +344,7 @@ group.each([2, 4])('with %i workers', (workers) => {
   test('max_client_connections holds for the process', async () => {
     const clients = await connectAll(world, 'divided', 199)
 
-    await expect(connect(world, 'divided')).rejects.toThrow('too many clients already')
+    await expect(connect(world, 'divided')).rejects.toThrow('no more connections allowed (max_client_conn)')
 
     await end(clients)
     await world.engine.poolUntil('divided', ({ clientsIdle }) => clientsIdle === 0)

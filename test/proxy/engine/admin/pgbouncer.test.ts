@@ -10,7 +10,7 @@ import { query } from '../../../support/frontend-messages.ts'
 import { freePort } from '../../../support/free-port.ts'
 import { hasProgram } from '../../../support/program.ts'
 import { tempFolder } from '../../../support/temp-folder.ts'
-import { errorFields, WireClient } from '../../../support/wire.ts'
+import { errorFields, LoginRefused, WireClient } from '../../../support/wire.ts'
 import { EngineInProcess, poolSpec } from './engine-in-process.ts'
 
 const program = '/usr/sbin/pgbouncer'
@@ -69,6 +69,25 @@ describe.skipIf(!hasProgram(program))('beside PgBouncer', () => {
     for (const statement of statements) {
       expect([statement, await answer(ours, statement)]).toEqual([statement, await answer(theirs, statement)])
     }
+  })
+
+  test('who comes when max_client_conn is reached is told so in the same words', async () => {
+    const refusal = async ({ socket }: WireClient): Promise<string> => {
+      const port = socket.remotePort as number
+      const login = WireClient.login({ host: '127.0.0.1', port }, { user: 'web', database: 'app' })
+      return await login.then(
+        () => 'let in',
+        (error: unknown) =>
+          error instanceof LoginRefused ? error.message.slice(error.sqlstate.length) : String(error),
+      )
+    }
+
+    for (const client of [theirs, ours]) await answer(client, 'SET max_client_conn = 1')
+    const [wanted, refused] = [await refusal(theirs), await refusal(ours)]
+    for (const client of [theirs, ours]) await answer(client, 'SET max_client_conn = 100')
+
+    expect(wanted).toContain('max_client_conn')
+    expect(refused).toBe(wanted)
   })
 })
 
