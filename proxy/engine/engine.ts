@@ -359,6 +359,9 @@ export class Engine {
   /** Transactions in flight may finish until the deadline; whoever is between two is sent away now. */
   #stop(mode: StopMode, timeoutMs: number): void {
     const { context } = this
+    const ends = mode !== 'clients' && mode !== 'handover'
+    const isFirst = ends && !context.stopping
+    if (ends) context.stopping = true
     // What is read no more would never end.
     release(this)
     if (!this.#closed) {
@@ -370,8 +373,7 @@ export class Engine {
       if (mode !== 'handover') for (const login of this.logins) login.fatal(sqlstates.cannot_connect_now, shutdownText)
     }
     if (mode === 'handover') this.#moveOff()
-    if (!context.stopping && mode !== 'clients' && mode !== 'handover') {
-      context.stopping = true
+    if (isFirst) {
       for (const client of context.clients) {
         if (client instanceof Client) {
           if (client.list !== client.name.waiting) client.dismissWhenFree()
