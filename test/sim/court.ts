@@ -242,6 +242,8 @@ export class Court implements Judge, Umpire {
     if (midMessage && this.#removed.has(keyOf(client))) return null
     // Whoever does not read is given a second, and then loses what it was not sent yet.
     if (this.#schedule.nowMs - client.frozenMs < slackMs) return null
+    // So does who has not read since before its server was lost.
+    if (client.frozen && this.hit.size > 0) return null
     return midMessage ? this.#blameLoss('08006') : `nothing happened to it (${kind})`
   }
 

@@ -49,6 +49,8 @@ export class SimIo implements Io {
   turns = 0
   /** Told of every outgoing connection, before it is made. */
   onConnect: (events: SocketEvents) => void = () => undefined
+  /** Told of everything that is read, before the engine is. */
+  onRead: (events: SocketEvents) => void = () => undefined
 
   constructor(network: Network, random: Random, rules: WireRules, host: string) {
     this.network = network
@@ -402,6 +404,7 @@ export class SimSocket implements Socket {
     fresh.copy(readBuffer, start + this.#kept.length)
     this.#kept = emptyBuffer
     this.#io.turns++
+    this.#io.onRead(this.events)
     const handled = this.events.onData(readBuffer, start, end)
     assert(
       Number.isInteger(handled) && handled >= start && handled <= end,

@@ -174,6 +174,46 @@ const faults: Readonly<Record<string, () => () => void>> = {
           if (this.accepted) pauseReading.call(this)
         },
     ),
+  'SUSPEND goes on reading what servers answer': () =>
+    replace(
+      SimSocket.prototype,
+      'holdReading',
+      (holdReading) =>
+        function (this: SimSocket) {
+          if (this.accepted) holdReading.call(this)
+        },
+    ),
+  'RESUME leaves servers held back': () =>
+    replace(
+      SimSocket.prototype,
+      'releaseReading',
+      (releaseReading) =>
+        function (this: SimSocket) {
+          if (this.accepted) releaseReading.call(this)
+        },
+    ),
+  'who logs in during a SUSPEND is served': () =>
+    replace(
+      Client.prototype,
+      'begin',
+      (begin) =>
+        function (this: Client) {
+          begin.call(this)
+          this.socket.releaseReading()
+        },
+    ),
+  'servers are opened during a SUSPEND': () =>
+    replace(
+      PoolName.prototype,
+      'grow',
+      (grow) =>
+        function (this: PoolName) {
+          grow.call(this)
+          const { current } = this
+          if (!this.context.suspended || current === null || this.paused) return
+          if (this.waiting.size > 0 && current.size < current.settings.poolSize) current.connect(Infinity)
+        },
+    ),
   'a statement counts as there before the server says so': () =>
     replace(ServerStatements.prototype, 'isAwaitedFromBefore', () => () => false),
   'a statement that a server has is not remembered to be there': () =>
@@ -227,6 +267,10 @@ const places: Readonly<Record<string, (profile: Profile) => boolean>> = {
   'a session is not reset for the next client': ({ mode }) => mode === 'session',
   'clients of a removed pool are forgotten': (profile) => changesThings(profile) && profile.stop === 'at rest',
   'those who wait keep the time-out they came with': changesThings,
+  'SUSPEND goes on reading what servers answer': changesThings,
+  'RESUME leaves servers held back': changesThings,
+  'who logs in during a SUSPEND is served': changesThings,
+  'servers are opened during a SUSPEND': changesThings,
   'a server is not paused while its client does not read': ({ floodBytes }) => floodBytes > 1000,
   'a statement counts as there before the server says so': ({ mode, preparedMax }) =>
     mode === 'transaction' && preparedMax > 0,

@@ -24,6 +24,7 @@ const storm = {
   apply: { weight: (profile) => (changesThings(profile) ? 8 : 0), happen: (world) => world.applyNext() },
   addresses: { weight: (profile) => (changesThings(profile) ? 2 : 0), happen: (world) => world.moveHost() },
   pause: { weight: (profile) => (changesThings(profile) ? 1 : 0), happen: (world) => world.pause() },
+  suspend: { weight: (profile) => (changesThings(profile) ? 1 : 0), happen: (world) => world.suspend() },
   reconnect: { weight: (profile) => (changesThings(profile) ? 1 : 0), happen: (world) => world.reconnect() },
   kill: { weight: (profile) => (changesThings(profile) ? 0.2 : 0), happen: (world) => world.kill() },
   killClient: { weight: (profile) => (changesThings(profile) ? 0.3 : 0), happen: (world) => world.killClient() },

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict'
 
 import { causes } from '../../shared/causes.ts'
 import type { Cause } from '../../shared/causes.ts'
+import { Client as EngineClient } from '../../proxy/engine/client.ts'
 import { Engine } from '../../proxy/engine/engine.ts'
 import type { FromEngine } from '../../proxy/engine/messages.ts'
 import type { PoolName } from '../../proxy/engine/name.ts'
@@ -43,6 +44,9 @@ const stormMsMax = 300_000
 
 /** Longest time until an operator resumes what was paused. */
 const pauseMsMax = 10_000
+
+/** The same after a SUSPEND. */
+const suspendMsMax = 5000
 
 /**
  * Time after which every broken connection has been noticed: keepalive probes, and a user time-out that begins when
@@ -85,6 +89,7 @@ export class World {
     this.#configurer = new Configurer(this.random, this.profile)
     this.io = new SimIo(this.network, this.random, this.profile.rules, proxy.host)
     this.io.onConnect = (events) => this.#connecting(events)
+    this.io.onRead = (events) => this.#reading(events)
     const auth = this.random.pick(['trust', 'cleartext', 'md5', 'scram'] as const)
     for (const host of Object.values(machines).flat()) {
       const rules = { auth, passwords, workMsMax: this.random.pick([0.1, 3, 30]), bufferBytesMax: 8192 }
@@ -196,6 +201,20 @@ export class World {
     this.#look()
   }
 
+  /** For a while, which is shorter than suspend_timeout: nobody is closed for not having taken all of it. */
+  suspend(): void {
+    if (!operations.suspend(this.engine)) return
+    this.trace('SUSPEND')
+    operations.whenFlushed(this.engine, () => this.trace('everything is flushed, or has been resumed'))
+    this.schedule.after(this.random.next() * suspendMsMax, () => {
+      if (this.engine.ended) return
+      this.trace('RESUME')
+      operations.release(this.engine)
+      this.#look()
+    })
+    this.#look()
+  }
+
   reconnect(): void {
     const database = this.#anyDatabase()
     this.trace(`RECONNECT ${database ?? ''}`)
@@ -278,6 +297,7 @@ export class World {
     if (pool.size >= poolSize + reserve) this.court.fail(`a connection above pool_size ${poolSize}`)
     if (pool.size >= poolSize) this.seen.add('the reserve was drawn on')
     if (pool.name.paused) this.court.fail('a paused name opens a connection')
+    if (this.engine.context.suspended) this.court.fail('a suspended engine opens a connection')
     const servers = operations.serversLeft(this.engine, pool.name.database)
     if (maxDbConnections > 0 && servers >= maxDbConnections) {
       this.court.fail(`a connection above max_db_connections ${maxDbConnections}`)
@@ -285,6 +305,14 @@ export class World {
     if (this.court.phase !== 'stopping') return
     if (this.engine.ended) this.court.fail('a stopped engine opens a connection')
     if (pool.name.waiting.size === 0) this.court.fail('a stopping engine opens a connection that nobody waits for')
+  }
+
+  /** Who logs in is read meanwhile, on either side. */
+  #reading(events: object): void {
+    if (!this.engine.context.suspended) return
+    this.seen.add('something was read during a SUSPEND')
+    if (events instanceof EngineClient) this.court.fail('a suspended engine reads a client')
+    if (events instanceof Server && events.loggedIn) this.court.fail('a suspended engine reads a server')
   }
 
   #apply(version: Version): void {
