@@ -28,7 +28,7 @@ export const proxyOptions = {
   state: {
     variable: 'FLOTILLA_STATE',
     value: 'DIR',
-    help: 'folder for what outlives the process (default flotilla-state)',
+    help: 'folder for what outlives the process (default flotilla-state; with --config, none)',
   },
   id: { variable: 'FLOTILLA_PROXY_ID', value: 'NAME', help: 'name of this proxy (default: made once and kept)' },
   'listen-host': {

@@ -298,7 +298,7 @@ group('with 2 workers', () => {
     for (const command of commands) {
       const answers = await Promise.all(consoles.map(async (console) => (await rowsOf(console, command)).map(lasting)))
       const [one, other] = answers.map((rows) => rows.map((row) => JSON.stringify(row)).toSorted())
-      expect(other, command).toEqual(one)
+      expect([command, other]).toEqual([command, one])
     }
 
     expect(commands).toEqual(expect.arrayContaining(['SHOW BANS', 'SHOW PEER_POOLS', 'SHOW LISTS', 'SHOW CONFIG']))
