@@ -102,7 +102,8 @@ export function whenFlushed(engine: Engine, done: () => void): void {
     }
     done()
   }
-  look()
+  // What was sent in this turn leaves at its end, and is counted only then.
+  io.after(flushCheckMs, look)
 }
 
 /** Clients and servers that have not taken all that was sent to them. */

@@ -51,6 +51,8 @@ export class SimIo implements Io {
   onConnect: (events: SocketEvents) => void = () => undefined
   /** Told of everything that is read, before the engine is. */
   onRead: (events: SocketEvents) => void = () => undefined
+  /** Told when the engine has dealt with what was read, once. */
+  onceHandled: (() => void) | null = null
 
   constructor(network: Network, random: Random, rules: WireRules, host: string) {
     this.network = network
@@ -200,6 +202,11 @@ export class SimSocket implements Socket {
 
   get queuedBytes(): number {
     return this.#deferred ? 0 : this.#queue.length
+  }
+
+  /** With what is to leave at the end of this turn. */
+  get unsentBytes(): number {
+    return this.#queue.length
   }
 
   readonly tls = null
@@ -410,6 +417,9 @@ export class SimSocket implements Socket {
       Number.isInteger(handled) && handled >= start && handled <= end,
       `onData of ${start}..${end} gave ${handled}`,
     )
+    const { onceHandled } = this.#io
+    this.#io.onceHandled = null
+    onceHandled?.()
     const rest = end - handled
     if (rest > 0 && this.open) {
       this.#kept = Buffer.from(readBuffer.subarray(handled, end))

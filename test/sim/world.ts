@@ -203,9 +203,17 @@ export class World {
 
   /** For a while, which is shorter than suspend_timeout: nobody is closed for not having taken all of it. */
   suspend(): void {
-    if (!operations.suspend(this.engine)) return
+    // Consoles have their turn after others have had theirs, and before what those have sent leaves.
+    this.io.onceHandled = () => this.#suspend()
+  }
+
+  #suspend(): void {
+    if (this.engine.ended || !this.#striking || !operations.suspend(this.engine)) return
     this.trace('SUSPEND')
-    operations.whenFlushed(this.engine, () => this.trace('everything is flushed, or has been resumed'))
+    operations.whenFlushed(this.engine, () => {
+      this.trace('everything is flushed, or has been resumed')
+      if (this.engine.context.suspended && this.#unsent()) this.court.fail('a SUSPEND ends before all has left')
+    })
     this.schedule.after(this.random.next() * suspendMsMax, () => {
       if (this.engine.ended) return
       this.trace('RESUME')
@@ -213,6 +221,13 @@ export class World {
       this.#look()
     })
     this.#look()
+  }
+
+  /** A console may be answered meanwhile, and who logs in is greeted. */
+  #unsent(): boolean {
+    return [...this.io.sockets].some(
+      ({ events, unsentBytes }) => unsentBytes > 0 && (events instanceof EngineClient || events instanceof Server),
+    )
   }
 
   reconnect(): void {
