@@ -32,15 +32,23 @@ async function shown(console: Client, sql: string, key: string): Promise<Row | u
   return (await rowsOf(console, sql)).find((row) => Object.values(row)[0] === key)
 }
 
-/** A console of one worker: whoever accepts a console keeps it, so others are let go until it is the one. */
+/** A console of one worker: whoever accepts a console keeps it, so of many at once one is taken. */
 async function consoleOf(world: World, worker: number, workers: number): Promise<Client> {
   for (;;) {
-    const console = await connect(world, 'pgbouncer', 'admin')
-    const mark = `console ${Math.random()}`
-    await console.query(`SET application_name = '${mark}'`)
-    const row = (await rowsOf(console, 'SHOW CLIENTS')).find(({ application_name: name }) => name === mark)
-    if (Number(row?.['id']) % workers === worker) return console
-    await console.end()
+    const consoles = await Promise.all(
+      Array.from({ length: 4 * workers }, async () => await connect(world, 'pgbouncer', 'admin')),
+    )
+    for (const [number, console] of consoles.entries()) {
+      await console.query(`SET application_name = 'console ${number}'`)
+    }
+    const rows = await rowsOf(consoles[0] as Client, 'SHOW CLIENTS')
+    const found = rows.find(
+      ({ id, application_name: name }) => Number(id) % workers === worker && String(name).startsWith('console '),
+    )
+    const console = consoles[Number(String(found?.['application_name']).slice('console '.length))]
+    if (console !== undefined) await console.query("SET application_name = 'kept'")
+    for (const other of consoles) if (other !== console) await other.end()
+    if (console !== undefined) return console
   }
 }
 
@@ -145,7 +153,7 @@ group.each([1, 2])('with %i workers, a thread that died', (workers) => {
 
 /** Of a row, what is not another moment's. */
 function lasting(row: Row): Row {
-  const passing = ['request_time', 'wait', 'wait_us', 'ban_remaining_seconds', 'idle_ms']
+  const passing = ['request_time', 'wait', 'wait_us', 'maxwait', 'maxwait_us', 'ban_remaining_seconds', 'idle_ms']
   return Object.fromEntries(Object.entries(row).filter(([column]) => !passing.includes(column)))
 }
 
@@ -253,21 +261,21 @@ group('with 2 workers', () => {
 
   /** A client of one worker that does not read what it has asked for. */
   async function slowClientOf(worker: number): Promise<{ readonly port: number; readonly destroy: () => void }> {
-    for (;;) {
-      const client = await loginTo(world, 'divided', {})
-      const port = client.socket.localPort as number
-      const row = (await rowsOf(consoles[0], 'SHOW CLIENTS')).find((one) => one['port'] === port)
-      if (Number(row?.['id']) % 2 === worker) {
-        client.socket.pause()
-        client.send(query("SELECT repeat('x', 30000000)"))
-        await until(async () => {
-          const sockets = await rowsOf(consoles[0], 'SHOW SOCKETS')
-          return sockets.some((one) => one['port'] === port && Number(one['send_remain']) > 0)
-        })
-        return { port, destroy: () => client.destroy() }
-      }
-      client.destroy()
-    }
+    // Of two clients each worker gets one.
+    const clients = [await loginTo(world, 'divided', {}), await loginTo(world, 'divided', {})]
+    const rows = await rowsOf(consoles[0], 'SHOW CLIENTS')
+    const workerOf = ({ socket }: WireClient): number =>
+      Number(rows.find((row) => row['port'] === socket.localPort)?.['id']) % 2
+    const client = clients.find((one) => workerOf(one) === worker) as WireClient
+    const port = client.socket.localPort as number
+    for (const other of clients) if (other !== client) other.destroy()
+    client.socket.pause()
+    client.send(query("SELECT repeat('x', 30000000)"))
+    await until(async () => {
+      const sockets = await rowsOf(consoles[0], 'SHOW SOCKETS')
+      return sockets.some((one) => one['port'] === port && Number(one['send_remain']) > 0)
+    })
+    return { port, destroy: () => client.destroy() }
   }
 
   test('every SHOW command answers the same at each of them', async () => {
