@@ -14,7 +14,7 @@ const slotsMax = 65_536
 /** Needs one worker may have posted at a time; a further one is posted later. */
 const needsMax = 64
 
-// Words: the lock; for each worker whether it lives and whether it waits for room; needs (slot + 1, since when); slots
+// Words: the lock; for each worker whether it lives, whether it waits for room, and how often it has ended; needs (slot + 1, since when); slots
 // (two words of the key's hash, one bit for each of at most 31 workers that uses it, one count for each worker).
 const needWords = 2
 const slotHeadWords = 3
@@ -36,14 +36,14 @@ export class Board {
   readonly #slotWords: number
 
   static memory(workers: number): SharedArrayBuffer {
-    const words = 1 + workers * 2 + workers * needsMax * needWords + slotsMax * (slotHeadWords + workers)
+    const words = 1 + workers * 3 + workers * needsMax * needWords + slotsMax * (slotHeadWords + workers)
     return new SharedArrayBuffer(words * 4)
   }
 
   constructor(memory: SharedArrayBuffer, workers: number) {
     this.workers = workers
     this.#words = new Int32Array(memory)
-    this.#needsAt = 1 + workers * 2
+    this.#needsAt = 1 + workers * 3
     this.#slotsAt = this.#needsAt + workers * needsMax * needWords
     this.#slotWords = slotHeadWords + workers
   }
@@ -168,9 +168,15 @@ export class Board {
     Atomics.store(this.#words, 1 + worker, 1)
   }
 
+  /** Changes when it ends: what was counted for it before is not counted any more. */
+  life(worker: number): number {
+    return Atomics.load(this.#words, 1 + 2 * this.workers + worker)
+  }
+
   /** The worker has ended, however: what it held is free. */
   forget(worker: number): void {
     Atomics.store(this.#words, 1 + worker, 0)
+    Atomics.add(this.#words, 1 + 2 * this.workers + worker, 1)
     unlock(this.#words, 0, worker)
     this.setHungry(worker, false)
     for (let need = 0; need < needsMax; need++) Atomics.store(this.#words, this.#needAt(worker, need), 0)

@@ -113,7 +113,7 @@ export class Crew {
     const several = {
       crew: (): CrewTies => ({
         start: { worker, board, wakeFds: this.#keepers.map((keeper) => keeper.wakeFd) },
-        onHand: (to, handed, bytes) => void this.#keepers[to]?.hand(handed, bytes),
+        onHand: (to, handed, bytes, seat) => void this.#keepers[to]?.hand(handed, bytes, seat),
         onAsk: (id, question) => void this.#askOthers(worker, id, question),
       }),
     }

@@ -164,10 +164,10 @@ export class EngineKeeper {
   }
 
   /** A connection that another worker has accepted; it waits for a thread that is being started again. */
-  async hand(handed: Handed, bytes: Uint8Array): Promise<void> {
+  async hand(handed: Handed, bytes: Uint8Array, seat: number | null): Promise<void> {
     await this.#back?.promise
     if (this.#thread === undefined) closeFd(handed.fd)
-    else this.#thread.hand(handed, bytes)
+    else this.#thread.hand(handed, bytes, seat)
   }
 
   desired(desired: Desired): void {

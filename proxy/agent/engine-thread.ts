@@ -33,7 +33,7 @@ export type Listening = EngineStart['listen']
 /** What ties one of several workers to the others. */
 export interface CrewTies {
   readonly start: CrewStart
-  readonly onHand: (to: number, handed: Handed, bytes: Uint8Array) => void
+  readonly onHand: (to: number, handed: Handed, bytes: Uint8Array, seat: number | null) => void
   readonly onAsk: (id: number, question: Question) => void
 }
 
@@ -170,9 +170,9 @@ export class EngineThread {
   }
 
   /** Gives it a connection, which is closed with what it leaves open should it end before it hears of this. */
-  hand(handed: Handed, bytes: Uint8Array): void {
+  hand(handed: Handed, bytes: Uint8Array, seat: number | null): void {
     mark(this.#openFds, handed.fd)
-    this.post({ type: 'handed', handed, bytes })
+    this.post({ type: 'handed', handed, bytes, seat })
   }
 
   /** Ends the thread whatever it does, even in an endless loop. */
@@ -235,7 +235,7 @@ export class EngineThread {
         this.#options.onUnlistened?.()
         return
       case 'hand':
-        this.#options.crew?.onHand(message.to, message.handed, message.bytes)
+        this.#options.crew?.onHand(message.to, message.handed, message.bytes, message.seat)
         return
       case 'ask':
         this.#options.crew?.onAsk(message.id, message.question)

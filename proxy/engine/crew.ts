@@ -11,9 +11,10 @@ export interface Crew {
   readonly clockOffsetMs: number
   /**
    * Gives a connection that has not logged in, and `bytes` that have been read of it, to another worker. False when it
-   * cannot be now, because something that was sent is still queued.
+   * cannot be now, because something that was sent is still queued. `seat` is the life of that worker in which a seat was
+   * taken there; null where none was.
    */
-  hand(socket: Socket, worker: number, bytes: Uint8Array): boolean
+  hand(socket: Socket, worker: number, bytes: Uint8Array, seat: number | null): boolean
   /** Lets another worker look at the board. */
   wake(worker: number): void
 }

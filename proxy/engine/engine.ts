@@ -293,9 +293,9 @@ export class Engine {
   }
 
   /** Somebody else has accepted it; its startup packet comes again. */
-  adopt(socket: Socket): SocketEvents {
+  adopt(socket: Socket, seat: number | null): SocketEvents {
     socket.setTcpOptions(this.#clientTcpOptions())
-    return new Login(this, socket, this.newId(), true)
+    return new Login(this, socket, this.newId(), { seat })
   }
 
   /**

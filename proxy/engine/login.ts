@@ -31,6 +31,11 @@ const newestMinor = 2
 /** Console sessions that are let in although `max_client_connections` is reached, for the operator who looks why. */
 const consoleReserve = 8
 
+/** `seat`: in which life of this worker a seat was counted for it; null when none was. */
+interface Handover {
+  readonly seat: number | null
+}
+
 type Started = Extract<StartupPacket, { kind: 'startup' }>
 
 /**
@@ -50,15 +55,17 @@ export class Login implements SocketEvents {
   #successor: SocketEvents | null = null
   #over = false
   readonly #wake = (): void => this.#resume()
-  readonly #wasHanded: boolean
+  readonly #handed: Handover | null
   /** Where the packet that decides begins in the inbox. */
   #packetAt = 0
   /** It is counted among this name's clients, by whose numbers workers are chosen. */
   #seat: PoolName | null = null
+  /** The life of the worker with which it was given a seat. */
+  #seatedLife: number | null = null
 
-  /** `wasHanded`: another worker has read its startup packet, which comes again. */
-  constructor(engine: Engine, socket: Socket, id: number, wasHanded = false) {
-    this.#wasHanded = wasHanded
+  /** `handed`: another worker has read its startup packet, which comes again. */
+  constructor(engine: Engine, socket: Socket, id: number, handed: Handover | null = null) {
+    this.#handed = handed
     this.#engine = engine
     this.#socket = socket
     this.#id = id
@@ -367,7 +374,7 @@ export class Login implements SocketEvents {
     const { crew, shared } = context
     if (crew === null || shared === null) return null
     const other = (worker: number): number | null =>
-      this.#wasHanded || worker === crew.worker || worker >= crew.workers ? null : worker
+      this.#handed !== null || worker === crew.worker || worker >= crew.workers ? null : worker
     // What names another proxy is passed on from here.
     if (packet.kind === 'cancel') return context.cancels.isOwn(proxyOf(packet.pid)) ? other(workerOf(packet.pid)) : null
     const given = new Map(packet.parameters)
@@ -379,8 +386,9 @@ export class Login implements SocketEvents {
     }
     if (target.to !== 'pool') return null
     const { name } = target
-    if (this.#wasHanded) {
-      // Its seat was taken for it.
+    if (this.#handed !== null) {
+      // Its seat was taken for it, but not where this worker has died since, or the name was made here meanwhile.
+      if (this.#handed.seat !== crew.board.life(crew.worker)) shared.seatAt(name, crew.worker)
       this.#seat = name
       return null
     }
@@ -388,9 +396,11 @@ export class Login implements SocketEvents {
     // Connections for replication are counted by one of them.
     const home = name.home ?? (given.has('replication') ? 0 : null)
     const chosen = this.#engine.closed ? crew.worker : home
+    const seated = chosen ?? shared.seat(name)
     if (chosen !== null) shared.seatAt(name, chosen)
-    const worker = other(chosen ?? shared.seat(name))
+    const worker = other(seated)
     if (worker === null) this.#seat = name
+    else this.#seatedLife = crew.board.life(worker)
     return worker
   }
 
@@ -400,7 +410,7 @@ export class Login implements SocketEvents {
     const unread = Uint8Array.from(bytes.subarray(this.#packetAt, end))
     this.#inbox.advanceTo(end)
     // What was sent to ask for encryption may still be queued.
-    while (this.#engine.context.crew?.hand(this.#socket, worker, unread) === false) {
+    while (this.#engine.context.crew?.hand(this.#socket, worker, unread, this.#seatedLife) === false) {
       this.#socket.pauseReading()
       yield
     }

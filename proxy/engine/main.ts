@@ -33,10 +33,10 @@ function crewOf({ worker, board, wakeFds }: CrewStart): Crew {
     workers,
     board: new Board(board, workers),
     clockOffsetMs,
-    hand(socket, to, bytes) {
+    hand(socket, to, bytes, seat) {
       const handed = io.hand(socket)
       if (handed === null) return false
-      post({ type: 'hand', to, handed, bytes })
+      post({ type: 'hand', to, handed, bytes, seat })
       return true
     },
     wake: (to) => io.wake(wakeFds[to] as number), // one of the workers
@@ -60,7 +60,8 @@ const receive = (): void => {
     const received: { readonly message: ToEngine } | undefined = receiveMessageOnPort(port)
     if (received === undefined) return
     const { message } = received
-    if (message.type === 'handed') io.adopt(message.handed, message.bytes, (socket) => engine.adopt(socket))
+    if (message.type === 'handed')
+      io.adopt(message.handed, message.bytes, (socket) => engine.adopt(socket, message.seat))
     else engine.receive(message)
   }
 }

@@ -138,8 +138,11 @@ export type ToEngine =
    * ends like `drain`.
    */
   | { readonly type: 'stop'; readonly mode: StopMode; readonly timeoutMs: number }
-  /** A connection that another worker has accepted, and what has been read of it. */
-  | { readonly type: 'handed'; readonly handed: Handed; readonly bytes: Uint8Array }
+  /**
+   * A connection that another worker has accepted, and what has been read of it. `seat`: in which life of this worker a
+   * seat was counted for it; null when none was.
+   */
+  | { readonly type: 'handed'; readonly handed: Handed; readonly bytes: Uint8Array; readonly seat: number | null }
   /** Another worker's console wants to know something, or have it done; answered by `answer`. */
   | { readonly type: 'ask'; readonly id: number; readonly question: Question }
   /** What the other workers answered, in their order; null where one could not. */
@@ -329,7 +332,13 @@ export type FromEngine =
   /** Nothing is accepted any more: the listener may be closed. */
   | { readonly type: 'unlistened' }
   /** For the worker `to`; the connection is nobody's until it arrives. */
-  | { readonly type: 'hand'; readonly to: number; readonly handed: Handed; readonly bytes: Uint8Array }
+  | {
+      readonly type: 'hand'
+      readonly to: number
+      readonly handed: Handed
+      readonly bytes: Uint8Array
+      readonly seat: number | null
+    }
   /** For every other worker; their answers come as `answers` with this id. */
   | { readonly type: 'ask'; readonly id: number; readonly question: Question }
   | { readonly type: 'answer'; readonly id: number; readonly answer: Answer }
