@@ -142,7 +142,7 @@ const readBuffer = Buffer.alloc(64 + carryBytesMax + readBytesMax)
 const emptyBuffer = Buffer.alloc(0)
 
 export class SimSocket implements Socket {
-  readonly #io: SimIo
+  #io: SimIo
   readonly #end: End
   readonly accepted: boolean
   events: SocketEvents = noEvents
@@ -153,6 +153,7 @@ export class SimSocket implements Socket {
   #keptAgain = false
   #paused = false
   #held = false
+  #parted = false
   #delivering = false
   #flushing = false
   /** What is queued leaves at the end of this turn: whoever sent it was told that it has left. */
@@ -297,6 +298,29 @@ export class SimSocket implements Socket {
     this.#deliverSoon()
   }
 
+  /** Nobody is told anything of it until it arrives elsewhere. False when something could not be sent yet. */
+  part(): boolean {
+    this.#leave()
+    if (this.#queue.length > 0) return false
+    this.#io.sockets.delete(this)
+    this.#parted = true
+    this.events = noEvents
+    return true
+  }
+
+  /** As if `io` had accepted it and read `bytes` of it; its end, too, is noticed only now. */
+  arrive(io: SimIo, bytes: Uint8Array, onAccept: (socket: Socket) => SocketEvents): void {
+    this.#io = io
+    io.sockets.add(this)
+    io.turns++
+    this.events = onAccept(this)
+    this.#kept = Buffer.from(bytes)
+    this.#keptAgain = true
+    this.#paused = false
+    this.#parted = false
+    this.#deliverSoon()
+  }
+
   setTcpOptions(options: TcpOptions): void {
     assert(this.#state !== 'closed' && this.#state !== 'ending', 'TCP options of a socket that has ended')
     this.#options = options
@@ -378,6 +402,7 @@ export class SimSocket implements Socket {
       if (this.#wasReset) this.#closed({ kind: 'reset', errno: 'ECONNRESET' })
       return
     }
+    if (this.#parted) return
     if (this.#paused || this.#held) {
       this.#noticeWhilePaused()
       return

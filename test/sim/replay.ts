@@ -1,7 +1,8 @@
-/** `npm run sim -- --seed N [--verbose]` runs one simulated world again; `--from N --count M` looks for failing ones. */
+/** `npm run sim -- --seed N [--verbose]` runs one simulated world again; `--from N --count M` looks for failing ones; `--crew` takes worlds of two workers. */
 import { parseArgs } from 'node:util'
 
 import { SimulationFailure } from './court.ts'
+import { CrewWorld } from './crew-world.ts'
 import { World } from './world.ts'
 
 const { values } = parseArgs({
@@ -9,16 +10,18 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     from: { type: 'string', default: '0' },
     count: { type: 'string', default: '2000' },
+    crew: { type: 'boolean', default: false },
     verbose: { type: 'boolean', default: false },
   },
 })
 
 const first = Number(values.seed ?? values.from)
 const count = values.seed === undefined ? Number(values.count) : 1
+const Kind = values.crew ? CrewWorld : World
 let failures = 0
 for (let seed = first; seed < first + count; seed++) {
   try {
-    new World(seed, values.verbose ? say : null).run()
+    new Kind(seed, values.verbose ? say : null).run()
   } catch (error) {
     if (!(error instanceof SimulationFailure)) throw error
     failures++

@@ -1,0 +1,413 @@
+/**
+ * A world with several engines: the workers of one process, which accept from one listener, hand clients to each other
+ * and count on a board what they hold together. Clients come and go and servers are lost in a storm, in which threads
+ * die too; limits hold for all of them at every moment; afterwards everybody is served, and nothing is left on the board.
+ */
+import assert from 'node:assert/strict'
+import { placed } from '../../proxy/agent/placement.ts'
+import { Board } from '../../proxy/board.ts'
+import { Engine } from '../../proxy/engine/engine.ts'
+import type { FleetSpec, FromEngine } from '../../proxy/engine/messages.ts'
+import * as operations from '../../proxy/engine/operations.ts'
+import { Server } from '../../proxy/engine/server.ts'
+import type { Listener, Socket, SocketEvents } from '../../proxy/io/io.ts'
+import { Client } from './client.ts'
+import { Configurer, machines, poolNames, specOf } from './configuration.ts'
+import type { Version } from './configuration.ts'
+import { Court, SimulationFailure } from './court.ts'
+import { SimIo, SimSocket } from './io.ts'
+import { Network } from './network.ts'
+import type { End } from './network.ts'
+import { Postgres } from './postgres.ts'
+import { randomProfile } from './profile.ts'
+import type { Profile } from './profile.ts'
+import { Random } from './random.ts'
+import { Schedule } from './schedule.ts'
+import { fault, faultAtRest } from './watch.ts'
+
+const proxy = { host: '10.1.0.1', port: 6432 }
+const workers = 2
+
+const passwords: ReadonlyMap<string, string> = new Map([
+  ['web', 'web-password'],
+  ['jobs', 'jobs-password'],
+  ['app_rw', 'rw-password'],
+])
+
+const stormEvents = 2000
+const eventsMax = 2_000_000
+const stormMsMax = 120_000
+const noticeMs = 75_000
+const patienceMs = 90_000
+const settleMs = 12_000
+/** A thread is started again within this time, and a connection is on its way to another one for this long. */
+const restartMsMax = 1000
+const handMsMax = 3
+
+/** Longer than it takes to hear of a need, to close a server for it, and to log in to another one. */
+const neglectMs = 8000
+
+/** One thread's life. */
+class WorkerIo extends SimIo {
+  onAccept: ((socket: Socket) => SocketEvents) | null = null
+
+  /** There is one listener for all of them: see `CrewWorld.#accept`. */
+  override listen(address: { readonly port: number }, onAccept: (socket: Socket) => SocketEvents): Listener {
+    this.onAccept = onAccept
+    return { port: address.port, close: () => (this.onAccept = null) }
+  }
+}
+
+interface Worker {
+  readonly io: WorkerIo
+  readonly engine: Engine
+}
+
+export class CrewWorld {
+  readonly random: Random
+  readonly profile: Profile
+  readonly court: Court
+  readonly #schedule: Schedule
+  readonly #network: Network
+  readonly #servers: Postgres[] = []
+  readonly #memory = Board.memory(workers)
+  readonly #board = new Board(this.#memory, workers)
+  readonly #spec: FleetSpec
+  /** Null while it is dead. */
+  readonly #workers: (Worker | null)[] = Array.from({ length: workers }, () => null)
+  readonly #woken = new Set<number>()
+  #nextClient = 1
+  #events = 0
+  #striking = true
+
+  constructor(seed: number, trace: ((line: string) => void) | null = null) {
+    this.random = new Random(seed)
+    this.profile = { ...randomProfile(this.random), mode: 'transaction', kind: 'calm', clientsMax: 10_000 }
+    this.#schedule = new Schedule(this.random)
+    this.#network = new Network(this.#schedule, this.random)
+    this.court = new Court(seed, this.#schedule, this.profile, trace)
+    for (const host of Object.values(machines).flat()) {
+      const rules = {
+        auth: 'trust',
+        passwords,
+        workMsMax: this.random.pick([0.1, 3, 30]),
+        bufferBytesMax: 8192,
+      } as const
+      this.#servers.push(new Postgres(this.#network, this.random, this.court, { host, port: 5432 }, rules))
+    }
+    const version = this.#version()
+    this.court.applying(version, this.#network.dials)
+    this.#spec = placed(specOf(version, 1, passwords, {}), workers, new Map())
+    this.#network.listen(proxy, (end) => this.#accept(end))
+    for (let worker = 0; worker < workers; worker++) this.#start(worker)
+    this.court.trace(`profile ${JSON.stringify(this.profile)}`)
+  }
+
+  /** Pools are as large as they have to be to be divided, or at home with one worker. */
+  #version(): Version {
+    const first = new Configurer(this.random, this.profile).first()
+    return new Map(
+      [...first].map(([key, wanted]) => {
+        const values = { ...wanted.values, min_pool_size: 0, pool_size: this.random.pick([1, 4, 5]) }
+        return [key, { ...wanted, values }]
+      }),
+    )
+  }
+
+  run(): void {
+    try {
+      this.#storm()
+      this.#heal()
+      this.#leave()
+      this.#stop()
+    } catch (error) {
+      if (error instanceof SimulationFailure) throw error
+      const text = error instanceof Error ? error.message : String(error)
+      const at = this.#schedule.nowMs.toFixed(3)
+      throw new SimulationFailure(this.court.seed, `at ${at} ms: ${text}`, { cause: error })
+    }
+  }
+
+  // The process
+
+  get #alive(): Worker[] {
+    return this.#workers.filter((worker) => worker !== null)
+  }
+
+  #start(number: number): void {
+    const io = new WorkerIo(this.#network, this.random, this.profile.rules, proxy.host)
+    io.onConnect = (events) => this.#connecting(events)
+    const crew = {
+      worker: number,
+      workers,
+      board: this.#board,
+      clockOffsetMs: 0,
+      hand: (socket: Socket, to: number, bytes: Uint8Array, seat: number | null) =>
+        this.#hand(socket, to, Uint8Array.from(bytes), seat),
+      wake: (to: number) => this.#wake(to),
+    }
+    const engine = new Engine(io, { listen: proxy, crew }, (message) => this.#fromEngine(message))
+    engine.receive({ type: 'apply', id: 1, force: true, spec: this.#spec })
+    this.#workers[number] = { io, engine }
+    this.court.trace(`worker ${number} begins`)
+  }
+
+  /** Whoever is there first accepts. */
+  #accept(end: End): void {
+    const { io } = this.random.pick(this.#alive)
+    assert(io.onAccept !== null, 'a worker that lives accepts')
+    const socket = new SimSocket(io, end, true)
+    io.sockets.add(socket)
+    io.turns++
+    socket.events = io.onAccept(socket)
+  }
+
+  /** By an eventfd: what comes before it is read is read with it. */
+  #wake(to: number): void {
+    if (this.#woken.has(to)) return
+    this.#woken.add(to)
+    this.#schedule.after(this.random.next(), () => {
+      this.#woken.delete(to)
+      this.#workers[to]?.engine.lookAround()
+    })
+  }
+
+  #hand(socket: Socket, to: number, bytes: Uint8Array, seat: number | null): boolean {
+    assert(socket instanceof SimSocket)
+    if (!socket.part()) return false
+    this.court.seen.add('a client was handed over')
+    this.#arrive(socket, to, bytes, seat)
+    return true
+  }
+
+  /** A connection for a worker that is dead waits for the next one. */
+  #arrive(socket: SimSocket, to: number, bytes: Uint8Array, seat: number | null): void {
+    this.#schedule.after(this.random.next() * handMsMax, () => {
+      const worker = this.#workers[to]
+      if (worker === null || worker === undefined) this.#arrive(socket, to, bytes, seat)
+      else socket.arrive(worker.io, bytes, (arrived) => worker.engine.adopt(arrived, seat))
+    })
+  }
+
+  /** The thread is gone in the middle of whatever it does; its descriptors are closed, and another one takes its place. */
+  #die(number: number): void {
+    const worker = this.#workers[number]
+    if (worker === null || worker === undefined || this.#alive.length < workers) return
+    this.court.trace(`worker ${number} dies`)
+    this.court.seen.add('a worker died')
+    const { io } = worker
+    this.#workers[number] = null
+    for (const timer of [...io.timers]) timer.cancel()
+    for (const socket of [...io.sockets]) {
+      if (socket.accepted) this.#excuse(socket)
+      socket.events = { ...deaf }
+      socket.close()
+    }
+    this.#board.forget(number)
+    this.#schedule.after(this.random.next() * restartMsMax, () => this.#start(number))
+  }
+
+  #excuse(socket: SimSocket): void {
+    for (const { id, options } of this.court.clients) if (options.host === socket.remote.host) this.court.killed.add(id)
+  }
+
+  #fromEngine(message: FromEngine): void {
+    if (message.type !== 'lost') return
+    const { cause, state, clientHurt } = message.server
+    this.court.lost(cause, state, clientHurt)
+  }
+
+  // What holds for all of them
+
+  #connecting(events: object): void {
+    if (!(events instanceof Server)) return
+    const { name, settings } = events.pool
+    const { poolSize, reservePoolSize, reservePoolTimeoutMs, maxDbConnections } = settings
+    const same = this.#alive.flatMap(({ engine }) => engine.pools.find(name.database, name.user) ?? [])
+    const reserve = same.some(({ maxWaitMs }) => maxWaitMs >= reservePoolTimeoutMs) ? reservePoolSize : 0
+    const size = same.reduce((sum, { current }) => sum + (current?.size ?? 0), 0)
+    if (size >= poolSize + reserve) this.court.fail(`a connection above pool_size ${poolSize} of all workers`)
+    const ofDatabase = this.#alive.reduce((sum, { engine }) => sum + operations.serversLeft(engine, name.database), 0)
+    if (maxDbConnections > 0 && ofDatabase >= maxDbConnections) {
+      this.court.fail(`a connection above max_db_connections ${maxDbConnections} of all workers`)
+    }
+  }
+
+  #look(): void {
+    for (const { engine } of this.#alive) {
+      const wrong = fault(engine, this.#schedule.nowMs) ?? this.#misCounted(engine) ?? this.#neglected(engine)
+      if (wrong !== null) this.court.fail(wrong)
+    }
+  }
+
+  /** Nobody waits for long while another worker has a server that it has not used for as long. */
+  #neglected({ pools }: Engine): string | null {
+    for (const { database, user, maxWaitMs } of pools.names()) {
+      if (maxWaitMs < neglectMs) continue
+      for (const { engine } of this.#alive) {
+        const head = engine.pools.find(database, user)?.current?.idle.head ?? null
+        if (head === null || this.#schedule.nowMs - head.idleSinceMs < neglectMs) continue
+        return `a client of ${database}/${user} waits for ${maxWaitMs} ms, and another worker has an idle server`
+      }
+    }
+    return null
+  }
+
+  /** What a worker has on the board is what it has in its lists. */
+  #misCounted({ pools, context }: Engine): string | null {
+    const worker = context.crew?.worker ?? 0
+    for (const { slots, current, database, user, clientCount } of pools.names()) {
+      if (slots === null || slots.pool === null || slots.placed === null) return 'there is no room on the board'
+      const servers = this.#board.count(slots.pool, worker)
+      if (servers !== (current?.size ?? 0)) {
+        return `worker ${worker} has ${current?.size} servers of ${database}/${user}, and ${servers} on the board`
+      }
+      const seats = this.#board.count(slots.placed, worker)
+      if (seats < clientCount) {
+        return `worker ${worker} has ${clientCount} clients of ${database}/${user}, and ${seats} on the board`
+      }
+    }
+    return null
+  }
+
+  // Time
+
+  #until(done: () => boolean, limitMs: number): boolean {
+    const untilMs = this.#schedule.nowMs + limitMs
+    while (!done()) {
+      if (!this.#schedule.step(untilMs)) return done()
+      this.#look()
+      if (++this.#events > eventsMax) this.court.fail('it turns in circles')
+    }
+    return true
+  }
+
+  #pass(durationMs: number): void {
+    this.#until(() => false, durationMs)
+  }
+
+  #storm(): void {
+    for (let left = this.profile.clients * 3; left > 0; left--) this.#comeIn()
+    this.#strikeLater()
+    this.#until(() => this.#events >= stormEvents, stormMsMax)
+    this.#striking = false
+  }
+
+  #strikeLater(): void {
+    this.#schedule.after(this.random.next() * 2 * this.profile.chaosEveryMs, () => {
+      if (!this.#striking) return
+      this.#strike()
+      this.#strikeLater()
+    })
+  }
+
+  #strike(): void {
+    const { random } = this
+    const client = this.court.clients.size === 0 ? null : random.pick([...this.court.clients])
+    const happening = random.weighted({ comeIn: 4, leave: 2, cancel: 4, terminate: 2, die: 1 })
+    switch (happening) {
+      case 'comeIn':
+        if (this.court.clients.size < this.profile.clients * 4) this.#comeIn()
+        return
+      case 'leave':
+        client?.leave(random.pick(['terminate', 'close', 'reset']))
+        return
+      case 'cancel':
+        client?.cancel()
+        return
+      case 'terminate':
+        this.#terminate()
+        return
+      case 'die':
+        this.#die(random.integer(0, workers - 1))
+        return
+      default:
+        happening satisfies never
+    }
+  }
+
+  #terminate(): void {
+    const sessions = this.#servers.flatMap((server) => [...server.sessions].filter((session) => session.key !== null))
+    if (sessions.length === 0) return
+    const session = this.random.pick(sessions)
+    this.court.seen.add('storm serverTerminate')
+    this.court.hit.add(session)
+    session.terminate('57P01', 'terminating connection')
+  }
+
+  #comeIn(): void {
+    const { profile, random } = this
+    // Most want the same, so that workers lack what others have.
+    const { pool, user } = random.chance(0.7) ? poolNames[0] : random.pick(poolNames)
+    const id = `c${this.#nextClient++}`
+    const client = new Client(this.#network, random, this.court, proxy, {
+      id,
+      // One for each, so that it is known by it.
+      host: `10.2.${this.#nextClient >> 8}.${this.#nextClient & 255}`,
+      pool,
+      user,
+      password: passwords.get(user) ?? '',
+      stray: false,
+      startup: new Map(),
+      options: new Map(),
+      session: false,
+      prepares: profile.preparedMax > 0,
+      rules: profile.rules,
+      thinkMsMax: profile.thinkMsMax,
+      sleepMsMax: profile.sleepMsMax,
+      pipelineMax: profile.pipelineMax,
+      bytesMax: profile.bytesMax,
+      floodBytes: profile.floodBytes,
+      askSsl: random.chance(0.2),
+    })
+    this.court.clients.add(client)
+    this.court.trace(`${id} comes in for ${pool}/${user}`)
+  }
+
+  #heal(): void {
+    this.court.trace('everything heals')
+    this.court.phase = 'healing'
+    for (const client of this.court.clients) {
+      client.quiet = true
+      client.act()
+    }
+    this.#pass(noticeMs)
+    const unrested = (): Client | undefined => [...this.court.clients].find((client) => !client.resting)
+    if (!this.#until(() => unrested() === undefined, patienceMs)) {
+      this.court.fail(`left hanging in a healthy world: ${unrested()?.describe()}`)
+    }
+    this.court.phase = 'healthy'
+  }
+
+  #leave(): void {
+    for (const client of this.court.clients) client.leave(this.random.pick(['terminate', 'close', 'reset']))
+    this.#pass(settleMs)
+    for (const { engine } of this.#alive) {
+      const wrong = faultAtRest(engine, this.#schedule.nowMs)
+      if (wrong !== null) this.court.fail(wrong)
+      for (const { slots, database, user } of engine.pools.names()) {
+        for (const slot of [slots?.placed, slots?.databaseClients, slots?.userClients]) {
+          const left = this.#board.total(slot ?? 0)
+          if (left !== 0) this.court.fail(`${left} clients of ${database}/${user} are left on the board`)
+        }
+      }
+    }
+  }
+
+  #stop(): void {
+    this.court.phase = 'stopping'
+    for (const { engine } of this.#alive) engine.receive({ type: 'stop', mode: 'drain', timeoutMs: 0 })
+    this.#pass(settleMs)
+    for (const { io, engine } of this.#alive) {
+      if (!engine.ended) this.court.fail('an engine does not stop')
+      if (io.sockets.size + io.timers.size > 0) this.court.fail('an engine that has ended keeps something')
+    }
+  }
+}
+
+const deaf: SocketEvents = {
+  onConnect: () => undefined,
+  onData: (_bytes, _start, end) => end,
+  onDrain: () => undefined,
+  onClose: () => undefined,
+}
