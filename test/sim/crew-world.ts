@@ -197,8 +197,8 @@ export class CrewWorld {
     this.court.seen.add('a worker died')
     const { io } = worker
     this.#workers[number] = null
-    for (const timer of [...io.timers]) timer.cancel()
-    for (const socket of [...io.sockets]) {
+    for (const timer of io.timers) timer.cancel()
+    for (const socket of io.sockets) {
       if (socket.accepted) this.#excuse(socket)
       socket.events = { ...deaf }
       socket.close()
