@@ -29,8 +29,8 @@ export interface PoolerOptions {
   readonly pgbouncer: string
   /** Numbers of workers that the proxy runs with, each a contestant. */
   readonly workers: readonly number[]
-  /** Another checkout of this project, whose proxy takes part: what a change costs. */
-  readonly beside: string | null
+  /** Other checkouts of this project, whose proxies take part: what a change costs. */
+  readonly beside: readonly string[]
 }
 
 export interface ControlOptions {
@@ -53,7 +53,7 @@ export type Options =
 export const usage = `usage: npm run bench -- [pooler] [--rounds 5] [--seconds 4] [--clients 1,16,64]
                         [--only simple,extended,prepared,prepared-session,simple-tls,prepared-tls,memory]
                         [--idle-clients 2000] [--node-args "…"] [--pgbouncer /usr/sbin/pgbouncer] [--workers 1]
-                        [--beside CHECKOUT]
+                        [--beside CHECKOUT,…]
        npm run bench -- control [--proxies 1000] [--seconds 30]
        npm run bench -- engine
        npm run bench -- garbage [--transactions 1000000] [--only …]`
@@ -90,7 +90,7 @@ export function readOptions(args: readonly string[]): Options {
     nodeArgs: values['node-args']?.split(' ').filter(Boolean) ?? [],
     pgbouncer: values.pgbouncer ?? '/usr/sbin/pgbouncer',
     workers: (values.workers ?? '1').split(',').map((workers) => count(workers, 'workers')),
-    beside: values.beside ?? null,
+    beside: values.beside?.split(',') ?? [],
   }
 }
 

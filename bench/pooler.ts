@@ -36,7 +36,7 @@ interface Contestant {
 export async function benchPooler(options: PoolerOptions): Promise<void> {
   const folder = await tempFolder()
   await chmod(folder, 0o755) // poolers that run as another user pass through
-  const checkouts = options.beside === null ? [null] : [null, options.beside]
+  const checkouts = [null, ...options.beside]
   const poolers = await installed([
     ...options.workers.flatMap((workers) => checkouts.map((one) => flotilla(options.nodeArgs, workers, one))),
     ...options.workers.map((processes) => pgbouncer(options.pgbouncer, processes)),

@@ -13,7 +13,7 @@ export interface Sender {
 const passageBytes = 4 * (carryBytesMax + readBytesMax)
 
 /** Sends put off at most: the first of them waits for the handlers of the others. */
-const sendsMax = 64
+const sendsMax = 16
 
 /**
  * Where received bytes stand until what is sent of them has left. A turn of the loop receives from one socket after the
