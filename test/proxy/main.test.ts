@@ -2,7 +2,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
-import { writeFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { atEndOfFile } from '../support/cleanup.ts'
@@ -52,6 +53,19 @@ class Process {
 
   async logs(message: string, count = 1): Promise<Line> {
     return await until(`"${message}" in ${this.text}`, () => this.lines.filter((l) => l.message === message)[count - 1])
+  }
+
+  /** How often each of its threads has begun to wait (proc_pid_status(5)), by the thread's name. */
+  async waits(): Promise<Map<string, number>> {
+    const folder = `/proc/${this.#child.pid}/task`
+    const counts = new Map<string, number>()
+    for (const thread of await readdir(folder)) {
+      const status = await readFile(join(folder, thread, 'status'), 'utf8')
+      const [, name = ''] = /^Name:\s+(.+)$/m.exec(status) ?? []
+      const [, waits] = /^voluntary_ctxt_switches:\s+(\d+)$/m.exec(status) ?? []
+      counts.set(name, (counts.get(name) ?? 0) + Number(waits))
+    }
+    return counts
   }
 
   signal(signal: NodeJS.Signals): void {
@@ -147,4 +161,22 @@ test('wrong words end the process with 2', async () => {
 
   expect(await proxy.exitCode()).toBe(2)
   expect(proxy.text).toMatch(/^proxy: /)
+})
+
+test('a proxy that nobody uses sleeps: neither of its threads wakes more than a few times a second', async () => {
+  const proxy = new Process(['--config', await newFile(toml(5)), '--http-port', '0'])
+  await proxy.logs('applied a version')
+  // What starting leaves to do in the background is over.
+  await sleep(1500)
+
+  const before = await proxy.waits()
+  await sleep(2000)
+  const after = await proxy.waits()
+
+  for (const thread of ['MainThread', 'engine']) {
+    expect(before.has(thread)).toBe(true)
+    expect((after.get(thread) ?? 0) - (before.get(thread) ?? 0), thread).toBeLessThan(40)
+  }
+  proxy.signal('SIGTERM')
+  expect(await proxy.exitCode()).toBe(0)
 })
