@@ -89,8 +89,10 @@ export class Login implements SocketEvents {
     this.#resume()
     const next = this.#inbox.start
     this.#inbox.close()
-    // What follows the login in the same bytes is for whoever speaks now.
-    if (this.#successor !== null) return this.#successor.onData(bytes, next, end)
+    // What follows the login in the same bytes is for whoever speaks now, or waits until RESUME.
+    const successor = this.#successor
+    if (successor instanceof Client && this.#engine.context.suspended) return next
+    if (successor !== null) return successor.onData(bytes, next, end)
     return this.#over ? end : next
   }
 

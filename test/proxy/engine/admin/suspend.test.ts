@@ -1,7 +1,7 @@
 /** SUSPEND, on a real PostgreSQL: nothing moves until RESUME, and nothing is lost. */
 import type { Client } from 'pg'
 import { afterEach, beforeAll, expect, test } from 'vitest'
-import { query } from '../../../support/frontend-messages.ts'
+import { query, startup } from '../../../support/frontend-messages.ts'
 import { startPostgres } from '../../../support/postgres.ts'
 import { WireClient } from '../../../support/wire.ts'
 import { EngineInProcess, poolSpec } from './engine-in-process.ts'
@@ -82,6 +82,22 @@ test('a client that logs in meanwhile is served after RESUME, one that leaves me
 
   expect(held).toBeGreaterThan(0)
   expect(await newcomer).toEqual([{ a: 1 }])
+})
+
+test('what a newcomer sends in the same bytes as its login waits for RESUME as well', async () => {
+  await console.query('SUSPEND')
+  const hasty = await WireClient.connect({ host: '127.0.0.1', port: running.port })
+  hasty.send(startup({ user: 'web', database: 'app' }), query("SELECT 'asked with the login'"))
+  await hasty.readUntil('Z')
+
+  await turns()
+  const active = name().active.size
+  await other.query('RESUME')
+  const answer = await hasty.readUntil('Z')
+
+  expect(active).toBe(0)
+  expect(answer.map(({ tag }) => tag).join('')).toBe('TDCZ')
+  hasty.destroy()
 })
 
 test('SUSPEND answers when what was sent has been taken, and closes whoever does not take it in time', async () => {
