@@ -1,5 +1,6 @@
 import { chmod, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Authority } from '../test/support/certificates.ts'
 import { startPostgres } from '../test/support/postgres.ts'
 import { tempFolder } from '../test/support/temp-folder.ts'
@@ -10,12 +11,15 @@ import { markdownTable } from './table.ts'
 
 const clients = 16
 
-/** A load at a time: collections that have come by then are counted. */
-const secondsOfLoad = 10
+const secondsBefore = 10
+
+/** The load takes longer where the machine does other things meanwhile. */
+const margin = 1.1
 
 /**
  * Garbage collections while clients run a number of transactions, from --trace-gc. Each thread with JavaScript has a heap
- * of its own: the first that collects is the agent's, which does so before there is an engine.
+ * of its own: the first that collects is the agent's, which does so before there is an engine. Then the same for as long
+ * without a client: what timers and maintenance leave is no client's.
  */
 export async function benchGarbage({ cases, transactions }: GarbageOptions): Promise<void> {
   const folder = await tempFolder()
@@ -33,18 +37,27 @@ export async function benchGarbage({ cases, transactions }: GarbageOptions): Pro
     const own = await poolerFolder(folder, pooler)
     const running = await pooler.start(postgres.port, own, certificate)
     const target = { port: running.port, database: pools[mode].database }
-    const load = { protocol, clients, tls, seconds: secondsOfLoad }
-    await runLoad(target, load, folder) // compiles what is measured
-    const before = await collections(own)
-    let done = 0
-    while (done < transactions) done += (await runLoad(target, load, folder)).transactions
-    const after = await collections(own)
+    const load = { protocol, clients, tls }
+    // Compiles what is measured, and says how long it will take.
+    const { tps } = await runLoad(target, { ...load, seconds: secondsBefore }, folder)
+    const seconds = Math.ceil((transactions / tps) * margin)
+    const [begun, done] = await counted(own, async () => await runLoad(target, { ...load, seconds }, folder))
+    const [idle] = await counted(own, async () => await sleep(seconds * 1000))
     await running.stop()
-    const [agent, engine] = [...after].map(([heap, count]) => count - (before.get(heap) ?? 0))
-    rows.push([name, String(done), String(engine ?? 0), String(agent ?? 0)])
+    rows.push([name, String(done.transactions), String(seconds), ...begun.toReversed().map(String), String(idle[1])])
   }
-  console.log(`garbage collections, ${clients} clients; ${secondsOfLoad} s of load went before\n`)
-  console.log(markdownTable(['case', 'transactions', 'engine', 'agent'], rows))
+  console.log(`garbage collections, ${clients} clients that stay; ${secondsBefore} s of load went before\n`)
+  console.log(markdownTable(['case', 'transactions', 'seconds', 'engine', 'agent', 'engine, nobody there'], rows))
+}
+
+/** Collections of the agent and of the engine while `run` runs, and what it gives. */
+async function counted<Result>(folder: string, run: () => Promise<Result>): Promise<[[number, number], Result]> {
+  const before = await collections(folder)
+  const result = await run()
+  const [agent = 0, engine = 0] = [...(await collections(folder))].map(
+    ([heap, count]) => count - (before.get(heap) ?? 0),
+  )
+  return [[agent, engine], result]
 }
 
 /** How many each heap has seen, in the order in which heaps first had one. */
