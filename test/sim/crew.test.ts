@@ -5,6 +5,7 @@ import { Limits } from '../../proxy/engine/limits.ts'
 import { Shared } from '../../proxy/engine/shared.ts'
 import { SimulationFailure } from './court.ts'
 import { CrewWorld } from './crew-world.ts'
+import { replace } from './replace.ts'
 
 const worlds = 300
 const worldsPerTest = 50
@@ -42,17 +43,6 @@ test('in these worlds clients were handed over, workers died, and cancel request
 
   expect(expected.filter((fact) => !seen.has(fact))).toEqual([])
 })
-
-function replace<Owner extends object, Key extends keyof Owner>(
-  owner: Owner,
-  key: Key,
-  make: (original: Owner[Key]) => Owner[Key],
-): () => void {
-  const before = Object.getOwnPropertyDescriptor(owner, key)
-  if (before === undefined) throw new Error(`there is no ${String(key)} to replace`)
-  Object.defineProperty(owner, key, { ...before, value: make(owner[key]) })
-  return () => Object.defineProperty(owner, key, before)
-}
 
 /** Each puts one fault into what workers share, and gives what takes it out again. */
 const faults: Readonly<Record<string, () => () => void>> = {

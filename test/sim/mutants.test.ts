@@ -17,21 +17,10 @@ import { SimulationFailure } from './court.ts'
 import { SimSocket } from './io.ts'
 import { changesThings } from './profile.ts'
 import type { Profile } from './profile.ts'
+import { replace } from './replace.ts'
 import { World } from './world.ts'
 
 const seedsMax = 2000
-
-/** Replaces a method until `undo` is called; the replacement gets the original. */
-function replace<Owner extends object, Key extends keyof Owner>(
-  owner: Owner,
-  key: Key,
-  make: (original: Owner[Key]) => Owner[Key],
-): () => void {
-  const before = Object.getOwnPropertyDescriptor(owner, key)
-  if (before === undefined) throw new Error(`there is no ${String(key)} to replace`)
-  Object.defineProperty(owner, key, { ...before, value: make(owner[key]) })
-  return () => Object.defineProperty(owner, key, before)
-}
 
 function replaceGetter<Owner extends object>(
   owner: Owner,

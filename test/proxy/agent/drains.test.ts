@@ -4,35 +4,13 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { DrainOutbox, DrainReader } from '../../../proxy/agent/drains.ts'
 import { Outbox } from '../../../proxy/agent/outbox.ts'
-import type { Disconnect } from '../../../shared/wire.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { tempFolder } from '../../support/temp-folder.ts'
 import { until } from './until.ts'
+import { event } from './disconnect-event.ts'
 
 const boot = 'aaaaaaaaaaaaaaaa'
 const log = (): void => undefined
-
-function event(id: string): Disconnect {
-  return {
-    id,
-    at: '2026-01-01T12:00:00.000Z',
-    pool: 'app',
-    user: 'web',
-    host: '10.0.0.1',
-    port: 5432,
-    role: 'primary',
-    backend_pid: 1,
-    cause: 'reset',
-    errno: 'ECONNRESET',
-    sqlstate: null,
-    message: null,
-    state: 'active',
-    connection_age_ms: 1,
-    idle_ms: 0,
-    client_hurt: true,
-    pool_hash: '0'.repeat(64),
-  }
-}
 
 /** A state folder, the outbox in it, and a reader that has been started. */
 async function newReader() {

@@ -4,30 +4,8 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { LogLevel } from '../../../proxy/agent/log.ts'
 import { Outbox } from '../../../proxy/agent/outbox.ts'
-import type { Disconnect } from '../../../shared/wire.ts'
 import { tempFolder } from '../../support/temp-folder.ts'
-
-function event(id: string): Disconnect {
-  return {
-    id,
-    at: '2026-01-01T12:00:00.000Z',
-    pool: 'app',
-    user: 'web',
-    host: '10.0.0.1',
-    port: 5432,
-    role: 'primary',
-    backend_pid: 1,
-    cause: 'reset',
-    errno: 'ECONNRESET',
-    sqlstate: null,
-    message: null,
-    state: 'active',
-    connection_age_ms: 1,
-    idle_ms: 0,
-    client_hurt: true,
-    pool_hash: '0'.repeat(64),
-  }
-}
+import { event } from './disconnect-event.ts'
 
 async function newPlace() {
   const path = join(await tempFolder(), 'outbox.log')

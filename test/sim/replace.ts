@@ -1,0 +1,11 @@
+/** Replaces a method until what it gives is called; the replacement gets the original. */
+export function replace<Owner extends object, Key extends keyof Owner>(
+  owner: Owner,
+  key: Key,
+  make: (original: Owner[Key]) => Owner[Key],
+): () => void {
+  const before = Object.getOwnPropertyDescriptor(owner, key)
+  if (before === undefined) throw new Error(`there is no ${String(key)} to replace`)
+  Object.defineProperty(owner, key, { ...before, value: make(owner[key]) })
+  return () => Object.defineProperty(owner, key, before)
+}
