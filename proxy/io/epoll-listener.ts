@@ -74,7 +74,7 @@ export class EpollListener implements Listener, Entry {
 
   /** A listener that is ready but cannot accept would spin the loop. */
   #exhausted(errno: string): void {
-    this.#loop.unwatch(this)
+    this.#loop.rest(this)
     this.#pause = this.#loop.timers.at(this.#loop.nowMs + exhaustedPauseMs, () => {
       this.#pause = null
       this.#watch()
@@ -88,7 +88,7 @@ export class EpollListener implements Listener, Entry {
     const watched = this.#pause === null
     this.#pause?.cancel()
     if (!this.#lasting) this.#loop.close(this)
-    else if (watched) this.#loop.unwatch(this)
+    else if (watched) this.#loop.release(this)
   }
 
   abandon(): void {

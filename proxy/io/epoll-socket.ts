@@ -96,6 +96,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
     this.#state = this.#accepted ? 'open' : 'connecting'
     if (made.by === 'connect' && made.failure !== 0) {
       this.#failure = made.failure
+      if (this.fd >= 0) loop.hold(this)
       this.#postpone()
       return
     }
@@ -128,7 +129,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
     this.#tls = null
     this.#state = 'closed'
     this.#dropKept()
-    this.#unwatch()
+    this.#loop.release(this)
     this.#loop.openFds?.remove(this.fd)
     return { fd: this.fd, remote: this.remote, tls }
   }
@@ -476,12 +477,12 @@ export class EpollSocket implements Socket, Entry, Postponed {
 
   /**
    * Nothing is read. A client that disappeared is reported: nobody is left to answer. What a server sent last must not
-   * be lost, so its end waits for resumeReading, out of the set, because epoll would report it for ever.
+   * be lost, so its end waits for resumeReading, out of the epoll set, because epoll would report it for ever.
    */
   #readyWhilePaused(events: number): void {
     if ((events & endEvents) === 0) this.#watch()
     else if (this.#accepted) this.#ended(this.#failure === 0 ? this.#takeError() : this.#failure)
-    else this.#unwatch()
+    else this.#rest()
   }
 
   // Pausing
@@ -572,8 +573,8 @@ export class EpollSocket implements Socket, Entry, Postponed {
     this.#interest = interest
   }
 
-  #unwatch(): void {
-    this.#loop.unwatch(this)
+  #rest(): void {
+    this.#loop.rest(this)
     this.#interest = null
   }
 
@@ -593,7 +594,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
 
   /** Asked by the loop every `periodMs`; see stall.ts. */
   checkStall(periodMs: number): void {
-    if (!this.#sending || this.#userTimeoutMs === 0 || this.#state === 'connecting') return
+    if (this.#interest === null || !this.#sending || this.#userTimeoutMs === 0 || this.#state === 'connecting') return
     const unacknowledged = this.#unacknowledgedBytes()
     if (unacknowledged === 0 && this.#queue === null) this.#sending = false
     const { scratch } = this.#loop

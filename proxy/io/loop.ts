@@ -10,10 +10,10 @@ import type { OpenFds } from './open-fds.ts'
 import { Passage } from './passage.ts'
 import { Timers } from './timers.ts'
 
-/** Something with a file descriptor in the epoll set. */
+/** Something with a file descriptor that the loop closes at its end. */
 export interface Entry {
   readonly fd: number
-  /** Handed out by `watch`: tells an event of this descriptor from one of an earlier owner of the same number. */
+  /** Given by the loop: tells an event of this descriptor from one of an earlier owner or an earlier watch of it. */
   generation: number
   ready(events: number): void
   /** Is its peer taking what it is sent? Asked every `periodMs`, of what may have sent anything. */
@@ -92,10 +92,15 @@ export class Loop {
     libc.close(fd)
   }
 
-  watch(entry: Entry, events: number): void {
+  /** Closes the descriptor with the loop, though nobody watches it yet. */
+  hold(entry: Entry): void {
     this.#generation = (this.#generation + 1) | 0
     entry.generation = this.#generation
     this.#entries[entry.fd] = entry
+  }
+
+  watch(entry: Entry, events: number): void {
+    this.hold(entry)
     this.#control(EpollOperation.Add, entry, events)
   }
 
@@ -103,8 +108,14 @@ export class Loop {
     this.#control(EpollOperation.Modify, entry, events)
   }
 
-  /** Takes the descriptor out of the set; it stays open. */
-  unwatch(entry: Entry): void {
+  /** Takes the descriptor out of the epoll set until it is watched again; what the kernel said of it before is void. */
+  rest(entry: Entry): void {
+    this.hold(entry)
+    this.#control(EpollOperation.Delete, entry, 0)
+  }
+
+  /** Lets go of a descriptor that others go on with; it stays open. */
+  release(entry: Entry): void {
     this.#entries[entry.fd] = undefined
     this.#control(EpollOperation.Delete, entry, 0)
   }

@@ -694,6 +694,48 @@ describe('listening', () => {
   })
 })
 
+describe('the end of the loop closes', () => {
+  test('a listener that pauses', () => {
+    const memory = new SharedArrayBuffer(Math.ceil((openFdCount() + 16) / 8))
+    let exhausted = false
+    const small = new EpollIo({ openFds: memory, onExhausted: () => (exhausted = true) })
+    const listener = small.listen(loopback, () => quiet)
+    for (let i = 0; i < 32; i++) io.connect({ ...loopback, port: listener.port }, tcpOptions, quiet)
+    turnUntil(small, () => exhausted)
+
+    small.dispose()
+
+    expect(countBits(memory)).toBe(0)
+  })
+
+  test('a server that ended while nobody read', async () => {
+    const memory = new SharedArrayBuffer(1024)
+    const own = new EpollIo({ openFds: memory, onExhausted: () => {} })
+    const { connected, accepted } = await pair(own, new Recorder(), new Recorder())
+    connected.pauseReading()
+    accepted.pauseReading()
+    // Closed with something unread, it resets the connection, which epoll reports whatever it is asked.
+    sendText(connected, 'x')
+    own.turn(1)
+    accepted.close()
+    for (let turns = 0; turns < 3; turns++) own.turn(1)
+
+    own.dispose()
+
+    expect(countBits(memory)).toBe(0)
+  })
+
+  test('a connection that was refused at once', () => {
+    const memory = new SharedArrayBuffer(1024)
+    const own = new EpollIo({ openFds: memory, onExhausted: () => {} })
+    own.connect({ host: '/nowhere', port: 1 }, tcpOptions, quiet)
+
+    own.dispose()
+
+    expect(countBits(memory)).toBe(0)
+  })
+})
+
 test('every connection has its keepalive and user timeout, also when they change later', async () => {
   const { connected } = await pair(io, new Recorder(), new Recorder())
   const socket = connected as EpollSocket
