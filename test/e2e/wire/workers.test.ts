@@ -50,8 +50,14 @@ async function connect({ engine }: World, database: string, more: object = {}): 
   return client
 }
 
+/** All of them, or nobody stays. */
 async function connectAll(world: World, database: string, count: number): Promise<Client[]> {
-  return await Promise.all(Array.from({ length: count }, async () => await connect(world, database)))
+  const logins = await Promise.allSettled(Array.from({ length: count }, async () => await connect(world, database)))
+  const clients = logins.flatMap((login) => (login.status === 'fulfilled' ? [login.value] : []))
+  const refused = logins.find((login) => login.status === 'rejected')
+  if (refused === undefined) return clients
+  await end(clients)
+  throw refused.reason
 }
 
 async function end(clients: readonly Client[]): Promise<void> {
@@ -342,6 +348,8 @@ group.each([2, 4])('with %i workers', (workers) => {
   })
 
   test('max_client_connections holds for the process', async () => {
+    // The clients of other tests have closed, which each worker sees in its own time.
+    await until(async () => (await rowsOf(console, 'SHOW CLIENTS')).length === 1)
     const clients = await connectAll(world, 'divided', 199)
 
     await expect(connect(world, 'divided')).rejects.toThrow('no more connections allowed (max_client_conn)')
