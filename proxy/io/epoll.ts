@@ -19,7 +19,7 @@ import { EpollSocket } from './epoll-socket.ts'
 import * as libc from './libc.ts'
 import { EpollEvents, Errno, Family, Level, SocketOption } from './libc.ts'
 import type { Entry } from './loop.ts'
-import { Loop, systemError } from './loop.ts'
+import { Loop } from './loop.ts'
 import { OpenFds } from './open-fds.ts'
 import { listenerKey, unixPath, writeSocketAddress } from './socket-address.ts'
 import { identityOf, removeFile } from './socket-file.ts'
@@ -112,13 +112,13 @@ export class EpollIo implements Io {
     const { scratch } = this.#loop
     const { family, length } = writeSocketAddress(address, scratch)
     const fd = this.#loop.own(libc.socket(family, libc.streamSocket, 0))
-    if (fd < 0) throw systemError('socket')
+    if (fd < 0) throw libc.systemError('socket')
     try {
       this.#setOption(fd, Level.Socket, SocketOption.ReuseAddress, 1)
       if (family === Family.Inet6) this.#setOption(fd, Level.Ipv6, libc.ipv6Only, 0)
       writeSocketAddress(address, scratch)
-      if (libc.bind(fd, scratch.address, length) < 0) throw systemError('bind')
-      if (libc.listen(fd, backlog) < 0) throw systemError('listen')
+      if (libc.bind(fd, scratch.address, length) < 0) throw libc.systemError('bind')
+      if (libc.listen(fd, backlog) < 0) throw libc.systemError('listen')
     } catch (error) {
       this.#loop.closeFd(fd)
       throw error
@@ -129,16 +129,16 @@ export class EpollIo implements Io {
   #openedUnix(address: Address, mode: number): number {
     const path = unixPath(address)
     const fd = this.#loop.own(libc.socket(Family.Unix, libc.streamSocket, 0))
-    if (fd < 0) throw systemError('socket')
+    if (fd < 0) throw libc.systemError('socket')
     try {
       if (!this.#bound(fd, address)) {
         if (this.#answers(address)) throw new IoError('somebody does already', 'EADDRINUSE')
         if (lstatSync(path).isSocket()) unlinkSync(path)
-        if (!this.#bound(fd, address)) throw systemError('bind')
+        if (!this.#bound(fd, address)) throw libc.systemError('bind')
       }
       // Before anybody can connect, which takes a listen.
       chmodSync(path, mode)
-      if (libc.listen(fd, backlog) < 0) throw systemError('listen')
+      if (libc.listen(fd, backlog) < 0) throw libc.systemError('listen')
     } catch (error) {
       this.#loop.closeFd(fd)
       // Else it is one of node:fs, which names its errno in `code`.
@@ -154,14 +154,14 @@ export class EpollIo implements Io {
     const { length } = writeSocketAddress(address, scratch)
     if (libc.bind(fd, scratch.address, length) === 0) return true
     if (libc.errno() === Errno.EADDRINUSE) return false
-    throw systemError('bind')
+    throw libc.systemError('bind')
   }
 
   /** Whether the file of a Unix socket has somebody behind it, be it somebody who is too busy to answer. */
   #answers(address: Address): boolean {
     const { scratch } = this.#loop
     const fd = this.#loop.own(libc.socket(Family.Unix, libc.streamSocket, 0))
-    if (fd < 0) throw systemError('socket')
+    if (fd < 0) throw libc.systemError('socket')
     const { length } = writeSocketAddress(address, scratch)
     const refused = libc.connect(fd, scratch.address, length) < 0 && libc.errno() === Errno.ECONNREFUSED
     this.#loop.closeFd(fd)
@@ -215,7 +215,7 @@ export class EpollIo implements Io {
   #setOption(fd: number, level: number, option: number, value: number): void {
     const { scratch } = this.#loop
     scratch.bytes.writeInt32LE(value, 0)
-    if (libc.setsockopt(fd, level, option, scratch.address, 4) < 0) throw systemError('setsockopt')
+    if (libc.setsockopt(fd, level, option, scratch.address, 4) < 0) throw libc.systemError('setsockopt')
   }
 }
 

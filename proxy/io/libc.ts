@@ -7,6 +7,7 @@
 import { strict as assert } from 'node:assert'
 import { getSystemErrorName } from 'node:util'
 import koffi from 'koffi'
+import { IoError } from './io.ts'
 
 assert(process.platform === 'linux', 'the engine runs on Linux only')
 
@@ -22,6 +23,12 @@ export const epollCtl: (epoll: Fd, operation: number, fd: Fd, event: Address) =>
 )
 export const epollWait: (epoll: Fd, events: Address, eventsMax: number, timeoutMs: number) => number = binary.func(
   'int epoll_wait(int epfd, uintptr_t events, int maxevents, int timeout)',
+)
+export const timerfdCreate: (clock: number, flags: number) => number = binary.func(
+  'int timerfd_create(int clockid, int flags)',
+)
+export const timerfdSettime: (fd: Fd, flags: number, time: Address, former: Address) => number = binary.func(
+  'int timerfd_settime(int fd, int flags, uintptr_t new_value, uintptr_t old_value)',
 )
 export const recv: (fd: Fd, bytes: Address, length: number, flags: number) => number = binary.func(
   'int recv(int fd, uintptr_t buf, size_t len, int flags)',
@@ -84,6 +91,12 @@ export function errnoName(number: number): string {
   return getSystemErrorName(-number)
 }
 
+/** For a call that failed just now. */
+export function systemError(call: string): IoError {
+  const name = errnoName(errno())
+  return new IoError(`${call}: ${name}`, name)
+}
+
 /** Memory that system calls may write to: it does not move, and lives as long as `bytes` is referenced. */
 export interface Memory {
   readonly bytes: Buffer
@@ -142,11 +155,17 @@ export const EpollEvents = {
   Error: 0x8,
   HangUp: 0x10,
   ReadHangUp: 0x2000,
+  /** Said once for each time that it comes true. */
+  Edge: 0x80000000 | 0,
   /** Of several loops that watch one descriptor, one is woken. Cannot be changed, only taken out. */
   Exclusive: 0x10000000,
 } as const
 
 export const epollCloexec = 0x80000
+
+/** CLOCK_MONOTONIC; TFD_NONBLOCK | TFD_CLOEXEC */
+export const monotonicClock = 1
+export const timerFlags = 0x80800
 
 export const Family = { Unix: 1, Inet: 2, Inet6: 10 } as const
 

@@ -1,11 +1,11 @@
 import { strict as assert } from 'node:assert'
 // HOT: the global of this name is a getter, looked up anew by every call.
 import { performance } from 'node:perf_hooks'
+import { Alarm } from './alarm.ts'
 import type { Timer } from './io.ts'
-import { IoError } from './io.ts'
 import type { Memory } from './libc.ts'
 import * as libc from './libc.ts'
-import { Errno, EpollOperation } from './libc.ts'
+import { EpollEvents, EpollOperation, Errno } from './libc.ts'
 import type { OpenFds } from './open-fds.ts'
 import { Passage } from './passage.ts'
 import { Timers } from './timers.ts'
@@ -58,6 +58,7 @@ export class Loop {
   readonly #readyWords: Int32Array
   readonly #change: Memory
   readonly #changeWords: Int32Array
+  readonly #alarm: Alarm
   readonly #pieces: Uint8Array[] = []
   #postponed: Postponed[] = []
   #running: Postponed[] = []
@@ -72,7 +73,11 @@ export class Loop {
     this.#change = libc.allocateLow(libc.epollEvent.words * 4)
     this.#changeWords = words(this.#change)
     this.#epollFd = this.own(libc.epollCreate1(libc.epollCloexec))
-    if (this.#epollFd < 0) throw systemError('epoll_create1')
+    if (this.#epollFd < 0) throw libc.systemError('epoll_create1')
+    const alarmFd = this.own(libc.timerfdCreate(libc.monotonicClock, libc.timerFlags))
+    if (alarmFd < 0) throw libc.systemError('timerfd_create')
+    this.#alarm = new Alarm(alarmFd, this.scratch, (fd) => this.closeFd(fd))
+    this.watch(this.#alarm, EpollEvents.In | EpollEvents.Edge)
   }
 
   /** Notes a descriptor that a system call has just made; gives it back, or -1 and EMFILE above the last one noted. */
@@ -130,7 +135,7 @@ export class Loop {
     this.#changeWords[0] = events
     this.#changeWords[libc.epollEvent.fdWord] = entry.fd
     this.#changeWords[libc.epollEvent.generationWord] = entry.generation
-    if (libc.epollCtl(this.#epollFd, operation, entry.fd, this.#change.address) < 0) throw systemError('epoll_ctl')
+    if (libc.epollCtl(this.#epollFd, operation, entry.fd, this.#change.address) < 0) throw libc.systemError('epoll_ctl')
   }
 
   /** `what.resume` is called once, in this turn after the ready descriptors or in the next one. */
@@ -142,7 +147,7 @@ export class Loop {
   turn(waitMsMax: number): void {
     this.passage.clear()
     const count = libc.epollWait(this.#epollFd, this.#ready.address, eventsMax, this.#waitMs(waitMsMax))
-    if (count < 0 && libc.errno() !== Errno.EINTR) throw systemError('epoll_wait')
+    if (count < 0 && libc.errno() !== Errno.EINTR) throw libc.systemError('epoll_wait')
     this.nowMs = performance.now()
     const { words: step, fdWord, generationWord } = libc.epollEvent
     for (let at = 0; at < count * step; at += step) {
@@ -155,14 +160,16 @@ export class Loop {
     this.passage.clear()
   }
 
+  /** For epoll_wait; -1 is for ever, until something is ready or the alarm goes off. */
   #waitMs(waitMsMax: number): number {
     if (this.#postponed.length > 0) return 0
-    const waitMs = Math.min(
-      waitMsMax,
-      this.timers.nextMs === Infinity ? Infinity : this.timers.nextMs - performance.now(),
-    )
-    if (waitMs <= 0) return 0
-    return waitMs >= 0x7fffffff ? -1 : Math.ceil(waitMs)
+    const { nextMs } = this.timers
+    if (nextMs < this.#alarm.atMs) {
+      const nowMs = performance.now()
+      if (nextMs <= nowMs) return 0
+      this.#alarm.set(nextMs, nowMs)
+    }
+    return waitMsMax === Infinity ? -1 : Math.ceil(waitMsMax)
   }
 
   #resumePostponed(): void {
@@ -213,9 +220,4 @@ export class Loop {
 function words(memory: Memory): Int32Array {
   assert(memory.bytes.byteOffset % 4 === 0, 'the kernel writes whole words')
   return new Int32Array(memory.bytes.buffer, memory.bytes.byteOffset, memory.bytes.length / 4)
-}
-
-export function systemError(call: string): IoError {
-  const name = libc.errnoName(libc.errno())
-  return new IoError(`${call}: ${name}`, name)
 }

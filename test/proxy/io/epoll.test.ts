@@ -685,10 +685,10 @@ describe('listening', () => {
     const noted = new EpollIo({ openFds: memory, onExhausted: () => {} })
     const { connected } = await pair(noted, new Recorder(), new Recorder())
     expect(countBits(memory)).toBe(openFdCount() - before)
-    expect(countBits(memory)).toBe(3)
+    expect(countBits(memory)).toBe(4)
 
     connected.close()
-    expect(countBits(memory)).toBe(2)
+    expect(countBits(memory)).toBe(3)
     noted.dispose()
     expect(countBits(memory)).toBe(0)
   })
@@ -778,6 +778,29 @@ test('a write to the eventfd wakes a loop that would wait for ever', () => {
 
   expect(woken).toBe(1)
   libc.close(fd)
+})
+
+test('timers end a wait, in their order and not before their time, whatever was taken back or set meanwhile', () => {
+  const fired: string[] = []
+  const begin = io.nowMs()
+  const note = (name: string, delayMs: number) => (): void => {
+    fired.push(`${name} ${io.nowMs() - begin >= delayMs ? 'after' : 'before'} ${delayMs} ms`)
+  }
+  io.after(60, note('last', 60))
+  const canceled = io.after(5, note('canceled', 5))
+  io.after(20, () => {
+    note('first', 20)()
+    io.after(10, note('set by it', 30))
+  })
+  const waitMsMax = 10_000
+  while (io.nowMs() < begin + 1) io.turn(1)
+  canceled.cancel()
+
+  while (fired.length < 3) io.turn(waitMsMax)
+
+  expect(fired).toEqual(['first after 20 ms', 'set by it after 30 ms', 'last after 60 ms'])
+  // No turn waited until its own limit.
+  expect(io.nowMs() - begin).toBeLessThan(waitMsMax)
 })
 
 test('the clock stands still within a turn', () => {
