@@ -59,6 +59,8 @@ export interface AgentSettings {
   readonly takeover: string | null
   /** Null where the configuration decides. */
   readonly workers: number | null
+  /** Whether the engine may use io_uring. */
+  readonly ioUring: boolean
   /** Hints, health and metrics. */
   readonly http: { readonly host: string; readonly port: number }
   /** Where control reaches `http` from its side; null when it cannot. */
@@ -165,6 +167,7 @@ export class Agent {
     this.#engine = new Crew({
       entry: tools.engineEntry,
       answerMs: waits.engineAnswerMs,
+      ioUring: settings.ioUring,
       log,
       chance,
       onLost: (server) => this.#lost(server),

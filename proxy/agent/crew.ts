@@ -30,6 +30,7 @@ export interface CrewOptions extends Omit<
 > {
   /** Secret bytes, asked for at the start: see ProcessStart. */
   readonly mockKey: () => Uint8Array
+  readonly ioUring: boolean
 }
 
 /**
@@ -95,7 +96,7 @@ export class Crew {
     if (this.#stopping) throw new EngineDied('the proxy is shutting down')
     const memory = Board.memory(workers)
     this.#board = new Board(memory, workers)
-    const lasting = { mockKey: this.#options.mockKey(), failedLogins: Tallies.memory() }
+    const lasting = { mockKey: this.#options.mockKey(), failedLogins: Tallies.memory(), ioUring: this.#options.ioUring }
     this.#keepers = Array.from({ length: workers }, (_, worker) => this.#newKeeper(worker, workers, memory, lasting))
     const [first, ...others] = this.#keepers
     if (first === undefined) throw new Error('there is at least one worker')

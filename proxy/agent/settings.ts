@@ -51,6 +51,11 @@ export const proxyOptions = {
     value: 'COUNT',
     help: "engine threads (default: general.workers of the fleet's configuration)",
   },
+  'io-uring': {
+    variable: 'FLOTILLA_IO_URING',
+    value: 'auto|off',
+    help: 'whether sends leave together by io_uring, where the kernel allows it (default auto)',
+  },
   'http-host': {
     variable: 'FLOTILLA_HTTP_HOST',
     value: 'HOST',
@@ -97,6 +102,7 @@ export function proxySettings(
     listen: { host: given['listen-host'] ?? null, port: portOf(given, 'listen-port') },
     takeover: takeoverOf(given),
     workers: workersOf(given),
+    ioUring: ioUringOf(given),
     http: { host: given['http-host'] ?? defaultHttpHost, port: portOf(given, 'http-port') ?? defaultHttpPort },
     hintUrl: hintUrlOf(given),
     peerHost: given['peer-host'] ?? null,
@@ -180,6 +186,11 @@ function workersOf(given: Given): number | null {
   const { min, max } = generalKeys.workers
   if (/^\d{1,3}$/.test(text) && Number(text) >= min && Number(text) <= max) return Number(text)
   throw new UsageError(`--workers must be a number between ${min} and ${max}`)
+}
+
+function ioUringOf({ 'io-uring': text = 'auto' }: Given): boolean {
+  if (text === 'auto' || text === 'off') return text === 'auto'
+  throw new UsageError('--io-uring must be "auto" or "off"')
 }
 
 function portOf(given: Given, name: OptionName): number | null {

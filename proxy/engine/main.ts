@@ -19,8 +19,14 @@ const post = (message: FromEngine): void => {
 const io = new EpollIo({
   openFds: start.openFds,
   lasting: start.listen.fds ?? {},
+  ioUring: start.process.ioUring,
   onExhausted: (errno) => post({ type: 'log', level: 'error', message: 'cannot accept clients', fields: { errno } }),
 })
+
+if (io.ioUringRefused !== null) {
+  const fields = { errno: io.ioUringRefused }
+  post({ type: 'log', level: 'info', message: 'no io_uring here: every send is a system call of its own', fields })
+}
 
 /** The clock of the machine, which all threads have, beside the one that begins with this thread. */
 const [seconds, nanoseconds] = process.hrtime()

@@ -399,6 +399,8 @@ export interface ProcessStart {
   readonly mockKey: Uint8Array
   /** The memory of the tallies of failed logins. */
   readonly failedLogins: SharedArrayBuffer
+  /** Whether io_uring may be used. */
+  readonly ioUring: boolean
 }
 
 /** What a worker has to know of the others. */

@@ -16,6 +16,7 @@ import { carryBytesMax, isUnix, readBytesMax } from './io.ts'
 import * as libc from './libc.ts'
 import { EpollEvents, Errno, Level, SocketOption, TcpInfo, TcpOption } from './libc.ts'
 import type { Entry, Loop, Postponed } from './loop.ts'
+import type { Sender } from './passage.ts'
 import { SendQueue } from './send-queue.ts'
 import { readSocketAddress, socketAddressBytes } from './socket-address.ts'
 import { judgeStall } from './stall.ts'
@@ -41,7 +42,7 @@ const endEvents = EpollEvents.Error | EpollEvents.HangUp | EpollEvents.ReadHangU
  *
  * A send that fails does not end the socket there: what the peer sent before, often its reason, is read first.
  */
-export class EpollSocket implements Socket, Entry, Postponed {
+export class EpollSocket implements Socket, Entry, Postponed, Sender {
   events: SocketEvents
   readonly fd: number
   readonly remote: Address
@@ -61,8 +62,7 @@ export class EpollSocket implements Socket, Entry, Postponed {
   #delivering = false
   #postponed = false
   #queue: SendQueue | null = null
-  /** Something that was sent is on its way through the passage. */
-  #deferred = false
+  deferred = false
   /** errno of a send or connect that failed; 0 when none did. */
   #failure = 0
   #peerEnded = false
@@ -273,20 +273,18 @@ export class EpollSocket implements Socket, Entry, Postponed {
   /** HOT: what is sent leaves at the end of the turn, see passage.ts. */
   send(bytes: Uint8Array, start: number, end: number): boolean {
     if (start >= end) return this.#queue === null
+    const { passage } = this.#loop
+    passage.makePlace(this, bytes, start)
     if (this.#state === 'connecting' || this.#queue !== null) {
       this.#enqueue(bytes, start, end)
       return false
     }
     if (this.#state !== 'open' || this.#failure !== 0) return true
-    const { passage } = this.#loop
     if (bytes === passage.memory.bytes) {
       passage.defer(this, start, end)
-      this.#deferred = true
       return true
     }
-    if (!passage.deferCopy(this, bytes, start, end)) return this.#sendLong(bytes, start, end)
-    this.#deferred = true
-    return true
+    return passage.deferCopy(this, bytes, start, end) || this.#sendLong(bytes, start, end)
   }
 
   /** For more than the passage has room for. */
@@ -313,20 +311,29 @@ export class EpollSocket implements Socket, Entry, Postponed {
 
   /** What was put off leaves now. */
   #leave(): void {
-    if (this.#deferred) this.#loop.passage.sendAll()
+    if (this.deferred) this.#loop.passage.sendAll()
+  }
+
+  get direct(): boolean {
+    return this.#tls === null && this.#queue === null && this.#failure === 0
   }
 
   /** HOT: one send when nothing is queued. */
   transmit(start: number, end: number): void {
-    this.#deferred = false
     const { memory } = this.#loop.passage
-    if (this.#queue === null) {
-      if (this.#failure !== 0) return
-      const sent = this.#sendNow(memory.address + start, end - start)
-      if (sent < 0 || sent === end - start) return
-      start += sent
-    }
-    this.#enqueue(memory.bytes, start, end)
+    if (this.#queue !== null) this.#enqueue(memory.bytes, start, end)
+    else if (this.#failure === 0) this.#sent(start, end, this.#sendNow(memory.address + start, end - start))
+  }
+
+  /** HOT. */
+  transmitted(start: number, end: number, result: number): void {
+    this.#sending = true
+    this.#sent(start, end, result < 0 ? this.#sendFailed(-result) : result)
+  }
+
+  /** Of bytes of the passage `count` have left; -1 when none can. */
+  #sent(start: number, end: number, count: number): void {
+    if (count >= 0 && count < end - start) this.#enqueue(this.#loop.passage.memory.bytes, start + count, end)
   }
 
   /** Bytes the kernel took, or -1 when the connection is broken; that is reported from the loop. */
@@ -334,8 +341,10 @@ export class EpollSocket implements Socket, Entry, Postponed {
     this.#sending = true
     if (this.#tls !== null) return this.#sendSecure(this.#tls, address, length)
     const sent = libc.send(this.fd, address, length, libc.msgNoSignal)
-    if (sent >= 0) return sent
-    const errno = libc.errno()
+    return sent < 0 ? this.#sendFailed(libc.errno()) : sent
+  }
+
+  #sendFailed(errno: number): number {
     if (errno === Errno.EAGAIN || errno === Errno.EINTR) return 0
     this.#failure = errno
     this.#postpone()

@@ -39,6 +39,8 @@ export interface EpollIoOptions {
    * from too, by `listenerKey`; the others are opened. Absent: listeners are this loop's own.
    */
   readonly lasting?: Readonly<Record<string, number>>
+  /** Whether sends leave together by io_uring(7), if the kernel lets them; else each is a system call. */
+  readonly ioUring: boolean
   /** Nothing can be accepted for a moment: `errno` says what the system has run out of. */
   readonly onExhausted: (errno: string) => void
 }
@@ -53,8 +55,13 @@ export class EpollIo implements Io {
 
   constructor(options: EpollIoOptions) {
     this.#lasting = options.lasting
-    this.#loop = new Loop(options.openFds === null ? null : new OpenFds(options.openFds))
+    this.#loop = new Loop(options.openFds === null ? null : new OpenFds(options.openFds), options.ioUring)
     this.#onExhausted = options.onExhausted
+  }
+
+  /** The errno for which the kernel refuses io_uring; null when it does not, or was not asked. */
+  get ioUringRefused(): string | null {
+    return this.#loop.ringRefused
   }
 
   /** Turns until `until` is true, which is asked before each turn. What a handler throws comes out here. */

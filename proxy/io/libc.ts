@@ -73,9 +73,22 @@ const munmap: (at: Address, length: number) => number = binary.func('int munmap(
 const madvise: (at: Address, length: number, advice: number) => number = binary.func(
   'int madvise(uintptr_t addr, size_t length, int advice)',
 )
+/** syscall(2): for calls that libc has no function for. The same numbers on x64 and arm64. */
+const syscall: (call: number, a: number, b: number, c: number, d: number, e: Address, f: number) => number =
+  binary.func('int syscall(long number, long a, long b, long c, long d, uintptr_t e, long f)')
 export const inetPton: (family: number, text: string, bytes: Address) => number = binary.func(
   'int inet_pton(int af, str src, uintptr_t dst)',
 )
+
+/** io_uring_setup(2): a descriptor, with `params` filled in. */
+export function ioUringSetup(entries: number, params: Memory): Fd {
+  return syscall(425, entries, params.address, 0, 0, 0, 0)
+}
+
+/** HOT. io_uring_enter(2): how many of `count` submissions the kernel has taken. */
+export function ioUringEnter(ring: Fd, count: number): number {
+  return syscall(426, ring, count, 0, 0, 0, 0)
+}
 
 /** The errno of this thread's last call that failed. */
 export function errno(): number {
@@ -123,6 +136,18 @@ export function allocateLow(length: number): Memory {
   return allocate(length)
 }
 
+/** Memory that is shared with the kernel, of the descriptor `fd` at `offset`. Lives until `unmap`, read or not. */
+export function mapShared(fd: Fd, length: number, offset: number): Memory {
+  const address = mmap(0, length, MemoryMap.readWrite, MemoryMap.shared | MemoryMap.populate, fd, offset)
+  if (address > Number.MAX_SAFE_INTEGER) throw systemError('mmap')
+  return { bytes: Buffer.from(koffi.view(BigInt(address), length)), address }
+}
+
+/** Nothing may look at it any more: that would end the process. */
+export function unmap({ address, bytes }: Memory): void {
+  munmap(address, bytes.length)
+}
+
 /** The pages of `allocateLow` go back to the system. What reads them later gets zeros: nobody may be left to care. */
 export function discard({ address, bytes }: Memory): void {
   if (address < MemoryMap.lowEnd) madvise(address, bytes.length, MemoryMap.dontNeed)
@@ -130,10 +155,15 @@ export function discard({ address, bytes }: Memory): void {
 
 const pageBytes = 65_536
 
-/** PROT_READ | PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_32BIT (x64 only), MADV_DONTNEED; and where low addresses are. */
+/**
+ * PROT_READ | PROT_WRITE, MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_POPULATE, MAP_32BIT (x64 only), MADV_DONTNEED; and
+ * where low addresses are.
+ */
 const MemoryMap = {
   readWrite: 3,
+  shared: 0x1,
   private: 0x2,
+  populate: 0x8000,
   anonymous: 0x20,
   low: 0x40,
   dontNeed: 4,
@@ -173,8 +203,9 @@ export const Family = { Unix: 1, Inet: 2, Inet6: 10 } as const
 export const streamSocket = 0x80801
 export const acceptFlags = 0x80800
 
-/** MSG_NOSIGNAL: a broken connection is an errno, not a SIGPIPE. */
+/** MSG_NOSIGNAL: a broken connection is an errno, not a SIGPIPE. MSG_DONTWAIT: also where the descriptor would wait. */
 export const msgNoSignal = 0x4000
+export const msgDontWait = 0x40
 
 /** SHUT_WR */
 export const shutWrite = 1
@@ -197,6 +228,7 @@ export const unacknowledgedRequest = 0x5411
 export const Errno = {
   ENOENT: 2,
   EINTR: 4,
+  EBADF: 9,
   EAGAIN: 11,
   ENOMEM: 12,
   EACCES: 13,
@@ -206,6 +238,7 @@ export const Errno = {
   ENETDOWN: 100,
   ENETUNREACH: 101,
   ENOBUFS: 105,
+  EOPNOTSUPP: 95,
   EADDRINUSE: 98,
   ECONNABORTED: 103,
   ECONNRESET: 104,

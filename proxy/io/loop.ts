@@ -3,11 +3,13 @@ import { strict as assert } from 'node:assert'
 import { performance } from 'node:perf_hooks'
 import { Alarm } from './alarm.ts'
 import type { Timer } from './io.ts'
+import { IoError } from './io.ts'
 import type { Memory } from './libc.ts'
 import * as libc from './libc.ts'
 import { EpollEvents, EpollOperation, Errno } from './libc.ts'
 import type { OpenFds } from './open-fds.ts'
-import { Passage } from './passage.ts'
+import { Passage, sendsMax } from './passage.ts'
+import { SendRing } from './send-ring.ts'
 import { Timers } from './timers.ts'
 
 /** Something with a file descriptor that the loop closes at its end. */
@@ -66,7 +68,12 @@ export class Loop {
   #stallPeriodMs = Infinity
   #stallTimer: Timer | null = null
 
-  constructor(openFds: OpenFds | null) {
+  /** Null where `ioUring` is not asked for or refused. */
+  readonly #ring: SendRing | null
+  /** The errno for which io_uring is refused; null when it is not. */
+  ringRefused: string | null = null
+
+  constructor(openFds: OpenFds | null, ioUring: boolean) {
     this.openFds = openFds
     this.#ready = libc.allocateLow(eventsMax * libc.epollEvent.words * 4)
     this.#readyWords = words(this.#ready)
@@ -78,6 +85,22 @@ export class Loop {
     if (alarmFd < 0) throw libc.systemError('timerfd_create')
     this.#alarm = new Alarm(alarmFd, this.scratch, (fd) => this.closeFd(fd))
     this.watch(this.#alarm, EpollEvents.In | EpollEvents.Edge)
+    this.#ring = ioUring ? this.#openRing() : null
+    this.passage.ring = this.#ring
+  }
+
+  #openRing(): SendRing | null {
+    try {
+      return new SendRing(
+        sendsMax,
+        (fd) => this.own(fd),
+        (fd) => this.closeFd(fd),
+      )
+    } catch (error) {
+      if (!(error instanceof IoError)) throw error
+      this.ringRefused = error.errno
+      return null
+    }
   }
 
   /** Notes a descriptor that a system call has just made; gives it back, or -1 and EMFILE above the last one noted. */
@@ -210,6 +233,8 @@ export class Loop {
   /** Closes every descriptor. The loop cannot turn again. */
   dispose(): void {
     for (const entry of this.#entries) entry?.abandon()
+    this.passage.ring = null
+    this.#ring?.close()
     this.closeFd(this.#epollFd)
     for (const memory of [this.passage.memory, this.outgoing, this.scratch, this.#ready, this.#change]) {
       libc.discard(memory)

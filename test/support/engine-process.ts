@@ -51,7 +51,7 @@ function alone(): Driven {
   const engine = new EngineThread({
     ...common,
     listen,
-    process: { mockKey, failedLogins: Tallies.memory() },
+    process: { mockKey, failedLogins: Tallies.memory(), ioUring: true },
     wakeFd: openWakeFd(),
     onShutdown: (mode) => engine.post({ type: 'stop', mode, timeoutMs: 600_000 }),
     onPeers: () => engine.post({ type: 'peers', update: null }),
@@ -78,6 +78,7 @@ function several(workers: number): Driven {
     ...common,
     entry: new URL('engine-with-fault.ts', import.meta.url),
     chance: { now: () => new Date(), random: Math.random },
+    ioUring: true,
     onShutdown: (mode) => void end(mode, 600_000),
     onPeers: () => crew.peers(null),
     onReload: (id) => crew.reloaded(id, null),

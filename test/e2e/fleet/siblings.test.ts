@@ -184,6 +184,7 @@ async function startAgent(
       },
       listen: { host: '127.0.0.1', port: 0 },
       workers: null,
+      ioUring: true,
       takeover: null,
       http: { host: '127.0.0.1', port: 0 },
       hintUrl: null,

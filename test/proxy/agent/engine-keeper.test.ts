@@ -27,7 +27,7 @@ function newKeeper(answerMs = 5000) {
     entry: scriptedEntry,
     answerMs,
     log: () => undefined,
-    process: { mockKey: new Uint8Array(32), failedLogins: Tallies.memory() },
+    process: { mockKey: new Uint8Array(32), failedLogins: Tallies.memory(), ioUring: true },
     chance: { now: () => new Date(), random: () => 0.5 },
     onLost: (server) => lost.push(server),
     onReload: () => undefined,

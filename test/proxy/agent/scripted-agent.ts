@@ -44,6 +44,7 @@ export class ScriptedAgent {
       source: given.source,
       listen: given.listenPort === undefined ? { host: '127.0.0.1', port } : { host: null, port: null },
       workers: null,
+      ioUring: true,
       takeover: null,
       http: { host: '127.0.0.1', port: 0 },
       hintUrl: given.hintUrl ?? null,

@@ -11,7 +11,7 @@ import type { Address } from '../../../proxy/io/io.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { tempFolder } from '../../support/temp-folder.ts'
 
-const io = new EpollIo({ openFds: null, onExhausted: () => undefined })
+const io = new EpollIo({ openFds: null, ioUring: true, onExhausted: () => undefined })
 atEndOfFile(() => io.dispose())
 
 const tcpOptions = { keepaliveIdleMs: 5000, keepaliveIntervalMs: 5000, keepaliveCount: 5, userTimeoutMs: 0 }

@@ -7,6 +7,10 @@ function world() {
   const passage = new Passage()
   const left: string[] = []
   const sender = (name: string): Sender => ({
+    fd: -1,
+    deferred: false,
+    direct: false,
+    transmitted: () => undefined,
     transmit: (start, end) =>
       left.push(`${name}: ${Buffer.from(passage.memory.bytes.subarray(start, end)).toString()}`),
   })
@@ -17,16 +21,21 @@ function world() {
     passage.fill(at + text.length)
     return at
   }
-  return { passage, left, sender, receive }
+  /** As a socket sends what stands in the passage. */
+  const defer = (to: Sender, start: number, end: number): void => {
+    passage.makePlace(to, passage.memory.bytes, start)
+    passage.defer(to, start, end)
+  }
+  return { passage, left, sender, receive, defer }
 }
 
 test('what is put off leaves in its order, and once', () => {
-  const { passage, left, sender, receive } = world()
+  const { passage, left, sender, receive, defer } = world()
   const [one, other] = [sender('one'), sender('other')]
   const at = receive('query')
-  passage.defer(one, at, at + 5)
+  defer(one, at, at + 5)
   const answerAt = receive('answer')
-  passage.defer(other, answerAt, answerAt + 6)
+  defer(other, answerAt, answerAt + 6)
   expect(left).toEqual([])
 
   passage.clear()
@@ -36,24 +45,42 @@ test('what is put off leaves in its order, and once', () => {
 })
 
 test('bytes that stand together and leave by the same sender are one send', () => {
-  const { passage, left, sender, receive } = world()
+  const { passage, left, sender, receive, defer } = world()
   const [one, other] = [sender('one'), sender('other')]
   const at = receive('abcdef')
-  passage.defer(one, at, at + 2)
-  passage.defer(one, at + 2, at + 4)
-  passage.defer(other, at + 4, at + 5)
-  passage.defer(one, at + 5, at + 6)
+  defer(one, at, at + 2)
+  defer(one, at + 2, at + 4)
+  defer(other, at + 4, at + 5)
+  defer(one, at + 5, at + 6)
 
   passage.clear()
 
   expect(left).toEqual(['one: abcd', 'other: e', 'one: f'])
 })
 
+test('nobody has two sends that wait: before the second everything leaves', () => {
+  const { passage, left, sender, receive, defer } = world()
+  const [one, other] = [sender('one'), sender('other')]
+  const at = receive('abc')
+  defer(one, at, at + 1)
+  defer(other, at + 1, at + 2)
+
+  passage.makePlace(one, passage.memory.bytes, at + 2)
+  expect([left, one.deferred, other.deferred]).toEqual([['one: a', 'other: b'], false, false])
+  passage.defer(one, at + 2, at + 3)
+  passage.makePlace(one, Buffer.from('own'), 0)
+  expect(left).toHaveLength(2)
+  expect(passage.deferCopy(one, Buffer.from('own'), 0, 3)).toBe(true)
+  passage.clear()
+
+  expect(left).toEqual(['one: a', 'other: b', 'one: cown'])
+})
+
 test('a copy keeps its place among the bytes that were received', () => {
-  const { passage, left, sender, receive } = world()
+  const { passage, left, sender, receive, defer } = world()
   const one = sender('one')
   const at = receive('there')
-  passage.defer(one, at, at + 5)
+  defer(one, at, at + 5)
   const own = Buffer.from('ours')
   expect(passage.deferCopy(one, own, 0, 4)).toBe(true)
   own.fill(0)
@@ -64,7 +91,7 @@ test('a copy keeps its place among the bytes that were received', () => {
 })
 
 test('what has not left is never received over', () => {
-  const { passage, left, sender } = world()
+  const { passage, left, sender, defer } = world()
   const one = sender('one')
   const texts: string[] = []
   for (let turn = 0; turn < 40; turn++) {
@@ -73,7 +100,7 @@ test('what has not left is never received over', () => {
     expect(at).toBeGreaterThanOrEqual(100)
     passage.memory.bytes.set(Buffer.from(text), at)
     passage.fill(at + text.length)
-    passage.defer(one, at, at + text.length)
+    defer(one, at, at + text.length)
     texts.push(text)
   }
 
@@ -94,10 +121,10 @@ test('a copy that has no room is refused, and fits the next turn', () => {
 })
 
 test('many small sends do not wait for each other: some leave before the turn is over', () => {
-  const { passage, left, sender, receive } = world()
+  const { passage, left, sender, receive, defer } = world()
   for (let index = 0; index < 100; index++) {
     const at = receive('x')
-    passage.defer(sender(String(index)), at, at + 1)
+    defer(sender(String(index)), at, at + 1)
   }
   expect(left.length).toBeGreaterThan(0)
 

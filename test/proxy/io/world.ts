@@ -119,8 +119,8 @@ function bound(events: SocketEvents): SocketEvents {
   }
 }
 
-export function newIo(): EpollIo {
-  return new EpollIo({ openFds: null, onExhausted: failOnExhausted })
+export function newIo(ioUring = true): EpollIo {
+  return new EpollIo({ openFds: null, ioUring, onExhausted: failOnExhausted })
 }
 
 function failOnExhausted(errno: string): void {

@@ -19,7 +19,7 @@ export class EngineInProcess {
   #ended = false
 
   constructor() {
-    this.#io = new EpollIo({ openFds: null, onExhausted: () => {} })
+    this.#io = new EpollIo({ openFds: null, ioUring: true, onExhausted: () => {} })
     this.engine = new Engine(this.#io, { listen: { host: '127.0.0.1', port: 0 } }, (message) => {
       this.posted.push(message)
     })
