@@ -458,9 +458,10 @@ export class PoolName {
     this.welcomes.set(welcome.parameters.key, welcome)
   }
 
-  /** Nothing of it is left: neither configuration nor clients nor servers. */
+  /** Nothing of it is left: neither configuration nor clients nor servers, nor anybody's seat, which it keeps count of. */
   get abandoned(): boolean {
-    return this.current === null && this.draining.size === 0 && this.clientCount === 0
+    if (this.current !== null || this.draining.size > 0 || this.clientCount > 0) return false
+    return this.context.shared?.isSeated(this) !== true
   }
 
   /** The proxy ends: every server with it. */

@@ -1,7 +1,8 @@
 /**
  * A world with several engines: the workers of one process, which accept from one listener, hand clients to each other
- * and count on a board what they hold together. Clients come and go and servers are lost in a storm, in which threads
- * die too; limits hold for all of them at every moment; afterwards everybody is served, and nothing is left on the board.
+ * and count on a board what they hold together. Clients come and go, servers are lost and pools removed in a storm, in
+ * which threads die too; limits hold for all of them at every moment; afterwards everybody is served, and nothing is
+ * left on the board.
  */
 import assert from 'node:assert/strict'
 import { placed } from '../../proxy/agent/placement.ts'
@@ -12,7 +13,7 @@ import * as operations from '../../proxy/engine/operations.ts'
 import { Server } from '../../proxy/engine/server.ts'
 import type { Listener, Socket, SocketEvents } from '../../proxy/io/io.ts'
 import { Client } from './client.ts'
-import { Configurer, machines, poolNames, specOf } from './configuration.ts'
+import { Configurer, machines, poolKey, poolNames, specOf } from './configuration.ts'
 import type { Version } from './configuration.ts'
 import { Court, SimulationFailure } from './court.ts'
 import { SimIo, SimSocket } from './io.ts'
@@ -40,9 +41,11 @@ const stormMsMax = 120_000
 const noticeMs = 75_000
 const patienceMs = 90_000
 const settleMs = 12_000
-/** A thread is started again within this time, and a connection is on its way to another one for this long. */
+/** A thread is started again within this time. */
 const restartMsMax = 1000
-const handMsMax = 3
+
+/** The workers get a version one after another, within this time. */
+const applyMsMax = 5
 
 /** Longer than it takes to hear of a need, to close a server for it, and to log in to another one. */
 const neglectMs = 8000
@@ -72,7 +75,15 @@ export class CrewWorld {
   readonly #servers: Postgres[] = []
   readonly #memory = Board.memory(workers)
   readonly #board = new Board(this.#memory, workers)
-  readonly #spec: FleetSpec
+  /** With every pool. */
+  readonly #whole: Version
+  /** For how long a connection is on its way to another worker: not long, or until much has happened to its pool. */
+  readonly #handMsMax: number
+  #number = 1
+  #spec: FleetSpec
+  readonly #homes = new Map<string, number>()
+  /** Workers that are still to get the version. */
+  #behind = 0
   /** Null while it is dead. */
   readonly #workers: (Worker | null)[] = Array.from({ length: workers }, () => null)
   readonly #woken = new Set<number>()
@@ -95,9 +106,9 @@ export class CrewWorld {
       } as const
       this.#servers.push(new Postgres(this.#network, this.random, this.court, { host, port: 5432 }, rules))
     }
-    const version = this.#version()
-    this.court.applying(version, this.#network.dials)
-    this.#spec = placed(specOf(version, 1, passwords, {}), workers, new Map())
+    this.#handMsMax = this.random.pick([3, 300])
+    this.#whole = this.#version()
+    this.#spec = this.#next(this.#whole)
     this.#network.listen(proxy, (end) => this.#accept(end))
     for (let worker = 0; worker < workers; worker++) this.#start(worker)
     this.court.trace(`profile ${JSON.stringify(this.profile)}`)
@@ -134,6 +145,28 @@ export class CrewWorld {
     return this.#workers.filter((worker) => worker !== null)
   }
 
+  #next(version: Version): FleetSpec {
+    this.court.applying(version, this.#network.dials)
+    return placed(specOf(version, this.#number++, passwords, {}), workers, this.#homes)
+  }
+
+  /** No worker has it when another one does; the next version comes when all have this one. */
+  #apply(version: Version): void {
+    this.court.trace(`apply ${[...version.keys()].join(' ')}`)
+    this.#spec = this.#next(version)
+    for (let worker = 0; worker < workers; worker++) {
+      this.#behind++
+      this.#schedule.after(this.random.next() * applyMsMax, () => {
+        this.#behind--
+        this.#configure(this.#workers[worker] ?? null)
+      })
+    }
+  }
+
+  #configure(worker: Worker | null): void {
+    worker?.engine.receive({ type: 'apply', id: 1, force: true, spec: this.#spec })
+  }
+
   #start(number: number): void {
     const io = new WorkerIo(this.#network, this.random, this.profile.rules, proxy.host)
     io.onConnect = (events) => this.#connecting(events)
@@ -147,8 +180,8 @@ export class CrewWorld {
       wake: (to: number) => this.#wake(to),
     }
     const engine = new Engine(io, { listen: proxy, crew }, (message) => this.#fromEngine(message))
-    engine.receive({ type: 'apply', id: 1, force: true, spec: this.#spec })
     this.#workers[number] = { io, engine }
+    this.#configure(this.#workers[number])
     this.court.trace(`worker ${number} begins`)
   }
 
@@ -182,7 +215,7 @@ export class CrewWorld {
 
   /** A connection for a worker that is dead waits for the next one. */
   #arrive(socket: SimSocket, to: number, bytes: Uint8Array, seat: number | null): void {
-    this.#schedule.after(this.random.next() * handMsMax, () => {
+    this.#schedule.after(this.random.next() * this.#handMsMax, () => {
       const worker = this.#workers[to]
       if (worker === null || worker === undefined) this.#arrive(socket, to, bytes, seat)
       else socket.arrive(worker.io, bytes, (arrived) => worker.engine.adopt(arrived, seat))
@@ -304,7 +337,7 @@ export class CrewWorld {
   #strike(): void {
     const { random } = this
     const client = this.court.clients.size === 0 ? null : random.pick([...this.court.clients])
-    const happening = random.weighted({ comeIn: 4, leave: 2, cancel: 4, terminate: 2, die: 1 })
+    const happening = random.weighted({ comeIn: 4, leave: 2, cancel: 4, terminate: 2, die: 1, remove: 1 })
     switch (happening) {
       case 'comeIn':
         if (this.court.clients.size < this.profile.clients * 4) this.#comeIn()
@@ -321,9 +354,21 @@ export class CrewWorld {
       case 'die':
         this.#die(random.integer(0, workers - 1))
         return
+      case 'remove':
+        if (this.#behind === 0) this.#remove()
+        return
       default:
         happening satisfies never
     }
+  }
+
+  /** A pool leaves the configuration, and whatever left it before is back. */
+  #remove(): void {
+    const { pool, user } = this.random.pick(poolNames)
+    const version = new Map(this.#whole)
+    if (this.court.version.has(poolKey(pool, user))) version.delete(poolKey(pool, user))
+    this.court.seen.add('a pool was removed')
+    this.#apply(version)
   }
 
   #terminate(): void {
@@ -367,6 +412,8 @@ export class CrewWorld {
   #heal(): void {
     this.court.trace('everything heals')
     this.court.phase = 'healing'
+    this.#until(() => this.#behind === 0, restartMsMax)
+    this.#apply(this.#whole)
     for (const client of this.court.clients) {
       client.quiet = true
       client.act()
