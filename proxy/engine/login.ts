@@ -242,6 +242,8 @@ export class Login implements SocketEvents {
         byFormer = isFormer
       },
     })
+    // Its server is opened at once. Others wait in line for one.
+    if (replication !== null) yield* pools.resumed(database, this.#wake)
     // The configuration may have changed during the exchange, and others may have come in.
     const now = route(pools, database, user)
     if (serving(now) === null) throw noDatabase(database)

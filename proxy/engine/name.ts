@@ -234,10 +234,7 @@ export class PoolName {
       client.fatal(sqlstates.admin_shutdown, removedText)
       return null
     }
-    if (this.#paused) {
-      client.fatal(sqlstates.cannot_connect_now, 'the database is paused')
-      return null
-    }
+    assert(!this.#paused && !this.context.suspended, 'nothing is opened now')
     const present = this.pools.reduce((sum, { replication }) => sum + replication.size, 0)
     if (present >= pool.settings.maxReplicationConnections) {
       client.fatal(sqlstates.too_many_connections, 'too many replication connections (max_replication_connections)')

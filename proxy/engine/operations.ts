@@ -76,6 +76,7 @@ export function release({ context, pools }: Engine): boolean {
     for (const server of serversOf(name)) server.socket.releaseReading()
     name.grow()
   }
+  pools.wakeHeldUp()
   return true
 }
 
