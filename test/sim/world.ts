@@ -210,9 +210,9 @@ export class World {
   #suspend(): void {
     if (this.engine.ended || !this.#striking || !operations.suspend(this.engine)) return
     this.trace('SUSPEND')
-    operations.whenFlushed(this.engine, () => {
+    operations.whenFlushed(this.engine, (holds) => {
       this.trace('everything is flushed, or has been resumed')
-      if (this.engine.context.suspended && this.#unsent()) this.court.fail('a SUSPEND ends before all has left')
+      if (holds && this.#unsent()) this.court.fail('a SUSPEND ends before all has left')
     })
     this.schedule.after(this.random.next() * suspendMsMax, () => {
       if (this.engine.ended) return

@@ -37,7 +37,7 @@ export function answerTo(engine: Engine, question: Question, answer: (answer: An
     case 'wait': {
       const { database } = question
       if (question.for === 'flushed') {
-        whenFlushed(engine, () => answer(true))
+        whenFlushed(engine, answer)
         return
       }
       const condition =

@@ -106,14 +106,14 @@ export function* suspendCommand(caller: Caller): Exchange<void> {
   if (!suspend(engine)) throw alreadyStopped()
   yield* othersDo(caller, 'suspend', null)
   // All workers have the same time, so none of them waits for another.
-  let flushed = false
-  whenFlushed(engine, () => {
-    flushed = true
+  let holds: boolean | null = null
+  whenFlushed(engine, (itHolds) => {
+    holds = itHolds
     caller.wake()
   })
-  yield* askOthers(caller, { ask: 'wait', for: 'flushed', database: null })
-  yield* caller.until(() => flushed)
-  if (!engine.context.suspended) throw refused(null, 'resumed before everything was flushed')
+  const others = yield* askOthers(caller, { ask: 'wait', for: 'flushed', database: null })
+  yield* caller.until(() => holds !== null)
+  if (holds !== true || others.includes(false)) throw refused(null, 'resumed before everything was flushed')
   done(caller, 'SUSPEND')
 }
 
