@@ -3,7 +3,7 @@ import { wildcard } from '../../shared/config/wildcard.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import { Client } from './client.ts'
 import type { Engine } from './engine.ts'
-import type { Operation, OperationOutcome } from './messages.ts'
+import type { Deed, Operation, OperationOutcome } from './messages.ts'
 import type { PoolName } from './name.ts'
 import type { Server } from './server.ts'
 
@@ -144,6 +144,31 @@ export function killClient(engine: Engine, id: number): boolean {
     return true
   }
   return false
+}
+
+/** What a console orders. False when it has changed nothing. */
+export function obey(engine: Engine, deed: Deed, database: string | null): boolean {
+  switch (deed) {
+    case 'pause':
+      return pause(engine, database)
+    case 'resume': {
+      const released = database === null && release(engine)
+      return resume(engine, database) || released
+    }
+    case 'suspend':
+      return suspend(engine)
+    case 'reconnect':
+      reconnect(engine, database)
+      return true
+    case 'kill':
+      kill(engine, database)
+      return true
+    case 'disable':
+    case 'enable':
+      return database !== null && engine.pools.setDisabled(database, deed === 'disable')
+    default:
+      return deed satisfies never
+  }
 }
 
 /** What control may ask for: to ask twice is the same as once. */
