@@ -13,34 +13,25 @@ import * as operations from '../../proxy/engine/operations.ts'
 import { Server } from '../../proxy/engine/server.ts'
 import type { Listener, Socket, SocketEvents } from '../../proxy/io/io.ts'
 import { Client } from './client.ts'
-import { Configurer, machines, poolKey, poolNames, specOf } from './configuration.ts'
+import { Configurer, poolKey, poolNames, specOf } from './configuration.ts'
 import type { Version } from './configuration.ts'
-import { Court, SimulationFailure } from './court.ts'
+import { Court } from './court.ts'
+import { Course } from './course.ts'
 import { SimIo, SimSocket } from './io.ts'
 import { Network } from './network.ts'
 import type { End } from './network.ts'
-import { Postgres } from './postgres.ts'
-import { randomProfile } from './profile.ts'
+import type { Postgres } from './postgres.ts'
+import { habitsOf, randomProfile } from './profile.ts'
 import type { Profile } from './profile.ts'
 import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
+import { noticeMs, passwords, patienceMs, proxy, settleMs, startServers } from './setting.ts'
 import { fault, faultAtRest } from './watch.ts'
 
-const proxy = { host: '10.1.0.1', port: 6432 }
 const workers = 2
 
-const passwords: ReadonlyMap<string, string> = new Map([
-  ['web', 'web-password'],
-  ['jobs', 'jobs-password'],
-  ['app_rw', 'rw-password'],
-])
-
 const stormEvents = 2000
-const eventsMax = 2_000_000
 const stormMsMax = 120_000
-const noticeMs = 75_000
-const patienceMs = 90_000
-const settleMs = 12_000
 /** A thread is started again within this time. */
 const restartMsMax = 1000
 
@@ -72,7 +63,8 @@ export class CrewWorld {
   readonly court: Court
   readonly #schedule: Schedule
   readonly #network: Network
-  readonly #servers: Postgres[] = []
+  readonly #servers: readonly Postgres[]
+  readonly #course: Course
   readonly #memory = Board.memory(workers)
   readonly #board = new Board(this.#memory, workers)
   /** With every pool. */
@@ -88,7 +80,6 @@ export class CrewWorld {
   readonly #workers: (Worker | null)[] = Array.from({ length: workers }, () => null)
   readonly #woken = new Set<number>()
   #nextClient = 1
-  #events = 0
   #striking = true
 
   constructor(seed: number, trace: ((line: string) => void) | null = null) {
@@ -97,15 +88,8 @@ export class CrewWorld {
     this.#schedule = new Schedule(this.random)
     this.#network = new Network(this.#schedule, this.random)
     this.court = new Court(seed, this.#schedule, this.profile, trace)
-    for (const host of Object.values(machines).flat()) {
-      const rules = {
-        auth: 'trust',
-        passwords,
-        workMsMax: this.random.pick([0.1, 3, 30]),
-        bufferBytesMax: 8192,
-      } as const
-      this.#servers.push(new Postgres(this.#network, this.random, this.court, { host, port: 5432 }, rules))
-    }
+    this.#course = new Course(this.#schedule, this.court, () => this.#look())
+    this.#servers = startServers(this.#network, this.random, this.court, 'trust')
     this.#handMsMax = this.random.pick([3, 300])
     this.#whole = this.#version()
     this.#spec = this.#next(this.#whole)
@@ -126,17 +110,12 @@ export class CrewWorld {
   }
 
   run(): void {
-    try {
+    this.#course.run(() => {
       this.#storm()
       this.#heal()
       this.#leave()
       this.#stop()
-    } catch (error) {
-      if (error instanceof SimulationFailure) throw error
-      const text = error instanceof Error ? error.message : String(error)
-      const at = this.#schedule.nowMs.toFixed(3)
-      throw new SimulationFailure(this.court.seed, `at ${at} ms: ${text}`, { cause: error })
-    }
+    })
   }
 
   // The process
@@ -303,26 +282,12 @@ export class CrewWorld {
     return null
   }
 
-  // Time
-
-  #until(done: () => boolean, limitMs: number): boolean {
-    const untilMs = this.#schedule.nowMs + limitMs
-    while (!done()) {
-      if (!this.#schedule.step(untilMs)) return done()
-      this.#look()
-      if (++this.#events > eventsMax) this.court.fail('it turns in circles')
-    }
-    return true
-  }
-
-  #pass(durationMs: number): void {
-    this.#until(() => false, durationMs)
-  }
+  // Its phases
 
   #storm(): void {
     for (let left = this.profile.clients * 3; left > 0; left--) this.#comeIn()
     this.#strikeLater()
-    this.#until(() => this.#events >= stormEvents, stormMsMax)
+    this.#course.until(() => this.#course.events >= stormEvents, stormMsMax)
     this.#striking = false
   }
 
@@ -395,14 +360,7 @@ export class CrewWorld {
       stray: false,
       startup: new Map(),
       options: new Map(),
-      session: false,
-      prepares: profile.preparedMax > 0,
-      rules: profile.rules,
-      thinkMsMax: profile.thinkMsMax,
-      sleepMsMax: profile.sleepMsMax,
-      pipelineMax: profile.pipelineMax,
-      bytesMax: profile.bytesMax,
-      floodBytes: profile.floodBytes,
+      ...habitsOf(profile),
       askSsl: random.chance(0.2),
     })
     this.court.clients.add(client)
@@ -412,15 +370,15 @@ export class CrewWorld {
   #heal(): void {
     this.court.trace('everything heals')
     this.court.phase = 'healing'
-    this.#until(() => this.#behind === 0, restartMsMax)
+    this.#course.until(() => this.#behind === 0, restartMsMax)
     this.#apply(this.#whole)
     for (const client of this.court.clients) {
       client.quiet = true
       client.act()
     }
-    this.#pass(noticeMs)
+    this.#course.pass(noticeMs)
     const unrested = (): Client | undefined => [...this.court.clients].find((client) => !client.resting)
-    if (!this.#until(() => unrested() === undefined, patienceMs)) {
+    if (!this.#course.until(() => unrested() === undefined, patienceMs)) {
       this.court.fail(`left hanging in a healthy world: ${unrested()?.describe()}`)
     }
     this.court.phase = 'healthy'
@@ -428,7 +386,7 @@ export class CrewWorld {
 
   #leave(): void {
     for (const client of this.court.clients) client.leave(this.random.pick(['terminate', 'close', 'reset']))
-    this.#pass(settleMs)
+    this.#course.pass(settleMs)
     for (const { engine } of this.#alive) {
       const wrong = faultAtRest(engine, this.#schedule.nowMs)
       if (wrong !== null) this.court.fail(wrong)
@@ -444,7 +402,7 @@ export class CrewWorld {
   #stop(): void {
     this.court.phase = 'stopping'
     for (const { engine } of this.#alive) engine.receive({ type: 'stop', mode: 'drain', timeoutMs: 0 })
-    this.#pass(settleMs)
+    this.#course.pass(settleMs)
     for (const { io, engine } of this.#alive) {
       if (!engine.ended) this.court.fail('an engine does not stop')
       if (io.sockets.size + io.timers.size > 0) this.court.fail('an engine that has ended keeps something')
