@@ -63,7 +63,7 @@ export class Board {
         const at = this.#slotAt(slot)
         const users = this.#word(at + 2)
         if (users !== 0 && this.#word(at) === high && this.#word(at + 1) === low) {
-          this.#words[at + 2] = users | (1 << worker)
+          this.hold(slot, worker)
           return slot
         }
         if (users === 0) free ??= slot
@@ -81,10 +81,12 @@ export class Board {
   }
 
   release(worker: number, slot: number): void {
-    this.#locked(worker, () => {
-      const at = this.#slotAt(slot)
-      this.#words[at + 2] = this.#word(at + 2) & ~(1 << worker)
-    })
+    this.#locked(worker, () => Atomics.and(this.#words, this.#slotAt(slot) + 2, ~(1 << worker)))
+  }
+
+  /** A slot that another worker has acquired is `worker`'s too, as if it had acquired it. */
+  hold(slot: number, worker: number): void {
+    Atomics.or(this.#words, this.#slotAt(slot) + 2, 1 << worker)
   }
 
   add(slot: number, worker: number, by: number): void {

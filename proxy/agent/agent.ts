@@ -153,6 +153,8 @@ export class Agent {
   #stopping: Promise<void> | undefined
   /** What the process before this one has given, until this one serves clients. */
   #taken: Taken | null = null
+  /** Whether that process is still asked for it. */
+  readonly #asking = new AbortController()
   #doors: Doors | null = null
   #handover: Handover | undefined
   /** Another process has what only one may have. */
@@ -254,7 +256,8 @@ export class Agent {
     try {
       if (takeover !== null) {
         this.#findDoors(takeover)
-        this.#takeOver(takeover)
+        await this.#takeOver(takeover)
+        if (this.#stopping !== undefined) return
       }
       if (source.kind === 'control') this.#fleet = await this.#openFleet(source)
       this.#httpPort = await this.#http.listen(http)
@@ -317,8 +320,8 @@ export class Agent {
     }
   }
 
-  #takeOver(path: string): void {
-    this.#taken = takeOver(path)
+  async #takeOver(path: string): Promise<void> {
+    this.#taken = await takeOver(path, this.#asking.signal)
     if (this.#taken === null) return
     const { host, port, unix } = this.#taken.listeners
     const fields = { host, port, unix_socket_dir: unix?.dir ?? null }
@@ -412,6 +415,7 @@ export class Agent {
 
   async #stop(mode: StopMode, timeoutMs: number): Promise<void> {
     this.#tools.log('info', 'the proxy stops', { mode, timeout_ms: timeoutMs })
+    this.#asking.abort()
     void this.#handover?.close()
     this.#fleet?.sync.stop()
     this.#fleet?.peers.stop()

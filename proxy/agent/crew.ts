@@ -115,7 +115,7 @@ export class Crew {
       crew: (): CrewTies => ({
         start: { worker, board, wakeFds: this.#keepers.map((keeper) => keeper.wakeFd) },
         onHand: (to, handed, bytes, seat) => void this.#keepers[to]?.hand(handed, bytes, seat),
-        onAsk: (id, question) => void this.#askOthers(worker, id, question),
+        onAsk: (id, question) => void this.#askWorkers(worker, id, question),
       }),
     }
     return new EngineKeeper({
@@ -224,9 +224,11 @@ export class Crew {
 
   // Between workers
 
-  async #askOthers(from: number, id: number, question: Question): Promise<void> {
-    const others = this.#keepers.filter((_, worker) => worker !== from)
-    const answers = await Promise.all(others.map(async (keeper) => await answerOf(keeper, question)))
+  /** What changes something is for the one that asks as well: so all of them have it in the same order. */
+  async #askWorkers(from: number, id: number, question: Question): Promise<void> {
+    const forAll = question.ask === 'do' || question.ask === 'set'
+    const asked = this.#keepers.filter((_, worker) => forAll || worker !== from)
+    const answers = await Promise.all(asked.map(async (keeper) => await answerOf(keeper, question)))
     this.#keepers[from]?.answers(id, answers)
   }
 }

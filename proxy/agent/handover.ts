@@ -9,14 +9,17 @@
  */
 import { chmodSync, rmSync } from 'node:fs'
 import { createServer, Socket, type Server } from 'node:net'
+import { setTimeout as after } from 'node:timers/promises'
 import { z } from 'zod'
-import { closeFd, connectUnix, receiveDescriptors, sendDescriptors } from './libc.ts'
+import { closeFd, connectUnix, receiveDescriptors, sendDescriptors, type Descriptors } from './libc.ts'
 import type { OpenListeners } from './listeners.ts'
 import { privateFileMode } from './atomic-file.ts'
 import { reasonOf, type Log } from './log.ts'
 
 /** How long the new one waits for the old one to give up what only one of them may have. */
 const answerMsMax = 20_000
+/** How often it looks for the answer: a stream of Node's would drop the descriptors that come with it. */
+const lookEveryMs = 10
 /** How long the old one waits for the new one to serve clients. */
 const readyMsMax = 60_000
 const ready = 'ready\n'
@@ -39,13 +42,14 @@ const addressSchema = z.object({
   unix: z.object({ dir: z.string(), file: z.string().nullable() }).nullable(),
 })
 
-/** Null when nobody runs that could be followed. Blocks this thread until the other has answered. Throws when it fails. */
-export function takeOver(path: string): Taken | null {
+/** Null when nobody runs that could be followed, or `signal` says that nobody will follow. Rejects when it fails. */
+export async function takeOver(path: string, signal: AbortSignal): Promise<Taken | null> {
   const fd = connectUnix(path)
   if (fd === null) return null
-  const received = receiveDescriptors(fd, answerMsMax)
+  const received = await answerTo(fd, signal)
   if (received === null) {
     closeFd(fd)
+    if (signal.aborted) return null
     throw new Error(`the proxy behind ${path} did not hand over its listener`)
   }
   const { host, port, unix } = addressSchema.parse(JSON.parse(received.text))
@@ -72,6 +76,17 @@ export function takeOver(path: string): Taken | null {
       lost = call
     },
   }
+}
+
+/** Null when it does not come. */
+async function answerTo(fd: number, signal: AbortSignal): Promise<Descriptors | null> {
+  const untilMs = performance.now() + answerMsMax
+  while (!signal.aborted && performance.now() < untilMs) {
+    const received = receiveDescriptors(fd)
+    if (received !== undefined) return received
+    await after(lookEveryMs)
+  }
+  return null
 }
 
 export interface HandoverOptions {

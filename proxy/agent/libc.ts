@@ -65,19 +65,17 @@ export function closeMarked(openFds: SharedArrayBuffer): number {
 
 const unixSocket: Int = libc.func('int socket(int domain, int type, int protocol)')
 const connect: Int = libc.func('int connect(int fd, const uint8_t *address, uint32_t length)')
-const setsockopt: Int = libc.func(
-  'int setsockopt(int fd, int level, int option, const uint8_t *value, uint32_t length)',
-)
 const sendmsg: Int = libc.func('int64_t sendmsg(int fd, const uint8_t *message, int flags)')
 const recvmsg: Int = libc.func('int64_t recvmsg(int fd, uint8_t *message, int flags)')
 
 const AF_UNIX = 1
 const SOCK_STREAM_CLOEXEC = 0o2000001
 const SOL_SOCKET = 1
-const SO_RCVTIMEO = 20
 const SCM_RIGHTS = 1
+const MSG_DONTWAIT = 0x40
 const MSG_NOSIGNAL = 0x4000
 const MSG_CMSG_CLOEXEC = 0x40000000
+const EAGAIN = 11
 /** struct sockaddr_un: a path of at most 107 bytes and a zero. */
 const pathBytesMax = 107
 const messageHeadBytes = 56
@@ -114,13 +112,16 @@ export function sendDescriptors(socketFd: number, text: string, fds: readonly nu
   return sendmsg(socketFd, message, MSG_NOSIGNAL) > 0
 }
 
-/** Blocks this thread for at most `msMax`; null when nothing comes, or the other side ends. */
-export function receiveDescriptors(socketFd: number, msMax: number): { text: string; fds: number[] } | null {
-  const timeout = Buffer.alloc(16)
-  timeout.writeBigInt64LE(BigInt(Math.ceil(msMax / 1000)), 0)
-  setsockopt(socketFd, SOL_SOCKET, SO_RCVTIMEO, timeout, timeout.length)
+export interface Descriptors {
+  readonly text: string
+  readonly fds: readonly number[]
+}
+
+/** What `sendDescriptors` has sent; undefined while nothing has come, null when the other side has ended. */
+export function receiveDescriptors(socketFd: number): Descriptors | null | undefined {
   const { message, body, control } = messageOf(textBytesMax, descriptorsMax)
-  const length = recvmsg(socketFd, message, MSG_CMSG_CLOEXEC)
+  const length = recvmsg(socketFd, message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)
+  if (length < 0 && koffi.errno() === EAGAIN) return undefined
   if (length <= 0 || control.readInt32LE(12) !== SCM_RIGHTS) return null
   const count = (Number(control.readBigUInt64LE(0)) - cmsgHeadBytes) / 4
   const fds = Array.from({ length: count }, (_, index) => control.readInt32LE(cmsgHeadBytes + 4 * index))

@@ -106,7 +106,7 @@ function figuresOf(all: readonly Figures[]): { readonly figures?: Figures } {
       databases: joined(
         all.map(({ databases }) => databases),
         ['name'],
-        ['current_connections', 'current_client_connections'],
+        ['max_connections', 'current_connections', 'current_client_connections'],
       ),
       lists: joined(
         all.map(({ lists }) => lists),

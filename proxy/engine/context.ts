@@ -37,4 +37,6 @@ export interface Context {
   stopping: boolean
   /** SUSPEND: nothing is read of clients and servers, and no server is opened. */
   suspended: boolean
+  /** How many there were: who waits for one knows it from the next. */
+  suspensions: number
 }

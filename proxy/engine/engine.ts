@@ -125,6 +125,7 @@ export class Engine {
       mockKey,
       stopping: false,
       suspended: false,
+      suspensions: 0,
     }
     this.pools = new Pools(this.context)
     this.statistics = new Statistics(io.nowMs())

@@ -242,6 +242,8 @@ export class Login implements SocketEvents {
         byFormer = isFormer
       },
     })
+    // Its server is opened at once. Others wait in line for one.
+    if (replication !== null) yield* pools.resumed(database, this.#wake)
     // The configuration may have changed during the exchange, and others may have come in.
     const now = route(pools, database, user)
     if (serving(now) === null) throw noDatabase(database)
@@ -382,18 +384,23 @@ export class Login implements SocketEvents {
     const given = new Map(packet.parameters)
     const user = given.get('user') ?? ''
     const database = given.get('database') || user
+    if (this.#handed?.seat === crew.board.life(crew.worker)) {
+      // The name may have left the configuration since, or not have come into it here.
+      this.#seat = pools.find(database, user)
+      if (this.#seat === null) shared.returnSeat(database, user)
+      return null
+    }
     const target = route(pools, database, user)
+    if (this.#handed !== null) {
+      // This worker has died since, or the name was made here meanwhile.
+      if (target.to === 'pool') this.#seat = this.#seatedAnew(target.name)
+      return null
+    }
     if (target.to === 'wildcard') {
       return this.#engine.closed ? null : other(pools.homeOf(target.template, database, user, crew.workers))
     }
     if (target.to !== 'pool') return null
     const { name } = target
-    if (this.#handed !== null) {
-      // Its seat was taken for it, but not where this worker has died since, or the name was made here meanwhile.
-      if (this.#handed.seat !== crew.board.life(crew.worker)) shared.seatAt(name, crew.worker)
-      this.#seat = name
-      return null
-    }
     // While this process is left, other workers may have ended already.
     // Connections for replication are counted by one of them.
     const home = name.home ?? (given.has('replication') ? 0 : null)

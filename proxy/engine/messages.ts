@@ -145,7 +145,7 @@ export type ToEngine =
   | { readonly type: 'handed'; readonly handed: Handed; readonly bytes: Uint8Array; readonly seat: number | null }
   /** Another worker's console wants to know something, or have it done; answered by `answer`. */
   | { readonly type: 'ask'; readonly id: number; readonly question: Question }
-  /** What the other workers answered, in their order; null where one could not. */
+  /** What the workers that were asked answered, in their order; null where one could not. */
   | { readonly type: 'answers'; readonly id: number; readonly answers: readonly Answer[] }
   /** What operators have done, whole: to a thread that takes the place of another, before its first version and after. */
   | { readonly type: 'restore'; readonly state: OperatedState }
@@ -339,7 +339,10 @@ export type FromEngine =
       readonly bytes: Uint8Array
       readonly seat: number | null
     }
-  /** For every other worker; their answers come as `answers` with this id. */
+  /**
+   * For every other worker, and what is to be done for all of them, in the one order in which the agent passes it on.
+   * Their answers come as `answers` with this id.
+   */
   | { readonly type: 'ask'; readonly id: number; readonly question: Question }
   | { readonly type: 'answer'; readonly id: number; readonly answer: Answer }
   | { readonly type: 'applied'; readonly id: number; readonly outcome: ApplyOutcome }

@@ -234,10 +234,7 @@ export class PoolName {
       client.fatal(sqlstates.admin_shutdown, removedText)
       return null
     }
-    if (this.#paused) {
-      client.fatal(sqlstates.cannot_connect_now, 'the database is paused')
-      return null
-    }
+    assert(!this.#paused && !this.context.suspended, 'nothing is opened now')
     const present = this.pools.reduce((sum, { replication }) => sum + replication.size, 0)
     if (present >= pool.settings.maxReplicationConnections) {
       client.fatal(sqlstates.too_many_connections, 'too many replication connections (max_replication_connections)')
@@ -458,9 +455,10 @@ export class PoolName {
     this.welcomes.set(welcome.parameters.key, welcome)
   }
 
-  /** Nothing of it is left: neither configuration nor clients nor servers. */
+  /** Nothing of it is left: neither configuration nor clients nor servers, nor anybody's seat, which it keeps count of. */
   get abandoned(): boolean {
-    return this.current === null && this.draining.size === 0 && this.clientCount === 0
+    if (this.current !== null || this.draining.size > 0 || this.clientCount > 0) return false
+    return this.context.shared?.isSeated(this) !== true
   }
 
   /** The proxy ends: every server with it. */

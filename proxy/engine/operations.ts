@@ -3,7 +3,7 @@ import { wildcard } from '../../shared/config/wildcard.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import { Client } from './client.ts'
 import type { Engine } from './engine.ts'
-import type { Operation, OperationOutcome } from './messages.ts'
+import type { Deed, Operation, OperationOutcome } from './messages.ts'
 import type { PoolName } from './name.ts'
 import type { Server } from './server.ts'
 
@@ -58,6 +58,7 @@ export function resume(engine: Engine, database: string | null): boolean {
 export function suspend({ context, pools }: Engine): boolean {
   if (context.suspended) return false
   context.suspended = true
+  context.suspensions++
   context.operated()
   for (const client of context.clients) if (client instanceof Client) client.socket.holdReading()
   for (const name of pools.names()) {
@@ -76,6 +77,7 @@ export function release({ context, pools }: Engine): boolean {
     for (const server of serversOf(name)) server.socket.releaseReading()
     name.grow()
   }
+  pools.wakeHeldUp()
   return true
 }
 
@@ -83,15 +85,19 @@ export function release({ context, pools }: Engine): boolean {
 const flushCheckMs = 10
 
 /**
- * Calls `done` when all that was sent has been taken, or the SUSPEND has ended. Whoever has not taken it after
- * `suspend_timeout` is closed.
+ * Calls `done` when all that was sent has been taken, or the SUSPEND of now has ended; `holds` says which. Whoever has not
+ * taken it after `suspend_timeout` is closed.
  */
-export function whenFlushed(engine: Engine, done: () => void): void {
+export function whenFlushed(engine: Engine, done: (holds: boolean) => void): void {
   const { context } = engine
-  const { io, general } = context
+  const { io, general, suspensions } = context
   const deadlineMs = io.nowMs() + general.suspendTimeoutMs
   const look = (): void => {
-    const slow = context.suspended ? unflushed(engine) : []
+    if (!context.suspended || context.suspensions !== suspensions) {
+      done(false)
+      return
+    }
+    const slow = unflushed(engine)
     if (slow.length > 0 && io.nowMs() < deadlineMs) {
       io.after(flushCheckMs, look)
       return
@@ -100,7 +106,7 @@ export function whenFlushed(engine: Engine, done: () => void): void {
       if (one instanceof Client) one.leave()
       else one.close('admin')
     }
-    done()
+    done(true)
   }
   // What was sent in this turn leaves at its end, and is counted only then.
   io.after(flushCheckMs, look)
@@ -138,6 +144,31 @@ export function killClient(engine: Engine, id: number): boolean {
     return true
   }
   return false
+}
+
+/** What a console orders. False when it has changed nothing. */
+export function obey(engine: Engine, deed: Deed, database: string | null): boolean {
+  switch (deed) {
+    case 'pause':
+      return pause(engine, database)
+    case 'resume': {
+      const released = database === null && release(engine)
+      return resume(engine, database) || released
+    }
+    case 'suspend':
+      return suspend(engine)
+    case 'reconnect':
+      reconnect(engine, database)
+      return true
+    case 'kill':
+      kill(engine, database)
+      return true
+    case 'disable':
+    case 'enable':
+      return database !== null && engine.pools.setDisabled(database, deed === 'disable')
+    default:
+      return deed satisfies never
+  }
 }
 
 /** What control may ask for: to ask twice is the same as once. */

@@ -61,6 +61,8 @@ export class Outstanding {
   #doubtful = false
   /** A reply came that nobody asked for: the server must not be used again. */
   #lost = false
+  /** The server has said its last. */
+  #over = false
   /** For the requests from NamedParse on, in their order. */
   readonly #notes: Note[] = []
 
@@ -175,11 +177,16 @@ export class Outstanding {
 
   /** What we answer ourselves now, because everything before it has been answered; null when nothing. */
   local(): Uint8Array | null {
-    if (this.#front() !== RequestKind.Local) return null
+    if (this.#over || this.#front() !== RequestKind.Local) return null
     this.#pop()
     const note = this.#notes.shift()
     note?.done?.()
     return note?.answer?.() ?? null
+  }
+
+  /** A FATAL error: nothing may be answered after it, neither by the server nor by us. */
+  end(): void {
+    this.#over = true
   }
 
   #answered(request: RequestKind): void {

@@ -79,9 +79,7 @@ export class Pools {
     for (const name of this.names()) name.setPaused(this.holds(name.database))
     // Connections that look users up end with the others; whoever waited for one to be allowed looks again.
     if (paused) this.authQueries.forget()
-    const wakes = [...this.heldUp]
-    this.heldUp.clear()
-    for (const wake of wakes) wake()
+    this.wakeHeldUp()
     this.#context.operated()
     return true
   }
@@ -97,9 +95,16 @@ export class Pools {
     return !this.#isConfigured(database)
   }
 
-  /** Comes to its end when `database` is not paused, so that a connection to it may be opened. */
+  /** Who waits for the end of a PAUSE or SUSPEND looks again. */
+  wakeHeldUp(): void {
+    const wakes = [...this.heldUp]
+    this.heldUp.clear()
+    for (const wake of wakes) wake()
+  }
+
+  /** Comes to its end when `database` is neither paused nor suspended, so that a connection to it may be opened. */
   *resumed(database: string, wake: () => void): Exchange<void> {
-    while (this.holds(database)) {
+    while (this.#context.suspended || this.holds(database)) {
       this.heldUp.add(wake)
       yield
     }

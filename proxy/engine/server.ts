@@ -34,6 +34,13 @@ export interface ClosedDetails {
   readonly message?: string | null
 }
 
+/** What a server says last. */
+interface FatalError {
+  readonly sqlstate: string
+  readonly message: string
+  readonly forwarded: boolean
+}
+
 /** One connection to PostgreSQL, from the connect to its one cause of ending. */
 export class Server implements SocketEvents, Listed<Server> {
   list: List<Server> | null = null
@@ -85,13 +92,21 @@ export class Server implements SocketEvents, Listed<Server> {
   /** Values at login, by lower-case name. */
   readonly initial = new Map<string, string>()
   /** The FATAL error with which the server ends the connection, and whether its client has been sent it. */
-  fatal: { sqlstate: string; message: string; forwarded: boolean } | null = null
+  get fatal(): FatalError | null {
+    return this.#fatal
+  }
+
+  set fatal(fatal: FatalError) {
+    this.#fatal = fatal
+    this.outstanding.end()
+  }
   /** For SHOW SERVERS: when its present or last client was joined. */
   requestedAtMs = 0
   /** Begins as a number: after `undefined`, V8 would allocate for every value. */
   lastReceivedMs = 0
   /** Its client said Terminate after its last request: PostgreSQL is to see both. */
   #finishes = false
+  #fatal: FatalError | null = null
   #exchange: Exchange<void> | null = null
   #loggedIn = false
   /** Whether the connection that is being opened is to become TLS. */

@@ -55,7 +55,10 @@ export class Shared {
     const held = this.#held.get(key)
     if (held === undefined || --held.uses > 0) return
     this.#held.delete(key)
-    if (held.slot !== null) this.#board.release(this.#self, held.slot)
+    if (held.slot === null) return
+    this.#board.release(this.#self, held.slot)
+    // Another worker has taken a seat here: it adds first and holds then.
+    if (this.#board.count(held.slot, this.#self) > 0) this.#board.hold(held.slot, this.#self)
   }
 
   slotsOf(database: string, user: string): Slots {
@@ -179,8 +182,9 @@ export class Shared {
   }
 
   /** A seat with the worker that serves the fewest of this name's clients; it is counted at once. */
-  seat({ slots }: PoolName): number {
+  seat(name: PoolName): number {
     const { board, workers } = this.#crew
+    const { slots } = name
     if (slots === null || slots.placed === null) return this.#self
     let best = this.#self
     let fewest = board.count(slots.placed, best)
@@ -191,16 +195,31 @@ export class Shared {
       best = worker
       fewest = count
     }
-    board.add(slots.placed, best, 1)
+    this.seatAt(name, best)
     return best
   }
 
+  /** The slot is that worker's too, which may not have the name, or drop it meanwhile. */
   seatAt({ slots }: PoolName, worker: number): void {
-    if (slots !== null && slots.placed !== null) this.#board.add(slots.placed, worker, 1)
+    if (slots === null || slots.placed === null) return
+    this.#board.add(slots.placed, worker, 1)
+    this.#board.hold(slots.placed, worker)
   }
 
   unseat({ slots }: PoolName): void {
     this.#add(slots?.placed ?? null, -1)
+  }
+
+  /** A seat with this worker, of a name that is not here. */
+  returnSeat(database: string, user: string): void {
+    const key = placedKey(database, user)
+    this.#add(this.#acquire(key), -1)
+    this.#release(key)
+  }
+
+  /** Somebody has a seat with this worker, and may be on the way to it. */
+  isSeated({ slots }: PoolName): boolean {
+    return slots !== null && slots.placed !== null && this.#board.count(slots.placed, this.#self) > 0
   }
 
   // Needs
@@ -261,12 +280,16 @@ function keysOf(database: string, user: string): string[] {
   const name = JSON.stringify([database, user])
   return [
     `pool ${name}`,
-    `placed ${name}`,
+    placedKey(database, user),
     `database ${database}`,
     `user ${user}`,
     `clients of database ${database}`,
     `clients of user ${user}`,
   ]
+}
+
+function placedKey(database: string, user: string): string {
+  return `placed ${JSON.stringify([database, user])}`
 }
 
 function addressKey({ address, host }: Target): string {

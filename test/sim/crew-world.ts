@@ -1,7 +1,8 @@
 /**
  * A world with several engines: the workers of one process, which accept from one listener, hand clients to each other
- * and count on a board what they hold together. Clients come and go and servers are lost in a storm, in which threads
- * die too; limits hold for all of them at every moment; afterwards everybody is served, and nothing is left on the board.
+ * and count on a board what they hold together. Clients come and go, servers are lost and pools removed in a storm, in
+ * which threads die too; limits hold for all of them at every moment; afterwards everybody is served, and nothing is
+ * left on the board.
  */
 import assert from 'node:assert/strict'
 import { placed } from '../../proxy/agent/placement.ts'
@@ -12,37 +13,30 @@ import * as operations from '../../proxy/engine/operations.ts'
 import { Server } from '../../proxy/engine/server.ts'
 import type { Listener, Socket, SocketEvents } from '../../proxy/io/io.ts'
 import { Client } from './client.ts'
-import { Configurer, machines, poolNames, specOf } from './configuration.ts'
+import { Configurer, poolKey, poolNames, specOf } from './configuration.ts'
 import type { Version } from './configuration.ts'
-import { Court, SimulationFailure } from './court.ts'
+import { Court } from './court.ts'
+import { Course } from './course.ts'
 import { SimIo, SimSocket } from './io.ts'
 import { Network } from './network.ts'
 import type { End } from './network.ts'
-import { Postgres } from './postgres.ts'
-import { randomProfile } from './profile.ts'
+import type { Postgres } from './postgres.ts'
+import { habitsOf, randomProfile } from './profile.ts'
 import type { Profile } from './profile.ts'
 import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
+import { noticeMs, passwords, patienceMs, proxy, settleMs, startServers } from './setting.ts'
 import { fault, faultAtRest } from './watch.ts'
 
-const proxy = { host: '10.1.0.1', port: 6432 }
 const workers = 2
 
-const passwords: ReadonlyMap<string, string> = new Map([
-  ['web', 'web-password'],
-  ['jobs', 'jobs-password'],
-  ['app_rw', 'rw-password'],
-])
-
 const stormEvents = 2000
-const eventsMax = 2_000_000
 const stormMsMax = 120_000
-const noticeMs = 75_000
-const patienceMs = 90_000
-const settleMs = 12_000
-/** A thread is started again within this time, and a connection is on its way to another one for this long. */
+/** A thread is started again within this time. */
 const restartMsMax = 1000
-const handMsMax = 3
+
+/** The workers get a version one after another, within this time. */
+const applyMsMax = 5
 
 /** Longer than it takes to hear of a need, to close a server for it, and to log in to another one. */
 const neglectMs = 8000
@@ -69,15 +63,23 @@ export class CrewWorld {
   readonly court: Court
   readonly #schedule: Schedule
   readonly #network: Network
-  readonly #servers: Postgres[] = []
+  readonly #servers: readonly Postgres[]
+  readonly #course: Course
   readonly #memory = Board.memory(workers)
   readonly #board = new Board(this.#memory, workers)
-  readonly #spec: FleetSpec
+  /** With every pool. */
+  readonly #whole: Version
+  /** For how long a connection is on its way to another worker: not long, or until much has happened to its pool. */
+  readonly #handMsMax: number
+  #number = 1
+  #spec: FleetSpec
+  readonly #homes = new Map<string, number>()
+  /** Workers that are still to get the version. */
+  #behind = 0
   /** Null while it is dead. */
   readonly #workers: (Worker | null)[] = Array.from({ length: workers }, () => null)
   readonly #woken = new Set<number>()
   #nextClient = 1
-  #events = 0
   #striking = true
 
   constructor(seed: number, trace: ((line: string) => void) | null = null) {
@@ -86,18 +88,11 @@ export class CrewWorld {
     this.#schedule = new Schedule(this.random)
     this.#network = new Network(this.#schedule, this.random)
     this.court = new Court(seed, this.#schedule, this.profile, trace)
-    for (const host of Object.values(machines).flat()) {
-      const rules = {
-        auth: 'trust',
-        passwords,
-        workMsMax: this.random.pick([0.1, 3, 30]),
-        bufferBytesMax: 8192,
-      } as const
-      this.#servers.push(new Postgres(this.#network, this.random, this.court, { host, port: 5432 }, rules))
-    }
-    const version = this.#version()
-    this.court.applying(version, this.#network.dials)
-    this.#spec = placed(specOf(version, 1, passwords, {}), workers, new Map())
+    this.#course = new Course(this.#schedule, this.court, () => this.#look())
+    this.#servers = startServers(this.#network, this.random, this.court, 'trust')
+    this.#handMsMax = this.random.pick([3, 300])
+    this.#whole = this.#version()
+    this.#spec = this.#next(this.#whole)
     this.#network.listen(proxy, (end) => this.#accept(end))
     for (let worker = 0; worker < workers; worker++) this.#start(worker)
     this.court.trace(`profile ${JSON.stringify(this.profile)}`)
@@ -115,23 +110,40 @@ export class CrewWorld {
   }
 
   run(): void {
-    try {
+    this.#course.run(() => {
       this.#storm()
       this.#heal()
       this.#leave()
       this.#stop()
-    } catch (error) {
-      if (error instanceof SimulationFailure) throw error
-      const text = error instanceof Error ? error.message : String(error)
-      const at = this.#schedule.nowMs.toFixed(3)
-      throw new SimulationFailure(this.court.seed, `at ${at} ms: ${text}`, { cause: error })
-    }
+    })
   }
 
   // The process
 
   get #alive(): Worker[] {
     return this.#workers.filter((worker) => worker !== null)
+  }
+
+  #next(version: Version): FleetSpec {
+    this.court.applying(version, this.#network.dials)
+    return placed(specOf(version, this.#number++, passwords, {}), workers, this.#homes)
+  }
+
+  /** No worker has it when another one does; the next version comes when all have this one. */
+  #apply(version: Version): void {
+    this.court.trace(`apply ${[...version.keys()].join(' ')}`)
+    this.#spec = this.#next(version)
+    for (let worker = 0; worker < workers; worker++) {
+      this.#behind++
+      this.#schedule.after(this.random.next() * applyMsMax, () => {
+        this.#behind--
+        this.#configure(this.#workers[worker] ?? null)
+      })
+    }
+  }
+
+  #configure(worker: Worker | null): void {
+    worker?.engine.receive({ type: 'apply', id: 1, force: true, spec: this.#spec })
   }
 
   #start(number: number): void {
@@ -147,8 +159,8 @@ export class CrewWorld {
       wake: (to: number) => this.#wake(to),
     }
     const engine = new Engine(io, { listen: proxy, crew }, (message) => this.#fromEngine(message))
-    engine.receive({ type: 'apply', id: 1, force: true, spec: this.#spec })
     this.#workers[number] = { io, engine }
+    this.#configure(this.#workers[number])
     this.court.trace(`worker ${number} begins`)
   }
 
@@ -182,7 +194,7 @@ export class CrewWorld {
 
   /** A connection for a worker that is dead waits for the next one. */
   #arrive(socket: SimSocket, to: number, bytes: Uint8Array, seat: number | null): void {
-    this.#schedule.after(this.random.next() * handMsMax, () => {
+    this.#schedule.after(this.random.next() * this.#handMsMax, () => {
       const worker = this.#workers[to]
       if (worker === null || worker === undefined) this.#arrive(socket, to, bytes, seat)
       else socket.arrive(worker.io, bytes, (arrived) => worker.engine.adopt(arrived, seat))
@@ -270,26 +282,12 @@ export class CrewWorld {
     return null
   }
 
-  // Time
-
-  #until(done: () => boolean, limitMs: number): boolean {
-    const untilMs = this.#schedule.nowMs + limitMs
-    while (!done()) {
-      if (!this.#schedule.step(untilMs)) return done()
-      this.#look()
-      if (++this.#events > eventsMax) this.court.fail('it turns in circles')
-    }
-    return true
-  }
-
-  #pass(durationMs: number): void {
-    this.#until(() => false, durationMs)
-  }
+  // Its phases
 
   #storm(): void {
     for (let left = this.profile.clients * 3; left > 0; left--) this.#comeIn()
     this.#strikeLater()
-    this.#until(() => this.#events >= stormEvents, stormMsMax)
+    this.#course.until(() => this.#course.events >= stormEvents, stormMsMax)
     this.#striking = false
   }
 
@@ -304,7 +302,7 @@ export class CrewWorld {
   #strike(): void {
     const { random } = this
     const client = this.court.clients.size === 0 ? null : random.pick([...this.court.clients])
-    const happening = random.weighted({ comeIn: 4, leave: 2, cancel: 4, terminate: 2, die: 1 })
+    const happening = random.weighted({ comeIn: 4, leave: 2, cancel: 4, terminate: 2, die: 1, remove: 1 })
     switch (happening) {
       case 'comeIn':
         if (this.court.clients.size < this.profile.clients * 4) this.#comeIn()
@@ -321,9 +319,21 @@ export class CrewWorld {
       case 'die':
         this.#die(random.integer(0, workers - 1))
         return
+      case 'remove':
+        if (this.#behind === 0) this.#remove()
+        return
       default:
         happening satisfies never
     }
+  }
+
+  /** A pool leaves the configuration, and whatever left it before is back. */
+  #remove(): void {
+    const { pool, user } = this.random.pick(poolNames)
+    const version = new Map(this.#whole)
+    if (this.court.version.has(poolKey(pool, user))) version.delete(poolKey(pool, user))
+    this.court.seen.add('a pool was removed')
+    this.#apply(version)
   }
 
   #terminate(): void {
@@ -350,14 +360,7 @@ export class CrewWorld {
       stray: false,
       startup: new Map(),
       options: new Map(),
-      session: false,
-      prepares: profile.preparedMax > 0,
-      rules: profile.rules,
-      thinkMsMax: profile.thinkMsMax,
-      sleepMsMax: profile.sleepMsMax,
-      pipelineMax: profile.pipelineMax,
-      bytesMax: profile.bytesMax,
-      floodBytes: profile.floodBytes,
+      ...habitsOf(profile),
       askSsl: random.chance(0.2),
     })
     this.court.clients.add(client)
@@ -367,13 +370,15 @@ export class CrewWorld {
   #heal(): void {
     this.court.trace('everything heals')
     this.court.phase = 'healing'
+    this.#course.until(() => this.#behind === 0, restartMsMax)
+    this.#apply(this.#whole)
     for (const client of this.court.clients) {
       client.quiet = true
       client.act()
     }
-    this.#pass(noticeMs)
+    this.#course.pass(noticeMs)
     const unrested = (): Client | undefined => [...this.court.clients].find((client) => !client.resting)
-    if (!this.#until(() => unrested() === undefined, patienceMs)) {
+    if (!this.#course.until(() => unrested() === undefined, patienceMs)) {
       this.court.fail(`left hanging in a healthy world: ${unrested()?.describe()}`)
     }
     this.court.phase = 'healthy'
@@ -381,7 +386,7 @@ export class CrewWorld {
 
   #leave(): void {
     for (const client of this.court.clients) client.leave(this.random.pick(['terminate', 'close', 'reset']))
-    this.#pass(settleMs)
+    this.#course.pass(settleMs)
     for (const { engine } of this.#alive) {
       const wrong = faultAtRest(engine, this.#schedule.nowMs)
       if (wrong !== null) this.court.fail(wrong)
@@ -397,7 +402,7 @@ export class CrewWorld {
   #stop(): void {
     this.court.phase = 'stopping'
     for (const { engine } of this.#alive) engine.receive({ type: 'stop', mode: 'drain', timeoutMs: 0 })
-    this.#pass(settleMs)
+    this.#course.pass(settleMs)
     for (const { io, engine } of this.#alive) {
       if (!engine.ended) this.court.fail('an engine does not stop')
       if (io.sockets.size + io.timers.size > 0) this.court.fail('an engine that has ended keeps something')

@@ -49,6 +49,21 @@ export function randomProfile(random: Random): Profile {
   }
 }
 
+/** What clients do in such a world. */
+export function habitsOf(profile: Profile) {
+  const { mode, preparedMax, rules, thinkMsMax, sleepMsMax, pipelineMax, bytesMax, floodBytes } = profile
+  return {
+    session: mode === 'session',
+    prepares: mode === 'session' || (mode === 'transaction' && preparedMax > 0),
+    rules,
+    thinkMsMax,
+    sleepMsMax,
+    pipelineMax,
+    bytesMax,
+    floodBytes,
+  }
+}
+
 export function breaksThings({ kind }: Profile): boolean {
   return kind === 'broken' || kind === 'everything'
 }

@@ -1,41 +1,15 @@
 import { expect, test } from 'vitest'
-
-import { SimulationFailure } from './court.ts'
+import { Seeds } from './seeds.ts'
 import { happeningNames } from './storm.ts'
 import { World } from './world.ts'
 
-/** Worlds in all, and in each test, so that the report shows progress. */
-const worlds = 2000
-const worldsPerTest = 100
+const seeds = new Seeds((seed) => new World(seed))
 
-/** What happened in any of the worlds so far. */
-const seen = new Set<string>()
-
-function failureOf(seed: number): string | null {
-  const world = new World(seed)
-  try {
-    world.run()
-    return null
-  } catch (error) {
-    if (error instanceof SimulationFailure) return `${error.message}\nreplay: npm run sim -- --seed ${seed} --verbose`
-    throw error
-  } finally {
-    for (const fact of world.seen) seen.add(fact)
-  }
-}
-
-for (let first = 0; first < worlds; first += worldsPerTest) {
-  const last = first + worldsPerTest - 1
-  test(`worlds ${first} to ${last} keep every invariant and leave nobody waiting`, { timeout: 60_000 }, () => {
-    const failures: string[] = []
-    for (let seed = first; seed <= last; seed++) {
-      const failure = failureOf(seed)
-      if (failure !== null) failures.push(failure)
-    }
-
-    expect(failures).toEqual([])
-  })
-}
+seeds.test('worlds', 'keep every invariant and leave nobody waiting', {
+  count: 2000,
+  perTest: 100,
+  timeout: 60_000,
+})
 
 test('in these worlds everything that may happen has happened, and every end of a server was met', () => {
   const causes = [
@@ -69,5 +43,5 @@ test('in these worlds everything that may happen has happened, and every end of 
     'fatal 57P01',
   ]
 
-  expect(expected.filter((fact) => !seen.has(fact))).toEqual([])
+  expect(expected.filter((fact) => !seeds.seen.has(fact))).toEqual([])
 })

@@ -15,30 +15,22 @@ import * as operations from '../../proxy/engine/operations.ts'
 import { Server } from '../../proxy/engine/server.ts'
 import { Client } from './client.ts'
 import type { ClientOptions } from './client.ts'
-import { Configurer, machines, planOf, poolKey, poolNames, specOf } from './configuration.ts'
+import { Configurer, planOf, poolKey, poolNames, specOf } from './configuration.ts'
 import type { Plan, Version } from './configuration.ts'
-import { Court, SimulationFailure } from './court.ts'
+import { Court } from './court.ts'
+import { Course } from './course.ts'
 import { SimIo } from './io.ts'
 import { Network } from './network.ts'
-import { Postgres } from './postgres.ts'
-import { randomProfile } from './profile.ts'
+import type { Postgres } from './postgres.ts'
+import { habitsOf, randomProfile } from './profile.ts'
 import type { Profile } from './profile.ts'
 import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
+import { noticeMs, passwords, patienceMs, proxy, settleMs, startServers } from './setting.ts'
 import { strike } from './storm.ts'
 import { Before, fault, faultAtRest } from './watch.ts'
 
-const proxy = { host: '10.1.0.1', port: 6432 }
-
-const passwords: ReadonlyMap<string, string> = new Map([
-  ['web', 'web-password'],
-  ['jobs', 'jobs-password'],
-  ['app_rw', 'rw-password'],
-])
-
-/** Events of a storm, and of a whole world: one that needs more turns in circles. */
 const stormEvents = 3000
-const eventsMax = 2_000_000
 
 const stormMsMax = 300_000
 
@@ -48,18 +40,6 @@ const pauseMsMax = 10_000
 /** The same after a SUSPEND. */
 const suspendMsMax = 5000
 
-/**
- * Time after which every broken connection has been noticed: keepalive probes, and a user time-out that begins when
- * something is sent to it just before they end.
- */
-const noticeMs = 75_000
-
-/** Time in which everybody who waits must be served in a healthy world: retries, logins, and slow statements. */
-const patienceMs = 90_000
-
-/** Time after which nothing is on its way any more, cancel requests included. */
-const settleMs = 12_000
-
 export class World {
   readonly random: Random
   readonly schedule: Schedule
@@ -68,12 +48,12 @@ export class World {
   readonly court: Court
   readonly io: SimIo
   readonly engine: Engine
-  readonly servers: Postgres[] = []
+  readonly servers: readonly Postgres[]
+  readonly #course: Course
   readonly #configurer: Configurer
   #number = 0
   #nextClient = 1
   #expectedPlan: Plan | null = null
-  #events = 0
   #striking = true
   #serverConnects = 0
   #lost = 0
@@ -91,10 +71,8 @@ export class World {
     this.io.onConnect = (events) => this.#connecting(events)
     this.io.onRead = (events) => this.#reading(events)
     const auth = this.random.pick(['trust', 'cleartext', 'md5', 'scram'] as const)
-    for (const host of Object.values(machines).flat()) {
-      const rules = { auth, passwords, workMsMax: this.random.pick([0.1, 3, 30]), bufferBytesMax: 8192 }
-      this.servers.push(new Postgres(this.network, this.random, this.court, { host, port: 5432 }, rules))
-    }
+    this.servers = startServers(this.network, this.random, this.court, auth)
+    this.#course = new Course(this.schedule, this.court, () => this.#lookAfterTurn())
     this.engine = new Engine(this.io, { listen: proxy }, (message) => this.#fromEngine(message))
     this.trace(`profile ${JSON.stringify(this.profile)}`)
   }
@@ -120,7 +98,7 @@ export class World {
   }
 
   run(): void {
-    try {
+    this.#course.run(() => {
       this.#storm()
       if (this.profile.stop === 'at rest') {
         this.#heal()
@@ -128,11 +106,7 @@ export class World {
         this.#leave()
       }
       this.#stop()
-    } catch (error) {
-      if (error instanceof SimulationFailure) throw error
-      const text = error instanceof Error ? error.message : String(error)
-      throw new SimulationFailure(this.court.seed, `at ${this.schedule.nowMs.toFixed(3)} ms: ${text}`, { cause: error })
-    }
+    })
   }
 
   // What the storm does
@@ -160,14 +134,7 @@ export class World {
       stray: given.pool === 'nowhere' || given.password === 'wrong',
       startup,
       options: switches,
-      session: profile.mode === 'session',
-      prepares: profile.mode === 'session' || (profile.mode === 'transaction' && profile.preparedMax > 0),
-      rules: profile.rules,
-      thinkMsMax: profile.thinkMsMax,
-      sleepMsMax: profile.sleepMsMax,
-      pipelineMax: profile.pipelineMax,
-      bytesMax: profile.bytesMax,
-      floodBytes: profile.floodBytes,
+      ...habitsOf(profile),
       askSsl: random.chance(0.2),
       ...given,
     })
@@ -210,9 +177,9 @@ export class World {
   #suspend(): void {
     if (this.engine.ended || !this.#striking || !operations.suspend(this.engine)) return
     this.trace('SUSPEND')
-    operations.whenFlushed(this.engine, () => {
+    operations.whenFlushed(this.engine, (holds) => {
       this.trace('everything is flushed, or has been resumed')
-      if (this.engine.context.suspended && this.#unsent()) this.court.fail('a SUSPEND ends before all has left')
+      if (holds && this.#unsent()) this.court.fail('a SUSPEND ends before all has left')
     })
     this.schedule.after(this.random.next() * suspendMsMax, () => {
       if (this.engine.ended) return
@@ -364,18 +331,15 @@ export class World {
     }
   }
 
-  // Time
+  // Its phases
 
-  /** Lets events happen until `done`, or until the time is over; false then. */
-  #until(done: () => boolean, limitMs: number): boolean {
-    const untilMs = this.schedule.nowMs + limitMs
-    while (!done()) {
-      const { turns } = this.io
-      if (!this.schedule.step(untilMs)) return done()
-      if (this.io.turns !== turns) this.#look()
-      if (++this.#events > eventsMax) this.court.fail('it turns in circles')
-    }
-    return true
+  #turnsSeen = 0
+
+  /** What the engine had no part in has not changed it. */
+  #lookAfterTurn(): void {
+    if (this.io.turns === this.#turnsSeen) return
+    this.#turnsSeen = this.io.turns
+    this.#look()
   }
 
   #look(): void {
@@ -383,15 +347,11 @@ export class World {
     if (wrong !== null) this.court.fail(wrong)
   }
 
-  #pass(durationMs: number): void {
-    this.#until(() => false, durationMs)
-  }
-
   #storm(): void {
     this.#apply(this.#configurer.first())
     for (let left = this.profile.clients; left > 0; left--) this.comeIn()
     this.#strikeLater()
-    this.#until(() => this.#events >= stormEvents, stormMsMax)
+    this.#course.until(() => this.#course.events >= stormEvents, stormMsMax)
     this.#striking = false
   }
 
@@ -415,11 +375,11 @@ export class World {
       if (client.frozen || client.wire.silent) client.leave('reset')
       else client.act()
     }
-    this.#pass(noticeMs)
-    if (!this.#until(() => this.#unrested() === undefined, patienceMs)) {
+    this.#course.pass(noticeMs)
+    if (!this.#course.until(() => this.#unrested() === undefined, patienceMs)) {
       this.court.fail(`left hanging in a healthy world: ${this.#unrested()?.describe()}`)
     }
-    this.#pass(settleMs)
+    this.#course.pass(settleMs)
     this.court.phase = 'healthy'
     for (const client of this.clients) {
       const { pool, user } = client.options
@@ -442,22 +402,22 @@ export class World {
   /** Every pool serves newcomers. */
   #probe(): void {
     for (const client of this.clients) client.leave('terminate')
-    this.#pass(settleMs)
+    this.#course.pass(settleMs)
     const probes = [...this.court.version.values()].map(({ pool, user }) => this.comeIn({ pool, user }))
-    this.#until(() => probes.every((probe) => probe.works >= 3), patienceMs)
+    this.#course.until(() => probes.every((probe) => probe.works >= 3), patienceMs)
     for (const probe of probes) {
       probe.quiet = true
       probe.act()
     }
     const unserved = (): Client | undefined => probes.find((probe) => !probe.resting || probe.works < 3)
-    if (!this.#until(() => unserved() === undefined, patienceMs)) {
+    if (!this.#course.until(() => unserved() === undefined, patienceMs)) {
       this.court.fail(`a newcomer is not served: ${unserved()?.describe()}`)
     }
   }
 
   #leave(): void {
     for (const client of this.clients) client.leave(this.random.pick(['terminate', 'close', 'reset']))
-    this.#pass(settleMs)
+    this.#course.pass(settleMs)
     this.#assertAtRest()
   }
 
@@ -473,7 +433,7 @@ export class World {
     this.court.phase = 'stopping'
     this.court.deadlineMs = mode === 'now' ? 0 : this.schedule.nowMs + timeoutMs
     this.engine.receive({ type: 'stop', mode, timeoutMs })
-    this.#pass(timeoutMs + settleMs)
+    this.#course.pass(timeoutMs + settleMs)
     if (!this.engine.ended) this.court.fail('the engine does not stop')
     if (this.#posted.filter((type) => type === 'stopped').length !== 1) this.court.fail('an engine stops once')
     if (this.io.sockets.size > 0) this.court.fail(`${this.io.sockets.size} sockets are left open`)

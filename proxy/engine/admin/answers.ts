@@ -1,19 +1,7 @@
-/** What other workers' consoles ask of this one. */
+/** What workers' consoles ask of this one. */
 import type { Engine } from '../engine.ts'
-import type { Answer, Deed, Question } from '../messages.ts'
-import {
-  isPaused,
-  kill,
-  killClient,
-  pause,
-  reconnect,
-  release,
-  resume,
-  serversLeaving,
-  serversLeft,
-  suspend,
-  whenFlushed,
-} from '../operations.ts'
+import type { Answer, Question } from '../messages.ts'
+import { isPaused, killClient, obey, serversLeaving, serversLeft, whenFlushed } from '../operations.ts'
 import { partOf, tableOf } from './commands.ts'
 
 /** Calls `answer` once, now or when what is waited for has come. */
@@ -25,7 +13,7 @@ export function answerTo(engine: Engine, question: Question, answer: (answer: An
       return
     }
     case 'do':
-      answer(doneTo(engine, question.deed, question.database))
+      answer(obey(engine, question.deed, question.database))
       return
     case 'kill client':
       answer(killClient(engine, question.client))
@@ -37,7 +25,7 @@ export function answerTo(engine: Engine, question: Question, answer: (answer: An
     case 'wait': {
       const { database } = question
       if (question.for === 'flushed') {
-        whenFlushed(engine, () => answer(true))
+        whenFlushed(engine, answer)
         return
       }
       const condition =
@@ -50,30 +38,5 @@ export function answerTo(engine: Engine, question: Question, answer: (answer: An
     }
     default:
       question satisfies never
-  }
-}
-
-/** Whether it has changed anything. */
-function doneTo(engine: Engine, deed: Deed, database: string | null): boolean {
-  switch (deed) {
-    case 'pause':
-      return pause(engine, database)
-    case 'resume': {
-      const released = database === null && release(engine)
-      return resume(engine, database) || released
-    }
-    case 'suspend':
-      return suspend(engine)
-    case 'reconnect':
-      reconnect(engine, database)
-      return true
-    case 'kill':
-      kill(engine, database)
-      return true
-    case 'disable':
-    case 'enable':
-      return database !== null && engine.pools.setDisabled(database, deed === 'disable')
-    default:
-      return deed satisfies never
   }
 }

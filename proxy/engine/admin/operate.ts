@@ -3,19 +3,7 @@ import { SqlError } from '../../../shared/errors.ts'
 import * as write from '../../protocol/write.ts'
 import type { Exchange } from '../conversation.ts'
 import type { Deed, StopMode } from '../messages.ts'
-import {
-  isPaused,
-  kill,
-  killClient,
-  pause,
-  reconnect,
-  release,
-  resume,
-  serversLeaving,
-  serversLeft,
-  suspend,
-  whenFlushed,
-} from '../operations.ts'
+import { isPaused, killClient, obey, serversLeaving, serversLeft, whenFlushed } from '../operations.ts'
 import type { Caller } from './caller.ts'
 import { CommandError } from './command-error.ts'
 import { askOthers } from './others.ts'
@@ -26,11 +14,10 @@ import type { Statement } from './statements.ts'
 export function* pauseCommand(caller: Caller, statement: Statement): Exchange<void> {
   const { engine } = caller
   const database = databaseOf(caller, statement)
-  if (!pause(engine, database)) {
+  if (!(yield* allDo(caller, 'pause', database))) {
     if (database === null) throw alreadyStopped()
     throw refused(database, 'already paused')
   }
-  yield* othersDo(caller, 'pause', database)
   yield* wait(caller, () => !isPaused(engine, database) || serversLeft(engine, database) === 0)
   yield* askOthers(caller, { ask: 'wait', for: 'released', database })
   if (!isPaused(engine, database)) throw refused(database, 'resumed before all of its servers were released')
@@ -39,37 +26,31 @@ export function* pauseCommand(caller: Caller, statement: Statement): Exchange<vo
 
 /** RESUME [db]: after PAUSE and KILL; without a database after SUSPEND too. */
 export function* resumeCommand(caller: Caller, statement: Statement): Exchange<void> {
-  const { engine } = caller
   const database = optionalName(statement)
-  const released = database === null && release(engine)
-  if (!resume(engine, database) && !released) {
+  if (!(yield* allDo(caller, 'resume', database))) {
     // A database that has left the configuration may still be paused, one that never was there cannot.
     if (database !== null) databaseOf(caller, statement)
     throw refused(database, database === null ? 'not paused/suspended' : 'not paused')
   }
-  yield* othersDo(caller, 'resume', database)
   done(caller, 'RESUME')
 }
 
 export function* disableCommand(caller: Caller, statement: Statement): Exchange<void> {
   const database = neededDatabase(caller, statement)
-  caller.engine.pools.setDisabled(database, true)
-  yield* othersDo(caller, 'disable', database)
+  yield* allDo(caller, 'disable', database)
   done(caller, 'DISABLE')
 }
 
 export function* enableCommand(caller: Caller, statement: Statement): Exchange<void> {
   const database = neededName(statement)
-  if (!caller.engine.pools.setDisabled(database, false)) neededDatabase(caller, statement)
-  yield* othersDo(caller, 'enable', database)
+  if (!(yield* allDo(caller, 'enable', database))) neededDatabase(caller, statement)
   done(caller, 'ENABLE')
 }
 
 /** KILL [db]: what is there ends now, and who comes waits for RESUME. */
 export function* killCommand(caller: Caller, statement: Statement): Exchange<void> {
   const database = databaseOf(caller, statement)
-  kill(caller.engine, database)
-  yield* othersDo(caller, 'kill', database)
+  yield* allDo(caller, 'kill', database)
   done(caller, 'KILL')
 }
 
@@ -87,8 +68,7 @@ export function* killClientCommand(caller: Caller, statement: Statement): Exchan
 
 export function* reconnectCommand(caller: Caller, statement: Statement): Exchange<void> {
   const database = databaseOf(caller, statement)
-  reconnect(caller.engine, database)
-  yield* othersDo(caller, 'reconnect', database)
+  yield* allDo(caller, 'reconnect', database)
   done(caller, 'RECONNECT')
 }
 
@@ -103,17 +83,16 @@ export function* waitCloseCommand(caller: Caller, statement: Statement): Exchang
 /** SUSPEND: answers when all that was sent has been taken; whoever does not take it in time is closed. */
 export function* suspendCommand(caller: Caller): Exchange<void> {
   const { engine } = caller
-  if (!suspend(engine)) throw alreadyStopped()
-  yield* othersDo(caller, 'suspend', null)
+  if (!(yield* allDo(caller, 'suspend', null))) throw alreadyStopped()
   // All workers have the same time, so none of them waits for another.
-  let flushed = false
-  whenFlushed(engine, () => {
-    flushed = true
+  let holds: boolean | null = null
+  whenFlushed(engine, (itHolds) => {
+    holds = itHolds
     caller.wake()
   })
-  yield* askOthers(caller, { ask: 'wait', for: 'flushed', database: null })
-  yield* caller.until(() => flushed)
-  if (!engine.context.suspended) throw refused(null, 'resumed before everything was flushed')
+  const others = yield* askOthers(caller, { ask: 'wait', for: 'flushed', database: null })
+  yield* caller.until(() => holds !== null)
+  if (holds !== true || others.includes(false)) throw refused(null, 'resumed before everything was flushed')
   done(caller, 'SUSPEND')
 }
 
@@ -135,9 +114,16 @@ function done(caller: Caller, tag: string): void {
   caller.send(write.commandComplete(tag))
 }
 
-/** Before an order is answered, every worker has obeyed it. */
-function* othersDo(caller: Caller, deed: Deed, database: string | null): Exchange<void> {
-  yield* askOthers(caller, { ask: 'do', deed, database })
+/**
+ * Before an order is answered, every worker has obeyed it, this one too only when its turn comes: of opposite orders at two
+ * consoles the same one is the last for all. Gives whether it has changed anything here.
+ */
+function* allDo(caller: Caller, deed: Deed, database: string | null): Exchange<boolean> {
+  const { engine } = caller
+  const { crew } = engine.context
+  if (crew === null) return obey(engine, deed, database)
+  const answers = yield* askOthers(caller, { ask: 'do', deed, database })
+  return answers[crew.worker] !== false
 }
 
 function* wait(caller: Caller, condition: () => boolean): Exchange<void> {

@@ -66,6 +66,7 @@ function* override(caller: Caller, name: string, values: Statement): Exchange<vo
     const hint = 'SHOW CONFIG lists the keys; what SET cannot change is changed by a new version in control.'
     throw new CommandError('invalid_parameter_value', `SET failed: ${fault.slice(0, faultMax)}`, hint)
   }
+  // Here once more, when its turn among all orders comes.
   yield* askOthers(caller, { ask: 'set', key: name, value: text })
   const fields = { key: name, value: text, user }
   engine.context.post({ type: 'log', level: 'warn', message: 'SET at the console changed what runs', fields })

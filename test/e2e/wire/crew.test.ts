@@ -319,6 +319,38 @@ group('with 2 workers', () => {
     await Promise.all(clients.map(async (client) => await client.end().catch(() => undefined)))
   })
 
+  test('of opposite orders at both at once, the same one is the last at each', async () => {
+    /** What each of them runs: not what both say together. */
+    const held = async (): Promise<string[]> =>
+      await Promise.all(
+        consoles.map(async (console) => {
+          const database = await shown(console, 'SHOW DATABASES', 'divided')
+          const key = await shown(console, 'SHOW CONFIG', 'max_client_conn')
+          return `${database?.['paused']} ${database?.['disabled']} ${database?.['pool_size']} ${key?.['value']}`
+        }),
+      )
+    const opposites = [
+      ['KILL divided', 'RESUME divided'],
+      ['DISABLE divided', 'ENABLE divided'],
+      ['SET pool_size = 7', 'SET pool_size = 8'],
+      ['SET max_client_conn = 50', 'SET max_client_conn = 60'],
+    ] as const
+    const differing: string[] = []
+
+    for (let round = 0; round < 20; round++) {
+      for (const orders of opposites) {
+        // Whichever comes too late to change anything may say so.
+        await Promise.allSettled(consoles.map(async (console, at) => await console.query(orders[at] ?? '')))
+        const [one, other] = await held()
+        if (one !== other) differing.push(`${orders.join(' | ')}: ${one} and ${other}`)
+      }
+    }
+
+    expect(differing).toEqual([])
+    await consoles[0].query('RESUME divided').catch(() => undefined)
+    await consoles[0].query('ENABLE divided; RELOAD')
+  })
+
   test('SUSPEND holds the clients of both, and RESUME at the other lets all of them go on', async () => {
     const clients = await Promise.all(Array.from({ length: 8 }, async () => await connect(world, 'divided')))
     for (const client of clients) await client.query('SELECT 1')

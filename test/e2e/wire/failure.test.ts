@@ -1,6 +1,16 @@
 import { beforeAll, expect, test } from 'vitest'
 import { until } from '../../support/engine.ts'
-import { bind, copyData, execute, parse, query, sync, terminate } from '../../support/frontend-messages.ts'
+import {
+  bind,
+  closeStatement,
+  copyData,
+  execute,
+  message,
+  parse,
+  query,
+  sync,
+  terminate,
+} from '../../support/frontend-messages.ts'
 import { describe, transcript } from '../../support/oracle.ts'
 import { lacks } from '../../support/postgres.ts'
 import {
@@ -33,6 +43,7 @@ const scriptedPools = {
   silent: { connect_timeout: '200ms', query_wait_timeout: '700ms' },
   babbles: {},
   lingers: {},
+  ends: {},
 } as const
 
 beforeAll(async () => {
@@ -505,6 +516,21 @@ test('93: a client that was passed a FATAL error of its server gets no second on
   const { messages } = await client.readToEnd()
 
   expect(sqlstates([first as Message, ...messages])).toEqual(['57P01'])
+})
+
+test('93: a FATAL error is the last answer, also to what the proxy would answer itself', async () => {
+  const { client, server } = await servedBy('ends')
+  client.send(parse('known', 'BEGIN'), bind('', 'known'), execute(''), sync)
+  await server.readUntil('S')
+  server.send(message('1'), message('2'), commandComplete('BEGIN'), ready('T'))
+  server.send(errorResponse('FATAL', '57P01', 'terminating connection due to administrator command'))
+  await client.readUntil('E')
+
+  client.send(closeStatement('known'), sync)
+  await server.readUntil('S')
+  server.close()
+
+  expect((await client.readToEnd()).messages).toEqual([])
 })
 
 test('89: a client that ends its own side is gone, and its query is canceled; PostgreSQL would still answer', async () => {

@@ -271,7 +271,7 @@ test('65: the console shows them as what they are', async () => {
   await untilNoSenders()
 })
 
-test('65: PAUSE lets replication go on and takes no new one; KILL ends it', async () => {
+test('65: PAUSE lets replication go on, and who comes waits for RESUME; KILL ends it', async () => {
   const client = await loginTo(world, 'few', logical)
   const operator = new Client({
     host: world.engine.host,
@@ -283,21 +283,51 @@ test('65: PAUSE lets replication go on and takes no new one; KILL ends it', asyn
 
   await operator.query('PAUSE few')
   const goesOn = (await ask(client, 'IDENTIFY_SYSTEM')).at(-1)?.tag
-  const refused = await loginTo(world, 'few', logical).then(String, String)
+  const waits = await admitted('few')
+  const { serversReplication } = await world.engine.pool('few')
   await operator.query('RECONNECT few')
   await operator.query('WAIT_CLOSE few')
   await operator.query('KILL few')
   const { messages } = await client.readToEnd()
   await operator.query('RESUME few')
-  const again = await loginTo(world, 'few', logical)
+  await waits.readUntil('Z')
   await operator.end()
-  again.destroy()
+  waits.destroy()
 
   expect(goesOn).toBe('Z')
-  expect(refused).toContain('57P03')
+  expect(serversReplication).toBe(1)
   expect(messages.map(describe)).toEqual([expect.stringContaining('E FATAL 57P01')])
   await untilNoSenders()
 })
+
+test('65: no server is opened during a SUSPEND: who comes for replication waits for RESUME', async () => {
+  const operator = new Client({
+    host: world.engine.host,
+    port: world.engine.port,
+    user: 'admin',
+    database: 'pgbouncer',
+  })
+  await operator.connect()
+  await operator.query('SUSPEND')
+
+  const waits = await admitted('few')
+  const { serversReplication } = await world.engine.pool('few')
+  await operator.query('RESUME')
+  await waits.readUntil('Z')
+  await operator.end()
+  waits.destroy()
+
+  expect(serversReplication).toBe(0)
+  await untilNoSenders()
+})
+
+/** A replication client that has been let in, and may be waiting for its server. */
+async function admitted(pool: string): Promise<WireClient> {
+  const client = await WireClient.connect(world.engine)
+  client.send(startup({ user: 'app', database: pool, replication: 'database' }))
+  await client.readUntil('R')
+  return client
+}
 
 test('65: a client that leaves before its server has logged in takes it along', async () => {
   const client = await WireClient.connect(world.engine)

@@ -85,8 +85,8 @@ async function madePools(): Promise<string[]> {
   return pools.filter(({ template }) => template !== undefined).map(({ pool, user }) => `${pool} ${user}`)
 }
 
-async function console(sql: string): Promise<Record<string, unknown>[]> {
-  const client = new Client({ host: engine.host, port: engine.port, user: 'admin', database: 'pgbouncer' })
+async function console(sql: string, { host, port } = engine): Promise<Record<string, unknown>[]> {
+  const client = new Client({ host, port, user: 'admin', database: 'pgbouncer' })
   await client.connect()
   try {
     return (await client.query(sql)).rows as Record<string, unknown>[]
@@ -379,7 +379,13 @@ test('workers make each pool once, and no more of them together than may be made
   const seen = await Promise.all(servedClients.map(whereAndWho))
   const { pools } = await several.snapshot()
   const made = pools.filter(({ template }) => template !== undefined).map(({ pool, user }) => `${pool} ${user}`)
+  const databases = await console('SHOW DATABASES', several)
 
+  // Two for each pool, wherever it was made, and for the ones that they follow.
+  for (const database of ['app', 'two', 'three']) {
+    const size = 2 * pools.filter(({ pool }) => pool === database).length
+    expect(databases.find(({ name }) => name === database)?.['max_connections'] ?? 0).toBe(size)
+  }
   // Where a client is served is its own database, and it is its own role there.
   const served = made.map((name) => name.replace(/^app /, 'one '))
   expect([...new Set(seen)].toSorted()).toEqual(served.toSorted())

@@ -21,7 +21,7 @@ export const databases: Table = {
     ...integers('max_connections', 'current_connections', 'max_client_connections', 'current_client_connections'),
     ...integers('paused', 'disabled'),
   ],
-  join: byKey(1, [12, 14]),
+  join: byKey(1, [11, 12, 14]),
   rows: (engine) => {
     const { pools } = engine
     const rows: Row[] = []
@@ -50,7 +50,8 @@ function rowOf(database: string, names: readonly PoolName[], running: readonly P
     largest(running, (pool) => Math.floor(pool.settings.serverLifetimeMs / 1000)),
     common(running, (pool) => pool.settings.poolMode),
     balancing(targets),
-    sum(running, (pool) => pool.settings.poolSize),
+    // This worker's part: what was made for "*" is known to one worker only.
+    sum(running, (pool) => pool.name.partOf(pool.settings.poolSize)),
     sum(names, (name) => sum(poolsOf(name), (pool) => pool.connections)),
     largest(running, (pool) => pool.settings.maxDbClientConnections),
     sum(names, (name) => name.active.size + name.idle.size + name.waiting.size),

@@ -1,6 +1,7 @@
 /** SUSPEND, on a real PostgreSQL: nothing moves until RESUME, and nothing is lost. */
 import type { Client } from 'pg'
 import { afterEach, beforeAll, expect, test } from 'vitest'
+import { release, suspend } from '../../../../proxy/engine/operations.ts'
 import { query, startup } from '../../../support/frontend-messages.ts'
 import { startPostgres } from '../../../support/postgres.ts'
 import { WireClient } from '../../../support/wire.ts'
@@ -118,6 +119,30 @@ test('SUSPEND answers when what was sent has been taken, and closes whoever does
   expect(tookMs).toBeGreaterThanOrEqual(190)
   expect(left).toBe(0)
   expect((await bystander.query('SELECT 1 AS a')).rows).toEqual([{ a: 1 }])
+  slow.destroy()
+})
+
+test('a SUSPEND that was resumed is over, also when the next one comes in the same turn', async () => {
+  await console.query("SET suspend_timeout = '10s'")
+  const slow = await WireClient.login({ host: '127.0.0.1', port: running.port }, { user: 'web', database: 'app' })
+  slow.socket.pause()
+  slow.send(query("SELECT repeat('x', 30000000)"))
+  await running.until(() => [...name().active].some(({ socket }) => socket.queuedBytes > 0))
+  const first = console.query('SUSPEND').then(
+    ({ command }) => command,
+    (error: Error) => error.message,
+  )
+  await running.until(() => running.engine.context.suspended)
+
+  release(running.engine)
+  suspend(running.engine)
+  const answer = await first
+  const left = name().active.size
+  await other.query('RESUME')
+  running.engine.overrides.drop()
+
+  expect(answer).toBe('pooler is resumed before everything was flushed')
+  expect(left).toBe(1)
   slow.destroy()
 })
 
