@@ -189,12 +189,12 @@ describe('pausing', () => {
     sendText(connected, 'abc')
     io.turn(20)
     io.turn(20)
-    let over = false
-    io.after(60, () => (over = true))
+    const wait = { isOver: false }
+    io.after(60, () => (wait.isOver = true))
 
     // A signal may end a wait too, such as what the end of another loop's ring sends to its thread.
     let turns = 0
-    for (; !over; turns++) io.turn(1000)
+    for (; !wait.isOver; turns++) io.turn(1000)
 
     expect(turns).toBeLessThan(10)
   })
