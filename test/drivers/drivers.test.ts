@@ -50,6 +50,16 @@ const drivers: readonly Driver[] = [
     installed: [process.execPath, '--version'],
     run: () => [process.execPath, here('with-postgres-js.ts')],
   },
+  {
+    name: 'pg-query-stream',
+    installed: [process.execPath, '--version'],
+    run: () => [process.execPath, here('with-pg-query-stream.ts')],
+  },
+  {
+    name: 'Drizzle',
+    installed: [process.execPath, '--version'],
+    run: () => [process.execPath, here('with-drizzle.ts')],
+  },
   { name: 'psycopg', installed: [python, '-c', 'import psycopg'], run: () => [python, here('with-psycopg.py')] },
   newest('psycopg with libpq 18', 'with-psycopg.py'),
   { ...newest('psycopg.pq', 'with-newest-libpq.py'), since: 18 },
