@@ -2,6 +2,7 @@
  * The newest libpq itself, which knows what Debian's does not: what comes of a connection string must be the same through
  * a proxy in transaction mode as at PostgreSQL, word for word where it fails.
  */
+import { createHash, createHmac, pbkdf2Sync } from 'node:crypto'
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
@@ -19,6 +20,16 @@ import { newestLibpq, newestPython } from './python.ts'
 
 if (newestLibpq === undefined) process.stdout.write('skipped: psycopg-binary with its libpq is not installed here\n')
 
+/** RFC 5802, section 3: what a client needs of a password, and what PostgreSQL keeps of it. */
+const salted = pbkdf2Sync('secret', 'salt', 4096, 32, 'sha256')
+const [clientKey, serverKey] = ['Client Key', 'Server Key'].map((key) =>
+  createHmac('sha256', salted).update(key).digest(),
+)
+const storedKey = createHash('sha256')
+  .update(clientKey as Buffer)
+  .digest('base64')
+const verifier = `SCRAM-SHA-256$4096:${btoa('salt')}$${storedKey}:${serverKey?.toString('base64')}`
+
 /** Who logs in how: by the proxy's configuration, and by rules of PostgreSQL. */
 const hba = ['host all old all md5', 'host all clear all password', 'host all trusted all trust']
 const users = {
@@ -26,12 +37,14 @@ const users = {
   old: { password: 'secret', auth_type: 'md5' },
   clear: { password: 'secret', auth_type: 'plain' },
   trusted: { auth_type: 'trust' },
+  keys: { password: verifier, server_auth: 'passthrough' },
 }
 const sql = [
   'CREATE DATABASE app',
   "CREATE ROLE app LOGIN PASSWORD 'secret'",
   "CREATE ROLE clear LOGIN PASSWORD 'secret'",
   'CREATE ROLE trusted LOGIN',
+  `CREATE ROLE keys LOGIN PASSWORD '${verifier}'`,
   "SET password_encryption = 'md5'; CREATE ROLE old LOGIN PASSWORD 'secret'",
 ]
 
@@ -232,13 +245,29 @@ group.skipIf(newestLibpq === undefined || lacks('direct TLS and protocol 3.2', 1
         ...names.filter((_, user) => typeof outcomes[index * names.length + user] === 'object'),
       ])
       expect(whoCameIn).toEqual([
-        ['scram-sha-256', 'app'],
+        ['scram-sha-256', 'app', 'keys'],
         ['md5', 'old'],
         ['password', 'clear'],
         ['none', 'trusted'],
-        ['!none', 'app', 'old', 'clear'],
+        ['!none', 'app', 'old', 'clear', 'keys'],
         ['!scram-sha-256', 'old', 'clear', 'trusted'],
-        ['md5,scram-sha-256', 'app', 'old'],
+        ['md5,scram-sha-256', 'app', 'old', 'keys'],
+      ])
+    })
+
+    test('22: comes in by SCRAM keys alone, as postgres_fdw passes them on, where the verifier is the same', async () => {
+      const keys = `scram_client_key=${clientKey?.toString('base64')} scram_server_key=${serverKey?.toString('base64')}`
+
+      const { outcomes } = await sameOfBoth([
+        `sslmode=disable user=keys ${keys}`,
+        `sslmode=require channel_binding=require user=keys ${keys}`,
+        `sslmode=disable user=app ${keys}`,
+      ])
+
+      expect(outcomes).toEqual([
+        { ...app, user: 'keys' },
+        { ...overTls, user: 'keys' },
+        failure('FATAL:  password authentication failed for user "app"'),
       ])
     })
 
@@ -277,6 +306,19 @@ group.skipIf(newestLibpq === undefined || lacks('direct TLS and protocol 3.2', 1
         ['TLS', 'startup 3.0', 'TLS'],
       ])
       expect(began).toHaveLength(18)
+    })
+
+    test('15: is told of a bad option what PostgreSQL tells, with detail and hint', async () => {
+      const { outcomes } = await sameOfBoth(
+        ['-c search_path=a\\\\ b,c', '-c IntervalStyle=short', '-c work_mem=1XB', '-c nothing=1'].map(
+          (options) => `sslmode=disable options='${options}'`,
+        ),
+      )
+
+      expect(outcomes[0]).toContain('DETAIL:  List syntax is invalid.')
+      expect(outcomes[1]).toContain('HINT:  Available values')
+      expect(outcomes[2]).toContain('HINT:  Valid units')
+      expect(outcomes[3]).toContain('unrecognized configuration parameter')
     })
 
     test('76: finds a session of the kind it asks for among proxies, and passes over a host that is dead', async () => {
