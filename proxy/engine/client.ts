@@ -3,6 +3,7 @@ import { causes } from '../../shared/causes.ts'
 import type { Cause } from '../../shared/causes.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import type { Socket, SocketEvents } from '../io/io.ts'
+import type { Advice } from '../protocol/read.ts'
 import { FrontendTag, TransactionStatus } from '../protocol/tags.ts'
 import * as write from '../protocol/write.ts'
 import type { CancelKey } from './cancel-request.ts'
@@ -434,11 +435,11 @@ export class Client implements SocketEvents, Listed<Client> {
   }
 
   /** Tells the client why, and ends. A server that it leaves in the middle of something is closed with `cause`. */
-  fatal(sqlstate: string, message: string, cause: Cause = 'client_gone'): void {
+  fatal(sqlstate: string, message: string, cause: Cause = 'client_gone', advice: Advice = {}): void {
     if (this.list === null) return
     // A client is told once why it ends: half a message of the server, or its FATAL error, is the last it gets.
     if (!this.#midMessage() && this.server?.fatal?.forwarded !== true) {
-      this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message }))
+      this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message, ...advice }))
     }
     this.name.refused[sqlstate] = (this.name.refused[sqlstate] ?? 0) + 1
     this.#gone('end', false, cause)

@@ -97,13 +97,19 @@ interface Named {
   next: Named | null
 }
 
+/** A request that gives a name or takes it away, and the statement it has been taken from. */
+interface Asked {
+  readonly group: number
+  readonly from: Statement | null
+}
+
 /** A client's names. Looked up by their bytes, so that a Bind decodes and allocates nothing. */
 export class ClientStatements {
   readonly #statements: Statements
   readonly #byHash = new Map<number, Named>()
   #size = 0
   /** Names given or taken away by requests that are not answered yet, with the group of each: see `settledBy`. */
-  readonly #unsettled = new Map<string, { readonly group: number }>()
+  readonly #unsettled = new Map<string, Asked>()
   /** The client's parameters have changed since it prepared something. */
   meaningChanged = false
   /** Groups of requests, each ended by a Sync, that the client has sent. */
@@ -189,9 +195,9 @@ export class ClientStatements {
   }
 
   /** Until the gift's return value is called, the name is being given or taken away. */
-  unsettle(name: Uint8Array): () => void {
+  unsettle(name: Uint8Array, from: Statement | null): () => void {
     const key = latin1(name)
-    const asked = { group: this.group }
+    const asked = { group: this.group, from: from ?? this.#unsettled.get(key)?.from ?? null }
     this.#unsettled.set(key, asked)
     return () => {
       // Another request may have given or taken it since: then that one settles it.
@@ -216,6 +222,10 @@ export class ClientStatements {
       for (let named: Named | null = first; named !== null; named = named.next) {
         if (named.statement.serverName.toString() === serverName) return named.name
       }
+    }
+    // The answer is to a request that came before the one that takes the name away.
+    for (const [name, { from }] of this.#unsettled) {
+      if (from?.serverName.toString() === serverName) return Buffer.from(name, 'latin1')
     }
     return undefined
   }

@@ -114,7 +114,7 @@ function close(request: Request, name: Uint8Array, statement: Statement): number
   const { client } = request
   const names = client.namesOfStatements()
   names.remove(name)
-  const settle = settling(client, names, name)
+  const settle = settling(client, names, name, statement)
   owe(request, RequestKind.Local, {
     answer: write.closeComplete,
     done: settle,
@@ -126,9 +126,12 @@ function close(request: Request, name: Uint8Array, statement: Statement): number
   return goOn(request, request.next)
 }
 
-/** To be called when it is known what became of the name; the client goes on if it waited for that. */
-function settling(client: Client, names: ClientStatements, name: Uint8Array): () => void {
-  const settle = names.unsettle(name)
+/**
+ * To be called when it is known what became of the name, which is given, or taken `from` a statement; the client goes on
+ * if it waited for that.
+ */
+function settling(client: Client, names: ClientStatements, name: Uint8Array, from: Statement | null): () => void {
+  const settle = names.unsettle(name, from)
   return () => {
     settle()
     client.goOn()
@@ -157,7 +160,7 @@ function namedParse(out: Rewriting, request: Request, nameAt: number, nameEnd: n
   const name = copy(bytes, nameAt, nameEnd)
   const names = client.namesOfStatements()
   const statement = names.add(name, textAndTypes, client.parameters.meaning)
-  const settle = settling(client, names, name)
+  const settle = settling(client, names, name, null)
   const forget = (): void => {
     names.remove(name, statement)
     settle()

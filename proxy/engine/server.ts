@@ -4,7 +4,8 @@ import { causes } from '../../shared/causes.ts'
 import { SqlError, sqlstates } from '../../shared/errors.ts'
 import { isUnix } from '../io/io.ts'
 import type { Address, CloseCause, Socket, SocketEvents, TcpOptions, Timer } from '../io/io.ts'
-import { errorFields, isFatal, parameterStatus } from '../protocol/read.ts'
+import { errorAdvice, errorFields, isFatal, parameterStatus } from '../protocol/read.ts'
+import type { Advice } from '../protocol/read.ts'
 import { BackendTag, TransactionStatus } from '../protocol/tags.ts'
 import * as write from '../protocol/write.ts'
 import { LoginRefused, serverLogin } from './auth/server-login.ts'
@@ -39,6 +40,13 @@ interface FatalError {
   readonly sqlstate: string
   readonly message: string
   readonly forwarded: boolean
+}
+
+/** The error that our own request got. */
+interface Failure {
+  readonly sqlstate: string
+  readonly message: string
+  readonly advice: Advice
 }
 
 /** One connection to PostgreSQL, from the connect to its one cause of ending. */
@@ -385,15 +393,12 @@ export class Server implements SocketEvents, Listed<Server> {
     const { client } = this
     if (client === null) this.release()
     else if (failure === null) client.adjusted(this)
-    else client.fatal(failure.sqlstate, failure.message)
+    else client.fatal(failure.sqlstate, failure.message, 'client_gone', failure.advice)
   }
 
   /** Reads the answers to our own requests; gives the first error among them. */
-  *#untilReady(
-    owed: number,
-    onRow: (bytes: Uint8Array, start: number) => void = () => {},
-  ): Exchange<{ sqlstate: string; message: string } | null> {
-    let failure: { sqlstate: string; message: string } | null = null
+  *#untilReady(owed: number, onRow: (bytes: Uint8Array, start: number) => void = () => {}): Exchange<Failure | null> {
+    let failure: Failure | null = null
     let ready = 0
     while (ready < owed) {
       const message = yield* nextMessage(this.#conversation)
@@ -404,8 +409,10 @@ export class Server implements SocketEvents, Listed<Server> {
           break
         case BackendTag.ErrorResponse: {
           const fields = errorFields(message.bytes, message.start, message.end)
-          failure ??= { sqlstate: fields.code, message: fields.message }
-          if (isFatal(fields.severity)) this.fatal = { ...failure, forwarded: false }
+          const advice = errorAdvice(message.bytes, message.start, message.end)
+          failure ??= { sqlstate: fields.code, message: fields.message, advice }
+          const { sqlstate, message: text } = failure
+          if (isFatal(fields.severity)) this.fatal = { sqlstate, message: text, forwarded: false }
           break
         }
         case BackendTag.ParameterStatus:

@@ -77,6 +77,29 @@ export function errorFields(bytes: Uint8Array, start: number, end: number): Erro
   }
 }
 
+/** What an error says beyond its message. */
+export interface Advice {
+  readonly detail?: string
+  readonly hint?: string
+}
+
+/** Fields D and H of an ErrorResponse, where it has them. */
+export function errorAdvice(bytes: Uint8Array, start: number, end: number): Advice {
+  const field = (letter: number): string | undefined => {
+    for (let at = start; at < end && bytes[at] !== 0;) {
+      const stop = stringEnd(bytes, at + 1, end)
+      if (bytes[at] === letter) {
+        const cut = Math.min(stop, at + 1 + 4 * errorMessageCharactersMax)
+        return text(bytes, at + 1, cut).slice(0, errorMessageCharactersMax)
+      }
+      at = stop + 1
+    }
+    return undefined
+  }
+  const [detail, hint] = [field(0x44), field(0x48)]
+  return { ...(detail === undefined ? {} : { detail }), ...(hint === undefined ? {} : { hint }) }
+}
+
 /** The error ends the connection. */
 export function isFatal(severity: string): boolean {
   return severity === 'FATAL' || severity === 'PANIC'

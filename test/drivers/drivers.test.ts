@@ -5,15 +5,16 @@
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
 import { Authority } from '../support/certificates.ts'
 import { startEngine } from '../support/engine.ts'
 import type { Engine } from '../support/engine.ts'
-import { startPostgres } from '../support/postgres.ts'
+import { lacks, startPostgres } from '../support/postgres.ts'
 import type { Postgres } from '../support/postgres.ts'
 import { runProgram } from '../support/program.ts'
 import { tempFolder } from '../support/temp-folder.ts'
+import { newestLibpq, newestPython } from './python.ts'
 
 interface Driver {
   readonly name: string
@@ -22,12 +23,21 @@ interface Driver {
   /** Makes what is run from what is read, once. */
   readonly compile?: (folder: string) => readonly [string, ...string[]]
   readonly run: (folder: string) => readonly [string, ...string[]]
+  /** The major of PostgreSQL that its program is for. */
+  readonly since?: number
 }
 
 const here = (file: string): string => join(import.meta.dirname, file)
 // Debian's, which its packages of drivers belong to.
 const python = '/usr/bin/python3'
 const jdbc = '/usr/share/java/postgresql.jar'
+
+const compiler = ['cc', '-E', '-include', 'postgresql/libpq-fe.h', '-x', 'c', '/dev/null'] as const
+
+function compileWith(folder: string, ...library: readonly string[]): readonly [string, ...string[]] {
+  const program = join(folder, 'with-libpq')
+  return ['cc', '-I/usr/include/postgresql', '-o', program, here('with-libpq.c'), ...library]
+}
 
 const drivers: readonly Driver[] = [
   {
@@ -40,19 +50,32 @@ const drivers: readonly Driver[] = [
     installed: [process.execPath, '--version'],
     run: () => [process.execPath, here('with-postgres-js.ts')],
   },
+  {
+    name: 'pg-query-stream',
+    installed: [process.execPath, '--version'],
+    run: () => [process.execPath, here('with-pg-query-stream.ts')],
+  },
+  {
+    name: 'Drizzle',
+    installed: [process.execPath, '--version'],
+    run: () => [process.execPath, here('with-drizzle.ts')],
+  },
   { name: 'psycopg', installed: [python, '-c', 'import psycopg'], run: () => [python, here('with-psycopg.py')] },
+  newest('psycopg with libpq 18', 'with-psycopg.py'),
+  { ...newest('psycopg.pq', 'with-newest-libpq.py'), since: 18 },
+  newest('psycopg_pool', 'with-psycopg-pool.py'),
+  newest('SQLAlchemy', 'with-sqlalchemy.py'),
   { name: 'asyncpg', installed: [python, '-c', 'import asyncpg'], run: () => [python, here('with-asyncpg.py')] },
   {
     name: 'libpq',
-    installed: ['cc', '-E', '-include', 'postgresql/libpq-fe.h', '-x', 'c', '/dev/null'],
-    compile: (folder) => [
-      'cc',
-      '-I/usr/include/postgresql',
-      '-o',
-      join(folder, 'with-libpq'),
-      here('with-libpq.c'),
-      '-lpq',
-    ],
+    installed: compiler,
+    compile: (folder) => compileWith(folder, '-lpq'),
+    run: (folder) => [join(folder, 'with-libpq')],
+  },
+  {
+    name: 'libpq 18',
+    installed: newestLibpq === undefined ? ['false'] : compiler,
+    compile: (folder) => compileWith(folder, newestLibpq ?? '', `-Wl,-rpath,${dirname(newestLibpq ?? '')}`),
     run: (folder) => [join(folder, 'with-libpq')],
   },
   {
@@ -64,10 +87,19 @@ const drivers: readonly Driver[] = [
   { name: 'DBD::Pg', installed: ['perl', '-MDBD::Pg', '-e', '1'], run: () => ['perl', here('with-dbd-pg.pl')] },
 ]
 
-function isInstalled({ name, installed: [command, ...args] }: Driver): boolean {
+/** A program for the environment of requirements.txt. */
+function newest(name: string, program: string): Driver {
+  return {
+    name,
+    installed: [newestPython, '-c', 'import psycopg, psycopg_pool, sqlalchemy'],
+    run: () => [newestPython, here(program)],
+  }
+}
+
+function canRun({ name, installed: [command, ...args], since }: Driver): boolean {
   const found = spawnSync(command, args).status === 0 && (name !== 'JDBC' || existsSync(jdbc))
   if (!found) process.stdout.write(`skipped: ${name} is not installed here\n`)
-  return found
+  return found && (since === undefined || !lacks(`what ${name} is asked for`, since))
 }
 
 const tables = [
@@ -148,7 +180,7 @@ async function compiled({ compile }: Driver): Promise<string> {
 const timeout = 90_000
 
 for (const [index, driver] of drivers.entries()) {
-  test.skipIf(!isInstalled(driver))(
+  test.skipIf(!canRun(driver))(
     `${driver.name} finds through two servers what it finds on one of its own`,
     { timeout },
     async () => {
@@ -170,7 +202,7 @@ for (const [index, driver] of drivers.entries()) {
 
 const withJdbc = drivers.find(({ name }) => name === 'JDBC') as Driver
 
-test.skipIf(!isInstalled(withJdbc))(
+test.skipIf(!canRun(withJdbc))(
   '76: JDBC finds the primary in a standby that was promoted while nobody asked anything',
   { timeout },
   async () => {

@@ -391,3 +391,17 @@ test('55: a DEALLOCATE that is not alone in its query is not translated: 26000, 
   expect(rows(after)).toEqual(['5'])
   client.destroy()
 })
+
+test('44: an error speaks of a statement by its client’s name, also when the client has closed it since', async () => {
+  const tooMany = bind('', 'mine', ['1'])
+
+  const same = await compare(world, [
+    { send: [parse('mine', 'SELECT 1'), sync], until: 'Z' },
+    { send: [tooMany, sync, closeStatement('mine'), sync], until: 'Z', count: 2 },
+    { send: [parse('mine', 'SELECT 2'), sync], until: 'Z' },
+    { send: [tooMany, closeStatement('mine'), parse('mine', 'SELECT 3'), sync], until: 'Z' },
+  ])
+
+  const message = 'bind message supplies 1 parameters, but prepared statement "mine" requires 0'
+  expect(same.filter((line) => line.startsWith('E'))).toEqual([`E ERROR 08P01 ${message}`, `E ERROR 08P01 ${message}`])
+})

@@ -285,6 +285,29 @@ test.for(poolNames)(
   },
 )
 
+test.for([
+  ['a list that is none', '-c search_path=a\\ b,c'],
+  ['a value that does not exist', '-c IntervalStyle=short'],
+  ['a unit that does not exist', '-c work_mem=1XB'],
+])('15: what PostgreSQL adds to its error about %s is told too', async ([, options]) => {
+  const refusal = async (server: { host: string; port: number }, database: string): Promise<unknown> => {
+    const client = await WireClient.connect(server)
+    client.send(startup({ user: 'app', database, options: options as string }))
+    const {
+      F: _file,
+      L: _line,
+      R: _routine,
+      ...fields
+    } = errorFields((await client.readToEnd()).messages.at(-1) as Message)
+    return fields
+  }
+
+  const direct = await refusal(world.postgres, 'app')
+
+  expect(await refusal(world.engine, 'transaction1')).toEqual(direct)
+  expect(Object.keys(direct as object)).toEqual(expect.arrayContaining([expect.stringMatching(/^[DH]$/)]))
+})
+
 test.for(['-x', '-c', '-c search_path', '--search_path', 'search_path=a'])(
   '14: options that cannot be understood are refused, as PostgreSQL does it: %s',
   async (options) => {

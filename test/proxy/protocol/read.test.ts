@@ -1,5 +1,13 @@
 import { describe, expect, test } from 'vitest'
-import { errorFields, int16, int32, parameterStatus, stringEnd, text } from '../../../proxy/protocol/read.ts'
+import {
+  errorAdvice,
+  errorFields,
+  int16,
+  int32,
+  parameterStatus,
+  stringEnd,
+  text,
+} from '../../../proxy/protocol/read.ts'
 
 test('integers are read most significant byte first', () => {
   const bytes = Buffer.from('00 ffff fffffff6 7fffffff 8000'.replaceAll(' ', ''), 'hex')
@@ -33,6 +41,22 @@ describe('error fields', () => {
       message: 'terminating',
     })
     expect(fields('SERROR\0C42601\0Mé\0\0')).toEqual({ severity: 'ERROR', code: '42601', message: 'é' })
+  })
+
+  test('detail and hint are there only where the error has them', () => {
+    const advice = (body: string): ReturnType<typeof errorAdvice> => {
+      const bytes = Buffer.from(`before\0${body}after\0`)
+      return errorAdvice(bytes, 7, bytes.length - 6)
+    }
+
+    expect(advice('SERROR\0C22023\0MDo\0DList syntax is invalid.\0HTry é\0\0')).toEqual({
+      detail: 'List syntax is invalid.',
+      hint: 'Try é',
+    })
+    expect(advice('SERROR\0MHow\0\0')).toEqual({})
+    expect(advice('')).toEqual({})
+    expect(advice('Hcut sh')).toEqual({ hint: 'cut sh' })
+    expect(advice(`D${'é'.repeat(1_000_000)}\0\0`).detail).toBe('é'.repeat(500))
   })
 
   test('what is missing has a neutral value', () => {

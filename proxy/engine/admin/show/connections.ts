@@ -145,7 +145,7 @@ function clientRow({ context, pools }: Engine, client: Client): Row {
     0,
     tlsOf(socket),
     client.parameters.values.get('application_name') ?? '',
-    0,
+    client.statements?.size ?? 0,
     client.id,
   ]
 }
@@ -197,7 +197,7 @@ function serverRow({ context }: Engine, server: Server): Row {
     server.backendKey?.pid ?? 0,
     tlsOf(socket),
     server.reported.get('application_name') ?? '',
-    0,
+    server.statements?.size ?? 0,
     server.id,
   ]
 }

@@ -91,6 +91,22 @@ test('SHOW CLIENTS and SHOW SERVERS show both ends of a link, each naming the ot
   expect(ageMs).toBeGreaterThan(-2000)
 })
 
+test('SHOW CLIENTS and SHOW SERVERS count prepared statements, which clients that ask the same share', async () => {
+  const clients = await Promise.all([connectWeb(), connectWeb()])
+  for (const client of clients) {
+    for (const name of ['first', 'second']) await client.query({ name, text: 'SELECT 1' })
+    await client.query({ name: 'third', text: 'SELECT 3' })
+  }
+  await clients[0]?.query('DEALLOCATE third')
+
+  const held = (await show('CLIENTS', isWeb)).map((row) => row['prepared_statements'])
+  const had = (await show('SERVERS', isWeb)).map((row) => row['prepared_statements'])
+  await Promise.all(clients.map((client) => client.end()))
+
+  expect(held.map(Number).sort((one, other) => one - other)).toEqual([2, 3])
+  expect(Math.max(...had.map(Number))).toBe(2)
+})
+
 test('SHOW CLIENTS shows how long a waiting client has waited', async () => {
   const blockers = await Promise.all([connectWeb(), connectWeb()])
   for (const blocker of blockers) await blocker.query('BEGIN')
