@@ -13,6 +13,7 @@ import { clientData, wholeBytesMax } from './link.ts'
 import type { List, Listed } from './list.ts'
 import type { PoolName, Welcome } from './name.ts'
 import { ClientStatements } from './prepared.ts'
+import type { UnnamedStatement } from './unnamed.ts'
 import type { Parameters } from './parameters.ts'
 import type { Replication } from './replication.ts'
 import type { Server } from './server.ts'
@@ -40,6 +41,8 @@ export class Client implements SocketEvents, Listed<Client> {
   waitingSinceMs = 0
   /** Its prepared statements by its own names, in transaction mode; null while it has prepared none. */
   statements: ClientStatements | null = null
+  /** Its statement without a name, in transaction mode; null while it has parsed none. */
+  unnamed: UnnamedStatement | null = null
   /** Its next request has to wait until an earlier one was answered. */
   #awaitsAnswer = false
   /** What the statement parsed last may leave in a session; null when nothing. */

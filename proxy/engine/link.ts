@@ -18,6 +18,7 @@ import type { Request } from './rename.ts'
 import { Rewriting } from './rewriting.ts'
 import type { Server } from './server.ts'
 import { harmlessSets, maySet, signsOfTag, signsOfText } from './session-state.ts'
+import { isUnnamedStatement, lacksUnnamed, parsedUnnamed, unnamedGone } from './unnamed.ts'
 
 /** Messages up to this length are forwarded whole. */
 export const wholeBytesMax = 16_384
@@ -47,7 +48,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     const next = at + 1 + length
     if (next > end && length <= wholeBytesMax) break
     const tag = bytes[at] as number
-    if (renaming && mayBeNamed(tag, bytes, at + headerBytes, end)) {
+    if (renaming && (mayBeNamed(tag, bytes, at + headerBytes, end) || lacksUnnamed(client, server, tag))) {
       const onward = renameIn(client, server, bytes, from, at, next, end)
       if (onward === refused) return end
       if (onward === incomplete) break
@@ -74,6 +75,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
       case FrontendTag.Query:
         if (client.statements !== null) client.statements.group++
         if (watches) noteQuery(server, bytes, at + headerBytes, Math.min(next, end))
+        if (renaming) unnamedGone(client, server)
         beginQuery(client)
         owe(client, server, RequestKind.Query)
         break
@@ -81,6 +83,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         client.name.totals.client_parse_count++
         client.name.totals.server_parse_count++
         if (watches) noteParse(client, bytes, at + headerBytes, Math.min(next, end))
+        if (renaming && bytes[at + headerBytes] === 0) parsedUnnamed(client, server, bytes, at, next, end)
         owe(client, server, RequestKind.Parse)
         break
       case FrontendTag.Bind:
@@ -96,6 +99,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         owe(client, server, RequestKind.Execute)
         break
       case FrontendTag.Close:
+        if (renaming && isUnnamedStatement(bytes, at + headerBytes)) unnamedGone(client, server)
         owe(client, server, RequestKind.Close)
         break
       case FrontendTag.Sync:
@@ -402,7 +406,7 @@ function endQuery(client: Client, server: Server): boolean {
 }
 
 function noteError(server: Server, bytes: Uint8Array, start: number, end: number): void {
-  server.outstanding.failed()
+  if (server.outstanding.failed() && server.client !== null) unnamedGone(server.client, server)
   const fields = errorFields(bytes, start, end)
   server.pool.name.noteServerError(fields.code)
   if (statementSqlstates.has(fields.code)) server.statements?.doubt()

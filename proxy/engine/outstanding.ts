@@ -71,6 +71,11 @@ export class Outstanding {
     return this.#count === 0 && !this.#unsynced && !this.#skipping && !this.#lost
   }
 
+  /** What comes before a Sync is not done. */
+  get skipping(): boolean {
+    return this.#skipping
+  }
+
   get lost(): boolean {
     return this.#lost
   }
@@ -241,22 +246,29 @@ export class Outstanding {
     })
   }
 
-  /** ErrorResponse: in the extended protocol everything up to the next Sync is skipped. */
-  failed(): void {
+  /**
+   * ErrorResponse: in the extended protocol everything up to the next Sync is skipped. True when the last Parse that was
+   * sent as it is will not be done.
+   */
+  failed(): boolean {
     this.#copying = false
     if (this.#ignoredSyncs > 0) this.#doubtful = true
     this.#ignoredSyncs = 0
     const head = this.#front()
     if (head === 0 || head === RequestKind.Sync || head === RequestKind.Query || head === RequestKind.FunctionCall)
-      return
+      return false
     let dropped = 0
+    let parse = false
     while (this.#count > 0 && this.#ring[this.#head] !== RequestKind.Sync) {
-      if ((this.#ring[this.#head] as number) >= RequestKind.NamedParse) dropped++
+      const request = this.#ring[this.#head] as number
+      if (request === RequestKind.Parse) parse = true
+      if (request >= RequestKind.NamedParse) dropped++
       this.#pop()
     }
     // Backwards, as what was done is undone.
     for (const note of this.#notes.splice(0, dropped).toReversed()) note.dropped?.()
     this.#skipping = this.#count === 0
+    return parse && !this.#owes(RequestKind.Parse)
   }
 
   /** ReadyForQuery ends a Sync, a simple query or a function call. */
@@ -280,6 +292,13 @@ export class Outstanding {
   #front(): number {
     while (this.#count > 0 && this.#ring[this.#head] === RequestKind.CopyEnd) this.#pop()
     return this.#count === 0 ? 0 : (this.#ring[this.#head] as number)
+  }
+
+  #owes(request: RequestKind): boolean {
+    for (let index = 0; index < this.#count; index++) {
+      if (this.#ring[(this.#head + index) & (this.#ring.length - 1)] === request) return true
+    }
+    return false
   }
 
   #pop(): void {

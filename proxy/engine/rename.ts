@@ -25,6 +25,7 @@ import {
 import type { ClientStatements, Statement } from './prepared.ts'
 import type { Rewriting } from './rewriting.ts'
 import type { Server } from './server.ts'
+import { closeUnnamed, lacksUnnamed, unkept } from './unnamed.ts'
 
 /** Nothing to exchange: the message passes as it is. */
 export const asItIs = -1
@@ -71,7 +72,7 @@ export function rename(out: Rewriting, request: Request): number {
     client.fatal(sqlstates.program_limit_exceeded, 'the name of a prepared statement is too long')
     return refused
   }
-  if (nameAt === nameEnd) return tag === FrontendTag.Parse ? unnamedParse(out, request, nameEnd) : asItIs
+  if (nameAt === nameEnd) return unnamed(out, request, tag, nameEnd)
   if (client.statements?.isSettled(bytes, nameAt, nameEnd) === false) return unsettled
   if (tag === FrontendTag.Parse) return namedParse(out, request, nameAt, nameEnd)
   const { meaning } = client.parameters
@@ -191,6 +192,31 @@ function namedParse(out: Rewriting, request: Request, nameAt: number, nameEnd: n
   return goOn(request, next)
 }
 
+/** Bind and Describe of the client's own statement without a name, which the server lacks. */
+function unnamed(out: Rewriting, request: Request, tag: number, nameEnd: number): number {
+  const { client, server, bytes, from, at } = request
+  if (tag === FrontendTag.Parse) return unnamedParse(out, request, nameEnd)
+  if (!lacksUnnamed(client, server, tag)) return asItIs
+  const parse = client.unnamed?.parse ?? null
+  const unknown = { dropped: () => void (server.unnamedOf = 0) }
+  out.add(bytes, from, at)
+  if (parse === null) {
+    out.addWhole(closeUnnamed)
+    owe(request, RequestKind.OwnClose, unknown)
+  } else {
+    out.addWhole(parse)
+    client.name.totals.server_parse_count++
+    owe(request, RequestKind.OwnParse, unknown)
+  }
+  server.unnamedOf = client.id
+  if (tag === FrontendTag.Bind) {
+    client.name.totals.bind_count++
+    if (client.parsed !== null) server.note(client.parsed)
+  }
+  owe(request, tag === FrontendTag.Bind ? RequestKind.Bind : RequestKind.Describe)
+  return goOn(request, at)
+}
+
 /** An unnamed statement passes, unless it deallocates a name of the client's, which the server knows by another. */
 function unnamedParse(out: Rewriting, request: Request, nameEnd: number): number {
   const { client, server, bytes, from, at, next, end } = request
@@ -203,6 +229,8 @@ function unnamedParse(out: Rewriting, request: Request, nameEnd: number): number
   out.add(bytes, from, at)
   provide(out, request, name.statement)
   out.addWhole(write.parseMessage('', rewritten(client, bytes.subarray(nameEnd + 1, next))))
+  // Its text has a name of the client's, which means something here and now.
+  unkept(client, server)
   client.statements?.deallocating.push(name.name)
   client.name.totals.client_parse_count++
   client.name.totals.server_parse_count++

@@ -70,6 +70,8 @@ export class Server implements SocketEvents, Listed<Server> {
   readonly outstanding = new Outstanding()
   /** Bytes of a long message that are still to pass. */
   passing = 0
+  /** The client whose statement without a name the session has, by its id; 0 when that is not known. */
+  unnamedOf = 0
   /** Prepared statements under our names; null while there have been none. */
   statements: ServerStatements | null = null
   /** ReadyForQuery's indicator: 'I', 'T' or 'E' as a character code. */
@@ -279,6 +281,8 @@ export class Server implements SocketEvents, Listed<Server> {
   // Exchanges of our own: login, parameters, reset
 
   #start(exchange: Exchange<void>): void {
+    // Whatever is asked, by a simple query or by a Parse of our own, takes the place of a client's.
+    this.unnamedOf = 0
     this.#exchange = exchange
     this.#resume()
   }

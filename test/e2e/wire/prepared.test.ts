@@ -405,3 +405,49 @@ test('44: an error speaks of a statement by its client’s name, also when the c
   const message = 'bind message supplies 1 parameters, but prepared statement "mine" requires 0'
   expect(same.filter((line) => line.startsWith('E'))).toEqual([`E ERROR 08P01 ${message}`, `E ERROR 08P01 ${message}`])
 })
+
+const bindAndExecute = [bind('', ''), execute(''), sync]
+
+test.for(['transaction1', 'transaction5'] as const)(
+  '53: the statement without a name is each client’s own too, on any server of %s',
+  async (pool) => {
+    const clients = await Promise.all(Array.from({ length: 4 }, () => loginTo(world, pool)))
+    for (const [index, client] of clients.entries()) await answers(client, parse('', `SELECT '${index}'`), sync)
+
+    const found: string[] = []
+    for (const client of [...clients, ...clients.toReversed()]) {
+      await answers(client, describeStatement(''), sync)
+      found.push(...rows(await answers(client, ...bindAndExecute)))
+    }
+    for (const client of clients) client.destroy()
+
+    expect(found).toEqual(['0', '1', '2', '3', '3', '2', '1', '0'])
+  },
+)
+
+const unknown = expect.stringContaining('E ERROR 26000 unnamed prepared statement does not exist')
+
+test.for([
+  ['that has prepared none', []],
+  ['whose statement was closed', [parse('', "SELECT 'mine'"), sync, closeStatement(''), sync]],
+  ['whose statement went with a query', [parse('', "SELECT 'mine'"), sync, query('SELECT 1')]],
+  ['whose statement was wrong', [parse('', 'SELEC'), sync]],
+  ['whose statement was skipped', [parse('', 'SELEC'), parse('', "SELECT 'mine'"), sync]],
+  ['whose statement is too long to keep', [parse('', `SELECT '${'x'.repeat(100_000)}'`), sync]],
+] as const)('53: a client %s never gets that of another', async ([, before]) => {
+  const [client, other] = [await loginTo(world, 'transaction1'), await loginTo(world, 'transaction1')]
+  const ends = before.filter((sent) => sent === sync || sent[0] === 0x51).length
+  if (before.length > 0) {
+    client.send(...before)
+    await client.readUntil('Z', ends)
+  }
+  await answers(other, parse('', "SELECT 'of the other'"), sync)
+
+  const first = await answers(client, ...bindAndExecute)
+  const second = await answers(client, ...bindAndExecute)
+  const others = await answers(other, ...bindAndExecute)
+  for (const one of [client, other]) one.destroy()
+
+  expect([first[0], second[0]]).toEqual([unknown, unknown])
+  expect(rows(others)).toEqual(['of the other'])
+})
