@@ -22,7 +22,7 @@ export interface Sender {
 const passageBytes = 4 * (carryBytesMax + readBytesMax)
 
 /** Sends put off at most: the first of them waits for the handlers of the others. */
-export const sendsMax = 16
+export const sendsMax = 32
 
 /**
  * Where received bytes stand until what is sent of them has left. A turn of the loop receives from one socket after the
