@@ -63,6 +63,8 @@ export interface AgentSettings {
   readonly ioUring: boolean
   /** Hints, health and metrics. */
   readonly http: { readonly host: string; readonly port: number }
+  /** By which operators may ask this proxy itself over `http`; null when none may. */
+  readonly httpToken: string | null
   /** Where control reaches `http` from its side; null when it cannot. */
   readonly hintUrl: string | null
   /** Where other proxies reach this one; null where its other addresses say so. */
@@ -221,6 +223,15 @@ export class Agent {
       onOrder: async ({ operation, pool }) => {
         log('info', 'control gave an order', { operation, pool })
         return await this.#engine.operate(operation, pool)
+      },
+      token: settings.httpToken,
+      onOperation: async (operation, pool) => {
+        log('info', 'an order came over HTTP', { operation, pool })
+        return await this.#engine.operate(operation, pool)
+      },
+      onReload: async () => {
+        log('info', 'a reload was asked for over HTTP')
+        return await this.reload()
       },
       notReady: () => this.#notReady(),
       metrics: async () => ({ contentType: this.#metrics.contentType, page: await this.#metricsPage() }),

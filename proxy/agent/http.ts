@@ -1,6 +1,7 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import type { Hint, Order, OrderOutcome } from '../../shared/wire.ts'
+import { operations, type Hint, type Order, type OrderOutcome } from '../../shared/wire.ts'
 import { hintBodyBytesMax, Repetitions, verifiedHint, verifiedOrder } from './hint.ts'
 import type { HintHeaders } from './hint.ts'
 import { reasonOf, type Log } from './log.ts'
@@ -15,6 +16,11 @@ export interface HttpOptions {
   readonly onHint: (hint: Hint) => void
   /** What an operator wants, by way of control. */
   readonly onOrder: (order: Order) => Promise<OrderOutcome>
+  /** By which operators may ask this proxy itself; null when none may. */
+  readonly token: string | null
+  readonly onOperation: (operation: Order['operation'], pool: string) => Promise<OrderOutcome>
+  /** Reads the configuration again; resolves with the reason when that fails. */
+  readonly onReload: () => Promise<string | null>
   /** Why clients should not be sent here; null when they may. */
   readonly notReady: () => string | null
   readonly metrics: () => Promise<{ readonly contentType: string; readonly page: string }>
@@ -36,6 +42,7 @@ type Handler = (request: IncomingMessage, given: Given) => Promise<Answer>
 const routes: Readonly<Record<string, Handler>> = {
   'POST /v1/hint': takeHint,
   'POST /v1/order': takeOrder,
+  'POST /v1/reload': reload,
   'GET /livez': async () => await Promise.resolve({ status: 200, body: 'alive\n' }),
   'GET /readyz': async (_, { notReady }) => {
     const reason = notReady()
@@ -49,10 +56,16 @@ const routes: Readonly<Record<string, Handler>> = {
   },
 }
 
+/** POST /v1/pools/{pool}/{operation} */
+const poolPath = new RegExp(`^/v1/pools/([^/]+)/(${operations.join('|')})$`)
+
 const requestTimeoutMs = 10_000
 const connectionsMax = 256
 
-/** The proxy's own small HTTP server: hints from control, health for the platform, figures for Prometheus. */
+/**
+ * The proxy's own small HTTP server: hints and orders from control, health for the platform, figures for Prometheus, and
+ * what an operator may do to this proxy alone, also when there is no control or it is down.
+ */
 export class HttpServer {
   readonly #server: Server
   readonly #log: Log
@@ -100,9 +113,13 @@ async function respond(request: IncomingMessage, response: ServerResponse, optio
 async function answerTo(request: IncomingMessage, options: Given): Promise<Answer> {
   const path = request.url?.split('?', 1)[0] ?? ''
   const method = request.method === 'HEAD' ? 'GET' : request.method
-  const handler = routes[`${method} ${path}`]
+  const [, pool, operation] = poolPath.exec(path) ?? []
+  const handler =
+    pool === undefined || method !== 'POST'
+      ? routes[`${method} ${path}`]
+      : async () => await operate(request, options, operation as Order['operation'], pool)
   if (handler === undefined) {
-    const known = Object.keys(routes).some((route) => route.endsWith(` ${path}`))
+    const known = pool !== undefined || Object.keys(routes).some((route) => route.endsWith(` ${path}`))
     return known ? { status: 405, body: 'method not allowed\n' } : { status: 404, body: 'not found\n' }
   }
   try {
@@ -124,6 +141,47 @@ async function takeOrder(request: IncomingMessage, given: Given): Promise<Answer
   if (!given.repetitions.isFirst(headers.id, given.now())) return { status: 409, body: 'obeyed before\n' }
   const outcome = await given.onOrder(order)
   return { status: 200, contentType: 'application/json', body: JSON.stringify(outcome) }
+}
+
+async function operate(
+  request: IncomingMessage,
+  given: Given,
+  operation: Order['operation'],
+  encoded: string,
+): Promise<Answer> {
+  const refusal = refusalOf(request, given)
+  if (refusal !== null) return refusal
+  const pool = decoded(encoded)
+  if (pool === null) return { status: 400, body: 'the name of the pool is not percent-encoded UTF-8\n' }
+  const outcome = await given.onOperation(operation, pool)
+  return { status: outcome.known ? 200 : 404, contentType: 'application/json', body: JSON.stringify(outcome) }
+}
+
+async function reload(request: IncomingMessage, given: Given): Promise<Answer> {
+  const refusal = refusalOf(request, given)
+  if (refusal !== null) return refusal
+  const error = await given.onReload()
+  return error === null ? { status: 200, body: 'reloaded\n' } : { status: 503, body: `${error}\n` }
+}
+
+/** Null for who has the token of this proxy. */
+function refusalOf({ headers }: IncomingMessage, { token }: Given): Answer | null {
+  if (token === null) return { status: 403, body: 'this proxy was started without --http-token\n' }
+  const [, given] = /^Bearer +(\S+)$/i.exec(headers.authorization ?? '') ?? []
+  if (given !== undefined && timingSafeEqual(digest(given), digest(token))) return null
+  return { status: 401, body: 'the token of this proxy is needed: authorization: Bearer …\n' }
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
+}
+
+function decoded(encoded: string): string | null {
+  try {
+    return decodeURIComponent(encoded)
+  } catch {
+    return null
+  }
 }
 
 function signatureOf({ headers }: IncomingMessage): HintHeaders {

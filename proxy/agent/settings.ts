@@ -66,6 +66,11 @@ export const proxyOptions = {
     value: 'PORT',
     help: 'port for hints, health and metrics (default 9930)',
   },
+  'http-token': {
+    variable: 'FLOTILLA_HTTP_TOKEN',
+    value: 'TOKEN',
+    help: 'by which this proxy takes orders on that port: POST /v1/pools/{pool}/pause and the like, /v1/reload (default: none may)',
+  },
   'hint-url': {
     variable: 'FLOTILLA_HINT_URL',
     value: 'URL',
@@ -87,6 +92,7 @@ const defaultHttpPort = 9930
 const defaultStateFolder = 'flotilla-state'
 const portMax = 65535
 const regionLengthMax = 64
+const tokenLengthMin = 16
 /** A Unix socket's path has 107 at most, and the doors' is longer by as much as 17. */
 const takeoverBytesMax = 90
 
@@ -104,6 +110,7 @@ export function proxySettings(
     workers: workersOf(given),
     ioUring: ioUringOf(given),
     http: { host: given['http-host'] ?? defaultHttpHost, port: portOf(given, 'http-port') ?? defaultHttpPort },
+    httpToken: httpTokenOf(given),
     hintUrl: hintUrlOf(given),
     peerHost: given['peer-host'] ?? null,
     region: given.region?.slice(0, regionLengthMax) ?? null,
@@ -156,6 +163,13 @@ function required(given: Given, name: OptionName): string {
   const value = given[name]
   if (value !== undefined) return value
   throw new UsageError(`--${name} (or ${proxyOptions[name].variable}) is needed with --control`)
+}
+
+function httpTokenOf(given: Given): string | null {
+  const token = given['http-token']
+  if (token === undefined) return null
+  if (token.length >= tokenLengthMin && /^[\x21-\x7e]+$/.test(token)) return token
+  throw new UsageError(`--http-token must be at least ${tokenLengthMin} visible ASCII characters, without spaces`)
 }
 
 function hintUrlOf(given: Given): string | null {

@@ -187,6 +187,7 @@ async function startAgent(
       ioUring: true,
       takeover: null,
       http: { host: '127.0.0.1', port: 0 },
+      httpToken: null,
       hintUrl: null,
       peerHost: null,
       region: null,

@@ -9,11 +9,18 @@ const key = Buffer.from('a key')
 const now = new Date('2026-01-01T00:00:00Z')
 const timestamp = String(now.getTime() / 1000)
 
-async function newServer(secret: string | null = `whsec_${key.toString('base64')}`) {
+async function newServer(secret: string | null = `whsec_${key.toString('base64')}`, token: string | null = null) {
   const hints: Hint[] = []
   const orders: Order[] = []
+  const operated: string[] = []
   const server = new HttpServer({
     log: () => undefined,
+    token,
+    onOperation: async (operation, pool) => {
+      operated.push(`${operation} ${pool}`)
+      return await Promise.resolve({ known: pool !== 'nobody', paused: operation === 'pause', servers: 1 })
+    },
+    onReload: async () => await Promise.resolve(operated.includes('pause app') ? 'line 3 is wrong' : null),
     now: () => now,
     fleet: 'demo',
     hintSecret: () => secret,
@@ -27,7 +34,7 @@ async function newServer(secret: string | null = `whsec_${key.toString('base64')
   })
   const port = await server.listen({ host: '127.0.0.1', port: 0 })
   atEndOfFile(async () => await server.close())
-  return { hints, orders, port, url: `http://127.0.0.1:${port}` }
+  return { hints, orders, operated, port, url: `http://127.0.0.1:${port}` }
 }
 
 function signed(body: string): RequestInit {
@@ -40,6 +47,42 @@ function signed(body: string): RequestInit {
 }
 
 const body = JSON.stringify({ fleet: 'demo', epoch: 1, version: 2, reason: 'version' })
+
+const token = 'the token of this proxy'.replaceAll(' ', '-')
+
+async function ask(url: string, path: string, bearer: string | null = token, method = 'POST') {
+  const response = await fetch(`${url}${path}`, {
+    method,
+    ...(bearer === null ? {} : { headers: { authorization: `Bearer ${bearer}` } }),
+  })
+  return `${response.status} ${(await response.text()).trim()}`
+}
+
+test('who has the token of this proxy may order what control may, and have it reload', async () => {
+  const { url, operated } = await newServer(null, token)
+
+  expect(await ask(url, '/v1/reload')).toBe('200 reloaded')
+  expect(await ask(url, '/v1/pools/app/pause')).toBe('200 {"known":true,"paused":true,"servers":1}')
+  expect(await ask(url, '/v1/pools/a%20%2F%C3%A4/kill')).toBe('200 {"known":true,"paused":false,"servers":1}')
+  expect(await ask(url, '/v1/pools/nobody/resume')).toBe('404 {"known":false,"paused":false,"servers":1}')
+  expect(await ask(url, '/v1/reload')).toBe('503 line 3 is wrong')
+  expect(operated).toEqual(['pause app', 'kill a /ä', 'resume nobody'])
+})
+
+test('nobody else may, and nothing may be ordered that does not exist', async () => {
+  const { url, operated } = await newServer(null, token)
+  const without = await newServer()
+
+  for (const bearer of [null, 'x', `${token}x`, token.slice(1), '']) {
+    expect(await ask(url, '/v1/pools/app/pause', bearer)).toMatch(/^401 the token of this proxy is needed/)
+    expect(await ask(url, '/v1/reload', bearer)).toMatch(/^401/)
+  }
+  expect(await ask(without.url, '/v1/pools/app/pause')).toBe('403 this proxy was started without --http-token')
+  expect(await ask(url, '/v1/pools/%ff/pause')).toBe('400 the name of the pool is not percent-encoded UTF-8')
+  expect(await ask(url, '/v1/pools/app/pause', token, 'GET')).toBe('405 method not allowed')
+  expect(await ask(url, '/v1/pools/app/drop')).toBe('404 not found')
+  expect([...operated, ...without.operated]).toEqual([])
+})
 
 test('a signed hint is accepted and handed on', async () => {
   const { url, hints } = await newServer()

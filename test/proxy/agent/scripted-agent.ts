@@ -47,6 +47,7 @@ export class ScriptedAgent {
       ioUring: true,
       takeover: null,
       http: { host: '127.0.0.1', port: 0 },
+      httpToken: null,
       hintUrl: given.hintUrl ?? null,
       peerHost: null,
       region: null,

@@ -47,6 +47,12 @@ test.each([
   [['--config', 'f', '--hint-url', 'ftp://x'], '--hint-url must be a URL'],
   [['--config', 'f', '--listen-prot', '1'], '--listen-prot'],
   [['--config', 'f', '--takeover', `/${'t'.repeat(90)}`], '--takeover must be a path of at most 90 bytes'],
+  [['--config', 'f', '--io-uring', 'on'], '--io-uring must be "auto" or "off"'],
+  [['--config', 'f', '--http-token', 'short'], '--http-token must be at least 16 visible ASCII characters'],
+  [
+    ['--config', 'f', '--http-token', 'a token with spaces'],
+    '--http-token must be at least 16 visible ASCII characters',
+  ],
   [['--config', 'f', 'word'], 'word'],
 ])('%j is refused with the remedy', (words, message) => {
   expect(() => read(words)).toThrow(UsageError)
