@@ -466,6 +466,8 @@ test('100: a server that ends an idle session with 57P05 harms no client', async
   expect(lost).toMatchObject({ cause: 'terminated', state: 'idle', clientHurt: false })
   expect(await ask(client, one)).toEqual(oneAnswers)
   client.destroy()
+  // The server that answered has the same setting: it is not to end under the client of another test.
+  await world.engine.poolUntil('transaction1', ({ serversIdle }) => serversIdle === 0)
 })
 
 test('102: notices and parameters that come while a server is idle are not passed on', async () => {
