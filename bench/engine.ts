@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert'
+import { inlineMore } from '../proxy/engine/compiler.ts'
 import { Engine } from '../proxy/engine/engine.ts'
 import type { FleetSpec } from '../proxy/engine/messages.ts'
 import * as write from '../proxy/protocol/write.ts'
@@ -35,6 +36,7 @@ interface Traffic {
 }
 
 export function warmTraffic(protocol: Protocol): Traffic {
+  inlineMore()
   const traffic = trafficOf(protocol)
   traffic.run(warmUp)
   return traffic

@@ -1,6 +1,8 @@
+import { execFileSync } from 'node:child_process'
 import { expect, test } from 'vitest'
 import { protocols } from '../../bench/options.ts'
 import { bytesPerTransaction, warmTraffic } from '../../bench/engine.ts'
+import { inlining } from '../../proxy/engine/compiler.ts'
 import { isCovered } from '../support/coverage.ts'
 
 /** A boxed number is 16 bytes, and nothing smaller is allocated. */
@@ -13,4 +15,10 @@ test.skipIf(covered).each(protocols)('a transaction of the %s protocol allocates
   const traffic = warmTraffic(protocol)
 
   expect(bytesPerTransaction(traffic)).toBeLessThan(unnoticedBytes)
+})
+
+test('the compiler knows what it is told', () => {
+  const [name = ''] = inlining.split('=')
+
+  expect(execFileSync(process.execPath, ['--v8-options'], { encoding: 'utf8' })).toContain(`${name} `)
 })

@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs'
 import { availableParallelism, loadavg } from 'node:os'
 import { Client } from 'pg'
-import { beforeAll, describe as group, expect, test } from 'vitest'
+import { afterEach, beforeAll, describe as group, expect, test } from 'vitest'
 import { Authority } from '../../support/certificates.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { until } from '../../support/engine.ts'
@@ -42,10 +42,23 @@ beforeAll(async () => {
   authority = await Authority.create()
 })
 
-async function connect({ engine }: World, database: string, more: object = {}): Promise<Client> {
+function newClient({ engine }: World, database: string, more: object): Client {
   const client = new Client({ host: engine.host, port: engine.port, user: 'app', database, ...more })
   client.on('error', () => undefined)
-  atEndOfFile(async () => await client.end().catch(() => undefined))
+  return client
+}
+
+/** Clients of the test that runs; what it leaves, because it failed, is not there for the next one to count. */
+const opened = new Set<Client>()
+
+afterEach(async () => {
+  await Promise.all([...opened].map(async (client) => await client.end().catch(() => undefined)))
+  opened.clear()
+})
+
+async function connect(world: World, database: string, more: object = {}): Promise<Client> {
+  const client = newClient(world, database, more)
+  opened.add(client)
   await client.connect()
   return client
 }
@@ -64,8 +77,12 @@ async function end(clients: readonly Client[]): Promise<void> {
   await Promise.all(clients.map(async (client) => await client.end()))
 }
 
+/** One for the whole file. */
 async function consoleOf(world: World): Promise<Client> {
-  return await connect(world, 'pgbouncer', { user: 'admin' })
+  const console = newClient(world, 'pgbouncer', { user: 'admin' })
+  atEndOfFile(async () => await console.end().catch(() => undefined))
+  await console.connect()
+  return console
 }
 
 async function rowsOf(console: Client, sql: string): Promise<Record<string, string | number | null>[]> {
