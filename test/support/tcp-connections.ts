@@ -1,5 +1,5 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
-import { join } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { descriptorsOf } from './descriptors.ts'
 
 /**
  * How many IPv4 connections to `port` a process has at this moment, those it is still making among them (proc_pid_net(5)).
@@ -7,27 +7,14 @@ import { join } from 'node:path'
  */
 export function connectionsTo(port: number, pid: number): number {
   // Its sockets first: what is in both was open in between, all of it at once.
-  const own = socketsOf(pid)
+  const own = new Set(descriptorsOf(pid))
   const entries = readFileSync(`/proc/${pid}/net/tcp`, 'utf8').split('\n').slice(1, -1)
   return entries.filter((entry) => {
     const fields = entry.trim().split(/\s+/)
     const [remote = '', state = '', inode = ''] = [fields[2], fields[3], fields[9]]
-    return open.has(state) && Number.parseInt(remote.slice(-4), 16) === port && own.has(inode)
+    return open.has(state) && Number.parseInt(remote.slice(-4), 16) === port && own.has(`socket:[${inode}]`)
   }).length
 }
 
 /** TCP_ESTABLISHED, TCP_SYN_SENT */
 const open = new Set(['01', '02'])
-
-/** Inodes. */
-function socketsOf(pid: number): Set<string> {
-  const folder = `/proc/${pid}/fd`
-  const inodes = readdirSync(folder).map((fd) => {
-    try {
-      return /^socket:\[(\d+)\]$/.exec(readlinkSync(join(folder, fd)))?.[1]
-    } catch {
-      return undefined // closed meanwhile
-    }
-  })
-  return new Set(inodes.filter((inode) => inode !== undefined))
-}

@@ -1,9 +1,9 @@
 /** Sends leave together by io_uring or one by one: clients cannot tell, operators can. */
-import { readdirSync, readlinkSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Client } from 'pg'
 import { beforeAll, expect, test } from 'vitest'
+import { descriptorsOf } from '../../support/descriptors.ts'
 import type { Postgres } from '../../support/postgres.ts'
 import { startPostgres } from '../../support/postgres.ts'
 import type { ProxyProcess } from '../../support/processes.ts'
@@ -47,15 +47,9 @@ async function served(proxy: ProxyProcess): Promise<boolean> {
   return right.every(Boolean)
 }
 
+/** Of a process that runs. */
 function ringsOf({ pid }: ProxyProcess): number {
-  const folder = `/proc/${pid}/fd`
-  return readdirSync(folder).filter((fd) => {
-    try {
-      return readlinkSync(join(folder, fd)) === 'anon_inode:[io_uring]'
-    } catch {
-      return false
-    }
-  }).length
+  return descriptorsOf(pid as number).filter((what) => what === 'anon_inode:[io_uring]').length
 }
 
 const saidSo = 'no io_uring here: every send is a system call of its own'
