@@ -445,6 +445,8 @@ export class Client implements SocketEvents, Listed<Client> {
       this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message, ...advice }))
     }
     this.name.refused[sqlstate] = (this.name.refused[sqlstate] ?? 0) + 1
+    const { database, user } = this.name
+    this.context.refusals.client({ database, user, from: this.socket.remote }, sqlstate, message)
     this.#gone('end', false, cause)
   }
 

@@ -7,6 +7,7 @@ import type { Limits } from './limits.ts'
 import type { FromEngine } from './messages.ts'
 import type { Crew } from './crew.ts'
 import type { Peers } from './peers.ts'
+import type { Refusals } from './refusals.ts'
 import type { Shared } from './shared.ts'
 import type { TlsContexts } from './tls.ts'
 
@@ -18,6 +19,7 @@ export interface Context {
   /** The other proxies of the fleet. */
   readonly peers: Peers
   readonly tls: TlsContexts
+  readonly refusals: Refusals
   /** What pools may have together. */
   readonly limits: Limits
   /** The other workers of the process; null when there are none. */

@@ -35,6 +35,7 @@ import { Overrides } from './overrides.ts'
 import type { Crew } from './crew.ts'
 import { Peers } from './peers.ts'
 import { Pools } from './pools.ts'
+import { Refusals } from './refusals.ts'
 import { Shared } from './shared.ts'
 import { TlsContexts } from './tls.ts'
 import type { TlsHold } from './tls.ts'
@@ -114,6 +115,7 @@ export class Engine {
       crew: options.crew ?? null,
       shared: options.crew === undefined ? null : new Shared(options.crew),
       tls,
+      refusals: new Refusals(post),
       limits: new Limits(
         () => this.pools,
         () => this.context,
@@ -153,6 +155,7 @@ export class Engine {
     }
     this.#every(maintainEveryMs, () => {
       this.statistics.observe(this.pools.names(), io.nowMs())
+      this.context.refusals.maintain(io.nowMs())
       if (!this.context.suspended) this.pools.maintain()
     })
   }

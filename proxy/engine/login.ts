@@ -58,6 +58,8 @@ export class Login implements SocketEvents {
   readonly #handed: Handover | null
   /** Where the packet that decides begins in the inbox. */
   #packetAt = 0
+  /** As its startup packet says. */
+  #named: { readonly database: string | null; readonly user: string | null } = { database: null, user: null }
   /** It is counted among this name's clients, by whose numbers workers are chosen. */
   #seat: PoolName | null = null
   /** The life of the worker with which it was given a seat. */
@@ -143,8 +145,9 @@ export class Login implements SocketEvents {
 
   fatal(sqlstate: string, message: string): void {
     if (this.#over) return
-    const { refused } = this.#engine
+    const { refused, context } = this.#engine
     refused[sqlstate] = (refused[sqlstate] ?? 0) + 1
+    context.refusals.login({ ...this.#named, from: this.#socket.remote }, sqlstate, message)
     this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message }))
     this.#forget()
     this.#socket.end()
@@ -456,6 +459,7 @@ export class Login implements SocketEvents {
       throw new SqlError('invalid_authorization_specification', 'no PostgreSQL user name specified in startup packet')
     }
     const database = given.get('database') || user
+    this.#named = { database, user }
     const replication = replicationOf(given)
     const options = parseOptions(given.get('options') ?? '')
     for (const name of ['user', 'database', 'replication', 'options']) given.delete(name)

@@ -51,6 +51,20 @@ test('one client more than max_client_connections is refused with 53300 in the w
   expect((await world.engine.snapshot()).clients).toBe(8)
 })
 
+test('the log says whose login was refused and why, and nothing of what they tried', async () => {
+  const refused = world.engine.log.length
+  await expect(login('scram', 'a wrong guess')).rejects.toMatchObject({ sqlstate: '28P01' })
+  await expect(login('nowhere')).rejects.toMatchObject({ sqlstate: '3D000' })
+  await until(() => world.engine.log.length === refused + 2)
+
+  const lines = world.engine.log.slice(refused)
+  expect(lines).toMatchObject([
+    { level: 'warn', message: 'a login was refused', fields: { database: 'scram', user: 'app', sqlstate: '28P01' } },
+    { level: 'warn', message: 'a login was refused', fields: { database: 'nowhere', client: '127.0.0.1' } },
+  ])
+  expect(JSON.stringify(lines)).not.toContain('guess')
+})
+
 test('logins at the same time do not get past max_client_connections', async () => {
   const outcomes = await Promise.all(
     Array.from({ length: 40 }, () =>
