@@ -47,6 +47,9 @@ export class Crew {
   #peers: PeersUpdate | null = null
   /** As any worker has told it last: what one of them does for an operator, all do. */
   #operated: OperatedState | undefined
+  /** Orders that somebody has yet to answer, and workers that were not there for one. */
+  #ordersOpen = 0
+  readonly #missed = new Set<EngineKeeper>()
   #stopping = false
   /** Workers that accept nothing any more. */
   readonly #unlistened = new Set<number>()
@@ -170,19 +173,14 @@ export class Crew {
 
   /** Of all workers that serve. Rejects with an EngineDied when there is none. */
   async snapshot(figures?: true): Promise<EngineSnapshot> {
-    return mergedSnapshot(await this.#ofServing(async (keeper) => await keeper.snapshot(figures)))
+    const ask = async (keeper: EngineKeeper): Promise<EngineSnapshot> => await keeper.snapshot(figures)
+    return mergedSnapshot(given(await Promise.all(this.#keepers.map(orNull(ask)))))
   }
 
   /** Rejects with an EngineDied when no worker serves. */
   async operate(operation: Operation, pool: string): Promise<OperationOutcome> {
-    return mergedOutcome(await this.#ofServing(async (keeper) => await keeper.operate(operation, pool)))
-  }
-
-  async #ofServing<Result>(ask: (keeper: EngineKeeper) => Promise<Result>): Promise<Result[]> {
-    const results = await Promise.allSettled(this.#keepers.filter((keeper) => keeper.isServing).map(ask))
-    const answers = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
-    if (answers.length === 0) throw new EngineDied('the engine is not running')
-    return answers
+    const ask = async (keeper: EngineKeeper): Promise<OperationOutcome> => await keeper.operate(operation, pool)
+    return mergedOutcome(given(await this.#order(this.#keepers, orNull(ask))))
   }
 
   desired(desired: Desired): void {
@@ -226,11 +224,45 @@ export class Crew {
 
   /** What changes something is for the one that asks as well: so all of them have it in the same order. */
   async #askWorkers(from: number, id: number, question: Question): Promise<void> {
-    const forAll = question.ask === 'do' || question.ask === 'set'
-    const asked = this.#keepers.filter((_, worker) => forAll || worker !== from)
-    const answers = await Promise.all(asked.map(async (keeper) => await answerOf(keeper, question)))
+    const ask = async (keeper: EngineKeeper): Promise<Answer> => await answerOf(keeper, question)
+    const others = this.#keepers.filter((_, worker) => worker !== from)
+    const answers =
+      question.ask === 'do' || question.ask === 'set'
+        ? await this.#order(this.#keepers, ask)
+        : await Promise.all(others.map(ask))
     this.#keepers[from]?.answers(id, answers)
   }
+
+  /**
+   * Gives workers something to do that lasts; null from one that was not there for it. That one may have come back
+   * before the others had said what they did: so it hears of that when all have answered all there is.
+   */
+  async #order<Given>(
+    workers: readonly EngineKeeper[],
+    ask: (keeper: EngineKeeper) => Promise<Given | null>,
+  ): Promise<(Given | null)[]> {
+    this.#ordersOpen += 1
+    const answers = await Promise.all(workers.map(ask))
+    this.#ordersOpen -= 1
+    for (const [index, worker] of workers.entries()) if (answers[index] === null) this.#missed.add(worker)
+    if (this.#ordersOpen === 0) {
+      for (const worker of this.#missed) worker.restore()
+      this.#missed.clear()
+    }
+    return answers
+  }
+}
+
+/** Null of a worker that is not there. */
+function orNull<Given>(ask: (keeper: EngineKeeper) => Promise<Given>): (keeper: EngineKeeper) => Promise<Given | null> {
+  return async (keeper) => (keeper.isServing ? await ask(keeper).catch(() => null) : null)
+}
+
+/** @throws EngineDied when no worker was there */
+function given<Given>(answers: readonly (Given | null)[]): Given[] {
+  const there = answers.filter((answer) => answer !== null)
+  if (there.length === 0) throw new EngineDied('the engine is not running')
+  return there
 }
 
 /** Null when it does not answer in time: a worker that has died holds nothing that one could wait for. */

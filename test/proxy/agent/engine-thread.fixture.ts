@@ -1,6 +1,6 @@
 /**
  * An engine that speaks messages.ts and serves nobody. Like the real one it blocks, and looks for messages when it is
- * woken. A test drives it over a BroadcastChannel that bears the port it was told to listen on.
+ * woken. A test drives it over a BroadcastChannel that bears the port it was told to listen on, and its worker's number.
  */
 import { BroadcastChannel, type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import koffi from 'koffi'
@@ -31,8 +31,8 @@ export type Told =
   | { readonly opened: readonly number[] }
   | { readonly hangs: true }
 
-export function channelName(port: number): string {
-  return `scripted engine ${port}`
+export function channelName(port: number, worker: number): string {
+  return `scripted engine ${port}/${worker}`
 }
 
 const figures: Figures = {
@@ -59,7 +59,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
 
   const open = koffi.load(null).func('int open(const char *path, int flags)') as (path: string, flags: number) => number
 
-  const channel = new BroadcastChannel(channelName(start.listen.port))
+  const channel = new BroadcastChannel(channelName(start.listen.port, start.crew?.worker ?? 0))
   // receiveMessageOnPort takes either (manual: worker_threads), the types say otherwise.
   const orders = channel as unknown as MessagePort
   // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a channel between threads, not a window

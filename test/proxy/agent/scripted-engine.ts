@@ -6,13 +6,13 @@ import { until } from './until.ts'
 
 export const scriptedEntry = new URL('engine-thread.fixture.ts', import.meta.url)
 
-/** A test's end of the channel to the scripted engine that was told to listen on `port`. */
+/** A test's end of the channel to the scripted engine, of this worker, that was told to listen on `port`. */
 export class ScriptedEngine {
   readonly #channel: BroadcastChannel
   readonly told: Told[] = []
 
-  constructor(port: number) {
-    this.#channel = new BroadcastChannel(channelName(port))
+  constructor(port: number, worker = 0) {
+    this.#channel = new BroadcastChannel(channelName(port, worker))
     // oxlint-disable-next-line unicorn/prefer-add-event-listener -- Node's channel has no other in its types
     this.#channel.onmessage = (event: unknown) => {
       // Only Order and Told go over the channel, and a channel does not hear itself.
