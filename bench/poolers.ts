@@ -86,7 +86,10 @@ client_tls_key_file = "${keyFile}"
 ${sections.join('')}`
 }
 
-/** Several processes share the port (so_reuseport); each has its part of the servers. */
+/**
+ * Several processes share the port (so_reuseport); each has its part of the servers. In session mode each has all: the
+ * kernel deals clients out unevenly, and who comes to a process whose servers are all kept would wait in vain.
+ */
 export function pgbouncer(program: string, processes: number): Pooler {
   return {
     name: processes === 1 ? 'pgbouncer' : `pgbouncer, ${processes} processes`,
@@ -156,10 +159,10 @@ function pgbouncerConfig({
   follows: boolean
   processes: number
 }): string {
-  const lines = Object.entries(pools).map(
-    ([mode, { database, size }]) =>
-      `${database} = host=127.0.0.1 port=${postgresPort} dbname=${benchUser} pool_mode=${mode} pool_size=${Math.ceil(size / processes)}`,
-  )
+  const lines = Object.entries(pools).map(([mode, { database, size }]) => {
+    const own = mode === 'session' ? size : Math.ceil(size / processes)
+    return `${database} = host=127.0.0.1 port=${postgresPort} dbname=${benchUser} pool_mode=${mode} pool_size=${own}`
+  })
   return `[databases]
 ${lines.join('\n')}
 [pgbouncer]
