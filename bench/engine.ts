@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert'
-import { inlineMore } from '../proxy/engine/compiler.ts'
+import { setV8Flags } from '../proxy/engine/v8.ts'
 import { Engine } from '../proxy/engine/engine.ts'
 import type { FleetSpec } from '../proxy/engine/messages.ts'
 import * as write from '../proxy/protocol/write.ts'
@@ -36,7 +36,7 @@ interface Traffic {
 }
 
 export function warmTraffic(protocol: Protocol): Traffic {
-  inlineMore()
+  setV8Flags()
   const traffic = trafficOf(protocol)
   traffic.run(warmUp)
   return traffic

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { Board } from '../board.ts'
 import { EpollIo } from '../io/epoll.ts'
-import { inlineMore } from './compiler.ts'
+import { setV8Flags } from './v8.ts'
 import { Engine } from './engine.ts'
 import type { CrewStart, EngineStart, FromEngine, ToEngine } from './messages.ts'
 import type { Crew } from './crew.ts'
@@ -12,7 +12,7 @@ const port = parentPort
 assert(port !== null, 'the engine runs in a worker thread')
 const start = workerData as EngineStart
 
-inlineMore()
+setV8Flags()
 
 const post = (message: FromEngine): void => {
   if (message.type === 'listening') port.postMessage({ ...message, fds: io.listeners })

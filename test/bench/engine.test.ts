@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { expect, test } from 'vitest'
 import { protocols } from '../../bench/options.ts'
 import { bytesPerTransaction, warmTraffic } from '../../bench/engine.ts'
-import { inlining } from '../../proxy/engine/compiler.ts'
+import { v8Flags } from '../../proxy/engine/v8.ts'
 import { isCovered } from '../support/coverage.ts'
 
 /** A boxed number is 16 bytes, and nothing smaller is allocated. */
@@ -17,8 +17,8 @@ test.skipIf(covered).each(protocols)('a transaction of the %s protocol allocates
   expect(bytesPerTransaction(traffic)).toBeLessThan(unnoticedBytes)
 })
 
-test('the compiler knows what it is told', () => {
-  const [name = ''] = inlining.split('=')
+test.each(v8Flags)('V8 knows %s', (flag) => {
+  const [name = ''] = flag.split('=')
 
   expect(execFileSync(process.execPath, ['--v8-options'], { encoding: 'utf8' })).toContain(`${name} `)
 })
