@@ -28,7 +28,7 @@ async function startCrew(workers: number) {
   })
   atEndOfFile(async () => await crew.stop('now', 0))
   await crew.start({ host: '127.0.0.1', port }, workers)
-  return { crew, scripts, log }
+  return { scripts, log }
 }
 
 /** It dies and is there again, with what had been done until then. */
