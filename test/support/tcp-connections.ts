@@ -9,11 +9,15 @@ export function connectionsTo(port: number, pid: number): number {
   // Its sockets first: what is in both was open in between, all of it at once.
   const own = new Set(descriptorsOf(pid))
   const entries = readFileSync(`/proc/${pid}/net/tcp`, 'utf8').split('\n').slice(1, -1)
-  return entries.filter((entry) => {
+  // The kernel gives the table in pieces, and may give an entry twice when others come in between.
+  const sockets = new Set<string>()
+  for (const entry of entries) {
     const fields = entry.trim().split(/\s+/)
     const [remote = '', state = '', inode = ''] = [fields[2], fields[3], fields[9]]
-    return open.has(state) && Number.parseInt(remote.slice(-4), 16) === port && own.has(`socket:[${inode}]`)
-  }).length
+    const socket = `socket:[${inode}]`
+    if (open.has(state) && Number.parseInt(remote.slice(-4), 16) === port && own.has(socket)) sockets.add(socket)
+  }
+  return sockets.size
 }
 
 /** TCP_ESTABLISHED, TCP_SYN_SENT */
