@@ -173,14 +173,14 @@ export class Crew {
 
   /** Of all workers that serve. Rejects with an EngineDied when there is none. */
   async snapshot(figures?: true): Promise<EngineSnapshot> {
-    const ask = async (keeper: EngineKeeper): Promise<EngineSnapshot> => await keeper.snapshot(figures)
-    return mergedSnapshot(given(await Promise.all(this.#keepers.map(orNull(ask)))))
+    const ask = orNull(async (keeper) => await keeper.snapshot(figures))
+    return mergedSnapshot(given(await Promise.all(this.#keepers.map(ask))))
   }
 
   /** Rejects with an EngineDied when no worker serves. */
   async operate(operation: Operation, pool: string): Promise<OperationOutcome> {
-    const ask = async (keeper: EngineKeeper): Promise<OperationOutcome> => await keeper.operate(operation, pool)
-    return mergedOutcome(given(await this.#order(this.#keepers, orNull(ask))))
+    const ask = orNull(async (keeper) => await keeper.operate(operation, pool))
+    return mergedOutcome(given(await this.#order(ask)))
   }
 
   desired(desired: Desired): void {
@@ -227,26 +227,21 @@ export class Crew {
     const ask = async (keeper: EngineKeeper): Promise<Answer> => await answerOf(keeper, question)
     const others = this.#keepers.filter((_, worker) => worker !== from)
     const answers =
-      question.ask === 'do' || question.ask === 'set'
-        ? await this.#order(this.#keepers, ask)
-        : await Promise.all(others.map(ask))
+      question.ask === 'do' || question.ask === 'set' ? await this.#order(ask) : await Promise.all(others.map(ask))
     this.#keepers[from]?.answers(id, answers)
   }
 
   /**
-   * Gives workers something to do that lasts; null from one that was not there for it. That one may have come back
+   * Gives all workers something to do that lasts; null from one that was not there for it. That one may have come back
    * before the others had said what they did: so it hears of that when all have answered all there is.
    */
-  async #order<Given>(
-    workers: readonly EngineKeeper[],
-    ask: (keeper: EngineKeeper) => Promise<Given | null>,
-  ): Promise<(Given | null)[]> {
+  async #order<Given>(ask: (keeper: EngineKeeper) => Promise<Given | null>): Promise<(Given | null)[]> {
     this.#ordersOpen += 1
-    const answers = await Promise.all(workers.map(ask))
+    const answers = await Promise.all(this.#keepers.map(ask))
     this.#ordersOpen -= 1
-    for (const [index, worker] of workers.entries()) if (answers[index] === null) this.#missed.add(worker)
+    for (const [index, keeper] of this.#keepers.entries()) if (answers[index] === null) this.#missed.add(keeper)
     if (this.#ordersOpen === 0) {
-      for (const worker of this.#missed) worker.restore()
+      for (const keeper of this.#missed) keeper.restore()
       this.#missed.clear()
     }
     return answers

@@ -7,8 +7,8 @@ export const v8Flags = [
   // counts after each sleep.
   '--max-inlined-bytecode-size-cumulative=4000',
   // Clients that come and go live for longer than V8's young generation, so their remains wait for a collection of the old
-  // one. How far that may grow until then V8 infers from speeds it has measured: by a tenth, or, where a measurement is
-  // missing, to four times its size. Half of its size, at any time, is a memory that stays what it is.
+  // one. How far that may grow until then V8 infers anew each time from speeds it has measured; half of its size, always, is
+  // a memory that stays what it is.
   '--heap-growing-percent=50',
 ]
 

@@ -3,6 +3,7 @@ import { Crew } from '../../../proxy/agent/crew.ts'
 import type { OperatedState } from '../../../proxy/engine/messages.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { enginePort, ScriptedEngine, scriptedEntry } from './scripted-engine.ts'
+import { unheard } from './unheard.ts'
 import { until } from './until.ts'
 
 const nothingDone: OperatedState = { pausedAll: false, paused: [], disabled: [], suspended: false, overrides: [] }
@@ -19,12 +20,7 @@ async function startCrew(workers: number) {
     mockKey: () => new Uint8Array(32),
     ioUring: true,
     chance: { now: () => new Date(), random: () => 0.5 },
-    onLost: () => undefined,
-    onReload: () => undefined,
-    onPeers: () => undefined,
-    onShutdown: () => undefined,
-    onListening: () => undefined,
-    onRestart: () => undefined,
+    ...unheard,
   })
   atEndOfFile(async () => await crew.stop('now', 0))
   await crew.start({ host: '127.0.0.1', port }, workers)

@@ -7,6 +7,7 @@ import { generalSettings } from '../../../shared/config/settings.ts'
 import type { FleetSpec, LostServer } from '../../../proxy/engine/messages.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { enginePort, ScriptedEngine, scriptedEntry } from './scripted-engine.ts'
+import { unheard } from './unheard.ts'
 import { until } from './until.ts'
 
 function specOf(version: number): FleetSpec {
@@ -37,12 +38,8 @@ function newKeeper(answerMs = 5000) {
         return 0.5
       },
     },
+    ...unheard,
     onLost: (server) => lost.push(server),
-    onReload: () => undefined,
-    onPeers: () => undefined,
-    onShutdown: () => undefined,
-    onListening: () => undefined,
-    onRestart: () => undefined,
   })
   atEndOfFile(async () => await keeper.stop('now', 0))
   return { port, script, keeper, lost, pauses }

@@ -9,6 +9,7 @@ import type { FleetSpec } from '../../../proxy/engine/messages.ts'
 import { Tallies } from '../../../proxy/tallies.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { sslRequest } from '../../support/frontend-messages.ts'
+import { unheard } from './unheard.ts'
 import { until } from './until.ts'
 
 const entry = new URL('../../../proxy/engine/main.ts', import.meta.url)
@@ -28,12 +29,7 @@ async function startKeeper() {
         return 0.5
       },
     },
-    onLost: () => undefined,
-    onReload: () => undefined,
-    onPeers: () => undefined,
-    onShutdown: () => undefined,
-    onListening: () => undefined,
-    onRestart: () => undefined,
+    ...unheard,
   })
   atEndOfFile(async () => await keeper.stop('now', 0))
   const address = await keeper.start({ host: '127.0.0.1', port: 0 })
@@ -103,12 +99,7 @@ test('a port in use is told in one line', async () => {
     log: () => undefined,
     process: { mockKey: new Uint8Array(32), failedLogins: Tallies.memory(), ioUring: true },
     chance: { now: () => new Date(), random: () => 0.5 },
-    onLost: () => undefined,
-    onReload: () => undefined,
-    onPeers: () => undefined,
-    onShutdown: () => undefined,
-    onListening: () => undefined,
-    onRestart: () => undefined,
+    ...unheard,
   })
 
   await expect(other.start(address)).rejects.toThrow(/^the engine ended: .*EADDRINUSE[^\n]*$/)
