@@ -11,6 +11,7 @@ export const sqlstates = {
   invalid_password: '28P01',
   idle_in_transaction_session_timeout: '25P03',
   transaction_timeout: '25P04',
+  invalid_sql_statement_name: '26000',
   invalid_parameter_value: '22023',
   invalid_catalog_name: '3D000',
   syntax_error: '42601',

@@ -12,7 +12,9 @@ import { headerBytes, readLength } from './conversation.ts'
 import { clientData, wholeBytesMax } from './link.ts'
 import type { List, Listed } from './list.ts'
 import type { PoolName, Welcome } from './name.ts'
+import type { Described } from './outstanding.ts'
 import { ClientStatements } from './prepared.ts'
+import type { Statement } from './prepared.ts'
 import type { UnnamedStatement } from './unnamed.ts'
 import type { Parameters } from './parameters.ts'
 import type { Replication } from './replication.ts'
@@ -43,6 +45,12 @@ export class Client implements SocketEvents, Listed<Client> {
   statements: ClientStatements | null = null
   /** Its statement without a name, in transaction mode; null while it has parsed none. */
   unnamed: UnnamedStatement | null = null
+  /** What its portal without a name was made of, in transaction mode; null where that is not known. */
+  bound: Described | null = null
+  /** The statement that was prepared anew for the Bind that it sends now. */
+  preparedAnew: Statement | null = null
+  /** Groups of requests, each ended by a Sync, that it has sent; told apart from the ones before. */
+  group = 0
   /** Its next request has to wait until an earlier one was answered. */
   #awaitsAnswer = false
   /** What the statement parsed last may leave in a session; null when nothing. */
@@ -161,6 +169,11 @@ export class Client implements SocketEvents, Listed<Client> {
   namesOfStatements(): ClientStatements {
     this.statements ??= new ClientStatements(this.name.statements)
     return this.statements
+  }
+
+  /** HOT. A Sync, or what does as much, is passed on. */
+  beginGroup(): void {
+    this.group = (this.group + 1) & groupMask
   }
 
   /** Nothing further is read until `goOn`. */
@@ -482,5 +495,7 @@ export class Client implements SocketEvents, Listed<Client> {
 }
 
 const nothing = Buffer.alloc(0)
+/** Groups are compared with those in flight only, and stay small integers to V8. */
+const groupMask = 0x3fffffff
 const canceledText = 'canceling statement due to user request'
 const shutdownText = 'terminating connection due to administrator command'

@@ -7,18 +7,21 @@
  * as it arrives, so that it costs one read buffer whatever its size.
  */
 import { sqlstates } from '../../shared/errors.ts'
+import { carryBytesMax } from '../io/io.ts'
 import { errorFields, isFatal, stringEnd, text } from '../protocol/read.ts'
 import { BackendTag, FrontendTag, TransactionStatus } from '../protocol/tags.ts'
 import type { Client } from './client.ts'
 import { headerBytes, readLength } from './conversation.ts'
+import { descriptionOf } from './description.ts'
 import { RequestKind } from './outstanding.ts'
-import { errorInClientsWords, statementSqlstates } from './prepared.ts'
+import type { Described } from './outstanding.ts'
+import { contradictsStatements, errorInClientsWords, Named } from './prepared.ts'
 import { asItIs, incomplete, refused, rename, tooLongToKeep, unsettled } from './rename.ts'
 import type { Request } from './rename.ts'
 import { Rewriting } from './rewriting.ts'
 import type { Server } from './server.ts'
 import { harmlessSets, maySet, signsOfTag, signsOfText } from './session-state.ts'
-import { isUnnamedStatement, lacksUnnamed, parsedUnnamed, unnamedGone } from './unnamed.ts'
+import { isUnnamedStatement, lacksUnnamed, parsedUnnamed, unnamedFailed, unnamedGone } from './unnamed.ts'
 
 /** Messages up to this length are forwarded whole. */
 export const wholeBytesMax = 16_384
@@ -42,17 +45,21 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
   if (rewriting.length > 0) rewriting.clear()
   const renaming = renames(client, server)
   const watches = server.pool.settings.poolMode !== 'session'
+  // In session mode the session's statement without a name is the client's.
+  const owns = watches && server.replication === null
+  if (!owns) disownUnnamed(client, server)
   while (client.passing === 0 && end - at >= headerBytes) {
     const length = readLength(bytes, at)
     if (length < 4) return violation(client, server, bytes, from, at, 'invalid message length', end)
     const next = at + 1 + length
     if (next > end && length <= wholeBytesMax) break
     const tag = bytes[at] as number
-    if (renaming && (mayBeNamed(tag, bytes, at + headerBytes, end) || lacksUnnamed(client, server, tag))) {
+    if ((renaming && mayBeNamed(tag, bytes, at + headerBytes, end)) || (owns && lacksUnnamed(client, server, tag))) {
       const onward = renameIn(client, server, bytes, from, at, next, end)
       if (onward === refused) return end
       if (onward === incomplete) break
       if (onward === unsettled) {
+        from = (request as Request).from
         client.waitForAnswer()
         break
       }
@@ -73,9 +80,9 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     }
     switch (tag) {
       case FrontendTag.Query:
-        if (client.statements !== null) client.statements.group++
+        client.beginGroup()
         if (watches) noteQuery(server, bytes, at + headerBytes, Math.min(next, end))
-        if (renaming) unnamedGone(client, server)
+        if (owns) unnamedGone(client, server)
         beginQuery(client)
         owe(client, server, RequestKind.Query)
         break
@@ -83,30 +90,42 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         client.name.totals.client_parse_count++
         client.name.totals.server_parse_count++
         if (watches) noteParse(client, bytes, at + headerBytes, Math.min(next, end))
-        if (renaming && bytes[at + headerBytes] === 0) parsedUnnamed(client, server, bytes, at, next, end)
-        owe(client, server, RequestKind.Parse)
+        if (owns && bytes[at + headerBytes] === 0) {
+          parsedUnnamed(client, server, bytes, at, next, end)
+          owe(client, server, RequestKind.UnnamedParse)
+        } else {
+          owe(client, server, RequestKind.Parse)
+        }
         break
       case FrontendTag.Bind:
         client.name.totals.bind_count++
         if (client.parsed !== null) server.note(client.parsed)
+        if (owns && bytes[at + headerBytes] === 0) {
+          client.bound = bytes[at + headerBytes + 1] === 0 ? (client.unnamed?.current ?? null) : null
+        }
         owe(client, server, RequestKind.Bind)
         break
       case FrontendTag.Describe:
-        owe(client, server, RequestKind.Describe)
+        owe(client, server, RequestKind.Describe, owns ? subjectOf(client, bytes, at + headerBytes) : null)
         break
       case FrontendTag.Execute:
         beginQuery(client)
         owe(client, server, RequestKind.Execute)
         break
       case FrontendTag.Close:
-        if (renaming && isUnnamedStatement(bytes, at + headerBytes)) unnamedGone(client, server)
-        owe(client, server, RequestKind.Close)
+        if (owns && isUnnamedStatement(bytes, at + headerBytes)) {
+          unnamedGone(client, server)
+          owe(client, server, RequestKind.UnnamedClose)
+        } else {
+          owe(client, server, RequestKind.Close)
+        }
         break
       case FrontendTag.Sync:
-        if (client.statements !== null) client.statements.group++
+        client.beginGroup()
         owe(client, server, RequestKind.Sync)
         break
       case FrontendTag.FunctionCall:
+        client.beginGroup()
         beginQuery(client)
         owe(client, server, RequestKind.FunctionCall)
         break
@@ -253,8 +272,25 @@ function violation(
   return end
 }
 
-function owe(client: Client, server: Server, request: RequestKind): void {
-  if (server.outstanding.push(request)) return
+/** In session mode nothing follows the client, and what it parses takes the place of whatever was parsed before. */
+function disownUnnamed(client: Client, server: Server): void {
+  if (client.unnamed !== null) client.unnamed = null
+  if (client.bound !== null) client.bound = null
+  if (server.unnamedOf !== null) server.unnamedOf = null
+}
+
+/**
+ * HOT. Whose description a Describe asks for: that of the statement without a name, or of the one that the portal without
+ * a name was made of, unless the client was told that already. Others are described under their names.
+ */
+function subjectOf(client: Client, bytes: Uint8Array, body: number): Described | null {
+  if (bytes[body + 1] !== 0) return null
+  if (isUnnamedStatement(bytes, body)) return client.unnamed?.current ?? null
+  return client.bound === null || client.bound.description !== null ? null : client.bound
+}
+
+function owe(client: Client, server: Server, request: RequestKind, subject: Described | null = null): void {
+  if (server.outstanding.push(request, undefined, subject)) return
   client.fatal(sqlstates.program_limit_exceeded, 'too many requests in flight without an answer')
 }
 
@@ -285,7 +321,7 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
       return end
     }
     const next = at + 1 + length
-    if (next > end && length <= wholeBytesMax) break
+    if (next > end && (length <= wholeBytesMax || mustBeWhole(server, bytes[at] as number, length))) break
     let ours = false
     switch (bytes[at]) {
       case BackendTag.DataRow:
@@ -299,6 +335,7 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
           return end
         }
         outstanding.ready()
+        client.goOn()
         freed = endQuery(client, server)
         break
       case BackendTag.CommandComplete:
@@ -325,26 +362,21 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
         break
       case BackendTag.RowDescription:
       case BackendTag.NoData:
-        outstanding.described()
+        if (outstanding.keepsDescription) ours = noteDescription(server, bytes, at, next, end)
+        else outstanding.described()
+        break
+      case BackendTag.ParameterDescription:
+        ours = outstanding.describesOwn
         break
       case BackendTag.CopyInResponse:
         outstanding.copyIn()
         break
       case BackendTag.ErrorResponse:
-        if (client.statements !== null && next <= end) {
-          const told = errorInClientsWords(client.statements, outstanding.askedName, bytes, at, next)
-          if (told !== null) {
-            if (at > from) client.socket.send(bytes, from, at)
-            client.socket.send(told, 0, told.length)
-            from = next
-          }
-        }
-        noteError(server, bytes, at + headerBytes, Math.min(next, end))
+        from = passError(server, client, bytes, from, at, next, end)
         break
       case BackendTag.ParameterStatus:
         if (next <= end) noteParameter(server, client, bytes, at + headerBytes, next)
         break
-      case BackendTag.ParameterDescription:
       case BackendTag.FunctionCallResponse:
       case BackendTag.CopyOutResponse:
       case BackendTag.CopyBothResponse:
@@ -405,12 +437,59 @@ function endQuery(client: Client, server: Server): boolean {
   return client.leavesAtTransactionEnd(server)
 }
 
-function noteError(server: Server, bytes: Uint8Array, start: number, end: number): void {
-  if (server.outstanding.failed() && server.client !== null) unnamedGone(server.client, server)
-  const fields = errorFields(bytes, start, end)
-  server.pool.name.noteServerError(fields.code)
-  if (statementSqlstates.has(fields.code)) server.statements?.doubt()
-  if (isFatal(fields.severity)) server.fatal = { sqlstate: fields.code, message: fields.message, forwarded: true }
+/**
+ * An error, in the client's words where it speaks of a statement by the server's name. Gives the offset from which the
+ * server's own bytes go on.
+ */
+function passError(
+  server: Server,
+  client: Client,
+  bytes: Uint8Array,
+  from: number,
+  at: number,
+  next: number,
+  end: number,
+): number {
+  const { outstanding } = server
+  const fields = errorFields(bytes, at + headerBytes, Math.min(next, end))
+  const refusal = fields.code === sqlstates.invalid_sql_statement_name ? outstanding.refusal : undefined
+  let told = refusal ?? null
+  if (told === null && client.statements !== null && next <= end) {
+    told = errorInClientsWords(client.statements, outstanding.askedName, bytes, at, next)
+  }
+  outstanding.failed()
+  unnamedFailed(client, server)
+  server.pool.name.noteServerError(refusal === undefined ? fields.code : sqlstates.feature_not_supported)
+  if (refusal === undefined && contradictsStatements(fields)) server.statements?.doubt()
+  if (isFatal(fields.severity)) {
+    server.fatal = { sqlstate: fields.code, message: fields.message, forwarded: true }
+  }
+  if (told === null) return from
+  if (at > from) client.socket.send(bytes, from, at)
+  client.socket.send(told, 0, told.length)
+  return next
+}
+
+/** A description that is kept is read whole, if the loop can keep it so long. */
+function mustBeWhole(server: Server, tag: number, length: number): boolean {
+  return tag === BackendTag.RowDescription && length < carryBytesMax && server.outstanding.keepsDescription
+}
+
+/** What a server returns for a statement. True when we have asked, so that it is not for the client. */
+function noteDescription(server: Server, bytes: Uint8Array, at: number, next: number, end: number): boolean {
+  const { outstanding } = server
+  const tag = bytes[at] as number
+  const whole = next <= end
+  if (outstanding.describesOwn) {
+    if (!whole) server.close('protocol_error', { message: 'the description of a statement is too long' })
+    else outstanding.describedOwn(descriptionOf(tag, bytes, at + headerBytes, next))
+    return true
+  }
+  const subject = outstanding.described()
+  if (subject === null || !whole) return false
+  subject.describe(tag, bytes, at + headerBytes, next)
+  if (subject instanceof Named) server.statements?.describe(subject.statement, subject.description)
+  return false
 }
 
 /** A parameter that changed under this client follows it to its next server; the end of a standby is for everybody. */

@@ -5,9 +5,12 @@
  */
 import assert from 'node:assert/strict'
 import { stringEnd } from '../protocol/read.ts'
+import type { ErrorFields } from '../protocol/read.ts'
 import { FrontendTag } from '../protocol/tags.ts'
 import * as write from '../protocol/write.ts'
 import { headerBytes } from './conversation.ts'
+import { descriptionOf } from './description.ts'
+import type { Described } from './outstanding.ts'
 import { signsOfText } from './session-state.ts'
 import type { Signs } from './session-state.ts'
 
@@ -24,6 +27,8 @@ export class Statement {
   readonly parse: Buffer
   /** Takes it off a server. */
   readonly close: Buffer
+  /** Asks a server what it returns. */
+  readonly describe: Buffer
   readonly key: string
   /** Of its clients' parameters: see Parameters. */
   readonly meaning: string
@@ -40,6 +45,7 @@ export class Statement {
     this.serverName = Buffer.from(name)
     this.parse = write.parseMessage(name, textAndTypes)
     this.close = write.closeStatement(name)
+    this.describe = write.describeStatement(name)
   }
 
   /** What follows the name in its Parse. */
@@ -90,11 +96,28 @@ function keyOf(textAndTypes: Uint8Array, meaning: string): string {
   return `${meaning}\0${latin1(textAndTypes)}`
 }
 
-interface Named {
+/** A client's name for a statement. */
+export class Named implements Described {
   readonly name: Uint8Array
-  statement: Statement
+  readonly statement: Statement
+  #description: string | null
   /** Another name with the same hash. */
   next: Named | null
+
+  constructor(name: Uint8Array, statement: Statement, next: Named | null, description: string | null = null) {
+    this.name = name
+    this.statement = statement
+    this.next = next
+    this.#description = description
+  }
+
+  get description(): string | null {
+    return this.#description
+  }
+
+  describe(tag: number, bytes: Uint8Array, start: number, end: number): void {
+    this.#description = descriptionOf(tag, bytes, start, end)
+  }
 }
 
 /** A request that gives a name or takes it away, and the statement it has been taken from. */
@@ -112,8 +135,6 @@ export class ClientStatements {
   readonly #unsettled = new Map<string, Asked>()
   /** The client's parameters have changed since it prepared something. */
   meaningChanged = false
-  /** Groups of requests, each ended by a Sync, that the client has sent. */
-  group = 0
   /** Names in texts that deallocate one, in the order in which they will be answered. */
   readonly deallocating: Uint8Array[] = []
 
@@ -136,16 +157,16 @@ export class ClientStatements {
     return named
   }
 
-  /** As `get`, for what is used now: a text that means something else by now is a statement of its own. */
-  use(bytes: Uint8Array, start: number, end: number, meaning: string): Statement | undefined {
+  /** HOT. As `get`, for what is used now: a text that means something else by now is a statement of its own. */
+  use(bytes: Uint8Array, start: number, end: number, meaning: string): Named | undefined {
     const named = this.#find(bytes, start, end)
     if (named === null) return undefined
-    const { statement } = named
     // What is on its way is settled by the statement that was sent.
-    if (!this.meaningChanged || statement.meaning === meaning || this.#unsettled.size > 0) return statement
-    named.statement = this.#statements.hold(statement.textAndTypes, meaning)
-    this.#statements.release(statement)
-    return named.statement
+    if (!this.meaningChanged || named.statement.meaning === meaning || this.#unsettled.size > 0) return named
+    const { name, statement, description } = named
+    const held = this.#statements.hold(statement.textAndTypes, meaning)
+    this.remove(name)
+    return this.#put(name, held, description)
   }
 
   /** Gives the statement under its new name. */
@@ -161,10 +182,12 @@ export class ClientStatements {
     this.#put(name, statement)
   }
 
-  #put(name: Uint8Array, statement: Statement): void {
+  #put(name: Uint8Array, statement: Statement, description: string | null = null): Named {
     const hash = hashOf(name, 0, name.length)
-    this.#byHash.set(hash, { name, statement, next: this.#byHash.get(hash) ?? null })
+    const named = new Named(name, statement, this.#byHash.get(hash) ?? null, description)
+    this.#byHash.set(hash, named)
     this.#size++
+    return named
   }
 
   /** Only if the name still stands for `statement`, where one is given. */
@@ -188,16 +211,16 @@ export class ClientStatements {
    * Whether it is known what the name stands for. Within one group it is: an error skips what follows it. After a Sync
    * it is not, until the request before it was answered.
    */
-  isSettled(bytes: Uint8Array, start: number, end: number): boolean {
+  isSettled(bytes: Uint8Array, start: number, end: number, group: number): boolean {
     if (this.#unsettled.size === 0) return true
     const asked = this.#unsettled.get(latin1(bytes.subarray(start, end)))
-    return asked === undefined || asked.group === this.group
+    return asked === undefined || asked.group === group
   }
 
-  /** Until the gift's return value is called, the name is being given or taken away. */
-  unsettle(name: Uint8Array, from: Statement | null): () => void {
+  /** Until the return value is called, the name is being given or taken away by a request of this `group`. */
+  unsettle(name: Uint8Array, from: Statement | null, group: number): () => void {
     const key = latin1(name)
-    const asked = { group: this.group, from: from ?? this.#unsettled.get(key)?.from ?? null }
+    const asked = { group, from: from ?? this.#unsettled.get(key)?.from ?? null }
     this.#unsettled.set(key, asked)
     return () => {
       // Another request may have given or taken it since: then that one settles it.
@@ -271,7 +294,8 @@ interface Change {
  * there.
  */
 export class ServerStatements {
-  readonly #known = new Set<Statement>()
+  /** With what the server says it returns; null where it was not asked. */
+  readonly #known = new Map<Statement, string | null>()
   /** The last of `#known`. */
   #latest: Statement | null = null
   /** The last request about a statement, until it is answered. */
@@ -293,13 +317,25 @@ export class ServerStatements {
   /** HOT. It is used now. */
   touch(statement: Statement): void {
     if (statement === this.#latest) return
+    const description = this.#known.get(statement) ?? null
     this.#known.delete(statement)
-    this.#add(statement)
+    this.#known.set(statement, description)
+    this.#latest = statement
+  }
+
+  /** HOT. What the server returns for it for as long as it has it; null where that is not known. */
+  description(statement: Statement): string | null {
+    return this.#known.get(statement) ?? null
+  }
+
+  describe(statement: Statement, description: string | null): void {
+    if (this.#known.has(statement)) this.#known.set(statement, description)
   }
 
   #add(statement: Statement): void {
-    if (!this.#known.has(statement)) this.#latest = statement
-    this.#known.add(statement)
+    if (this.#known.has(statement)) return
+    this.#known.set(statement, null)
+    this.#latest = statement
   }
 
   /**
@@ -345,7 +381,7 @@ export class ServerStatements {
   /** The least recently used one beyond `countMax`. */
   surplus(countMax: number): Statement | undefined {
     if (this.#known.size <= countMax) return undefined
-    return this.#known.values().next().value
+    return this.#known.keys().next().value
   }
 
   /** The session was emptied: DISCARD ALL or DEALLOCATE ALL. */
@@ -398,10 +434,12 @@ export function nulAt(bytes: Uint8Array, start: number, end: number): number {
 const statementKind = 0x53
 
 /**
- * SQLSTATEs that say a server's statements are not what we thought: one is missing (26000), one is there already
- * (42P05), or its plan no longer fits (0A000 "cached plan must not change result type", whatever the language).
+ * Whether an error says that a server's statements are not what we thought: one is missing (26000), one is there already
+ * (42P05), or its columns have changed (0A000 by RevalidateCachedQuery).
  */
-export const statementSqlstates: ReadonlySet<string> = new Set(['26000', '42P05', '0A000'])
+export function contradictsStatements({ code, routine }: ErrorFields): boolean {
+  return code === '26000' || code === '42P05' || (code === '0A000' && routine === 'RevalidateCachedQuery')
+}
 
 const deallocate = /^\s*deallocate\s+(?:prepare\s+)?(?:"((?:[^"]|"")+)"|([a-z_\x80-\uffff][\w$\x80-\uffff]*))\s*;?\s*$/i
 

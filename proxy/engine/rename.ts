@@ -10,8 +10,9 @@ import { FrontendTag, TransactionStatus } from '../protocol/tags.ts'
 import * as write from '../protocol/write.ts'
 import type { Client } from './client.ts'
 import { headerBytes } from './conversation.ts'
+import { descriptionChanged } from './description.ts'
 import { RequestKind } from './outstanding.ts'
-import type { Note } from './outstanding.ts'
+import type { Described, Note } from './outstanding.ts'
 import {
   deallocatedName,
   deallocatesAll,
@@ -22,10 +23,11 @@ import {
   portal,
   ServerStatements,
 } from './prepared.ts'
-import type { ClientStatements, Statement } from './prepared.ts'
+import type { ClientStatements, Named, Statement } from './prepared.ts'
 import type { Rewriting } from './rewriting.ts'
 import type { Server } from './server.ts'
-import { closeUnnamed, lacksUnnamed, unkept } from './unnamed.ts'
+import { closeUnnamed, describeUnnamed, has, lacksUnnamed, parseUnkept } from './unnamed.ts'
+import type { UnnamedChange, UnnamedStatement } from './unnamed.ts'
 
 /** Nothing to exchange: the message passes as it is. */
 export const asItIs = -1
@@ -37,6 +39,8 @@ export const refused = -3
 export const tooLongToKeep = -4
 /** What the name stands for is not known before a request sent earlier has been answered. */
 export const unsettled = -5
+/** The server describes the statement otherwise than the client was told. */
+const changed = -6
 
 /** A long message is looked at this far for the name in it. */
 const nameBytesMax = 16_384
@@ -72,15 +76,21 @@ export function rename(out: Rewriting, request: Request): number {
     client.fatal(sqlstates.program_limit_exceeded, 'the name of a prepared statement is too long')
     return refused
   }
-  if (nameAt === nameEnd) return unnamed(out, request, tag, nameEnd)
-  if (client.statements?.isSettled(bytes, nameAt, nameEnd) === false) return unsettled
+  if (nameAt === nameEnd) return unnamed(out, request, tag, nameAt)
+  if (client.statements?.isSettled(bytes, nameAt, nameEnd, client.group) === false) return unsettled
   if (tag === FrontendTag.Parse) return namedParse(out, request, nameAt, nameEnd)
   const { meaning } = client.parameters
-  const statement = client.statements?.use(bytes, nameAt, nameEnd, meaning)
-  if (statement === undefined || request.server.outstanding.copying) return asItIs
+  const named = client.statements?.use(bytes, nameAt, nameEnd, meaning)
+  if (named === undefined || request.server.outstanding.copying) return asItIs
+  const { statement } = named
   if (isAwaited(request, statement)) return unsettled
-  out.add(bytes, request.from, at)
+  pass(out, request)
   if (tag === FrontendTag.Close) return close(request, copy(bytes, nameAt, nameEnd), statement)
+  if (tag === FrontendTag.Bind && mayDescribeOtherwise(request.server, named)) {
+    const checked = checkDescription(out, request, statement)
+    if (checked === changed) return refuseBind(out, request, nameAt, nameEnd)
+    return checked
+  }
 
   // Bind or Describe
   provide(out, request, statement)
@@ -91,8 +101,75 @@ export function rename(out: Rewriting, request: Request): number {
   if (tag === FrontendTag.Bind) {
     client.name.totals.bind_count++
     if (statement.signs !== null) request.server.note(statement.signs)
+    if (bytes[body] === 0) client.bound = named
+    client.preparedAnew = null
+    owe(request, RequestKind.Bind)
+  } else {
+    oweDescribe(request, named)
   }
-  owe(request, tag === FrontendTag.Bind ? RequestKind.Bind : RequestKind.Describe)
+  return goOn(request, nameEnd)
+}
+
+/** What the client sent before this message is laid out. */
+function pass(out: Rewriting, request: Request): void {
+  out.add(request.bytes, request.from, request.at)
+  request.from = request.at
+}
+
+function oweDescribe({ client, server }: Request, subject: Described): void {
+  if (server.outstanding.push(RequestKind.Describe, undefined, subject)) return
+  client.fatal(sqlstates.program_limit_exceeded, tooManyRequests)
+}
+
+/** HOT. The client was told what the statement returns, and the server would describe it otherwise, or has not said. */
+function mayDescribeOtherwise(server: Server, named: Named): boolean {
+  const { description, statement } = named
+  if (description === null || server.statements?.description(statement) === description) return false
+  return !server.outstanding.skipping && server.status !== TransactionStatus.Failed
+}
+
+/**
+ * The server is asked what the statement returns, with nothing of the client's passed on meanwhile: PostgreSQL refuses a
+ * statement whose columns have changed since they were told, so the client must be refused too.
+ */
+function checkDescription(out: Rewriting, request: Request, statement: Statement): number {
+  const { client, server } = request
+  const known = server.statements
+  if (known?.has(statement) === true && known.description(statement) !== null) {
+    // The server prepared it before or after the client was told: what it says when it prepares it anew decides.
+    if (client.preparedAnew === statement) return changed
+    takeOff(out, request, statement)
+    client.preparedAnew = statement
+  }
+  provide(out, request, statement)
+  out.addWhole(statement.describe)
+  return ask(out, request, (description) => server.statements?.describe(statement, description))
+}
+
+/** Our Describe, laid out before, leaves at once; the client goes on when it is answered. */
+function ask(out: Rewriting, request: Request, described: (description: string) => void): number {
+  const { client } = request
+  const goesOn = (): void => client.goOn()
+  out.addWhole(flush)
+  owe(request, RequestKind.OwnDescribe, {
+    described: (description) => {
+      described(description)
+      goesOn()
+    },
+    dropped: goesOn,
+  })
+  return client.list === null ? refused : unsettled
+}
+
+/** The client's Bind speaks of a statement that does not exist, so that its transaction fails as it should. */
+function refuseBind(out: Rewriting, request: Request, nameAt: number, nameEnd: number): number {
+  const { client, bytes, at, next } = request
+  client.preparedAnew = null
+  client.name.totals.bind_count++
+  out.addHeader(FrontendTag.Bind, next - at - 1 - (nameEnd - nameAt) + nowhere.length)
+  out.add(bytes, at + headerBytes, nameAt)
+  out.addWhole(nowhere)
+  owe(request, RequestKind.RefusedBind, { refusal: descriptionChanged })
   return goOn(request, nameEnd)
 }
 
@@ -107,7 +184,7 @@ function goOn({ client }: Request, offset: number): number {
 
 function owe({ client, server }: Request, kind: RequestKind, note?: Note): void {
   if (server.outstanding.push(kind, note)) return
-  client.fatal(sqlstates.program_limit_exceeded, 'too many requests in flight without an answer')
+  client.fatal(sqlstates.program_limit_exceeded, tooManyRequests)
 }
 
 /** The name goes; the statement stays on the server for others, or until room is needed. */
@@ -132,7 +209,7 @@ function close(request: Request, name: Uint8Array, statement: Statement): number
  * if it waited for that.
  */
 function settling(client: Client, names: ClientStatements, name: Uint8Array, from: Statement | null): () => void {
-  const settle = names.unsettle(name, from)
+  const settle = names.unsettle(name, from, client.group)
   return () => {
     settle()
     client.goOn()
@@ -140,13 +217,13 @@ function settling(client: Client, names: ClientStatements, name: Uint8Array, fro
 }
 
 function namedParse(out: Rewriting, request: Request, nameAt: number, nameEnd: number): number {
-  const { client, server, bytes, from, at, next, end } = request
+  const { client, server, bytes, at, next, end } = request
   if (server.outstanding.copying) return asItIs
   if (next > end) return gather(client, next - at)
   const textAndTypes = rewritten(client, bytes.subarray(nameEnd + 1, next))
   const held = client.statements?.get(bytes, nameAt, nameEnd)
   if (isAwaited(request, held ?? client.name.statements.find(textAndTypes, client.parameters.meaning))) return unsettled
-  out.add(bytes, from, at)
+  pass(out, request)
   const { totals } = client.name
   totals.client_parse_count++
   if (held !== undefined) {
@@ -192,55 +269,98 @@ function namedParse(out: Rewriting, request: Request, nameAt: number, nameEnd: n
   return goOn(request, next)
 }
 
-/** Bind and Describe of the client's own statement without a name, which the server lacks. */
-function unnamed(out: Rewriting, request: Request, tag: number, nameEnd: number): number {
-  const { client, server, bytes, from, at } = request
-  if (tag === FrontendTag.Parse) return unnamedParse(out, request, nameEnd)
-  if (!lacksUnnamed(client, server, tag)) return asItIs
-  const parse = client.unnamed?.parse ?? null
-  const unknown = { dropped: () => void (server.unnamedOf = 0) }
-  out.add(bytes, from, at)
-  if (parse === null) {
-    out.addWhole(closeUnnamed)
-    owe(request, RequestKind.OwnClose, unknown)
-  } else {
-    out.addWhole(parse)
-    client.name.totals.server_parse_count++
-    owe(request, RequestKind.OwnParse, unknown)
+/** Bind and Describe of the client's own statement without a name, which the server lacks or may have lost. */
+function unnamed(out: Rewriting, request: Request, tag: number, nameAt: number): number {
+  const { client, server, at } = request
+  if (tag === FrontendTag.Parse) return unnamedParse(out, request, nameAt)
+  if (server.outstanding.skipping || !lacksUnnamed(client, server, tag)) return asItIs
+  const own = client.unnamed
+  if (own?.unanswered === true && own.group !== client.group) {
+    // Whether the Parse is done is known when its Sync has been answered.
+    if (server.outstanding.readyOwed) return unsettled
+    own.unanswered = false
+    if (!lacksUnnamed(client, server, tag)) return asItIs
   }
-  server.unnamedOf = client.id
+  pass(out, request)
+  const change = own?.current ?? null
+  const asked = own === null || change === null ? giveNone(out, request) : giveUnnamed(out, request, own, change, tag)
+  if (asked === changed) return refuseBind(out, request, nameAt, nameAt)
+  if (asked !== asItIs) return asked
   if (tag === FrontendTag.Bind) {
     client.name.totals.bind_count++
     if (client.parsed !== null) server.note(client.parsed)
+    if (request.bytes[at + headerBytes] === 0) client.bound = change
+    owe(request, RequestKind.Bind)
+  } else if (change === null) {
+    owe(request, RequestKind.Describe)
+  } else {
+    oweDescribe(request, change)
   }
-  owe(request, tag === FrontendTag.Bind ? RequestKind.Bind : RequestKind.Describe)
   return goOn(request, at)
+}
+
+/** The client has none, so that the server must not have one either. */
+function giveNone(out: Rewriting, request: Request): number {
+  request.server.unnamedOf = null
+  out.addWhole(closeUnnamed)
+  owe(request, RequestKind.OwnClose, {})
+  return asItIs
+}
+
+/** The client's last Parse goes to a server that lacks it; what the client was told it returns must still be true. */
+function giveUnnamed(
+  out: Rewriting,
+  request: Request,
+  own: UnnamedStatement,
+  change: UnnamedChange,
+  tag: number,
+): number {
+  const { client, server } = request
+  const { parse, stamp } = change
+  const asks = tag === FrontendTag.Bind && change.told && server.status !== TransactionStatus.Failed
+  const there = server.unnamedOf === own && server.unnamedStamp === stamp
+  if (there && server.unnamedSure) {
+    if (!asks || server.unnamedDescription === null || server.unnamedDescription === change.description) return asItIs
+    return changed
+  }
+  if (parse === null) return giveNone(out, request)
+  out.addWhole(parse)
+  client.name.totals.server_parse_count++
+  has(server, own, stamp)
+  server.unnamedSure = false
+  owe(request, RequestKind.OwnParse, {
+    done: () => void (server.unnamedSure = true),
+    dropped: () => void (server.unnamedOf = null),
+  })
+  if (!asks) return asItIs
+  out.addWhole(describeUnnamed)
+  return ask(out, request, (description) => void (server.unnamedDescription = description))
 }
 
 /** An unnamed statement passes, unless it deallocates a name of the client's, which the server knows by another. */
 function unnamedParse(out: Rewriting, request: Request, nameEnd: number): number {
-  const { client, server, bytes, from, at, next, end } = request
+  const { client, server, bytes, next, end } = request
   if (!mayDeallocate(bytes, nameEnd + 1, end) || next > end) return asItIs
   const sql = text(bytes, nameEnd + 1, stringEnd(bytes, nameEnd + 1, next))
   if (deallocatesAll(sql)) server.statements?.doubt()
   const name = ownName(client, sql)
   if (name === null) return asItIs
   if (isAwaited(request, name.statement)) return unsettled
-  out.add(bytes, from, at)
+  pass(out, request)
   provide(out, request, name.statement)
   out.addWhole(write.parseMessage('', rewritten(client, bytes.subarray(nameEnd + 1, next))))
   // Its text has a name of the client's, which means something here and now.
-  unkept(client, server)
+  parseUnkept(client, server)
   client.statements?.deallocating.push(name.name)
   client.name.totals.client_parse_count++
   client.name.totals.server_parse_count++
-  owe(request, RequestKind.Parse)
+  owe(request, RequestKind.UnnamedParse)
   return goOn(request, next)
 }
 
 /** A simple query passes, unless it is a DEALLOCATE of a name of the client's, which is then done here. */
 function query(out: Rewriting, request: Request): number {
-  const { client, server, bytes, from, at, next, end } = request
+  const { client, server, bytes, at, next, end } = request
   const body = at + headerBytes
   if (!mayDeallocate(bytes, body, end) || next > end) return asItIs
   const sql = text(bytes, body, stringEnd(bytes, body, next))
@@ -248,7 +368,7 @@ function query(out: Rewriting, request: Request): number {
   if (!server.outstanding.empty || server.status === TransactionStatus.Failed) return asItIs
   const name = ownName(client, sql)
   if (name === null) return asItIs
-  out.add(bytes, from, at)
+  pass(out, request)
   client.statements?.remove(name.name)
   client.answerLocally(write.commandComplete('DEALLOCATE'), server.status)
   return next
@@ -312,7 +432,7 @@ function give(out: Rewriting, request: Request, statement: Statement): Settling 
 
 /** What settles a request about a statement; the client goes on if it waited for that. */
 function changing(client: Client, known: ServerStatements, statement: Statement, there: boolean): Settling {
-  const change = known.change(statement, client.namesOfStatements().group, there)
+  const change = known.change(statement, client.group, there)
   return {
     done: () => {
       change.done()
@@ -328,7 +448,7 @@ function changing(client: Client, known: ServerStatements, statement: Statement,
 /** Whether a server has the statement is not known before what was sent earlier has been answered. */
 function isAwaited({ client, server }: Request, statement: Statement | undefined): boolean {
   if (statement === undefined || server.statements === null) return false
-  return server.statements.isAwaitedFromBefore(statement, client.namesOfStatements().group)
+  return server.statements.isAwaitedFromBefore(statement, client.group)
 }
 
 function takeOff(out: Rewriting, request: Request, statement: Statement): void {
@@ -357,3 +477,8 @@ function gather(client: Client, bytes: number): number {
   client.fatal(sqlstates.program_limit_exceeded, `a named statement may have ${parseBytesMax} bytes`)
   return refused
 }
+
+const tooManyRequests = 'too many requests in flight without an answer'
+const flush = write.flush()
+/** No statement has this name: ours begin with 1. */
+const nowhere = Buffer.from('flotilla_0')

@@ -23,6 +23,7 @@ import type { Pool, Target } from './pool.ts'
 import type { ServerStatements } from './prepared.ts'
 import type { Replication } from './replication.ts'
 import { secureServer, TlsRefused } from './tls.ts'
+import type { UnnamedStatement } from './unnamed.ts'
 import { foundBy, probeOf, resetSettings } from './session-state.ts'
 import type { Signs } from './session-state.ts'
 
@@ -70,8 +71,14 @@ export class Server implements SocketEvents, Listed<Server> {
   readonly outstanding = new Outstanding()
   /** Bytes of a long message that are still to pass. */
   passing = 0
-  /** The client whose statement without a name the session has, by its id; 0 when that is not known. */
-  unnamedOf = 0
+  /** The client's statement without a name that the session has; null when it is not known whose. */
+  unnamedOf: UnnamedStatement | null = null
+  /** Which of its Parses, by its stamp. */
+  unnamedStamp = 0
+  /** False while a Parse of ours for it is unanswered. */
+  unnamedSure = true
+  /** What it returns, where we have asked. */
+  unnamedDescription: string | null = null
   /** Prepared statements under our names; null while there have been none. */
   statements: ServerStatements | null = null
   /** ReadyForQuery's indicator: 'I', 'T' or 'E' as a character code. */
@@ -282,7 +289,7 @@ export class Server implements SocketEvents, Listed<Server> {
 
   #start(exchange: Exchange<void>): void {
     // Whatever is asked, by a simple query or by a Parse of our own, takes the place of a client's.
-    this.unnamedOf = 0
+    this.unnamedOf = null
     this.#exchange = exchange
     this.#resume()
   }

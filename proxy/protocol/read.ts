@@ -36,6 +36,8 @@ export interface ErrorFields {
   /** SQLSTATE. */
   readonly code: string
   readonly message: string
+  /** The function of the server that reported it: what a cause is recognised by where SQLSTATE does not tell. */
+  readonly routine: string
 }
 
 const errorMessageCharactersMax = 500
@@ -49,6 +51,7 @@ export function errorFields(bytes: Uint8Array, start: number, end: number): Erro
   let localized = ''
   let code = ''
   let message = ''
+  let routine = ''
   let at = start
   while (at < end && bytes[at] !== 0) {
     const stop = stringEnd(bytes, at + 1, end)
@@ -65,6 +68,9 @@ export function errorFields(bytes: Uint8Array, start: number, end: number): Erro
       case 0x4d: // M
         message = text(bytes, at + 1, Math.min(stop, at + 1 + 4 * errorMessageCharactersMax))
         break
+      case 0x52: // R
+        routine = text(bytes, at + 1, stop)
+        break
       default:
         break
     }
@@ -74,6 +80,7 @@ export function errorFields(bytes: Uint8Array, start: number, end: number): Erro
     severity: severity || localized,
     code: code || 'XX000',
     message: message.slice(0, errorMessageCharactersMax),
+    routine,
   }
 }
 

@@ -99,6 +99,8 @@ export interface Trouble {
   readonly message: string
   readonly detail?: string
   readonly hint?: string
+  /** The function that reported it, by which some drivers tell errors of one SQLSTATE apart. */
+  readonly routine?: string
 }
 
 /** { Byte1 field type, String value } …, Byte1 0. */
@@ -114,6 +116,7 @@ function fields(trouble: Trouble): Buffer[] {
   const written = [`S${trouble.severity}`, `V${trouble.severity}`, `C${trouble.code}`, `M${trouble.message}`]
   if (trouble.detail !== undefined) written.push(`D${trouble.detail}`)
   if (trouble.hint !== undefined) written.push(`H${trouble.hint}`)
+  if (trouble.routine !== undefined) written.push(`R${trouble.routine}`)
   return [...written.map(string), Buffer.from([0])]
 }
 
@@ -223,6 +226,16 @@ export function parseMessage(name: string, textAndTypes: Uint8Array): Buffer {
 /** Byte1 'S', String name. */
 export function closeStatement(name: string): Buffer {
   return message(FrontendTag.Close, Buffer.from('S'), string(name))
+}
+
+/** Byte1 'S', String name. */
+export function describeStatement(name: string): Buffer {
+  return message(FrontendTag.Describe, Buffer.from('S'), string(name))
+}
+
+/** Has the server send what it has answered so far. */
+export function flush(): Buffer {
+  return message(FrontendTag.Flush)
 }
 
 export function parseComplete(): Buffer {

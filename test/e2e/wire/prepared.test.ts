@@ -29,7 +29,10 @@ beforeAll(async () => {
       'ALTER TABLE a.t OWNER TO app',
       'ALTER TABLE b.t OWNER TO app',
     ],
-    pools: () => ({ small: { pool_mode: 'transaction', pool_size: 1, max_prepared_statements: 2 } }),
+    pools: () => ({
+      small: { pool_mode: 'transaction', pool_size: 1, max_prepared_statements: 2 },
+      transaction2: { pool_mode: 'transaction', pool_size: 2 },
+    }),
   })
 })
 
@@ -450,4 +453,104 @@ test.for([
 
   expect([first[0], second[0]]).toEqual([unknown, unknown])
   expect(rows(others)).toEqual(['of the other'])
+})
+
+/** A client that holds one of two servers in a transaction until it is told to let go. */
+async function holdServer(): Promise<{ letGo: () => Promise<void> }> {
+  const holder = await loginTo(world, 'transaction2')
+  await answers(holder, parse('hold', 'BEGIN'), bind('', 'hold'), execute(''), sync)
+  return {
+    letGo: async () => {
+      await answers(holder, parse('let go', 'COMMIT'), bind('', 'let go'), execute(''), sync)
+      holder.destroy()
+    },
+  }
+}
+
+test('53: a Bind never finds an earlier statement of its own client on another server', async () => {
+  await world.postgres.sql('TRUNCATE numbers; INSERT INTO numbers VALUES (1)', [], 'app')
+  const client = await loginTo(world, 'transaction2')
+  const first = parse('', 'DELETE FROM numbers WHERE n = $1')
+  await answers(client, first, sync, bind('', '', ['7']), execute(''), sync)
+  const holder = await holdServer()
+  await answers(client, parse('', 'SELECT $1::int'), sync)
+  await holder.letGo()
+
+  const found = rows(await answers(client, bind('', '', ['1']), execute(''), sync))
+  const kept = await world.postgres.sql('SELECT count(*)::int AS n FROM numbers', [], 'app')
+  client.destroy()
+
+  expect(found).toEqual(['1'])
+  expect(kept.rows).toEqual([{ n: 1 }])
+})
+
+test('53: a statement given in a group that an error skips is given again in the next', async () => {
+  const [client, other] = [await loginTo(world, 'transaction1'), await loginTo(world, 'transaction1')]
+  await answers(client, parse('', "SELECT 'mine'"), sync)
+  await answers(other, parse('', "SELECT 'of the other'"), sync)
+
+  const found = await answers(client, bind('', 'nobody'), bind('', ''), sync, bind('', ''), execute(''), sync)
+  for (const one of [client, other]) one.destroy()
+
+  expect(rows(found)).toEqual(['mine'])
+})
+
+test('53: a Parse that an error skips leaves the statement of before, as in PostgreSQL', async () => {
+  const one = [parse('', "SELECT 'one'"), sync]
+  const skipped = [bind('', 'nobody'), parse('', "SELECT 'two'"), closeStatement(''), query('SELECT 3'), sync]
+
+  const same = await compare(world, [
+    { send: one, until: 'Z' },
+    { send: [...skipped, bind('', ''), execute(''), sync], until: 'Z', count: 2 },
+    { send: [...skipped, parse('', "SELECT 'four'"), bind('', ''), execute(''), sync], until: 'Z', count: 2 },
+    { send: [bind('', 'nobody'), sync, ...skipped, bind('', ''), execute(''), sync], until: 'Z', count: 3 },
+    { send: [bind('', ''), bind('', 'nobody'), parse('', 'SELEC'), sync, bind('', ''), sync], until: 'Z', count: 2 },
+    { send: [parse('', 'SELEC'), parse('', "SELECT 'six'"), sync, bind('', ''), sync], until: 'Z', count: 2 },
+  ])
+
+  expect(rows(same)).toEqual(['one', 'four', 'four'])
+})
+
+const changing = [
+  ['a named statement', 'described'],
+  ['the statement without a name', ''],
+] as const
+
+test.for(changing)('%s whose columns have changed is refused on any server, as in PostgreSQL', async ([, name]) => {
+  await world.postgres.sql('DROP TABLE IF EXISTS changing; CREATE TABLE changing AS SELECT 1 AS v', [], 'app')
+  await world.postgres.sql('GRANT SELECT ON changing TO app', [], 'app')
+  const client = await loginTo(world, 'transaction2')
+  const use = [bind('', name), execute(''), sync]
+  await answers(client, parse(name, 'SELECT v FROM changing'), describeStatement(name), sync)
+  const before = await answers(client, ...use)
+  await world.postgres.sql("ALTER TABLE changing ALTER v TYPE text USING 'x' || v", [], 'app')
+  const holder = await holdServer()
+
+  const refused = await answers(client, ...use)
+  const inside = await answers(client, parse('b', 'BEGIN'), bind('', 'b'), execute(''), sync, ...use)
+  await answers(client, parse('r', 'ROLLBACK'), bind('', 'r'), execute(''), sync)
+  await answers(client, closeStatement(name), parse(name, 'SELECT v FROM changing'), describeStatement(name), sync)
+  const anew = await answers(client, ...use)
+  await holder.letGo()
+  client.destroy()
+
+  expect(rows(before)).toEqual(['1'])
+  expect(refused).toEqual(['E ERROR 0A000 cached plan must not change result type', 'Z I'])
+  expect(inside.slice(-2)).toEqual(['E ERROR 0A000 cached plan must not change result type', 'Z E'])
+  expect(rows(anew)).toEqual(['x1'])
+})
+
+test('a client that was not told of columns gets what they are now', async () => {
+  await world.postgres.sql('DROP TABLE IF EXISTS changing; CREATE TABLE changing AS SELECT 1 AS v', [], 'app')
+  await world.postgres.sql('GRANT SELECT ON changing TO app', [], 'app')
+  const client = await loginTo(world, 'transaction2')
+  await answers(client, parse('s', 'SELECT v FROM changing'), sync)
+  await world.postgres.sql("ALTER TABLE changing ALTER v TYPE text USING 'x' || v", [], 'app')
+  const holder = await holdServer()
+
+  const found = await answers(client, bind('', 's'), execute(''), sync)
+  await holder.letGo()
+  client.destroy()
+
+  expect(rows(found)).toEqual(['x1'])
 })
