@@ -131,7 +131,7 @@ test('the description names every key of a configuration with its bounds', async
 
   expect(body.openapi).toBe('3.1.0')
   const put = JSON.stringify(body.paths['/v1/fleets/{fleet}/config']!.put)
-  expect(put).toContain('"tcp_user_timeout":{"type":"string","description":"time sent data may stay unacknowledged')
+  expect(put).toContain('"tcp_user_timeout":{"type":"string","description":"maximum time that data sent to a server')
   expect(put).toContain('"application/toml"')
 })
 
