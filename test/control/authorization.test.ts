@@ -144,7 +144,7 @@ test('readiness tells of a store that cannot be read, liveness does not care', a
   expect(before.status).toBe(200)
   expect(await control.call('GET', '/readyz', { token: null })).toMatchObject({
     status: 503,
-    body: { detail: 'the store cannot be read' },
+    body: { detail: 'could not read the store' },
   })
   expect((await control.call('GET', '/livez', { token: null })).status).toBe(200)
 })
