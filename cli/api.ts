@@ -1,4 +1,7 @@
-/** One call of control's HTTP API: the answer is checked against its schema, trouble becomes a Failure with a remedy. */
+/**
+ * A call of control's HTTP API. The response is validated against a schema; errors become a Failure that says what to
+ * do.
+ */
 import { readFileSync } from 'node:fs'
 import type { z } from 'zod'
 import { problemMediaType, problemSchema, problemType } from '../shared/problem.ts'
@@ -7,15 +10,15 @@ import type { OptionSpecs } from './arguments.ts'
 import type { Surroundings } from './command.ts'
 import { Failure } from './failure.ts'
 
-/** Where `npm start` keeps the operator's token. */
+/** File in which `npm start` stores the operator's token. */
 const startedToken = '.flotilla/token'
 
-/** The options of every command that talks to control. */
+/** Options of all commands that call control. */
 export const apiOptions = {
-  url: { type: 'string', value: 'URL', help: 'where control answers (FLOTILLA_URL, http://127.0.0.1:8080)' },
-  token: { type: 'string', value: 'TOKEN', help: `the operator's token (FLOTILLA_TOKEN, or the file ${startedToken})` },
-  fleet: { type: 'string', value: 'NAME', help: 'the fleet (FLOTILLA_FLEET, demo)' },
-  json: { type: 'boolean', help: "print control's answer as JSON" },
+  url: { type: 'string', value: 'URL', help: 'URL of control (FLOTILLA_URL, http://127.0.0.1:8080)' },
+  token: { type: 'string', value: 'TOKEN', help: `operator token (FLOTILLA_TOKEN, or the file ${startedToken})` },
+  fleet: { type: 'string', value: 'NAME', help: 'fleet name (FLOTILLA_FLEET, demo)' },
+  json: { type: 'boolean', help: "print control's response as JSON" },
 } as const satisfies OptionSpecs
 
 export interface ApiSettings {
@@ -27,11 +30,11 @@ export interface ApiSettings {
 export interface Request {
   readonly method?: 'GET' | 'PUT' | 'POST' | 'DELETE'
   readonly headers?: Readonly<Record<string, string>>
-  /** Sent as JSON, unless it is text: then `headers` name its type. */
+  /** Sent as JSON unless it is a string, whose type is given in `headers`. */
   readonly body?: unknown
 }
 
-/** Control understood the call and refused it. */
+/** Control answered with a problem document. */
 class Refusal extends Failure {
   readonly problem: ProblemDocument
   constructor(problem: ProblemDocument) {
@@ -53,13 +56,13 @@ export class Api {
     this.#url = (settings.url ?? environment['FLOTILLA_URL'] ?? 'http://127.0.0.1:8080').replace(/\/+$/, '')
     const url = URL.parse(this.#url)
     if (url === null || !/^https?:$/.test(url.protocol)) {
-      throw new Failure(`"${this.#url}" is not the URL of a control plane: give one like http://127.0.0.1:8080`)
+      throw new Failure(`"${this.#url}" is not a valid URL: use one like http://127.0.0.1:8080`)
     }
     const isHere = ['127.0.0.1', 'localhost', '[::1]'].includes(url.hostname)
     const token = settings.token ?? environment['FLOTILLA_TOKEN'] ?? (isHere ? tokenOfStart() : undefined)
     if (token === undefined || token === '') {
       throw new Failure(
-        `no token: give --token or FLOTILLA_TOKEN, or call this where \`npm start\` keeps ${startedToken}`,
+        `no token: set --token or FLOTILLA_TOKEN, or run this in the directory in which \`npm start\` stored ${startedToken}`,
       )
     }
     this.#token = token
@@ -71,8 +74,8 @@ export class Api {
   }
 
   /**
-   * @throws Refusal when control answers with a problem.
-   * @throws Failure when it cannot be reached or answers something else.
+   * @throws Refusal if control answers with a problem.
+   * @throws Failure if control cannot be reached or its response is invalid.
    */
   async call<Schema extends z.ZodType>(schema: Schema, path: string, request: Request = {}): Promise<z.infer<Schema>> {
     const response = await this.#send(path, request)
@@ -82,10 +85,10 @@ export class Api {
       const problem = problemSchema.safeParse(parseJson(text))
       if (problem.success) throw new Refusal(problem.data)
     }
-    const unexpected = `${this.#url}${path} answered ${response.status} with what control does not say`
+    const unexpected = `unexpected response (status ${response.status}) from ${this.#url}${path}`
     if (!response.ok) throw new Failure(`${unexpected}: is it a control plane?`)
     const answer = schema.safeParse(response.status === 204 ? undefined : parseJson(text))
-    if (!answer.success) throw new Failure(`${unexpected}: are control and this program of the same version?`)
+    if (!answer.success) throw new Failure(`${unexpected}: do control and this program have the same version?`)
     return answer.data
   }
 
@@ -105,7 +108,7 @@ export class Api {
       })
     } catch (cause) {
       if (this.#stop.aborted) throw new Failure('stopped', { cause })
-      throw new Failure(`control does not answer at ${this.#url} (${reason(cause)}): is it running? see --url`, {
+      throw new Failure(`could not connect to control at ${this.#url} (${reason(cause)}): is it running? see --url`, {
         cause,
       })
     }
@@ -128,13 +131,13 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** fetch hides the system's error code one level down. */
+/** fetch hides the system's error code in `cause`. */
 function reason(error: unknown): string {
   const { cause } = error as { cause?: { code?: string } }
   return cause?.code ?? (error as Error).message
 }
 
-/** The problem for people: what, then where, then what to do about it. */
+/** The problem as text: what happened, where, and what to do. */
 function describe(problem: ProblemDocument): string {
   const where = (problem.errors ?? []).map(({ path, message }) => `\n  ${path}: ${message}`).join('')
   return `${problem.detail}${where}${remedy(problem)}`
@@ -143,9 +146,9 @@ function describe(problem: ProblemDocument): string {
 function remedy({ type, current }: ProblemDocument): string {
   switch (type) {
     case problemType('unauthenticated'):
-      return '\n  give the right token with --token or FLOTILLA_TOKEN'
+      return '\n  set the correct token with --token or FLOTILLA_TOKEN'
     case problemType('stale-version'):
-      return current === undefined ? '' : `\n  look at \`flotilla show ${current.slice(1)}\`, then apply again`
+      return current === undefined ? '' : `\n  see \`flotilla show ${current.slice(1)}\`, then apply again`
     default:
       return ''
   }

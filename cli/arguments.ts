@@ -1,25 +1,25 @@
-/** A small table language over node:util's parseArgs: each command says which operands and options it takes. */
+/** A table language over node:util's parseArgs: each command declares its operands and options. */
 import { parseArgs } from 'node:util'
 import { WrongUsage } from './failure.ts'
 
 export interface OptionSpec {
   readonly type: 'string' | 'boolean'
   readonly short?: string
-  /** The word that stands for the value in the usage: "--file FILE". */
+  /** Placeholder for the value in the usage: "--file FILE". */
   readonly value?: string
   readonly help: string
 }
 
 export type OptionSpecs = Readonly<Record<string, OptionSpec>>
 
-/** Options as given: a missing string is undefined, a missing flag is false. */
+/** Parsed options: a missing string is undefined, a missing flag is false. */
 export type OptionValues<Specs extends OptionSpecs> = {
   readonly [Name in keyof Specs]: Specs[Name]['type'] extends 'boolean' ? boolean : string | undefined
 }
 
 /**
- * @param operands names of the operands in order, for example ["N", "M"]; all of them are needed.
- * @throws WrongUsage with a sentence that names what is wrong.
+ * @param operands names of the operands in order, for example ["N", "M"]; all are required.
+ * @throws WrongUsage
  */
 export function readArguments<Specs extends OptionSpecs>(
   args: readonly string[],
@@ -42,11 +42,11 @@ export function readArguments<Specs extends OptionSpecs>(
     throw new WrongUsage((error as Error).message)
   }
   const missing = operands.slice(parsed.positionals.length)
-  if (missing.length > 0) throw new WrongUsage(`${missing.join(' and ')} must be given`)
+  if (missing.length > 0) throw new WrongUsage(`missing operand: ${missing.join(' and ')}`)
   const extra = parsed.positionals.slice(operands.length)
-  // Not quoted: it may be a secret that was not meant to stand there.
+  // Not quoted: it may be a secret given by mistake.
   if (extra.length > 0) {
-    throw new WrongUsage(`it takes ${operands.join(' and ') || 'options alone'}, and was given ${extra.length} more`)
+    throw new WrongUsage(`expected ${operands.join(' and ') || 'options only'}, got ${extra.length} more`)
   }
   const options = Object.fromEntries(
     Object.entries(specs).map(([name, { type }]) => [
@@ -57,9 +57,9 @@ export function readArguments<Specs extends OptionSpecs>(
   return { operands: parsed.positionals, options: options as OptionValues<Specs> }
 }
 
-/** @throws WrongUsage when `text` is not a whole number within the bounds. */
+/** @throws WrongUsage if `text` is not an integer within the bounds. */
 export function wholeNumber(name: string, text: string, min: number, max: number): number {
   const number = Number(text)
   if (/^\d{1,15}$/.test(text) && number >= min && number <= max) return number
-  throw new WrongUsage(`${name} must be a whole number from ${min} to ${max}, not "${text}"`)
+  throw new WrongUsage(`${name} must be an integer from ${min} to ${max}, not "${text}"`)
 }

@@ -1,4 +1,4 @@
-/** `--wait`: follows every proxy until it runs a version, refuses it, or time is up. */
+/** `--wait`: follows all proxies until each runs the version or rejects it, or the timeout expires. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { proxiesSchema } from '../shared/api.ts'
 import type { Proxy } from '../shared/api.ts'
@@ -8,18 +8,18 @@ import { wholeNumber } from './arguments.ts'
 import type { ExitCode, Surroundings } from './command.ts'
 
 export const waitOptions = {
-  wait: { type: 'boolean', help: 'wait until every proxy runs it, and show each as it does' },
-  timeout: { type: 'string', value: 'SECONDS', help: 'how long to wait (60)' },
+  wait: { type: 'boolean', help: 'wait until every proxy runs the version, and print each change' },
+  timeout: { type: 'string', value: 'SECONDS', help: 'maximum time to wait (60)' },
 } as const satisfies OptionSpecs
 
-/** Between two looks at the list. */
+/** Interval between polls of the list. */
 const lookAgainMs = 200
 
 type Outcome = { readonly done: boolean; readonly failed: boolean; readonly text: string }
 
 /**
- * Resolves 0 when every proxy that is online runs `version` or a later one, 1 when one refused it or time was up.
- * A proxy that is offline is named and not waited for: it takes the version when it is back.
+ * Resolves to 0 when all online proxies run `version` or a later one, to 1 if one rejected it or the timeout expired.
+ * Offline proxies are printed and skipped: they apply the version when they return.
  */
 export async function awaitProxies(
   api: Api,
@@ -39,7 +39,7 @@ export async function awaitProxies(
     if (outcomes.length === 0) say('no proxy has joined this fleet yet')
     if (outcomes.every(({ done }) => done)) return outcomes.some(({ failed }) => failed) ? 1 : 0
     if (Date.now() > deadlineMs) {
-      say(`not every proxy runs v${version} yet; they keep trying`)
+      say(`not all proxies run v${version} yet; they keep trying`)
       return 1
     }
     await sleep(lookAgainMs, undefined, { signal: stop })
@@ -51,11 +51,15 @@ function outcomeOf(proxy: Proxy, version: number): Outcome {
   if (applied !== null && applied.version >= version)
     return { done: true, failed: false, text: `runs v${applied.version}` }
   if (state === 'offline')
-    return { done: true, failed: false, text: `is offline; it takes v${version} when it is back` }
+    return { done: true, failed: false, text: `is offline; it will apply v${version} when it is back` }
   if (error !== null && offered !== null && offered.version >= version) {
-    return { done: true, failed: true, text: `refused v${offered.version}: ${refusalText(error)}` }
+    return { done: true, failed: true, text: `rejected v${offered.version}: ${refusalText(error)}` }
   }
-  return { done: false, failed: false, text: applied === null ? 'runs nothing yet' : `still runs v${applied.version}` }
+  return {
+    done: false,
+    failed: false,
+    text: applied === null ? 'runs no version yet' : `still runs v${applied.version}`,
+  }
 }
 
 /** "unresolvable_host in app/web: db.internal is not known" */

@@ -1,29 +1,29 @@
-/** What a command is and what it is given. */
+/** The shape of a command and its environment. */
 import type { OptionSpecs, OptionValues } from './arguments.ts'
 import { readArguments } from './arguments.ts'
 
-/** The world outside, handed in by the entry file. */
+/** The outside world, provided by the entry file. */
 export interface Surroundings {
   readonly environment: Readonly<Record<string, string | undefined>>
-  /** Writes one line for whoever asked: a table, a document, JSON. */
+  /** Writes a line of output: a table, a document, JSON. */
   readonly print: (line: string) => void
-  /** Writes one line about what goes on. */
+  /** Writes a line about progress, or an error. */
   readonly say: (line: string) => void
   readonly readInput: () => Promise<string>
-  /** Asks for a line that is not shown; undefined where nobody sits at a terminal. */
+  /** Prompts for a line without echo; undefined without a terminal. */
   readonly readHidden: ((prompt: string) => Promise<string>) | undefined
-  /** Aborted when the operator wants to stop (Ctrl-C, SIGTERM). */
+  /** Aborted when the operator stops the command (Ctrl-C, SIGTERM). */
   readonly stop: AbortSignal
-  /** Aborted when the operator says so a second time: nothing is waited for any more. */
+  /** Aborted by a second Ctrl-C: stop without waiting. */
   readonly stopNow: AbortSignal
 }
 
-/** 0 done, 1 refused or failed on some proxy. (2, wrong usage, is thrown.) */
+/** 0 success, 1 rejected or failed on a proxy. (2, a usage error, is thrown.) */
 export type ExitCode = 0 | 1
 
-/** How a command is called; the usage text is made of it. */
+/** Operands and options of a command; its usage text is derived from them. */
 export interface Shape<Specs extends OptionSpecs = OptionSpecs> {
-  /** Names of the operands in order, all needed: ["N", "M"]. */
+  /** Names of the operands in order, all required: ["N", "M"]. */
   readonly operands: readonly string[]
   readonly options: Specs
 }
@@ -32,7 +32,7 @@ export interface Command extends Shape {
   run(args: readonly string[], surroundings: Surroundings): Promise<ExitCode>
 }
 
-/** A command whose `act` sees its operands and options checked and typed. */
+/** A command whose `act` receives checked and typed operands and options. */
 export function command<const Specs extends OptionSpecs>(
   shape: Shape<Specs>,
   act: (given: { operands: string[]; options: OptionValues<Specs> }, surroundings: Surroundings) => Promise<ExitCode>,

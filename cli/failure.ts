@@ -1,4 +1,4 @@
-/** What the operator did cannot be done: one line for people, exit code 1. The message names the remedy. */
+/** An error to report in one line, exit code 1. The message says what to do. */
 export class Failure extends Error {
   constructor(message: string, options?: { cause?: unknown }) {
     super(message, options)
@@ -6,7 +6,7 @@ export class Failure extends Error {
   }
 }
 
-/** The command line itself is wrong: exit code 2. */
+/** A usage error: exit code 2. */
 export class WrongUsage extends Error {
   constructor(message: string) {
     super(message)

@@ -2,8 +2,8 @@ import { createInterface } from 'node:readline/promises'
 import { Writable } from 'node:stream'
 
 /**
- * Asks for a line at the terminal without showing what is typed. Ctrl-D gives an empty one.
- * @throws AbortError when `signal` aborts; Ctrl-C is told to `interrupt`, because the terminal sends no signal then.
+ * Prompts for a line at the terminal without echo. Ctrl-D returns an empty line.
+ * @throws AbortError if `signal` aborts. Ctrl-C calls `interrupt`, because the terminal sends no signal in raw mode.
  */
 export async function readHidden(
   prompt: string,

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The entry of `flotilla`: finds the command, runs it, and turns what went wrong into lines and an exit code. */
+/** The entry file of `flotilla`: finds and runs the command, and turns errors into messages and an exit code. */
 import { text } from 'node:stream/consumers'
 import { findCommand, commands } from './commands.ts'
 import type { Surroundings } from './command.ts'
@@ -15,7 +15,7 @@ async function main(words: readonly string[], surroundings: Surroundings): Promi
   }
   const found = findCommand(words)
   if (found === undefined) {
-    say(`flotilla: there is no command "${words.slice(0, 2).join(' ')}"\n\n${usage()}`)
+    say(`flotilla: unknown command "${words.slice(0, 2).join(' ')}"\n\n${usage()}`)
     return 2
   }
   const command = await commands[found.name].load()
@@ -34,13 +34,13 @@ async function main(words: readonly string[], surroundings: Surroundings): Promi
       say(`flotilla ${found.name}: ${error.message}`)
       return 1
     }
-    // Ctrl-C in the middle of a wait.
+    // Ctrl-C while waiting.
     if (surroundings.stop.aborted && (error as Error).name === 'AbortError') return 1
     throw error
   }
 }
 
-/** Under npm one Ctrl-C arrives twice: from the terminal, and handed on by npm. */
+/** Under npm one Ctrl-C arrives twice: from the terminal, and forwarded by npm. */
 const sameCtrlCMs = 500
 
 const stopping = new AbortController()
@@ -53,7 +53,7 @@ const stop = () => {
 }
 process.on('SIGINT', stop).on('SIGTERM', stop)
 
-// A reader that has seen enough (`flotilla disconnects --follow | head -1`) stops the command, and is no failure.
+// A reader that stops early (`flotilla disconnects --follow | head -1`) ends the command, which is no error.
 for (const output of [process.stdout, process.stderr]) {
   output.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error
@@ -61,7 +61,7 @@ for (const output of [process.stdout, process.stderr]) {
   })
 }
 
-// Started by `flotilla start`, which has ended without stopping this one.
+// The parent, `flotilla start`, ended without stopping this process.
 process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'))
 process.channel?.unref()
 

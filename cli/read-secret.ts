@@ -1,6 +1,6 @@
 import type { Surroundings } from './command.ts'
 
-/** What the operator types, unseen, or what standard input holds, without the newline that `echo` adds. */
+/** The operator's hidden input, or standard input without the newline that `echo` adds. */
 export async function readSecret(
   prompt: string,
   { readHidden, readInput }: Pick<Surroundings, 'readHidden' | 'readInput'>,

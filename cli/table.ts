@@ -1,4 +1,4 @@
-/** Columns for people: as wide as their widest cell, two spaces between, nothing after the last. */
+/** A table with columns as wide as their widest cell, separated by two spaces, without trailing space. */
 export function table(header: readonly string[], rows: readonly (readonly (string | number | null)[])[]): string {
   const lines = [header, ...rows.map((row) => row.map((cell) => (cell === null ? '-' : String(cell))))]
   const widths = header.map((_, column) => Math.max(...lines.map((line) => (line[column] ?? '').length)))

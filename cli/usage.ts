@@ -12,11 +12,11 @@ export function usage(): string {
     '',
     ...names.map((name) => `  ${name.padEnd(widest)}  ${commands[name].help}`),
     '',
-    '`flotilla COMMAND --help` says more. Exit codes: 0 done, 1 refused or failed on some proxy, 2 wrong usage.',
+    '`flotilla COMMAND --help` shows details. Exit codes: 0 success, 1 rejected or failed on a proxy, 2 usage error.',
   ].join('\n')
 }
 
-/** How one command is called. */
+/** Usage of one command. */
 export function usageOf(name: CommandName, { operands, options }: Shape): string {
   const lines = Object.entries(options).map(([option, { short, type, value, help }]) => {
     const spelling = `${short === undefined ? '    ' : `-${short}, `}--${option}`

@@ -1,4 +1,4 @@
-/** Sends a configuration to control, to be applied or only planned. */
+/** Sends a configuration to control, to apply or only plan it. */
 import { fleetSchema, writtenSchema } from '../shared/api.ts'
 import type { Plan, Written } from '../shared/api.ts'
 import type { Api } from './api.ts'
@@ -11,22 +11,22 @@ export const fileOption = {
     type: 'string',
     short: 'f',
     value: 'FILE',
-    help: 'the configuration, TOML or JSON; - reads the standard input',
+    help: 'configuration file, TOML or JSON; - reads standard input',
   },
 } as const satisfies OptionSpecs
 
 export function neededFile(file: string | undefined): string {
-  if (file === undefined) throw new WrongUsage('-f FILE must be given')
+  if (file === undefined) throw new WrongUsage('-f FILE is required')
   return file
 }
 
-/** @throws WrongUsage when it does not look like a version, "v3". */
+/** @throws WrongUsage if it is not a version such as "v3". */
 export function checkedIfMatch(text: string | undefined): string | undefined {
   if (text === undefined || /^v\d+$/.test(text)) return text
-  throw new WrongUsage(`--if-match takes a version like v3, not "${text}"`)
+  throw new WrongUsage(`--if-match must be a version such as v3, not "${text}"`)
 }
 
-/** @param ifMatch the version that is replaced, "v3"; without it the one that is current now. */
+/** @param ifMatch the version to replace, such as "v3"; the current one by default. */
 export async function writeConfig(
   api: Api,
   document: WrittenDocument,
@@ -48,22 +48,19 @@ const planSigns = { added: '+', rebuilt: '!', retuned: '~', removed: '-' } as co
 
 const planHelp = {
   added: 'new pool',
-  rebuilt: 'new server connections; the old ones finish their transactions',
-  retuned: 'new values; keeps its server connections',
+  rebuilt: 'new server connections; the old ones drain',
+  retuned: 'new values; server connections are kept',
   removed: 'its clients are disconnected',
 } as const
 
-/** One line for each pool that changes. */
+/** One line per changed pool. */
 export function planLines(plan: Plan): string[] {
   const lines: string[] = []
   for (const kind of ['added', 'rebuilt', 'retuned', 'removed'] as const) {
     for (const { pool, user } of plan[kind])
       lines.push(`${planSigns[kind]} ${pool}/${user}  ${kind}: ${planHelp[kind]}`)
   }
-  for (const key of plan.general) lines.push(`~ ${key}  changed in the proxies themselves`)
-  if (plan.kept.length > 0)
-    lines.push(
-      `  ${plan.kept.length} ${plan.kept.length === 1 ? 'pool stays' : 'pools stay'} as ${plan.kept.length === 1 ? 'it is' : 'they are'}`,
-    )
+  for (const key of plan.general) lines.push(`~ ${key}  changed (proxy settings)`)
+  if (plan.kept.length > 0) lines.push(`  ${plan.kept.length} ${plan.kept.length === 1 ? 'pool' : 'pools'} unchanged`)
   return lines
 }

@@ -8,7 +8,7 @@ interface About {
   readonly headers?: Readonly<Record<string, string>>
 }
 
-/** A caller's fault, thrown wherever it is found and answered as a problem document. */
+/** An error of the caller, sent as a problem document. */
 export class ApiProblem extends Error {
   readonly kind: ProblemKind
   readonly about: About
@@ -36,5 +36,5 @@ export class ApiProblem extends Error {
 }
 
 export function noSuchFleet(): ApiProblem {
-  return new ApiProblem('not-found', 'there is no such fleet, or this token is not for it')
+  return new ApiProblem('not-found', 'no such fleet, or the token is for another one')
 }

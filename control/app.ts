@@ -1,6 +1,6 @@
 /**
- * The HTTP API of control. It runs wherever Hono does: everything it needs from the host comes as an argument, and it
- * keeps nothing between two requests but prepared reads.
+ * The HTTP API of control. It runs on every host that Hono runs on: whatever it needs from the host is an argument, and
+ * it keeps no state between requests except prepared reads.
  */
 import { OpenAPIHono } from '@hono/zod-openapi'
 import { bodyLimit } from 'hono/body-limit'
@@ -29,7 +29,7 @@ export function createApp(host: ControlHost): App {
   const control = { host, hot: prepareHotReads(host.store) }
   const app: App = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   app.onError((error) => answerTo(error, host).response())
-  app.notFound(() => new ApiProblem('not-found', 'control has nothing at this path and method').response())
+  app.notFound(() => new ApiProblem('not-found', 'no such path and method').response())
 
   healthRoutes(app, control)
   describe(app)
@@ -48,11 +48,11 @@ export function createApp(host: ControlHost): App {
   return app
 }
 
-/** `/openapi.json`, made from the routes themselves. */
+/** `/openapi.json`, generated from the routes. */
 function describe(app: App): void {
   for (const [name, description] of [
     ['operator', "The operator's token"],
-    ['proxy', 'A token of one fleet, for its proxies'],
+    ['proxy', 'A token for the proxies of one fleet'],
   ] as const) {
     app.openAPIRegistry.registerComponent('securitySchemes', name, { type: 'http', scheme: 'bearer', description })
   }
@@ -63,7 +63,7 @@ function describe(app: App): void {
 }
 
 function tooLarge(): never {
-  throw new ApiProblem('too-large', `a request may have ${bodyBytesMax} bytes`)
+  throw new ApiProblem('too-large', `the request exceeds ${bodyBytesMax} bytes`)
 }
 
 interface Invalid {
@@ -72,19 +72,19 @@ interface Invalid {
   readonly error?: { readonly issues: readonly { readonly path: readonly PropertyKey[]; readonly message: string }[] }
 }
 
-/** What a route's schemas refuse. Their messages name types and bounds, never the value. */
+/** Errors of a route's schemas. Their messages contain types and bounds, never values. */
 function refuseInvalid(result: Invalid): void {
   if (result.success || result.error === undefined) return
   const errors = result.error.issues.map(({ path, message }) => ({ path: path.map(String).join('.'), message }))
-  if (result.target === 'param') throw new ApiProblem('not-found', 'nothing can have this name', { errors })
-  throw new ApiProblem('invalid', `the request's ${result.target} cannot be used`, { errors })
+  if (result.target === 'param') throw new ApiProblem('not-found', 'invalid name', { errors })
+  throw new ApiProblem('invalid', `invalid ${result.target} of the request`, { errors })
 }
 
 function answerTo(error: Error, host: ControlHost): ApiProblem {
   if (error instanceof ApiProblem) return error
   if (error instanceof HTTPException && error.status === 400) {
-    return new ApiProblem('malformed', 'the body is not JSON')
+    return new ApiProblem('malformed', 'the body is not valid JSON')
   }
-  host.logError('a request failed', error)
-  return new ApiProblem('internal', 'something went wrong in control; its log says what')
+  host.logError('request failed', error)
+  return new ApiProblem('internal', "internal error; see control's log")
 }

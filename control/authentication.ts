@@ -3,7 +3,7 @@ import { sha256Hex } from '../shared/hash.ts'
 import { ApiProblem, noSuchFleet } from './api-problem.ts'
 import type { HotReads } from './store/hot.ts'
 
-/** Who calls: the operator, or a proxy with a token of one fleet. */
+/** The caller: the operator, or a proxy with a token of one fleet. */
 export type Caller = { readonly kind: 'operator' } | { readonly kind: 'proxy'; readonly fleet: string }
 
 export interface AppEnv {
@@ -12,23 +12,23 @@ export interface AppEnv {
 
 const tokenLengthMax = 512
 
-/** Finds out who calls. Refuses with 401 whoever shows no token that is known. */
+/** Identifies the caller by its token; responds with 401 without a valid one. */
 export function authenticate(operatorToken: string, hot: HotReads): MiddlewareHandler<AppEnv> {
   const operatorSha256 = sha256Hex(operatorToken)
   return async (c, next) => {
     const token = /^Bearer +([\x21-\x7e]+)$/i.exec(c.req.header('authorization') ?? '')?.[1]
     if (token === undefined || token.length > tokenLengthMax) {
-      throw new ApiProblem('unauthenticated', 'send a token: Authorization: Bearer …', {
+      throw new ApiProblem('unauthenticated', 'a token is required: Authorization: Bearer …', {
         headers: { 'www-authenticate': 'Bearer realm="flotilla"' },
       })
     }
-    // Tokens are compared by their digests, so that the time a comparison takes says nothing about the token.
+    // Tokens are compared by their digests, so that timing reveals nothing about a token.
     const sha256 = sha256Hex(token)
     const fleet = await hot.tokenFleet(sha256)
     if (fleet !== undefined) c.set('caller', { kind: 'proxy', fleet })
     else if (equalInConstantTime(sha256, operatorSha256)) c.set('caller', { kind: 'operator' })
     else {
-      throw new ApiProblem('unauthenticated', 'this token is not known, or was revoked', {
+      throw new ApiProblem('unauthenticated', 'unknown or revoked token', {
         headers: { 'www-authenticate': 'Bearer realm="flotilla", error="invalid_token"' },
       })
     }
@@ -36,21 +36,21 @@ export function authenticate(operatorToken: string, hot: HotReads): MiddlewareHa
   }
 }
 
-/** Lets only the operator pass. */
+/** Admits the operator only. */
 export const operatorOnly: MiddlewareHandler<AppEnv> = async (c, next) => {
-  if (c.get('caller').kind !== 'operator') throw new ApiProblem('forbidden', "this call needs the operator's token")
+  if (c.get('caller').kind !== 'operator') throw new ApiProblem('forbidden', "this call requires the operator's token")
   await next()
 }
 
-/** Lets only proxies of the fleet in the path pass. */
+/** Admits proxies of the fleet in the path only. */
 export const proxyOnly: MiddlewareHandler<AppEnv> = async (c, next) => {
   const caller = c.get('caller')
-  if (caller.kind !== 'proxy') throw new ApiProblem('forbidden', "this call needs a proxy's token")
+  if (caller.kind !== 'proxy') throw new ApiProblem('forbidden', "this call requires a proxy's token")
   if (caller.fleet !== c.req.param('fleet')) throw noSuchFleet()
   await next()
 }
 
-/** Both are digests of the same length. */
+/** Both are digests of equal length. */
 function equalInConstantTime(a: string, b: string): boolean {
   let difference = a.length ^ b.length
   for (let index = 0; index < a.length; index += 1) difference |= a.charCodeAt(index) ^ b.charCodeAt(index)

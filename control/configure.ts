@@ -1,6 +1,6 @@
 /**
- * How a fleet gets a new version: read what is there, decide in plain code, then write a list of statements that fails
- * as a whole when somebody else was first; then read again.
+ * Creates versions: reads the current state, decides in plain code, then writes a list of statements that fails as a
+ * whole if another writer was first, in which case everything is repeated.
  */
 import type { Written } from '../shared/api.ts'
 import { readDocument } from '../shared/config/document.ts'
@@ -25,15 +25,15 @@ import { appendVersion, findVersion } from './store/versions.ts'
 import type { VersionRow } from './store/versions.ts'
 
 export interface ConfigRequest {
-  /** As it was sent, from TOML or JSON; not checked yet. */
+  /** The parsed request body, not validated yet. */
   readonly tree: unknown
-  /** Versions the caller takes for current; undefined does not care. */
+  /** Version numbers of If-Match; undefined for no condition. */
   readonly ifMatch: readonly number[] | undefined
   readonly dryRun: boolean
   readonly message: string | null
 }
 
-/** Writers that were overtaken try again so often before they give up. */
+/** Number of attempts when other writers are first. */
 const attemptsMax = 4
 
 /** Throws an ApiProblem: not-found, stale-version, invalid. */
@@ -52,7 +52,7 @@ export async function rollBack(host: ControlHost, fleet: string, to: number, mes
   return await decided(host, fleet, undefined, async (current) => {
     const target = await findVersion(host.store, fleet, to)
     if (target === undefined) throw new ApiProblem('not-found', `the fleet has no version ${to}`)
-    // The document says everything; the rest is made again by today's rules, as for any new version.
+    // The document determines everything; hashes and bodies are computed by the present rules.
     const content = contentOf(JSON.parse(target.document) as FleetDocument)
     return { content, made: [], dryRun: false, message, rollbackOf: to, current }
   })
@@ -63,7 +63,7 @@ function read(tree: unknown, known: SecretIndex): FleetDocument {
     return readDocument(tree, known)
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
-    throw new ApiProblem('invalid', 'the configuration has problems; nothing was stored', { errors: error.problems })
+    throw new ApiProblem('invalid', 'the configuration is invalid; nothing was stored', { errors: error.problems })
   }
 }
 
@@ -77,7 +77,7 @@ interface Decision {
   readonly current: VersionRow | undefined
 }
 
-/** Runs `decide` on the current version and writes what it says, again from the start when somebody was faster. */
+/** Runs `decide` on the current version and writes its decision; starts over if another writer was first. */
 async function decided(
   host: ControlHost,
   fleet: string,
@@ -100,7 +100,7 @@ async function decided(
 
 async function carryOut(host: ControlHost, fleet: string, decision: Decision): Promise<Written> {
   const { content, current, dryRun, rollbackOf } = decision
-  // The manifest too: the same document may mean something else after an upgrade with another default.
+  // The manifest is compared too: after an upgrade the same document may have other defaults.
   const same = current?.content_hash === content.content_hash && current.manifest_hash === content.manifest_hash
   const version = same ? current.version : (current?.version ?? 0) + 1
   if (!same && !dryRun) {
@@ -145,7 +145,7 @@ async function append(host: ControlHost, fleet: string, version: number, decisio
   })
 }
 
-/** Tells parked polls and every proxy that can be reached that there is something to look at. */
+/** Wakes parked polls and sends hints to all proxies. */
 async function announce(host: ControlHost, fleet: string, version: number): Promise<void> {
   host.parking?.wake(configTopic(fleet))
   await hintAll(host, fleet, version, 'version')

@@ -1,47 +1,47 @@
-/** What control needs from the host it runs on. The app itself knows no clock, no timer and no socket. */
+/** What control needs from its host. The app itself has no clock, timer or socket. */
 import type { Hint, Order, OrderOutcome } from '../shared/wire.ts'
 import type { Sealing } from './domain/sealing.ts'
 import type { HintTarget } from './store/proxies.ts'
 import type { Store } from './store/write.ts'
 
-/** When proxies were last seen; kept in memory and written down in batches by the host. */
+/** When proxies were last seen; kept in memory and flushed in batches by the host. */
 export interface Presence {
   seen(fleet: string, proxy: string): void
-  /** Milliseconds since 1970; undefined when it was not seen since the host started. */
+  /** Milliseconds since 1970; undefined if it was not seen since the host started. */
   lastSeenMs(fleet: string, proxy: string): number | undefined
 }
 
-/** Lets a request wait for something to happen. A host that cannot park a request has none. */
+/** Parks requests until an event. Absent on hosts that cannot park a request. */
 export interface Parking {
   /**
-   * Resolves with true at the next `wake` of the topic, with false after `waitMs` or when `signal` aborts, and never
-   * rejects. The wait has begun when this returns, so a wake in between two awaits is not missed.
+   * Resolves with true at the next `wake` of the topic, with false after `waitMs` or when `signal` aborts; never
+   * rejects. Waiting has begun when this returns, so no later wake is missed.
    */
   wait(topic: string, waitMs: number, signal: AbortSignal): Promise<boolean>
   wake(topic: string): void
 }
 
-/** Asks proxies for what cannot wait for a poll. */
+/** Sends operations to proxies, which cannot wait for a poll. */
 export interface Orders {
-  /** Undefined when the proxy did not answer. Never rejects. */
+  /** Undefined if the proxy did not respond. Never rejects. */
   ask(target: HintTarget, order: Order): Promise<OrderOutcome | undefined>
 }
 
 export interface Hints {
-  /** Returns at once; the host delivers as it can. A lost hint costs one poll interval. */
+  /** Returns at once and delivers in the background. A lost hint costs one poll interval. */
   send(targets: readonly HintTarget[], hint: Hint): void
-  /** A proxy has said hello: what was wrong with its address before is forgotten. */
+  /** Called at a proxy's hello: forgets failed deliveries to its former address. */
   cleared(fleet: string, proxy: string): void
 }
 
-/** Names of counters, with their labels' values. */
+/** Names of counters and the values of their labels. */
 export interface Counters {
   polls: 'unchanged' | 'offered' | 'none'
   reports: 'kept' | 'repeated'
   events: 'received'
 }
 
-/** A number that is read from the store when metrics are asked for. */
+/** A value read from the store when metrics are requested. */
 export interface Gauge {
   readonly name: string
   readonly help: string
@@ -50,7 +50,7 @@ export interface Gauge {
 
 export interface Metrics {
   count<Name extends keyof Counters>(name: Name, label: Counters[Name], by?: number): void
-  /** In the Prometheus text format, with `gauges` beside the host's own. */
+  /** In the Prometheus text format; `gauges` are added to the host's own metrics. */
   render(gauges: readonly Gauge[]): Promise<{ contentType: string; body: string }>
 }
 
@@ -66,6 +66,6 @@ export interface ControlHost {
   readonly orders: Orders
   readonly parking?: Parking
   readonly metrics?: Metrics
-  /** For what control did wrong; never gets a secret. */
+  /** Reports an internal error. Never receives a secret. */
   readonly logError: (message: string, error: unknown) => void
 }

@@ -1,4 +1,4 @@
-/** Control as a process of Node: one SQLite file, one HTTP server, timers and outgoing hints. */
+/** Control as a Node process: one SQLite file, one HTTP server, timers and outgoing hints. */
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import type { Server } from 'node:http'
@@ -22,16 +22,16 @@ import type { HintTarget } from './store/proxies.ts'
 import type { Store } from './store/write.ts'
 
 export interface ControlOptions {
-  /** The address to listen on; 127.0.0.1 unless given. */
+  /** Address to listen on; 127.0.0.1 by default. */
   readonly host?: string
-  /** 0 takes any that is free. */
+  /** 0 chooses a free port. */
   readonly port: number
-  /** The folder of the store (control.db) and, without `secretKey`, of the key (secret.key); made when absent. */
+  /** Directory of the store (control.db) and, without `secretKey`, of the key (secret.key); created if missing. */
   readonly data: string
   readonly operatorToken: string
-  /** FLOTILLA_SECRET_KEY: 32 bytes in base64 or hex. Without it the key is kept in the data folder. */
+  /** FLOTILLA_SECRET_KEY: 32 bytes in base64 or hex. Without it the key is a file in the data directory. */
   readonly secretKey?: string | undefined
-  /** What goes wrong while it runs; on standard error as JSON lines unless given. */
+  /** Receives errors while it runs; by default they go to standard error as JSON lines. */
   readonly log?: (line: LogLine) => void
 }
 
@@ -42,13 +42,13 @@ export interface LogLine {
 }
 
 export interface RunningControl {
-  /** The real one when 0 was asked for. */
+  /** The actual port, also if 0 was given. */
   readonly port: number
-  /** Answers what is under way, lets parked requests go, writes down what is in memory. */
+  /** Finishes requests in progress, ends parked requests, and flushes what is in memory. */
   close(): Promise<void>
 }
 
-/** Why control does not start, in one line for the operator. */
+/** Why control could not start, in one line for the operator. */
 export class ControlCannotStart extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options)
@@ -58,9 +58,9 @@ export class ControlCannotStart extends Error {
 
 const operatorTokenLengthMin = 8
 const flushPresenceMs = 10_000
-/** Longer than a poll interval, so that proxies keep their connections. */
+/** Longer than a poll interval, so that proxies reuse their connections. */
 const keepAliveTimeoutMs = 75_000
-/** What is still under way after this is cut off at close. */
+/** Requests in progress are aborted after this time at close. */
 const closeTimeoutMs = 5000
 const sweepMs = 20
 
@@ -68,7 +68,7 @@ const sweepMs = 20
 export async function startControl(options: ControlOptions): Promise<RunningControl> {
   const log = options.log ?? logToStandardError
   if (options.operatorToken.length < operatorTokenLengthMin) {
-    throw new ControlCannotStart(`the operator's token needs at least ${operatorTokenLengthMin} characters`)
+    throw new ControlCannotStart(`the operator's token must have at least ${operatorTokenLengthMin} characters`)
   }
   const { store, sealing } = await openAll(options)
 
@@ -102,12 +102,12 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
     try {
       await presence.flush(store)
     } catch (error) {
-      logError('cannot write down when proxies were last seen', error)
+      logError('could not store when proxies were last seen', error)
     }
   }
   const flushing = setInterval(() => void flush(), flushPresenceMs).unref()
 
-  // createAdaptorServer makes a plain HTTP/1.1 server unless told otherwise.
+  // createAdaptorServer creates an HTTP/1.1 server by default.
   const server = createAdaptorServer({ fetch: app.fetch }) as Server
   server.keepAliveTimeout = keepAliveTimeoutMs
   const release = async (): Promise<void> => {
@@ -134,13 +134,13 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
 }
 
 /**
- * To be called once, with control stopped or running, after its store was restored from a backup: proxies take the
- * older versions of that backup only with a higher epoch. Gives the new epoch. Throws ControlCannotStart.
+ * Call once after the store was restored from a backup, with control stopped: proxies accept the older versions of the
+ * backup only with a higher epoch. Returns the new epoch. Throws ControlCannotStart.
  */
 export async function raiseEpoch(data: string): Promise<number> {
-  // A misspelt folder must not become a new, empty store.
+  // A misspelt directory must not become a new, empty store.
   if (!existsSync(join(data, storeFile))) {
-    throw new ControlCannotStart(`${data} holds no ${storeFile}: give the data folder of control with --data`)
+    throw new ControlCannotStart(`${data} contains no ${storeFile}: specify control's data directory with --data`)
   }
   const store = await reported(openSqliteStore(data, new Date()))
   try {
@@ -159,7 +159,7 @@ async function openAll(options: ControlOptions): Promise<{ store: Store; sealing
         : parseSecretKey(options.secretKey, 'FLOTILLA_SECRET_KEY')
     const sealing = createSealing(key, randomBytes)
     if ((await settleKeyCheck(store, sealing.keyCheck)) !== sealing.keyCheck) {
-      throw new StoreUnusable(`the secret key is not the one the secrets in ${options.data} were sealed with`)
+      throw new StoreUnusable(`the secrets in ${options.data} were sealed with another secret key`)
     }
     return { store, sealing }
   } catch (error) {
@@ -184,7 +184,7 @@ function listen(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const reason = error.code === 'EADDRINUSE' ? 'the port is in use' : error.message
-      reject(new ControlCannotStart(`cannot listen on ${host} port ${port}: ${reason}`, { cause: error }))
+      reject(new ControlCannotStart(`could not listen on ${host} port ${port}: ${reason}`, { cause: error }))
     })
     server.listen(port, host, resolve)
   })
@@ -192,7 +192,7 @@ function listen(server: Server, host: string, port: number): Promise<void> {
 
 function stop(server: Server): Promise<void> {
   return new Promise((resolve) => {
-    // A connection that is kept alive becomes idle when its last answer has left, which may be after the close.
+    // A kept-alive connection becomes idle when its last response has left, which may be after the close.
     const sweep = setInterval(() => server.closeIdleConnections(), sweepMs)
     const cut = setTimeout(() => server.closeAllConnections(), closeTimeoutMs)
     server.close(() => {

@@ -1,6 +1,6 @@
 /**
- * What operators and control say to each other, as zod schemas: the border where the CLI checks what it is answered,
- * and the source of the OpenAPI document. What proxies say stands in wire.ts. Field names are spelled as on the wire.
+ * Requests and responses of the operators' API, as zod schemas. The CLI validates responses with them, and the OpenAPI
+ * document is generated from them. Messages of proxies are in wire.ts. Field names are spelled as on the wire.
  */
 import { z } from 'zod'
 import { causeNames } from './causes.ts'
@@ -8,7 +8,7 @@ import { disconnectSchema, nameSchema, operations, poolReportSchema, positionSch
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
-/** Give it back as `cursor` for the next page; null on the last. */
+/** Value of `cursor` for the next page; null on the last page. */
 const next = z.string().nullable()
 
 export const proxyStates = ['in_sync', 'applying', 'failed', 'behind', 'offline'] as const
@@ -29,26 +29,26 @@ export const fleetsSchema = z.object({ fleets: z.array(fleetSchema) })
 
 const poolName = z.object({ pool: z.string(), user: z.string() })
 
-/** What a version changes, by pool and user, against the one before. */
+/** What a version changes compared with the one before, by pool and user. */
 export const planSchema = z.object({
   added: z.array(poolName),
-  /** New servers; the old ones drain. */
+  /** New servers are opened; the old ones drain. */
   rebuilt: z.array(poolName),
-  /** New values on the servers that are there. */
+  /** New values; servers are kept. */
   retuned: z.array(poolName),
   removed: z.array(poolName),
   kept: z.array(poolName),
-  /** Keys of [general], and console users, that change. */
+  /** Changed keys of [general] and console users. */
   general: z.array(z.string()),
 })
 export type Plan = z.infer<typeof planSchema>
 
-/** Answer to a configuration that was written, rolled back, found equal or only planned. */
+/** Response to a configuration that was written, rolled back, unchanged or only planned. */
 export const writtenSchema = z.object({
-  /** The current version from now on; with `dry_run` the one it would be. */
+  /** The current version; with `dry_run`, the version that a write would create. */
   version: z.int().min(1),
   content_hash: hash,
-  /** False when nothing differs from the version before, and with `dry_run`. */
+  /** False when the content equals the current version, and with `dry_run`. */
   created: z.boolean(),
   dry_run: z.boolean(),
   rollback_of: z.int().nullable(),
@@ -62,21 +62,21 @@ export const versionSchema = z.object({
   created_at: time,
   message: z.string().nullable(),
   rollback_of: z.int().nullable(),
-  /** How many (pool, user) pairs it has. */
+  /** Number of (pool, user) pairs. */
   pools: z.int(),
 })
 export type Version = z.infer<typeof versionSchema>
 export const versionsSchema = z.object({ versions: z.array(versionSchema), next })
 
-/** A document in the form in which it can be written back. */
+/** A document, in a form that can be written back. */
 export const documentSchema = z.record(z.string(), z.unknown())
 export const versionDocumentSchema = versionSchema.extend({ document: documentSchema })
 
 const changeSchema = z.object({
   path: z.string(),
-  /** Absent when the path is new. */
+  /** Absent when the path was added. */
   before: z.unknown().optional(),
-  /** Absent when the path is gone. */
+  /** Absent when the path was removed. */
   after: z.unknown().optional(),
 })
 export const diffSchema = z.object({
@@ -93,7 +93,7 @@ export const rollbackRequestSchema = z.object({
   message: z.string().max(messageMax).optional(),
 })
 
-/** `wait` in seconds: how long to wait for what the proxies report. 0 or absent answers at once. */
+/** `wait` in seconds: how long to wait for the proxies' reports. With 0 or without it, control responds at once. */
 export const reloadRequestSchema = z.object({ wait: z.number().min(0).max(60).optional() })
 
 const reloadOutcomes = ['applied', 'failed', 'timeout', 'offline', 'hinted'] as const
@@ -102,7 +102,7 @@ export const reloadSchema = z.object({
   proxies: z.array(
     z.object({
       id: z.string(),
-      /** `hinted` only without `wait`. `timeout`: nothing was reported in time. `offline`: not waited for. */
+      /** `hinted`: only without `wait`. `timeout`: no report in time. `offline`: skipped. */
       outcome: z.enum(reloadOutcomes),
       applied: positionSchema.nullable(),
       error: z
@@ -118,7 +118,7 @@ export const reloadSchema = z.object({
 })
 export type Reload = z.infer<typeof reloadSchema>
 
-/** `done`: nothing is left of before. `under_way`: as many `servers` are still in use. */
+/** `done`: complete. `under_way`: `servers` are still in use. */
 const operationOutcomes = ['done', 'under_way', 'unknown_pool', 'unreachable'] as const
 export const operationSchema = z.object({
   pool: z.string(),
@@ -143,7 +143,7 @@ export const proxySchema = z.object({
   listen: z.string().nullable(),
   region: z.string().nullable(),
   hint_url: z.string().nullable(),
-  /** When it last polled or reported, by control's clock. */
+  /** Time of the last poll or report, by control's clock. */
   last_seen_at: time.nullable(),
   reported_at: time.nullable(),
   offered: positionSchema.nullable(),
@@ -163,7 +163,7 @@ export const proxySchema = z.object({
 })
 export type Proxy = z.infer<typeof proxySchema>
 export const proxiesSchema = z.object({ position: positionSchema, proxies: z.array(proxySchema) })
-/** One proxy, with what it reports of each pool. */
+/** One proxy with its pools. */
 export const proxyDetailSchema = proxySchema.extend({ pools: z.array(poolReportSchema) })
 export type ProxyDetail = z.infer<typeof proxyDetailSchema>
 
@@ -172,7 +172,7 @@ export type LostServerEvent = z.infer<typeof lostServerSchema>
 export const disconnectsSchema = z.object({
   disconnects: z.array(lostServerSchema),
   next,
-  /** Give it back as `follow` to be told only what arrived after this answer, oldest first. */
+  /** Value of `follow` for a request that returns only later events, oldest first. */
   follow: z.string(),
 })
 export type Disconnects = z.infer<typeof disconnectsSchema>
@@ -194,14 +194,14 @@ export const disconnectSummarySchema = z.object({
 export type DisconnectSummary = z.infer<typeof disconnectSummarySchema>
 
 export const secretRequestSchema = z.object({ value: z.string().min(1) })
-/** Where a document names a secret: `path` as in a problem, `version` the one it names. */
+/** A reference to a secret in a document: `path` as in a problem, and the referenced version. */
 const secretUse = z.object({ path: z.string(), version: z.int().min(1) })
 export const secretWrittenSchema = z.object({
   name: z.string(),
   version: z.int().min(1),
   /** False when the newest version already has this value. */
   created: z.boolean(),
-  /** Uses in the current configuration that name an older version; write the configuration again to move them. */
+  /** References in the current configuration to an older version; writing the configuration again updates them. */
   older: z.array(secretUse),
 })
 export type SecretWritten = z.infer<typeof secretWrittenSchema>
@@ -209,7 +209,7 @@ export const secretsSchema = z.object({
   secrets: z.array(
     z.object({
       name: z.string(),
-      /** The newest. */
+      /** The newest version. */
       version: z.int().min(1),
       kind: z.enum(['plain', 'md5', 'scram']),
       created_at: time,
@@ -220,7 +220,7 @@ export const secretsSchema = z.object({
 export type Secrets = z.infer<typeof secretsSchema>
 
 export const tokenRequestSchema = z.object({ name: z.string().min(1).max(100) })
-/** The only time the token itself is shown. */
+/** The only response that contains the token itself. */
 export const tokenCreatedSchema = z.object({ id: z.string(), name: z.string(), token: z.string() })
 export const tokensSchema = z.object({
   tokens: z.array(z.object({ id: z.string(), name: z.string(), created_at: time, revoked_at: time.nullable() })),

@@ -1,6 +1,6 @@
 /**
- * The SQLSTATEs Flotilla itself answers with, by the condition names of the PostgreSQL manual, appendix A
- * "PostgreSQL Error Codes". Errors of PostgreSQL are passed on with their own.
+ * SQLSTATEs of Flotilla's own errors, by the condition names of the PostgreSQL manual, appendix A "PostgreSQL Error
+ * Codes". Errors of PostgreSQL keep theirs.
  */
 export const sqlstates = {
   connection_failure: '08006',
@@ -30,10 +30,7 @@ export const sqlstates = {
 
 export type Condition = keyof typeof sqlstates
 
-/**
- * A peer's or an operator's fault, answered on the wire. The message is what a stranger may read; `cause` is for the
- * log only.
- */
+/** An error sent to a client or operator. The message may be read by strangers; `cause` goes to the log only. */
 export class SqlError extends Error {
   readonly sqlstate: string
   constructor(condition: Condition, message: string, options?: { cause?: unknown }) {

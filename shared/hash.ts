@@ -4,26 +4,26 @@ import canonicalize from 'canonicalize'
 import type { EffectivePool, SecretRef } from './config/effective.ts'
 import { poolKeys } from './config/keys.ts'
 
-/** Lower-case hex SHA-256 of a text in UTF-8. */
+/** SHA-256 of the text in UTF-8, in lower-case hex. */
 export function sha256Hex(text: string): string {
   return bytesToHex(sha256(utf8ToBytes(text)))
 }
 
-/** RFC 8785 canonical JSON: equal values give equal text, whatever the order of their keys. */
+/** RFC 8785 canonical JSON: equal values give equal text, independent of the order of keys. */
 export function canonicalJson(value: object): string {
   const text = canonicalize(value)
   if (text === undefined) throw new TypeError('value has no JSON form')
   return text
 }
 
-/** Lower-case hex SHA-256 over RFC 8785 canonical JSON. */
+/** SHA-256 of the canonical JSON, in lower-case hex. */
 export function hashOf(value: object): string {
   return sha256Hex(canonicalJson(value))
 }
 
 /**
- * `hash` decides whether a pool changes, `connect_hash` whether its servers may stay: it covers where and as whom the
- * proxy connects, and the keys of class "connect". A literal password takes part by its digest only.
+ * `hash` decides whether a pool changes, `connect_hash` whether its servers are kept: it covers the addresses, database and
+ * role of server connections, and the keys of class "connect". Of a literal password only the digest is hashed.
  */
 export function poolHashes(effective: EffectivePool): { readonly hash: string; readonly connect_hash: string } {
   const body = {

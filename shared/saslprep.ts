@@ -1,8 +1,6 @@
 import { saslprep } from '@mongodb-js/saslprep'
 
-/**
- * A password as SCRAM uses it (RFC 4013 SASLprep). As in PostgreSQL, one that SASLprep forbids is used as it is.
- */
+/** Prepares a password for SCRAM (RFC 4013 SASLprep). As in PostgreSQL, one that SASLprep prohibits is used unchanged. */
 export function preparePassword(password: string): string {
   try {
     return saslprep(password, { allowUnassigned: true }) || password

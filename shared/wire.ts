@@ -1,6 +1,6 @@
 /**
- * What control and proxies say to each other, as zod schemas: the border where control's and the agent's input is
- * checked, and the source of the OpenAPI document. Field names are spelled as on the wire.
+ * Messages between control and proxies, as zod schemas. Both sides validate their input with them, and the OpenAPI
+ * document is generated from them. Field names are spelled as on the wire.
  */
 import { z } from 'zod'
 import { causeNames, serverStates } from './causes.ts'
@@ -8,21 +8,21 @@ import { causeNames, serverStates } from './causes.ts'
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
 
-/** Names of fleets and proxies, safe in a path. */
+/** Name of a fleet or proxy, safe in a URL path. */
 export const nameSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, {
-  error: 'must be letters, digits, ".", "_" and "-", at most 63, a letter or digit first',
+  error: 'must consist of at most 63 letters, digits, ".", "_" and "-", and start with a letter or digit',
 })
 
-/** Request header by which a proxy says who polls; it only feeds "last seen". */
+/** Request header that names the polling proxy; used for `last_seen_at` only. */
 export const proxyHeader = 'Flotilla-Proxy'
 
 /**
- * Response header of a 304 that ends a parked poll before its time: an operator wants every proxy to try again what
- * failed and to report now. It is the hint of a proxy that hints do not reach.
+ * Response header of a 304 that ends a parked poll early: the proxy retries what failed and reports now. It replaces
+ * the hint for proxies that control cannot reach.
  */
 export const askedHeader = 'Flotilla-Asked'
 
-/** Orders configurations: `epoch` rises when the store was restored from a backup, `version` with each change. */
+/** Position in the history of a fleet: `epoch` rises when the store was restored from a backup, `version` with each change. */
 export const positionSchema = z.object({ epoch: z.int().min(1), version: z.int().min(0) })
 export type Position = z.infer<typeof positionSchema>
 
@@ -48,15 +48,15 @@ export type Manifest = z.infer<typeof manifestSchema>
 
 const peerAddressSchema = z.object({ host: z.string().min(1).max(255), port: z.int().min(1).max(65535) })
 
-/** Numbers of proxies end here: as many fit into a cancel key. */
+/** Largest proxy number that fits in a cancel key. */
 export const proxyNumberMax = 1023
 
-/** The proxies of a fleet, each with its number, to which the others pass on cancel requests for its clients. */
+/** Proxies of a fleet with their numbers, to which cancel requests for their clients are forwarded. */
 export const peersSchema = z.object({
   peers: z.array(
     z.object({
       proxy: nameSchema,
-      /** Unique in the fleet, and the proxy's for as long as control knows it. */
+      /** Unique in the fleet, and unchanged for as long as control knows the proxy. */
       number: z.int().min(1).max(proxyNumberMax),
       address: peerAddressSchema.nullable(),
     }),
@@ -65,13 +65,13 @@ export const peersSchema = z.object({
 export type Peer = z.infer<typeof peersSchema>['peers'][number]
 
 export const helloRequestSchema = z.object({
-  /** Made anew at every start of the proxy process. */
+  /** Random id of this proxy process. */
   boot: z.string().min(1).max(64),
   agent_version: z.string().max(64),
-  /** Where hints reach this proxy, for example "http://10.0.0.7:9930"; absent when it cannot be reached. */
+  /** Where control sends hints, for example "http://10.0.0.7:9930"; absent when control cannot reach this proxy. */
   hint_url: z.url({ protocol: /^https?$/ }).optional(),
   listen: z.string().max(300),
-  /** Where other proxies of the fleet reach its clients' listener; absent when they cannot. */
+  /** Address at which other proxies of the fleet reach the listener for clients; absent when they cannot. */
   peer: peerAddressSchema.optional(),
   region: z.string().max(64).optional(),
 })
@@ -80,11 +80,11 @@ export type HelloRequest = z.infer<typeof helloRequestSchema>
 export const helloResponseSchema = z.object({
   epoch: z.int().min(1),
   poll_interval_ms: z.int().min(10),
-  /** Standard Webhooks secret ("whsec_" + base64) that signs the hints sent to this proxy. */
+  /** Standard Webhooks secret ("whsec_" + base64) with which hints to this proxy are signed. */
   hint_secret: z.string(),
   /**
-   * Base64 of 32 secret bytes, the same for the whole fleet and for good: by them, users that do not exist look as if they
-   * did, to whichever proxy they are asked for. What PostgreSQL keeps per cluster as its mock authentication nonce.
+   * Base64 of 32 secret bytes, constant for the fleet. Salts of unknown users are derived from it, so that every proxy
+   * challenges an unknown user like a known one. PostgreSQL's counterpart is the cluster's mock authentication nonce.
    */
   mock_key: z
     .string()
@@ -93,7 +93,7 @@ export const helloResponseSchema = z.object({
 })
 export type HelloResponse = z.infer<typeof helloResponseSchema>
 
-/** The body of a hint: "look again, there is version ≥ `version`". It never carries configuration. */
+/** A hint: a version ≥ `version` exists, poll now. It never contains configuration. */
 export const hintSchema = z.object({
   fleet: nameSchema,
   epoch: z.int().min(1),
@@ -102,7 +102,7 @@ export const hintSchema = z.object({
 })
 export type Hint = z.infer<typeof hintSchema>
 
-/** A lost server connection. `id` is made by the proxy, so that a repeated report is shown once. */
+/** A lost server connection. The proxy assigns `id`, so that control recognizes a repeated report. */
 export const disconnectSchema = z.object({
   id: z.string().min(1).max(80),
   at: time,
@@ -127,13 +127,13 @@ export type Disconnect = z.infer<typeof disconnectSchema>
 export const poolReportSchema = z.object({
   pool: z.string(),
   user: z.string(),
-  /** What runs; null while the pool exists only as desired. */
+  /** Hash of the running configuration; null while the pool is only desired. */
   hash: hash.nullable(),
   desired_hash: hash.nullable(),
   state: z.enum(['running', 'draining', 'failed']),
-  /** Old servers still finishing a transaction. */
+  /** Old servers that still finish a transaction. */
   draining_servers: z.int().min(0),
-  /** Of "*": pools that were made for databases and users it stands for. */
+  /** For "*": number of pools created for it. */
   dynamic_pools: z.int().min(0).optional(),
   code: z.string().nullable(),
   message: z.string().nullable(),
@@ -143,11 +143,11 @@ export type PoolReport = z.infer<typeof poolReportSchema>
 export const reportSchema = z.object({
   boot: z.string().min(1).max(64),
   seq: z.int().min(1),
-  /** The last manifest this proxy looked at, applied or refused; null before the first. */
+  /** Position of the last manifest received, applied or rejected; null before the first. */
   offered: positionSchema.nullable(),
-  /** What its engine runs; null while it runs nothing. */
+  /** Position that the engine runs; null before the first. */
   applied: positionSchema.nullable(),
-  /** Why `offered` is not `applied`; null when it is. */
+  /** Why `offered` was not applied; null when it was. */
   error: z
     .object({
       code: z.string(),
@@ -159,9 +159,9 @@ export const reportSchema = z.object({
   needs_restart: z.array(z.string()),
   pools: z.array(poolReportSchema),
   events: z.array(disconnectSchema).max(500),
-  /** Events lost since the outbox overflowed, in total over this boot. */
+  /** Number of events dropped by a full outbox since the process started. */
   dropped_events: z.int().min(0),
-  /** Why and when the engine's thread was started anew in this boot, newest last; empty when it never died. */
+  /** Restarts of the engine's thread since the process started, newest last. */
   engine_restarts: z.array(z.object({ at: time, reason: z.string().max(500) })).max(20),
   stats: z.object({ clients: z.int(), waiting: z.int(), servers: z.int() }),
 })
@@ -170,10 +170,10 @@ export type Report = z.infer<typeof reportSchema>
 export const reportResponseSchema = z.object({ ack: z.int(), poll_interval_ms: z.int().min(10) })
 export type ReportResponse = z.infer<typeof reportResponseSchema>
 
-/** The value of one version of a secret, for proxies only; never stored or cached on the way ("no-store"). */
+/** Value of one version of a secret, for proxies only; sent with `no-store`. */
 export const secretValueSchema = z.object({ value: z.string() })
 
-/** What control asks a proxy to do with a pool, on behalf of an operator; signed like a hint. */
+/** An operation of an operator that control sends to a proxy; signed like a hint. */
 export const operations = ['pause', 'resume', 'reconnect', 'disable', 'enable', 'kill'] as const
 export const orderSchema = z.object({
   fleet: nameSchema,
@@ -182,6 +182,6 @@ export const orderSchema = z.object({
 })
 export type Order = z.infer<typeof orderSchema>
 
-/** What the proxy has done: `servers` still have to end before it is complete. */
+/** Outcome at one proxy. The operation is complete when `servers`, the number of servers that still have to close, is 0. */
 export const orderOutcomeSchema = z.object({ known: z.boolean(), paused: z.boolean(), servers: z.int().min(0) })
 export type OrderOutcome = z.infer<typeof orderOutcomeSchema>

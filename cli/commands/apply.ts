@@ -6,8 +6,8 @@ import { checkedIfMatch, fileOption, neededFile, planLines, writeConfig } from '
 
 const options = {
   ...fileOption,
-  'if-match': { type: 'string', value: 'vN', help: 'refuse when another version than this is current' },
-  message: { type: 'string', short: 'm', help: 'why, for the list of versions' },
+  'if-match': { type: 'string', value: 'vN', help: 'fail unless this version is current' },
+  message: { type: 'string', short: 'm', help: 'comment for the list of versions' },
   ...waitOptions,
   ...apiOptions,
 } as const
@@ -22,7 +22,7 @@ export const apply = command({ operands: [], options }, async ({ options }, arou
     dryRun: false,
   })
   if (options.json) around.print(JSON.stringify(written, undefined, 2))
-  else if (!written.created) around.print(`v${written.version} is current already: nothing differs`)
-  else around.print([`v${written.version} is current`, ...planLines(written.plan)].join('\n'))
+  else if (!written.created) around.print(`v${written.version} is already current: no changes`)
+  else around.print([`v${written.version} is now current`, ...planLines(written.plan)].join('\n'))
   return options.wait ? awaitProxies(api, written.version, options.timeout, around) : 0
 })

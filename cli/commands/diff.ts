@@ -12,7 +12,7 @@ export const diff = command(
     const to = wholeNumber('M', m, 1, Number.MAX_SAFE_INTEGER)
     const found = await new Api(options, around).inFleet(diffSchema, `/versions/${to}/diff?against=${from}`)
     if (options.json) around.print(JSON.stringify(found, undefined, 2))
-    else if (found.changes.length === 0) around.print('nothing differs')
+    else if (found.changes.length === 0) around.print('no changes')
     else around.print([...found.changes.map(line), '', ...planLines(found.plan)].join('\n'))
     return 0
   },

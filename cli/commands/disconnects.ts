@@ -8,15 +8,19 @@ import { shortTime, table } from '../table.ts'
 const filters = ['pool', 'host', 'cause', 'since'] as const
 
 const options = {
-  pool: { type: 'string', value: 'NAME', help: 'only those of this pool' },
-  host: { type: 'string', value: 'NAME', help: 'only those to this host' },
-  cause: { type: 'string', value: 'CAUSE', help: 'only those with this cause, for example keepalive_timeout' },
-  since: { type: 'string', value: 'TIME', help: 'only those after this time, for example 2026-11-23T19:00:00Z' },
-  follow: { type: 'boolean', short: 'f', help: 'then print new ones as they arrive, until Ctrl-C' },
+  pool: { type: 'string', value: 'NAME', help: 'only connections of this pool' },
+  host: { type: 'string', value: 'NAME', help: 'only connections to this host' },
+  cause: { type: 'string', value: 'CAUSE', help: 'only connections with this cause, for example keepalive_timeout' },
+  since: {
+    type: 'string',
+    value: 'TIME',
+    help: 'only connections lost after this time, for example 2026-11-23T19:00:00Z',
+  },
+  follow: { type: 'boolean', short: 'f', help: 'keep printing new ones until Ctrl-C' },
   ...apiOptions,
 } as const
 
-/** Between two questions for new ones. */
+/** Polling interval of --follow. */
 const askAgainMs = 1_000
 
 const header = ['AT', 'PROXY', 'POOL', 'SERVER', 'CAUSE', 'STATE', 'IDLE', 'CLIENT HURT', 'DETAIL']
@@ -32,7 +36,7 @@ export const disconnects = command({ operands: [], options }, async ({ options }
     else around.print(table(header, first.disconnects.map(row)))
     return 0
   }
-  // Followed, the newest stand last, as in a log.
+  // With --follow the newest come last, as in a log.
   const show = (events: readonly LostServerEvent[]) => {
     for (const event of events) around.print(options.json ? JSON.stringify(event) : row(event).join('  '))
   }

@@ -7,7 +7,7 @@ import { shortTime, table } from '../table.ts'
 export const fleetList = command({ operands: [], options: { ...apiOptions } }, async ({ options }, around) => {
   const listed = await new Api(options, around).call(fleetsSchema, '/v1/fleets')
   if (options.json) around.print(JSON.stringify(listed, undefined, 2))
-  else around.print(table(['FLEET', 'VERSION', 'PROXIES', 'MADE'], listed.fleets.map(row)))
+  else around.print(table(['FLEET', 'VERSION', 'PROXIES', 'CREATED'], listed.fleets.map(row)))
   return 0
 })
 

@@ -6,7 +6,7 @@ import { command } from '../command.ts'
 import type { Command } from '../command.ts'
 import { table } from '../table.ts'
 
-/** It fails when a proxy could not be asked or has no such pool. */
+/** Fails if a proxy could not be reached or has no such pool. */
 function operation(name: (typeof operations)[number]): Command {
   return command({ operands: ['POOL'], options: apiOptions }, async ({ operands, options }, around) => {
     const path = `/pools/${encodeURIComponent(operands[0] ?? '')}/${name}`

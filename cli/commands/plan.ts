@@ -14,7 +14,7 @@ export const plan = command(
       return 0
     }
     const lines = planLines(written.plan)
-    around.print(lines.length === 0 ? 'nothing differs' : lines.join('\n'))
+    around.print(lines.length === 0 ? 'no changes' : lines.join('\n'))
     return 0
   },
 )

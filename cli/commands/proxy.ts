@@ -4,7 +4,7 @@ import type { OptionSpec } from '../arguments.ts'
 import type { Command } from '../command.ts'
 import { WrongUsage } from '../failure.ts'
 
-/** The proxy reads its own options; here they are only shown. */
+/** The proxy parses its own options; they are only listed here. */
 export const proxy: Command = {
   operands: [],
   options: Object.fromEntries(

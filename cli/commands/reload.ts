@@ -6,10 +6,10 @@ import { refusalText, waitOptions } from '../await-proxies.ts'
 import { command } from '../command.ts'
 import { table } from '../table.ts'
 
-/** Control waits no longer than this. */
+/** Maximum `wait` that control accepts. */
 const waitMaxS = 60
 
-/** With --wait it fails when a proxy refused the version or did not answer in time. */
+/** With --wait it fails if a proxy rejected the version or did not respond in time. */
 export const reload = command(
   { operands: [], options: { ...waitOptions, ...apiOptions } },
   async ({ options }, around) => {

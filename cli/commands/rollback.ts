@@ -6,7 +6,7 @@ import { command } from '../command.ts'
 import { planLines } from '../write-config.ts'
 
 const options = {
-  message: { type: 'string', short: 'm', help: 'why, for the list of versions' },
+  message: { type: 'string', short: 'm', help: 'comment for the list of versions' },
   ...waitOptions,
   ...apiOptions,
 } as const
@@ -19,8 +19,10 @@ export const rollback = command({ operands: ['N'], options }, async ({ operands:
     body: { to, ...(options.message === undefined ? {} : { message: options.message }) },
   })
   if (options.json) around.print(JSON.stringify(written, undefined, 2))
-  else if (!written.created) around.print(`v${written.version} has the content of v${to} already: nothing differs`)
+  else if (!written.created) around.print(`v${written.version} already has the content of v${to}: no changes`)
   else
-    around.print([`v${written.version} is current, with the content of v${to}`, ...planLines(written.plan)].join('\n'))
+    around.print(
+      [`v${written.version} is now current, with the content of v${to}`, ...planLines(written.plan)].join('\n'),
+    )
   return options.wait ? awaitProxies(api, written.version, options.timeout, around) : 0
 })

@@ -14,7 +14,7 @@ export const secretList = command({ operands: [], options: { ...apiOptions } }, 
       shortTime(created_at),
       used_by.map((use) => (use.version === version ? use.path : `${use.path} (version ${use.version})`)).join(', '),
     ])
-    around.print(table(['NAME', 'VERSION', 'KIND', 'MADE', 'USED BY'], rows))
+    around.print(table(['NAME', 'VERSION', 'KIND', 'CREATED', 'USED BY'], rows))
   }
   return 0
 })

@@ -4,7 +4,7 @@ import { Api, apiOptions } from '../api.ts'
 import { wholeNumber } from '../arguments.ts'
 import { command } from '../command.ts'
 
-/** What it prints can be applied again as it is. */
+/** The output can be applied again unchanged. */
 export const show = command(
   { operands: ['N'], options: { ...apiOptions } },
   async ({ operands: [n = ''], options }, around) => {

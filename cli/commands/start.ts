@@ -3,14 +3,14 @@ import { wholeNumber } from '../arguments.ts'
 import { runEverything } from '../start/everything.ts'
 
 const options = {
-  data: { type: 'string', value: 'DIR', help: 'what is kept between runs (.flotilla)' },
+  data: { type: 'string', value: 'DIR', help: 'data directory (.flotilla)' },
   'control-port': { type: 'string', value: 'N', help: 'port of control (8080)' },
-  'proxy-port': { type: 'string', value: 'N', help: 'port of the first proxy; the second takes N+1 (6432)' },
-  postgres: { type: 'string', value: 'URL', help: 'a server of yours instead of the embedded one' },
+  'proxy-port': { type: 'string', value: 'N', help: 'port of the first proxy; the second listens on N+1 (6432)' },
+  postgres: { type: 'string', value: 'URL', help: 'an existing server instead of the embedded one' },
 } as const
 
 export const start = command({ operands: [], options }, async ({ options }, around) => {
-  // The terminal was closed: the same as Ctrl-C.
+  // A closed terminal is handled like Ctrl-C.
   process.once('SIGHUP', () => process.kill(process.pid, 'SIGTERM'))
   await runEverything(
     {

@@ -2,7 +2,7 @@ import { tokenCreatedSchema } from '../../shared/api.ts'
 import { Api, apiOptions } from '../api.ts'
 import { command } from '../command.ts'
 
-/** Prints the token alone, so that a script can take it; it is never shown again. */
+/** Prints only the token to standard output, for scripts; it is never shown again. */
 export const tokenCreate = command(
   { operands: ['NAME'], options: { ...apiOptions } },
   async ({ operands: [name = ''], options }, around) => {

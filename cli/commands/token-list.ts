@@ -13,7 +13,7 @@ export const tokenList = command({ operands: [], options: { ...apiOptions } }, a
       shortTime(created_at),
       shortTime(revoked_at),
     ])
-    around.print(table(['ID', 'NAME', 'MADE', 'REVOKED'], rows))
+    around.print(table(['ID', 'NAME', 'CREATED', 'REVOKED'], rows))
   }
   return 0
 })

@@ -6,7 +6,7 @@ import { command } from '../command.ts'
 import { shortTime, table } from '../table.ts'
 
 const options = {
-  limit: { type: 'string', value: 'N', help: 'how many at most (20)' },
+  limit: { type: 'string', value: 'N', help: 'maximum number of versions (20)' },
   ...apiOptions,
 } as const
 
@@ -15,7 +15,7 @@ export const versions = command({ operands: [], options }, async ({ options }, a
   const api = new Api(options, around)
   const listed = await list(api, limit)
   if (options.json) around.print(JSON.stringify({ versions: listed }, undefined, 2))
-  else around.print(table(['VERSION', 'MADE', 'POOLS', 'ROLLBACK OF', 'MESSAGE'], listed.map(row)))
+  else around.print(table(['VERSION', 'CREATED', 'POOLS', 'ROLLBACK OF', 'MESSAGE'], listed.map(row)))
   return 0
 })
 

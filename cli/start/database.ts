@@ -1,4 +1,4 @@
-/** The PostgreSQL that `npm start` puts behind the proxies: an embedded one, or the operator's own. */
+/** The PostgreSQL server behind the proxies of `npm start`: an embedded one, or the operator's own. */
 import { createHash } from 'node:crypto'
 import type { ChildProcess } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -18,7 +18,7 @@ import {
 import { checkFree, firstFree } from './ports.ts'
 import { textOf } from './keep.ts'
 
-/** Where the pool `app` finds its server, and as whom. */
+/** Server, database and role of the pool `app`. */
 export interface Database {
   readonly host: string
   readonly port: number
@@ -27,20 +27,20 @@ export interface Database {
   readonly password: string
 }
 
-/** Below the ports that the kernel hands out by itself, so that the embedded server finds its own again. */
+/** Below the kernel's ephemeral ports, so that the embedded server's port is not taken between two starts. */
 const firstPort = 15432
 
-/** How long an embedded server left over by a killed start has to shut down. */
+/** Maximum time for the shutdown of an embedded server that a killed start left running. */
 const shutdownMs = 10_000
 
 /**
- * Reads the operator's URL and logs in once, so that a wrong one is told now and not by the first client.
+ * Parses the operator's URL and logs in once, so that an error is reported now and not by the first client.
  * @throws Failure in one line, without the password.
  */
 export async function checkDatabase(text: string): Promise<Database> {
   const url = URL.parse(text)
   if (url === null || !/^postgres(ql)?:$/.test(url.protocol) || url.hostname === '') {
-    throw new Failure('--postgres takes a URL like postgresql://user:password@host:5432/database')
+    throw new Failure('--postgres requires a URL like postgresql://user:password@host:5432/database')
   }
   const user = decodeURIComponent(url.username) || 'postgres'
   const database: Database = {
@@ -57,7 +57,7 @@ export async function checkDatabase(text: string): Promise<Database> {
   } catch (cause) {
     const { code, message } = cause as { code?: string; message: string }
     const where = `${database.host}:${database.port}/${database.database} as ${user}`
-    throw new Failure(`--postgres cannot be used: ${where}: ${message || code}`, { cause })
+    throw new Failure(`could not connect to the server of --postgres: ${where}: ${message || code}`, { cause })
   } finally {
     await client.end().catch(() => undefined)
   }
@@ -65,10 +65,9 @@ export async function checkDatabase(text: string): Promise<Database> {
 }
 
 /**
- * Makes (at the first time) and describes the embedded server in `folder`: role and database `app`. It is started by
- * `run`, again and again if need be.
- * `onLine` sees its log.
- * @throws Failure in one line when the folder is damaged or its port is taken.
+ * Creates the embedded server's cluster in `folder` if it does not exist, with role and database `app`. `run` starts
+ * it, and can be called again. `onLine` receives its log.
+ * @throws Failure in one line if the directory is damaged or the port in use.
  */
 export async function embeddedDatabase(
   folder: string,
@@ -83,16 +82,16 @@ export async function embeddedDatabase(
     try {
       return await startCluster({ folder: await realpath(cluster), host: '127.0.0.1', port, onLine })
     } catch (cause) {
-      throw new Failure(`the embedded PostgreSQL in ${cluster} does not start: ${(cause as Error).message}`, { cause })
+      throw new Failure(`could not start the embedded PostgreSQL in ${cluster}: ${(cause as Error).message}`, { cause })
     }
   }
   return { database: { host: '127.0.0.1', port, database: 'app', user: 'app', password: 'app' }, run }
 }
 
-/** Made beside its place and moved there when it is whole, so that a start that was stopped in between does no harm. */
+/** Created under another name and renamed when complete, so that an interrupted start does no harm. */
 async function makeCluster(cluster: string): Promise<void> {
   const isOpen = isOpenToPostgres(cluster)
-  // Root's home is closed to PostgreSQL's user, so there the cluster lies elsewhere and DIR has a link to it.
+  // PostgreSQL's user has no access to root's home, so the cluster is elsewhere and DIR contains a link to it.
   const name = `flotilla-${createHash('sha256').update(cluster).digest('hex').slice(0, 16)}`
   const place = isOpen ? cluster : join(await openFolder(name), 'postgres')
   const partial = `${place}.new`
@@ -106,19 +105,19 @@ async function makeCluster(cluster: string): Promise<void> {
   if (!isOpen) await rm(place, { recursive: true, force: true })
   await rename(partial, place)
   if (isOpen) return
-  await rm(cluster, { force: true }) // a link to where nothing is any more
+  await rm(cluster, { force: true }) // a dangling link
   await symlink(place, cluster)
 }
 
 async function checkCluster(cluster: string): Promise<void> {
   const names = await readdir(cluster).catch((cause: Error) => {
-    throw new Failure(`${cluster} cannot be read: ${cause.message}`, { cause })
+    throw new Failure(`could not read ${cluster}: ${cause.message}`, { cause })
   })
   if (['PG_VERSION', 'base', 'global', 'postgresql.conf'].every((name) => names.includes(name))) return
-  throw new Failure(`${cluster} is not a whole PostgreSQL data folder: move it away to have a new one made`)
+  throw new Failure(`${cluster} is not a complete PostgreSQL data directory: move it away, and a new one is created`)
 }
 
-/** The port is part of the stored configuration, so it stays. */
+/** The port is part of the stored configuration, so it is kept. */
 async function keptPort(file: string): Promise<number> {
   const kept = await textOf(file)
   if (kept === undefined) {
@@ -128,26 +127,27 @@ async function keptPort(file: string): Promise<number> {
   }
   const port = Number(kept)
   if (!Number.isInteger(port) || port < 1 || port > 65535) {
-    throw new Failure(`${file} holds no port: write the one that the configuration names for its server`)
+    throw new Failure(`${file} does not contain a port: write the server port of the configuration into it`)
   }
-  await checkFree(port, `a new --data folder, or write another into ${file} and the configuration`)
+  await checkFree(port, `a new --data directory, or another port in ${file} and the configuration`)
   return port
 }
 
-/** A start that was killed leaves its server running: it is asked to shut down, as Ctrl-C would have done. */
+/** A start that was killed leaves its server running: shut it down, as Ctrl-C would have done. */
 async function stopLeftOver(cluster: string): Promise<void> {
   const pidFile = join(cluster, 'postmaster.pid')
   const pid = Number((await readFile(pidFile, 'utf8').catch(() => '')).split('\n')[0])
   if (!Number.isInteger(pid) || pid <= 0 || !(await isServerOf(pid, cluster))) return
   process.kill(pid, 'SIGINT')
   for (const deadline = Date.now() + shutdownMs; existsSync(pidFile); await sleep(50)) {
-    if (Date.now() > deadline) throw new Failure(`a PostgreSQL (process ${pid}) still runs in ${cluster}: stop it`)
+    if (Date.now() > deadline)
+      throw new Failure(`another PostgreSQL (process ${pid}) is running in ${cluster}: stop it`)
   }
 }
 
-/** Whether the process is this cluster's: a process id may have gone to somebody else since. */
+/** Whether the process belongs to this cluster: the process id may have been reused. */
 async function isServerOf(pid: number, cluster: string): Promise<boolean> {
-  // PostgreSQL works in its data folder.
+  // The working directory of PostgreSQL is its data directory.
   const folder = await readlink(`/proc/${pid}/cwd`).catch(() => undefined)
   return folder === (await realpath(cluster))
 }

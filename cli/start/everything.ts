@@ -1,4 +1,4 @@
-/** `npm start`: PostgreSQL, control and two proxies on this machine, from nothing to ready, and down again in order. */
+/** `npm start`: starts PostgreSQL, control and two proxies on this machine, and stops them in reverse order. */
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fleetSchema, writtenSchema } from '../../shared/api.ts'
@@ -15,20 +15,20 @@ import { welcome } from './welcome.ts'
 export interface StartSettings {
   readonly dir: string
   readonly controlPort: number
-  /** The second proxy takes the next one. */
+  /** The second proxy listens on the next port. */
   readonly proxyPort: number
   readonly postgresUrl: string | undefined
 }
 
 const fleet = 'demo'
 const proxyNames = ['proxy-1', 'proxy-2'] as const
-/** Of the proxies' health, metrics and hints: the first two that are free from here. */
+/** The proxies' HTTP ports (health, metrics, hints) are the first two free ones from here. */
 const firstHttpPort = 9930
 const readyWithinMs = 20_000
 
 /**
- * Resolves when the operator has stopped it and everything has ended.
- * @throws Failure in one line when something cannot start; nothing is left running then.
+ * Resolves when the operator has stopped it and all children have exited.
+ * @throws Failure in one line if a child cannot be started; nothing is left running.
  */
 export async function runEverything(settings: StartSettings, around: Surroundings): Promise<void> {
   const startedAtMs = performance.now()
@@ -69,7 +69,7 @@ export async function runEverything(settings: StartSettings, around: Surrounding
     )
     const stopped = new Promise<void>((resolve) => stop.addEventListener('abort', () => resolve(), { once: true }))
     await Promise.race([stopped, supervisor.givenUp])
-    say('stopping; open transactions may finish, Ctrl-C again ends them')
+    say('stopping; waiting for open transactions, press Ctrl-C again to stop at once')
   } finally {
     await supervisor.stop(stopNow)
     await release()
@@ -151,19 +151,19 @@ async function startProxies(
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason as Failure
 }
 
-/** Lines go to a file of the data folder, one per child. */
+/** Appends lines to a log file in the data directory, one per child. */
 async function logTo(folder: string, name: string): Promise<(line: string) => void> {
   const file = await open(join(folder, `${name}.log`), 'a', 0o600)
   return (line) => void file.write(`${line}\n`)
 }
 
-/** The fleet with its first configuration; what an operator has made of it since is kept. Gives the current version. */
+/** Creates the fleet and its first configuration, unless there is one. Returns the current version. */
 async function makeFleet(api: Api, database: Database): Promise<number> {
   const { version } = await api.inFleet(fleetSchema, '', { method: 'PUT' })
   if (version > 0) return version
   const written = await api.inFleet(writtenSchema, '/config', {
     method: 'PUT',
-    headers: { 'if-match': '"v0"', 'flotilla-message': 'made by npm start' },
+    headers: { 'if-match': '"v0"', 'flotilla-message': 'created by npm start' },
     body: firstDocument(database),
   })
   return written.version

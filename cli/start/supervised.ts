@@ -1,29 +1,32 @@
-/** A child of `npm start` that is started again when it ends unasked. */
+/** Supervises a child of `npm start`: restarts it when it exits unexpectedly. */
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Failure } from '../failure.ts'
 
-/** Before a child is started again. */
+/** Delay before a restart. */
 const restartMs = 1_000
-/** A child that ends sooner than this after its start, so many times in a row, is given up. */
+/** A child that exits within this time after its start is given up after `tooSoonMax` times in a row. */
 const tooSoonMs = 5_000
 const tooSoonMax = 3
 
 export interface Supervised {
   readonly name: string
-  /** Starts it and resolves when it is ready. @throws Failure in one line when it does not get ready. */
+  /** Starts it and resolves when it is ready. @throws Failure in one line if it does not become ready. */
   readonly start: () => Promise<ChildProcess>
   readonly stopSignal: NodeJS.Signals
-  /** The children of a higher level stand on those below: they are stopped first, those of one level together. */
+  /**
+   * Children of a higher level depend on those below: levels are stopped from the highest, the children of one
+   * together.
+   */
   readonly level: number
 }
 
 interface Entry {
   readonly one: Supervised
   child: ChildProcess
-  /** Resolves when it has ended and is not started again. */
+  /** Resolves when it has exited for good. */
   over: Promise<void>
 }
 
@@ -35,10 +38,10 @@ export class Supervisor {
 
   constructor(say: (line: string) => void) {
     this.#say = say
-    this.#givenUp.promise.catch(() => undefined) // seen by whoever awaits it
+    this.#givenUp.promise.catch(() => undefined) // handled where it is awaited
   }
 
-  /** Rejects with a Failure when a child cannot be kept running. */
+  /** Rejects with a Failure if a child cannot be kept running. */
   get givenUp(): Promise<never> {
     return this.#givenUp.promise
   }
@@ -49,7 +52,7 @@ export class Supervisor {
     entry.over = this.#watch(entry)
   }
 
-  /** Stops every child, level by level, and waits for their ends; with SIGKILL once `now` aborts. */
+  /** Stops all children, level by level, and waits for their exit; with SIGKILL once `now` aborts. */
   async stop(now: AbortSignal): Promise<void> {
     this.#stopping = true
     const levels = new Set(this.#entries.map(({ one }) => one.level))
@@ -67,10 +70,10 @@ export class Supervisor {
       const how = entry.child.signalCode ?? `exit code ${entry.child.exitCode}`
       tooSoon = Date.now() - startedAt < tooSoonMs ? tooSoon + 1 : 0
       if (tooSoon >= tooSoonMax) {
-        this.#givenUp.reject(new Failure(`${name} ended ${tooSoon} times in a row, the last time by ${how}`))
+        this.#givenUp.reject(new Failure(`${name} exited ${tooSoon} times in a row, last with ${how}`))
         return
       }
-      this.#say(`${name} ended (${how}); it is started again`)
+      this.#say(`${name} exited (${how}), restarting`)
       await sleep(restartMs)
       if (this.#stopping) return
       try {
@@ -80,7 +83,7 @@ export class Supervisor {
         return
       }
       if (this.#stopping) entry.child.kill(entry.one.stopSignal)
-      else this.#say(`${name} runs again`)
+      else this.#say(`${name} restarted`)
     }
   }
 }
@@ -93,15 +96,15 @@ async function stopOne(entry: Entry, now: AbortSignal): Promise<void> {
   now.removeEventListener('abort', kill)
 }
 
-/** Resolves when the child has ended, also when it had before. */
+/** Resolves when the child has exited, also if it had before. */
 export async function endOf(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
   await new Promise((resolve) => child.once('exit', resolve))
 }
 
 /**
- * Starts `flotilla ARGS` as a child and resolves when `url` answers 200.
- * @throws Failure with the last thing it said when it ends before, or is not ready in time.
+ * Starts `flotilla ARGS` as a child and resolves when `url` responds with 200.
+ * @throws Failure with the child's last error if it exits before, or is not ready in time.
  */
 export async function startFlotilla(how: {
   name: string
@@ -113,11 +116,11 @@ export async function startFlotilla(how: {
 }): Promise<ChildProcess> {
   const child = spawn(process.execPath, [new URL('../main.ts', import.meta.url).pathname, ...how.args], {
     env: how.environment,
-    // By the channel a child learns that this process was killed; its own group keeps the terminal's Ctrl-C from it.
+    // The IPC channel tells the child when this process is killed; a process group keeps the terminal's Ctrl-C from it.
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     detached: true,
   })
-  /** The last error it logged, or the last thing it said. */
+  /** The last error in its log, or the last line. */
   let last = ''
   for (const output of [child.stdout, child.stderr]) {
     if (output === null) continue
@@ -133,7 +136,7 @@ export async function startFlotilla(how: {
   const deadline = Date.now() + how.readyWithinMs
   while (!(await answers(how.readyUrl))) {
     const words = await Promise.race([closed, sleep(25)])
-    if (words !== undefined) throw new Failure(`${how.name} does not start: ${lineForPeople(words)}`)
+    if (words !== undefined) throw new Failure(`could not start ${how.name}: ${lineForPeople(words)}`)
     if (Date.now() > deadline) {
       child.kill('SIGKILL')
       await closed
@@ -157,13 +160,13 @@ function isError(line: string): boolean {
   return line.includes('"level":"error"')
 }
 
-/** A line of a log in JSON says it in its message and reason. */
+/** The message and reason of a log line in JSON. */
 function lineForPeople(line: string): string {
   try {
     const { message, reason } = JSON.parse(line) as { message?: unknown; reason?: unknown }
     const parts = [message, reason].filter((part) => typeof part === 'string')
     return parts.length === 0 ? line : parts.join(': ')
   } catch {
-    return line || 'it said nothing'
+    return line || 'no output'
   }
 }

@@ -1,13 +1,13 @@
 import { join } from '../../shared/config/problems.ts'
 
-/** `before` is absent where the path is new, `after` where it is gone. */
+/** `before` is absent where the path was added, `after` where it was removed. */
 export interface Change {
   readonly path: string
   readonly before?: unknown
   readonly after?: unknown
 }
 
-/** Every leaf in which two trees differ, in the order of their paths. */
+/** All leaves that differ, ordered by path. */
 export function diffTrees(before: unknown, after: unknown): Change[] {
   const old = leaves(before)
   const now = leaves(after)
@@ -25,7 +25,7 @@ export function diffTrees(before: unknown, after: unknown): Change[] {
   })
 }
 
-/** Path → value. A reference to a password is one leaf, so that it reads as what it is. */
+/** Path → value. A reference to a password is one leaf. */
 function leaves(tree: unknown): Map<string, unknown> {
   const found = new Map<string, unknown>()
   const walk = (value: unknown, path: string): void => {

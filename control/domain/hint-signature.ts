@@ -6,8 +6,8 @@ import { fromBase64, toBase64 } from './base64.ts'
 const secretPrefix = 'whsec_'
 
 /**
- * The headers that sign a hint (Standard Webhooks 1.0, symmetric): HMAC-SHA256 over `id.timestamp.body` under the bytes
- * of the secret that the proxy was given at hello.
+ * Headers that sign a hint (Standard Webhooks 1.0, symmetric): HMAC-SHA256 over `id.timestamp.body` with the secret
+ * given to the proxy at hello.
  */
 export function hintHeaders(
   secret: string,

@@ -1,7 +1,7 @@
 import type { FleetDocument, PasswordSource } from '../../shared/config/document.ts'
 import { join } from '../../shared/config/problems.ts'
 
-/** One place of a document that names a password. */
+/** A password in a document, and its path. */
 export interface PasswordPlace {
   /** For example `pools.app.users.web.password`. */
   readonly path: string
@@ -10,7 +10,7 @@ export interface PasswordPlace {
 
 type Change = (place: PasswordPlace) => PasswordSource
 
-/** The document with every password put through `change`; the given one stays as it is. */
+/** A copy of the document with `change` applied to all passwords. */
 export function mapPasswords(document: FleetDocument, change: Change): FleetDocument {
   const copy = structuredClone(document)
   changeIn(copy.defaults, 'defaults', change)
@@ -47,14 +47,14 @@ function listPasswords(document: FleetDocument): PasswordPlace[] {
   return places
 }
 
-/** Where a document names one of control's secrets, and which version. */
+/** A reference of a document to a secret. */
 export interface SecretUse {
   readonly path: string
   readonly name: string
   readonly version: number
 }
 
-/** Of a stored document: there every reference names its version. */
+/** For a stored document, in which all references have a version. */
 export function listSecretUses(document: FleetDocument): SecretUse[] {
   return listPasswords(document).flatMap(({ path, source }) =>
     typeof source === 'object' && 'secret' in source && source.version !== undefined

@@ -3,7 +3,10 @@ import type { PoolHash } from '../../shared/config/effective.ts'
 import { canonicalJson } from '../../shared/hash.ts'
 import type { ManifestContent } from './version.ts'
 
-/** What going from `before` (undefined: nothing yet) to `after` does to each pool; proxies decide by the same rule. */
+/**
+ * What the change from `before` (undefined: no version) to `after` means for each pool. Proxies decide by the same
+ * rule.
+ */
 export function planOf(before: ManifestContent | undefined, after: ManifestContent | undefined): Plan {
   const plan: Plan = { added: [], rebuilt: [], retuned: [], removed: [], kept: [], general: [] }
   const old = new Map((before?.pools ?? []).map((line) => [nameOf(line), line]))
@@ -27,7 +30,7 @@ function nameOf({ pool, user }: PoolHash): string {
   return JSON.stringify([pool, user])
 }
 
-/** Keys of [general] whose values differ, then "admin_users.NAME" and "stats_users.NAME" that do. */
+/** Changed keys of [general], then changed "admin_users.NAME" and "stats_users.NAME". */
 function changedGeneral(before: ManifestContent | undefined, after: ManifestContent | undefined): string[] {
   const [old, now] = [before, after].map((content) => {
     const lines = new Map<string, string>()
@@ -37,7 +40,7 @@ function changedGeneral(before: ManifestContent | undefined, after: ManifestCont
     }
     return lines
   })
-  // A first version changes nothing that ran before; its users are new, its settings simply are.
+  // A first version changes no existing settings.
   if (before === undefined || after === undefined) return []
   const keys = new Set([...old!.keys(), ...now!.keys()])
   return [...keys].filter((key) => old!.get(key) !== now!.get(key))

@@ -1,6 +1,6 @@
 import type { Position } from '../../shared/wire.ts'
 
-/** Positive when `a` is above `b`: a higher epoch, or the same with a higher version. */
+/** Positive if `a` is above `b`: a higher epoch, or an equal epoch and a higher version. */
 export function comparePositions(a: Position, b: Position): number {
   return a.epoch - b.epoch || a.version - b.version
 }

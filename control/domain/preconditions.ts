@@ -1,4 +1,4 @@
-/** `"v3"`, or several of them (RFC 9110, 13.1.1) → their numbers; undefined when it is anything else. */
+/** `"v3"`, or a list of these (RFC 9110, 13.1.1) → the numbers; undefined for anything else. */
 export function parseIfMatch(header: string): number[] | undefined {
   const versions: number[] = []
   for (const part of header.split(',')) {
@@ -9,7 +9,7 @@ export function parseIfMatch(header: string): number[] | undefined {
   return versions
 }
 
-/** `Prefer: wait=25` (RFC 7240, 4.3) → 25; undefined when there is no such preference. */
+/** `Prefer: wait=25` (RFC 7240, 4.3) → 25; undefined without such a preference. */
 export function parseWaitS(prefer: string | undefined): number | undefined {
   const digits = /(?:^|[,;])\s*wait\s*=\s*"?(\d{1,6})"?\s*(?:$|[,;])/i.exec(prefer ?? '')?.[1]
   return digits === undefined ? undefined : Number(digits)

@@ -2,17 +2,17 @@ import type { ProxyState, Reload } from '../../shared/api.ts'
 import type { Position, Report } from '../../shared/wire.ts'
 import { comparePositions, samePosition } from './position.ts'
 
-/** A report without its events: what control keeps of each proxy. */
+/** A report without its events, as stored for each proxy. */
 export type KeptReport = Omit<Report, 'events'>
 
 export interface Seen {
-  /** By control's clock; undefined when it was never seen. */
+  /** By control's clock; undefined if it was never seen. */
   readonly lastSeenMs: number | undefined
   readonly nowMs: number
   readonly pollIntervalMs: number
 }
 
-/** A proxy may miss so many polls, and be late by so much, before it counts as offline. */
+/** A proxy counts as offline after this many missed polls plus this delay. */
 const missedPollsMax = 3
 const lateMaxMs = 10_000
 
@@ -21,16 +21,16 @@ function isOffline({ lastSeenMs, nowMs, pollIntervalMs }: Seen): boolean {
 }
 
 /**
- * How a proxy stands to the fleet's current version:
+ * State of a proxy relative to the fleet's current version:
  *   offline   not seen for more than three polls
- *   failed    it looked at the current version and could not take it
- *   in_sync   it runs the current version
- *   applying  it looked at the current version and has not said yet how that went
- *   behind    it has not looked at the current version
+ *   failed    received the current version and could not apply it
+ *   in_sync   runs the current version
+ *   applying  received the current version and has not reported the result
+ *   behind    has not received the current version
  */
 export function proxyState(current: Position, report: KeptReport | null, seen: Seen): ProxyState {
   if (isOffline(seen)) return 'offline'
-  // Before a fleet's first version there is nothing to be behind of.
+  // A fleet without a version.
   if (current.version === 0) return 'in_sync'
   if (report === null) return 'behind'
   const offered = samePosition(report.offered, current)
@@ -42,8 +42,8 @@ export function proxyState(current: Position, report: KeptReport | null, seen: S
 type Outcome = Reload['proxies'][number]['outcome']
 
 /**
- * What a proxy has said since it was asked to reload; undefined while there is nothing to say yet. A report counts when
- * control received it after asking.
+ * Outcome of a reload at one proxy; undefined until it is known. A report counts if control received it after the
+ * request.
  */
 export function reloadOutcome(
   current: Position,

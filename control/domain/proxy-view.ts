@@ -4,7 +4,7 @@ import type { ProxyRow } from '../store/proxies.ts'
 import { proxyState } from './proxy-state.ts'
 import type { KeptReport, Seen } from './proxy-state.ts'
 
-/** A row of the store as operators see it. `presenceMs` is what is known beyond the row. */
+/** A row of the store as shown to operators. `presenceMs` is a later time of contact that is not stored yet. */
 export function describeProxy(
   row: ProxyRow,
   current: Position,
@@ -34,7 +34,7 @@ export function describeProxy(
   return { ...proxy, pools: report?.pools ?? [] }
 }
 
-/** The row holds what `reportSchema` let in, without its events. */
+/** The row contains a report validated by `reportSchema`, without its events. */
 export function reportOf(row: ProxyRow): KeptReport | null {
   return row.report === null ? null : (JSON.parse(row.report) as KeptReport)
 }

@@ -1,13 +1,13 @@
 /**
- * What is done with the one secret key of control: sealing stored passwords, telling equal ones apart without opening
- * them, and giving each proxy a key for hints and each fleet one for users that do not exist. Each use has its own key, derived from that one.
+ * Uses of control's one secret key: encrypting stored passwords, comparing them without decryption, a key for hints per
+ * proxy, and a mock secret per fleet. Each use has a key of its own, derived from the secret key.
  */
 import { hmac } from '@noble/hashes/hmac.js'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesToHex, concatBytes, utf8ToBytes } from '@noble/hashes/utils.js'
 import { fromBase64, toBase64 } from './base64.ts'
 
-/** Bound into the seal, so that a sealed value cannot be moved to another place. */
+/** Authenticated with the ciphertext, so that a sealed value cannot be moved to another place. */
 export interface SecretPlace {
   readonly fleet: string
   readonly name: string
@@ -15,17 +15,17 @@ export interface SecretPlace {
 }
 
 export interface Sealing {
-  /** AES-256-GCM under a fresh nonce: "v1." and base64 of nonce, ciphertext and tag. */
+  /** AES-256-GCM with a random nonce: "v1." and base64 of nonce, ciphertext and tag. */
   seal(value: string, place: SecretPlace): Promise<string>
-  /** Throws when it was sealed with another key or for another place. */
+  /** Throws if it was sealed with another key or for another place. */
   open(sealed: string, place: SecretPlace): Promise<string>
-  /** Hex; equal for equal values of one secret, and says nothing without the key. */
+  /** Hex; equal for equal values of one secret, and meaningless without the key. */
   digest(fleet: string, name: string, value: string): string
-  /** The Standard Webhooks secret of one run of a proxy: "whsec_" and base64. */
+  /** The Standard Webhooks secret for one boot of a proxy: "whsec_" and base64. */
   hintSecret(fleet: string, proxy: string, boot: string): string
-  /** Base64 of 32 bytes: what the proxies of a fleet make up users by that do not exist. */
+  /** Base64 of 32 bytes: the fleet's secret for mock authentication of unknown users. */
   mockKey(fleet: string): string
-  /** Hex; the same for the same key, and says nothing about it. */
+  /** Hex; identifies the key without revealing it. */
   readonly keyCheck: string
 }
 
@@ -33,7 +33,7 @@ export const secretKeyBytes = 32
 const nonceBytes = 12
 const prefix = 'v1.'
 
-/** `key` is 32 random bytes; `random` gives fresh ones. */
+/** `key` is 32 random bytes; `random` returns random bytes. */
 export function createSealing(key: Uint8Array, random: (bytes: number) => Uint8Array): Sealing {
   if (key.length !== secretKeyBytes) throw new RangeError(`the secret key must be ${secretKeyBytes} bytes long`)
   const derived = (use: string): Uint8Array => hmac(sha256, key, utf8ToBytes(`flotilla ${use}`))
@@ -56,7 +56,7 @@ export function createSealing(key: Uint8Array, random: (bytes: number) => Uint8A
       return prefix + toBase64(concatBytes(iv, new Uint8Array(sealed)))
     },
     async open(sealed, place) {
-      if (!sealed.startsWith(prefix)) throw new TypeError('a sealed secret has an unknown form')
+      if (!sealed.startsWith(prefix)) throw new TypeError('a sealed secret has an unknown format')
       const bytes = fromBase64(sealed.slice(prefix.length))
       const iv = bytes.slice(0, nonceBytes)
       const value = await crypto.subtle.decrypt(parameters(iv, place), await sealKey, bytes.slice(nonceBytes))
@@ -73,7 +73,7 @@ function parameters(iv: Uint8Array<ArrayBuffer>, { fleet, name, version }: Secre
   return { name: 'AES-GCM', iv, additionalData: Uint8Array.from(listed(fleet, name, String(version))) }
 }
 
-/** Unambiguous bytes of several texts. */
+/** Injective encoding of several texts. */
 function listed(...texts: string[]): Uint8Array {
   return utf8ToBytes(JSON.stringify(texts))
 }

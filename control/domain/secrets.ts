@@ -5,7 +5,7 @@ import type { PasswordKind } from '../../shared/config/password.ts'
 import { sha256Hex } from '../../shared/hash.ts'
 import { mapPasswords } from './passwords.ts'
 
-/** What is known of one version of a secret without opening it. */
+/** Facts about a version of a secret that are known without decryption. */
 export interface SecretFact {
   readonly name: string
   readonly version: number
@@ -14,12 +14,12 @@ export interface SecretFact {
   readonly digest: string
 }
 
-/** All versions of a fleet's secrets, for looking up. */
+/** Lookup of all versions of a fleet's secrets. */
 export class SecretIndex implements KnownSecrets {
-  readonly remedy = 'make it first with PUT secrets/{name}, or write the password itself'
+  readonly remedy = 'create it with PUT secrets/{name}, or use the password itself'
   readonly #versions = new Map<string, SecretFact[]>()
 
-  /** `facts` by name, oldest version first. */
+  /** `facts` sorted by name, oldest version first. */
   constructor(facts: readonly SecretFact[]) {
     for (const fact of facts) {
       const versions = this.#versions.get(fact.name)
@@ -33,26 +33,26 @@ export class SecretIndex implements KnownSecrets {
     return version === undefined ? versions?.at(-1) : versions?.find((fact) => fact.version === version)
   }
 
-  /** The newest version of `name` that holds the value with this digest. */
+  /** The newest version of `name` whose value has this digest. */
   withValue(name: string, digest: string): SecretFact | undefined {
     return this.#versions.get(name)?.findLast((fact) => fact.digest === digest)
   }
 }
 
-/** A version of a secret that a document brings with it. */
+/** A version of a secret to be created for a literal in a document. */
 export interface SecretToMake extends SecretFact {
   readonly value: string
 }
 
 export interface WithoutLiterals {
-  /** Every password is a variable's name or a secret with its version ("" stays: it is no password). */
+  /** All passwords are environment variables or secrets with a version; "" stays, which means no password. */
   readonly document: FleetDocument
   readonly made: readonly SecretToMake[]
 }
 
 /**
- * Moves the passwords that stand in a document into secrets, and gives references without a version the newest. A value
- * that its secret has held before is found again, so that A, B, A ends with the very references of the first A.
+ * Moves literal passwords of a document into secrets, and resolves references without a version to the newest. A value
+ * that its secret had before gets the former version, so that A, B, A ends with the references of the first A.
  */
 export function moveLiterals(
   document: FleetDocument,
@@ -79,7 +79,7 @@ export function moveLiterals(
 
 const digestLength = 32
 
-/** A literal's secret is named after the place where it stands, or a digest of it where that is no name. */
+/** The secret of a literal is named after its path, or a digest of it where the path is not a valid name. */
 function secretNameOf(path: string): string {
   return secretNamePattern.test(path) ? path : `literal.${sha256Hex(path).slice(0, digestLength)}`
 }

@@ -4,27 +4,27 @@ import type { EffectiveGeneral, PoolHash } from '../../shared/config/effective.t
 import { generalSettings } from '../../shared/config/settings.ts'
 import { canonicalJson, poolHashes, sha256Hex } from '../../shared/hash.ts'
 
-/** Everything that follows from a document, made once, when its version is made. */
+/** Everything derived from a document, computed once when its version is created. */
 export interface VersionContent {
   /** RFC 8785 JSON. */
   readonly document: string
   readonly content_hash: string
-  /** The manifest's JSON after its position, see `manifestBytes`. */
+  /** JSON of the manifest after the position, see `manifestBytes`. */
   readonly manifest: string
   readonly manifest_hash: string
   readonly pools: number
-  /** Effective configurations by hash: the hash is the SHA-256 of the body's very bytes. */
+  /** Effective configurations by hash, the SHA-256 of the exact bytes of the body. */
   readonly bodies: readonly { readonly hash: string; readonly body: string }[]
   readonly poll_interval_ms: number
 }
 
-/** What two versions are compared by. */
+/** The part of a version that plans compare. */
 export interface ManifestContent {
   readonly pools: readonly PoolHash[]
   readonly general: EffectiveGeneral
 }
 
-/** `document` must be a stored one: no literal passwords, every secret with its version. */
+/** `document` must be a stored one: without literal passwords, all secrets with versions. */
 export function contentOf(document: FleetDocument): VersionContent {
   const effective = effectivePools(document)
   const hashes = effective.map((pool) => ({ pool: pool.pool, user: pool.user, ...poolHashes(pool) }))
@@ -42,19 +42,19 @@ export function contentOf(document: FleetDocument): VersionContent {
   }
 }
 
-/** A manifest as a proxy gets it. The position stands in front, so that the rest is never made again. */
+/** The manifest as sent to proxies. The position comes first, so that the rest can be stored. */
 export function manifestBytes(epoch: number, version: number, manifest: string): string {
   return `{"epoch":${epoch},"version":${version},${manifest}`
 }
 
-/** Reads what `contentOf` wrote. */
+/** Parses the result of `contentOf`. */
 export function manifestContent(manifest: string): ManifestContent {
   return JSON.parse(`{${manifest}`) as ManifestContent
 }
 
 const etagHashLength = 16
 
-/** Names one manifest for good: `"e1.v3.0123456789abcdef"`. */
+/** Identifies one manifest: `"e1.v3.0123456789abcdef"`. */
 export function manifestEtag(epoch: number, version: number, manifestHash: string): string {
   return `"e${epoch}.v${version}.${manifestHash.slice(0, etagHashLength)}"`
 }

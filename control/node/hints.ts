@@ -10,26 +10,26 @@ const attemptsMax = 2
 const betweenAttemptsMs = 250
 const attemptTimeoutMs = 1000
 const runningMax = 64
-/** After so many hints in a row that did not arrive, a proxy is left alone for a while. */
+/** After this many failed deliveries in a row, a proxy is skipped for a while. */
 const failuresMax = 3
 const silenceMs = 60_000
 
 export interface HintSurroundings {
   readonly nowMs: () => number
-  /** The Standard Webhooks secret that proxy was given at hello. */
+  /** The Standard Webhooks secret given to the proxy at hello. */
   readonly secretOf: (target: HintTarget) => string
   readonly onResult: (result: 'delivered' | 'failed' | 'silenced') => void
 }
 
 /**
- * Delivers hints in the background. Of several hints for one proxy the newest alone is sent; a proxy that does not
- * answer costs its own time only.
+ * Delivers hints in the background, one at a time per proxy. Of several hints for one proxy only the newest is sent; a
+ * proxy that does not respond delays no other.
  */
 export class NodeHints implements Hints {
   readonly #around: HintSurroundings
   readonly #agent = new Agent({ connections: 1, connect: { timeout: attemptTimeoutMs } })
   readonly #closing = new AbortController()
-  /** By proxy, in the order they came. */
+  /** By proxy, in order of arrival. */
   readonly #waiting = new Map<string, { target: HintTarget; hint: Hint }>()
   readonly #running = new Map<string, Promise<void>>()
   readonly #failing = new Map<string, { failures: number; silentUntilMs: number }>()
@@ -52,7 +52,7 @@ export class NodeHints implements Hints {
     this.#failing.delete(keyOf(fleet, proxy))
   }
 
-  /** Gives up what is under way. */
+  /** Aborts deliveries in progress. */
   async close(): Promise<void> {
     this.#closing.abort()
     this.#waiting.clear()
@@ -63,7 +63,7 @@ export class NodeHints implements Hints {
   #startMore(): void {
     for (const [key, { target, hint }] of this.#waiting) {
       if (this.#running.size >= runningMax) return
-      // One at a time to each proxy: what comes meanwhile waits and replaces what waits.
+      // A delivery is in progress; this hint replaces a waiting one.
       if (this.#running.has(key)) continue
       this.#waiting.delete(key)
       const done = this.#deliver(key, target, hint).finally(() => {
@@ -86,7 +86,7 @@ export class NodeHints implements Hints {
       }
     }
     const failures = (this.#failing.get(key)?.failures ?? 0) + 1
-    // Once it was left alone, the next hint that does not arrive is enough.
+    // After a pause, one failure starts the next pause.
     const silentUntilMs = failures >= failuresMax ? this.#around.nowMs() + silenceMs : 0
     this.#failing.set(key, { failures, silentUntilMs })
     this.#around.onResult('failed')
@@ -109,13 +109,13 @@ export class NodeHints implements Hints {
       await response.body.dump()
       return response.statusCode >= 200 && response.statusCode < 300
     } catch {
-      // Refused, reset, timed out: all the same here, the poll covers it.
+      // Refused, reset or timed out: the next poll covers it.
       return false
     }
   }
 }
 
-/** Neither name can hold a space. */
+/** Names contain no spaces. */
 function keyOf(fleet: string, proxy: string): string {
   return `${fleet} ${proxy}`
 }

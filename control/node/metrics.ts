@@ -2,12 +2,12 @@ import { collectDefaultMetrics, Counter, Gauge as PromGauge, Registry } from 'pr
 import type { Counters, Gauge, Metrics } from '../host.ts'
 
 const counters = {
-  polls: { help: 'polls of the manifest by result', label: 'result' },
-  reports: { help: 'reports of proxies by result', label: 'result' },
-  events: { help: 'events in the reports of proxies, repeated ones included', label: 'result' },
+  polls: { help: 'manifest polls, by result', label: 'result' },
+  reports: { help: 'reports of proxies, by result', label: 'result' },
+  events: { help: 'events in reports of proxies, including repeated ones', label: 'result' },
 } as const satisfies Record<keyof Counters, { help: string; label: string }>
 
-/** The process's own metrics, control's counters, and the gauges that are read when asked. */
+/** The process's metrics, control's counters, and gauges that are read on request. */
 export class NodeMetrics implements Metrics {
   readonly #registry = new Registry()
   readonly #counters = new Map<string, Counter>()
@@ -19,7 +19,7 @@ export class NodeMetrics implements Metrics {
     for (const [name, { help, label }] of Object.entries(counters)) {
       this.#counters.set(name, this.#counter(name, help, label))
     }
-    this.#hints = this.#counter('hints', 'hints to proxies by result', 'result')
+    this.#hints = this.#counter('hints', 'hints to proxies, by result', 'result')
   }
 
   count<Name extends keyof Counters>(name: Name, label: Counters[Name], by = 1): void {
@@ -46,7 +46,7 @@ export class NodeMetrics implements Metrics {
 
   #gauge(name: string, help: string, labelNames: string[]): PromGauge {
     const known = this.#gauges.get(name)
-    // A gauge without samples does not know its labels yet.
+    // The labels of a gauge without samples are unknown.
     if (known !== undefined && labelNames.length === 0) return known
     if (known !== undefined) this.#registry.removeSingleMetric(name)
     const gauge = new PromGauge({ name, help, labelNames, registers: [this.#registry] })

@@ -10,11 +10,14 @@ const timeoutMs = 5000
 
 export interface OrderSurroundings {
   readonly nowMs: () => number
-  /** The Standard Webhooks secret that proxy was given at hello. */
+  /** The Standard Webhooks secret given to the proxy at hello. */
   readonly secretOf: (target: HintTarget) => string
 }
 
-/** Asks proxies over HTTP, once: whoever gave the order sees who did not answer, and asks again. */
+/**
+ * Sends operations to proxies over HTTP, once. The operator sees which proxies did not respond, and can repeat the
+ * call.
+ */
 export class NodeOrders implements Orders {
   readonly #around: OrderSurroundings
   readonly #agent = new Agent({ connections: 1, connect: { timeout: timeoutMs } })
@@ -43,7 +46,7 @@ export class NodeOrders implements Orders {
       }
       return orderOutcomeSchema.parse(await response.body.json())
     } catch {
-      // Refused, reset, timed out, or no answer of ours: the operator is told that it did not answer.
+      // Refused, reset, timed out, or an invalid response: reported as not answered.
       return undefined
     }
   }

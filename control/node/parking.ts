@@ -1,9 +1,9 @@
 import type { Parking } from '../host.ts'
 
-/** More waits than this at once are over at once instead; a parked poll has two. */
+/** Further waits end at once; a parked poll has two. */
 const waitingMax = 40_000
 
-/** Requests that wait in this process. `close` lets all of them go. */
+/** Parked requests of this process. `close` ends all of them. */
 export class NodeParking implements Parking {
   readonly #waiting = new Map<string, Set<(isWoken: boolean) => void>>()
   #count = 0

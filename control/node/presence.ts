@@ -2,10 +2,10 @@ import type { Presence } from '../host.ts'
 import { keepLastSeen } from '../store/proxies.ts'
 import type { Store } from '../store/write.ts'
 
-/** Names beyond this many are not remembered; the store still knows when the rest reported. */
+/** Further names are not remembered; the store still has the time of their reports. */
 const proxiesMax = 100_000
 
-/** When each proxy was last seen, in memory. `flush` writes down what is new since the last one. */
+/** When each proxy was last seen, in memory. `flush` stores what has changed since the last one. */
 export class NodePresence implements Presence {
   readonly #nowMs: () => number
   readonly #seen = new Map<string, { fleet: string; proxy: string; atMs: number; isNew: boolean }>()
@@ -38,7 +38,7 @@ export class NodePresence implements Presence {
   }
 }
 
-/** Neither name can hold a space. */
+/** Names contain no spaces. */
 function keyOf(fleet: string, proxy: string): string {
   return `${fleet} ${proxy}`
 }

@@ -6,28 +6,30 @@ import { StoreUnusable } from '../store/port.ts'
 const keyFileMode = 0o600
 const othersMask = 0o077
 
-/** The key from its text: 32 bytes as base64 or hex. Throws StoreUnusable, which does not quote the text. */
+/** Parses a key, 32 bytes as base64 or hex. Throws StoreUnusable, which does not quote the text. */
 export function parseSecretKey(text: string, source: string): Buffer {
   const trimmed = text.trim()
   const isHex = trimmed.length === secretKeyBytes * 2 && /^[0-9a-f]+$/i.test(trimmed)
   const key = Buffer.from(trimmed, isHex ? 'hex' : 'base64')
   if (key.length === secretKeyBytes) return key
   throw new StoreUnusable(
-    `${source} must be ${secretKeyBytes} bytes in base64 or hex: make one with openssl rand -base64 32`,
+    `${source} must be ${secretKeyBytes} bytes in base64 or hex: create one with openssl rand -base64 32`,
   )
 }
 
-/** The key in the file at `path`, which is made, readable by its owner alone, when it is not there. */
+/** The key in the file at `path`, which is created with mode 0600 if missing. */
 export function keyFromFile(path: string): Buffer {
   const stat = statSync(path, { throwIfNoEntry: false })
   if (stat === undefined) makeKeyFile(path)
   else if ((stat.mode & othersMask) !== 0) {
-    throw new StoreUnusable(`${path} holds the secret key and can be read by others: chmod 600 it`)
+    throw new StoreUnusable(`${path} contains the secret key and is accessible to other users: run chmod 600`)
   }
   return parseSecretKey(readFileSync(path, 'utf8'), path)
 }
 
-/** Written beside and linked into place, so that the file is whole or absent, and of two processes one wins. */
+/**
+ * Written under another name and linked into place, so that the file is never partial and of two processes one wins.
+ */
 function makeKeyFile(path: string): void {
   const beside = `${path}.${process.pid}`
   const file = openSync(beside, 'wx', keyFileMode)

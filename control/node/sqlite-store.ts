@@ -11,12 +11,12 @@ export const storeFile = 'control.db'
 const folderMode = 0o700
 const extension = '.sql'
 
-/** Opens the store in a folder, made when it is not there, and brings it to the newest schema. Throws StoreUnusable. */
+/** Opens the store in a directory, created if missing, and migrates it to the newest schema. Throws StoreUnusable. */
 export async function openSqliteStore(folder: string, now: Date): Promise<Store> {
   try {
     mkdirSync(folder, { recursive: true, mode: folderMode })
   } catch (error) {
-    throw new StoreUnusable(`cannot make the folder ${folder}: ${(error as Error).message}`, { cause: error })
+    throw new StoreUnusable(`could not create the directory ${folder}: ${(error as Error).message}`, { cause: error })
   }
   const path = join(folder, storeFile)
   const port = openSqlite(path)
@@ -26,7 +26,7 @@ export async function openSqliteStore(folder: string, now: Date): Promise<Store>
   } catch (error) {
     await port.close()
     if (error instanceof StoreUnusable) throw error
-    throw new StoreUnusable(`${path} cannot be used: ${(error as Error).message}`, { cause: error })
+    throw new StoreUnusable(`could not use ${path}: ${(error as Error).message}`, { cause: error })
   }
 }
 

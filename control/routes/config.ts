@@ -18,7 +18,7 @@ const versionTag = { description: 'The version, for example "v3"', schema: { typ
 const show = operatorRoute({
   method: 'get',
   path: '/v1/fleets/{fleet}/config',
-  summary: 'The current configuration, as it can be written back',
+  summary: 'The current configuration, in a form that can be written back',
   request: { params: fleetPath },
   responses: {
     200: {
@@ -26,7 +26,7 @@ const show = operatorRoute({
       headers: { ETag: versionTag },
       content: { 'application/json': { schema: documentSchema } },
     },
-    304: { description: 'It is still the version of If-None-Match' },
+    304: { description: 'Unchanged since If-None-Match' },
     ...problems,
   },
 })
@@ -36,33 +36,35 @@ const write = operatorRoute({
   path: '/v1/fleets/{fleet}/config',
   summary: 'Replace the configuration',
   description:
-    'Makes a new version, unless nothing differs from the current one. Passwords that stand in the document are moved ' +
-    'into secrets. The answer does not say that proxies run it: their reports do.',
+    'Creates a version, unless the content equals the current one. Literal passwords are moved ' +
+    'into secrets. A success does not mean that proxies run the version: see their reports.',
   request: {
     params: fleetPath,
     query: z.object({
-      dry_run: z.enum(['true', 'false']).optional().openapi({ description: 'Only check and plan; store nothing' }),
+      dry_run: z.enum(['true', 'false']).optional().openapi({ description: 'Check and plan only; store nothing' }),
     }),
     headers: z.object({
       'if-match': z.string().optional().openapi({
-        description: 'The version to be replaced: "v3", or "v0" for the first. Only a dry run may omit it',
+        description: 'The version to replace: "v3", or "v0" for the first. Only a dry run may omit it',
       }),
       'flotilla-message': z
         .string()
         .optional()
-        .openapi({ description: `Why, in percent-encoded UTF-8, at most ${messageMax} characters` }),
+        .openapi({
+          description: `Comment for the list of versions, in percent-encoded UTF-8, at most ${messageMax} characters`,
+        }),
     }),
     body: {
       required: true,
       content: {
-        // A plain schema: what is checked is the document as a whole, with the paths of all its problems.
+        // A plain schema: the document is validated as a whole, with the paths of all problems.
         'application/json': { schema: documentJsonSchema },
-        'application/toml': { schema: { type: 'string', description: 'The same tree as TOML' } },
+        'application/toml': { schema: { type: 'string', description: 'The same tree in TOML' } },
       },
     },
   },
   responses: {
-    200: json(writtenSchema, 'Nothing differs, or this was a dry run'),
+    200: json(writtenSchema, 'No changes, or a dry run'),
     201: json(writtenSchema, 'A new version'),
     ...problems,
   },
@@ -71,10 +73,10 @@ const write = operatorRoute({
 const rollback = operatorRoute({
   method: 'post',
   path: '/v1/fleets/{fleet}/rollback',
-  summary: 'Make a new version with the content of an older one',
-  request: { params: fleetPath, body: { required: true, ...json(rollbackRequestSchema, 'Where to') } },
+  summary: 'Create a version with the content of an older one',
+  request: { params: fleetPath, body: { required: true, ...json(rollbackRequestSchema, 'The version to return to') } },
   responses: {
-    200: json(writtenSchema, 'The current version has that content already'),
+    200: json(writtenSchema, 'The current version already has this content'),
     201: json(writtenSchema, 'A new version'),
     ...problems,
   },
@@ -112,11 +114,14 @@ export function configRoutes(app: App, { host }: Control): void {
 function readIfMatch(header: string | undefined, dryRun: boolean): number[] | undefined {
   if (header === undefined) {
     if (dryRun) return undefined
-    throw new ApiProblem('if-match-required', 'send If-Match: "v3" with the version to be replaced, "v0" for the first')
+    throw new ApiProblem(
+      'if-match-required',
+      'If-Match is required, with the version to replace: "v3", or "v0" for the first',
+    )
   }
   const versions = parseIfMatch(header)
   if (versions !== undefined) return versions
-  throw new ApiProblem('malformed', 'If-Match must name a version, such as "v3" with the quotes')
+  throw new ApiProblem('malformed', 'If-Match must contain a version, such as "v3" with the quotes')
 }
 
 function readMessage(header: string | undefined): string | null {
@@ -125,17 +130,17 @@ function readMessage(header: string | undefined): string | null {
   try {
     message = decodeURIComponent(header)
   } catch {
-    // Not percent-encoded after all: taken as it is.
+    // Not percent-encoded: used as it is.
   }
   if (message.length <= messageMax) return message
-  throw new ApiProblem('invalid', `a message has at most ${messageMax} characters`)
+  throw new ApiProblem('invalid', `the message exceeds ${messageMax} characters`)
 }
 
 async function readTree(c: Context): Promise<unknown> {
   const type = c.req.header('content-type')?.split(';', 1)[0]?.trim().toLowerCase()
   const parse = type === 'application/json' ? parseJson : type === 'application/toml' ? parseToml : undefined
   if (parse === undefined) {
-    throw new ApiProblem('unsupported-media-type', 'send application/json or application/toml')
+    throw new ApiProblem('unsupported-media-type', 'the content type must be application/json or application/toml')
   }
   try {
     return parse(new TextDecoder('utf-8', { fatal: true }).decode(await c.req.arrayBuffer()))
@@ -143,7 +148,7 @@ async function readTree(c: Context): Promise<unknown> {
     if (error instanceof ConfigSyntaxError) {
       const { line, column, message } = error
       const errors = [{ path: `line ${line}, column ${column}`, message: message.slice(message.indexOf(': ') + 2) }]
-      throw new ApiProblem('malformed', `the ${type!.slice('application/'.length).toUpperCase()} is broken`, { errors })
+      throw new ApiProblem('malformed', `invalid ${type!.slice('application/'.length).toUpperCase()}`, { errors })
     }
     if (error instanceof TypeError) throw new ApiProblem('malformed', 'the document is not UTF-8')
     throw error

@@ -25,7 +25,7 @@ const list = operatorRoute({
   method: 'get',
   path: '/v1/fleets/{fleet}/disconnects',
   summary: 'Lost server connections, newest first',
-  description: 'With `follow` from an earlier answer: only what arrived since, oldest first.',
+  description: 'With `follow` of an earlier response: only events that arrived later, oldest first.',
   request: {
     params: fleetPath,
     query: filters.extend({
@@ -46,7 +46,7 @@ const list = operatorRoute({
 const summary = operatorRoute({
   method: 'get',
   path: '/v1/fleets/{fleet}/disconnects/summary',
-  summary: 'Lost server connections counted by host, cause and minute, newest minute first',
+  summary: 'Numbers of lost server connections by host, cause and minute, newest minute first',
   request: { params: fleetPath, query: filters },
   responses: { 200: json(disconnectSummarySchema, `At most ${summaryMax} lines`), ...problems },
 })
@@ -77,7 +77,7 @@ export function disconnectRoutes(app: App, { host }: Control): void {
   })
 }
 
-/** Times are kept in one spelling. */
+/** Normalizes the spelling of times. */
 function filterOf(given: z.infer<typeof filters>): DisconnectFilter {
   return { ...given, since: given.since === undefined ? undefined : new Date(given.since).toISOString() }
 }

@@ -1,4 +1,4 @@
-/** The configuration document as JSON Schema, for the API's description; read from the table of keys. */
+/** The configuration document as JSON Schema for the API description, generated from the key table. */
 import { generalKeys, poolKeys } from '../../shared/config/keys.ts'
 import type { KeySpec } from '../../shared/config/keys.ts'
 
@@ -65,7 +65,7 @@ const credentials: Record<string, JsonSchema> = {
   previous_password: password,
   previous_password_until: {
     type: 'string',
-    description: 'when previous_password ends, RFC 3339; with the document unless set',
+    description: 'when previous_password expires, RFC 3339; never unless set',
   },
   server_user: name,
   server_password: password,

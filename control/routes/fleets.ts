@@ -14,17 +14,17 @@ import type { App, Control } from './route.ts'
 const list = operatorRoute({
   method: 'get',
   path: '/v1/fleets',
-  summary: 'List the fleets',
+  summary: 'List fleets',
   responses: { 200: json(fleetsSchema, 'All fleets by name'), ...problems },
 })
 
 const create = operatorRoute({
   method: 'put',
   path: '/v1/fleets/{fleet}',
-  summary: 'Make a fleet, if it is not there',
+  summary: 'Create a fleet, unless it exists',
   request: { params: fleetPath },
   responses: {
-    200: json(fleetSchema, 'It was there already and stays as it is'),
+    200: json(fleetSchema, 'It exists and is unchanged'),
     201: json(fleetSchema, 'Made'),
     ...problems,
   },
@@ -33,7 +33,7 @@ const create = operatorRoute({
 const show = operatorRoute({
   method: 'get',
   path: '/v1/fleets/{fleet}',
-  summary: 'Show a fleet: its current version and how many proxies are in which state',
+  summary: 'Show a fleet: its current version and the number of proxies by state',
   request: { params: fleetPath },
   responses: { 200: json(fleetSchema, 'The fleet'), ...problems },
 })
@@ -66,7 +66,7 @@ async function fleetNamed(host: ControlHost, name: string): Promise<Fleet> {
 
 export async function describeFleet(host: ControlHost, row: FleetRow): Promise<Fleet> {
   const epoch = await readEpoch(host.store)
-  // Every state of the list gets its count, zero included.
+  // All states are listed, also those with a count of zero.
   const counts = Object.fromEntries(proxyStates.map((state) => [state, 0])) as Record<ProxyState, number>
   for (const proxy of await listProxies(host.store, row.name)) {
     const presenceMs = host.presence.lastSeenMs(row.name, proxy.id)

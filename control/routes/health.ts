@@ -10,15 +10,18 @@ import type { App, Control } from './route.ts'
 const live = openRoute({
   method: 'get',
   path: '/livez',
-  summary: 'Whether the process answers at all; does no I/O',
-  responses: { 200: { description: 'It does', content: { 'text/plain': { schema: z.string() } } } },
+  summary: 'Whether the process responds; performs no I/O',
+  responses: { 200: { description: 'The process responds', content: { 'text/plain': { schema: z.string() } } } },
 })
 
 const ready = openRoute({
   method: 'get',
   path: '/readyz',
   summary: 'Whether the store can be read',
-  responses: { 200: { description: 'It can', content: { 'text/plain': { schema: z.string() } } }, ...problems },
+  responses: {
+    200: { description: 'The store can be read', content: { 'text/plain': { schema: z.string() } } },
+    ...problems,
+  },
 })
 
 const metrics = openRoute({
@@ -40,14 +43,14 @@ export function healthRoutes(app: App, control: Control): void {
     try {
       await readEpoch(host.store)
     } catch (error) {
-      host.logError('the store cannot be read', error)
-      throw new ApiProblem('unavailable', 'the store cannot be read')
+      host.logError('could not read the store', error)
+      throw new ApiProblem('unavailable', 'could not read the store')
     }
     return c.text('ok\n', 200)
   })
 
   app.openapi(metrics, async (c) => {
-    if (host.metrics === undefined) throw new ApiProblem('not-found', 'this host keeps no metrics')
+    if (host.metrics === undefined) throw new ApiProblem('not-found', 'this host has no metrics')
     const { body, contentType } = await host.metrics.render(await gauges(control))
     return c.text(body, 200, { 'content-type': contentType })
   })

@@ -16,14 +16,14 @@ const poll = proxyRoute({
   path: '/v1/fleets/{fleet}/manifest',
   summary: 'What the fleet should run: the hashes of its pools',
   description:
-    'If-None-Match holds the ETag of the manifest that the proxy looked at last, applied or refused. With ' +
-    'Prefer: wait=25 control may hold the request that many seconds for a newer one.',
+    'If-None-Match contains the ETag of the last manifest the proxy received, applied or rejected. With ' +
+    'Prefer: wait=25 control may hold the request for that many seconds until there is a newer one.',
   request: { params: fleetPath },
   responses: {
     200: jsonBytes(manifestSchema, 'The manifest'),
     204: { description: 'The fleet has no version yet' },
     304: {
-      description: `It is still the manifest of If-None-Match; with ${askedHeader} an operator wants a report now`,
+      description: `Unchanged since If-None-Match; with ${askedHeader} the proxy should report now`,
     },
     ...problems,
   },
@@ -32,10 +32,10 @@ const poll = proxyRoute({
 const body = proxyRoute({
   method: 'get',
   path: '/v1/fleets/{fleet}/pools/{hash}',
-  summary: 'The effective configuration with this hash; it never changes',
+  summary: 'The effective configuration with this hash; immutable',
   request: { params: fleetPath.extend({ hash: z.string() }) },
   responses: {
-    200: jsonBytes(z.record(z.string(), z.unknown()), 'RFC 8785 JSON: the SHA-256 of these very bytes is the hash'),
+    200: jsonBytes(z.record(z.string(), z.unknown()), 'RFC 8785 JSON whose SHA-256 is the hash'),
     ...problems,
   },
 })
@@ -45,16 +45,16 @@ const secret = proxyRoute({
   path: '/v1/fleets/{fleet}/secrets/{name}/{version}',
   summary: 'The value of one version of a secret',
   request: { params: fleetPath.extend({ name: z.string(), version: z.coerce.number().int().min(1) }) },
-  responses: { 200: json(secretValueSchema, 'The value; not to be stored on the way'), ...problems },
+  responses: { 200: json(secretValueSchema, 'The value; must not be stored'), ...problems },
 })
 
-/** The longest a poll is parked, in seconds. */
+/** Maximum time that a poll is parked, in seconds. */
 const waitMaxS = 60
 
 export function manifestRoutes(app: App, control: Control): void {
   const { host, hot } = control
 
-  // The most frequent call by far: two reads of one row each, two strings compared, nothing written.
+  // By far the most frequent call: two reads of one row each, two string comparisons, no writes.
   app.openapi(poll, async (c) => {
     const fleet = c.req.param('fleet')
     const proxy = nameSchema.safeParse(c.req.header(proxyHeader)).data
@@ -91,7 +91,7 @@ export function manifestRoutes(app: App, control: Control): void {
   app.openapi(body, async (c) => {
     const { fleet, hash } = c.req.valid('param')
     const found = await findPoolBody(host.store, fleet, hash)
-    if (found === undefined) throw new ApiProblem('not-found', 'no pool of this fleet has that hash')
+    if (found === undefined) throw new ApiProblem('not-found', 'no pool of this fleet has this hash')
     return c.body(found, 200, {
       'content-type': 'application/json',
       'cache-control': 'private, max-age=31536000, immutable',
@@ -101,7 +101,7 @@ export function manifestRoutes(app: App, control: Control): void {
   app.openapi(secret, async (c) => {
     const { fleet, name, version } = c.req.valid('param')
     const sealed = await findSealed(host.store, fleet, name, version)
-    if (sealed === undefined) throw new ApiProblem('not-found', 'the fleet has no such version of a secret')
+    if (sealed === undefined) throw new ApiProblem('not-found', 'no such version of a secret in this fleet')
     const value = await host.sealing.open(sealed, { fleet, name, version })
     return c.json({ value }, 200, { 'cache-control': 'no-store' })
   })
@@ -111,7 +111,7 @@ function etagOf({ epoch, version, manifest_hash }: Offer): string {
   return manifestEtag(epoch, version, manifest_hash)
 }
 
-/** The offer as soon as it differs from what is held or the proxy is asked, or as it is when the time is up. */
+/** Returns the offer when it differs from the ETag or a report is requested, at the latest after the wait. */
 async function parked(
   { host, hot }: { host: ControlHost; hot: Control['hot'] },
   poll: { fleet: string; proxy: string | undefined; held: string; waitMs: number; signal: AbortSignal },
@@ -119,7 +119,7 @@ async function parked(
   const { fleet, proxy, held, waitMs } = poll
   const done = new AbortController()
   const signal = AbortSignal.any([poll.signal, done.signal])
-  // Waiting begins before the first look, so that a version made in between is not missed.
+  // Waiting begins before the first read, so that a version created in between is not missed.
   const changed = host.parking?.wait(configTopic(fleet), waitMs, signal)
   const asked = proxy === undefined ? undefined : host.parking?.wait(askedTopic(fleet, proxy), waitMs, signal)
   try {

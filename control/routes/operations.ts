@@ -11,15 +11,15 @@ import type { App, Control } from './route.ts'
 const poolPath = z.object({ fleet: nameSchema, pool: orderSchema.shape.pool })
 
 const summaries = {
-  pause: 'Let the clients of a pool wait, on every proxy, and close its servers as they become free',
-  resume: 'Serve the clients of a paused pool again, on every proxy',
-  reconnect: 'Replace the servers of a pool, on every proxy, as they become free',
-  disable: 'Refuse new clients of a pool, on every proxy; those who are there stay',
-  enable: 'Let clients of a disabled pool in again, on every proxy',
-  kill: 'End all connections of a pool now, on every proxy; whoever comes waits until it is resumed',
+  pause: 'Pause a pool on all proxies: clients wait, and servers are closed as they become free',
+  resume: 'Resume a paused pool on all proxies',
+  reconnect: 'Replace the servers of a pool on all proxies as they become free',
+  disable: 'Reject new clients of a pool on all proxies; existing ones stay',
+  enable: 'Accept new clients of a disabled pool on all proxies again',
+  kill: 'Close all connections of a pool on all proxies now; new clients wait until it is resumed',
 } as const
 
-/** To ask again is harmless, and shows how far it has come. */
+/** Repeating a call is harmless, and shows its progress. */
 export function operationRoutes(app: App, { host, hot }: Control): void {
   for (const operation of operations) {
     const route = operatorRoute({
@@ -27,7 +27,7 @@ export function operationRoutes(app: App, { host, hot }: Control): void {
       path: `/v1/fleets/{fleet}/pools/{pool}/${operation}`,
       summary: summaries[operation],
       request: { params: poolPath },
-      responses: { 200: json(operationSchema, 'Every proxy and its outcome'), ...problems },
+      responses: { 200: json(operationSchema, 'All proxies and their outcomes'), ...problems },
     })
     app.openapi(route, async (c) => {
       const { fleet, pool } = c.req.valid('param')

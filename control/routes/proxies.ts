@@ -25,7 +25,7 @@ const proxyPath = fleetPath.extend({ proxy: nameSchema })
 const list = operatorRoute({
   method: 'get',
   path: '/v1/fleets/{fleet}/proxies',
-  summary: 'The proxies of a fleet and how they stand to its current version',
+  summary: 'The proxies of a fleet and their states relative to its current version',
   request: { params: fleetPath, query: z.object({}) },
   responses: { 200: json(proxiesSchema, 'All proxies by id'), ...problems },
 })
@@ -33,7 +33,7 @@ const list = operatorRoute({
 const show = operatorRoute({
   method: 'get',
   path: '/v1/fleets/{fleet}/proxies/{proxy}',
-  summary: 'A proxy, with what it says of each of its pools',
+  summary: 'A proxy and its pools',
   request: { params: proxyPath },
   responses: { 200: json(proxyDetailSchema, 'The proxy'), ...problems },
 })
@@ -41,15 +41,15 @@ const show = operatorRoute({
 const hello = proxyRoute({
   method: 'post',
   path: '/v1/fleets/{fleet}/proxies/{proxy}/hello',
-  summary: 'A proxy process has started, or has lost sight of control for long',
-  request: { params: proxyPath, body: { required: true, ...json(helloRequestSchema, 'Who it is') } },
-  responses: { 200: json(helloResponseSchema, 'What it needs to know'), ...problems },
+  summary: 'Registers a proxy process, at its start and after a long time without contact',
+  request: { params: proxyPath, body: { required: true, ...json(helloRequestSchema, 'The proxy') } },
+  responses: { 200: json(helloResponseSchema, 'What the proxy needs to know'), ...problems },
 })
 
 const peers = proxyRoute({
   method: 'get',
   path: '/v1/fleets/{fleet}/peers',
-  summary: 'The proxies of the fleet by number, and where they pass cancel requests on to each other',
+  summary: 'The proxies of the fleet by number, with the addresses for forwarding cancel requests',
   request: { params: fleetPath },
   responses: { 200: json(peersSchema, 'All proxies that have a number'), ...problems },
 })
@@ -57,9 +57,9 @@ const peers = proxyRoute({
 const report = proxyRoute({
   method: 'post',
   path: '/v1/fleets/{fleet}/proxies/{proxy}/reports',
-  summary: 'What a proxy runs and the server connections it lost; may be sent again',
+  summary: 'What a proxy runs and the server connections it lost; idempotent',
   request: { params: proxyPath, body: { required: true, ...json(reportSchema, 'The report') } },
-  responses: { 200: json(reportResponseSchema, 'It is on disk'), ...problems },
+  responses: { 200: json(reportResponseSchema, 'The report was stored'), ...problems },
 })
 
 export function proxyRoutes(app: App, control: Control): void {
@@ -79,7 +79,7 @@ export function proxyRoutes(app: App, control: Control): void {
     const { fleet, proxy } = c.req.valid('param')
     const offer = await offerOf(control, fleet)
     const row = await findProxy(host.store, fleet, proxy)
-    if (row === undefined) throw new ApiProblem('not-found', `the fleet has no proxy "${proxy}"`)
+    if (row === undefined) throw new ApiProblem('not-found', `no such proxy: "${proxy}"`)
     return c.json(describe(host, row, offer), 200)
   })
 
@@ -88,7 +88,7 @@ export function proxyRoutes(app: App, control: Control): void {
     const said = c.req.valid('json')
     const fault = said.hint_url === undefined ? undefined : hintUrlFault(said.hint_url)
     if (fault !== undefined) {
-      throw new ApiProblem('invalid', 'hints cannot be sent there', { errors: [{ path: 'hint_url', message: fault }] })
+      throw new ApiProblem('invalid', 'invalid address for hints', { errors: [{ path: 'hint_url', message: fault }] })
     }
     const { epoch, poll_interval_ms } = await offerOf(control, fleet)
     await sayHello(host.store, fleet, proxy, said, host.nowMs())

@@ -14,14 +14,14 @@ import type { App, Control } from './route.ts'
 const reload = operatorRoute({
   method: 'post',
   path: '/v1/fleets/{fleet}/reload',
-  summary: 'Have every proxy look again now; with `wait`, answer what each of them says',
+  summary: 'Make all proxies poll now; with `wait`, return the outcome of each',
   request: { params: fleetPath, body: { required: false, ...json(reloadRequestSchema, 'How long to wait') } },
-  responses: { 200: json(reloadSchema, 'Every proxy and its outcome'), ...problems },
+  responses: { 200: json(reloadSchema, 'All proxies and their outcomes'), ...problems },
 })
 
-/** A proxy that was between two parked polls is asked again after this long at the latest. */
+/** A proxy between two parked polls is queried again after this time. */
 const askAgainMs = 1000
-/** Reports come in bursts: after one, the others are given so long before all are judged again. */
+/** Reports arrive in bursts: after one, wait this long before outcomes are computed again. */
 const gatherMs = 50
 
 export function reloadRoutes(app: App, { host, hot }: Control): void {
@@ -67,7 +67,7 @@ async function outcomes(
   }
 }
 
-/** What can be said of each proxy now; `timeout` of those that have not reported since they were asked. */
+/** Outcomes of all proxies now; `timeout` for those that have not reported since the request. */
 async function judge(host: ControlHost, fleet: string, asked: Asked, waits: boolean): Promise<Reload['proxies']> {
   const rows = await listProxies(host.store, fleet)
   return rows.map((row) => {

@@ -9,7 +9,7 @@ import type { HotReads } from '../store/hot.ts'
 
 export type App = OpenAPIHono<AppEnv>
 
-/** What the handlers work with. */
+/** What handlers work with. */
 export interface Control {
   readonly host: ControlHost
   readonly hot: HotReads
@@ -17,17 +17,17 @@ export interface Control {
 
 type Description = Omit<RouteConfig, 'security' | 'middleware'>
 
-/** A route that only the operator may call. */
+/** A route for the operator only. */
 export function operatorRoute<const Route extends Description>(route: Route) {
   return createRoute({ ...route, security: [{ operator: [] }], middleware: [operatorOnly] as const })
 }
 
-/** A route that only proxies of the fleet in its path may call. */
+/** A route for proxies of the fleet in its path only. */
 export function proxyRoute<const Route extends Description>(route: Route) {
   return createRoute({ ...route, security: [{ proxy: [] }], middleware: [proxyOnly] as const })
 }
 
-/** A route that needs no token. */
+/** A route without authentication. */
 export function openRoute<const Route extends Description>(route: Route) {
   return createRoute({ ...route, security: [] })
 }
@@ -36,13 +36,13 @@ export function json<Schema extends z.ZodType>(schema: Schema, description: stri
   return { description, content: { 'application/json': { schema } } }
 }
 
-/** JSON that is answered as the bytes it was stored as: only the description knows its schema. */
+/** JSON sent as the stored bytes; the schema is used for the description only. */
 export function jsonBytes(schema: z.ZodType, description: string) {
   const content: Record<string, { schema: z.ZodType }> = { 'application/json': { schema } }
   return { description, content }
 }
 
-/** The problems of RFC 9457, in every route's description. */
+/** RFC 9457 problems, in the description of every route. */
 export const problems = {
   default: { description: 'A problem document', content: { [problemMediaType]: { schema: problemSchema } } },
 } as const

@@ -19,7 +19,7 @@ import type { App, Control } from './route.ts'
 const list = operatorRoute({
   method: 'get',
   path: '/v1/fleets/{fleet}/secrets',
-  summary: 'The secrets of a fleet without their values, and where its configuration uses them',
+  summary: 'The secrets of a fleet, without values, and their uses in the configuration',
   request: { params: fleetPath },
   responses: { 200: json(secretsSchema, 'All secrets by name'), ...problems },
 })
@@ -27,14 +27,14 @@ const list = operatorRoute({
 const write = operatorRoute({
   method: 'put',
   path: '/v1/fleets/{fleet}/secrets/{name}',
-  summary: 'Give a secret a value; nobody but proxies can read it back',
-  description: 'Makes a new version, unless the newest has this value. A configuration that is written later takes it.',
+  summary: 'Set the value of a secret; only proxies can read it back',
+  description: 'Creates a version, unless the newest has this value. Configurations written later use it.',
   request: {
     params: fleetPath.extend({ name: z.string() }),
     body: { required: true, ...json(secretRequestSchema, 'The value') },
   },
   responses: {
-    200: json(secretWrittenSchema, 'The newest version has this value already'),
+    200: json(secretWrittenSchema, 'The newest version already has this value'),
     201: json(secretWrittenSchema, 'A new version'),
     ...problems,
   },
@@ -58,10 +58,10 @@ export function secretRoutes(app: App, { host }: Control): void {
     const errors = [
       ...(secretNamePattern.test(name)
         ? []
-        : [{ path: 'name', message: 'must be letters, digits, ".", "_" and "-", at most 255' }]),
+        : [{ path: 'name', message: 'must consist of at most 255 letters, digits, ".", "_" and "-"' }]),
       ...[passwordFault(value)].filter((fault) => fault !== undefined).map((message) => ({ path: 'value', message })),
     ]
-    if (errors.length > 0) throw new ApiProblem('invalid', 'the secret cannot be kept', { errors })
+    if (errors.length > 0) throw new ApiProblem('invalid', 'invalid secret', { errors })
     const uses = await currentUses(host, fleet)
     const { version, created } = await keep(host, fleet, name, value)
     const older: SecretWritten['older'] = uses
@@ -88,17 +88,17 @@ async function keep(
       await addSecret(host.store, { fleet, name, version, created_at, kind: passwordKind(value), sealed, digest })
       return { version, created: true }
     } catch (error) {
-      // Another writer took this number; the next round sees its value.
+      // Another writer used this number; the next round sees its value.
       if (!(error instanceof AlreadyThere)) throw error
     }
   }
 }
 
-/** Where the current configuration names secrets. */
+/** Uses of secrets in the current configuration. */
 async function currentUses(host: ControlHost, fleet: string): Promise<SecretUse[]> {
   const row = await findFleet(host.store, fleet)
   if (row === undefined) throw noSuchFleet()
   const version = await findVersion(host.store, fleet, row.version)
-  // Stored documents are what readDocument gave.
+  // Stored documents are results of readDocument.
   return version === undefined ? [] : listSecretUses(JSON.parse(version.document) as FleetDocument)
 }

@@ -11,7 +11,7 @@ import type { App, Control } from './route.ts'
 const create = operatorRoute({
   method: 'post',
   path: '/v1/fleets/{fleet}/tokens',
-  summary: "Make a token for the fleet's proxies; it is shown this once",
+  summary: "Create a token for the fleet's proxies; it is shown only once",
   request: { params: fleetPath, body: { required: true, ...json(tokenRequestSchema, 'What it is for') } },
   responses: { 201: json(tokenCreatedSchema, 'The token'), ...problems },
 })
@@ -19,7 +19,7 @@ const create = operatorRoute({
 const list = operatorRoute({
   method: 'get',
   path: '/v1/fleets/{fleet}/tokens',
-  summary: 'The tokens of a fleet, revoked ones too',
+  summary: 'The tokens of a fleet, including revoked ones',
   request: { params: fleetPath },
   responses: { 200: json(tokensSchema, 'All tokens, oldest first'), ...problems },
 })
@@ -27,9 +27,9 @@ const list = operatorRoute({
 const revoke = operatorRoute({
   method: 'delete',
   path: '/v1/fleets/{fleet}/tokens/{id}',
-  summary: 'Revoke a token, at once and for good',
+  summary: 'Revoke a token permanently',
   request: { params: fleetPath.extend({ id: z.string() }) },
-  responses: { 204: { description: 'It is revoked' }, ...problems },
+  responses: { 204: { description: 'The token is revoked' }, ...problems },
 })
 
 const tokenBytes = 32
@@ -57,7 +57,7 @@ export function tokenRoutes(app: App, { host }: Control): void {
   app.openapi(revoke, async (c) => {
     const { fleet, id } = c.req.valid('param')
     const found = await revokeToken(host.store, fleet, id, new Date(host.nowMs()).toISOString())
-    if (!found) throw new ApiProblem('not-found', 'the fleet has no such token')
+    if (!found) throw new ApiProblem('not-found', 'no such token in this fleet')
     return c.body(null, 204)
   })
 }

@@ -42,9 +42,9 @@ const show = operatorRoute({
 const diff = operatorRoute({
   method: 'get',
   path: '/v1/fleets/{fleet}/versions/{version}/diff',
-  summary: 'What changes from version `against` (the one before, unless given; 0 is nothing) to this one',
+  summary: 'The changes from version `against` (default: the one before; 0: empty) to this one',
   request: { params: versionPath, query: z.object({ against: number.optional() }) },
-  responses: { 200: json(diffSchema, 'Changes in the document, and what they mean for the pools'), ...problems },
+  responses: { 200: json(diffSchema, 'Changes in the document, and their effects on pools'), ...problems },
 })
 
 export function versionRoutes(app: App, { host }: Control): void {
@@ -80,5 +80,5 @@ async function existing(host: ControlHost, fleet: string, version: number): Prom
   const row = await findVersion(host.store, fleet, version)
   if (row !== undefined) return row
   if ((await findFleet(host.store, fleet)) === undefined) throw noSuchFleet()
-  throw new ApiProblem('not-found', `the fleet has no version ${version}`)
+  throw new ApiProblem('not-found', `no such version: ${version}`)
 }

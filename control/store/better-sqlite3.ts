@@ -2,16 +2,16 @@ import Database from 'better-sqlite3'
 import { AlreadyThere, GuardFailed, StoreUnusable } from './port.ts'
 import type { SqlPort, SqlValue, Statement } from './port.ts'
 
-/** How long a write waits for one of another process on the same file. */
+/** How long a write waits for a write of another process on the same file. */
 const busyTimeoutMs = 5000
 
-/** Statements kept prepared; the queries of control are far fewer, except for lists of varying length. */
+/** Number of statements kept prepared; control has far fewer queries, except for lists of varying length. */
 const preparedMax = 200
 
-/** What the triggers of append-only tables raise, see migrations/. */
+/** Raised by the triggers of append-only tables, see migrations/. */
 const alreadyThereMessage = 'already there'
 
-/** The embedded driver: one SQLite file. Throws StoreUnusable when it is damaged or not a database. */
+/** The embedded driver: one SQLite file. Throws StoreUnusable if it is damaged or not a database. */
 export function openSqlite(path: string): SqlPort {
   const database = open(path)
   const prepared = new Map<string, Database.Statement<SqlValue[]>>()
@@ -21,7 +21,7 @@ export function openSqlite(path: string): SqlPort {
     if (known !== undefined) return known
     if (prepared.size >= preparedMax) prepared.delete(prepared.keys().next().value!)
     const statement = database.prepare<SqlValue[]>(sql)
-    // Rows as lists of values; statements that give no rows refuse the setting.
+    // Rows as arrays; statements without rows do not accept the setting.
     if (statement.reader) statement.raw(true)
     prepared.set(sql, statement)
     return statement
@@ -37,7 +37,7 @@ export function openSqlite(path: string): SqlPort {
 
   return {
     async read({ sql, params }) {
-      // raw(true) above makes rows lists of values.
+      // raw(true) above returns rows as arrays.
       return prepare(sql).all(...params) as SqlValue[][]
     },
     async write(statements) {
@@ -58,7 +58,7 @@ function open(path: string): Database.Database {
   try {
     database = new Database(path, { timeout: busyTimeoutMs })
     database.pragma('journal_mode = WAL')
-    // A re-opened WAL database would run NORMAL, and a power loss could then move versions back.
+    // A reopened WAL database would run with NORMAL, and a power loss could lose versions.
     database.pragma('synchronous = FULL')
     database.pragma('foreign_keys = ON')
     const verdict = database.pragma('quick_check(1)', { simple: true })
@@ -68,7 +68,7 @@ function open(path: string): Database.Database {
     database?.close()
     if (error instanceof StoreUnusable) throw error
     const reason = error instanceof Error ? error.message : String(error)
-    throw new StoreUnusable(`cannot open ${path}: ${reason}`, { cause: error })
+    throw new StoreUnusable(`could not open ${path}: ${reason}`, { cause: error })
   }
 }
 

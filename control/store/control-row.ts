@@ -10,8 +10,8 @@ export async function readEpoch(store: Store): Promise<number> {
 }
 
 /**
- * To be called once after the store was restored from a backup: versions may have gone back then, and proxies take a
- * lower version only with a higher epoch. Gives the new epoch.
+ * Call once after the store was restored from a backup: versions may have gone back, and proxies accept a lower version
+ * only with a higher epoch. Returns the new epoch.
  */
 export async function raiseEpoch(store: Store): Promise<number> {
   await store.write([
@@ -23,7 +23,7 @@ export async function raiseEpoch(store: Store): Promise<number> {
   return await readEpoch(store)
 }
 
-/** Keeps `check` when the store has none yet; gives the one that is kept. */
+/** Stores `check` if the store has none; returns the stored one. */
 export async function settleKeyCheck(store: Store, check: string): Promise<string> {
   await store.write([
     store.db

@@ -16,10 +16,10 @@ export interface DisconnectFilter {
   readonly since?: string | undefined
 }
 
-/** An event is kept until this many newer ones have arrived in the store. */
+/** Number of newer events after which an event is deleted. */
 const keptMax = 100_000
 
-/** Each event once, by its proxy and id; and those too old to keep go. */
+/** Stores each event once, by proxy and id, and deletes events beyond the limit. */
 export function keepDisconnects(
   store: Store,
   fleet: string,
@@ -31,7 +31,7 @@ export function keepDisconnects(
   const inserts = events.map((event) =>
     store.db
       .insert(disconnects)
-      // One spelling of the time, whatever precision the proxy wrote, so that times sort as text.
+      // Normalized, whatever precision the proxy used, so that times sort as text.
       .values({ ...event, fleet, proxy, received_at: now, at: new Date(event.at).toISOString() })
       .onConflictDoNothing(),
   )
@@ -42,7 +42,7 @@ export function keepDisconnects(
   return [...inserts, prune]
 }
 
-/** The number of the newest arrival of a fleet; 0 when there is none. */
+/** Number of the newest event of a fleet; 0 without any. */
 export async function newestArrival(store: Store, fleet: string): Promise<number> {
   const [row] = await store.db
     .select({ n: max(disconnects.n) })
@@ -51,7 +51,7 @@ export async function newestArrival(store: Store, fleet: string): Promise<number
   return row?.n ?? 0
 }
 
-/** Newest first by the time they happened; only arrivals up to `until`, and those after `cursor` in that order. */
+/** Newest first by time of the event; only arrivals up to `until`, and in that order after `cursor`. */
 export async function pageDisconnects(
   store: Store,
   fleet: string,
@@ -70,7 +70,7 @@ export async function pageDisconnects(
     .limit(page.limit)
 }
 
-/** What arrived after number `after`, oldest arrival first. */
+/** Arrivals after number `after`, oldest first. */
 export async function arrivals(
   store: Store,
   fleet: string,

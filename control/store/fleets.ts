@@ -11,7 +11,7 @@ export interface FleetRow {
   readonly poll_interval_ms: number
 }
 
-/** False when it was there already; it is left as it is then. */
+/** False if it existed already, in which case it is unchanged. */
 export async function createFleet(
   store: Store,
   fleet: { name: string; created_at: string; poll_interval_ms: number },

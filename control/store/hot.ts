@@ -2,7 +2,7 @@ import { and, eq, isNull, sql } from 'drizzle-orm'
 import { control, fleets, tokens, versions } from './schema.ts'
 import type { Store } from './write.ts'
 
-/** What a fleet offers now. `version` is 0 and `manifest_hash` empty before the first configuration. */
+/** The current offer of a fleet. `version` is 0 and `manifest_hash` empty before the first configuration. */
 export interface Offer {
   readonly epoch: number
   readonly version: number
@@ -10,11 +10,11 @@ export interface Offer {
   readonly poll_interval_ms: number
 }
 
-/** The reads of every poll, prepared once: building such a query anew costs more than running it. */
+/** Reads of every poll, prepared once: building such a query takes longer than running it. */
 export interface HotReads {
-  /** The fleet a token that was not revoked is good for. */
+  /** The fleet of a token that is not revoked. */
   tokenFleet(sha256: string): Promise<string | undefined>
-  /** Undefined when there is no such fleet. */
+  /** Undefined if there is no such fleet. */
   offer(fleet: string): Promise<Offer | undefined>
   /** The manifest of a version without its position, see schema.ts. */
   manifest(fleet: string, version: number): Promise<string | undefined>

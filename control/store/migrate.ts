@@ -3,7 +3,7 @@ import { AlreadyThere, StoreUnusable } from './port.ts'
 import type { SqlPort, Statement } from './port.ts'
 
 export interface Migration {
-  /** The file's name without ".sql"; migrations run in the order of these. */
+  /** The file name without ".sql"; migrations run in this order. */
   readonly id: string
   readonly sql: string
 }
@@ -11,8 +11,8 @@ export interface Migration {
 const breakpoint = '--> statement-breakpoint'
 
 /**
- * Brings the store to the newest schema. What is missing is found by set difference, so that a migration merged late
- * is not passed over; one that was applied must still be the same text. Throws StoreUnusable otherwise.
+ * Migrates the store to the newest schema. Missing migrations are found by set difference, so that one merged late is
+ * not skipped; the text of an applied one must not have changed. Throws StoreUnusable otherwise.
  */
 export async function migrate(port: SqlPort, migrations: readonly Migration[], now: Date): Promise<void> {
   await port.write([
@@ -28,11 +28,13 @@ export async function migrate(port: SqlPort, migrations: readonly Migration[], n
     const was = applied.get(id)
     applied.delete(id)
     if (was !== undefined && was !== sha256Hex(sql)) {
-      throw new StoreUnusable(`migration ${id} is not the one this store was made with`)
+      throw new StoreUnusable(`migration ${id} differs from the one that created this store`)
     }
   }
   for (const id of applied.keys()) {
-    throw new StoreUnusable(`the store has migration ${id}, which this Flotilla does not know; use a newer one`)
+    throw new StoreUnusable(
+      `the store has migration ${id}, which is unknown to this version of Flotilla; use a newer one`,
+    )
   }
 
   const known = new Set(rows.map(([id]) => String(id)))
@@ -52,7 +54,7 @@ async function apply(port: SqlPort, id: string, sql: string, now: Date): Promise
       ...parts.map((part) => statement(part)),
     ])
   } catch (error) {
-    // Another process that starts on the same store applied it a moment ago.
+    // Another process that starts on the same store has just applied it.
     if (!(error instanceof AlreadyThere)) throw error
   }
 }

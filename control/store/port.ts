@@ -1,7 +1,7 @@
 /**
- * What a database must do for control: read with one statement, and write a list of statements whole or not at all.
- * There is no interactive transaction, because D1 has none; what must be true when a write happens stands in the list
- * as a guard (see write.ts). better-sqlite3, libSQL and D1 are drivers of this port.
+ * What control requires of a database: a read of one statement, and an atomic write of a list of statements. There is
+ * no interactive transaction, because D1 has none; conditions of a write are guards in its list (see write.ts).
+ * better-sqlite3, libSQL and D1 are drivers of this port.
  */
 export type SqlValue = string | number | null | Uint8Array
 
@@ -11,33 +11,33 @@ export interface Statement {
 }
 
 export interface SqlPort {
-  /** Rows in order, each with its values in the order of the columns. */
+  /** Rows in order, with values in the order of columns. */
   read(statement: Statement): Promise<SqlValue[][]>
   /**
-   * Runs the statements in order, atomically, and is on disk when it resolves. Gives the number of rows each changed.
-   * Throws GuardFailed or AlreadyThere, and nothing of the list has happened then.
+   * Runs the statements in order, atomically; durable when it resolves. Returns the number of changed rows for each.
+   * Throws GuardFailed or AlreadyThere, in which case nothing was changed.
    */
   write(statements: readonly Statement[]): Promise<number[]>
   close(): Promise<void>
 }
 
-/** A guard of a write did not hold: somebody else was first. Read again and decide anew. */
+/** A guard of a write failed: another writer was first. Read again and decide anew. */
 export class GuardFailed extends Error {
   constructor(options?: ErrorOptions) {
-    super('a guard of the write did not hold', options)
+    super('a guard of the write failed', options)
     this.name = 'GuardFailed'
   }
 }
 
-/** A row with this key exists: somebody else was first. */
+/** A row with this key exists: another writer was first. */
 export class AlreadyThere extends Error {
   constructor(options?: ErrorOptions) {
-    super('a row with this key is already there', options)
+    super('a row with this key exists', options)
     this.name = 'AlreadyThere'
   }
 }
 
-/** The store cannot be used: damaged, not a database, made by a newer Flotilla. The message is for the operator. */
+/** The store is unusable: damaged, not a database, or created by a newer Flotilla. The message is for the operator. */
 export class StoreUnusable extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options)

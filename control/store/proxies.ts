@@ -14,10 +14,10 @@ export interface HintTarget {
   readonly hint_url: string
 }
 
-/** A proxy that was not seen for so long is forgotten when another one says hello; its own hello brings it back. */
+/** A proxy not seen for this long is deleted when another one says hello; its own next hello restores it. */
 const forgottenAfterMs = 7 * 24 * 3_600_000
 
-/** A new boot starts with no report; the same boot again keeps the one it has. */
+/** A new boot starts without a report; a repeated hello of the same boot keeps its report. */
 export async function sayHello(
   store: Store,
   fleet: string,
@@ -57,7 +57,7 @@ export async function sayHello(
   ])
 }
 
-/** The lowest number that no proxy of the fleet has; null when all are taken. */
+/** The lowest free number of the fleet; null if all are in use. */
 function freeNumber(fleet: string): SQL<number | null> {
   return sql`(
     SELECT MIN(candidate)
@@ -87,8 +87,8 @@ export async function listPeers(store: Store, fleet: string): Promise<Peer[]> {
 }
 
 /**
- * Keeps a report as the proxy's newest, unless a later one of the same boot is there, or the proxy has said hello with
- * another boot: then this one was late.
+ * Stores a report as the proxy's newest, unless a later one of the same boot was stored, or the proxy has said hello
+ * with another boot, so that this report is late.
  */
 export function keepReport(
   store: Store,
@@ -134,7 +134,7 @@ export async function listHintTargets(store: Store, fleet: string): Promise<Hint
     .where(and(eq(proxies.fleet, fleet), isNotNull(proxies.hint_url)))
 }
 
-/** Writes down when proxies were last seen, in one write; a time never goes back. */
+/** Stores when proxies were last seen, in one write; times never go back. */
 export async function keepLastSeen(
   store: Store,
   seen: readonly { fleet: string; proxy: string; at: string }[],

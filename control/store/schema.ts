@@ -1,20 +1,20 @@
 /**
- * The tables, as queries see them; migrations/ makes them, and a test holds the two together. Columns are spelled as in
- * the API; times are RFC 3339 UTC with milliseconds, so that they sort as text.
+ * The tables as seen by queries. migrations/ creates them, and a test compares the two. Columns are spelled as in the
+ * API; times are RFC 3339 UTC with milliseconds, so that they sort as text.
  */
 import { index, integer, primaryKey, real, sqliteTable, text, unique, uniqueIndex } from 'drizzle-orm/sqlite-core'
 import type { Cause, ServerStateName } from '../../shared/causes.ts'
 import type { PasswordKind } from '../../shared/config/password.ts'
 
-/** Never holds a row: inserting 0 fails a write (see write.ts). */
+/** Always empty: inserting 0 fails a write (see write.ts). */
 export const guards = sqliteTable('guards', { ok: integer().notNull() })
 
-/** One row: what belongs to the store as a whole. */
+/** One row of values that belong to the whole store. */
 export const control = sqliteTable('control', {
   id: integer().primaryKey(),
-  /** Rises when the store was restored from a backup. */
+  /** Incremented after a restore from a backup. */
   epoch: integer().notNull(),
-  /** Tells whether a secret key is the one the secrets were sealed with; empty before the first start. */
+  /** Identifies the secret key that the secrets were sealed with; empty before the first start. */
   key_check: text().notNull().default(''),
 })
 
@@ -23,13 +23,13 @@ export const fleets = sqliteTable('fleets', {
   created_at: text().notNull(),
   /** The current version; 0 before the first. */
   version: integer().notNull().default(0),
-  /** That version's manifest_hash, here so that a poll reads one row. */
+  /** manifest_hash of that version, duplicated here so that a poll reads one row. */
   manifest_hash: text().notNull().default(''),
-  /** That version's poll_interval, for the same reason. */
+  /** poll_interval of that version, duplicated for the same reason. */
   poll_interval_ms: integer().notNull(),
 })
 
-/** Append-only; triggers forbid anything else. */
+/** Append-only, enforced by triggers. */
 export const versions = sqliteTable(
   'versions',
   {
@@ -41,7 +41,7 @@ export const versions = sqliteTable(
     content_hash: text().notNull(),
     /** RFC 8785 JSON of the document. */
     document: text().notNull(),
-    /** JSON of the manifest without the position in front: `"pools":…,"general":…}`. */
+    /** JSON of the manifest after its position: `"pools":…,"general":…}`. */
     manifest: text().notNull(),
     manifest_hash: text().notNull(),
     pools: integer().notNull(),
@@ -66,7 +66,7 @@ export const secrets = sqliteTable(
     created_at: text().notNull(),
     kind: text().notNull().$type<PasswordKind>(),
     sealed: text().notNull(),
-    /** Keyed digest of the value: tells an equal value without opening the old one. */
+    /** Keyed digest of the value, which recognizes an equal value without decryption. */
     digest: text().notNull(),
   },
   (table) => [primaryKey({ columns: [table.fleet, table.name, table.version] })],
@@ -91,21 +91,21 @@ export const proxies = sqliteTable(
     fleet: text().notNull(),
     id: text().notNull(),
     boot: text().notNull(),
-    /** Null when it reported without ever having said hello to this store. */
+    /** Null if it reported without a hello to this store. */
     hello_at: text(),
     agent_version: text(),
     hint_url: text(),
     listen: text(),
     region: text(),
     last_seen_at: text(),
-    /** Of the newest report of `boot`; 0 before the first. */
+    /** Sequence number of the newest report of `boot`; 0 before the first. */
     seq: integer().notNull().default(0),
     reported_at: text(),
     /** The newest report without its events, as JSON. */
     report: text(),
-    /** What its cancel keys carry; null when it never said hello, or all numbers are taken. */
+    /** Part of its cancel keys; null before its first hello, or if all numbers are in use. */
     number: integer(),
-    /** Where other proxies reach its clients' listener. */
+    /** Address at which other proxies reach its listener for clients. */
     peer_host: text(),
     peer_port: integer(),
   },
@@ -115,7 +115,7 @@ export const proxies = sqliteTable(
   ],
 )
 
-/** Lost server connections. `n` counts arrivals. */
+/** Lost server connections. `n` numbers arrivals. */
 export const disconnects = sqliteTable(
   'disconnects',
   {

@@ -4,7 +4,7 @@ import type { Store } from './write.ts'
 
 export type NewSecret = typeof secrets.$inferInsert
 
-/** Everything of a secret's version but its value. */
+/** All columns of a secret's version except its value. */
 const facts = {
   name: secrets.name,
   version: secrets.version,
@@ -14,7 +14,7 @@ const facts = {
 }
 export type SecretFacts = Pick<typeof secrets.$inferSelect, keyof typeof facts>
 
-/** Every version of every secret of a fleet, by name, oldest version first. */
+/** All versions of all secrets of a fleet, by name, oldest version first. */
 export async function listSecrets(store: Store, fleet: string): Promise<SecretFacts[]> {
   return await store.db
     .select(facts)
@@ -23,7 +23,7 @@ export async function listSecrets(store: Store, fleet: string): Promise<SecretFa
     .orderBy(asc(secrets.name), asc(secrets.version))
 }
 
-/** Throws AlreadyThere when this version was made meanwhile. */
+/** Throws AlreadyThere if another writer has created this version. */
 export async function addSecret(store: Store, secret: NewSecret): Promise<void> {
   await store.write([store.db.insert(secrets).values(secret)])
 }

@@ -16,7 +16,7 @@ export async function listTokens(store: Store, fleet: string): Promise<Omit<Toke
     .orderBy(asc(tokens.created_at), asc(tokens.id))
 }
 
-/** False when there is no such token. One that is revoked already keeps its time. */
+/** False if there is no such token. A token revoked before keeps its time. */
 export async function revokeToken(store: Store, fleet: string, id: string, revokedAt: string): Promise<boolean> {
   const which = and(eq(tokens.fleet, fleet), eq(tokens.id, id))
   await store.write([

@@ -6,7 +6,7 @@ import type { Store, Writable } from './write.ts'
 
 export type VersionRow = typeof versions.$inferSelect
 
-/** What a list of versions shows. */
+/** Columns shown in a list of versions. */
 const summary = {
   version: versions.version,
   created_at: versions.created_at,
@@ -20,14 +20,14 @@ export type VersionSummary = Pick<VersionRow, keyof typeof summary>
 export interface NewVersion {
   readonly row: VersionRow
   readonly poll_interval_ms: number
-  /** Effective configurations; those already there are left as they are. */
+  /** Effective configurations; existing ones are kept. */
   readonly bodies: readonly { readonly hash: string; readonly body: string }[]
   readonly secrets: readonly NewSecret[]
 }
 
 /**
- * Appends a version and makes it the current one. Throws GuardFailed when `row.version` is not the next one, and
- * AlreadyThere when a secret's version was made meanwhile.
+ * Appends a version and makes it current. Throws GuardFailed if `row.version` is not the next one, and AlreadyThere if
+ * another writer has created a secret's version.
  */
 export async function appendVersion(store: Store, made: NewVersion): Promise<void> {
   const { row, bodies } = made
@@ -60,7 +60,7 @@ export async function findVersion(store: Store, fleet: string, version: number):
   return row
 }
 
-/** Newest first, those below `before` only. */
+/** Newest first, only those below `before`. */
 export async function listVersions(
   store: Store,
   fleet: string,

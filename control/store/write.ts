@@ -5,12 +5,12 @@ import type { SqliteRemoteDatabase } from 'drizzle-orm/sqlite-proxy'
 import type { SqlPort, SqlValue, Statement } from './port.ts'
 import { guards } from './schema.ts'
 
-/** Anything that can say its SQL: drizzle's inserts, updates, deletes. */
+/** A statement that provides its SQL: drizzle's inserts, updates, deletes. */
 export interface Writable {
   toSQL(): { sql: string; params: unknown[] }
 }
 
-/** The database as the files of this folder use it: typed reads, and writes as lists. */
+/** The database as used in this folder: typed reads, and writes as lists. */
 export interface Store {
   readonly db: SqliteRemoteDatabase
   /** Atomic, see SqlPort. */
@@ -20,9 +20,9 @@ export interface Store {
 
 export function openStore(port: SqlPort): Store {
   const db = drizzle(async (text, params, method) => {
-    if (method === 'run') throw new TypeError('writes go through Store.write')
+    if (method === 'run') throw new TypeError('use Store.write for writes')
     const rows = await port.read({ sql: text, params: params as SqlValue[] })
-    // drizzle declares rows as a list, yet takes one row, or undefined, from a "get".
+    // drizzle declares rows as an array, but takes one row, or undefined, for "get".
     return { rows: method === 'get' ? (rows[0] as SqlValue[]) : rows }
   })
   return {
@@ -40,12 +40,12 @@ function statementOf(writable: Writable): Statement {
 function sqlValue(param: unknown): SqlValue {
   if (typeof param === 'string' || typeof param === 'number' || param === null) return param
   if (param instanceof Uint8Array) return param
-  throw new TypeError(`${typeof param} is not a value of SQL`)
+  throw new TypeError(`${typeof param} is not an SQL value`)
 }
 
 /**
- * Fails the whole write when `condition` does not hold at that point of the list: a row with 0 is inserted then, which
- * the table's CHECK refuses.
+ * Fails the whole write if `condition` is false at this point of the list: it then inserts 0, which violates the
+ * table's CHECK.
  */
 export function guard(store: Store, condition: SQL): Writable {
   return store.db.insert(guards).select(sql`SELECT 0 WHERE NOT (${condition})`)

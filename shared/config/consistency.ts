@@ -16,16 +16,16 @@ import { join } from './problems.ts'
 import type { Problems } from './problems.ts'
 import { wildcard } from './wildcard.ts'
 
-/** Database names the console answers to. */
+/** Database names of the console. */
 const reservedPools = ['pgbouncer', 'flotilla']
 
 /**
- * What must hold between the keys of a document. A pool that already has a problem is passed over, because what would
- * be found there is mostly a consequence of it.
+ * Checks rules that involve several keys of a document. A pool that already has a problem is skipped, because most
+ * further findings would be consequences of it.
  */
 export function checkConsistency(document: FleetDocument, secrets: KnownSecrets, problems: Problems): void {
   if (Object.keys(document.pools).length === 0 && !problems.anyUnder('pools')) {
-    problems.add('pools', 'needs at least one pool; an empty configuration never replaces a working one')
+    problems.add('pools', 'must define at least one pool; an empty configuration never replaces a working one')
   }
   checkSecret(document.defaults.auth_password, join('defaults', 'auth_password'), secrets, problems)
   if (!problems.anyUnder('general')) {
@@ -35,7 +35,7 @@ export function checkConsistency(document: FleetDocument, secrets: KnownSecrets,
   }
   for (const [name, pool] of Object.entries(document.pools)) {
     const path = join('pools', name)
-    if (reservedPools.includes(name)) problems.add(path, 'is the name of the console; choose another one')
+    if (reservedPools.includes(name)) problems.add(path, 'is reserved for the console; choose another name')
     if (problems.anyUnder(path) || problems.anyUnder('defaults')) continue
     checkServers(pool.servers, join(path, 'servers'), problems)
     checkSecrets(pool, path, secrets, problems)
@@ -48,7 +48,7 @@ export function checkConsistency(document: FleetDocument, secrets: KnownSecrets,
   }
   for (const user of Object.keys(document.stats_users)) {
     if (Object.hasOwn(document.admin_users, user)) {
-      problems.add(join('stats_users', user), 'is also in admin_users; keep one of the two')
+      problems.add(join('stats_users', user), 'is also in admin_users; remove one of the two')
     }
   }
 }
@@ -61,7 +61,7 @@ function checkServers(servers: readonly ServerSection[], path: string, problems:
   const seen = new Set<string>()
   for (const [index, { host, port }] of servers.entries()) {
     const address = `${host.startsWith('/') ? host : host.toLowerCase()} ${port}`
-    if (seen.has(address)) problems.add(`${path}[${index}]`, `repeats ${host} port ${port}; remove one of the two`)
+    if (seen.has(address)) problems.add(`${path}[${index}]`, `duplicates ${host} port ${port}; remove one of the two`)
     seen.add(address)
   }
 }
@@ -76,15 +76,15 @@ function checkUsers(
 ): void {
   const users = Object.entries(pool.users)
   if (users.length === 0)
-    problems.add(join(poolPath, 'users'), `needs at least one user, such as [${poolPath}.users.web]`)
+    problems.add(join(poolPath, 'users'), `must define at least one user, such as [${poolPath}.users.web]`)
   for (const [user, section] of users) {
     const path = join(join(poolPath, 'users'), user)
     checkSecrets(section, path, secrets, problems)
 
     const values = valuesOf(document, name, user)
     if (values.min_pool_size > values.pool_size) {
-      const sizes = `min_pool_size is ${values.min_pool_size} and pool_size ${values.pool_size} here`
-      problems.add(join(path, 'min_pool_size'), `must not be above pool_size: ${sizes}`)
+      const sizes = `min_pool_size is ${values.min_pool_size} and pool_size is ${values.pool_size}`
+      problems.add(join(path, 'min_pool_size'), `must not exceed pool_size: ${sizes}`)
     }
     checkLogin(document, name, user, path, secrets, problems)
     checkAuthQuery(document, name, user, path, problems)
@@ -96,7 +96,7 @@ function checkUsers(
 function checkClientTls(values: GeneralValues, problems: Problems): void {
   const { client_tls_sslmode: mode } = values
   const need = (key: 'client_tls_cert_file' | 'client_tls_key_file' | 'client_tls_ca_file'): void => {
-    if (values[key] === '') problems.add(join('general', key), `is missing: client_tls_sslmode "${mode}" needs it`)
+    if (values[key] === '') problems.add(join('general', key), `is required by client_tls_sslmode "${mode}"`)
   }
   if (mode === 'disable') return
   need('client_tls_cert_file')
@@ -106,21 +106,21 @@ function checkClientTls(values: GeneralValues, problems: Problems): void {
 
 function checkUnixSocket({ unix_socket_dir: dir, unix_socket_mode: mode }: GeneralValues, problems: Problems): void {
   if (dir !== '' && !dir.startsWith('/')) {
-    problems.add(join('general', 'unix_socket_dir'), 'must be a path that begins with "/"')
+    problems.add(join('general', 'unix_socket_dir'), 'must be an absolute path')
   }
   if (!/^[0-7]{3,4}$/.test(mode)) {
-    problems.add(join('general', 'unix_socket_mode'), 'must be a mode in octal, such as "0770"')
+    problems.add(join('general', 'unix_socket_mode'), 'must be an octal file mode, such as "0770"')
   }
 }
 
-/** Certificates can be asked for: there is somebody who vouches for them. */
+/** Whether clients can present certificates: a CA verifies them. */
 function readsCertificates({ client_tls_sslmode: mode, client_tls_ca_file: ca }: GeneralValues): boolean {
   return mode !== 'disable' && ca !== ''
 }
 
 const certificateRemedy = 'set client_tls_sslmode and client_tls_ca_file'
 
-/** Every line can be used, and every map that is named is there. */
+/** Every line is valid, and every referenced map exists. */
 function checkAccess(values: GeneralValues, problems: Problems): void {
   const hba = parseHba(values.auth_hba)
   const ident = parseIdent(values.auth_ident)
@@ -129,23 +129,23 @@ function checkAccess(values: GeneralValues, problems: Problems): void {
   const maps = new Set(ident.lines.map(({ map }) => map))
   for (const { line, method, map, clientcert } of hba.rules) {
     if ((method === 'cert' || clientcert !== null) && !readsCertificates(values)) {
-      problems.add('general.auth_hba', `line ${line}: needs clients' certificates; ${certificateRemedy}`)
+      problems.add('general.auth_hba', `line ${line}: requires client certificates; ${certificateRemedy}`)
     }
     if (map !== null && !maps.has(map)) problems.add('general.auth_hba', `line ${line}: auth_ident has no map "${map}"`)
   }
 }
 
-/** What `auth_type` and `auth_ident_map` need of `[general]`. */
+/** Checks what `auth_type` and `auth_ident_map` require of `[general]`. */
 function checkAuthType(general: GeneralValues, values: PoolValues, path: string, problems: Problems): void {
   const { auth_type: type, auth_ident_map: map } = values
   const at = join(path, 'auth_type')
   if (type === 'cert' && !readsCertificates(general)) {
-    problems.add(at, `"cert" needs clients' certificates; ${certificateRemedy}`)
+    problems.add(at, `"cert" requires client certificates; ${certificateRemedy}`)
   }
-  if (type === 'hba' && general.auth_hba === '') problems.add(at, '"hba" needs rules; set auth_hba in [general]')
+  if (type === 'hba' && general.auth_hba === '') problems.add(at, '"hba" requires rules; set auth_hba in [general]')
   if (type === 'plain' && general.client_tls_sslmode === 'disable' && general.client_plain_allowed === 'off') {
-    const remedy = 'set client_tls_sslmode, or client_plain_allowed = "on" where nobody can listen'
-    problems.add(at, `"plain" sends passwords in clear, so it needs TLS; ${remedy}`)
+    const remedy = 'set client_tls_sslmode, or client_plain_allowed = "on" on a trusted network'
+    problems.add(at, `"plain" sends cleartext passwords and requires TLS; ${remedy}`)
   }
   if (map === '') return
   if (!parseIdent(general.auth_ident).lines.some((line) => line.map === map)) {
@@ -153,30 +153,30 @@ function checkAuthType(general: GeneralValues, values: PoolValues, path: string,
   }
 }
 
-/** Whoever names a CA wants servers to be checked by it: a mode that does not would weaken that without a word. */
+/** A CA file with a mode that does not verify certificates is a mistake: it would silently not be used. */
 function checkServerTls(values: PoolValues, path: string, problems: Problems): void {
   const { server_tls_sslmode: mode, server_tls_ca_file: ca } = values
   const verifies = mode === 'verify-ca' || mode === 'verify-full'
   if (verifies && ca === '') {
-    problems.add(join(path, 'server_tls_ca_file'), `is missing: server_tls_sslmode "${mode}" needs it`)
+    problems.add(join(path, 'server_tls_ca_file'), `is required by server_tls_sslmode "${mode}"`)
   }
   if (!verifies && ca !== '') {
-    const remedy = 'set server_tls_sslmode = "verify-full" or "verify-ca", or leave the file out'
-    problems.add(join(path, 'server_tls_ca_file'), `is not looked at with server_tls_sslmode "${mode}"; ${remedy}`)
+    const remedy = 'set server_tls_sslmode to "verify-full" or "verify-ca", or remove the file'
+    problems.add(join(path, 'server_tls_ca_file'), `is not used with server_tls_sslmode "${mode}"; ${remedy}`)
   }
   if ((values.server_tls_cert_file === '') !== (values.server_tls_key_file === '')) {
-    problems.add(join(path, 'server_tls_cert_file'), 'needs server_tls_key_file, and the other way round')
+    problems.add(join(path, 'server_tls_cert_file'), 'and server_tls_key_file must be set together')
   }
   if (values.server_tls_negotiation === 'direct' && !verifies && mode !== 'require') {
     const remedy = 'set server_tls_sslmode to "require", "verify-ca" or "verify-full"'
     problems.add(
       join(path, 'server_tls_negotiation'),
-      `"direct" cannot go with a mode that may do without TLS; ${remedy}`,
+      `"direct" cannot be used with a mode that allows plaintext; ${remedy}`,
     )
   }
 }
 
-/** A client can prove who it is, and the proxy can show the servers what they ask for. */
+/** Clients can authenticate, and the proxy has a credential for the servers. */
 function checkLogin(
   document: FleetDocument,
   name: string,
@@ -191,13 +191,10 @@ function checkLogin(
   const kind = kindOf(password, secrets)
   const looksUp = values.auth_user !== '' && password === undefined && authType !== 'trust' && authType !== 'cert'
   if (password === undefined && asksForPassword(authType) && !looksUp && user !== wildcard) {
-    problems.add(
-      join(path, 'password'),
-      `is missing: auth_type "${authType}" needs one; set it, or auth_type = "trust"`,
-    )
+    problems.add(join(path, 'password'), `is required by auth_type "${authType}"; set it, or auth_type = "trust"`)
   }
   if (kind === 'md5' && authType === 'scram-sha-256') {
-    const remedy = 'set auth_type = "md5", or give the password itself or a SCRAM-SHA-256 verifier'
+    const remedy = 'set auth_type = "md5", or use the password itself or a SCRAM-SHA-256 verifier'
     problems.add(join(path, 'password'), `is an md5 hash, which scram-sha-256 cannot use; ${remedy}`)
   }
   checkRotation(document, name, user, path, secrets, problems)
@@ -207,11 +204,11 @@ function checkLogin(
     return
   }
   const remedy =
-    'set server_password to the password itself, or to "" when the servers trust this role, or server_auth = "passthrough"'
+    'set server_password to the password itself, or to "" if the servers trust this role, or set server_auth = "passthrough"'
   if (serverPassword === undefined && looksUp) {
     problems.add(
       join(path, 'server_password'),
-      `is missing: what auth_query knows of the client is a verifier, which cannot log in; ${remedy}`,
+      `is required: auth_query returns a verifier, which cannot log in to a server; ${remedy}`,
     )
   }
   const serverKind = kindOf(serverPassword, secrets)
@@ -221,12 +218,12 @@ function checkLogin(
   if (serverPassword === undefined && kind !== undefined && kind !== 'plain') {
     problems.add(
       join(path, 'server_password'),
-      `is missing: the client's is a verifier, which cannot log in; ${remedy}`,
+      `is required: the client's password is a verifier, which cannot log in to a server; ${remedy}`,
     )
   }
 }
 
-/** Both passwords can be asked for in one exchange, whichever of the two the client has. */
+/** One exchange must work for both passwords, whichever the client has. */
 function checkRotation(
   document: FleetDocument,
   name: string,
@@ -246,34 +243,40 @@ function rotationFault(
   kind: PasswordKind | undefined,
   previous: PasswordKind | undefined,
 ): string | undefined {
-  const remedy = 'give one of the two as the password itself'
+  const remedy = 'use the password itself for one of the two'
   if (authType === 'plain') return undefined
   if (previous === 'md5' && authType === 'scram-sha-256')
     return `is an md5 hash, which scram-sha-256 cannot use; ${remedy}`
   if (kind === 'scram' && previous === 'scram') {
-    return `is a verifier like password, with a salt of its own, and a client answers for one salt; ${remedy}`
+    return `and password are verifiers with different salts, and a client is challenged with one salt; ${remedy}`
   }
   if ((kind === 'md5' && previous === 'scram') || (kind === 'scram' && previous === 'md5')) {
-    return `and password are an md5 hash and a SCRAM verifier, and a client is asked for one of them; ${remedy}`
+    return `and password are an md5 hash and a SCRAM verifier, and a client is challenged for one of them; ${remedy}`
   }
   return undefined
 }
 
-/** The keys that a client proves itself by open the servers for the same role, and for no other. */
+/** Keys that a client has proven open servers for the same role only. */
 function checkPassthrough(
   login: { authType: string; serverPassword: PasswordSource | undefined; isOwnRole: boolean },
   path: string,
   problems: Problems,
 ): void {
   if (login.serverPassword !== undefined) {
-    problems.add(join(path, 'server_password'), 'cannot go with server_auth = "passthrough"; remove one of the two')
+    problems.add(
+      join(path, 'server_password'),
+      'cannot be used with server_auth = "passthrough"; remove one of the two',
+    )
   }
   if (!login.isOwnRole) {
     const remedy = 'remove it, or set server_password and server_auth = "password"'
-    problems.add(join(path, 'server_user'), `cannot be another role with server_auth = "passthrough"; ${remedy}`)
+    problems.add(join(path, 'server_user'), `must be the client's user with server_auth = "passthrough"; ${remedy}`)
   }
   if (login.authType === 'trust' || login.authType === 'cert') {
-    problems.add(join(path, 'server_auth'), `"passthrough" has nothing to pass on with auth_type = "${login.authType}"`)
+    problems.add(
+      join(path, 'server_auth'),
+      `"passthrough" cannot be used with auth_type = "${login.authType}", with which clients prove no password`,
+    )
   }
 }
 
@@ -282,24 +285,24 @@ function checkAuthQuery(document: FleetDocument, name: string, user: string, pat
   if (user === wildcard) {
     const { password } = sourcesOf(document, name, user)
     if (password !== undefined) {
-      problems.add(join(path, 'password'), 'would be one for all users; "*" is for those that auth_query knows')
+      problems.add(join(path, 'password'), 'must not be set for "*", which is for users known to auth_query')
     }
     if (values.auth_type === 'trust' || values.auth_type === 'cert') {
-      const reason = 'for "*", or nobody would ask whether the user exists'
-      problems.add(join(path, 'auth_type'), `cannot be "${values.auth_type}" ${reason}`)
+      const reason = 'for "*", because unknown users would be admitted'
+      problems.add(join(path, 'auth_type'), `must not be "${values.auth_type}" ${reason}`)
     }
     if (values.auth_user === '')
-      problems.add(join(path, 'auth_user'), 'is missing: "*" is for users that auth_query knows')
+      problems.add(join(path, 'auth_user'), 'is required for "*", which is for users known to auth_query')
   }
   if (values.auth_user === '') return
-  if (!values.auth_query.includes('$1')) problems.add(join(path, 'auth_query'), 'must ask for the user as $1')
+  if (!values.auth_query.includes('$1')) problems.add(join(path, 'auth_query'), 'must contain $1 for the user name')
   if (name === wildcard && values.auth_database === '') {
-    const reason = 'where "*" stands for databases, a client would choose the one that auth_query trusts'
-    problems.add(join(path, 'auth_database'), `is missing: ${reason}`)
+    const reason = 'otherwise clients would choose the database in which auth_query runs'
+    problems.add(join(path, 'auth_database'), `is required for [pools."*"]: ${reason}`)
   }
 }
 
-/** Unknown (undefined) for no password, and for one that only the proxy can read. */
+/** Undefined without a password, and for one that only the proxy can read. */
 function kindOf(source: PasswordSource | undefined, secrets: KnownSecrets): PasswordKind | undefined {
   if (source === undefined || source === '') return undefined
   if (typeof source === 'string') return passwordKind(source)

@@ -1,14 +1,13 @@
 /**
- * The configuration document of a fleet: its shape, and how a tree that came from TOML or JSON becomes one. What comes
- * out is the one normal form that is stored, compared and answered: every section present, durations in their one
- * spelling, nothing unknown.
+ * The configuration document of a fleet: its shape, and how a tree parsed from TOML or JSON becomes one. The result is the
+ * normal form that is stored, compared and returned: all sections, durations in canonical spelling, no unknown keys.
  *
  *   [general] [defaults]     any pool key, auth_password
  *   [pools.NAME]             database, servers, any credential, any pool key
  *   [pools.NAME.users.USER]  password, previous_password, previous_password_until, server_user, server_password,
  *                            auth_password, any pool key
  *
- * NAME "*" is every database that has no pool of its own, USER "*" every user of a pool that has no section of its own.
+ * NAME "*" stands for databases without a section of their own, USER "*" for users of a database without one.
  *
  *   [admin_users.NAME] [stats_users.NAME]  password, or auth_type = "trust"
  */
@@ -22,23 +21,23 @@ import { join, Problems } from './problems.ts'
 import { checkValue, shown } from './value.ts'
 
 /**
- * A password as an operator names it: the text itself (plain, md5 hash or SCRAM verifier), an environment variable of
- * the proxies, or one of control's secrets, the newest when no version is given.
+ * A password in a document: the text itself (plain, md5 hash or SCRAM verifier), an environment variable of the proxies, or
+ * a secret kept by control, in its newest version unless given.
  */
 export type PasswordSource = string | { readonly env: string } | { readonly secret: string; readonly version?: number }
 
 export interface Credentials {
-  /** What clients must know. */
+  /** Password of clients. */
   password?: PasswordSource
-  /** What they may know instead, while they are given the new one. */
+  /** Also accepted, during a rotation. */
   previous_password?: PasswordSource
-  /** When that ends, RFC 3339 in UTC; with the document unless set. */
+  /** Until when it is accepted, RFC 3339 in UTC; unlimited unless set. */
   previous_password_until?: string
-  /** The role to log in to servers with; the client's user unless set. */
+  /** Role for logins to servers; the client's user unless set. */
   server_user?: string
-  /** What to show the servers; the client's password unless set. "" shows none, for servers that trust the role. */
+  /** Password for logins to servers; the client's password unless set; "" for servers that trust the role. */
   server_password?: PasswordSource
-  /** Of `auth_user`. */
+  /** Password of `auth_user`. */
   auth_password?: PasswordSource
 }
 
@@ -54,13 +53,13 @@ export type UserSection = Partial<PoolValues> & Credentials
 
 export type PoolSection = Partial<PoolValues> &
   Credentials & {
-    /** Its name on the servers; the pool's unless set. */
+    /** Name of the database on the servers; NAME unless set. */
     database?: string
     servers: ServerSection[]
     users: Record<string, UserSection>
   }
 
-/** Exactly one of the two: the name alone is trusted only where a document says so. */
+/** Exactly one of the two: console users are trusted without a password only explicitly. */
 export interface ConsoleSection {
   password?: PasswordSource
   auth_type?: 'trust'
@@ -74,28 +73,28 @@ export interface FleetDocument {
   stats_users: Record<string, ConsoleSection>
 }
 
-/** What control knows about its secrets when a document is read; a proxy that runs from a file knows none. */
+/** Lookup of control's secrets while a document is read; a proxy that runs from a file has none. */
 export interface KnownSecrets {
-  /** The secret's version and kind, the newest when no version is asked for; undefined when there is none such. */
+  /** Version and kind of a secret, the newest version by default; undefined if it does not exist. */
   find(name: string, version: number | undefined): { readonly version: number; readonly kind: PasswordKind } | undefined
-  /** The sentence for a reference that finds nothing. */
+  /** What to do about a reference to an unknown secret. */
   readonly remedy: string
 }
 
 export const noSecrets: KnownSecrets = {
   find: () => undefined,
-  remedy: 'secrets are kept by control; without it, write the password itself or { env = "NAME" }',
+  remedy: 'secrets are kept by control; without it, use the password itself or { env = "NAME" }',
 }
 
-/** PostgreSQL's NAMEDATALEN - 1: what a name can be on a server. */
+/** PostgreSQL's NAMEDATALEN - 1. */
 const nameBytesMax = 63
 const hostLengthMax = 255
-/** With the name of the socket it fits into an address. */
+/** Leaves room for the name of the socket in a sockaddr_un. */
 const folderLengthMax = 90
 const serversMax = 64
 const usersMax = 20_000
 
-/** Names that mean something to every JavaScript object; as a role or database they are always a mistake or an attack. */
+/** Property names of every JavaScript object; as a role or database they are a mistake or an attack. */
 const refusedNames = ['__proto__', 'constructor', 'prototype']
 
 const environmentName = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/
@@ -103,7 +102,7 @@ export const secretNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$/
 
 type Tree = Record<string, unknown>
 
-/** Throws a ConfigError with every problem found. */
+/** Throws a ConfigError with all problems found. */
 export function readDocument(tree: unknown, secrets: KnownSecrets): FleetDocument {
   const problems = new Problems()
   const document = readSections(tree, problems)
@@ -127,11 +126,11 @@ function readSections(tree: unknown, problems: Problems): FleetDocument {
   document.stats_users = readNamed(root['stats_users'], 'stats_users', problems, readConsoleUser)
 
   const users = Object.values(document.pools).reduce((sum, pool) => sum + Object.keys(pool.users).length, 0)
-  if (users > usersMax) problems.add('pools', `has ${users} users in all; a fleet may have ${usersMax}`)
+  if (users > usersMax) problems.add('pools', `has ${users} users in total; the maximum is ${usersMax}`)
   return document
 }
 
-/** A section of nothing but keys from one table. */
+/** A section that contains keys of one table only. */
 function readKeys<Values>(
   given: unknown,
   path: string,
@@ -142,7 +141,7 @@ function readKeys<Values>(
   return table === undefined ? {} : takeKeys<Values>(table, path, keys, [], problems)
 }
 
-/** The keys of `table` that stand in `keys`, checked; any other that is not in `others` is a problem. */
+/** Checks the keys of `table` that are in `keys`; a key that is neither in `keys` nor in `others` is a problem. */
 function takeKeys<Values>(
   table: Tree,
   path: string,
@@ -161,11 +160,11 @@ function takeKeys<Values>(
     if ('fault' in checked) problems.add(join(path, key), checked.fault)
     else values[key] = checked.value
   }
-  // The keys and value types are those of the table `keys`, which `Values` is derived from.
+  // `Values` is derived from the table `keys`, which the values were checked against.
   return values as Partial<Values>
 }
 
-/** A table whose keys are names of pools or users. */
+/** A table whose keys are names of databases or users. */
 function readNamed<Section>(
   given: unknown,
   path: string,
@@ -229,10 +228,10 @@ function readCredentials(table: Tree, path: string, problems: Problems): Credent
   const serverUser = readName(table, 'server_user', path, problems)
   const serverPassword = readPassword(table, 'server_password', path, problems)
   if (previous !== undefined && table['password'] === undefined) {
-    problems.add(join(path, 'previous_password'), 'needs the password that takes its place beside it')
+    problems.add(join(path, 'previous_password'), 'requires password, which replaces it, in the same section')
   }
   if (until !== undefined && previous === undefined) {
-    problems.add(join(path, 'previous_password_until'), 'needs previous_password')
+    problems.add(join(path, 'previous_password_until'), 'requires previous_password')
   }
   if (password !== undefined) credentials.password = password
   if (previous !== undefined) credentials.previous_password = previous
@@ -253,9 +252,9 @@ function readConsoleUser(table: Tree, path: string, problems: Problems): Console
   if (password !== undefined) section.password = password
   const authType = table['auth_type']
   if (authType === 'trust') section.auth_type = 'trust'
-  else if (authType !== undefined) problems.add(join(path, 'auth_type'), `can only be "trust"; got ${shown(authType)}`)
+  else if (authType !== undefined) problems.add(join(path, 'auth_type'), `must be "trust"; got ${shown(authType)}`)
   if ((table['password'] === undefined) === (authType === undefined)) {
-    problems.add(path, 'needs either a password or auth_type = "trust"')
+    problems.add(path, 'must have either password or auth_type = "trust"')
   }
   return section
 }
@@ -266,12 +265,12 @@ function readServers(given: unknown, path: string, problems: Problems): ServerSe
   if (!Array.isArray(given) || given.length === 0) {
     problems.add(
       path,
-      'needs at least one server, such as servers = [{ host = "10.0.0.1", port = 5432, role = "primary" }]',
+      'must list at least one server, such as servers = [{ host = "10.0.0.1", port = 5432, role = "primary" }]',
     )
     return []
   }
   if (given.length > serversMax) {
-    problems.add(path, `has ${given.length} servers; a pool may have ${serversMax}`)
+    problems.add(path, `has ${given.length} servers; the maximum is ${serversMax}`)
     return []
   }
   const servers: ServerSection[] = []
@@ -296,14 +295,14 @@ function readServer(given: unknown, path: string, problems: Problems): ServerSec
   if ('fault' in port) problems.add(join(path, 'port'), port.fault)
   if ('fault' in role) problems.add(join(path, 'role'), role.fault)
   if (fault !== undefined || 'fault' in port || 'fault' in role) return undefined
-  // Checked above: a string, an integer, one of the choices.
+  // Checked above.
   return { host: host as string, port: port.value as number, role: role.value as ServerSection['role'] }
 }
 
-/** As in libpq, the folder of a Unix socket. */
+/** As in libpq, a host that begins with "/" is the directory of a Unix socket. */
 function socketFolderFault(folder: string): string | undefined {
   if (folder.length <= folderLengthMax && /^[\w ./~@:+=-]+$/.test(folder)) return undefined
-  return `must be a folder of plain letters, at most ${folderLengthMax} of them; got ${shown(folder)}`
+  return `must be a directory of at most ${folderLengthMax} ASCII characters without quotes; got ${shown(folder)}`
 }
 
 const serverPort = { type: 'integer', default: 5432, min: 1, max: 65535, class: 'connect', help: '' } as const
@@ -346,7 +345,7 @@ function readPassword(table: Tree, key: string, parent: string, problems: Proble
   }
   if (typeof env === 'string' && secret === undefined && version === undefined) {
     if (environmentName.test(env)) return { env }
-    problems.add(join(path, 'env'), 'must be the name of an environment variable: letters, digits and _')
+    problems.add(join(path, 'env'), 'must be the name of an environment variable (letters, digits and _)')
     return undefined
   }
   if (typeof secret !== 'string' || env !== undefined) {
@@ -354,30 +353,30 @@ function readPassword(table: Tree, key: string, parent: string, problems: Proble
     return undefined
   }
   if (!secretNamePattern.test(secret)) {
-    problems.add(join(path, 'secret'), 'must be the name of a secret: letters, digits, ".", "_" and "-"')
+    problems.add(join(path, 'secret'), 'must be the name of a secret (letters, digits, ".", "_" and "-")')
     return undefined
   }
   if (version === undefined) return { secret }
   if (typeof version === 'number' && Number.isSafeInteger(version) && version >= 1) return { secret, version }
-  problems.add(join(path, 'version'), `must be a version of the secret: 1, 2, 3 …; got ${shown(version)}`)
+  problems.add(join(path, 'version'), `must be a version number; got ${shown(version)}`)
   return undefined
 }
 
 const timePattern = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$/
 
-/** A point in time in its one spelling; TOML has times of its own, JSON writes them as strings. */
+/** A time in canonical spelling. TOML has a type for it; JSON uses strings. */
 function readTime(table: Tree, key: string, parent: string, problems: Problems): string | undefined {
   const given = table[key]
   if (given === undefined) return undefined
-  // smol-toml's dates without an offset write themselves without one.
+  // smol-toml prints a date without offset without one, so that it fails the pattern.
   const text = given instanceof Date ? given.toISOString() : given
   const ms = typeof text === 'string' && timePattern.test(text) ? Date.parse(text) : NaN
   if (!Number.isNaN(ms)) return new Date(ms).toISOString()
-  problems.add(join(parent, key), 'must be a time with its offset (RFC 3339), such as "2030-01-31T18:00:00Z"')
+  problems.add(join(parent, key), 'must be a time with an offset (RFC 3339), such as "2030-01-31T18:00:00Z"')
   return undefined
 }
 
-/** A role or database name under `key`, when it is there. */
+/** The role or database name under `key`, if present. */
 function readName(table: Tree, key: string, parent: string, problems: Problems): string | undefined {
   const given = table[key]
   if (given === undefined) return undefined
@@ -388,11 +387,11 @@ function readName(table: Tree, key: string, parent: string, problems: Problems):
 
 function nameFault(name: string): string | undefined {
   if (name === '') return 'must not be empty'
-  if (name.includes('\0') || !name.isWellFormed()) return 'must not hold NUL or broken Unicode characters'
+  if (name.includes('\0') || !name.isWellFormed()) return 'must not contain NUL or invalid Unicode'
   if (new TextEncoder().encode(name).length > nameBytesMax) {
-    return `is longer than ${nameBytesMax} bytes, the most PostgreSQL keeps of a name`
+    return `exceeds ${nameBytesMax} bytes, PostgreSQL's limit for names`
   }
-  if (refusedNames.includes(name)) return 'cannot be used as a name; choose another one'
+  if (refusedNames.includes(name)) return 'is not allowed as a name; choose another name'
   return undefined
 }
 

@@ -3,7 +3,7 @@ type Unit = keyof typeof unitsMs
 
 const pattern = /^(\d{1,12})(ms|s|m|h|d)$/
 
-/** "250ms", "5s", "10m", "1h", "7d" → milliseconds; undefined when it is not a duration with a unit. */
+/** "250ms", "5s", "10m", "1h", "7d" → milliseconds; undefined for anything else. */
 export function parseDuration(text: string): number | undefined {
   const match = pattern.exec(text)
   if (match === null) return undefined
@@ -11,7 +11,7 @@ export function parseDuration(text: string): number | undefined {
   return Number.isSafeInteger(ms) ? ms : undefined
 }
 
-/** The one spelling of a duration, so that "60s" and "1m" hash alike: the largest unit that needs no fraction. */
+/** Canonical spelling of a duration, so that "60s" and "1m" hash alike: the largest unit without a fraction. */
 export function formatDuration(ms: number): string {
   if (ms === 0) return '0s'
   for (const unit of ['d', 'h', 'm', 's'] as const) {

@@ -4,8 +4,8 @@ import { generalKeys, poolKeys } from './keys.ts'
 import type { GeneralValues, KeySpec, PoolValues } from './keys.ts'
 
 /**
- * Where a password comes from. A literal never appears here: control moves it into its table of secrets when a
- * document is written, and a proxy that runs from a file alone names it `{ literal }` inside its own memory only.
+ * Source of a password. `literal` exists only in the memory of a proxy that runs from a file; control moves literals into
+ * secrets when a document is written.
  */
 export type SecretRef =
   { readonly secret: string; readonly version: number } | { readonly env: string } | { readonly literal: string }
@@ -17,8 +17,8 @@ export interface ServerAddress {
 }
 
 /**
- * The effective configuration of one (pool, user): defaults ← pool ← user, with every default filled in and durations
- * in canonical spelling. This is the "pool body" that a proxy fetches by its hash.
+ * Effective configuration of one (pool, user): defaults ← pool ← user, with all defaults filled in and durations in
+ * canonical spelling. This is the "pool body" that a proxy fetches by its hash.
  */
 export type EffectivePool = PoolValues & {
   readonly pool: string
@@ -26,31 +26,31 @@ export type EffectivePool = PoolValues & {
   readonly database: string
   readonly servers: readonly ServerAddress[]
   readonly server_user: string
-  /** What clients must know; null where they need not know anything. */
+  /** Password of clients; null where they need none. */
   readonly password: SecretRef | null
-  /** What clients may know instead, until then; absent while nothing is replaced. */
+  /** Also accepted, until `previous_password_until`; absent outside a rotation. */
   readonly previous_password?: SecretRef
   readonly previous_password_until?: string
-  /** What the proxy shows the server; the client's password unless set; null when neither is known. */
+  /** Password for logins to servers; the client's password unless set; null without either. */
   readonly server_password: SecretRef | null
-  /** Of `auth_user`, where there is one that has one. */
+  /** Password of `auth_user`, if there is one. */
   readonly auth_password?: SecretRef
 }
 
-/** Someone who may log in to the console (the virtual database `pgbouncer`). */
+/** A user of the console (the virtual database `pgbouncer`). */
 export interface ConsoleUser {
   readonly user: string
   readonly right: 'admin' | 'stats'
   readonly password: SecretRef | null
 }
 
-/** What concerns the proxy processes, not a pool: `[general]`, `[admin_users]`, `[stats_users]`. */
+/** Configuration of the proxy processes: `[general]`, `[admin_users]`, `[stats_users]`. */
 export interface EffectiveGeneral {
   readonly settings: GeneralValues
   readonly console_users: readonly ConsoleUser[]
 }
 
-/** One line of a manifest: enough to decide keep, retune, rebuild, add or remove. */
+/** One line of a manifest, from which keep, retune, rebuild, add or remove is decided. */
 export interface PoolHash {
   readonly pool: string
   readonly user: string
@@ -58,7 +58,7 @@ export interface PoolHash {
   readonly connect_hash: string
 }
 
-/** Every (pool, user) of a document, by name. References to secrets must name their version. */
+/** All (pool, user) pairs of a document, sorted by name. References to secrets must have a version. */
 export function effectivePools(document: FleetDocument): EffectivePool[] {
   const pools: EffectivePool[] = []
   for (const pool of Object.keys(document.pools).sort()) {
@@ -105,9 +105,9 @@ export function effectiveGeneral(document: FleetDocument): EffectiveGeneral {
   }
 }
 
-/** The values of `[general]`, defaults filled in. */
+/** Values of `[general]` with defaults filled in. */
 export function generalValuesOf(document: FleetDocument): GeneralValues {
-  // As below: the table the values are checked against is the one the type is derived from.
+  // The type is derived from the table that `filled` reads.
   return filled(generalKeys, document.general) as GeneralValues
 }
 
@@ -118,7 +118,7 @@ function consoleUsers(document: FleetDocument, right: ConsoleUser['right']): Con
     .map((user) => ({ user, right, password: refOf(sections[user]!.password) }))
 }
 
-/** The values of the key table for one (pool, user): defaults ← pool ← user. */
+/** Values of the key table for one (pool, user): defaults ← pool ← user. */
 export function valuesOf(document: FleetDocument, pool: string, user: string): PoolValues {
   const section = document.pools[pool]!
   return filled(poolKeys, { ...document.defaults, ...section, ...section.users[user]! }) as PoolValues
@@ -133,8 +133,8 @@ export interface PasswordSources {
 }
 
 /**
- * The passwords written for one (pool, user), the nearest first; undefined where none is. The former one
- * belongs to the section that has the password it was replaced by.
+ * Passwords of one (pool, user), the most specific section first; undefined where there is none. The previous password is
+ * taken from the section that has the current one.
  */
 export function sourcesOf(document: FleetDocument, pool: string, user: string): PasswordSources {
   const section = document.pools[pool]!
@@ -149,11 +149,11 @@ export function sourcesOf(document: FleetDocument, pool: string, user: string): 
   }
 }
 
-/** The keys of one table and nothing else, defaults filled in, durations in their one spelling. */
+/** Exactly the keys of one table, with defaults filled in and durations in canonical spelling. */
 function filled(keys: Record<string, KeySpec>, given: object): object {
   const values: Record<string, unknown> = {}
   for (const [key, spec] of Object.entries(keys)) {
-    // The table's defaults are written for people ("120s"), so they too take the one spelling.
+    // Defaults in the table may have another spelling, such as "120s".
     const spelled = spec.type === 'duration' ? formatDuration(parseDuration(spec.default)!) : spec.default
     values[key] = (given as Record<string, unknown>)[key] ?? spelled
   }

@@ -1,29 +1,28 @@
 /**
- * The grammar that pg_hba.conf and pg_ident.conf share (manual, "The pg_hba.conf File"): a record per line, fields
- * separated by blanks, lists by commas, "quotes" that take the meaning from keywords, # for comments, and a backslash
- * at the end of a line that goes on in the next.
+ * The grammar of pg_hba.conf and pg_ident.conf (manual, "The pg_hba.conf File"): one record per line, fields separated by
+ * blanks, lists by commas; "quoted" keywords are names, # starts a comment, and a backslash at the end continues a line.
  */
 export interface Word {
   readonly text: string
-  /** A quoted keyword is only a name. */
+  /** A quoted keyword is a name. */
   readonly quoted: boolean
 }
 
 export type Field = readonly Word[]
 
 export interface TextLine {
-  /** Counted from 1; of the first when the record goes over several. */
+  /** The record's first line, counted from 1. */
   readonly number: number
   readonly fields: readonly Field[]
 }
 
-/** What is wrong with a line: a sentence with the remedy. */
+/** An invalid line; the message says what to do. */
 export interface LineFault {
   readonly line: number
   readonly message: string
 }
 
-/** Every line that is not empty, and those that are not even fields. */
+/** All records, and the lines that cannot be split into fields. */
 export function readLines(text: string): {
   readonly lines: readonly TextLine[]
   readonly faults: readonly LineFault[]
@@ -36,17 +35,17 @@ export function readLines(text: string): {
     let line = given[at] as string
     while (line.endsWith('\\') && at + 1 < given.length) line = line.slice(0, -1) + given[++at]
     const fields = readFields(line)
-    if (fields === undefined) faults.push({ line: number, message: 'a quote is not closed' })
+    if (fields === undefined) faults.push({ line: number, message: 'unterminated quoted string' })
     else if (fields.length > 0) lines.push({ number, fields })
   }
   return { lines, faults }
 }
 
-/** A word is made of quoted and plain pieces that touch; "" within quotes is a quote. */
+/** Adjacent quoted and plain pieces form a word; "" inside quotes is a quote. */
 const piece = /"((?:[^"]|"")*)"|([^\s,#"]+)/y
 const blanksAndCommas = /[\s,]+/y
 
-/** Undefined when a quote is not closed. A comma makes a list of the word before it and the one after. */
+/** Undefined for an unterminated quote. Words separated by a comma form a list. */
 function readFields(line: string): readonly Field[] | undefined {
   const fields: Word[][] = []
   let at = 0
@@ -74,17 +73,17 @@ function readFields(line: string): readonly Field[] | undefined {
   }
 }
 
-/** What a name in a record stands for. */
+/** A name or regular expression in a record. */
 export type NamePattern =
   { readonly kind: 'name'; readonly name: string } | { readonly kind: 'regex'; readonly regex: RegExp }
 
-/** A name, or with a slash in front a regular expression. Gives a sentence when it is neither. */
+/** A name, or a regular expression after a slash. Returns a message if it is invalid. */
 export function readPattern({ text }: Word): NamePattern | string {
   if (!text.startsWith('/')) return { kind: 'name', name: text }
   try {
     return { kind: 'regex', regex: new RegExp(text.slice(1), 'u') }
   } catch {
-    return `"${text}" is not a regular expression`
+    return `"${text}" is not a valid regular expression`
   }
 }
 

@@ -1,10 +1,10 @@
 /**
- * Who may log in from where and how, in the syntax of pg_hba.conf (manual, "The pg_hba.conf File"):
+ * Client authentication rules in the syntax of pg_hba.conf (manual, "The pg_hba.conf File"):
  *
  *   local                      DATABASE  USER                   METHOD  [OPTIONS]
  *   host | hostssl | hostnossl DATABASE  USER  ADDRESS [MASK]   METHOD  [OPTIONS]
  *
- * What would need the server's catalog, its interfaces or DNS is refused: samerole, +role, samenet, host names.
+ * Anything that needs the server's catalog, network interfaces or DNS is rejected: samerole, +role, samenet, host names.
  */
 import { matches, readLines, readPattern } from './hba-text.ts'
 import type { Field, LineFault, NamePattern, TextLine, Word } from './hba-text.ts'
@@ -13,7 +13,7 @@ import type { IpAddress, Network } from './network.ts'
 
 const types = ['local', 'host', 'hostssl', 'hostnossl'] as const
 
-/** PostgreSQL's names; `password` is what the key auth_type calls plain. */
+/** PostgreSQL's names; `password` is "plain" in auth_type. */
 const methods = ['trust', 'reject', 'password', 'md5', 'scram-sha-256', 'cert'] as const
 export type HbaMethod = (typeof methods)[number]
 
@@ -29,13 +29,13 @@ export interface HbaRule {
   /** Null for every address. */
   readonly network: Network | null
   readonly method: HbaMethod
-  /** The map of pg_ident.conf for the name in the certificate. */
+  /** User name map for the common name of the certificate. */
   readonly map: string | null
-  /** What must be known of the client's certificate, whatever the method. */
+  /** Required of the client's certificate, whatever the method. */
   readonly clientcert: 'verify-ca' | 'verify-full' | null
 }
 
-/** A connection that asks to be let in. */
+/** A connection before authentication. */
 export interface Arrival {
   readonly database: string
   readonly user: string
@@ -60,7 +60,7 @@ function connectsAs(type: HbaRule['type'], { address, tls }: Arrival): boolean {
   return address !== null && (type === 'host' || tls === (type === 'hostssl'))
 }
 
-/** Replication is asked for by its keyword alone: `all` does not mean it. */
+/** Replication connections match the keyword `replication` only, not `all`. */
 function isDatabase(pattern: DatabasePattern, { database, user, replication }: Arrival): boolean {
   if (pattern.kind === 'replication') return replication
   if (replication) return false
@@ -89,7 +89,7 @@ export function parseHba(text: string): { readonly rules: readonly HbaRule[]; re
   return { rules, faults: found.sort((a, b) => a.line - b.line) }
 }
 
-/** Gives a sentence where the line cannot be used. */
+/** Returns a message if the line is invalid. */
 function readRule({ number, fields }: TextLine): HbaRule | string {
   const rest = [...fields]
   const type = types.find((known) => known === wordOf(rest[0]))
@@ -104,13 +104,13 @@ function readRule({ number, fields }: TextLine): HbaRule | string {
   const word = wordOf(rest.shift())
   const method = methods.find((known) => known === word)
   if (method === undefined) {
-    return `needs a method: one of ${methods.join(', ')}; got ${word === undefined ? 'nothing' : `"${word}"`}`
+    return `must have a method, one of ${methods.join(', ')}; got ${word === undefined ? 'nothing' : `"${word}"`}`
   }
   const options = readOptions(rest, method)
   if (typeof options === 'string') return options
   const { map, clientcert } = options
   if ((method === 'cert' || clientcert !== null) && type !== 'hostssl') {
-    return `${method === 'cert' ? 'cert' : 'clientcert'} needs TLS: begin the line with hostssl`
+    return `${method === 'cert' ? 'cert' : 'clientcert'} requires a hostssl line`
   }
   return { line: number, type, databases, users, network, method, map, clientcert }
 }
@@ -120,7 +120,7 @@ function readList<Pattern>(
   what: string,
   read: (word: Word) => Pattern | string,
 ): Pattern[] | string {
-  if (field === undefined) return `needs ${what}`
+  if (field === undefined) return `must have ${what}`
   const patterns: Pattern[] = []
   for (const word of field) {
     const pattern = read(word)
@@ -142,35 +142,36 @@ function readDatabase(word: Word): DatabasePattern | string {
 function readUser(word: Word): UserPattern | string {
   if (!word.quoted) {
     if (word.text === 'all') return { kind: 'all' }
-    if (word.text.startsWith('+')) return `members of a role (+) ${notKnown}`
+    if (word.text.startsWith('+')) return `role membership (+) ${notKnown}`
     if (word.text.startsWith('@')) return noFiles
   }
   return readPattern(word)
 }
 
-const notKnown = 'cannot be used: which roles belong to which is known to the servers alone; write the names'
-const noFiles = 'a file of names (@) cannot be used; write the names, with commas between them'
+const notKnown = 'is not supported, because role membership is known to the servers only; list the names'
+const noFiles = 'a file of names (@) is not supported; list the names, separated by commas'
 
-/** Takes the address and its mask off `rest`. */
+/** Takes the address and its mask from `rest`. */
 function readAddress(rest: Field[]): Network | null | string {
   const field = rest.shift()
   const text = wordOf(field)
-  if (text === undefined) return `needs an address, such as 10.0.0.0/8, ::1/128 or all; got ${shown(field)}`
+  if (text === undefined) return `must have an address, such as 10.0.0.0/8, ::1/128 or all; got ${shown(field)}`
   if (text === 'all' && field?.[0]?.quoted !== true) return null
-  if (text === 'samehost' || text === 'samenet') return `${text} is not supported; write the networks themselves`
+  if (text === 'samehost' || text === 'samenet') return `${text} is not supported; list the networks`
   const [host = '', length, ...more] = text.split('/')
   const address = parseIp(host)
-  if (address === undefined) return `must have a network, such as 10.0.0.0/8, for an address, not a name; got "${text}"`
+  if (address === undefined)
+    return `must have a network such as 10.0.0.0/8 as address; host names are not supported; got "${text}"`
   if (length !== undefined) {
     const network = /^\d{1,3}$/.test(length) && more.length === 0 ? networkOf(address, Number(length)) : undefined
     return (
-      network ?? `"${text}" is not a network: the number of bits must be from 0 to ${address.family === 4 ? 32 : 128}`
+      network ?? `"${text}" is not a network: the prefix length must be from 0 to ${address.family === 4 ? 32 : 128}`
     )
   }
   const mask = wordOf(rest.shift())
   const bits = mask === undefined ? undefined : parseIp(mask)
-  if (bits === undefined) return `"${text}" needs the number of bits, such as ${text}/32, or a mask after it`
-  return maskedNetwork(address, bits) ?? `"${mask}" is not a mask for ${text}`
+  if (bits === undefined) return `"${text}" must be followed by a prefix length, such as ${text}/32, or a mask`
+  return maskedNetwork(address, bits) ?? `"${mask}" is not a valid mask for ${text}`
 }
 
 function readOptions(fields: readonly Field[], method: HbaMethod): Pick<HbaRule, 'map' | 'clientcert'> | string {
@@ -182,19 +183,19 @@ function readOptions(fields: readonly Field[], method: HbaMethod): Pick<HbaRule,
     if (text === undefined || equals === -1) return `must end with options such as map=NAME; got ${shown(field)}`
     const [name, value] = [text.slice(0, equals), text.slice(equals + 1)]
     if (name === 'map') {
-      if (method !== 'cert') return 'map goes with the method cert alone'
-      if (value === '') return 'map needs the name of a map'
+      if (method !== 'cert') return 'map can be used with the method cert only'
+      if (value === '') return 'map must have a value'
       map = value
     } else if (name === 'clientcert') {
       if (value !== 'verify-ca' && value !== 'verify-full') return 'clientcert must be verify-ca or verify-full'
-      if (method === 'cert' && value !== 'verify-full') return 'clientcert can only be verify-full with the method cert'
+      if (method === 'cert' && value !== 'verify-full') return 'clientcert must be verify-full with the method cert'
       clientcert = value
-    } else return `the option "${name}" is not known; there are map and clientcert`
+    } else return `unknown option "${name}"; the options are map and clientcert`
   }
   return { map, clientcert }
 }
 
-/** Of a field that is one word and no list. */
+/** The word of a field that is not a list. */
 function wordOf(field: Field | undefined): string | undefined {
   return field?.length === 1 ? field[0]?.text : undefined
 }

@@ -4,9 +4,9 @@ import type { LineFault, NamePattern, TextLine } from './hba-text.ts'
 
 export interface IdentLine {
   readonly map: string
-  /** What a certificate says. */
+  /** Common name of the certificate. */
   readonly system: NamePattern
-  /** Who that may be. `\1` in a template stands for what the first group of `system` has matched. */
+  /** Permitted user. In a template, `\1` stands for the match of the first group of `system`. */
   readonly user: NamePattern | { readonly kind: 'all' } | { readonly kind: 'template'; readonly template: string }
 }
 
@@ -28,20 +28,21 @@ export function parseIdent(text: string): {
 function readLine({ fields }: TextLine): IdentLine | string {
   const [map, systemName, user] = fields.map((field) => (field.length === 1 ? field[0] : undefined))
   if (fields.length !== 3 || map === undefined || systemName === undefined || user === undefined) {
-    return 'must be three words: the map, the name in the certificate, the user'
+    return 'must have three fields: map name, certificate common name, user'
   }
-  if (map.text.startsWith('include') && !map.quoted) return `${map.text} is not supported; write the lines themselves`
+  if (map.text.startsWith('include') && !map.quoted) return `${map.text} is not supported; include the lines themselves`
   const system = readPattern(systemName)
   if (typeof system === 'string') return system
   if (!user.quoted && user.text === 'all') return { map: map.text, system, user: { kind: 'all' } }
-  if (!user.quoted && user.text.startsWith('+')) return 'members of a role (+) are not known here; write the names'
+  if (!user.quoted && user.text.startsWith('+'))
+    return 'role membership (+) is not supported, because it is known to the servers only; list the names'
   if (user.text.startsWith('/')) {
     const pattern = readPattern(user)
     return typeof pattern === 'string' ? pattern : { map: map.text, system, user: pattern }
   }
   if (!user.text.includes(firstGroup)) return { map: map.text, system, user: { kind: 'name', name: user.text } }
-  if (system.kind !== 'regex') return `${firstGroup} needs a regular expression, which begins with a slash`
-  if (groupsIn(system.regex) === 0) return `${firstGroup} needs a group in the regular expression, such as (.*)`
+  if (system.kind !== 'regex') return `${firstGroup} requires a regular expression, which begins with a slash`
+  if (groupsIn(system.regex) === 0) return `${firstGroup} requires a group in the regular expression, such as (.*)`
   return { map: map.text, system, user: { kind: 'template', template: user.text } }
 }
 
@@ -51,7 +52,7 @@ function groupsIn({ source, flags }: RegExp): number {
   return (new RegExp(`${source}|`, flags).exec('')?.length ?? 1) - 1
 }
 
-/** Whether the holder of a certificate for `systemName` may be `user`. Without a map the two must be the same. */
+/** Whether a certificate with the common name `systemName` may log in as `user`. Without a map the two must be equal. */
 export function mayBe(lines: readonly IdentLine[], map: string | null, systemName: string, user: string): boolean {
   if (map === null) return systemName === user
   return lines.some((line) => line.map === map && leadsTo(line, systemName, user))

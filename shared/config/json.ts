@@ -1,6 +1,6 @@
 import { ConfigSyntaxError } from './problems.ts'
 
-/** Nesting that no valid document comes near; deeper text is refused before it costs anything. */
+/** Far deeper than any valid document; deeper input is rejected while parsing. */
 const depthMax = 32
 
 const literals: readonly (readonly [string, unknown])[] = [
@@ -12,8 +12,8 @@ const numberPattern = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y
 const spacePattern = /[ \t\r\n]*/y
 
 /**
- * JSON (RFC 8259) → a tree of plain values. Unlike JSON.parse it refuses a key that is given twice, says line and
- * column on every host, and never quotes the text, which may hold passwords. Throws a ConfigSyntaxError.
+ * JSON (RFC 8259) → a tree of plain values. Unlike JSON.parse it rejects duplicate keys, reports line and column, and
+ * never quotes the text, which may contain passwords. Throws a ConfigSyntaxError.
  */
 export function parseJson(text: string): unknown {
   const reader = new Reader(text)
@@ -31,7 +31,7 @@ class Reader {
   }
 
   value(depth: number): unknown {
-    if (depth > depthMax) throw this.#fault('nested too deep')
+    if (depth > depthMax) throw this.#fault('nesting too deep')
     this.#space()
     switch (this.#text[this.#at]) {
       case '{':
@@ -47,7 +47,7 @@ class Reader {
 
   end(): void {
     this.#space()
-    if (this.#at < this.#text.length) throw this.#fault('something follows the end of the document')
+    if (this.#at < this.#text.length) throw this.#fault('unexpected text after the end of the document')
   }
 
   #object(depth: number): Record<string, unknown> {
@@ -59,10 +59,10 @@ class Reader {
       const keyAt = this.#at
       if (this.#text[keyAt] !== '"') throw this.#fault('expected a key in double quotes')
       const key = this.#string()
-      if (Object.hasOwn(object, key)) throw this.#fault('the key is given twice', keyAt)
+      if (Object.hasOwn(object, key)) throw this.#fault('duplicate key', keyAt)
       if (!this.#taken(':')) throw this.#fault('expected ":" after a key')
       const value = this.value(depth + 1)
-      // Not by assignment, which would take "__proto__" for more than a name.
+      // An assignment to "__proto__" would set the prototype.
       Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true })
     } while (this.#taken(','))
     if (!this.#taken('}')) throw this.#fault('expected "," or "}"')
@@ -84,12 +84,12 @@ class Reader {
     let at = start + 1
     while (at < this.#text.length && this.#text[at] !== '"') at += this.#text[at] === '\\' ? 2 : 1
     try {
-      // One string from quote to quote: what is wrong inside it is left to the host to find.
+      // JSON.parse checks the inside of the string.
       const value = JSON.parse(this.#text.slice(start, at + 1)) as string
       this.#at = at + 1
       return value
     } catch {
-      throw this.#fault('the string is not closed or holds what JSON does not allow')
+      throw this.#fault('invalid or unterminated string')
     }
   }
 
@@ -104,7 +104,7 @@ class Reader {
     return Number(number)
   }
 
-  /** Passes `character` and the space before it, if it comes next. */
+  /** Consumes `character` and the space before it, if it is next. */
   #taken(character: string): boolean {
     this.#space()
     if (this.#text[this.#at] !== character) return false

@@ -1,11 +1,11 @@
 /**
- * Every configuration key, once. Validation, defaults, the two hashes, the console's SHOW CONFIG, the API schema and
- * the documentation are read from this table; adding a key is adding a line.
+ * All configuration keys. Validation, defaults, both hashes, SHOW CONFIG and the API schema are derived from this table:
+ * adding a key is adding a line.
  *
- * `class` says what a change costs (DESIGN "Configuration"):
- *   connect  it takes part in a server connection's identity: new servers are made and old ones drain (rebuild)
+ * `class` says what a change of the value costs:
+ *   connect  part of the identity of a server connection: new servers are opened and the old ones drain (rebuild)
  *   live     the running pool takes the value and keeps its servers (retune)
- *   process  read once when the process starts; a change is reported as `needs_restart`
+ *   process  read when the process starts; a change is reported as `needs_restart`
  */
 
 export type KeyClass = 'connect' | 'live' | 'process'
@@ -17,10 +17,10 @@ interface Common {
 
 export type KeySpec =
   | (Common & { readonly type: 'integer'; readonly default: number; readonly min: number; readonly max: number })
-  /** `default`, `min` and `max` are durations as people write them: "5s", "250ms", "10m". */
+  /** `default`, `min` and `max` as in a document: "5s", "250ms", "10m". */
   | (Common & { readonly type: 'duration'; readonly default: string; readonly min: string; readonly max: string })
   | (Common & { readonly type: 'choice'; readonly default: string; readonly choices: readonly string[] })
-  /** "" is a value only where it is the default, or where the key says so: it stands for none. */
+  /** "" means none. It is accepted where it is the default, or with `mayBeEmpty`. */
   | (Common & {
       readonly type: 'string'
       readonly default: string
@@ -28,14 +28,14 @@ export type KeySpec =
       readonly mayBeEmpty?: true
     })
 
-/** `[general]`: the proxy processes themselves. */
+/** `[general]`: settings of the proxy processes. */
 export const generalKeys = {
   listen_host: {
     type: 'string',
     default: '0.0.0.0',
     maxLength: 255,
     class: 'process',
-    help: 'address the proxy listens on; a proxy started with --listen-host keeps its own',
+    help: 'address on which the proxy listens; --listen-host overrides it',
   },
   listen_port: {
     type: 'integer',
@@ -43,21 +43,21 @@ export const generalKeys = {
     min: 0,
     max: 65535,
     class: 'process',
-    help: 'port the proxy listens on; a proxy started with --listen-port keeps its own',
+    help: 'port on which the proxy listens; --listen-port overrides it',
   },
   unix_socket_dir: {
     type: 'string',
     default: '',
     maxLength: 90,
     class: 'process',
-    help: 'folder on the proxies in which clients are also served by a Unix socket, .s.PGSQL.<listen_port>; "" serves none',
+    help: 'directory on the proxies for a Unix socket, .s.PGSQL.<listen_port>; empty disables it',
   },
   unix_socket_mode: {
     type: 'string',
     default: '0777',
     maxLength: 4,
     class: 'process',
-    help: 'mode of the file of that socket, in octal: who may connect',
+    help: 'file mode of the Unix socket, in octal',
   },
   workers: {
     type: 'integer',
@@ -65,7 +65,7 @@ export const generalKeys = {
     min: 1,
     max: 31,
     class: 'process',
-    help: 'engine threads of a proxy, which share its listener and limits; one started with --workers keeps its own',
+    help: 'number of engine threads of a proxy, which share its listener and limits; --workers overrides it',
   },
   max_client_connections: {
     type: 'integer',
@@ -73,7 +73,7 @@ export const generalKeys = {
     min: 1,
     max: 1000000,
     class: 'live',
-    help: 'clients one proxy serves at a time; one more is refused with 53300',
+    help: 'maximum client connections per proxy; further ones are rejected with 53300',
   },
   client_login_timeout: {
     type: 'duration',
@@ -81,7 +81,7 @@ export const generalKeys = {
     min: '100ms',
     max: '1h',
     class: 'live',
-    help: 'time a client has from connecting to the end of its login',
+    help: 'maximum time from connect to the end of a client login',
   },
   login_backoff_after: {
     type: 'integer',
@@ -89,7 +89,7 @@ export const generalKeys = {
     min: 0,
     max: 1000,
     class: 'live',
-    help: 'failed logins from one address from which on the answer to a failure is delayed, by 250 ms and twice as long each time; 0 never; a success is never delayed, and starts the count anew',
+    help: 'number of failed logins from an address after which the answer to each further failure is delayed, by 250 ms at first and twice as long each time; a successful login is never delayed and resets the count; 0 disables the delay',
   },
   login_backoff_window: {
     type: 'duration',
@@ -97,7 +97,7 @@ export const generalKeys = {
     min: '1s',
     max: '24h',
     class: 'live',
-    help: 'time without a failed login after which those of an address are forgotten',
+    help: 'time without a failed login after which the failures of an address are forgotten',
   },
   login_backoff_max: {
     type: 'duration',
@@ -105,7 +105,7 @@ export const generalKeys = {
     min: '0ms',
     max: '1m',
     class: 'live',
-    help: 'longest delay of the answer to a failed login',
+    help: 'maximum delay of the answer to a failed login',
   },
   client_tcp_keepalives_idle: {
     type: 'duration',
@@ -121,7 +121,7 @@ export const generalKeys = {
     min: '1s',
     max: '9h',
     class: 'live',
-    help: 'time between two keepalive probes to a client (TCP_KEEPINTVL)',
+    help: 'time between keepalive probes to a client (TCP_KEEPINTVL)',
   },
   client_tcp_keepalives_count: {
     type: 'integer',
@@ -129,7 +129,7 @@ export const generalKeys = {
     min: 1,
     max: 127,
     class: 'live',
-    help: 'unanswered keepalive probes after which a client is given up (TCP_KEEPCNT)',
+    help: 'number of unanswered keepalive probes after which a client connection is closed (TCP_KEEPCNT)',
   },
   client_tcp_user_timeout: {
     type: 'duration',
@@ -137,7 +137,7 @@ export const generalKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
-    help: 'time sent data to a client may stay unacknowledged (TCP_USER_TIMEOUT); 0 leaves it to the kernel',
+    help: 'maximum time that data sent to a client may remain unacknowledged (TCP_USER_TIMEOUT); 0 uses the system default',
   },
   dns_max_ttl: {
     type: 'duration',
@@ -145,7 +145,7 @@ export const generalKeys = {
     min: '1s',
     max: '24h',
     class: 'live',
-    help: 'how long resolved server names are believed before they are looked up again',
+    help: 'how long DNS answers for server names are cached',
   },
   cancel_wait_timeout: {
     type: 'duration',
@@ -153,7 +153,7 @@ export const generalKeys = {
     min: '10ms',
     max: '1h',
     class: 'live',
-    help: 'time a server has to take a cancel request that is passed on to it',
+    help: 'maximum time for a server to accept a forwarded cancel request',
   },
   suspend_timeout: {
     type: 'duration',
@@ -161,7 +161,7 @@ export const generalKeys = {
     min: '0ms',
     max: '1h',
     class: 'live',
-    help: 'time that connections have to take what was sent to them after SUSPEND; those that do not are closed',
+    help: 'maximum time that SUSPEND waits for connections to receive what was sent to them; the others are closed',
   },
   shutdown_timeout: {
     type: 'duration',
@@ -169,7 +169,7 @@ export const generalKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
-    help: 'time that transactions in flight have to finish after SIGTERM',
+    help: 'maximum time that open transactions may take after SIGTERM',
   },
   drain_rate: {
     type: 'integer',
@@ -177,7 +177,7 @@ export const generalKeys = {
     min: 0,
     max: 100000,
     class: 'live',
-    help: 'idle clients per second that a proxy sends to the process that has taken over from it, by 57P01; 0 sends none',
+    help: 'number of idle clients per second that a proxy disconnects, with 57P01, after another process has taken over its listener; 0 disconnects none',
   },
   drain_timeout: {
     type: 'duration',
@@ -185,7 +185,7 @@ export const generalKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
-    help: 'time that clients have to leave a proxy from which another process has taken over; then shutdown_timeout',
+    help: 'maximum time that clients may stay after another process has taken over the listener; shutdown_timeout follows',
   },
   poll_interval: {
     type: 'duration',
@@ -193,7 +193,7 @@ export const generalKeys = {
     min: '100ms',
     max: '1h',
     class: 'live',
-    help: 'how often a proxy asks control for a newer version when nobody nudges it',
+    help: 'how often a proxy polls control for a new version',
   },
   max_dynamic_pools: {
     type: 'integer',
@@ -201,7 +201,7 @@ export const generalKeys = {
     min: 1,
     max: 100000,
     class: 'live',
-    help: 'pools one proxy makes for the users and databases that "*" stands for; one more takes the place of the longest unused, or is refused with 53300',
+    help: 'maximum number of pools that a proxy creates for "*"; a further one replaces the least recently used, or is rejected with 53300',
   },
   autodb_idle_timeout: {
     type: 'duration',
@@ -209,88 +209,88 @@ export const generalKeys = {
     min: '1s',
     max: '720h',
     class: 'live',
-    help: 'time after which a pool that was made for "*" and has no clients is forgotten',
+    help: 'time without clients after which a pool created for "*" is removed',
   },
   client_tls_sslmode: {
     type: 'choice',
     default: 'disable',
     choices: ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'],
     class: 'live',
-    help: 'TLS of clients: not offered, offered (allow, prefer), required, or required with a certificate that client_tls_ca_file vouches for (verify-ca) and whose common name is the user (verify-full)',
+    help: 'TLS for clients: disable does not offer it, allow and prefer offer it, require demands it, verify-ca also demands a certificate issued by client_tls_ca_file, and verify-full one whose common name is the user name',
   },
   client_tls_cert_file: {
     type: 'string',
     default: '',
     maxLength: 4096,
     class: 'live',
-    help: 'path on the proxies of the certificate shown to clients, with its chain, in PEM; read again when it changes',
+    help: 'path on the proxies of the certificate presented to clients, with its chain, in PEM; reloaded when the file changes',
   },
   client_tls_key_file: {
     type: 'string',
     default: '',
     maxLength: 4096,
     class: 'live',
-    help: 'path on the proxies of the private key of client_tls_cert_file, in PEM without a passphrase',
+    help: 'path on the proxies of the private key for client_tls_cert_file, in PEM without a passphrase',
   },
   client_tls_ca_file: {
     type: 'string',
     default: '',
     maxLength: 4096,
     class: 'live',
-    help: 'path on the proxies of the CA certificates that vouch for clients, in PEM',
+    help: 'path on the proxies of the CA certificates that verify client certificates, in PEM',
   },
   client_tls_min_protocol: {
     type: 'choice',
     default: 'TLSv1.2',
     choices: ['TLSv1.2', 'TLSv1.3'],
     class: 'live',
-    help: 'oldest version of TLS that clients may speak',
+    help: 'minimum TLS version for clients',
   },
   client_tls_ciphers: {
     type: 'string',
     default: '',
     maxLength: 4096,
     class: 'live',
-    help: 'ciphers of TLS 1.2 for clients, as a list of OpenSSL; "" takes its default',
+    help: 'TLS 1.2 ciphers for clients, as an OpenSSL cipher list; empty uses the OpenSSL default',
   },
   client_tls13_ciphers: {
     type: 'string',
     default: '',
     maxLength: 4096,
     class: 'live',
-    help: 'ciphers of TLS 1.3 for clients, as a list of OpenSSL; "" takes its default',
+    help: 'TLS 1.3 cipher suites for clients, as an OpenSSL list; empty uses the OpenSSL default',
   },
   client_plain_allowed: {
     type: 'choice',
     default: 'off',
     choices: ['on', 'off'],
     class: 'live',
-    help: 'auth_type "plain" is asked of clients without TLS too, so that whoever is on the way reads their passwords',
+    help: 'allow auth_type "plain" without TLS, which exposes passwords on the network',
   },
   auth_hba: {
     type: 'string',
     default: '',
     maxLength: 65536,
     class: 'live',
-    help: 'rules in the syntax of pg_hba.conf for users with auth_type "hba": the first that matches says how they prove who they are',
+    help: 'authentication rules in pg_hba.conf syntax for users with auth_type "hba"; the first matching rule applies',
   },
   auth_ident: {
     type: 'string',
     default: '',
     maxLength: 65536,
     class: 'live',
-    help: 'user name maps in the syntax of pg_ident.conf, for certificates whose common name is not the user',
+    help: 'user name maps in pg_ident.conf syntax, for certificates whose common name is not the user name',
   },
 } as const satisfies Record<string, KeySpec>
 
-/** Keys that every pool inherits: `[defaults]` ← `[pools.NAME]` ← `[pools.NAME.users.USER]`. */
+/** Settings of pools, inherited in this order: `[defaults]` ← `[pools.NAME]` ← `[pools.NAME.users.USER]`. */
 export const poolKeys = {
   pool_mode: {
     type: 'choice',
     default: 'transaction',
     choices: ['session', 'transaction', 'statement'],
     class: 'live',
-    help: 'when a server goes back to the pool: after the client leaves, after each transaction, or after each statement, and then transaction blocks are refused',
+    help: 'when a server is returned to the pool: after the client disconnects (session), after each transaction, or after each statement, in which case transaction blocks are rejected',
   },
   pool_size: {
     type: 'integer',
@@ -298,7 +298,7 @@ export const poolKeys = {
     min: 1,
     max: 100000,
     class: 'live',
-    help: 'server connections this pool may hold',
+    help: 'maximum server connections per pool',
   },
   max_prepared_statements: {
     type: 'integer',
@@ -306,21 +306,21 @@ export const poolKeys = {
     min: 0,
     max: 10000,
     class: 'live',
-    help: 'prepared statements kept on a server in transaction mode, least recently used first out; 0 passes names as they are',
+    help: 'maximum prepared statements kept on a server in transaction mode, evicted least recently used first; 0 disables tracking and passes names unchanged',
   },
   track_extra_parameters: {
     type: 'string',
     default: '',
     maxLength: 1000,
     class: 'live',
-    help: 'further run-time parameters that follow a client in transaction mode, comma-separated; only those PostgreSQL reports can',
+    help: 'comma-separated list of further run-time parameters that follow a client in transaction mode; only parameters that PostgreSQL reports are possible',
   },
   pin_on_session_state: {
     type: 'choice',
     default: 'on',
     choices: ['on', 'off'],
     class: 'live',
-    help: 'in transaction mode a client keeps its server while it listens or has advisory locks, temporary tables, WITH HOLD cursors or SQL-level prepared statements; off leaves them on the server',
+    help: 'in transaction mode, keep the server of a client that uses LISTEN, advisory locks, temporary tables, WITH HOLD cursors or SQL-level prepared statements; off leaves them on the server',
   },
   server_reset_query: {
     type: 'string',
@@ -328,7 +328,7 @@ export const poolKeys = {
     maxLength: 1000,
     mayBeEmpty: true,
     class: 'live',
-    help: 'what resets a server after a session; empty resets nothing',
+    help: 'query that resets a server after a session; empty disables the reset',
   },
   min_pool_size: {
     type: 'integer',
@@ -336,7 +336,7 @@ export const poolKeys = {
     min: 0,
     max: 100000,
     class: 'live',
-    help: 'server connections kept open even without clients; never more than pool_size',
+    help: 'minimum server connections kept open per pool, even without clients; at most pool_size',
   },
   reserve_pool_size: {
     type: 'integer',
@@ -344,7 +344,7 @@ export const poolKeys = {
     min: 0,
     max: 100000,
     class: 'live',
-    help: 'further server connections for a client that has waited for reserve_pool_timeout; 0 none',
+    help: 'additional server connections for clients that have waited longer than reserve_pool_timeout; 0 disables them',
   },
   reserve_pool_timeout: {
     type: 'duration',
@@ -352,7 +352,7 @@ export const poolKeys = {
     min: '1ms',
     max: '24h',
     class: 'live',
-    help: 'time a client waits before reserve_pool_size is drawn on',
+    help: 'how long a client waits before reserve_pool_size becomes available',
   },
   max_db_client_connections: {
     type: 'integer',
@@ -360,7 +360,7 @@ export const poolKeys = {
     min: 0,
     max: 1000000,
     class: 'live',
-    help: 'clients of this pool, all its users together, that one proxy serves; one more is refused with 53300; 0 no limit',
+    help: 'maximum client connections per proxy for this database, over all users; further ones are rejected with 53300; 0 means no limit',
   },
   max_user_client_connections: {
     type: 'integer',
@@ -368,7 +368,7 @@ export const poolKeys = {
     min: 0,
     max: 1000000,
     class: 'live',
-    help: 'clients of this user, in all pools together, that one proxy serves; one more is refused with 53300; 0 no limit',
+    help: 'maximum client connections per proxy for this user, over all databases; further ones are rejected with 53300; 0 means no limit',
   },
   max_db_connections: {
     type: 'integer',
@@ -376,7 +376,7 @@ export const poolKeys = {
     min: 0,
     max: 100000,
     class: 'live',
-    help: 'server connections of this pool, all its users together, at which none is opened; 0 no limit',
+    help: 'maximum server connections for this database, over all users; 0 means no limit',
   },
   max_user_connections: {
     type: 'integer',
@@ -384,7 +384,7 @@ export const poolKeys = {
     min: 0,
     max: 100000,
     class: 'live',
-    help: 'server connections of this user, in all pools together, at which none is opened; 0 no limit',
+    help: 'maximum server connections for this user, over all databases; 0 means no limit',
   },
   max_replication_connections: {
     type: 'integer',
@@ -392,7 +392,7 @@ export const poolKeys = {
     min: 0,
     max: 100000,
     class: 'live',
-    help: 'replication connections of this pool on one proxy, each with a server of its own beside pool_size; one more is refused with 53300; 0 allows none',
+    help: 'maximum replication connections per proxy for this database, each with its own server outside pool_size; further ones are rejected with 53300; 0 allows none',
   },
   max_address_connections: {
     type: 'integer',
@@ -400,28 +400,28 @@ export const poolKeys = {
     min: 0,
     max: 100000,
     class: 'live',
-    help: 'server connections to one address and port, of all pools together, at which none is opened; 0 no limit',
+    help: 'maximum server connections to one address and port, over all databases and users; 0 means no limit',
   },
   auth_type: {
     type: 'choice',
     default: 'scram-sha-256',
     choices: ['trust', 'plain', 'md5', 'scram-sha-256', 'cert', 'hba'],
     class: 'live',
-    help: 'how a client proves who it is: not at all, by its password in clear (over TLS), by md5 (SCRAM where only a verifier is known), by SCRAM, by the common name of its certificate, or as auth_hba says',
+    help: 'how clients authenticate: trust (no password), plain (cleartext password, over TLS), md5 (SCRAM if only a SCRAM verifier is known), scram-sha-256, cert (certificate whose common name is the user name), or hba (rules in auth_hba)',
   },
   auth_ident_map: {
     type: 'string',
     default: '',
     maxLength: 63,
     class: 'live',
-    help: 'map of auth_ident that leads from the common name of a certificate to the user; "" takes the name itself',
+    help: 'auth_ident map from certificate common names to users; empty requires equal names',
   },
   auth_user: {
     type: 'string',
     default: '',
     maxLength: 63,
     class: 'live',
-    help: 'role that auth_query runs as, for users without a password here; empty asks no server',
+    help: 'role that runs auth_query for users without a configured password; empty disables auth_query',
   },
   auth_query: {
     type: 'string',
@@ -429,14 +429,14 @@ export const poolKeys = {
       'SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1 AND rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())',
     maxLength: 4000,
     class: 'live',
-    help: 'SQL that gives name and verifier (md5 or SCRAM-SHA-256) of the user $1; runs with search_path = pg_catalog, so it must name schemas',
+    help: 'query that returns name and verifier (md5 or SCRAM-SHA-256) of user $1; it runs with search_path = pg_catalog, so other names must be schema-qualified',
   },
   auth_database: {
     type: 'string',
     default: '',
     maxLength: 63,
     class: 'live',
-    help: 'database that auth_query runs in; empty is the one of the pool',
+    help: 'database in which auth_query runs; empty uses the database of the pool',
   },
   auth_query_timeout: {
     type: 'duration',
@@ -444,7 +444,7 @@ export const poolKeys = {
     min: '10ms',
     max: '1h',
     class: 'live',
-    help: 'time an auth_query has, with the connection to the server, before the login is refused',
+    help: 'maximum time for auth_query, including the connection to the server; after that the login fails',
   },
   auth_query_cache_ttl: {
     type: 'duration',
@@ -452,7 +452,7 @@ export const poolKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
-    help: 'time the answers of auth_query are believed; an old password is too, for as long; 0 asks at each login',
+    help: 'how long auth_query answers are cached; a changed password remains valid for as long; 0 runs the query at each login',
   },
   max_auth_query_connections: {
     type: 'integer',
@@ -460,14 +460,14 @@ export const poolKeys = {
     min: 1,
     max: 1000,
     class: 'live',
-    help: 'connections of a proxy on which auth_query is asked of one database as one role, beside those of pools and their limits; each worker has its share of them, at least one',
+    help: 'maximum auth_query connections per proxy for one database and role, outside pools and their limits; divided among workers, at least one each',
   },
   server_auth: {
     type: 'choice',
     default: 'password',
     choices: ['password', 'passthrough'],
     class: 'connect',
-    help: 'how the proxy logs in to servers: with a password it knows, or with the keys that the client has proven itself by (passthrough), where only a verifier is known',
+    help: 'how the proxy logs in to servers: with a known password, or with the keys that the client has proven (passthrough), for which a verifier is enough',
   },
   connect_timeout: {
     type: 'duration',
@@ -475,7 +475,7 @@ export const poolKeys = {
     min: '10ms',
     max: '1h',
     class: 'live',
-    help: 'time to connect and log in to a server',
+    help: 'maximum time to connect and log in to a server',
   },
   query_wait_timeout: {
     type: 'duration',
@@ -483,7 +483,7 @@ export const poolKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
-    help: 'time a client waits for a server before it is disconnected with query_wait_timeout; 0 waits for ever',
+    help: 'maximum time a client waits for a server before it is disconnected; 0 waits forever',
   },
   query_wait_notify: {
     type: 'duration',
@@ -491,7 +491,7 @@ export const poolKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
-    help: 'time a client waits for a server before it is told so by a NOTICE; 0 never',
+    help: 'how long a client waits for a server before it is sent a NOTICE; 0 disables the notice',
   },
   query_timeout: {
     type: 'duration',
@@ -499,7 +499,7 @@ export const poolKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
-    help: 'time a query may run before it is canceled and its client disconnected; 0 no limit',
+    help: 'maximum time a query may run before it is canceled and the client disconnected; 0 means no limit',
   },
   transaction_timeout: {
     type: 'duration',
@@ -507,7 +507,7 @@ export const poolKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
-    help: 'time a transaction may be open before its client is disconnected; 0 no limit',
+    help: 'maximum duration of a transaction before the client is disconnected; 0 means no limit',
   },
   idle_transaction_timeout: {
     type: 'duration',
@@ -515,7 +515,7 @@ export const poolKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
-    help: 'time a client may rest inside a transaction before it is disconnected; 0 no limit',
+    help: 'maximum time a client may be idle in a transaction before it is disconnected; 0 means no limit',
   },
   client_idle_timeout: {
     type: 'duration',
@@ -523,7 +523,7 @@ export const poolKeys = {
     min: '0ms',
     max: '720h',
     class: 'live',
-    help: 'time a client may rest between transactions before it is disconnected; 0 no limit',
+    help: 'maximum time a client may be idle outside a transaction before it is disconnected; 0 means no limit',
   },
   server_login_retry: {
     type: 'duration',
@@ -531,14 +531,14 @@ export const poolKeys = {
     min: '10ms',
     max: '1h',
     class: 'live',
-    help: 'longest pause between two attempts to log in to a server that fails',
+    help: 'maximum delay between login attempts to a failing server',
   },
   server_check_query: {
     type: 'string',
     default: '',
     maxLength: 1000,
     class: 'live',
-    help: 'what an unused server is asked, such as SELECT 1; one that fails or does not answer within connect_timeout is closed; empty asks nothing',
+    help: 'query that tests an idle server, such as SELECT 1; a server that fails it or does not answer within connect_timeout is closed; empty disables the test',
   },
   server_check_delay: {
     type: 'duration',
@@ -546,7 +546,7 @@ export const poolKeys = {
     min: '100ms',
     max: '24h',
     class: 'live',
-    help: 'time since a server was last heard of after which it is asked server_check_query',
+    help: 'time since the last message from an idle server after which server_check_query runs',
   },
   idle_timeout: {
     type: 'duration',
@@ -554,7 +554,7 @@ export const poolKeys = {
     min: '0ms',
     max: '720h',
     class: 'live',
-    help: 'time after which an unused server above min_pool_size is closed; 0 never',
+    help: 'how long a server above min_pool_size may be idle before it is closed; 0 means no limit',
   },
   server_lifetime: {
     type: 'duration',
@@ -562,7 +562,7 @@ export const poolKeys = {
     min: '0ms',
     max: '720h',
     class: 'live',
-    help: 'age at which a server is closed as soon as it is unused; 0 never',
+    help: 'age after which a server is closed when it is next idle; 0 means no limit',
   },
   tcp_keepalives_idle: {
     type: 'duration',
@@ -578,7 +578,7 @@ export const poolKeys = {
     min: '1s',
     max: '9h',
     class: 'live',
-    help: 'time between two keepalive probes to a server (TCP_KEEPINTVL)',
+    help: 'time between keepalive probes to a server (TCP_KEEPINTVL)',
   },
   tcp_keepalives_count: {
     type: 'integer',
@@ -586,7 +586,7 @@ export const poolKeys = {
     min: 1,
     max: 127,
     class: 'live',
-    help: 'unanswered keepalive probes after which a server is dead (TCP_KEEPCNT)',
+    help: 'number of unanswered keepalive probes after which a server connection is closed (TCP_KEEPCNT)',
   },
   tcp_user_timeout: {
     type: 'duration',
@@ -594,77 +594,77 @@ export const poolKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
-    help: 'time sent data may stay unacknowledged before a server is dead (TCP_USER_TIMEOUT); 0 leaves it to the kernel',
+    help: 'maximum time that data sent to a server may remain unacknowledged (TCP_USER_TIMEOUT); 0 uses the system default',
   },
   server_max_protocol_version: {
     type: 'choice',
     default: '3.0',
     choices: ['3.0', '3.2'],
     class: 'connect',
-    help: 'newest version of the protocol that servers are asked for; 3.2 gives longer cancel keys, and a server that knows only older ones is spoken to in its own; some that are not PostgreSQL refuse to be asked',
+    help: 'newest protocol version requested from servers; 3.2 has longer cancel keys, and a server that supports less negotiates down; some servers that are not PostgreSQL reject the request',
   },
   server_tls_sslmode: {
     type: 'choice',
     default: 'disable',
     choices: ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'],
     class: 'connect',
-    help: 'TLS to servers: never, when a server refuses plaintext (allow), when it can (prefer), always, always with a certificate that server_tls_ca_file vouches for (verify-ca) and that is for the host (verify-full)',
+    help: 'TLS to servers: disable, allow (only if the server rejects plaintext), prefer (if the server supports it), require, verify-ca (require, with a certificate issued by server_tls_ca_file), verify-full (verify-ca, and the certificate matches the host)',
   },
   server_tls_negotiation: {
     type: 'choice',
     default: 'postgres',
     choices: ['postgres', 'direct'],
     class: 'connect',
-    help: 'how TLS to servers begins: asked for by an SSLRequest, or at once, which saves a round trip and needs PostgreSQL 17',
+    help: 'how TLS to servers starts: with an SSLRequest (postgres), or directly, which saves a round trip and needs PostgreSQL 17',
   },
   server_tls_ca_file: {
     type: 'string',
     default: '',
     maxLength: 4096,
     class: 'connect',
-    help: 'path on the proxies of the CA certificates that vouch for servers, in PEM; read again when it changes',
+    help: 'path on the proxies of the CA certificates that verify servers, in PEM; reloaded when the file changes',
   },
   server_tls_cert_file: {
     type: 'string',
     default: '',
     maxLength: 4096,
     class: 'connect',
-    help: 'path on the proxies of the certificate shown to servers that ask for one, in PEM',
+    help: 'path on the proxies of the certificate presented to servers that request one, in PEM',
   },
   server_tls_key_file: {
     type: 'string',
     default: '',
     maxLength: 4096,
     class: 'connect',
-    help: 'path on the proxies of the private key of server_tls_cert_file, in PEM without a passphrase',
+    help: 'path on the proxies of the private key for server_tls_cert_file, in PEM without a passphrase',
   },
   server_tls_min_protocol: {
     type: 'choice',
     default: 'TLSv1.2',
     choices: ['TLSv1.2', 'TLSv1.3'],
     class: 'connect',
-    help: 'oldest version of TLS that servers may speak',
+    help: 'minimum TLS version for servers',
   },
   server_tls_ciphers: {
     type: 'string',
     default: '',
     maxLength: 4096,
     class: 'connect',
-    help: 'ciphers of TLS 1.2 to servers, as a list of OpenSSL; "" takes its default',
+    help: 'TLS 1.2 ciphers for servers, as an OpenSSL cipher list; empty uses the OpenSSL default',
   },
   server_tls13_ciphers: {
     type: 'string',
     default: '',
     maxLength: 4096,
     class: 'connect',
-    help: 'ciphers of TLS 1.3 to servers, as a list of OpenSSL; "" takes its default',
+    help: 'TLS 1.3 cipher suites for servers, as an OpenSSL list; empty uses the OpenSSL default',
   },
 } as const satisfies Record<string, KeySpec>
 
 export type GeneralKey = keyof typeof generalKeys
 export type PoolKey = keyof typeof poolKeys
 
-/** The value a key has in documents and bodies: integers are numbers, all else is a string. */
+/** Type of a value in documents and pool bodies: a number for integers, otherwise a string. */
 type ValueOf<Spec extends KeySpec> = Spec extends { type: 'integer' }
   ? number
   : Spec extends { type: 'choice'; choices: readonly (infer Choice)[] }

@@ -1,4 +1,4 @@
-/** The known name that `name` was most likely meant to be, or undefined when none is near. */
+/** The known name closest to `name`, for "did you mean"; undefined when none is close. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
   const distanceMax = Math.max(2, Math.floor(name.length / 3))
   let best: string | undefined
@@ -14,7 +14,7 @@ export function nearest(name: string, known: readonly string[]): string | undefi
   return best
 }
 
-/** Insertions, deletions and replacements that lead from `a` to `b` (Levenshtein). */
+/** Levenshtein distance. */
 function editDistance(a: string, b: string): number {
   let previous = Array.from({ length: b.length + 1 }, (_, column) => column)
   for (let row = 1; row <= a.length; row += 1) {

@@ -5,14 +5,14 @@ export interface IpAddress {
   readonly bits: bigint
 }
 
-/** Every address that equals `bits` where `mask` has ones. */
+/** All addresses that equal `bits` where `mask` has ones. */
 export interface Network extends IpAddress {
   readonly mask: bigint
 }
 
 const bitsOf = { 4: 32n, 6: 128n } as const
 
-/** An IPv4 address in four decimal numbers or an IPv6 address without a zone (RFC 4291, 2.2); undefined for all else. */
+/** An IPv4 address in dotted decimal or an IPv6 address without zone (RFC 4291, 2.2); undefined for anything else. */
 export function parseIp(text: string): IpAddress | undefined {
   if (!text.includes(':')) {
     const bits = parseIpv4(text)
@@ -27,7 +27,7 @@ function parseIpv4(text: string): bigint | undefined {
   if (match === null) return undefined
   let bits = 0n
   for (const part of match.slice(1)) {
-    // A leading zero would be octal to some.
+    // Some parsers read a leading zero as octal.
     if (Number(part) > 255 || (part.length > 1 && part.startsWith('0'))) return undefined
     bits = (bits << 8n) | BigInt(part)
   }
@@ -65,7 +65,7 @@ function joined(groups: readonly bigint[]): bigint {
   return groups.reduce((bits, group) => (bits << 16n) | group, 0n)
 }
 
-/** The network of all addresses that share the first `length` bits; undefined when there are not so many. */
+/** The network of all addresses that share the first `length` bits; undefined if `length` is out of range. */
 export function networkOf({ family, bits }: IpAddress, length: number): Network | undefined {
   const width = bitsOf[family]
   if (!Number.isInteger(length) || length < 0 || BigInt(length) > width) return undefined
@@ -73,7 +73,7 @@ export function networkOf({ family, bits }: IpAddress, length: number): Network 
   return { family, bits: bits & mask, mask }
 }
 
-/** Undefined when `mask` is not of ones followed by zeros, or of the other family. */
+/** Undefined if `mask` is not ones followed by zeros, or of the other family. */
 export function maskedNetwork(address: IpAddress, mask: IpAddress): Network | undefined {
   if (address.family !== mask.family) return undefined
   const holes = mask.bits ^ ((1n << bitsOf[mask.family]) - 1n)

@@ -1,15 +1,15 @@
-/** Something an operator must mend in a configuration: where, and what to do. Never holds a secret's value. */
+/** An error in a configuration: its path, and what to do. Never contains the value of a secret. */
 export interface Problem {
-  /** For example `pools.app.users.web.pool_size`; empty for the document as a whole. */
+  /** For example `pools.app.users.web.pool_size`; empty for the whole document. */
   readonly path: string
   /** A sentence with the remedy. */
   readonly message: string
 }
 
-/** More problems than this help nobody; the rest is only counted. */
+/** Further problems are only counted. */
 const problemsMax = 100
 
-/** The text is not TOML or JSON at all. `line` and `column` count from 1. The text itself is never quoted. */
+/** The text is not valid TOML or JSON. `line` and `column` count from 1. The message never quotes the text. */
 export class ConfigSyntaxError extends Error {
   readonly line: number
   readonly column: number
@@ -21,7 +21,7 @@ export class ConfigSyntaxError extends Error {
   }
 }
 
-/** The text is well formed, but its content cannot be used. Holds every problem that was found. */
+/** The text is well formed but its content is invalid. Contains all problems found. */
 export class ConfigError extends Error {
   readonly problems: readonly Problem[]
   constructor(problems: readonly Problem[]) {
@@ -31,7 +31,7 @@ export class ConfigError extends Error {
   }
 }
 
-/** Gathers problems, so that an operator sees them all in one go. */
+/** Collects problems, so that an operator sees all of them at once. */
 export class Problems {
   readonly #found: Problem[] = []
   #more = 0
@@ -41,12 +41,12 @@ export class Problems {
     else this.#more += 1
   }
 
-  /** Whether something at `path` or below it was found. */
+  /** Whether there is a problem at or below `path`. */
   anyUnder(path: string): boolean {
     return this.#found.some((problem) => problem.path === path || problem.path.startsWith(`${path}.`))
   }
 
-  /** Throws a ConfigError when something was found. */
+  /** Throws a ConfigError if there is any problem. */
   throwIfAny(): void {
     if (this.#found.length === 0) return
     const more = this.#more === 0 ? [] : [{ path: '', message: `and ${this.#more} more problems` }]
@@ -56,7 +56,7 @@ export class Problems {
 
 const bareKey = /^[A-Za-z0-9_-]+$/
 
-/** Appends a segment to a path, quoted as in TOML where it has to be: `pools."my.app"`. */
+/** Appends a segment to a path, quoted as in TOML where necessary: `pools."my.app"`. */
 export function join(path: string, key: string): string {
   const segment = bareKey.test(key) ? key : JSON.stringify(key)
   return path === '' ? segment : `${path}.${segment}`

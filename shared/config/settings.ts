@@ -1,6 +1,6 @@
 /**
- * The values of the key table as code uses them: camelCase, durations as milliseconds with `Ms` at the end. Derived
- * from the table by rule, so that no key is mapped by hand: `query_wait_timeout` "120s" → `queryWaitTimeoutMs` 120000.
+ * Settings as code uses them, derived from the key table by rule: camelCase, durations in milliseconds with the suffix
+ * `Ms`. `query_wait_timeout` "120s" → `queryWaitTimeoutMs` 120000.
  */
 import { formatDuration, parseDuration } from './duration.ts'
 import { generalKeys, poolKeys } from './keys.ts'
@@ -34,16 +34,16 @@ function settingsOf(keys: Record<string, KeySpec>, values: Record<string, string
   return settings
 }
 
-/** How code spells a key. */
+/** Name of a key in code. */
 function settingName(key: string, spec: KeySpec): string {
   const camel = key.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
   return spec.type === 'duration' ? `${camel}Ms` : camel
 }
 
-/** What settings say of one key, as people write it: the way back from `poolSettings`. */
+/** Value of a key as written in a document: the inverse of `poolSettings`. */
 export function writtenValue(key: PoolKey, settings: PoolSettings): string {
   const spec: KeySpec = poolKeys[key]
-  // The name is made by the rule the type is made by.
+  // The name follows the same rule as the type.
   const value = (settings as Readonly<Record<string, string | number>>)[settingName(key, spec)]!
   return spec.type === 'duration' ? formatDuration(Number(value)) : String(value)
 }

@@ -3,7 +3,7 @@ import type { KeySpec } from './keys.ts'
 
 export type Checked = { readonly value: string | number } | { readonly fault: string }
 
-/** Checks one value against its line in the key table; durations come back in their one spelling. */
+/** Checks a value against its line in the key table. Durations are returned in their canonical spelling. */
 export function checkValue(spec: KeySpec, given: unknown): Checked {
   switch (spec.type) {
     case 'integer':
@@ -22,12 +22,12 @@ export function checkValue(spec: KeySpec, given: unknown): Checked {
 
 function checkInteger(spec: KeySpec & { type: 'integer' }, given: unknown): Checked {
   if (typeof given !== 'number' || !Number.isSafeInteger(given)) {
-    return { fault: `must be a whole number; got ${shown(given)}` }
+    return { fault: `must be an integer; got ${shown(given)}` }
   }
   if (given < spec.min || given > spec.max) {
     return { fault: `must be between ${spec.min} and ${spec.max}; got ${given}` }
   }
-  // -0 and 0 are one value with two spellings.
+  // -0 is spelled 0.
   return { value: given === 0 ? 0 : given }
 }
 
@@ -48,13 +48,13 @@ function checkString(spec: KeySpec & { type: 'string' }, given: unknown): Checke
   if (typeof given !== 'string') return { fault: `must be a string; got ${shown(given)}` }
   if (given === '' && spec.default !== '' && spec.mayBeEmpty !== true) return { fault: 'must not be empty' }
   if (given.length > spec.maxLength) return { fault: `must be at most ${spec.maxLength} characters long` }
-  if (given.includes('\0') || !given.isWellFormed()) return { fault: 'must not hold NUL or broken Unicode characters' }
+  if (given.includes('\0') || !given.isWellFormed()) return { fault: 'must not contain NUL or invalid Unicode' }
   return { value: given }
 }
 
 const shownMax = 40
 
-/** A value as an operator wrote it, short. Only for keys that never hold a secret. */
+/** A value as written, shortened. Only for keys that never contain a secret. */
 export function shown(value: unknown): string {
   if (value === null || value === undefined) return 'nothing'
   if (Array.isArray(value)) return 'a list'

@@ -1,2 +1,2 @@
-/** In place of a database's or a user's name: every one that has no section of its own. */
+/** Name of the section for all databases or users that have no section of their own. */
 export const wildcard = '*'

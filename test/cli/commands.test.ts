@@ -28,7 +28,7 @@ test('a fleet is made, listed, and found again when it is made twice', async () 
 
   expect(made).toMatchObject({ code: 0, stdout: 'fleet inventory is at v0\n' })
   expect(again).toEqual(made)
-  expect(listed.stdout).toMatch(/^FLEET +VERSION +PROXIES +MADE\ninventory +v0 +0 +20/m)
+  expect(listed.stdout).toMatch(/^FLEET +VERSION +PROXIES +CREATED\ninventory +v0 +0 +20/m)
 })
 
 test('versions are applied, listed, shown, compared and rolled back', async () => {
@@ -47,15 +47,15 @@ test('versions are applied, listed, shown, compared and rolled back', async () =
   const fromInput = await run('apply --fleet story -f -', shown.stdout)
 
   expect(planned.stdout).toBe('+ app/app  added: new pool\n')
-  expect(first.stdout).toBe('v1 is current\n+ app/app  added: new pool\n')
-  expect(same.stdout).toBe('v1 is current already: nothing differs\n')
-  expect(second.stdout).toBe('v2 is current\n~ app/app  retuned: new values; keeps its server connections\n')
+  expect(first.stdout).toBe('v1 is now current\n+ app/app  added: new pool\n')
+  expect(same.stdout).toBe('v1 is already current: no changes\n')
+  expect(second.stdout).toBe('v2 is now current\n~ app/app  retuned: new values; server connections are kept\n')
   expect(differences.stdout).toContain('~ pools.app.pool_size = 5 -> 9\n')
-  expect(back.stdout).toMatch(/^v3 is current, with the content of v1\n/)
+  expect(back.stdout).toMatch(/^v3 is now current, with the content of v1\n/)
   expect(versions.stdout).toMatch(/^v3 .* v1 +-\nv2 .* - +-\nv1 .* - +first-of-all$/m)
   expect(shown.stdout).toContain('pool_size = 5')
   expect(shown.stdout).not.toContain('password = "app"')
-  expect(fromInput.stdout).toBe('v3 is current already: nothing differs\n')
+  expect(fromInput.stdout).toBe('v3 is already current: no changes\n')
 })
 
 test('a refused configuration names path and remedy, stores nothing, and ends with 1', async () => {
@@ -108,7 +108,7 @@ test('--wait shows each proxy as it takes a version, and ends with 1 when one re
   expect(taken.stderr).toMatch(/^alpha: runs v2$/m)
   expect(taken.stderr).toMatch(/^beta: runs v2$/m)
   expect(refused.code).toBe(1)
-  expect(refused.stderr).toMatch(/^alpha: refused v3: unresolvable_host in app\/app: .*no\.such\.host\.invalid/m)
+  expect(refused.stderr).toMatch(/^alpha: rejected v3: unresolvable_host in app\/app: .*no\.such\.host\.invalid/m)
   expect(listed.stdout).toMatch(/^alpha +failed +v2 .*unresolvable_host/m)
   expect(reloaded.code).toBe(1)
   expect(back.code).toBe(0)
@@ -162,9 +162,9 @@ test('a secret is put from standard input, never shown, and listed with where it
   const empty = await run('secret put web --fleet keeping', '\n')
   const onTheLine = await run('secret put web hunter22 --fleet keeping')
 
-  expect(made).toMatchObject({ code: 0, stdout: 'made version 1 of web\n' })
-  expect(same).toMatchObject({ code: 0, stdout: 'version 1 of web has this value already\n' })
-  expect(second).toMatchObject({ code: 0, stdout: 'made version 2 of web\n' })
+  expect(made).toMatchObject({ code: 0, stdout: 'created version 1 of web\n' })
+  expect(same).toMatchObject({ code: 0, stdout: 'version 1 of web already has this value\n' })
+  expect(second).toMatchObject({ code: 0, stdout: 'created version 2 of web\n' })
   expect(second.stderr).toMatch(/^pools\.app\.users\.app\.password uses version 1/)
   expect(listed.stdout).toMatch(/^web +2 +plain +20.*Z +pools\.app\.users\.app\.password \(version 1\)$/m)
   expect(taken.stdout).toMatch(/ pools\.app\.users\.app\.password$/m)
@@ -181,12 +181,12 @@ test('after a restore the epoch is raised on the store itself, and a folder with
   const wrong = await flotilla(['epoch', 'raise', '--data', folder])
   const { body } = await control.call('GET', '/v1/fleets/restored')
 
-  expect(first.stdout).toMatch(/^the epoch is 2 now/)
-  expect(second.stdout).toMatch(/^the epoch is 3 now/)
+  expect(first.stdout).toMatch(/^the epoch is now 2/)
+  expect(second.stdout).toMatch(/^the epoch is now 3/)
   expect(body).toMatchObject({ epoch: 3 })
   expect(wrong.code).toBe(1)
   expect(wrong.stderr).toBe(
-    `flotilla epoch raise: ${folder} holds no control.db: give the data folder of control with --data\n`,
+    `flotilla epoch raise: ${folder} contains no control.db: specify control's data directory with --data\n`,
   )
 })
 
@@ -243,8 +243,8 @@ test('a wrong token, a control that is away and one that is no control each give
   expect([wrong, away, html, none].map(({ code }) => code)).toEqual([1, 1, 1, 1])
   expect(wrong.stderr).toMatch(/token/)
   expect(wrong.stderr).not.toContain('guessed')
-  expect(away.stderr).toMatch(/^flotilla versions: control does not answer at http:\/\/127\.0\.0\.1:9 \(.*\n$/)
-  expect(html.stderr).toMatch(/answered 200 with what control does not say.*\n$/)
+  expect(away.stderr).toMatch(/^flotilla versions: could not connect to control at http:\/\/127\.0\.0\.1:9 \(.*\n$/)
+  expect(html.stderr).toMatch(/unexpected response \(status 200\).*\n$/)
   expect(none.stderr).toMatch(/no token: /)
 })
 
@@ -252,7 +252,7 @@ test('control refuses to start without a token, and says so in one line', async 
   const { code, stderr } = await flotilla(['control', '--data', folder], { environment: { FLOTILLA_TOKEN: '' } })
 
   expect(code).toBe(1)
-  expect(stderr).toBe("flotilla control: FLOTILLA_TOKEN must hold the operator's token\n")
+  expect(stderr).toBe("flotilla control: FLOTILLA_TOKEN must be set to the operator's token\n")
 })
 
 function environment(): Record<string, string> {

@@ -35,7 +35,7 @@ test('npm start serves from nothing, keeps what was applied, and Ctrl-C leaves n
   const secondCode = await second.ctrlC()
 
   expect(rows).toEqual(['app in app', 'app in app'])
-  expect(applied).toMatchObject({ code: 0, stdout: expect.stringContaining('v2 is current') as string })
+  expect(applied).toMatchObject({ code: 0, stdout: expect.stringContaining('v2 is now current') as string })
   expect(left).toEqual([])
   expect(second.lines.join('\n')).toContain('Fleet demo is at v2')
   expect(again).toBe('app in app')
@@ -51,9 +51,9 @@ test('a proxy and control that are killed are started again, and traffic does no
 
   await killChild('control')
   const meanwhile = await askWho(place.proxyPort)
-  await start.says(/^control runs again/)
+  await start.says(/^control restarted/)
   await killChild('proxy-2')
-  await start.says(/^proxy-2 runs again/)
+  await start.says(/^proxy-2 restarted/)
   const after = await askWho(place.proxyPort + 1)
 
   expect([meanwhile, after]).toEqual(['app in app', 'app in app'])
@@ -175,12 +175,12 @@ const bad: readonly Bad[] = [
   {
     what: 'the URL is not one',
     spoil: async () => ['--postgres', 'localhost:5432'],
-    says: /--postgres takes a URL like postgresql:/,
+    says: /--postgres requires a URL like postgresql:/,
   },
   {
     what: 'nothing listens at the URL',
     spoil: async () => ['--postgres', `postgresql://u:secret@127.0.0.1:${await freePort()}/d`],
-    says: /--postgres cannot be used: .*ECONNREFUSED/,
+    says: /could not connect to the server of --postgres: .*ECONNREFUSED/,
   },
   {
     what: 'the URL has a wrong password',
@@ -188,12 +188,12 @@ const bad: readonly Bad[] = [
       const postgres = await startPostgres({ auth: 'scram-sha-256', sql: ["CREATE ROLE u LOGIN PASSWORD 'right'"] })
       return ['--postgres', postgres.url('u', 'secret')]
     },
-    says: /--postgres cannot be used: .*password authentication failed/,
+    says: /could not connect to the server of --postgres: .*password authentication failed/,
   },
   {
     what: 'the URL names a database that is not there',
     spoil: async () => ['--postgres', (await startPostgres()).url('postgres', undefined, 'nowhere')],
-    says: /--postgres cannot be used: .*database "nowhere" does not exist/,
+    says: /could not connect to the server of --postgres: .*database "nowhere" does not exist/,
   },
   {
     what: 'the data folder is a file',
@@ -202,12 +202,12 @@ const bad: readonly Bad[] = [
       await writeFile(dir, '')
       atEndOfFile(() => rm(dir, { force: true }))
     },
-    says: /the data folder .* cannot be made/,
+    says: /could not create the data directory .*/,
   },
   {
     what: 'the token file is empty',
     spoil: ({ dir }) => writeFile(join(dir, 'token'), ''),
-    says: /token holds no token: remove it to have a new one made/,
+    says: /token contains no token: remove it/,
   },
   {
     what: 'the PostgreSQL folder holds something else',
@@ -215,13 +215,13 @@ const bad: readonly Bad[] = [
       await mkdir(join(dir, 'postgres'))
       await writeFile(join(dir, 'postgres', 'notes.txt'), 'mine')
     },
-    says: /postgres is not a whole PostgreSQL data folder: move it away/,
+    says: /postgres is not a complete PostgreSQL data directory: move it away/,
   },
   {
     what: "PostgreSQL's control file is damaged",
     after: 'a first start',
     spoil: ({ dir }) => truncate(join(dir, 'postgres/global/pg_control'), 100),
-    says: /the embedded PostgreSQL in .* does not start: .*pg_control/,
+    says: /could not start the embedded PostgreSQL in .*: .*pg_control/,
   },
   {
     what: "control's SQLite file is garbage",
@@ -232,7 +232,7 @@ const bad: readonly Bad[] = [
         'not a database, but long enough to be read as one. '.repeat(400),
       )
     },
-    says: /control does not start: .*control\.db/,
+    says: /could not start control: .*control\.db/,
   },
   {
     what: "control's secret key is damaged",
@@ -240,7 +240,7 @@ const bad: readonly Bad[] = [
       await mkdir(join(dir, 'control'))
       await writeFile(join(dir, 'control/secret.key'), 'short', { mode: 0o600 })
     },
-    says: /control does not start: .*secret\.key/,
+    says: /could not start control: .*secret\.key/,
   },
 ]
 
@@ -272,7 +272,7 @@ test('a second start on the same folder is refused, and the first goes on', asyn
 
   const { code, stderr } = await flotilla(['start', ...other.args, '--data', place.dir])
 
-  expect(stderr).toMatch(/is used by another start \(process \d+\)/)
+  expect(stderr).toMatch(/is in use by another start \(process \d+\)/)
   expect(code).toBe(1)
   expect(await askWho(place.proxyPort)).toBe('app in app')
   expect(await first.ctrlC()).toBe(0)

@@ -131,7 +131,7 @@ test('the description names every key of a configuration with its bounds', async
 
   expect(body.openapi).toBe('3.1.0')
   const put = JSON.stringify(body.paths['/v1/fleets/{fleet}/config']!.put)
-  expect(put).toContain('"tcp_user_timeout":{"type":"string","description":"time sent data may stay unacknowledged')
+  expect(put).toContain('"tcp_user_timeout":{"type":"string","description":"maximum time that data sent to a server')
   expect(put).toContain('"application/toml"')
 })
 
@@ -144,7 +144,7 @@ test('readiness tells of a store that cannot be read, liveness does not care', a
   expect(before.status).toBe(200)
   expect(await control.call('GET', '/readyz', { token: null })).toMatchObject({
     status: 503,
-    body: { detail: 'the store cannot be read' },
+    body: { detail: 'could not read the store' },
   })
   expect((await control.call('GET', '/livez', { token: null })).status).toBe(200)
 })

@@ -187,7 +187,7 @@ describe('a write that cannot be done says why and stores nothing:', () => {
         json,
         '{"pools":{"a":{"users":{"u":{},"u":{}}}}}',
         400,
-        { errors: [{ path: 'line 1, column 32', message: 'the key is given twice' }] },
+        { errors: [{ path: 'line 1, column 32', message: 'duplicate key' }] },
       ],
       [
         'broken TOML',

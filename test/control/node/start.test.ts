@@ -86,7 +86,7 @@ test('a key file that others can read is refused', async () => {
   await close()
   chmodSync(join(data, 'secret.key'), 0o644)
 
-  expect(await whyNot({ data })).toMatch(/secret\.key holds the secret key and can be read by others/)
+  expect(await whyNot({ data })).toMatch(/secret\.key contains the secret key and is accessible to other users/)
 })
 
 test('another secret key than that of the store is refused, and so is one that is none', async () => {
@@ -94,7 +94,7 @@ test('another secret key than that of the store is refused, and so is one that i
   const { data, close } = await start({ secretKey: key })
   await close()
 
-  expect(await whyNot({ data, secretKey: Buffer.alloc(32, 2).toString('hex') })).toMatch(/not the one/)
+  expect(await whyNot({ data, secretKey: Buffer.alloc(32, 2).toString('hex') })).toMatch(/were sealed with another secret key/)
   expect(await whyNot({ data, secretKey: 'c2hvcnQ=' })).toMatch(/FLOTILLA_SECRET_KEY must be 32 bytes/)
   const again = await start({ data, secretKey: Buffer.alloc(32, 1).toString('hex') })
   expect(again.port).toBeGreaterThan(0)
@@ -106,7 +106,7 @@ test('a port in use is told in one line', async () => {
   atEndOfFile(() => void taken.close())
   const { port } = taken.address() as AddressInfo
 
-  expect(await whyNot({ port })).toBe(`cannot listen on 127.0.0.1 port ${port}: the port is in use`)
+  expect(await whyNot({ port })).toBe(`could not listen on 127.0.0.1 port ${port}: the port is in use`)
 })
 
 test('a damaged store is refused with its path', async () => {
@@ -127,7 +127,7 @@ test('a folder that cannot be made, and a token that is too short, are refused',
   const file = join(await tempFolder(), 'file')
   writeFileSync(file, '')
 
-  expect(await whyNot({ data: join(file, 'folder') })).toMatch(/cannot make the folder/)
+  expect(await whyNot({ data: join(file, 'folder') })).toMatch(/could not create the directory/)
   expect(await whyNot({ operatorToken: 'short' })).toMatch(/at least 8 characters/)
 })
 

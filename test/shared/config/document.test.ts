@@ -99,8 +99,8 @@ describe('one problem is one line with path and remedy:', () => {
       pool({ defaults: 'connect_timeout = 5' }),
       /^defaults\.connect_timeout: .*with a unit.*got 5$/,
     ],
-    ['a number as text', pool({ pool: 'pool_size = "5"' }), /^pools\.app\.pool_size: must be a whole number; got "5"$/],
-    ['a fraction', pool({ pool: 'pool_size = 1.5' }), /^pools\.app\.pool_size: must be a whole number; got 1\.5$/],
+    ['a number as text', pool({ pool: 'pool_size = "5"' }), /^pools\.app\.pool_size: must be an integer; got "5"$/],
+    ['a fraction', pool({ pool: 'pool_size = 1.5' }), /^pools\.app\.pool_size: must be an integer; got 1\.5$/],
     [
       'a number out of bounds',
       pool({ pool: 'pool_size = 0' }),
@@ -116,7 +116,7 @@ describe('one problem is one line with path and remedy:', () => {
       pool({ pool: 'pool_mode = "tx"' }),
       /^pools\.app\.pool_mode: must be one of .*"transaction"/,
     ],
-    ['no servers', pool({ servers: '[]' }), /^pools\.app\.servers: needs at least one server/],
+    ['no servers', pool({ servers: '[]' }), /^pools\.app\.servers: must list at least one server/],
     [
       'two primaries',
       pool({ servers: '[{ host = "a" }, { host = "b" }]' }),
@@ -125,7 +125,7 @@ describe('one problem is one line with path and remedy:', () => {
     [
       'an address twice',
       pool({ servers: '[{ host = "db" }, { host = "DB", role = "replica" }]' }),
-      /^pools\.app\.servers\[1\]: repeats DB port 5432/,
+      /^pools\.app\.servers\[1\]: duplicates DB port 5432/,
     ],
     [
       'a port too high',
@@ -135,7 +135,7 @@ describe('one problem is one line with path and remedy:', () => {
     [
       'two folders in one',
       pool({ servers: '[{ host = "/run,/tmp" }]' }),
-      /^pools\.app\.servers\[0\]\.host: .*plain letters/,
+      /^pools\.app\.servers\[0\]\.host: .*ASCII characters/,
     ],
     [
       'a long folder',
@@ -147,37 +147,37 @@ describe('one problem is one line with path and remedy:', () => {
       pool({ servers: '[{ host = "[::1]:5432" }]' }),
       /^pools\.app\.servers\[0\]\.host: .*without brackets or port/,
     ],
-    ['no users', '[pools.app]\nservers = [{ host = "db" }]', /^pools\.app\.users: needs at least one user/],
+    ['no users', '[pools.app]\nservers = [{ host = "db" }]', /^pools\.app\.users: must define at least one user/],
     [
       'a socket folder that is no path',
       `[general]\nunix_socket_dir = "run"\n${pool({})}`,
-      /^general\.unix_socket_dir: must be a path/,
+      /^general\.unix_socket_dir: must be an absolute path/,
     ],
     [
       'a mode that is not octal',
       `[general]\nunix_socket_mode = "0789"\n${pool({})}`,
-      /^general\.unix_socket_mode: must be a mode in octal/,
+      /^general\.unix_socket_mode: must be an octal file mode/,
     ],
-    ['no pools', '[general]', /^pools: needs at least one pool/],
+    ['no pools', '[general]', /^pools: must define at least one pool/],
     [
       'a minimum above the size',
       pool({ defaults: 'min_pool_size = 21' }),
-      /^pools\.app\.users\.web\.min_pool_size: must not be above pool_size.*is 21 and pool_size 20/,
+      /^pools\.app\.users\.web\.min_pool_size: must not exceed pool_size.*is 21 and pool_size is 20/,
     ],
     [
       'the name of the console',
       pool({}).replaceAll('app', 'pgbouncer'),
-      /^pools\.pgbouncer: is the name of the console/,
+      /^pools\.pgbouncer: is reserved for the console/,
     ],
     [
       'the alias of the console',
       pool({}).replaceAll('app', 'flotilla'),
-      /^pools\.flotilla: is the name of the console/,
+      /^pools\.flotilla: is reserved for the console/,
     ],
     [
       'two verifiers',
       pool({ user: `password = "${scramVerifier}"\nprevious_password = "${scramVerifier}"\nserver_password = ""` }),
-      /^pools\.app\.users\.web\.previous_password: is a verifier like password, with a salt of its own/,
+      /^pools\.app\.users\.web\.previous_password: and password are verifiers with different salts/,
     ],
     [
       'an md5 hash beside a verifier',
@@ -194,29 +194,29 @@ describe('one problem is one line with path and remedy:', () => {
     [
       'a former password of nothing',
       pool({ pool: 'password = "x"', user: 'previous_password = "x"' }),
-      /^pools\.app\.users\.web\.previous_password: needs the password that takes its place beside it$/,
+      /^pools\.app\.users\.web\.previous_password: requires password, which replaces it, in the same section$/,
     ],
     [
       'a time without a former password',
       pool({ user: 'password = "x"\nprevious_password_until = "2030-01-01T00:00:00Z"' }),
-      /^pools\.app\.users\.web\.previous_password_until: needs previous_password$/,
+      /^pools\.app\.users\.web\.previous_password_until: requires previous_password$/,
     ],
     ...['"tomorrow"', '"2030-01-01"', '2030-01-01', '2030-01-01T00:00:00', '"2030-13-01T00:00:00Z"', '5'].map(
       (time): [string, string, RegExp] => [
         `a time like ${time}`,
         pool({ user: `password = "x"\nprevious_password = "y"\nprevious_password_until = ${time}` }),
-        /^pools\.app\.users\.web\.previous_password_until: must be a time with its offset/,
+        /^pools\.app\.users\.web\.previous_password_until: must be a time with an offset/,
       ],
     ),
     [
       'rules that cannot be used',
       `[general]\nauth_hba = """\n\nhost all all all trust\nhost all all all ldap\n"""\n${pool({})}`,
-      /^general\.auth_hba: line 3: needs a method/,
+      /^general\.auth_hba: line 3: must have a method/,
     ],
     [
       'a map that cannot be used',
       `[general]\nauth_ident = "staff alice"\n${pool({})}`,
-      /^general\.auth_ident: line 1: must be three words/,
+      /^general\.auth_ident: line 1: must have three fields/,
     ],
     [
       'a rule with a map that is not there',
@@ -226,12 +226,12 @@ describe('one problem is one line with path and remedy:', () => {
     [
       'a rule for certificates that nobody vouches for',
       `[general]\nauth_hba = "hostssl all all all md5 clientcert=verify-ca"\n${pool({})}`,
-      /^general\.auth_hba: line 1: needs clients' certificates; set client_tls_sslmode and client_tls_ca_file$/,
+      /^general\.auth_hba: line 1: requires client certificates; set client_tls_sslmode and client_tls_ca_file$/,
     ],
     [
       'certificates that nobody vouches for',
       pool({ user: 'auth_type = "cert"' }),
-      /^pools\.app\.users\.web\.auth_type: "cert" needs clients' certificates/,
+      /^pools\.app\.users\.web\.auth_type: "cert" requires client certificates/,
     ],
     [
       'a map of a user that is not there',
@@ -241,14 +241,18 @@ describe('one problem is one line with path and remedy:', () => {
     [
       'no rules to go by',
       pool({ user: 'auth_type = "hba"' }),
-      /^pools\.app\.users\.web\.auth_type: "hba" needs rules; set auth_hba in \[general\]$/,
+      /^pools\.app\.users\.web\.auth_type: "hba" requires rules; set auth_hba in \[general\]$/,
     ],
     [
       'passwords in clear without TLS',
       pool({ user: 'password = "x"\nauth_type = "plain"' }),
-      /^pools\.app\.users\.web\.auth_type: "plain" sends passwords in clear, so it needs TLS/,
+      /^pools\.app\.users\.web\.auth_type: "plain" sends cleartext passwords and requires TLS/,
     ],
-    ['no password', pool({ user: '' }), /^pools\.app\.users\.web\.password: is missing.*auth_type = "trust"$/],
+    [
+      'no password',
+      pool({ user: '' }),
+      /^pools\.app\.users\.web\.password: is required by auth_type .*auth_type = "trust"$/,
+    ],
     ['an empty password', pool({ user: 'password = ""' }), /^pools\.app\.users\.web\.password: must not be empty$/],
     [
       'a password that is a number',
@@ -263,7 +267,7 @@ describe('one problem is one line with path and remedy:', () => {
     [
       'a verifier and nothing for the server',
       pool({ user: `password = "${scramVerifier}"` }),
-      /^pools\.app\.users\.web\.server_password: is missing/,
+      /^pools\.app\.users\.web\.server_password: is required/,
     ],
     [
       'an md5 hash for SCRAM',
@@ -273,12 +277,12 @@ describe('one problem is one line with path and remedy:', () => {
     [
       'a user that auth_query knows and nothing for the server',
       pool({ pool: 'auth_user = "asker"', user: '' }),
-      /^pools\.app\.users\.web\.server_password: is missing: what auth_query knows/,
+      /^pools\.app\.users\.web\.server_password: is required: auth_query returns a verifier/,
     ],
     [
       'an auth_query that does not ask for the user',
       pool({ pool: 'auth_user = "asker"\nauth_query = "SELECT 1"' }),
-      /^pools\.app\.users\.web\.auth_query: must ask for the user as \$1/,
+      /^pools\.app\.users\.web\.auth_query: must contain \$1/,
     ],
     [
       'an auth_password that is a secret without control',
@@ -288,42 +292,42 @@ describe('one problem is one line with path and remedy:', () => {
     [
       'passthrough with a password for the server',
       pool({ user: 'password = "x"\nserver_password = "y"\nserver_auth = "passthrough"' }),
-      /^pools\.app\.users\.web\.server_password: cannot go with server_auth = "passthrough"/,
+      /^pools\.app\.users\.web\.server_password: cannot be used with server_auth = "passthrough"/,
     ],
     [
       'passthrough as another role',
       pool({ user: 'password = "x"\nserver_user = "y"\nserver_auth = "passthrough"' }),
-      /^pools\.app\.users\.web\.server_user: cannot be another role/,
+      /^pools\.app\.users\.web\.server_user: must be the client's user/,
     ],
     [
       'passthrough of nothing',
       pool({ user: 'auth_type = "trust"\nserver_auth = "passthrough"' }),
-      /^pools\.app\.users\.web\.server_auth: "passthrough" has nothing to pass on/,
+      /^pools\.app\.users\.web\.server_auth: "passthrough" cannot be used with auth_type = "trust"/,
     ],
     [
       '"*" without auth_query',
       pool({ user: 'server_password = ""' }).replace('web', '"*"'),
-      /^pools\.app\.users\."\*"\.auth_user: is missing/,
+      /^pools\.app\.users\."\*"\.auth_user: is required/,
     ],
     [
       '"*" with a password for everybody',
       pool({ pool: 'auth_user = "asker"' }).replace('web', '"*"'),
-      /^pools\.app\.users\."\*"\.password: would be one for all users/,
+      /^pools\.app\.users\."\*"\.password: must not be set for "\*"/,
     ],
     [
       '"*" that trusts anybody',
       pool({ pool: 'auth_user = "asker"\nauth_type = "trust"', user: '' }).replace('web', '"*"'),
-      /^pools\.app\.users\."\*"\.auth_type: cannot be "trust"/,
+      /^pools\.app\.users\."\*"\.auth_type: must not be "trust"/,
     ],
     [
       'an auth_query in any database a client names',
       pool({ pool: 'auth_user = "asker"' }).replaceAll('pools.app', 'pools."*"'),
-      /^pools\."\*"\.users\.web\.auth_database: is missing/,
+      /^pools\."\*"\.users\.web\.auth_database: is required/,
     ],
     [
       'a broken verifier',
       pool({ user: 'password = "SCRAM-SHA-256$x"' }),
-      /^pools\.app\.users\.web\.password: starts like a SCRAM/,
+      /^pools\.app\.users\.web\.password: begins like a SCRAM/,
     ],
     [
       'a secret without control',
@@ -345,18 +349,18 @@ describe('one problem is one line with path and remedy:', () => {
       pool({ user: 'password = { env = "A B" }' }),
       /^pools\.app\.users\.web\.password\.env: /,
     ],
-    ['a long name', pool({}).replaceAll('web', 'w'.repeat(64)), /^pools\.app\.users\.w+: is longer than 63 bytes/],
+    ['a long name', pool({}).replaceAll('web', 'w'.repeat(64)), /^pools\.app\.users\.w+: exceeds 63 bytes/],
     [
       'a name with NUL',
       pool({}).replaceAll('.web', '."a\\u0000b"'),
-      /^pools\.app\.users\."a\\u0000b": must not hold NUL/,
+      /^pools\.app\.users\."a\\u0000b": must not contain NUL/,
     ],
     [
       'a prototype name',
       pool({}).replaceAll('.web', '.__proto__'),
-      /^pools\.app\.users\.__proto__: cannot be used as a name/,
+      /^pools\.app\.users\.__proto__: is not allowed as a name/,
     ],
-    ['a constructor', pool({}).replaceAll('.app', '.constructor'), /^pools\.constructor: cannot be used as a name/],
+    ['a constructor', pool({}).replaceAll('.app', '.constructor'), /^pools\.constructor: is not allowed as a name/],
     ['a prototype key', pool({ pool: '__proto__ = 1' }), /^pools\.app\.__proto__: is not a known key/],
     [
       'a dot in a name',
@@ -366,7 +370,7 @@ describe('one problem is one line with path and remedy:', () => {
     [
       'a console user with nothing',
       `${pool({})}\n[admin_users.ops]`,
-      /^admin_users\.ops: needs either a password or auth_type/,
+      /^admin_users\.ops: must have either password or auth_type/,
     ],
     [
       'a console user twice',
@@ -376,35 +380,35 @@ describe('one problem is one line with path and remedy:', () => {
     [
       'TLS to clients without a certificate',
       `[general]\nclient_tls_sslmode = "require"\nclient_tls_key_file = "/k"\n${pool({})}`,
-      /^general\.client_tls_cert_file: is missing: client_tls_sslmode "require" needs it$/,
+      /^general\.client_tls_cert_file: is required by client_tls_sslmode "require"$/,
     ],
     [
       'clients that are verified by nobody',
       `[general]\nclient_tls_sslmode = "verify-ca"\nclient_tls_cert_file = "/c"\nclient_tls_key_file = "/k"\n${pool({})}`,
-      /^general\.client_tls_ca_file: is missing/,
+      /^general\.client_tls_ca_file: is required/,
     ],
     [
       'servers that are verified by nobody',
       pool({ user: 'password = "x"\nserver_tls_sslmode = "verify-full"' }),
-      /^pools\.app\.users\.web\.server_tls_ca_file: is missing/,
+      /^pools\.app\.users\.web\.server_tls_ca_file: is required/,
     ],
     [
       'a CA that would not be looked at',
       pool({ user: 'password = "x"\nserver_tls_sslmode = "prefer"\nserver_tls_ca_file = "/ca"' }),
-      /^pools\.app\.users\.web\.server_tls_ca_file: is not looked at with server_tls_sslmode "prefer"; set/,
+      /^pools\.app\.users\.web\.server_tls_ca_file: is not used with server_tls_sslmode "prefer"; set/,
     ],
     [
       'a certificate for servers without its key',
       pool({ user: 'password = "x"\nserver_tls_sslmode = "require"\nserver_tls_cert_file = "/c"' }),
-      /^pools\.app\.users\.web\.server_tls_cert_file: needs server_tls_key_file/,
+      /^pools\.app\.users\.web\.server_tls_cert_file: and server_tls_key_file/,
     ],
     [
       'direct TLS that may be done without',
       pool({ user: 'password = "x"\nserver_tls_sslmode = "prefer"\nserver_tls_negotiation = "direct"' }),
-      /^pools\.app\.users\.web\.server_tls_negotiation: "direct" cannot go with/,
+      /^pools\.app\.users\.web\.server_tls_negotiation: "direct" cannot be used with/,
     ],
     ['a table that is a value', 'pools = 3', /^pools: must be a table; got 3$/],
-    ['a date', pool({ pool: 'pool_size = 2020-01-01' }), /^pools\.app\.pool_size: must be a whole number; got a date$/],
+    ['a date', pool({ pool: 'pool_size = 2020-01-01' }), /^pools\.app\.pool_size: must be an integer; got a date$/],
   ]
   test.each(cases)('%s', (_, text, expected) => {
     const problems = problemsOf(text)
@@ -473,7 +477,7 @@ test('a secret of control is judged by what it holds', () => {
   }
 
   expect(problemsOf(pool({ user: 'password = { secret = "web" }' }), secrets)).toEqual([
-    expect.stringMatching(/^pools\.app\.users\.web\.server_password: is missing/),
+    expect.stringMatching(/^pools\.app\.users\.web\.server_password: is required/),
   ])
   expect(problemsOf(pool({ user: 'password = { secret = "web" }\nserver_password = ""' }), secrets)).toEqual([])
   expect(problemsOf(pool({ user: 'password = { secret = "web", version = 2 }' }), secrets)).toEqual([

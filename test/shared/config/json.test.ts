@@ -57,7 +57,7 @@ test('__proto__ is a key like any other', () => {
 })
 
 test('text nested without end is refused', () => {
-  expect(fault('['.repeat(100_000)).message).toContain('nested too deep')
+  expect(fault('['.repeat(100_000)).message).toContain('nesting too deep')
 })
 
 function fault(text: string): ConfigSyntaxError {

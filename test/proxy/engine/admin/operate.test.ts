@@ -242,7 +242,7 @@ test('SHOW BANS has the addresses at which logins fail, until one succeeds; a re
       user: 'web',
       role: 'primary',
       host: '127.0.0.1',
-      reason: 'server login failed: nothing listens at the address',
+      reason: 'server login failed: the connection was refused (ECONNREFUSED)',
       ban_time: expect.stringMatching(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$/),
       ban_duration_seconds: expect.stringMatching(/^[01]$/),
       ban_remaining_seconds: expect.stringMatching(/^[01]$/),

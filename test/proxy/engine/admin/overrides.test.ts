@@ -117,7 +117,7 @@ test.for([
     'SET server_tls_sslmode = require',
     'SET failed: server_tls_sslmode cannot be changed while servers are connected; make a new version',
   ],
-  ['SET pool_size = many', 'SET failed: pool_size must be a whole number; got "many"'],
+  ['SET pool_size = many', 'SET failed: pool_size must be an integer; got "many"'],
   ['SET pool_size = 0', 'SET failed: pool_size must be between 1 and 100000; got 0'],
   ['SET query_timeout = 5', 'SET failed: query_timeout must be a duration with a unit'],
   ['SET pool_mode = sometimes', 'SET failed: pool_mode must be one of "session", "transaction", "statement"'],
