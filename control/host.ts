@@ -21,10 +21,16 @@ export interface Parking {
   wake(topic: string): void
 }
 
-/** Asks proxies for what cannot wait for a poll. */
+/** What came of sending an operation to a proxy. `faulty`: it answered, and not what a proxy should. */
+export type OrderAnswer =
+  | { readonly kind: 'answered'; readonly outcome: OrderOutcome }
+  | { readonly kind: 'unreachable' }
+  | { readonly kind: 'faulty'; readonly message: string }
+
+/** Sends proxies what cannot wait for a poll. */
 export interface Orders {
-  /** Undefined when the proxy did not answer. Never rejects. */
-  ask(target: HintTarget, order: Order): Promise<OrderOutcome | undefined>
+  /** Never rejects. */
+  ask(target: HintTarget, order: Order): Promise<OrderAnswer>
 }
 
 export interface Hints {

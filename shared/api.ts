@@ -118,8 +118,8 @@ export const reloadSchema = z.object({
 })
 export type Reload = z.infer<typeof reloadSchema>
 
-/** `done`: complete. `under_way`: `servers` are still in use. */
-const operationOutcomes = ['done', 'under_way', 'unknown_pool', 'unreachable'] as const
+/** `done`: complete. `under_way`: `servers` are still in use. `faulty`: the answer was not a proxy's; see `message`. */
+const operationOutcomes = ['done', 'under_way', 'unknown_pool', 'unreachable', 'faulty'] as const
 export const operationSchema = z.object({
   pool: z.string(),
   operation: z.enum(operations),
@@ -127,9 +127,10 @@ export const operationSchema = z.object({
     z.object({
       id: z.string(),
       outcome: z.enum(operationOutcomes),
-      /** Null when the proxy did not answer. */
+      /** Null when the proxy did not say. */
       paused: z.boolean().nullable(),
       servers: z.int().min(0).nullable(),
+      message: z.string().nullable(),
     }),
   ),
 })

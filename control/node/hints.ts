@@ -1,10 +1,9 @@
-import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Agent, request } from 'undici'
 import type { Hint } from '../../shared/wire.ts'
-import { hintHeaders } from '../domain/hint-signature.ts'
 import type { Hints } from '../host.ts'
 import type { HintTarget } from '../store/proxies.ts'
+import { ProxyRequests } from './proxy-requests.ts'
+import type { ProxySurroundings } from './proxy-requests.ts'
 
 const attemptsMax = 2
 const betweenAttemptsMs = 250
@@ -14,10 +13,7 @@ const runningMax = 64
 const failuresMax = 3
 const silenceMs = 60_000
 
-export interface HintSurroundings {
-  readonly nowMs: () => number
-  /** The Standard Webhooks secret that proxy was given at hello. */
-  readonly secretOf: (target: HintTarget) => string
+export interface HintSurroundings extends ProxySurroundings {
   readonly onResult: (result: 'delivered' | 'failed' | 'silenced') => void
 }
 
@@ -27,7 +23,7 @@ export interface HintSurroundings {
  */
 export class NodeHints implements Hints {
   readonly #around: HintSurroundings
-  readonly #agent = new Agent({ connections: 1, connect: { timeout: attemptTimeoutMs } })
+  readonly #requests: ProxyRequests
   readonly #closing = new AbortController()
   /** By proxy, in the order they came. */
   readonly #waiting = new Map<string, { target: HintTarget; hint: Hint }>()
@@ -36,6 +32,7 @@ export class NodeHints implements Hints {
 
   constructor(around: HintSurroundings) {
     this.#around = around
+    this.#requests = new ProxyRequests(around, attemptTimeoutMs)
   }
 
   send(targets: readonly HintTarget[], hint: Hint): void {
@@ -57,7 +54,7 @@ export class NodeHints implements Hints {
     this.#closing.abort()
     this.#waiting.clear()
     await Promise.all(this.#running.values())
-    await this.#agent.destroy()
+    await this.#requests.close()
   }
 
   #startMore(): void {
@@ -93,23 +90,12 @@ export class NodeHints implements Hints {
   }
 
   async #attempt(target: HintTarget, hint: Hint): Promise<boolean> {
-    const body = JSON.stringify(hint)
-    const timestampS = Math.floor(this.#around.nowMs() / 1000)
     try {
-      const response = await request(`${target.hint_url.replace(/\/+$/, '')}/v1/hint`, {
-        method: 'POST',
-        headers: {
-          'content-type': 'application/json',
-          ...hintHeaders(this.#around.secretOf(target), `msg_${randomUUID()}`, timestampS, body),
-        },
-        body,
-        dispatcher: this.#agent,
-        signal: AbortSignal.any([AbortSignal.timeout(attemptTimeoutMs), this.#closing.signal]),
-      })
-      await response.body.dump()
-      return response.statusCode >= 200 && response.statusCode < 300
+      const { signal } = this.#closing
+      await this.#requests.post(target, { path: '/v1/hint', idPrefix: 'msg', body: hint, signal })
+      return true
     } catch {
-      // Refused, reset, timed out: all the same here, the poll covers it.
+      // Refused, reset, timed out or answered badly: all the same here, the poll covers it.
       return false
     }
   }

@@ -60,7 +60,8 @@ export class InProcessControl {
       orders: {
         ask: async (target, order) => {
           this.orders.push({ target, order })
-          return await Promise.resolve(this.orderOutcomes.get(target.proxy))
+          const outcome = this.orderOutcomes.get(target.proxy)
+          return await Promise.resolve(outcome === undefined ? { kind: 'unreachable' } : { kind: 'answered', outcome })
         },
       },
       metrics: new NodeMetrics(),
