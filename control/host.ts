@@ -1,4 +1,5 @@
 /** What control needs from the host it runs on. The app itself knows no clock, no timer and no socket. */
+import type { Network } from '../shared/config/network.ts'
 import type { Hint, Order, OrderOutcome } from '../shared/wire.ts'
 import type { Sealing } from './domain/sealing.ts'
 import type { HintTarget } from './store/proxies.ts'
@@ -67,6 +68,8 @@ export interface ControlHost {
   readonly random: (bytes: number) => Uint8Array
   readonly sealing: Sealing
   readonly operatorToken: string
+  /** Where proxies may register to be reached; undefined allows all but the addresses that are always forbidden. */
+  readonly proxyNetworks?: readonly Network[] | undefined
   readonly presence: Presence
   readonly hints: Hints
   readonly orders: Orders

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Hint } from '../../shared/wire.ts'
 import type { Hints } from '../host.ts'
 import type { HintTarget } from '../store/proxies.ts'
-import { ProxyRequests } from './proxy-requests.ts'
+import { ProxyFault, ProxyRequests } from './proxy-requests.ts'
 import type { ProxySurroundings } from './proxy-requests.ts'
 
 const attemptsMax = 2
@@ -15,6 +15,8 @@ const silenceMs = 60_000
 
 export interface HintSurroundings extends ProxySurroundings {
   readonly onResult: (result: 'delivered' | 'failed' | 'silenced') => void
+  /** A hint failed because of what the proxy answered or registered. */
+  readonly onFault: (target: HintTarget, message: string) => void
 }
 
 /**
@@ -72,11 +74,13 @@ export class NodeHints implements Hints {
   }
 
   async #deliver(key: string, target: HintTarget, hint: Hint): Promise<void> {
+    let failure: unknown
     for (let attempt = 1; attempt <= attemptsMax; attempt += 1) {
       if (attempt > 1)
         await sleep(betweenAttemptsMs, undefined, { signal: this.#closing.signal }).catch(() => undefined)
       if (this.#closing.signal.aborted) return
-      if (await this.#attempt(target, hint)) {
+      failure = await this.#attempt(target, hint)
+      if (failure === undefined) {
         this.#failing.delete(key)
         this.#around.onResult('delivered')
         return
@@ -87,16 +91,17 @@ export class NodeHints implements Hints {
     const silentUntilMs = failures >= failuresMax ? this.#around.nowMs() + silenceMs : 0
     this.#failing.set(key, { failures, silentUntilMs })
     this.#around.onResult('failed')
+    if (failure instanceof ProxyFault) this.#around.onFault(target, failure.message)
   }
 
-  async #attempt(target: HintTarget, hint: Hint): Promise<boolean> {
+  /** Undefined when it arrived. */
+  async #attempt(target: HintTarget, hint: Hint): Promise<unknown> {
     try {
       const { signal } = this.#closing
       await this.#requests.post(target, { path: '/v1/hint', idPrefix: 'msg', body: hint, signal })
-      return true
-    } catch {
-      // Refused, reset, timed out or answered badly: all the same here, the poll covers it.
-      return false
+      return undefined
+    } catch (error) {
+      return error
     }
   }
 }

@@ -1,12 +1,21 @@
 import { randomUUID } from 'node:crypto'
 import { Agent, errors, request } from 'undici'
+import type { Network } from '../../shared/config/network.ts'
+import { addressFault } from '../../shared/registered-address.ts'
 import { hintHeaders } from '../domain/hint-signature.ts'
+import { hintUrlFault } from '../domain/hint-url.ts'
 import type { HintTarget } from '../store/proxies.ts'
+import { guardedLookup } from './guarded-lookup.ts'
+import type { Lookup } from './guarded-lookup.ts'
 
 export interface ProxySurroundings {
   readonly nowMs: () => number
   /** The Standard Webhooks secret that the proxy was given at hello. */
   readonly secretOf: (target: HintTarget) => string
+  /** The networks that the operator allows; undefined allows all but the forbidden addresses. */
+  readonly proxyNetworks?: readonly Network[] | undefined
+  /** The system's unless given. */
+  readonly lookup?: Lookup
 }
 
 export interface ProxyRequest {
@@ -18,7 +27,10 @@ export interface ProxyRequest {
   readonly signal?: AbortSignal
 }
 
-/** The proxy answered what no proxy should. The message is for operators and holds nothing of the answer's text. */
+/**
+ * The proxy answered, or registered as its address, what no proxy should. The message is for operators and holds nothing of
+ * the answer's text.
+ */
 export class ProxyFault extends Error {
   override readonly name = 'ProxyFault'
 }
@@ -27,8 +39,8 @@ export const answerBytesMax = 64 * 1024
 const headerBytesMax = 16 * 1024
 
 /**
- * Signed requests to proxies. A proxy is not trusted: its answer is read up to `answerBytesMax`, all of it within
- * `timeoutMs`, and a redirect is not followed.
+ * Signed requests to proxies. A proxy is not trusted: nothing that `registered-address.ts` forbids is connected to, the
+ * answer is read up to `answerBytesMax`, all of it within `timeoutMs`, and a redirect is not followed.
  */
 export class ProxyRequests {
   readonly #around: ProxySurroundings
@@ -40,7 +52,14 @@ export class ProxyRequests {
     this.#timeoutMs = timeoutMs
     this.#agent = new Agent({
       connections: 1,
-      connect: { timeout: timeoutMs },
+      connect: {
+        timeout: timeoutMs,
+        lookup: guardedLookup(
+          (address) => addressFault(address, around.proxyNetworks),
+          (reason) => new ProxyFault(reason),
+          around.lookup,
+        ),
+      },
       allowH2: false,
       maxHeaderSize: headerBytesMax,
       maxResponseSize: answerBytesMax,
@@ -49,10 +68,13 @@ export class ProxyRequests {
 
   /**
    * Gives the text of the proxy's 2xx answer.
-   * @throws ProxyFault when it answered something else.
+   * @throws ProxyFault when it answered something else, or is at an address that may not be used.
    * @throws Error when it did not answer: refused, reset, timed out, or ended by `signal`.
    */
   async post(target: HintTarget, { path, idPrefix, body, signal }: ProxyRequest): Promise<string> {
+    // Checked at hello too; the operator may have changed what is allowed since.
+    const urlFault = hintUrlFault(target.hint_url, this.#around.proxyNetworks)
+    if (urlFault !== undefined) throw new ProxyFault(`hint_url: ${urlFault}`)
     const text = JSON.stringify(body)
     const timestampS = Math.floor(this.#around.nowMs() / 1000)
     // One limit for the whole exchange, so that a byte now and then does not prolong it.

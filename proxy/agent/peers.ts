@@ -1,4 +1,5 @@
 import { isIP } from 'node:net'
+import { addressFault } from '../../shared/registered-address.ts'
 import type { Peer } from '../../shared/wire.ts'
 import type { PeerSpec, PeersUpdate } from '../engine/messages.ts'
 import type { Waits } from './clock.ts'
@@ -120,13 +121,17 @@ export class Peers {
 
   async #specOf({ proxy, number, address }: Peer): Promise<PeerSpec | null> {
     if (address === null) return null
+    const { log, lookup } = this.#options
     const { host, port } = address
-    if (isIP(host) !== 0) return { number, address: host, port }
     try {
-      const [found] = await this.#options.lookup(host)
-      return found === undefined ? null : { number, address: found, port }
+      const [found] = isIP(host) === 0 ? await lookup(host) : [host]
+      if (found === undefined) return null
+      const fault = addressFault(found)
+      if (fault === undefined) return { number, address: found, port }
+      log('warn', 'a peer registered an address that is never connected to', { proxy, host, reason: fault })
+      return null
     } catch (error) {
-      this.#options.log('warn', 'a proxy of the fleet cannot be looked up', { proxy, host, reason: reasonOf(error) })
+      log('warn', 'a proxy of the fleet cannot be looked up', { proxy, host, reason: reasonOf(error) })
       return null
     }
   }

@@ -498,15 +498,18 @@ test('a version that killed the engine once is tried once more by itself, and th
   expect(control.askedFor('/manifest')).toHaveLength(2)
 })
 
-test('a hint URL that control refuses does not keep new versions away', async () => {
+test('a hint URL that control refuses is logged with the reason and does not keep new versions away', async () => {
   const { control, proxy } = await newFleet({ hintUrl: 'http://169.254.0.1' })
   control.offer(1, toml(5))
-  control.next('/hello', { status: 422, body: { title: 'hints cannot be sent there' } })
+  const errors = [{ path: 'hint_url', message: '169.254.0.1 is a link-local address' }]
+  control.next('/hello', { status: 422, body: { title: 'The content cannot be used', detail: 'not there', errors } })
 
   await proxy.agent.start()
   await proxy.applies(1)
 
-  expect(proxy.logged('control refuses the introduction; going on without hints')).toHaveLength(1)
+  const [logged, ...more] = proxy.logged('control refuses the introduction; going on without hints')
+  expect(logged?.fields['reason']).toMatch(/ 422 The content cannot be used: not there; hint_url 169\.254\.0\.1 is /)
+  expect(more).toEqual([])
 })
 
 test('a fleet that has no version yet is asked again after the poll interval', async () => {
