@@ -48,6 +48,8 @@ export class Peers {
   #timer: NodeJS.Timeout | undefined
   #askedAtMs = -Infinity
   #asking: Promise<void> | undefined
+  /** The engine has asked since control's answer under way was requested, and is to have another one. */
+  #isWantedAgain = false
   #stopped = false
 
   constructor(options: PeersOptions) {
@@ -68,14 +70,20 @@ export class Peers {
 
   /** The engine needs to know. It is answered in any case, and not more often than strangers may make control work. */
   wanted(): void {
-    const waitMs = this.#askedAtMs + this.#options.waits.peersAgainMs - performance.now()
-    if (waitMs > 0) this.#again(waitMs)
-    else void this.#ask()
+    if (this.#asking !== undefined) this.#isWantedAgain = true
+    else this.#askSoon()
   }
 
   stop(): void {
     this.#stopped = true
     clearTimeout(this.#timer)
+  }
+
+  #askSoon(): void {
+    if (this.#stopped) return
+    const waitMs = this.#askedAtMs + this.#options.waits.peersAgainMs - performance.now()
+    if (waitMs > 0) this.#again(waitMs)
+    else void this.#ask()
   }
 
   #again(waitMs: number): void {
@@ -103,7 +111,9 @@ export class Peers {
       onPeers(null)
     }
     this.#asking = undefined
-    this.#again(waits.peersMs)
+    if (this.#isWantedAgain) this.#askSoon()
+    else this.#again(waits.peersMs)
+    this.#isWantedAgain = false
   }
 
   async #tell(peers: readonly Peer[]): Promise<void> {

@@ -104,6 +104,20 @@ test('85: an engine that wants to know is always answered, and control is not as
   expect(control.askedAtMs - askedAtMs).toBeGreaterThan(90)
 })
 
+test('85: an engine that wants to know while an answer is being written to disk is answered too', async () => {
+  const { peers, told, folder } = await newPeers([own])
+  const written = Promise.withResolvers<void>()
+  folder.savePeers = async () => await written.promise
+  peers.wanted()
+  await until(() => told.length === 1)
+
+  peers.wanted()
+  written.resolve()
+  await until(() => told.length === 2)
+
+  expect(told[1]).toEqual(told[0])
+})
+
 test('85: nothing is asked after the end', async () => {
   const { peers, control, told } = await newPeers([own], undefined, 200)
   peers.wanted()
