@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { wildcard } from '../../shared/config/wildcard.ts'
+import { comparePositions } from '../../shared/position.ts'
 import type { Position } from '../../shared/wire.ts'
 import { AuthQueries, looksUp } from './auth/auth-query.ts'
 import type { Context } from './context.ts'
@@ -239,7 +240,7 @@ export class Pools {
    */
   apply(spec: FleetSpec, force: boolean): ApplyOutcome {
     const count = { added: 0, rebuilt: 0, retuned: 0, removed: 0, kept: 0 }
-    if (!force && this.running !== null && !isAbove(spec.position, this.running)) {
+    if (!force && comparePositions(spec.position, this.running) <= 0) {
       return { applied: false, running: this.running, ...count }
     }
     this.#models.clear()
@@ -383,9 +384,4 @@ function specFor(spec: PoolSpec, { database, user }: PoolName): PoolSpec {
     database: spec.pool === wildcard && spec.database === wildcard ? database : spec.database,
     serverUser: spec.user === wildcard && spec.serverUser === wildcard ? user : spec.serverUser,
   }
-}
-
-/** Orders configurations: a restored store's epoch first, then the version. */
-export function isAbove(position: Position, running: Position): boolean {
-  return position.epoch > running.epoch || (position.epoch === running.epoch && position.version > running.version)
 }
