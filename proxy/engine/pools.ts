@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { changeOf, pastOf, type Change } from '../../shared/change.ts'
 import { wildcard } from '../../shared/config/wildcard.ts'
 import { comparePositions } from '../../shared/position.ts'
 import type { Position } from '../../shared/wire.ts'
@@ -357,22 +358,13 @@ function wayOfLoggingIn({ settings, spec }: Pool): string {
 const noSecret: ClientSecret = { md5: null, scram: null }
 
 /** Makes `name` run `pool`, at the price that the difference between the two asks for. */
-function settle(name: PoolName, pool: PoolSpec): 'added' | 'kept' | 'retuned' | 'rebuilt' {
+function settle(name: PoolName, pool: PoolSpec): (typeof pastOf)[Change] {
   const running = name.current
-  if (running === null) {
-    name.replace(pool)
-    return 'added'
-  }
-  if (running.spec.hash === pool.hash) {
-    running.adopt(pool)
-    return 'kept'
-  }
-  if (running.spec.connectHash === pool.connectHash) {
-    running.retune(pool)
-    return 'retuned'
-  }
-  name.replace(pool)
-  return 'rebuilt'
+  const change = changeOf(running?.spec, pool)
+  if (running === null || change === 'add' || change === 'rebuild') name.replace(pool)
+  else if (change === 'retune') running.retune(pool)
+  else running.adopt(pool)
+  return pastOf[change]
 }
 
 /** What the configuration of "*" means for one database and user; it has the hash of "*". */
