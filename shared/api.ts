@@ -4,7 +4,8 @@
  */
 import { z } from 'zod'
 import { causeNames } from './causes.ts'
-import { disconnectSchema, nameSchema, operations, poolReportSchema, positionSchema } from './wire.ts'
+import { receivedDisconnectSchema } from './disconnect.ts'
+import { nameSchema, operations, poolReportSchema, positionSchema } from './wire.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
@@ -168,10 +169,8 @@ export const proxiesSchema = z.object({ position: positionSchema, proxies: z.arr
 export const proxyDetailSchema = proxySchema.extend({ pools: z.array(poolReportSchema) })
 export type ProxyDetail = z.infer<typeof proxyDetailSchema>
 
-export const lostServerSchema = disconnectSchema.extend({ proxy: z.string(), received_at: time })
-export type LostServerEvent = z.infer<typeof lostServerSchema>
 export const disconnectsSchema = z.object({
-  disconnects: z.array(lostServerSchema),
+  disconnects: z.array(receivedDisconnectSchema),
   next,
   /** Value of `follow` for a request that returns only later events, oldest first. */
   follow: z.string(),
