@@ -64,13 +64,13 @@ const directions: readonly Direction[] = [
       '!**/io/io.ts',
       '!**/io/copy.ts',
     ],
-    typesOnly: ['**/shared/wire.ts'],
+    typesOnly: ['**/shared/wire.ts', '**/shared/disconnect.ts'],
   },
   {
     files: ['proxy/engine/main.ts'],
     says: 'the engine thread chooses an Io; it knows no agent and no control',
     refuses: [...above.proxy, ...servers, ...databases, 'zod', 'undici', '**/agent/**'],
-    typesOnly: ['**/shared/wire.ts'],
+    typesOnly: ['**/shared/wire.ts', '**/shared/disconnect.ts'],
   },
   {
     files: ['proxy/protocol/**'],

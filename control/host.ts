@@ -1,4 +1,5 @@
-/** What control needs from its host. The app itself has no clock, timer or socket. */
+/** What control needs from the host it runs on. The app itself knows no clock, no timer and no socket. */
+import type { Network } from '../shared/config/network.ts'
 import type { Hint, Order, OrderOutcome } from '../shared/wire.ts'
 import type { Sealing } from './domain/sealing.ts'
 import type { HintTarget } from './store/proxies.ts'
@@ -21,10 +22,16 @@ export interface Parking {
   wake(topic: string): void
 }
 
-/** Sends operations to proxies, which cannot wait for a poll. */
+/** What came of sending an operation to a proxy. `faulty`: it answered, and not what a proxy should. */
+export type OrderAnswer =
+  | { readonly kind: 'answered'; readonly outcome: OrderOutcome }
+  | { readonly kind: 'unreachable' }
+  | { readonly kind: 'faulty'; readonly message: string }
+
+/** Sends proxies what cannot wait for a poll. */
 export interface Orders {
-  /** Undefined if the proxy did not respond. Never rejects. */
-  ask(target: HintTarget, order: Order): Promise<OrderOutcome | undefined>
+  /** Never rejects. */
+  ask(target: HintTarget, order: Order): Promise<OrderAnswer>
 }
 
 export interface Hints {
@@ -61,6 +68,8 @@ export interface ControlHost {
   readonly random: (bytes: number) => Uint8Array
   readonly sealing: Sealing
   readonly operatorToken: string
+  /** Where proxies may register to be reached; undefined allows all but the addresses that are always forbidden. */
+  readonly proxyNetworks?: readonly Network[] | undefined
   readonly presence: Presence
   readonly hints: Hints
   readonly orders: Orders

@@ -5,6 +5,7 @@ import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { createAdaptorServer } from '@hono/node-server'
+import type { Network } from '../shared/config/network.ts'
 import { createApp } from './app.ts'
 import { createSealing } from './domain/sealing.ts'
 import type { Sealing } from './domain/sealing.ts'
@@ -31,7 +32,12 @@ export interface ControlOptions {
   readonly operatorToken: string
   /** FLOTILLA_SECRET_KEY: 32 bytes in base64 or hex. Without it the key is a file in the data directory. */
   readonly secretKey?: string | undefined
-  /** Receives errors while it runs; by default they go to standard error as JSON lines. */
+  /**
+   * Where control sends requests to proxies. Unless given, everywhere but to the addresses that are always forbidden, so
+   * also to loopback and private networks.
+   */
+  readonly proxyNetworks?: readonly Network[] | undefined
+  /** What goes wrong while it runs; on standard error as JSON lines unless given. */
   readonly log?: (line: LogLine) => void
 }
 
@@ -76,11 +82,14 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
   const parking = new NodeParking()
   const metrics = new NodeMetrics()
   const secretOf = ({ fleet, proxy, boot }: HintTarget): string => sealing.hintSecret(fleet, proxy, boot)
-  const orders = new NodeOrders({ nowMs: Date.now, secretOf })
+  const { proxyNetworks } = options
+  const toProxies = { nowMs: Date.now, secretOf, proxyNetworks }
+  const orders = new NodeOrders(toProxies)
   const hints = new NodeHints({
-    nowMs: Date.now,
-    secretOf,
+    ...toProxies,
     onResult: (result) => metrics.hint(result),
+    onFault: ({ fleet, proxy }, error) =>
+      log({ level: 'error', message: `hint to proxy ${proxy} of fleet ${fleet} failed`, error }),
   })
   const logError: ControlHost['logError'] = (message, error) =>
     log({ level: 'error', message, error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
@@ -96,6 +105,7 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
     nowMs: Date.now,
     random: randomBytes,
     operatorToken: options.operatorToken,
+    proxyNetworks,
   })
 
   const flush = async (): Promise<void> => {

@@ -4,7 +4,8 @@
  */
 import { z } from 'zod'
 import { causeNames } from './causes.ts'
-import { disconnectSchema, nameSchema, operations, poolReportSchema, positionSchema } from './wire.ts'
+import { receivedDisconnectSchema } from './disconnect.ts'
+import { nameSchema, operations, poolReportSchema, positionSchema } from './wire.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
@@ -118,8 +119,8 @@ export const reloadSchema = z.object({
 })
 export type Reload = z.infer<typeof reloadSchema>
 
-/** `done`: complete. `under_way`: `servers` are still in use. */
-const operationOutcomes = ['done', 'under_way', 'unknown_pool', 'unreachable'] as const
+/** `done`: complete. `under_way`: `servers` are still in use. `faulty`: the answer was not a proxy's; see `message`. */
+const operationOutcomes = ['done', 'under_way', 'unknown_pool', 'unreachable', 'faulty'] as const
 export const operationSchema = z.object({
   pool: z.string(),
   operation: z.enum(operations),
@@ -127,9 +128,10 @@ export const operationSchema = z.object({
     z.object({
       id: z.string(),
       outcome: z.enum(operationOutcomes),
-      /** Null when the proxy did not answer. */
+      /** Null when the proxy did not say. */
       paused: z.boolean().nullable(),
       servers: z.int().min(0).nullable(),
+      message: z.string().nullable(),
     }),
   ),
 })
@@ -167,10 +169,8 @@ export const proxiesSchema = z.object({ position: positionSchema, proxies: z.arr
 export const proxyDetailSchema = proxySchema.extend({ pools: z.array(poolReportSchema) })
 export type ProxyDetail = z.infer<typeof proxyDetailSchema>
 
-export const lostServerSchema = disconnectSchema.extend({ proxy: z.string(), received_at: time })
-export type LostServerEvent = z.infer<typeof lostServerSchema>
 export const disconnectsSchema = z.object({
-  disconnects: z.array(lostServerSchema),
+  disconnects: z.array(receivedDisconnectSchema),
   next,
   /** Value of `follow` for a request that returns only later events, oldest first. */
   follow: z.string(),

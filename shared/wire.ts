@@ -3,7 +3,7 @@
  * document is generated from them. Field names are spelled as on the wire.
  */
 import { z } from 'zod'
-import { causeNames, serverStates } from './causes.ts'
+import { disconnectSchema } from './disconnect.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
@@ -101,28 +101,6 @@ export const hintSchema = z.object({
   reason: z.enum(['version', 'reload']),
 })
 export type Hint = z.infer<typeof hintSchema>
-
-/** A lost server connection. The proxy assigns `id`, so that control recognizes a repeated report. */
-export const disconnectSchema = z.object({
-  id: z.string().min(1).max(80),
-  at: time,
-  pool: z.string(),
-  user: z.string(),
-  host: z.string(),
-  port: z.int(),
-  role: z.enum(['primary', 'replica']),
-  backend_pid: z.int().nullable(),
-  cause: z.enum(causeNames),
-  errno: z.string().max(32).nullable(),
-  sqlstate: z.string().max(5).nullable(),
-  message: z.string().max(500).nullable(),
-  state: z.enum(serverStates),
-  connection_age_ms: z.number().min(0),
-  idle_ms: z.number().min(0),
-  client_hurt: z.boolean(),
-  pool_hash: hash,
-})
-export type Disconnect = z.infer<typeof disconnectSchema>
 
 export const poolReportSchema = z.object({
   pool: z.string(),

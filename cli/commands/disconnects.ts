@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { disconnectsSchema } from '../../shared/api.ts'
-import type { LostServerEvent } from '../../shared/api.ts'
+import type { ReceivedDisconnect } from '../../shared/disconnect.ts'
 import { Api, apiOptions } from '../api.ts'
 import { command } from '../command.ts'
 import { shortTime, table } from '../table.ts'
@@ -36,8 +36,8 @@ export const disconnects = command({ operands: [], options }, async ({ options }
     else around.print(table(header, first.disconnects.map(row)))
     return 0
   }
-  // With --follow the newest come last, as in a log.
-  const show = (events: readonly LostServerEvent[]) => {
+  // Followed, the newest stand last, as in a log.
+  const show = (events: readonly ReceivedDisconnect[]) => {
     for (const event of events) around.print(options.json ? JSON.stringify(event) : row(event).join('  '))
   }
   show(first.disconnects.toReversed())
@@ -55,7 +55,7 @@ export const disconnects = command({ operands: [], options }, async ({ options }
   }
 })
 
-function row(event: LostServerEvent): string[] {
+function row(event: ReceivedDisconnect): string[] {
   const { at, proxy, pool, user, host, port, cause, state, idle_ms, client_hurt, sqlstate, errno, message } = event
   return [
     shortTime(at) ?? '',

@@ -12,13 +12,13 @@ function operation(name: (typeof operations)[number]): Command {
     const path = `/pools/${encodeURIComponent(operands[0] ?? '')}/${name}`
     const answer = await new Api(options, around).inFleet(operationSchema, path, { method: 'POST', body: {} })
     if (options.json) around.print(JSON.stringify(answer, undefined, 2))
-    else around.print(table(['PROXY', 'OUTCOME', 'SERVERS LEFT'], answer.proxies.map(row)))
+    else around.print(table(['PROXY', 'OUTCOME', 'SERVERS LEFT', 'MESSAGE'], answer.proxies.map(row)))
     return answer.proxies.every(({ outcome }) => outcome === 'done' || outcome === 'under_way') ? 0 : 1
   })
 }
 
-function row({ id, outcome, servers }: OperationResult['proxies'][number]): (string | null)[] {
-  return [id, outcome, servers === null ? null : String(servers)]
+function row({ id, outcome, servers, message }: OperationResult['proxies'][number]): (string | number | null)[] {
+  return [id, outcome, servers, message]
 }
 
 export const pause = operation('pause')

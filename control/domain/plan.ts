@@ -1,4 +1,6 @@
 import type { Plan } from '../../shared/api.ts'
+import { changeOf, pastOf } from '../../shared/change.ts'
+import type { Hashes } from '../../shared/change.ts'
 import type { PoolHash } from '../../shared/config/effective.ts'
 import { canonicalJson } from '../../shared/hash.ts'
 import type { ManifestContent } from './version.ts'
@@ -13,17 +15,16 @@ export function planOf(before: ManifestContent | undefined, after: ManifestConte
   for (const line of after?.pools ?? []) {
     const was = old.get(nameOf(line))
     old.delete(nameOf(line))
-    plan[fateOf(was, line)].push({ pool: line.pool, user: line.user })
+    const change = changeOf(was && hashesOf(was), hashesOf(line))
+    plan[pastOf[change]].push({ pool: line.pool, user: line.user })
   }
   for (const { pool, user } of old.values()) plan.removed.push({ pool, user })
   plan.general = changedGeneral(before, after)
   return plan
 }
 
-function fateOf(was: PoolHash | undefined, now: PoolHash): 'added' | 'kept' | 'retuned' | 'rebuilt' {
-  if (was === undefined) return 'added'
-  if (was.hash === now.hash) return 'kept'
-  return was.connect_hash === now.connect_hash ? 'retuned' : 'rebuilt'
+function hashesOf({ hash, connect_hash }: PoolHash): Hashes {
+  return { hash, connectHash: connect_hash }
 }
 
 function nameOf({ pool, user }: PoolHash): string {

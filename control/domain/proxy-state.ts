@@ -1,6 +1,6 @@
 import type { ProxyState, Reload } from '../../shared/api.ts'
+import { comparePositions } from '../../shared/position.ts'
 import type { Position, Report } from '../../shared/wire.ts'
-import { comparePositions, samePosition } from './position.ts'
 
 /** A report without its events, as stored for each proxy. */
 export type KeptReport = Omit<Report, 'events'>
@@ -33,9 +33,9 @@ export function proxyState(current: Position, report: KeptReport | null, seen: S
   // A fleet without a version.
   if (current.version === 0) return 'in_sync'
   if (report === null) return 'behind'
-  const offered = samePosition(report.offered, current)
+  const offered = comparePositions(report.offered, current) === 0
   if (offered && report.error !== null) return 'failed'
-  if (samePosition(report.applied, current)) return 'in_sync'
+  if (comparePositions(report.applied, current) === 0) return 'in_sync'
   return offered ? 'applying' : 'behind'
 }
 
@@ -53,7 +53,7 @@ export function reloadOutcome(
 ): Outcome | undefined {
   if (report === null || reportedMs === undefined || reportedMs < askedMs) return undefined
   const { applied, offered, error } = report
-  const looked = offered !== null && comparePositions(offered, current) >= 0
+  const looked = comparePositions(offered, current) >= 0
   if (looked && error !== null) return 'failed'
-  return applied !== null && comparePositions(applied, current) >= 0 ? 'applied' : undefined
+  return comparePositions(applied, current) >= 0 ? 'applied' : undefined
 }

@@ -1,10 +1,9 @@
-import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Agent, request } from 'undici'
 import type { Hint } from '../../shared/wire.ts'
-import { hintHeaders } from '../domain/hint-signature.ts'
 import type { Hints } from '../host.ts'
 import type { HintTarget } from '../store/proxies.ts'
+import { ProxyFault, ProxyRequests } from './proxy-requests.ts'
+import type { ProxySurroundings } from './proxy-requests.ts'
 
 const attemptsMax = 2
 const betweenAttemptsMs = 250
@@ -14,11 +13,10 @@ const runningMax = 64
 const failuresMax = 3
 const silenceMs = 60_000
 
-export interface HintSurroundings {
-  readonly nowMs: () => number
-  /** The Standard Webhooks secret given to the proxy at hello. */
-  readonly secretOf: (target: HintTarget) => string
+export interface HintSurroundings extends ProxySurroundings {
   readonly onResult: (result: 'delivered' | 'failed' | 'silenced') => void
+  /** A hint failed because of what the proxy answered or registered. */
+  readonly onFault: (target: HintTarget, message: string) => void
 }
 
 /**
@@ -27,7 +25,7 @@ export interface HintSurroundings {
  */
 export class NodeHints implements Hints {
   readonly #around: HintSurroundings
-  readonly #agent = new Agent({ connections: 1, connect: { timeout: attemptTimeoutMs } })
+  readonly #requests: ProxyRequests
   readonly #closing = new AbortController()
   /** By proxy, in order of arrival. */
   readonly #waiting = new Map<string, { target: HintTarget; hint: Hint }>()
@@ -36,6 +34,7 @@ export class NodeHints implements Hints {
 
   constructor(around: HintSurroundings) {
     this.#around = around
+    this.#requests = new ProxyRequests(around, attemptTimeoutMs)
   }
 
   send(targets: readonly HintTarget[], hint: Hint): void {
@@ -57,7 +56,7 @@ export class NodeHints implements Hints {
     this.#closing.abort()
     this.#waiting.clear()
     await Promise.all(this.#running.values())
-    await this.#agent.destroy()
+    await this.#requests.close()
   }
 
   #startMore(): void {
@@ -75,11 +74,13 @@ export class NodeHints implements Hints {
   }
 
   async #deliver(key: string, target: HintTarget, hint: Hint): Promise<void> {
+    let failure: unknown
     for (let attempt = 1; attempt <= attemptsMax; attempt += 1) {
       if (attempt > 1)
         await sleep(betweenAttemptsMs, undefined, { signal: this.#closing.signal }).catch(() => undefined)
       if (this.#closing.signal.aborted) return
-      if (await this.#attempt(target, hint)) {
+      failure = await this.#attempt(target, hint)
+      if (failure === undefined) {
         this.#failing.delete(key)
         this.#around.onResult('delivered')
         return
@@ -90,27 +91,17 @@ export class NodeHints implements Hints {
     const silentUntilMs = failures >= failuresMax ? this.#around.nowMs() + silenceMs : 0
     this.#failing.set(key, { failures, silentUntilMs })
     this.#around.onResult('failed')
+    if (failure instanceof ProxyFault) this.#around.onFault(target, failure.message)
   }
 
-  async #attempt(target: HintTarget, hint: Hint): Promise<boolean> {
-    const body = JSON.stringify(hint)
-    const timestampS = Math.floor(this.#around.nowMs() / 1000)
+  /** Undefined when it arrived. */
+  async #attempt(target: HintTarget, hint: Hint): Promise<unknown> {
     try {
-      const response = await request(`${target.hint_url.replace(/\/+$/, '')}/v1/hint`, {
-        method: 'POST',
-        headers: {
-          'content-type': 'application/json',
-          ...hintHeaders(this.#around.secretOf(target), `msg_${randomUUID()}`, timestampS, body),
-        },
-        body,
-        dispatcher: this.#agent,
-        signal: AbortSignal.any([AbortSignal.timeout(attemptTimeoutMs), this.#closing.signal]),
-      })
-      await response.body.dump()
-      return response.statusCode >= 200 && response.statusCode < 300
-    } catch {
-      // Refused, reset or timed out: the next poll covers it.
-      return false
+      const { signal } = this.#closing
+      await this.#requests.post(target, { path: '/v1/hint', idPrefix: 'msg', body: hint, signal })
+      return undefined
+    } catch (error) {
+      return error
     }
   }
 }

@@ -1,57 +1,45 @@
-import { randomUUID } from 'node:crypto'
-import { Agent, request } from 'undici'
 import { orderOutcomeSchema } from '../../shared/wire.ts'
-import type { Order, OrderOutcome } from '../../shared/wire.ts'
-import { hintHeaders } from '../domain/hint-signature.ts'
-import type { Orders } from '../host.ts'
+import type { Order } from '../../shared/wire.ts'
+import type { OrderAnswer, Orders } from '../host.ts'
 import type { HintTarget } from '../store/proxies.ts'
+import { limiter } from './limiter.ts'
+import { ProxyFault, ProxyRequests } from './proxy-requests.ts'
+import type { ProxySurroundings } from './proxy-requests.ts'
 
-const timeoutMs = 5000
+const defaultTimeoutMs = 5000
+/** Answers that may be in memory at the same time, over all operations under way. */
+const runningMax = 256
 
-export interface OrderSurroundings {
-  readonly nowMs: () => number
-  /** The Standard Webhooks secret given to the proxy at hello. */
-  readonly secretOf: (target: HintTarget) => string
-}
-
-/**
- * Sends operations to proxies over HTTP, once. The operator sees which proxies did not respond, and can repeat the
- * call.
- */
+/** Sends operations to proxies, each once: the operator sees which proxies did not answer and may repeat the request. */
 export class NodeOrders implements Orders {
-  readonly #around: OrderSurroundings
-  readonly #agent = new Agent({ connections: 1, connect: { timeout: timeoutMs } })
+  readonly #requests: ProxyRequests
+  readonly #inTurn = limiter(runningMax)
 
-  constructor(around: OrderSurroundings) {
-    this.#around = around
+  constructor(around: ProxySurroundings, timeoutMs = defaultTimeoutMs) {
+    this.#requests = new ProxyRequests(around, timeoutMs)
   }
 
-  async ask(target: HintTarget, order: Order): Promise<OrderOutcome | undefined> {
-    const body = JSON.stringify(order)
-    const timestampS = Math.floor(this.#around.nowMs() / 1000)
-    try {
-      const response = await request(`${target.hint_url.replace(/\/+$/, '')}/v1/order`, {
-        method: 'POST',
-        headers: {
-          'content-type': 'application/json',
-          ...hintHeaders(this.#around.secretOf(target), `ord_${randomUUID()}`, timestampS, body),
-        },
-        body,
-        dispatcher: this.#agent,
-        signal: AbortSignal.timeout(timeoutMs),
-      })
-      if (response.statusCode !== 200) {
-        await response.body.dump()
-        return undefined
-      }
-      return orderOutcomeSchema.parse(await response.body.json())
-    } catch {
-      // Refused, reset, timed out, or an invalid response: reported as not answered.
-      return undefined
-    }
+  async ask(target: HintTarget, order: Order): Promise<OrderAnswer> {
+    return await this.#inTurn(async () => await this.#ask(target, order))
   }
 
   async close(): Promise<void> {
-    await this.#agent.destroy()
+    await this.#requests.close()
+  }
+
+  async #ask(target: HintTarget, order: Order): Promise<OrderAnswer> {
+    try {
+      return readOutcome(await this.#requests.post(target, { path: '/v1/order', idPrefix: 'ord', body: order }))
+    } catch (error) {
+      return error instanceof ProxyFault ? { kind: 'faulty', message: error.message } : { kind: 'unreachable' }
+    }
+  }
+}
+
+function readOutcome(text: string): OrderAnswer {
+  try {
+    return { kind: 'answered', outcome: orderOutcomeSchema.parse(JSON.parse(text)) }
+  } catch {
+    return { kind: 'faulty', message: 'the answer is not the outcome of an operation' }
   }
 }

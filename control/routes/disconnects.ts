@@ -1,7 +1,7 @@
 import { z } from '@hono/zod-openapi'
 import { disconnectsSchema, disconnectSummarySchema } from '../../shared/api.ts'
-import type { LostServerEvent } from '../../shared/api.ts'
 import { causeNames } from '../../shared/causes.ts'
+import type { ReceivedDisconnect } from '../../shared/disconnect.ts'
 import { noSuchFleet } from '../api-problem.ts'
 import { arrivals, countDisconnects, newestArrival, pageDisconnects } from '../store/disconnects.ts'
 import type { DisconnectFilter, DisconnectRow } from '../store/disconnects.ts'
@@ -59,14 +59,14 @@ export function disconnectRoutes(app: App, { host }: Control): void {
     const filter = filterOf(given)
     if (follow !== undefined) {
       const rows = await arrivals(host.store, fleet, filter, Number(follow), limit)
-      const disconnects = rows.map(eventOf)
+      const disconnects = rows.map(shown)
       return c.json({ disconnects, next: null, follow: String(rows.at(-1)?.n ?? follow) }, 200)
     }
     const until = await newestArrival(host.store, fleet)
     const rows = await pageDisconnects(host.store, fleet, filter, { until, cursor: readCursor(cursor), limit })
     const last = rows.at(-1)
     const next = rows.length === limit && last !== undefined ? `${last.at}~${last.n}` : null
-    return c.json({ disconnects: rows.map(eventOf), next, follow: String(until) }, 200)
+    return c.json({ disconnects: rows.map(shown), next, follow: String(until) }, 200)
   })
 
   app.openapi(summary, async (c) => {
@@ -88,6 +88,6 @@ function readCursor(cursor: string | undefined): { at: string; n: number } | und
   return { at: at!, n: Number(n) }
 }
 
-function eventOf({ n: _n, fleet: _fleet, ...event }: DisconnectRow): LostServerEvent {
+function shown({ n: _n, fleet: _fleet, ...event }: DisconnectRow): ReceivedDisconnect {
   return event
 }

@@ -2,8 +2,8 @@ import { z } from '@hono/zod-openapi'
 import { operationSchema } from '../../shared/api.ts'
 import type { OperationResult } from '../../shared/api.ts'
 import { nameSchema, operations, orderSchema } from '../../shared/wire.ts'
-import type { OrderOutcome } from '../../shared/wire.ts'
 import { noSuchFleet } from '../api-problem.ts'
+import type { OrderAnswer } from '../host.ts'
 import { listHintTargets, listProxies } from '../store/proxies.ts'
 import { json, operatorRoute, problems } from './route.ts'
 import type { App, Control } from './route.ts'
@@ -37,8 +37,8 @@ export function operationRoutes(app: App, { host, hot }: Control): void {
       const proxies = await Promise.all(
         rows.map(async ({ id }) => {
           const target = targets.get(id)
-          const answer = target && (await host.orders.ask(target, { fleet, operation, pool }))
-          return { id, ...judged(answer) }
+          if (target === undefined) return { id, ...unreachable }
+          return { id, ...judged(await host.orders.ask(target, { fleet, operation, pool })) }
         }),
       )
       return c.json({ pool, operation, proxies }, 200)
@@ -46,9 +46,22 @@ export function operationRoutes(app: App, { host, hot }: Control): void {
   }
 }
 
-function judged(answer: OrderOutcome | undefined): Omit<OperationResult['proxies'][number], 'id'> {
-  if (answer === undefined) return { outcome: 'unreachable', paused: null, servers: null }
-  const { known, paused, servers } = answer
-  if (!known) return { outcome: 'unknown_pool', paused, servers }
-  return { outcome: servers === 0 ? 'done' : 'under_way', paused, servers }
+type Judged = Omit<OperationResult['proxies'][number], 'id'>
+
+const unreachable: Judged = { outcome: 'unreachable', paused: null, servers: null, message: null }
+
+function judged(answer: OrderAnswer): Judged {
+  switch (answer.kind) {
+    case 'unreachable':
+      return unreachable
+    case 'faulty':
+      return { outcome: 'faulty', paused: null, servers: null, message: answer.message }
+    case 'answered': {
+      const { known, paused, servers } = answer.outcome
+      if (!known) return { outcome: 'unknown_pool', paused, servers, message: null }
+      return { outcome: servers === 0 ? 'done' : 'under_way', paused, servers, message: null }
+    }
+    default:
+      return answer satisfies never
+  }
 }

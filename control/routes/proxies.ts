@@ -1,5 +1,8 @@
 import { z } from '@hono/zod-openapi'
 import { proxiesSchema, proxyDetailSchema } from '../../shared/api.ts'
+import type { Network } from '../../shared/config/network.ts'
+import type { ProblemDocument } from '../../shared/problem.ts'
+import { hostFault } from '../../shared/registered-address.ts'
 import {
   helloRequestSchema,
   helloResponseSchema,
@@ -8,6 +11,7 @@ import {
   reportResponseSchema,
   reportSchema,
 } from '../../shared/wire.ts'
+import type { HelloRequest } from '../../shared/wire.ts'
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
 import { hintUrlFault } from '../domain/hint-url.ts'
 import { describeProxy } from '../domain/proxy-view.ts'
@@ -86,10 +90,8 @@ export function proxyRoutes(app: App, control: Control): void {
   app.openapi(hello, async (c) => {
     const { fleet, proxy } = c.req.valid('param')
     const said = c.req.valid('json')
-    const fault = said.hint_url === undefined ? undefined : hintUrlFault(said.hint_url)
-    if (fault !== undefined) {
-      throw new ApiProblem('invalid', 'invalid address for hints', { errors: [{ path: 'hint_url', message: fault }] })
-    }
+    const errors = addressErrors(said, host.proxyNetworks)
+    if (errors.length > 0) throw new ApiProblem('invalid', 'the proxy cannot be reached there', { errors })
     const { epoch, poll_interval_ms } = await offerOf(control, fleet)
     await sayHello(host.store, fleet, proxy, said, host.nowMs())
     host.presence.seen(fleet, proxy)
@@ -120,6 +122,19 @@ export function proxyRoutes(app: App, control: Control): void {
     host.metrics?.count('events', 'received', events.length)
     return c.json({ ack: kept.seq, poll_interval_ms: offer.poll_interval_ms }, 200)
   })
+}
+
+/** What is wrong with the addresses that a proxy registers. */
+function addressErrors(
+  { hint_url, peer }: HelloRequest,
+  allowed: readonly Network[] | undefined,
+): NonNullable<ProblemDocument['errors']> {
+  const faults = {
+    hint_url: hint_url === undefined ? undefined : hintUrlFault(hint_url, allowed),
+    // Control itself does not connect to a peer's address, the other proxies do.
+    'peer.host': peer === undefined ? undefined : hostFault(peer.host),
+  }
+  return Object.entries(faults).flatMap(([path, message]) => (message === undefined ? [] : [{ path, message }]))
 }
 
 async function offerOf({ hot }: Control, fleet: string): Promise<Offer> {

@@ -35,6 +35,8 @@ const revoke = operatorRoute({
 const tokenBytes = 32
 const idBytes = 8
 const tokenPrefix = 'flp_'
+/** Base64 for URLs may begin with "-", which a command line would take for an option. */
+const idPrefix = 'tok_'
 
 export function tokenRoutes(app: App, { host }: Control): void {
   app.openapi(create, async (c) => {
@@ -42,7 +44,7 @@ export function tokenRoutes(app: App, { host }: Control): void {
     const { name } = c.req.valid('json')
     if ((await findFleet(host.store, fleet)) === undefined) throw noSuchFleet()
     const token = tokenPrefix + base64Url(host.random(tokenBytes))
-    const id = base64Url(host.random(idBytes))
+    const id = idPrefix + base64Url(host.random(idBytes))
     const created_at = new Date(host.nowMs()).toISOString()
     await addToken(host.store, { id, fleet, name, created_at, revoked_at: null, sha256: sha256Hex(token) })
     return c.json({ id, name, token }, 201, { 'cache-control': 'no-store' })

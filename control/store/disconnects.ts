@@ -1,7 +1,7 @@
 import { and, asc, desc, eq, gt, gte, lte, max, sql } from 'drizzle-orm'
 import type { SQL } from 'drizzle-orm'
 import type { Cause } from '../../shared/causes.ts'
-import type { Disconnect } from '../../shared/wire.ts'
+import type { Disconnect } from '../../shared/disconnect.ts'
 import { disconnects } from './schema.ts'
 import type { Store, Writable } from './write.ts'
 

@@ -3,8 +3,9 @@ import { isIP } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { causes } from '../../shared/causes.ts'
 import { generalKeys, type GeneralKey } from '../../shared/config/keys.ts'
+import type { EngineDisconnect } from '../../shared/disconnect.ts'
 import type { Hint, HelloRequest, HelloResponse } from '../../shared/wire.ts'
-import type { EngineSnapshot, FleetSpec, LostServer, StopMode } from '../engine/messages.ts'
+import type { EngineSnapshot, FleetSpec, StopMode } from '../engine/messages.ts'
 import { Applier } from './applier.ts'
 import { Backoff } from './backoff.ts'
 import type { Chance, Waits } from './clock.ts'
@@ -16,7 +17,7 @@ import { doorsOf, type Doors } from './doors.ts'
 import { DrainOutbox, DrainReader } from './drains.ts'
 import { Handover, takeOver, type Taken } from './handover.ts'
 import { inherit, type OpenListeners } from './listeners.ts'
-import { disconnectOf } from './event.ts'
+import { eventOf } from './event.ts'
 import { ApplyError } from './failure.ts'
 import { HttpServer } from './http.ts'
 import { reasonOf, type Log } from './log.ts'
@@ -174,7 +175,7 @@ export class Agent {
       ioUring: settings.ioUring,
       log,
       chance,
-      onLost: (server) => this.#lost(server),
+      onDisconnect: (disconnect) => this.#disconnected(disconnect),
       onReload: (id) => void this.reload().then((error) => this.#engine.reloaded(id, error)),
       // Without control there is no fleet.
       onPeers: () => (this.#fleet === undefined ? this.#engine.peers(null) : this.#fleet.peers.wanted()),
@@ -658,10 +659,10 @@ export class Agent {
     }
   }
 
-  #lost(server: LostServer): void {
-    if (causes[server.cause].planned) return
-    const event = disconnectOf(server, `${this.#boot}-${(this.#eventCount += 1)}`, this.#tools.chance.now())
-    this.#metrics.lost(server)
+  #disconnected(disconnect: EngineDisconnect): void {
+    if (causes[disconnect.cause].planned) return
+    const event = eventOf(disconnect, `${this.#boot}-${(this.#eventCount += 1)}`, this.#tools.chance.now())
+    this.#metrics.disconnected(event)
     const { message, ...fields } = event
     this.#tools.log('warn', 'lost a server connection', { ...fields, reason: message })
     const outbox = this.#fleet?.outbox ?? this.#drainOutbox

@@ -1,4 +1,5 @@
 import type { PoolHash } from '../../shared/config/effective.ts'
+import { comparePositions } from '../../shared/position.ts'
 import type { Position } from '../../shared/wire.ts'
 import type { ApplyOutcome, Desired, FleetSpec } from '../engine/messages.ts'
 import type { Backoff } from './backoff.ts'
@@ -211,12 +212,6 @@ export class Applier {
     }
     this.#options.engine.desired(desired)
   }
-}
-
-/** Negative when `one` is below `other`; null is below everything. */
-export function comparePositions(one: Position, other: Position | null): number {
-  if (other === null) return 1
-  return one.epoch === other.epoch ? one.version - other.version : one.epoch - other.epoch
 }
 
 function refuseOlder(candidate: Candidate, applied: Position | null): void {

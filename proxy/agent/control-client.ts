@@ -1,5 +1,6 @@
 import { Pool } from 'undici'
 import type { z } from 'zod'
+import { problemSchema } from '../../shared/problem.ts'
 import {
   askedHeader,
   helloResponseSchema,
@@ -202,23 +203,30 @@ function faultOf(status: number): ControlFault {
   return status >= 400 ? 'refused' : 'garbled'
 }
 
-const quotedMax = 300
+const quotedMax = 500
+const describedSchema = problemSchema.pick({ title: true, detail: true, errors: true }).partial()
 
-/** The status and, of a problem document (RFC 9457), the title and detail. */
+/** The status and, of a problem document (RFC 9457), the title, the detail and what is wrong with which field. */
 function describe(answer: Answer): string {
-  try {
-    const { title, detail } = JSON.parse(answer.text) as { title?: unknown; detail?: unknown }
-    const words = [title, detail].filter((word) => typeof word === 'string').join(': ')
-    return words === '' ? String(answer.status) : `${answer.status} ${words.slice(0, quotedMax)}`
-  } catch {
-    return String(answer.status)
-  }
+  const { title, detail, errors = [] } = describedSchema.safeParse(jsonOrUndefined(answer.text)).data ?? {}
+  const words = [title, detail].filter((word) => word !== undefined).join(': ')
+  const fields = errors.map(({ path, message }) => `${path} ${message}`).join('; ')
+  const sentence = [words, fields].filter((part) => part !== '').join('; ')
+  return sentence === '' ? String(answer.status) : `${answer.status} ${sentence.slice(0, quotedMax)}`
 }
 
 function read<Schema extends z.ZodType>(schema: Schema, answer: Answer): z.output<Schema> {
   const parsed = schema.safeParse(parseJson(answer))
   if (parsed.success) return parsed.data
   throw new ControlError('garbled', `the answer is not what the API promises: ${sentences(parsed.error)}`)
+}
+
+function jsonOrUndefined(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
 }
 
 function parseJson(answer: Answer): unknown {

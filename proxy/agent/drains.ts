@@ -8,7 +8,7 @@
  */
 import { readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Disconnect } from '../../shared/wire.ts'
+import type { Disconnect } from '../../shared/disconnect.ts'
 import { reasonOf, type Log } from './log.ts'
 import { Outbox, outboxEventsMax, readEvents } from './outbox.ts'
 import { StateFolder } from './state.ts'

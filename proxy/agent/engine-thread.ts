@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads'
+import type { EngineDisconnect } from '../../shared/disconnect.ts'
 import type { Handed } from '../io/io.ts'
 import type {
   Answer as WorkerAnswer,
@@ -8,7 +9,6 @@ import type {
   EngineStart,
   FleetSpec,
   FromEngine,
-  LostServer,
   OperatedState,
   Operation,
   OperationOutcome,
@@ -46,7 +46,7 @@ export interface EngineThreadOptions {
   /** A thread that owes an answer for longer than this is ended. */
   readonly answerMs: number
   readonly log: Log
-  readonly onLost: (server: LostServer) => void
+  readonly onDisconnect: (disconnect: EngineDisconnect) => void
   readonly onReload: (id: number) => void
   /** The engine wants to know who is in the fleet. */
   readonly onPeers: () => void
@@ -243,8 +243,8 @@ export class EngineThread {
       case 'shutdown':
         this.#options.onShutdown(message.mode)
         return
-      case 'lost':
-        this.#options.onLost(message.server)
+      case 'disconnect':
+        this.#options.onDisconnect(message.disconnect)
         return
       case 'reload':
         this.#options.onReload(message.id)

@@ -1,7 +1,8 @@
 import { collectDefaultMetrics, Counter, Registry } from 'prom-client'
 import type { Metric } from 'prom-client'
+import type { Disconnect } from '../../shared/disconnect.ts'
 import { waitBoundsMs } from '../engine/messages.ts'
-import type { EngineSnapshot, LostServer, PoolSnapshot, ShownRow } from '../engine/messages.ts'
+import type { EngineSnapshot, PoolSnapshot, ShownRow } from '../engine/messages.ts'
 
 /** What the agent knows besides the engine's snapshot. */
 export interface AgentFigures {
@@ -376,7 +377,7 @@ export class Metrics {
     return this.#registry.contentType
   }
 
-  lost({ pool, user, host, port, cause }: LostServer): void {
+  disconnected({ pool, user, host, port, cause }: Disconnect): void {
     this.#disconnects.inc({ database: pool, user, host, port, cause })
   }
 

@@ -1,8 +1,8 @@
 import { closeSync, fsync, ftruncateSync, openSync, writeSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
-import { disconnectSchema } from '../../shared/wire.ts'
-import type { Disconnect } from '../../shared/wire.ts'
+import { disconnectSchema } from '../../shared/disconnect.ts'
+import type { Disconnect } from '../../shared/disconnect.ts'
 import { privateFileMode, replaceFile } from './atomic-file.ts'
 import { reasonOf, type Log } from './log.ts'
 

@@ -1,4 +1,5 @@
 import { isIP } from 'node:net'
+import { addressFault } from '../../shared/registered-address.ts'
 import type { Peer } from '../../shared/wire.ts'
 import type { PeerSpec, PeersUpdate } from '../engine/messages.ts'
 import type { Waits } from './clock.ts'
@@ -47,6 +48,8 @@ export class Peers {
   #timer: NodeJS.Timeout | undefined
   #askedAtMs = -Infinity
   #asking: Promise<void> | undefined
+  /** The engine has asked since control's answer under way was requested, and is to have another one. */
+  #isWantedAgain = false
   #stopped = false
 
   constructor(options: PeersOptions) {
@@ -67,14 +70,20 @@ export class Peers {
 
   /** The engine needs to know. It is answered in any case, and not more often than strangers may make control work. */
   wanted(): void {
-    const waitMs = this.#askedAtMs + this.#options.waits.peersAgainMs - performance.now()
-    if (waitMs > 0) this.#again(waitMs)
-    else void this.#ask()
+    if (this.#asking !== undefined) this.#isWantedAgain = true
+    else this.#askSoon()
   }
 
   stop(): void {
     this.#stopped = true
     clearTimeout(this.#timer)
+  }
+
+  #askSoon(): void {
+    if (this.#stopped) return
+    const waitMs = this.#askedAtMs + this.#options.waits.peersAgainMs - performance.now()
+    if (waitMs > 0) this.#again(waitMs)
+    else void this.#ask()
   }
 
   #again(waitMs: number): void {
@@ -102,7 +111,9 @@ export class Peers {
       onPeers(null)
     }
     this.#asking = undefined
-    this.#again(waits.peersMs)
+    if (this.#isWantedAgain) this.#askSoon()
+    else this.#again(waits.peersMs)
+    this.#isWantedAgain = false
   }
 
   async #tell(peers: readonly Peer[]): Promise<void> {
@@ -120,13 +131,17 @@ export class Peers {
 
   async #specOf({ proxy, number, address }: Peer): Promise<PeerSpec | null> {
     if (address === null) return null
+    const { log, lookup } = this.#options
     const { host, port } = address
-    if (isIP(host) !== 0) return { number, address: host, port }
     try {
-      const [found] = await this.#options.lookup(host)
-      return found === undefined ? null : { number, address: found, port }
+      const [found] = isIP(host) === 0 ? await lookup(host) : [host]
+      if (found === undefined) return null
+      const fault = addressFault(found)
+      if (fault === undefined) return { number, address: found, port }
+      log('warn', 'a peer registered an address that is never connected to', { proxy, host, reason: fault })
+      return null
     } catch (error) {
-      this.#options.log('warn', 'a proxy of the fleet cannot be looked up', { proxy, host, reason: reasonOf(error) })
+      log('warn', 'a proxy of the fleet cannot be looked up', { proxy, host, reason: reasonOf(error) })
       return null
     }
   }

@@ -1,5 +1,6 @@
+import { comparePositions } from '../../shared/position.ts'
 import type { Hint, HelloRequest, HelloResponse, Manifest } from '../../shared/wire.ts'
-import { comparePositions, type Applier, type Candidate } from './applier.ts'
+import type { Applier, Candidate } from './applier.ts'
 import { Backoff, jittered } from './backoff.ts'
 import type { Waits } from './clock.ts'
 import { ControlError, type ControlClient, type Polled } from './control-client.ts'

@@ -53,7 +53,7 @@ export interface EngineOptions {
 
 const maintainEveryMs = 1000
 
-/** How many lost servers SHOW DISCONNECTS remembers. */
+/** How many disconnects SHOW DISCONNECTS remembers. */
 const disconnectsMax = 1000
 
 /** How often a stopping engine looks whether everybody has left. */
@@ -107,7 +107,7 @@ export class Engine {
     this.context = {
       io,
       post: (message) => {
-        if (message.type === 'lost') this.disconnects.add(io.nowMs(), message.server)
+        if (message.type === 'disconnect') this.disconnects.add(io.nowMs(), message.disconnect)
         post(message)
       },
       cancels: new Cancels(io, waitTimeoutMs, peers, options.crew?.worker ?? 0),

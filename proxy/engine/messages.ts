@@ -2,10 +2,11 @@
  * What the agent (main thread) and the engine (worker thread) say to each other over their MessagePort. Everything
  * here survives structured cloning. The agent wakes the engine, which blocks in its loop, by the loop's wake handle.
  */
-import type { Cause, ServerStateName } from '../../shared/causes.ts'
+import type { Cause } from '../../shared/causes.ts'
 import type { HbaRule } from '../../shared/config/hba.ts'
 import type { IdentLine } from '../../shared/config/ident.ts'
 import type { GeneralSettings, PoolSettings } from '../../shared/config/settings.ts'
+import type { EngineDisconnect } from '../../shared/disconnect.ts'
 import type { Position } from '../../shared/wire.ts'
 import type { Address, Handed, TlsOptions } from '../io/io.ts'
 
@@ -199,25 +200,6 @@ export interface ApplyOutcome {
   readonly kept: number
 }
 
-/** A lost server connection as the engine saw it; the agent adds id and wall-clock time. */
-export interface LostServer {
-  readonly pool: string
-  readonly user: string
-  readonly host: string
-  readonly port: number
-  readonly role: 'primary' | 'replica'
-  readonly backendPid: number | null
-  readonly cause: Cause
-  readonly errno: string | null
-  readonly sqlstate: string | null
-  readonly message: string | null
-  readonly state: ServerStateName
-  readonly connectionAgeMs: number
-  readonly idleMs: number
-  readonly clientHurt: boolean
-  readonly poolHash: string
-}
-
 /** Totals since the pool's name was first known; times in microseconds. Names follow SHOW STATS_TOTALS. */
 export interface PoolTotals {
   server_assignment_count: number
@@ -346,7 +328,7 @@ export type FromEngine =
   | { readonly type: 'ask'; readonly id: number; readonly question: Question }
   | { readonly type: 'answer'; readonly id: number; readonly answer: Answer }
   | { readonly type: 'applied'; readonly id: number; readonly outcome: ApplyOutcome }
-  | { readonly type: 'lost'; readonly server: LostServer }
+  | { readonly type: 'disconnect'; readonly disconnect: EngineDisconnect }
   /** RELOAD was typed on the console: poll now, then answer with `reloaded`. */
   | { readonly type: 'reload'; readonly id: number }
   /** An operator has changed something that outlives this thread. */

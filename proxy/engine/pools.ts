@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto'
+import { changeOf, pastOf, type Change } from '../../shared/change.ts'
 import { wildcard } from '../../shared/config/wildcard.ts'
+import { comparePositions } from '../../shared/position.ts'
 import type { Position } from '../../shared/wire.ts'
 import { AuthQueries, looksUp } from './auth/auth-query.ts'
 import type { Context } from './context.ts'
@@ -239,7 +241,7 @@ export class Pools {
    */
   apply(spec: FleetSpec, force: boolean): ApplyOutcome {
     const count = { added: 0, rebuilt: 0, retuned: 0, removed: 0, kept: 0 }
-    if (!force && this.running !== null && !isAbove(spec.position, this.running)) {
+    if (!force && comparePositions(spec.position, this.running) <= 0) {
       return { applied: false, running: this.running, ...count }
     }
     this.#models.clear()
@@ -356,22 +358,13 @@ function wayOfLoggingIn({ settings, spec }: Pool): string {
 const noSecret: ClientSecret = { md5: null, scram: null }
 
 /** Makes `name` run `pool`, at the price that the difference between the two asks for. */
-function settle(name: PoolName, pool: PoolSpec): 'added' | 'kept' | 'retuned' | 'rebuilt' {
+function settle(name: PoolName, pool: PoolSpec): (typeof pastOf)[Change] {
   const running = name.current
-  if (running === null) {
-    name.replace(pool)
-    return 'added'
-  }
-  if (running.spec.hash === pool.hash) {
-    running.adopt(pool)
-    return 'kept'
-  }
-  if (running.spec.connectHash === pool.connectHash) {
-    running.retune(pool)
-    return 'retuned'
-  }
-  name.replace(pool)
-  return 'rebuilt'
+  const change = changeOf(running?.spec, pool)
+  if (running === null || change === 'add' || change === 'rebuild') name.replace(pool)
+  else if (change === 'retune') running.retune(pool)
+  else running.adopt(pool)
+  return pastOf[change]
 }
 
 /** What the configuration of "*" means for one database and user; it has the hash of "*". */
@@ -383,9 +376,4 @@ function specFor(spec: PoolSpec, { database, user }: PoolName): PoolSpec {
     database: spec.pool === wildcard && spec.database === wildcard ? database : spec.database,
     serverUser: spec.user === wildcard && spec.serverUser === wildcard ? user : spec.serverUser,
   }
-}
-
-/** Orders configurations: a restored store's epoch first, then the version. */
-export function isAbove(position: Position, running: Position): boolean {
-  return position.epoch > running.epoch || (position.epoch === running.epoch && position.version > running.version)
 }

@@ -697,23 +697,23 @@ export class Server implements SocketEvents, Listed<Server> {
     if (!causes[cause].planned) {
       const nowMs = name.context.io.nowMs()
       name.context.post({
-        type: 'lost',
-        server: {
+        type: 'disconnect',
+        disconnect: {
           pool: name.database,
           user: name.user,
           host: this.target.host.host,
           port: this.target.host.port,
           role: this.target.host.role,
-          backendPid: this.backendKey?.pid ?? null,
+          backend_pid: this.backendKey?.pid ?? null,
           cause,
           errno: details.errno ?? null,
           sqlstate: details.sqlstate ?? null,
           message: details.message ?? null,
           state,
-          connectionAgeMs: Math.max(0, nowMs - this.connectedAtMs),
-          idleMs: Math.max(0, nowMs - this.lastReceivedMs),
-          clientHurt: client !== null,
-          poolHash: pool.hash,
+          connection_age_ms: Math.max(0, nowMs - this.connectedAtMs),
+          idle_ms: Math.max(0, nowMs - this.lastReceivedMs),
+          client_hurt: client !== null,
+          pool_hash: pool.hash,
         },
       })
     }

@@ -255,6 +255,15 @@ test('control refuses to start without a token, and says so in one line', async 
   expect(stderr).toBe("flotilla control: FLOTILLA_TOKEN must be set to the operator's token\n")
 })
 
+test('control refuses networks for proxies that are none', async () => {
+  const { code, stderr } = await flotilla(['control', '--data', folder, '--proxy-networks', '10.0.0.0/8,fdaa::/129'], {
+    environment: { FLOTILLA_TOKEN: 'the-operator-of-the-tests' },
+  })
+
+  expect(code).toBe(2)
+  expect(stderr).toContain('--proxy-networks: "fdaa::/129" is not a network such as 10.0.0.0/8 or fdaa::/16')
+})
+
 function environment(): Record<string, string> {
   return { FLOTILLA_URL: control.url, FLOTILLA_TOKEN: control.token }
 }

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import type { Tokens } from '../../shared/api.ts'
 import { document, inProcessControl } from './in-process.ts'
 import type { InProcessControl } from './in-process.ts'
@@ -158,4 +158,15 @@ test("control's own fault is told without its details, which go to the log", asy
   expect(answer).toMatchObject({ status: 500, body: { type: 'urn:flotilla:problem:internal' } })
   expect(answer.text).not.toContain('database')
   expect(control.faults).toHaveLength(1)
+})
+
+test('no id of a token looks like an option on a command line', async () => {
+  const control = await inProcessControl()
+  await control.call('PUT', '/v1/fleets/demo')
+  // In base64 for URLs these bytes begin with "-".
+  vi.spyOn(control.host, 'random').mockImplementation((bytes) => new Uint8Array(bytes).fill(0xf8))
+
+  const { body } = await control.call<{ id: string }>('POST', '/v1/fleets/demo/tokens', { body: { name: 'ci' } })
+
+  expect(body.id).toMatch(/^tok_-/)
 })

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Fleet } from '../../shared/api.ts'
 import type { Hint, Order, OrderOutcome, Report } from '../../shared/wire.ts'
+import { parseNetwork } from '../../shared/registered-address.ts'
 import { createApp } from '../../control/app.ts'
 import { createSealing } from '../../control/domain/sealing.ts'
 import type { ControlHost } from '../../control/host.ts'
@@ -34,6 +35,13 @@ export interface Call {
   readonly signal?: AbortSignal
 }
 
+export interface InProcessOptions {
+  readonly folder?: string
+  readonly parks?: boolean
+  /** Where proxies may register to be reached, as operators write it. */
+  readonly proxyNetworks?: readonly string[]
+}
+
 export class InProcessControl {
   readonly host: ControlHost
   readonly app: ReturnType<typeof createApp>
@@ -47,7 +55,7 @@ export class InProcessControl {
   readonly faults: unknown[] = []
   readonly #parking = new NodeParking()
 
-  constructor(store: ControlHost['store'], how: { parks: boolean }) {
+  constructor(store: ControlHost['store'], { parks = true, proxyNetworks }: InProcessOptions) {
     this.clock = { nowMs: Date.parse('2026-11-23T19:00:00.000Z') }
     this.host = {
       store,
@@ -55,17 +63,19 @@ export class InProcessControl {
       random: randomBytes,
       sealing: createSealing(Buffer.alloc(32, 7), randomBytes),
       operatorToken,
+      proxyNetworks: proxyNetworks?.map((text) => parseNetwork(text)!),
       presence: new NodePresence(() => this.clock.nowMs),
       hints: { send: (targets, hint) => void this.hints.push({ targets, hint }), cleared: () => undefined },
       orders: {
         ask: async (target, order) => {
           this.orders.push({ target, order })
-          return await Promise.resolve(this.orderOutcomes.get(target.proxy))
+          const outcome = this.orderOutcomes.get(target.proxy)
+          return await Promise.resolve(outcome === undefined ? { kind: 'unreachable' } : { kind: 'answered', outcome })
         },
       },
       metrics: new NodeMetrics(),
       logError: (_, error) => void this.faults.push(error),
-      ...(how.parks ? { parking: this.#parking } : {}),
+      ...(parks ? { parking: this.#parking } : {}),
     }
     this.app = createApp(this.host)
     atEndOfFile(async () => {
@@ -119,9 +129,9 @@ export class InProcessControl {
   }
 }
 
-export async function inProcessControl(how: { folder?: string; parks?: boolean } = {}): Promise<InProcessControl> {
+export async function inProcessControl(how: InProcessOptions = {}): Promise<InProcessControl> {
   const folder = how.folder ?? (await tempFolder())
-  return new InProcessControl(await openSqliteStore(folder, new Date()), { parks: how.parks ?? true })
+  return new InProcessControl(await openSqliteStore(folder, new Date()), how)
 }
 
 /** A document with pool `app` and user `web`, and what is given put over the user's section. */

@@ -35,11 +35,11 @@ test.for(operations)('%s is asked of every proxy and each answers for itself', a
     pool: 'app',
     operation,
     proxies: [
-      { id: 'busy', outcome: 'under_way', paused: true, servers: 3 },
-      { id: 'done', outcome: 'done', paused: true, servers: 0 },
-      { id: 'gone', outcome: 'unreachable', paused: null, servers: null },
-      { id: 'hidden', outcome: 'unreachable', paused: null, servers: null },
-      { id: 'stray', outcome: 'unknown_pool', paused: false, servers: 0 },
+      { id: 'busy', outcome: 'under_way', paused: true, servers: 3, message: null },
+      { id: 'done', outcome: 'done', paused: true, servers: 0, message: null },
+      { id: 'gone', outcome: 'unreachable', paused: null, servers: null, message: null },
+      { id: 'hidden', outcome: 'unreachable', paused: null, servers: null, message: null },
+      { id: 'stray', outcome: 'unknown_pool', paused: false, servers: 0, message: null },
     ],
   })
   expect(control.orders.map(({ target }) => target.proxy)).toEqual(['busy', 'done', 'gone', 'stray'])

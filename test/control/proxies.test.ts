@@ -3,13 +3,13 @@ import type { Fleet, Proxy } from '../../shared/api.ts'
 import type { Report } from '../../shared/wire.ts'
 import { raiseEpoch } from '../../control/store/control-row.ts'
 import { document, inProcessControl, lost, report } from './in-process.ts'
-import type { InProcessControl } from './in-process.ts'
+import type { InProcessControl, InProcessOptions } from './in-process.ts'
 
 const hello = { boot: 'boot-1', agent_version: '0.1.0', listen: '127.0.0.1:6432', region: 'fra' }
 
 /** Fleet `demo` at version 1 and proxy `p1` that has said hello. */
-async function withProxy(): Promise<{ control: InProcessControl; token: string }> {
-  const control = await inProcessControl()
+async function withProxy(how: InProcessOptions = {}): Promise<{ control: InProcessControl; token: string }> {
+  const control = await inProcessControl(how)
   const token = await control.fleet()
   await control.apply(document())
   await sayHello(control, token)
@@ -57,6 +57,65 @@ test('a hint URL that is no plain web address is refused', async () => {
   expect(answers.map(({ status, body }) => [status, (body as { errors: { path: string }[] }).errors[0]!.path])).toEqual(
     urls.map(() => [422, 'hint_url']),
   )
+})
+
+test.for([
+  ['http://169.254.169.254', '169.254.169.254 is a link-local address'],
+  ['http://0xa9fea9fe/', '169.254.169.254 is a link-local address'],
+  ['http://2852039166/', '169.254.169.254 is a link-local address'],
+  ['http://0251.0376.43518/', '169.254.169.254 is a link-local address'],
+  ['http://[fe80::1]:9930', 'fe80::1 is a link-local address'],
+  ['http://[::ffff:169.254.169.254]', '::ffff:a9fe:a9fe is a link-local address'],
+  ['http://[64:ff9b::a9fe:a9fe]', '64:ff9b::a9fe:a9fe is a link-local address'],
+  ['http://[2002:a9fe:a9fe::1]', '2002:a9fe:a9fe::1 is a link-local address'],
+  ['http://[fd00:ec2::254]', 'fd00:ec2::254 is a local service of AWS'],
+  ['http://0.0.0.0:9930', '0.0.0.0 is an unspecified address'],
+  ['http://[::]:9930', ':: is an unspecified address'],
+  ['http://METADATA.google.internal./', 'metadata.google.internal is a metadata service'],
+  ['http://10.0.0.7:22', 'must not have port 22, of those below 1024 only 80 and 443'],
+] as const)('a proxy at %s is refused and told why', async ([hint_url, message]) => {
+  const { control, token } = await withProxy()
+
+  const { status, body } = await sayHello(control, token, { hint_url })
+
+  expect([status, body]).toEqual([422, expect.objectContaining({ errors: [{ path: 'hint_url', message }] })])
+})
+
+test.for([
+  'http://127.0.0.1:9930',
+  'http://[::1]:9930',
+  'http://localhost:9930',
+  'http://10.0.0.7:9930',
+  'http://172.16.0.1',
+  'http://192.168.1.1',
+  'http://[fdaa:0:1::2]:9930',
+  'http://3d8d9930.vm.flotilla.internal:9930',
+  'https://proxies.example.com/one',
+])('a proxy at %s is accepted', async (hint_url) => {
+  const { control, token } = await withProxy()
+
+  expect((await sayHello(control, token, { hint_url })).status).toBe(200)
+})
+
+test('where the operator allows some networks, a proxy elsewhere is refused', async () => {
+  const { control, token } = await withProxy({ proxyNetworks: ['10.0.0.0/8', 'fdaa::/16'] })
+
+  const urls = ['http://10.1.2.3', 'http://[fdaa::1]', 'http://[::ffff:10.1.2.3]', 'http://127.0.0.1', 'http://[::1]']
+  const answers = await Promise.all(urls.map((hint_url) => sayHello(control, token, { hint_url })))
+
+  expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 422, 422])
+})
+
+test('a peer at a forbidden address is refused, whatever networks are allowed', async () => {
+  const { control, token } = await withProxy({ proxyNetworks: ['10.0.0.0/8'] })
+  const peer = (host: string) => sayHello(control, token, { peer: { host, port: 6432 } })
+
+  const answers = await Promise.all(['2852039166', 'fe80::1%eth0', '127.0.0.1', 'proxy.internal'].map(peer))
+
+  expect(answers.map(({ status }) => status)).toEqual([422, 422, 200, 200])
+  expect(answers[1]!.body).toMatchObject({
+    errors: [{ path: 'peer.host', message: 'fe80::1%eth0 is a link-local address' }],
+  })
 })
 
 test('a proxy goes from behind over applying to in_sync', async () => {

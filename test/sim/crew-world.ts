@@ -224,9 +224,9 @@ export class CrewWorld {
   }
 
   #fromEngine(message: FromEngine): void {
-    if (message.type !== 'lost') return
-    const { cause, state, clientHurt } = message.server
-    this.court.lost(cause, state, clientHurt)
+    if (message.type !== 'disconnect') return
+    const { cause, state, client_hurt } = message.disconnect
+    this.court.lost(cause, state, client_hurt)
   }
 
   // What holds for all of them

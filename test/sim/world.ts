@@ -240,11 +240,11 @@ export class World {
         assert.deepEqual(done, this.#expectedPlan)
         return
       }
-      case 'lost': {
-        const { cause } = message.server
+      case 'disconnect': {
+        const { cause } = message.disconnect
         this.#lost++
-        this.trace(`lost ${JSON.stringify(message.server)}`)
-        this.court.lost(cause, message.server.state, message.server.clientHurt)
+        this.trace(`lost ${JSON.stringify(message.disconnect)}`)
+        this.court.lost(cause, message.disconnect.state, message.disconnect.client_hurt)
         return
       }
       case 'log':

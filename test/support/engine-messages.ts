@@ -1,5 +1,6 @@
 /** What a test and the process that runs an engine for it say to each other. */
-import type { ApplyOutcome, EngineSnapshot, FleetSpec, LostServer, ToEngine } from '../../proxy/engine/messages.ts'
+import type { ApplyOutcome, EngineSnapshot, FleetSpec, ToEngine } from '../../proxy/engine/messages.ts'
+import type { EngineDisconnect } from '../../shared/disconnect.ts'
 import type { LogFields, LogLevel } from '../../proxy/agent/log.ts'
 
 export interface LogLine {
@@ -18,6 +19,6 @@ export type FromProcess =
   | { readonly say: 'listening'; readonly port: number }
   | { readonly say: 'answer'; readonly id: number; readonly value: ApplyOutcome | EngineSnapshot }
   | { readonly say: 'refusal'; readonly id: number; readonly reason: string }
-  | { readonly say: 'lost'; readonly server: LostServer }
+  | { readonly say: 'disconnect'; readonly disconnect: EngineDisconnect }
   | { readonly say: 'log'; readonly line: LogLine }
   | { readonly say: 'ended'; readonly reason: string }

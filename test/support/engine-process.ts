@@ -40,7 +40,7 @@ const common = {
   entry: new URL('../../proxy/engine/main.ts', import.meta.url),
   answerMs,
   log: (level, message, fields = {}) => say({ say: 'log', line: { level, message, fields } }),
-  onLost: (server) => say({ say: 'lost', server }),
+  onDisconnect: (disconnect) => say({ say: 'disconnect', disconnect }),
 } satisfies Partial<ConstructorParameters<typeof EngineThread>[0]>
 
 const { workers, mockKey: key, ...unix } = JSON.parse(process.argv[2] ?? '{}') as EngineProcessOptions

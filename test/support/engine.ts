@@ -8,16 +8,10 @@ import { join } from 'node:path'
 import { setTimeout as after } from 'node:timers/promises'
 import { Passwords } from '../../proxy/agent/password.ts'
 import { prepare } from '../../proxy/agent/prepare.ts'
-import type {
-  ApplyOutcome,
-  EngineSnapshot,
-  LostServer,
-  PoolSnapshot,
-  ToEngine,
-  UnixListen,
-} from '../../proxy/engine/messages.ts'
+import type { ApplyOutcome, EngineSnapshot, PoolSnapshot, ToEngine, UnixListen } from '../../proxy/engine/messages.ts'
 import { noSecrets, readDocument } from '../../shared/config/document.ts'
 import { effectiveGeneral, effectivePools } from '../../shared/config/effective.ts'
+import type { EngineDisconnect } from '../../shared/disconnect.ts'
 import { poolHashes } from '../../shared/hash.ts'
 import { atEndOfFile } from './cleanup.ts'
 import type { FromProcess, LogLine, ToProcess } from './engine-messages.ts'
@@ -57,7 +51,7 @@ export class Engine {
   readonly host = '127.0.0.1'
   port = 0
   /** Server connections that ended unplanned, oldest first. */
-  readonly lost: LostServer[] = []
+  readonly lost: EngineDisconnect[] = []
   readonly log: LogLine[] = []
   /** Why the thread ended; null while it runs. */
   ended: string | null = null
@@ -140,12 +134,12 @@ export class Engine {
   }
 
   /** The first lost server for which `condition` holds, also one that was lost before. */
-  async lostUntil(condition: (server: LostServer) => boolean): Promise<LostServer> {
+  async lostUntil(condition: (server: EngineDisconnect) => boolean): Promise<EngineDisconnect> {
     await until(
       () => this.lost.some(condition),
       () => `lost: ${JSON.stringify(this.lost)}`,
     )
-    return this.lost.find(condition) as LostServer
+    return this.lost.find(condition) as EngineDisconnect
   }
 
   post(message: ToEngine): void {
@@ -205,8 +199,8 @@ export class Engine {
         this.#pending.get(message.id)?.reject(new Error(message.reason))
         this.#pending.delete(message.id)
         return
-      case 'lost':
-        this.lost.push(message.server)
+      case 'disconnect':
+        this.lost.push(message.disconnect)
         return
       case 'log':
         this.log.push(message.line)

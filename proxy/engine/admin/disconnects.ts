@@ -1,14 +1,14 @@
-import type { LostServer } from '../messages.ts'
+import type { EngineDisconnect } from '../../../shared/disconnect.ts'
 
-export interface Disconnect extends LostServer {
+export interface TimedDisconnect extends EngineDisconnect {
   /** On the engine's clock. */
   readonly atMs: number
 }
 
-/** The servers lost last, for SHOW DISCONNECTS. Control keeps the whole list; here the oldest make room. */
+/** The latest disconnects, for SHOW DISCONNECTS. Control keeps the whole list; here the oldest make room. */
 export class Disconnects {
   readonly #capacity: number
-  #ring: Disconnect[] = []
+  #ring: TimedDisconnect[] = []
   /** Where the oldest stands once the ring is full. */
   #oldest = 0
 
@@ -16,17 +16,17 @@ export class Disconnects {
     this.#capacity = capacity
   }
 
-  add(atMs: number, server: LostServer): void {
-    const disconnect = { ...server, atMs }
+  add(atMs: number, disconnect: EngineDisconnect): void {
+    const timed = { ...disconnect, atMs }
     if (this.#ring.length < this.#capacity) {
-      this.#ring.push(disconnect)
+      this.#ring.push(timed)
       return
     }
-    this.#ring[this.#oldest] = disconnect
+    this.#ring[this.#oldest] = timed
     this.#oldest = (this.#oldest + 1) % this.#capacity
   }
 
-  newestFirst(): Disconnect[] {
+  newestFirst(): TimedDisconnect[] {
     return [...this.#ring.slice(this.#oldest), ...this.#ring.slice(0, this.#oldest)].toReversed()
   }
 }

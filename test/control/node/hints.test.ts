@@ -9,9 +9,13 @@ import type { HintTarget } from '../../../control/store/proxies.ts'
 import { verifiedHint } from '../../../proxy/agent/hint.ts'
 import type { Hint } from '../../../shared/wire.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
+import { freePort } from '../../support/free-port.ts'
 
 const secret = `whsec_${Buffer.from('a secret of thirty-two bytes, ok').toString('base64')}`
 const hint: Hint = { fleet: 'demo', epoch: 1, version: 3, reason: 'version' }
+
+/** Nothing listens there. */
+const refusing = `http://127.0.0.1:${await freePort()}`
 
 type Result = 'delivered' | 'failed' | 'silenced'
 
@@ -19,6 +23,7 @@ type Result = 'delivered' | 'failed' | 'silenced'
 function sender() {
   const clock = { nowMs: Date.now() }
   const results: Result[] = []
+  const faults: string[] = []
   let told: (() => void) | undefined
   const hints = new NodeHints({
     nowMs: () => clock.nowMs,
@@ -27,12 +32,14 @@ function sender() {
       results.push(result)
       told?.()
     },
+    onFault: ({ proxy }, message) => faults.push(`${proxy}: ${message}`),
   })
   atEndOfFile(() => hints.close())
   return {
     hints,
     clock,
     results,
+    faults,
     /** Resolves when `count` results are known. */
     until: async (count: number): Promise<Result[]> => {
       while (results.length < count) {
@@ -123,16 +130,16 @@ test('silent and dead proxies delay nobody', async () => {
   const { url } = await proxy(202)
   const silent = await silentProxy()
   const { hints, results, until } = sender()
-  const dead = Array.from({ length: 30 }, (_, index) => target(`silent${index}`, silent))
-  const refusing = Array.from({ length: 10 }, (_, index) => target(`refusing${index}`, 'http://127.0.0.1:1'))
+  const mute = Array.from({ length: 30 }, (_, index) => target(`silent${index}`, silent))
+  const dead = Array.from({ length: 10 }, (_, index) => target(`dead${index}`, refusing))
 
-  hints.send([...dead, ...refusing, target('good', url)], hint)
+  hints.send([...mute, ...dead, target('good', url)], hint)
   const told = results.length
   while (!results.includes('delivered')) await until(results.length + 1)
 
   expect(told).toBe(0)
   // None of those that say nothing has been given up by then.
-  expect(results.length).toBeLessThanOrEqual(1 + refusing.length)
+  expect(results.length).toBeLessThanOrEqual(1 + dead.length)
 })
 
 test('a proxy that fails three hints is left alone for a minute, or until it says hello', async () => {
@@ -169,6 +176,20 @@ test('hints that wait for the same proxy become one, the newest', async () => {
   expect(received.map(({ body }) => (JSON.parse(body) as Hint).version)).toEqual([1, 20])
 })
 
+test('a hint that fails by a fault of the proxy is told with the fault', async () => {
+  const { url } = await proxy(302)
+  const { hints, faults, until } = sender()
+
+  hints.send([target('redirecting', url), target('metadata', 'http://169.254.169.254')], hint)
+  hints.send([target('refusing', refusing)], hint)
+  await until(3)
+
+  expect(faults.toSorted()).toEqual([
+    'metadata: hint_url: 169.254.169.254 is a link-local address',
+    'redirecting: the answer has status 302',
+  ])
+})
+
 test('closing gives up what is under way at once', async () => {
   const [other, closing] = [sender(), sender()]
   const ended: string[] = []
@@ -183,7 +204,7 @@ test('closing gives up what is under way at once', async () => {
   }
 
   await closing.hints.close()
-  closing.hints.send([target('later', 'http://127.0.0.1:1')], hint)
+  closing.hints.send([target('later', refusing)], hint)
   await other.until(1)
 
   // The other was sent before, and was given its time.

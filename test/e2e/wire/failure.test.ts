@@ -236,7 +236,7 @@ test('92: no client learns that an idle server was terminated', async () => {
   )
   const lost = await world.engine.lostUntil(({ pool }) => pool === 'transaction1')
 
-  expect(lost).toMatchObject({ cause: 'terminated', sqlstate: '57P01', state: 'idle', clientHurt: false })
+  expect(lost).toMatchObject({ cause: 'terminated', sqlstate: '57P01', state: 'idle', client_hurt: false })
   expect(await ask(client, one)).toEqual(oneAnswers)
   client.destroy()
 })
@@ -249,10 +249,10 @@ test('92: a client of session mode is told that its idle server was terminated',
   const { messages } = await client.readToEnd()
 
   expect(messages.map(describe)).toEqual(['E FATAL 57P01 terminating connection due to administrator command'])
-  expect(await world.engine.lostUntil(({ pool, clientHurt }) => pool === 'session5' && clientHurt)).toMatchObject({
+  expect(await world.engine.lostUntil(({ pool, client_hurt }) => pool === 'session5' && client_hurt)).toMatchObject({
     cause: 'terminated',
     state: 'idle',
-    clientHurt: true,
+    client_hurt: true,
   })
 })
 
@@ -262,10 +262,15 @@ test('93: a client whose server is terminated in a transaction gets one error an
 
   await world.postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT 93'")
   const { messages } = await client.readToEnd()
-  const lost = await world.engine.lostUntil(({ pool, clientHurt }) => pool === 'transaction5' && clientHurt)
+  const lost = await world.engine.lostUntil(({ pool, client_hurt }) => pool === 'transaction5' && client_hurt)
 
   expect(messages.map(describe)).toEqual(['E FATAL 57P01 terminating connection due to administrator command'])
-  expect(lost).toMatchObject({ cause: 'terminated', sqlstate: '57P01', state: 'idle in transaction', clientHurt: true })
+  expect(lost).toMatchObject({
+    cause: 'terminated',
+    sqlstate: '57P01',
+    state: 'idle in transaction',
+    client_hurt: true,
+  })
 })
 
 test('93: a client whose server is reset during a query gets one 08006 and is disconnected', async () => {
@@ -277,7 +282,7 @@ test('93: a client whose server is reset during a query gets one 08006 and is di
 
   expect(sqlstates((await client.readToEnd()).messages)).toEqual(['08006'])
   const lost = await world.engine.lostUntil(({ pool }) => pool === 'resets')
-  expect(lost).toMatchObject({ cause: 'reset', state: 'active', clientHurt: true })
+  expect(lost).toMatchObject({ cause: 'reset', state: 'active', client_hurt: true })
 })
 
 test('93: a server that closes without a word during a query is one 08006', async () => {
@@ -290,7 +295,7 @@ test('93: a server that closes without a word during a query is one 08006', asyn
   expect(sqlstates((await client.readToEnd()).messages)).toEqual(['08006'])
   expect(await world.engine.lostUntil(({ pool, cause }) => pool === 'resets' && cause === 'closed')).toMatchObject({
     state: 'active',
-    clientHurt: true,
+    client_hurt: true,
   })
 })
 
@@ -356,7 +361,7 @@ test('96: a server that never answers the login is given up, and other pools do 
   const lost = await world.engine.lostUntil(({ pool }) => pool === 'silent')
 
   expect(answers).toEqual(oneAnswers)
-  expect(lost).toMatchObject({ cause: 'connect_timeout', state: 'login', clientHurt: false })
+  expect(lost).toMatchObject({ cause: 'connect_timeout', state: 'login', client_hurt: false })
   expect(await login).toMatch(/^08006 server login has been failing, cached error: .+ \(server_login_retry\)$/)
   other.destroy()
 })
@@ -452,7 +457,7 @@ test.for([
     const lost = await world.engine.lostUntil((server) => server.sqlstate === sqlstate)
 
     expect(sqlstates(messages)).toEqual([sqlstate])
-    expect(lost).toMatchObject({ cause: 'terminated', state: 'idle in transaction', clientHurt: true })
+    expect(lost).toMatchObject({ cause: 'terminated', state: 'idle in transaction', client_hurt: true })
     expect(await world.engine.pool('transaction1')).toMatchObject({ clientsActive: 0, serversActive: 0 })
   },
 )
@@ -463,7 +468,7 @@ test('100: a server that ends an idle session with 57P05 harms no client', async
 
   const lost = await world.engine.lostUntil((server) => server.sqlstate === '57P05')
 
-  expect(lost).toMatchObject({ cause: 'terminated', state: 'idle', clientHurt: false })
+  expect(lost).toMatchObject({ cause: 'terminated', state: 'idle', client_hurt: false })
   expect(await ask(client, one)).toEqual(oneAnswers)
   client.destroy()
   // The server that answered has the same setting: it is not to end under the client of another test.
@@ -492,7 +497,7 @@ test('103: a server that sends rows nobody asked for is closed', async () => {
   await server.ended
   const lost = await world.engine.lostUntil(({ pool }) => pool === 'babbles')
 
-  expect(lost).toMatchObject({ cause: 'protocol_error', state: 'idle', clientHurt: false })
+  expect(lost).toMatchObject({ cause: 'protocol_error', state: 'idle', client_hurt: false })
 })
 
 /** A client that was greeted by a scripted server, which is idle now. */

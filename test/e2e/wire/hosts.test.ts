@@ -66,7 +66,7 @@ test.skipIf(typeof namespace === 'string')(
     await ask(next, 'INSERT INTO asked VALUES (2)')
 
     expect(messages.map(describe)).toEqual([expect.stringMatching(/^E FATAL 08006/)])
-    expect(await engine.lostUntil(() => true)).toMatchObject({ cause: 'reset', state: 'active', clientHurt: true })
+    expect(await engine.lostUntil(() => true)).toMatchObject({ cause: 'reset', state: 'active', client_hurt: true })
     expect((await postgres.sql('SELECT n FROM asked')).rows).toEqual([{ n: 2 }])
     next.destroy()
   },

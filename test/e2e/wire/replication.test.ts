@@ -474,9 +474,9 @@ test('65: a server that ends takes its replication client along, with its own wo
   const { messages } = await client.readToEnd()
 
   expect(messages.map(describe)).toEqual(['E FATAL 57P01 terminating connection due to administrator command'])
-  expect(await world.engine.lostUntil((server) => server.backendPid === pid)).toMatchObject({
+  expect(await world.engine.lostUntil((server) => server.backend_pid === pid)).toMatchObject({
     cause: 'terminated',
-    clientHurt: true,
+    client_hurt: true,
   })
 })
 

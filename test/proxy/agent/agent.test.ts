@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { readFile, writeFile } from 'node:fs/promises'
 import { createHmac } from 'node:crypto'
 import { expect, test } from 'vitest'
-import type { LostServer } from '../../../proxy/engine/messages.ts'
+import type { EngineDisconnect } from '../../../shared/disconnect.ts'
 import { saltOf } from '../../../proxy/salt.ts'
 import { tempFolder } from '../../support/temp-folder.ts'
 import { hintSecret, ScriptedControl } from './scripted-control.ts'
@@ -51,22 +51,22 @@ async function hint(proxy: ScriptedAgent, version: number, reason = 'version'): 
   return (await fetch(url, { method: 'POST', body, headers })).status
 }
 
-const lostServer: LostServer = {
+const lostServer: EngineDisconnect = {
   pool: 'app',
   user: 'web',
   host: '10.0.0.1',
   port: 5432,
   role: 'primary',
-  backendPid: 42,
+  backend_pid: 42,
   cause: 'keepalive_timeout',
   errno: 'ETIMEDOUT',
   sqlstate: null,
   message: null,
   state: 'idle',
-  connectionAgeMs: 60_000,
-  idleMs: 31_000,
-  clientHurt: false,
-  poolHash: '0'.repeat(64),
+  connection_age_ms: 60_000,
+  idle_ms: 31_000,
+  client_hurt: false,
+  pool_hash: '0'.repeat(64),
 }
 
 test('a proxy says hello, applies what is offered and reports it', async () => {
@@ -498,15 +498,18 @@ test('a version that killed the engine once is tried once more by itself, and th
   expect(control.askedFor('/manifest')).toHaveLength(2)
 })
 
-test('a hint URL that control refuses does not keep new versions away', async () => {
+test('a hint URL that control refuses is logged with the reason and does not keep new versions away', async () => {
   const { control, proxy } = await newFleet({ hintUrl: 'http://169.254.0.1' })
   control.offer(1, toml(5))
-  control.next('/hello', { status: 422, body: { title: 'hints cannot be sent there' } })
+  const errors = [{ path: 'hint_url', message: '169.254.0.1 is a link-local address' }]
+  control.next('/hello', { status: 422, body: { title: 'The content cannot be used', detail: 'not there', errors } })
 
   await proxy.agent.start()
   await proxy.applies(1)
 
-  expect(proxy.logged('control refuses the introduction; going on without hints')).toHaveLength(1)
+  const [logged, ...more] = proxy.logged('control refuses the introduction; going on without hints')
+  expect(logged?.fields['reason']).toMatch(/ 422 The content cannot be used: not there; hint_url 169\.254\.0\.1 is /)
+  expect(more).toEqual([])
 })
 
 test('a fleet that has no version yet is asked again after the poll interval', async () => {
@@ -568,8 +571,8 @@ test('a lost server becomes an event that control gets once, a planned end does 
   await proxy.agent.start()
   await proxy.applies(1)
 
-  proxy.engine.order({ do: 'say', message: { type: 'lost', server: { ...lostServer, cause: 'idle' } } })
-  proxy.engine.order({ do: 'say', message: { type: 'lost', server: lostServer } })
+  proxy.engine.order({ do: 'say', message: { type: 'disconnect', disconnect: { ...lostServer, cause: 'idle' } } })
+  proxy.engine.order({ do: 'say', message: { type: 'disconnect', disconnect: lostServer } })
   const report = await until('it is reported', () => control.reports.find(({ events }) => events.length > 0))
   await proxy.agent.stop('now')
 
@@ -624,7 +627,7 @@ test('events of a control outage arrive after it, also over a restart of the pro
   await proxy.agent.start()
   await proxy.applies(1)
   await control.stop()
-  proxy.engine.order({ do: 'say', message: { type: 'lost', server: lostServer } })
+  proxy.engine.order({ do: 'say', message: { type: 'disconnect', disconnect: lostServer } })
   await until('it is noticed', () => proxy.logged('lost a server connection').length === 1)
   await proxy.agent.stop('now')
 
@@ -703,7 +706,7 @@ test('a control that does not answer the last report holds up the end, but not f
   await proxy.agent.start()
   await proxy.applies(1)
   control.next('/reports', 'be silent')
-  proxy.engine.order({ do: 'say', message: { type: 'lost', server: lostServer } })
+  proxy.engine.order({ do: 'say', message: { type: 'disconnect', disconnect: lostServer } })
   await until('the report is sent', () => control.askedFor('/reports').length > control.reports.length)
 
   // Control would have a minute.
@@ -792,7 +795,7 @@ test('metrics carry the names of pgbouncer_exporter and our own', async () => {
   control.offer(3, toml(5))
   await proxy.agent.start()
   await proxy.applies(3)
-  proxy.engine.order({ do: 'say', message: { type: 'lost', server: lostServer } })
+  proxy.engine.order({ do: 'say', message: { type: 'disconnect', disconnect: lostServer } })
   await until('it is noticed', () => proxy.logged('lost a server connection').length === 1)
 
   const { text } = await proxy.get('/metrics')

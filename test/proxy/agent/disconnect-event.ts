@@ -1,4 +1,4 @@
-import type { Disconnect } from '../../../shared/wire.ts'
+import type { Disconnect } from '../../../shared/disconnect.ts'
 
 /** A server connection that was lost, with this id. */
 export function event(id: string): Disconnect {

@@ -4,7 +4,8 @@ import { EngineKeeper } from '../../../proxy/agent/engine-keeper.ts'
 import { EngineDied } from '../../../proxy/agent/engine-thread.ts'
 import { Tallies } from '../../../proxy/tallies.ts'
 import { generalSettings } from '../../../shared/config/settings.ts'
-import type { FleetSpec, LostServer } from '../../../proxy/engine/messages.ts'
+import type { FleetSpec } from '../../../proxy/engine/messages.ts'
+import type { EngineDisconnect } from '../../../shared/disconnect.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { enginePort, ScriptedEngine, scriptedEntry } from './scripted-engine.ts'
 import { unheard } from './unheard.ts'
@@ -23,7 +24,7 @@ function specOf(version: number): FleetSpec {
 function newKeeper(answerMs = 5000) {
   const port = enginePort()
   const script = new ScriptedEngine(port)
-  const lost: LostServer[] = []
+  const lost: EngineDisconnect[] = []
   const pauses = { count: 0 }
   const keeper = new EngineKeeper({
     entry: scriptedEntry,
@@ -39,7 +40,7 @@ function newKeeper(answerMs = 5000) {
       },
     },
     ...unheard,
-    onLost: (server) => lost.push(server),
+    onDisconnect: (disconnect) => lost.push(disconnect),
   })
   atEndOfFile(async () => await keeper.stop('now', 0))
   return { port, script, keeper, lost, pauses }
@@ -139,7 +140,7 @@ test('a lost server is told on', async () => {
   const { keeper, script, port, lost } = newKeeper()
   await keeper.start({ host: '127.0.0.1', port })
 
-  script.order({ do: 'say', message: { type: 'lost', server: { pool: 'app' } as LostServer } })
+  script.order({ do: 'say', message: { type: 'disconnect', disconnect: { pool: 'app' } as EngineDisconnect } })
   await until('it is told', () => lost.length === 1)
 
   expect(lost[0]?.pool).toBe('app')

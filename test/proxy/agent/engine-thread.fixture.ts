@@ -15,6 +15,7 @@ import type {
   ToEngine,
 } from '../../../proxy/engine/messages.ts'
 import { noTotals } from '../../../proxy/engine/totals.ts'
+import { comparePositions } from '../../../shared/position.ts'
 
 /** What a test can make it do. */
 export type Order =
@@ -101,10 +102,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
   const apply = (spec: FleetSpec, force: boolean): ApplyOutcome => {
     if (throwAtApply) throw new Error('this version is deadly')
     const counts = { added: spec.pools.length, rebuilt: 0, retuned: 0, removed: 0, kept: 0 }
-    const isAbove =
-      running === null ||
-      spec.position.epoch > running.position.epoch ||
-      (spec.position.epoch === running.position.epoch && spec.position.version > running.position.version)
+    const isAbove = comparePositions(spec.position, running?.position ?? null) > 0
     if (!force && !isAbove) return { applied: false, running: running?.position ?? null, ...counts }
     running = spec
     return { applied: true, running: spec.position, ...counts }

@@ -34,7 +34,7 @@ async function newPeers(known: readonly Peer[] | Error, path?: string, peersAgai
     folder,
     lookup: async (host) => {
       if (host === 'gone') throw new Error('no such name')
-      return await Promise.resolve(['10.9.9.9'])
+      return await Promise.resolve([host === 'metadata.test' ? '169.254.169.254' : '10.9.9.9'])
     },
     waits: { peersMs: 600_000, peersAgainMs },
     log: () => undefined,
@@ -54,6 +54,21 @@ test('85: after an introduction the engine is told its number and where the othe
   await until(() => told.length === 1)
 
   expect(told).toEqual([{ number: 2, peers: [spec(1), spec(2), { number: 3, address: '10.9.9.9', port: 1 }] }])
+})
+
+test('a peer at a link-local address, or whose name resolves to one, is not passed on to', async () => {
+  const at = (number: number, host: string): Peer => ({ proxy: `p${number}`, number, address: { host, port: 6432 } })
+  const { peers, told } = await newPeers([
+    other,
+    at(2, '169.254.169.254'),
+    at(3, 'fe80::1%eth0'),
+    at(4, 'metadata.test'),
+  ])
+
+  peers.greeted()
+  await until(() => told.length === 1)
+
+  expect(told[0]?.peers).toEqual([spec(1)])
 })
 
 test('85: what was known last is known at the next start, without control', async () => {
@@ -87,6 +102,20 @@ test('85: an engine that wants to know is always answered, and control is not as
 
   expect(control.asked).toBe(6)
   expect(control.askedAtMs - askedAtMs).toBeGreaterThan(90)
+})
+
+test('85: an engine that wants to know while an answer is being written to disk is answered too', async () => {
+  const { peers, told, folder } = await newPeers([own])
+  const written = Promise.withResolvers<void>()
+  folder.savePeers = async () => await written.promise
+  peers.wanted()
+  await until(() => told.length === 1)
+
+  peers.wanted()
+  written.resolve()
+  await until(() => told.length === 2)
+
+  expect(told[1]).toEqual(told[0])
 })
 
 test('85: nothing is asked after the end', async () => {

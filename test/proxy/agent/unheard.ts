@@ -1,6 +1,6 @@
 /** What a test does not listen to of a keeper's or a crew's engines. */
 export const unheard = {
-  onLost: () => undefined,
+  onDisconnect: () => undefined,
   onReload: () => undefined,
   onPeers: () => undefined,
   onShutdown: () => undefined,

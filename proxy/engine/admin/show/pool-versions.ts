@@ -1,8 +1,7 @@
-import type { Position } from '../../../../shared/wire.ts'
+import { comparePositions } from '../../../../shared/position.ts'
 import type { Engine } from '../../engine.ts'
 import type { Desired } from '../../messages.ts'
 import type { PoolName } from '../../name.ts'
-import { isAbove } from '../../pools.ts'
 import { byKey } from '../join.ts'
 import { compare, sum } from '../pools.ts'
 import { bigints, integers, texts } from '../table.ts'
@@ -76,7 +75,7 @@ function keysOf({ database, user }: PoolName): { database: string; user: string 
 /** What control offered last, unless something newer runs already. */
 function wanted({ pools }: Engine): Desired | null {
   const { desired, running } = pools
-  if (desired === null || (running !== null && isAbove(running, desired.position))) return null
+  if (desired === null || comparePositions(running, desired.position) > 0) return null
   return desired
 }
 
@@ -97,7 +96,9 @@ function rowOf({ database, user, desiredHash, name }: Comparison, engine: Engine
     desiredHash,
     runningHash === null ? null : (running?.version ?? null),
     runningHash,
-    !concerned && overridden !== null ? 'overridden' : stateOf(concerned, differs || !same(wantedPosition, running)),
+    !concerned && overridden !== null
+      ? 'overridden'
+      : stateOf(concerned, differs || comparePositions(wantedPosition, running) !== 0),
     concerned ? `${error.code}: ${error.message}` : overridden && `SET ${overridden}`,
     name === null ? 0 : sum(name.draining, (pool) => pool.size),
   ]
@@ -106,8 +107,4 @@ function rowOf({ database, user, desiredHash, name }: Comparison, engine: Engine
 function stateOf(failed: boolean, behind: boolean): string {
   if (failed) return 'failed'
   return behind ? 'behind' : 'in_sync'
-}
-
-function same(a: Position | null, b: Position | null): boolean {
-  return a?.epoch === b?.epoch && a?.version === b?.version
 }

@@ -223,9 +223,9 @@ test('SHOW DISCONNECTS shows a lost server with its cause', async () => {
   const client = await connectWeb()
   const { rows } = await client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid')
   const pid = rows[0]?.pid
-  const before = running.posted.filter(({ type }) => type === 'lost').length
+  const before = running.posted.filter(({ type }) => type === 'disconnect').length
   await postgres.sql('SELECT pg_terminate_backend($1)', [pid])
-  await running.until(() => running.posted.filter(({ type }) => type === 'lost').length > before)
+  await running.until(() => running.posted.filter(({ type }) => type === 'disconnect').length > before)
 
   const [newest] = await show('DISCONNECTS')
   await client.end()

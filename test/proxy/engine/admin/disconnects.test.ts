@@ -1,24 +1,24 @@
 import { expect, test } from 'vitest'
-import type { LostServer } from '../../../../proxy/engine/messages.ts'
+import type { EngineDisconnect } from '../../../../shared/disconnect.ts'
 import { Disconnects } from '../../../../proxy/engine/admin/disconnects.ts'
 
-function lost(backendPid: number): LostServer {
+function lost(backend_pid: number): EngineDisconnect {
   return {
     pool: 'app',
     user: 'web',
     host: 'db',
     port: 5432,
     role: 'primary',
-    backendPid,
+    backend_pid,
     cause: 'reset',
     errno: 'ECONNRESET',
     sqlstate: null,
     message: null,
     state: 'idle',
-    connectionAgeMs: 1,
-    idleMs: 1,
-    clientHurt: false,
-    poolHash: 'a'.repeat(64),
+    connection_age_ms: 1,
+    idle_ms: 1,
+    client_hurt: false,
+    pool_hash: 'a'.repeat(64),
   }
 }
 
@@ -27,7 +27,7 @@ test('the newest come first, and the oldest make room', () => {
 
   for (const pid of [1, 2, 3, 4, 5]) disconnects.add(pid, lost(pid))
 
-  expect(disconnects.newestFirst().map(({ atMs, backendPid }) => [atMs, backendPid])).toEqual([
+  expect(disconnects.newestFirst().map(({ atMs, backend_pid }) => [atMs, backend_pid])).toEqual([
     [5, 5],
     [4, 4],
     [3, 3],
@@ -39,5 +39,5 @@ test('a ring that is not full gives what it has', () => {
   disconnects.add(1, lost(1))
   disconnects.add(2, lost(2))
 
-  expect(disconnects.newestFirst().map(({ backendPid }) => backendPid)).toEqual([2, 1])
+  expect(disconnects.newestFirst().map(({ backend_pid }) => backend_pid)).toEqual([2, 1])
 })

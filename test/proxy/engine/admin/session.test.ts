@@ -316,16 +316,16 @@ function fillDisconnects(): void {
       host: 'db',
       port: 5432,
       role: 'primary',
-      backendPid: pid,
+      backend_pid: pid,
       cause: 'terminated',
       errno: null,
       sqlstate: '57P01',
       message: 'm'.repeat(16_000),
       state: 'idle',
-      connectionAgeMs: 1,
-      idleMs: 1,
-      clientHurt: false,
-      poolHash: 'a'.repeat(64),
+      connection_age_ms: 1,
+      idle_ms: 1,
+      client_hurt: false,
+      pool_hash: 'a'.repeat(64),
     })
   }
 }
