@@ -48,8 +48,8 @@ export type Manifest = z.infer<typeof manifestSchema>
 
 const peerAddressSchema = z.object({ host: z.string().min(1).max(255), port: z.int().min(1).max(65535) })
 
-/** Numbers of proxies end here: as many fit into a cancel key. */
-export const proxyNumberMax = 1023
+/** Numbers of proxies end here: as many fit into the process id of a cancel key (proxy/engine/cancel.ts). */
+export const proxyNumberMax = 510
 
 /** The proxies of a fleet, each with its number, to which the others pass on cancel requests for its clients. */
 export const peersSchema = z.object({
