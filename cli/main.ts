@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --disable-sigusr1
 /** The entry of `flotilla`: finds the command, runs it, and turns what went wrong into lines and an exit code. */
 import { text } from 'node:stream/consumers'
 import { findCommand, commands } from './commands.ts'
@@ -52,6 +52,8 @@ const stop = () => {
   stopping.abort()
 }
 process.on('SIGINT', stop).on('SIGTERM', stop)
+// Without a handler, and where Node was started without --disable-sigusr1, this signal opens a debugger.
+process.on('SIGUSR1', () => undefined)
 
 // A reader that has seen enough (`flotilla disconnects --follow | head -1`) stops the command, and is no failure.
 for (const output of [process.stdout, process.stderr]) {

@@ -111,12 +111,16 @@ export async function startFlotilla(how: {
   readyWithinMs: number
   onLine: (line: string) => void
 }): Promise<ChildProcess> {
-  const child = spawn(process.execPath, [new URL('../main.ts', import.meta.url).pathname, ...how.args], {
-    env: how.environment,
-    // By the channel a child learns that this process was killed; its own group keeps the terminal's Ctrl-C from it.
-    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-    detached: true,
-  })
+  const child = spawn(
+    process.execPath,
+    ['--disable-sigusr1', new URL('../main.ts', import.meta.url).pathname, ...how.args],
+    {
+      env: how.environment,
+      // By the channel a child learns that this process was killed; its own group keeps the terminal's Ctrl-C from it.
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      detached: true,
+    },
+  )
   /** The last error it logged, or the last thing it said. */
   let last = ''
   for (const output of [child.stdout, child.stderr]) {
