@@ -6,9 +6,10 @@
  * Short messages are forwarded whole, so that an error of our own never lands inside one; a long one passes in pieces
  * as it arrives, so that it costs one read buffer whatever its size.
  */
+import assert from 'node:assert/strict'
 import { sqlstates } from '../../shared/errors.ts'
 import { errorFields, isFatal, stringEnd, text } from '../protocol/read.ts'
-import { BackendTag, FrontendTag, TransactionStatus } from '../protocol/tags.ts'
+import { BackendTag, FrontendTag, isRequestTag, TransactionStatus } from '../protocol/tags.ts'
 import type { Client } from './client.ts'
 import { headerBytes, readLength } from './conversation.ts'
 import { RequestKind } from './outstanding.ts'
@@ -44,10 +45,11 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
   const watches = server.pool.settings.poolMode !== 'session'
   while (client.passing === 0 && end - at >= headerBytes) {
     const length = readLength(bytes, at)
+    const tag = bytes[at] as number
+    if (!isRequestTag(tag)) break
     if (length < 4) return violation(client, server, bytes, from, at, 'invalid message length', end)
     const next = at + 1 + length
     if (next > end && length <= wholeBytesMax) break
-    const tag = bytes[at] as number
     if (renaming && (mayBeNamed(tag, bytes, at + headerBytes, end) || lacksUnnamed(client, server, tag))) {
       const onward = renameIn(client, server, bytes, from, at, next, end)
       if (onward === refused) return end
@@ -121,7 +123,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         leaving = true
         break
       default:
-        return violation(client, server, bytes, from, at, 'invalid frontend message type', end)
+        assert.fail('a type that a client may send is missing here')
     }
     if (leaving) break
     if (client.list === null) return end
@@ -131,6 +133,9 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
       break
     }
     at = next
+  }
+  if (client.passing === 0 && at < end && !isRequestTag(bytes[at] as number)) {
+    return violation(client, server, bytes, from, at, invalidTypeText(bytes[at] as number), end)
   }
   if (!forward(client, server, bytes, from, at)) client.socket.pauseReading()
   if (leaving) {
@@ -251,6 +256,11 @@ function violation(
   forward(client, server, bytes, from, at)
   client.fatal(sqlstates.protocol_violation, reason)
   return end
+}
+
+/** In the words of PostgreSQL. */
+export function invalidTypeText(tag: number): string {
+  return `invalid frontend message type ${tag}`
 }
 
 function owe(client: Client, server: Server, request: RequestKind): void {

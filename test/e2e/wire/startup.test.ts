@@ -3,7 +3,16 @@ import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import { beforeAll, describe as group, expect, test } from 'vitest'
 import { until } from '../../support/engine.ts'
-import { cstring, gssEncRequest, int32, query, sslRequest, startup } from '../../support/frontend-messages.ts'
+import {
+  cstring,
+  gssEncRequest,
+  int32,
+  message,
+  passwordMessage,
+  query,
+  sslRequest,
+  startup,
+} from '../../support/frontend-messages.ts'
 import { transcript } from '../../support/oracle.ts'
 import { lacks } from '../../support/postgres.ts'
 import { errorFields, WireClient } from '../../support/wire.ts'
@@ -363,6 +372,31 @@ test('a startup packet whose text is not ended is refused', async () => {
   const { messages } = await client.readToEnd()
 
   expect(sqlstates(messages)).toEqual(['08P01'])
+})
+
+const afterLogin: readonly (readonly [string, Uint8Array])[] = [
+  ['a startup packet', app],
+  ['SSLRequest', sslRequest],
+  ['GSSENCRequest', gssEncRequest],
+  ['a message of an unknown type', message('y')],
+  ['a message of an unknown type with an impossible length', Buffer.from('7900000000', 'hex')],
+  ['a password', passwordMessage(cstring('secret'))],
+  ['one byte of an unknown type', Buffer.from('y')],
+]
+
+test.for(afterLogin)('%s after the login is answered at once, as by PostgreSQL', async ([, bytes]) => {
+  const answers = await compare(world, [{ send: [bytes], until: 'E' }])
+
+  expect(answers).toEqual([expect.stringMatching(/^E FATAL 08P01 invalid frontend message type \d+$/)])
+})
+
+test.for(afterLogin)('%s in a transaction is answered at once, as by PostgreSQL', async ([, bytes]) => {
+  const answers = await compare(world, [
+    { send: [query('BEGIN')], until: 'Z' },
+    { send: [bytes], until: 'E' },
+  ])
+
+  expect(answers).toHaveLength(3)
 })
 
 async function halfOpen(): Promise<Socket> {
