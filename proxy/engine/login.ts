@@ -145,10 +145,15 @@ export class Login implements SocketEvents {
 
   fatal(sqlstate: string, message: string): void {
     if (this.#over) return
+    this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message }))
+    this.#refuse(sqlstate, message)
+  }
+
+  /** Ends the connection without an answer. */
+  #refuse(sqlstate: string, message: string): void {
     const { refused, context } = this.#engine
     refused[sqlstate] = (refused[sqlstate] ?? 0) + 1
     context.refusals.login({ ...this.#named, from: this.#socket.remote }, sqlstate, message)
-    this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message }))
     this.#forget()
     this.#socket.end()
   }
@@ -302,7 +307,10 @@ export class Login implements SocketEvents {
           yield
           break
         case 'invalid':
-          throw new SqlError('protocol_violation', packet.reason)
+          if (packet.told) throw new SqlError('protocol_violation', packet.reason)
+          this.#refuse(sqlstates.protocol_violation, packet.reason)
+          yield
+          break
         case 'ssl':
         case 'gss':
           if (asked.has(packet.kind) || this.#socket.tls !== null) {
