@@ -137,6 +137,11 @@ export class Client implements SocketEvents, Listed<Client> {
     )
   }
 
+  /** It has been told what its session starts with, and may ask for something. */
+  get greeted(): boolean {
+    return this.#greeted
+  }
+
   /** Something from its server, between two messages. */
   tell(bytes: Uint8Array): void {
     this.#write(bytes)
@@ -312,6 +317,7 @@ export class Client implements SocketEvents, Listed<Client> {
       if (next === at) break
       at = next
     }
+    this.name.totals.bytes_received += at - start
     return this.list === null ? end : at
   }
 

@@ -60,7 +60,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
       }
       if (onward === tooLongToKeep) {
         client.gather(bytes, at, end, next - at)
-        const sent = forward(client, server, bytes, from, at)
+        const sent = forward(server, bytes, from, at)
         if (!sent) client.socket.pauseReading()
         return end
       }
@@ -82,14 +82,11 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         owe(client, server, RequestKind.Query)
         break
       case FrontendTag.Parse:
-        client.name.totals.client_parse_count++
-        client.name.totals.server_parse_count++
         if (watches) noteParse(client, bytes, at + headerBytes, Math.min(next, end))
         if (renaming && bytes[at + headerBytes] === 0) parsedUnnamed(client, server, bytes, at, next, end)
         owe(client, server, RequestKind.Parse)
         break
       case FrontendTag.Bind:
-        client.name.totals.bind_count++
         if (client.parsed !== null) server.note(client.parsed)
         owe(client, server, RequestKind.Bind)
         break
@@ -137,7 +134,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
   if (client.passing === 0 && at < end && !isRequestTag(bytes[at] as number)) {
     return violation(client, server, bytes, from, at, invalidTypeText(bytes[at] as number), end)
   }
-  if (!forward(client, server, bytes, from, at)) client.socket.pauseReading()
+  if (!forward(server, bytes, from, at)) client.socket.pauseReading()
   if (leaving) {
     client.terminate()
     return end
@@ -223,14 +220,12 @@ function noteParse(client: Client, bytes: Uint8Array, start: number, end: number
 }
 
 /** What was rewritten, and then the client's bytes from `from` to `to`, by one send. False when some of it was queued. */
-function forward(client: Client, server: Server, bytes: Uint8Array, from: number, to: number): boolean {
+function forward(server: Server, bytes: Uint8Array, from: number, to: number): boolean {
   if (rewriting.length > 0) {
     rewriting.add(bytes, from, to)
-    client.name.totals.bytes_sent += rewriting.length
     return rewriting.sendTo(server)
   }
   if (to === from) return true
-  client.name.totals.bytes_sent += to - from
   return server.socket.send(bytes, from, to)
 }
 
@@ -253,7 +248,7 @@ function violation(
   reason: string,
   end: number,
 ): number {
-  forward(client, server, bytes, from, at)
+  forward(server, bytes, from, at)
   client.fatal(sqlstates.protocol_violation, reason)
   return end
 }

@@ -205,14 +205,10 @@ function unnamed(out: Rewriting, request: Request, tag: number, nameEnd: number)
     owe(request, RequestKind.OwnClose, unknown)
   } else {
     out.addWhole(parse)
-    client.name.totals.server_parse_count++
     owe(request, RequestKind.OwnParse, unknown)
   }
   server.unnamedOf = client.id
-  if (tag === FrontendTag.Bind) {
-    client.name.totals.bind_count++
-    if (client.parsed !== null) server.note(client.parsed)
-  }
+  if (tag === FrontendTag.Bind && client.parsed !== null) server.note(client.parsed)
   owe(request, tag === FrontendTag.Bind ? RequestKind.Bind : RequestKind.Describe)
   return goOn(request, at)
 }
@@ -232,8 +228,6 @@ function unnamedParse(out: Rewriting, request: Request, nameEnd: number): number
   // Its text has a name of the client's, which means something here and now.
   unkept(client, server)
   client.statements?.deallocating.push(name.name)
-  client.name.totals.client_parse_count++
-  client.name.totals.server_parse_count++
   owe(request, RequestKind.Parse)
   return goOn(request, next)
 }
