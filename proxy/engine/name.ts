@@ -322,8 +322,14 @@ export class PoolName {
       this.#retry = null
       this.grow()
     })
-    if (sqlstate === null || !lasting.has(sqlstate) || pool.size > pool.login.size) return
+    if (sqlstate === null || !lasting.has(sqlstate) || this.#expectsServer(pool)) return
     for (const client of this.waiting) client.fatal(sqlstate, message)
+  }
+
+  /** Whether a server that lives comes free by itself: one that its client keeps for its session does not. */
+  #expectsServer({ idle, reset, canceled, active, settings }: Pool): boolean {
+    if (idle.size + reset.size + canceled.size > 0) return true
+    return settings.poolMode !== 'session' && [...active].some((server) => !server.pinned)
   }
 
   #resetRetry(): void {
