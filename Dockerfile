@@ -20,4 +20,4 @@ COPY cli cli
 ENV FLOTILLA_DATA=/data FLOTILLA_STATE=/var/lib/flotilla
 ENV FLOTILLA_CONTROL_HOST=:: FLOTILLA_LISTEN_HOST=:: FLOTILLA_HTTP_HOST=::
 EXPOSE 8080 6432 9930
-CMD ["node", "cli/main.ts", "control"]
+CMD ["node", "--disable-sigusr1", "cli/main.ts", "control"]

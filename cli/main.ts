@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --disable-sigusr1
 /** The entry file of `flotilla`: finds and runs the command, and turns errors into messages and an exit code. */
 import { text } from 'node:stream/consumers'
 import { findCommand, commands } from './commands.ts'
@@ -52,6 +52,8 @@ const stop = () => {
   stopping.abort()
 }
 process.on('SIGINT', stop).on('SIGTERM', stop)
+// Without a handler, and where Node was started without --disable-sigusr1, this signal opens a debugger.
+process.on('SIGUSR1', () => undefined)
 
 // A reader that stops early (`flotilla disconnects --follow | head -1`) ends the command, which is no error.
 for (const output of [process.stdout, process.stderr]) {

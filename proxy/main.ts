@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs'
+import { constants } from 'node:os'
 import { Agent, type AgentSettings } from './agent/agent.ts'
 import { defaultWaits } from './agent/clock.ts'
+import { unblockSignal } from './agent/libc.ts'
 import { jsonLog, reasonOf, type Log } from './agent/log.ts'
 import { systemLookup } from './agent/resolver.ts'
 import { proxyOptions, proxySettings, UsageError } from './agent/settings.ts'
@@ -29,7 +31,8 @@ export async function startProxy(settings: AgentSettings, log: Log = stderrLog):
 
 /**
  * Runs a proxy until it is told to end, and gives the exit code of the process. SIGTERM and SIGINT drain, a second one
- * ends at once; SIGHUP polls control, or reads the file again, now.
+ * or SIGQUIT ends at once; SIGUSR1 is PAUSE and SIGUSR2 RESUME of every database; SIGHUP polls control, or reads the
+ * file again, now.
  */
 export async function runProxy(settings: AgentSettings, log: Log = stderrLog): Promise<number> {
   const agent = newAgent(settings, log)
@@ -58,20 +61,31 @@ function newAgent(settings: AgentSettings, log: Log): Agent {
   })
 }
 
+/** Signals that do what PAUSE and RESUME without a database do at the console. */
+const ordersBySignal = {
+  SIGUSR1: { deed: 'pause', done: 'paused', vain: 'already paused or suspended' },
+  SIGUSR2: { deed: 'resume', done: 'resumed', vain: 'neither paused nor suspended' },
+} as const
+
 /** Returns what takes the handlers away again. */
 function obeySignals(agent: Agent, log: Log): () => void {
   let asked = false
-  const end = (signal: NodeJS.Signals): void => {
-    log('info', 'got a signal', { signal })
-    void agent.stop(asked ? 'now' : 'drain')
+  const stop = (mode: 'drain' | 'now'): void => {
+    void agent.stop(asked ? 'now' : mode)
     asked = true
   }
-  const reload = async (): Promise<void> => {
-    const error = await agent.reload()
-    if (error === null) log('info', 'reloaded')
-    else log('error', 'the reload changed nothing', { reason: error })
+  const handlers: Partial<Record<NodeJS.Signals, () => void>> = {
+    SIGTERM: () => stop('drain'),
+    SIGINT: () => stop('drain'),
+    SIGQUIT: () => stop('now'),
+    SIGHUP: () => void reload(agent, log),
+    SIGUSR1: () => void obey(agent, log, 'SIGUSR1'),
+    SIGUSR2: () => void obey(agent, log, 'SIGUSR2'),
   }
-  const hungUp = (): void => void reload()
+  const received = (signal: NodeJS.Signals): void => {
+    log('info', 'got a signal', { signal })
+    handlers[signal]?.()
+  }
   const fell = (error: unknown): void => {
     log('error', 'the proxy falls over by a fault of its own', {
       reason: reasonOf(error),
@@ -79,9 +93,29 @@ function obeySignals(agent: Agent, log: Log): () => void {
     })
     void fall(agent)
   }
-  process.on('SIGTERM', end).on('SIGINT', end).on('SIGHUP', hungUp).on('uncaughtException', fell)
+  const signals = Object.keys(handlers) as NodeJS.Signals[] // the keys of a record of signals
+  for (const signal of signals) process.on(signal, received)
+  process.on('uncaughtException', fell)
+  unblockSignal(constants.signals.SIGUSR1)
   return () => {
-    process.off('SIGTERM', end).off('SIGINT', end).off('SIGHUP', hungUp).off('uncaughtException', fell)
+    for (const signal of signals) process.off(signal, received)
+    process.off('uncaughtException', fell)
+  }
+}
+
+async function reload(agent: Agent, log: Log): Promise<void> {
+  const error = await agent.reload()
+  if (error === null) log('info', 'reloaded')
+  else log('error', 'the reload changed nothing', { reason: error })
+}
+
+async function obey(agent: Agent, log: Log, signal: keyof typeof ordersBySignal): Promise<void> {
+  const { deed, done, vain } = ordersBySignal[signal]
+  try {
+    if (await agent.operateAll(deed)) log('info', done)
+    else log('warn', `${deed} changed nothing`, { reason: vain })
+  } catch (error) {
+    log('error', `${deed} changed nothing`, { reason: reasonOf(error) })
   }
 }
 

@@ -48,8 +48,8 @@ export type Manifest = z.infer<typeof manifestSchema>
 
 const peerAddressSchema = z.object({ host: z.string().min(1).max(255), port: z.int().min(1).max(65535) })
 
-/** Largest proxy number that fits in a cancel key. */
-export const proxyNumberMax = 1023
+/** Largest proxy number that fits in the process id of a cancel key (proxy/engine/cancel.ts). */
+export const proxyNumberMax = 510
 
 /** Proxies of a fleet with their numbers, to which cancel requests for their clients are forwarded. */
 export const peersSchema = z.object({

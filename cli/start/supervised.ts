@@ -114,13 +114,17 @@ export async function startFlotilla(how: {
   readyWithinMs: number
   onLine: (line: string) => void
 }): Promise<ChildProcess> {
-  const child = spawn(process.execPath, [new URL('../main.ts', import.meta.url).pathname, ...how.args], {
-    env: how.environment,
-    // The IPC channel tells the child when this process is killed; a process group keeps the terminal's Ctrl-C from it.
-    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-    detached: true,
-  })
-  /** The last error in its log, or the last line. */
+  const child = spawn(
+    process.execPath,
+    ['--disable-sigusr1', new URL('../main.ts', import.meta.url).pathname, ...how.args],
+    {
+      env: how.environment,
+      // By the channel a child learns that this process was killed; its own group keeps the terminal's Ctrl-C from it.
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      detached: true,
+    },
+  )
+  /** The last error it logged, or the last thing it said. */
   let last = ''
   for (const output of [child.stdout, child.stderr]) {
     if (output === null) continue

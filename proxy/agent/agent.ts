@@ -303,6 +303,11 @@ export class Agent {
     return error ?? unusable
   }
 
+  /** PAUSE or RESUME of every database. False when that changed nothing; rejects while no engine runs. */
+  async operateAll(deed: 'pause' | 'resume'): Promise<boolean> {
+    return await this.#engine.operateAll(deed)
+  }
+
   /** `drain` lets transactions finish within `shutdown_timeout`; `now` ends everything, also a drain under way. */
   async stop(mode: 'drain' | 'now'): Promise<void> {
     const timeoutMs = mode === 'drain' ? (this.#engine.running?.general.shutdownTimeoutMs ?? 0) : 0

@@ -183,6 +183,16 @@ export class Crew {
     return mergedOutcome(given(await this.#order(ask)))
   }
 
+  /**
+   * PAUSE or RESUME of every database, as at the console. False when that changed nothing. Rejects with an EngineDied
+   * when no worker serves.
+   */
+  async operateAll(deed: 'pause' | 'resume'): Promise<boolean> {
+    const question: Question = { ask: 'do', deed, database: null }
+    const ask = orNull(async (keeper) => await answerOf(keeper, question))
+    return given(await this.#order(ask)).includes(true)
+  }
+
   desired(desired: Desired): void {
     this.#desired = desired
     for (const keeper of this.#keepers) keeper.desired(desired)

@@ -10,6 +10,12 @@ const write: Int = libc.func('int64_t write(int fd, const uint8_t *buf, uint64_t
 const close: Int = libc.func('int close(int fd)')
 const flock: Int = libc.func('int flock(int fd, int operation)')
 
+/** pthread_sigmask(3): of the calling thread. */
+const sigmask: Int = libc.func('int pthread_sigmask(int how, const uint8_t *set, uint8_t *former)')
+const SIG_UNBLOCK = 1
+/** sizeof(sigset_t) of glibc; musl's is not longer. */
+const signalSetBytes = 128
+
 /** <sys/eventfd.h> and <sys/file.h>, the same on every Linux architecture. */
 const EFD_NONBLOCK = 0o4000
 const EFD_CLOEXEC = 0o2000000
@@ -34,6 +40,18 @@ export function wake(fd: number): void {
 
 export function closeFd(fd: number): void {
   close(fd)
+}
+
+/**
+ * Lets this thread receive the signal. Node starts with SIGUSR1 blocked until its debugger waits for it, and under
+ * `--disable-sigusr1` it stays blocked, also when a handler is installed.
+ */
+export function unblockSignal(signal: number): void {
+  const set = new Uint8Array(signalSetBytes)
+  const bit = signal - 1
+  set[bit >> 3] = 1 << (bit & 7)
+  const failed = sigmask(SIG_UNBLOCK, set, new Uint8Array(signalSetBytes))
+  assert(failed === 0, `pthread_sigmask failed with errno ${failed}`)
 }
 
 /** Takes the lock for as long as the descriptor is open, so that it ends with the process however that ends. */

@@ -74,12 +74,16 @@ const exported: readonly {
     labels: ['database'],
     columns: [
       ['query_count', 'queries_pooled_total', 'Queries'],
-      ['bytes_received', 'received_bytes_total', 'Bytes received from clients and servers'],
-      ['bytes_sent', 'sent_bytes_total', 'Bytes sent to clients and servers'],
+      ['bytes_received', 'received_bytes_total', 'Bytes received from clients'],
+      ['bytes_sent', 'sent_bytes_total', 'Bytes received from servers, for clients'],
       ['xact_count', 'sql_transactions_pooled_total', 'Transactions'],
-      ['client_parse_count', 'client_parses_total', 'Parse messages from clients'],
-      ['server_parse_count', 'server_parses_total', 'Parse messages sent to servers'],
-      ['bind_count', 'binds_total', 'Bind messages'],
+      ['client_parse_count', 'client_parses_total', 'Named statements that clients prepared, where names are tracked'],
+      [
+        'server_parse_count',
+        'server_parses_total',
+        'Named statements that were prepared on servers, where names are tracked',
+      ],
+      ['bind_count', 'binds_total', 'Binds of named statements, where names are tracked'],
       ['server_assignment_count', 'server_assignments_total', 'Times a server was given to a client'],
       ['client_login_count', 'client_logins_total', 'Logins of clients'],
     ],
@@ -211,9 +215,7 @@ const lines: readonly Line[] = [
     help: 'Time from a request to the server it was given',
     rows: ({ pools }) =>
       pools.map(({ totals, waits, ...pool }) => {
-        const waited = waits.reduce((sum, count) => sum + count, 0)
-        const counts = [totals.server_assignment_count - waited, ...waits]
-        return [labelsOf(pool), { counts, sum: totals.wait_time / 1e6 }] as const
+        return [labelsOf(pool), { counts: waits, sum: totals.wait_time / 1e6 }] as const
       }),
   },
   {

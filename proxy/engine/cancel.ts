@@ -5,9 +5,13 @@
  *
  * The process id of a key says who has given it, so that any proxy of the fleet knows whom to pass a request on to:
  *
- *   bits 31 … 22   the proxy: its number in the fleet, from control; 0 while it has none
+ *   bit  31        0: a process id is a positive Int32
+ *   bits 30 … 22   the proxy: its number in the fleet, from control (1 … 510); 511 while it has none
  *   bits 21 … 17   the worker: one thread of the proxy
  *   bits 16 … 0    the client, among those of the worker
+ *
+ * The bits of the proxy are never all 0, so no client has a process id below 2^22, the highest that Linux allows
+ * (pid_max): a client that calls `pg_terminate_backend` with the process id it was given ends no other session.
  *
  * The secret is random: 4 bytes up to protocol 3.1, 32 in 3.2. In a request that one proxy passes on to another it is
  * followed by one byte more, a mark: such a request is never passed on to a third one. With another mark it goes back to
@@ -30,6 +34,8 @@ const toAll = { openMax: 1000, waitingMax: 10_000 }
 const workerShift = 17
 const proxyShift = 22
 const clientNumbers = 1 << workerShift
+/** In the bits of the proxy: one that has no number. */
+const noProxyBits = 511
 const workerMask = (1 << (proxyShift - workerShift)) - 1
 
 /** As long as PostgreSQL's own. */
@@ -43,14 +49,15 @@ export function secretBytesOf(minor: number): number {
   return minor >= 2 ? longSecretBytes : shortSecretBytes
 }
 
-/** The process id of a key. An Int32: negative from proxy 512 on. */
+/** The process id of a key. `proxy` is 0 for one without a number. */
 export function pidOf(proxy: number, worker: number, client: number): number {
-  return (proxy << proxyShift) | (worker << workerShift) | client
+  return ((proxy === 0 ? noProxyBits : proxy) << proxyShift) | (worker << workerShift) | client
 }
 
-/** The number of the proxy that has given this process id. */
+/** The number of the proxy that has given this process id; 0 for one without a number. */
 export function proxyOf(pid: number): number {
-  return pid >>> proxyShift
+  const bits = pid >>> proxyShift
+  return bits === noProxyBits ? 0 : bits
 }
 
 /** Which of its proxy's workers has given it. */
@@ -119,8 +126,7 @@ export class Cancels {
     do {
       this.#last = (this.#last + 1) % clientNumbers
       pid = pidOf(this.proxy, this.#worker, this.#last)
-      // PostgreSQL has no process 0, and libpq takes it for "none".
-    } while (pid === 0 || this.#clients.has(pid))
+    } while (this.#clients.has(pid))
     this.#clients.set(pid, client)
     return { pid, secret }
   }

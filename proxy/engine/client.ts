@@ -4,12 +4,12 @@ import type { Cause } from '../../shared/causes.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import type { Socket, SocketEvents } from '../io/io.ts'
 import type { Advice } from '../protocol/read.ts'
-import { FrontendTag, TransactionStatus } from '../protocol/tags.ts'
+import { FrontendTag, isRequestTag, TransactionStatus } from '../protocol/tags.ts'
 import * as write from '../protocol/write.ts'
 import type { CancelKey } from './cancel-request.ts'
 import type { Context } from './context.ts'
 import { headerBytes, readLength } from './conversation.ts'
-import { clientData, wholeBytesMax } from './link.ts'
+import { clientData, invalidTypeText, wholeBytesMax } from './link.ts'
 import type { List, Listed } from './list.ts'
 import type { PoolName, Welcome } from './name.ts'
 import type { Described } from './outstanding.ts'
@@ -143,6 +143,11 @@ export class Client implements SocketEvents, Listed<Client> {
         write.readyForQuery('I'),
       ]),
     )
+  }
+
+  /** It has been told what its session starts with, and may ask for something. */
+  get greeted(): boolean {
+    return this.#greeted
   }
 
   /** Something from its server, between two messages. */
@@ -325,6 +330,7 @@ export class Client implements SocketEvents, Listed<Client> {
       if (next === at) break
       at = next
     }
+    this.name.totals.bytes_received += at - start
     return this.list === null ? end : at
   }
 
@@ -349,6 +355,11 @@ export class Client implements SocketEvents, Listed<Client> {
       this.passing -= dropped
       return start + dropped
     }
+    const tag = bytes[start] as number
+    if (!isRequestTag(tag)) {
+      this.fatal(sqlstates.protocol_violation, invalidTypeText(tag))
+      return end
+    }
     if (end - start < headerBytes) return start
     const length = readLength(bytes, start)
     const next = start + 1 + length
@@ -357,7 +368,7 @@ export class Client implements SocketEvents, Listed<Client> {
       return end
     }
     if (next > end && length <= wholeBytesMax) return start
-    switch (bytes[start]) {
+    switch (tag) {
       case FrontendTag.Terminate:
         this.leave()
         return end
@@ -384,8 +395,7 @@ export class Client implements SocketEvents, Listed<Client> {
         this.#skipping = 'group'
         return this.#drop(next, end)
       default:
-        this.fatal(sqlstates.protocol_violation, 'invalid frontend message type')
-        return end
+        assert.fail('a type that a client may send is missing here')
     }
     this.#request()
     if (this.list === null) return end

@@ -6,10 +6,11 @@
  * Short messages are forwarded whole, so that an error of our own never lands inside one; a long one passes in pieces
  * as it arrives, so that it costs one read buffer whatever its size.
  */
+import assert from 'node:assert/strict'
 import { sqlstates } from '../../shared/errors.ts'
 import { carryBytesMax } from '../io/io.ts'
 import { errorFields, isFatal, stringEnd, text } from '../protocol/read.ts'
-import { BackendTag, FrontendTag, TransactionStatus } from '../protocol/tags.ts'
+import { BackendTag, FrontendTag, isRequestTag, TransactionStatus } from '../protocol/tags.ts'
 import type { Client } from './client.ts'
 import { headerBytes, readLength } from './conversation.ts'
 import { descriptionOf } from './description.ts'
@@ -50,10 +51,11 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
   if (!owns) disownUnnamed(client, server)
   while (client.passing === 0 && end - at >= headerBytes) {
     const length = readLength(bytes, at)
+    const tag = bytes[at] as number
+    if (!isRequestTag(tag)) break
     if (length < 4) return violation(client, server, bytes, from, at, 'invalid message length', end)
     const next = at + 1 + length
     if (next > end && length <= wholeBytesMax) break
-    const tag = bytes[at] as number
     if ((renaming && mayBeNamed(tag, bytes, at + headerBytes, end)) || (owns && lacksUnnamed(client, server, tag))) {
       const onward = renameIn(client, server, bytes, from, at, next, end)
       if (onward === refused) return end
@@ -65,7 +67,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
       }
       if (onward === tooLongToKeep) {
         client.gather(bytes, at, end, next - at)
-        const sent = forward(client, server, bytes, from, at)
+        const sent = forward(server, bytes, from, at)
         if (!sent) client.socket.pauseReading()
         return end
       }
@@ -87,8 +89,6 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         owe(client, server, RequestKind.Query)
         break
       case FrontendTag.Parse:
-        client.name.totals.client_parse_count++
-        client.name.totals.server_parse_count++
         if (watches) noteParse(client, bytes, at + headerBytes, Math.min(next, end))
         if (owns && bytes[at + headerBytes] === 0) {
           parsedUnnamed(client, server, bytes, at, next, end)
@@ -98,7 +98,6 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         }
         break
       case FrontendTag.Bind:
-        client.name.totals.bind_count++
         if (client.parsed !== null) server.note(client.parsed)
         if (owns && bytes[at + headerBytes] === 0) {
           client.bound = bytes[at + headerBytes + 1] === 0 ? (client.unnamed?.current ?? null) : null
@@ -140,7 +139,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         leaving = true
         break
       default:
-        return violation(client, server, bytes, from, at, 'invalid frontend message type', end)
+        assert.fail('a type that a client may send is missing here')
     }
     if (leaving) break
     if (client.list === null) return end
@@ -151,7 +150,10 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     }
     at = next
   }
-  if (!forward(client, server, bytes, from, at)) client.socket.pauseReading()
+  if (client.passing === 0 && at < end && !isRequestTag(bytes[at] as number)) {
+    return violation(client, server, bytes, from, at, invalidTypeText(bytes[at] as number), end)
+  }
+  if (!forward(server, bytes, from, at)) client.socket.pauseReading()
   if (leaving) {
     client.terminate()
     return end
@@ -237,14 +239,12 @@ function noteParse(client: Client, bytes: Uint8Array, start: number, end: number
 }
 
 /** What was rewritten, and then the client's bytes from `from` to `to`, by one send. False when some of it was queued. */
-function forward(client: Client, server: Server, bytes: Uint8Array, from: number, to: number): boolean {
+function forward(server: Server, bytes: Uint8Array, from: number, to: number): boolean {
   if (rewriting.length > 0) {
     rewriting.add(bytes, from, to)
-    client.name.totals.bytes_sent += rewriting.length
     return rewriting.sendTo(server)
   }
   if (to === from) return true
-  client.name.totals.bytes_sent += to - from
   return server.socket.send(bytes, from, to)
 }
 
@@ -267,9 +267,14 @@ function violation(
   reason: string,
   end: number,
 ): number {
-  forward(client, server, bytes, from, at)
+  forward(server, bytes, from, at)
   client.fatal(sqlstates.protocol_violation, reason)
   return end
+}
+
+/** In the words of PostgreSQL. */
+export function invalidTypeText(tag: number): string {
+  return `invalid frontend message type ${tag}`
 }
 
 /** In session mode nothing follows the client, and what it parses takes the place of whatever was parsed before. */

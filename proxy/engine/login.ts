@@ -60,6 +60,8 @@ export class Login implements SocketEvents {
   #packetAt = 0
   /** As its startup packet says. */
   #named: { readonly database: string | null; readonly user: string | null } = { database: null, user: null }
+  /** What the log says of a refusal and the peer must not read; null when there is nothing. */
+  #untold: string | null = null
   /** It is counted among this name's clients, by whose numbers workers are chosen. */
   #seat: PoolName | null = null
   /** The life of the worker with which it was given a seat. */
@@ -145,10 +147,16 @@ export class Login implements SocketEvents {
 
   fatal(sqlstate: string, message: string): void {
     if (this.#over) return
+    this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message }))
+    this.#refuse(sqlstate, message)
+  }
+
+  /** Ends the connection without an answer. */
+  #refuse(sqlstate: string, message: string): void {
     const { refused, context } = this.#engine
     refused[sqlstate] = (refused[sqlstate] ?? 0) + 1
-    context.refusals.login({ ...this.#named, from: this.#socket.remote }, sqlstate, message)
-    this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message }))
+    const reason = this.#untold === null ? message : `${message} (${this.#untold})`
+    context.refusals.login({ ...this.#named, from: this.#socket.remote }, sqlstate, reason)
     this.#forget()
     this.#socket.end()
   }
@@ -215,9 +223,12 @@ export class Login implements SocketEvents {
       return
     }
 
-    const pool = serving(target)
-    if (pool === null && !pools.hasDatabase(database)) throw noDatabase(database)
-    if (pools.isDisabled(database)) throw disabled(database)
+    const served = serving(target)
+    // Which databases exist is told after a proof of identity only, as which users do.
+    const exists = pools.hasDatabase(database)
+    const pool = exists ? served : pools.elsewhere(user)
+    if (!exists) this.#untold = noDatabaseText(database)
+    if (exists && pools.isDisabled(database)) throw disabled(database)
     const lookup = this.#lookup(database, user)
     const found = yield* lookup.find()
     // Somebody who is not known is asked as the others are.
@@ -249,7 +260,8 @@ export class Login implements SocketEvents {
     if (replication !== null) yield* pools.resumed(database, this.#wake)
     // The configuration may have changed during the exchange, and others may have come in.
     const now = route(pools, database, user)
-    if (serving(now) === null) throw noDatabase(database)
+    this.#untold = null
+    if (served === null || serving(now) === null) throw noDatabase(database)
     if (pools.isDisabled(database)) throw disabled(database)
     this.#limit(database)
     const name = now.to === 'pool' ? now.name : pools.make(database, user)
@@ -302,7 +314,10 @@ export class Login implements SocketEvents {
           yield
           break
         case 'invalid':
-          throw new SqlError('protocol_violation', packet.reason)
+          if (packet.told) throw new SqlError('protocol_violation', packet.reason)
+          this.#refuse(sqlstates.protocol_violation, packet.reason)
+          yield
+          break
         case 'ssl':
         case 'gss':
           if (asked.has(packet.kind) || this.#socket.tls !== null) {
@@ -480,7 +495,11 @@ export class Login implements SocketEvents {
 const usual = { authType: 'scram-sha-256', authIdentMap: '' } as const
 
 function noDatabase(database: string): SqlError {
-  return new SqlError('invalid_catalog_name', `database "${database}" does not exist`)
+  return new SqlError('invalid_catalog_name', noDatabaseText(database))
+}
+
+function noDatabaseText(database: string): string {
+  return `database "${database}" does not exist`
 }
 
 function disabled(database: string): SqlError {

@@ -239,7 +239,7 @@ export interface PoolSnapshot {
   readonly maxWaitMs: number
   readonly poolSize: number
   readonly totals: PoolTotals
-  /** Checkouts that had to wait, by how long: see `waitBoundsMs`. The last one counts those above all bounds. */
+  /** Checkouts by how long they waited: not at all, by the classes of `waitBoundsMs`, and above all bounds. */
   readonly waits: readonly number[]
   /** Errors of PostgreSQL that clients were sent, by the class of their SQLSTATE, its first two characters. */
   readonly serverErrors: Readonly<Record<string, number>>

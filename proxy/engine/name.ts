@@ -78,8 +78,8 @@ export class PoolName {
   readonly totals = noTotals()
   readonly closed: Partial<Record<Cause, number>> = {}
   readonly refused: Record<string, number> = {}
-  /** Checkouts that had to wait, by the classes of `waitBoundsMs`; those that had not are the other ones. */
-  readonly waits: number[] = [...waitBoundsMs, Infinity].map(() => 0)
+  /** Checkouts by how long they waited: not at all, then by the classes of `waitBoundsMs`. */
+  readonly waits: number[] = [0, ...waitBoundsMs, Infinity].map(() => 0)
   /** Errors of PostgreSQL by the first two characters of their SQLSTATE. */
   readonly serverErrors: Record<string, number> = {}
   /** The last failed login to a server, until one succeeds: what a client that waited in vain is told. */
@@ -214,7 +214,7 @@ export class PoolName {
       const server = pool.idle.head
       if (server !== null) {
         pool.move(server, pool.active)
-        this.totals.server_assignment_count++
+        this.#assigned(client, 0)
         return server
       }
     }
@@ -249,18 +249,20 @@ export class PoolName {
   serve(server: Server): boolean {
     const client = this.waiting.head
     if (client === null) return false
-    this.totals.server_assignment_count++
-    this.#waited(this.context.io.nowMs() - client.waitingSinceMs)
+    const waitedMs = this.context.io.nowMs() - client.waitingSinceMs
+    this.totals.wait_time += waitedMs * 1000
+    let wait = 1
+    while (wait <= waitBoundsMs.length && waitedMs > (waitBoundsMs[wait - 1] as number)) wait++
+    this.#assigned(client, wait)
     server.pool.move(server, server.pool.active)
     client.join(server)
     return true
   }
 
-  #waited(ms: number): void {
-    this.totals.wait_time += ms * 1000
-    let wait = 0
-    while (wait < waitBoundsMs.length && ms > (waitBoundsMs[wait] as number)) wait++
+  /** HOT. A client that is greeted has a server for that alone: PgBouncer counts no assignment there. */
+  #assigned(client: Client, wait: number): void {
     this.waits[wait] = (this.waits[wait] as number) + 1
+    if (client.greeted) this.totals.server_assignment_count++
   }
 
   /** Opens as many servers as wait for one, within pool_size and what pools may have together. */
@@ -320,8 +322,14 @@ export class PoolName {
       this.#retry = null
       this.grow()
     })
-    if (sqlstate === null || !lasting.has(sqlstate) || pool.size > pool.login.size) return
+    if (sqlstate === null || !lasting.has(sqlstate) || this.#expectsServer(pool)) return
     for (const client of this.waiting) client.fatal(sqlstate, message)
+  }
+
+  /** Whether a server that lives comes free by itself: one that its client keeps for its session does not. */
+  #expectsServer({ idle, reset, canceled, active, settings }: Pool): boolean {
+    if (idle.size + reset.size + canceled.size > 0) return true
+    return settings.poolMode !== 'session' && [...active].some((server) => !server.pinned)
   }
 
   #resetRetry(): void {

@@ -146,23 +146,32 @@ export class Pools {
   }
 
   /**
-   * Whoever is not known is asked as the users of this pool are, and so cannot be told from them: it is one of those
-   * whose way of logging in most users of the database share. Null where nobody has to prove anything.
+   * A pool of this user in any database, for a client that asks for one that does not exist: it proves its identity as
+   * there before it is told. One that trusts the user only where there is no other; null when there is none.
+   */
+  elsewhere(user: string): Pool | null {
+    const pools = [...this.ofUser(user)].flatMap(({ template, current }) => (template === null ? (current ?? []) : []))
+    return pools.find(({ settings }) => settings.authType !== 'trust') ?? pools[0] ?? null
+  }
+
+  /**
+   * Unknown users get the challenge of this pool's users, and so cannot be told from them: it is one of those whose way
+   * of logging in most users of the database share; of all databases, where this one does not exist. Null where every
+   * user is trusted.
    */
   modelOf(database: string): Pool | null {
     const section = this.#isConfigured(database) ? database : wildcard
     const known = this.#models.get(section)
     if (known !== undefined) return known
+    const names = this.#isConfigured(section) ? (this.#names.get(section)?.values() ?? []) : this.names()
     const ways = Map.groupBy(
-      [...(this.#names.get(section)?.values() ?? [])].flatMap(({ template, current }) =>
-        template === null ? (current ?? []) : [],
-      ),
+      [...names].flatMap(({ template, current }) => (template === null ? (current ?? []) : [])),
       wayOfLoggingIn,
     )
     ways.delete('trust')
     const [commonest] = [...ways.values()].sort((a, b) => b.length - a.length)
     const model = commonest?.[0] ?? null
-    if (this.hasDatabase(section)) this.#models.set(section, model)
+    this.#models.set(section, model)
     return model
   }
 

@@ -287,7 +287,6 @@ function unnamed(out: Rewriting, request: Request, tag: number, nameAt: number):
   if (asked === changed) return refuseBind(out, request, nameAt, nameAt)
   if (asked !== asItIs) return asked
   if (tag === FrontendTag.Bind) {
-    client.name.totals.bind_count++
     if (client.parsed !== null) server.note(client.parsed)
     if (request.bytes[at + headerBytes] === 0) client.bound = change
     owe(request, RequestKind.Bind)
@@ -315,7 +314,7 @@ function giveUnnamed(
   change: UnnamedChange,
   tag: number,
 ): number {
-  const { client, server } = request
+  const { server } = request
   const { parse, stamp } = change
   const asks = tag === FrontendTag.Bind && change.told && server.status !== TransactionStatus.Failed
   const there = server.unnamedOf === own && server.unnamedStamp === stamp
@@ -325,7 +324,6 @@ function giveUnnamed(
   }
   if (parse === null) return giveNone(out, request)
   out.addWhole(parse)
-  client.name.totals.server_parse_count++
   has(server, own, stamp)
   server.unnamedSure = false
   owe(request, RequestKind.OwnParse, {
@@ -352,8 +350,6 @@ function unnamedParse(out: Rewriting, request: Request, nameEnd: number): number
   // Its text has a name of the client's, which means something here and now.
   parseUnkept(client, server)
   client.statements?.deallocating.push(name.name)
-  client.name.totals.client_parse_count++
-  client.name.totals.server_parse_count++
   owe(request, RequestKind.UnnamedParse)
   return goOn(request, next)
 }

@@ -233,8 +233,8 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   onData(bytes: Uint8Array, start: number, end: number): number {
-    const { totals } = this.pool.name
-    totals.bytes_received += end - start
+    // A login is nothing that a client is sent.
+    const counted = this.#loggedIn
     this.lastReceivedMs = this.pool.name.context.io.nowMs()
     let at = start
     while (at < end && this.list !== null) {
@@ -245,8 +245,8 @@ export class Server implements SocketEvents, Listed<Server> {
       if (next === at) break
       at = next
     }
-    // What a broken-off handler left is counted again when it is delivered again.
-    totals.bytes_received -= end - at
+    // What a handler has left is delivered again.
+    if (counted) this.pool.name.totals.bytes_sent += at - start
     return this.list === null ? end : at
   }
 

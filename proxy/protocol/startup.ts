@@ -24,7 +24,12 @@ export type StartupPacket =
       /** Names that begin with `_pq_.`: protocol extensions, none of which is spoken. */
       readonly protocolOptions: readonly string[]
     }
-  | { readonly kind: 'invalid'; readonly reason: string }
+  | {
+      readonly kind: 'invalid'
+      readonly reason: string
+      /** Whether the peer is told: PostgreSQL answers no packet whose length is impossible. */
+      readonly told: boolean
+    }
 
 /**
  * The first packet of a connection (manual, "Message Formats": StartupMessage, SSLRequest, GSSENCRequest,
@@ -39,7 +44,7 @@ export function parseStartup(bytes: Uint8Array, start: number, end: number): Sta
   if (end - start < 4) return { kind: 'incomplete' }
   const length = int32(bytes, start)
   if (length < shortestBytes || length > startupBytesMax) {
-    return { kind: 'invalid', reason: 'invalid length of startup packet' }
+    return { kind: 'invalid', reason: 'invalid length of startup packet', told: false }
   }
   const stop = start + length
   if (stop > end) return { kind: 'incomplete' }
@@ -48,12 +53,13 @@ export function parseStartup(bytes: Uint8Array, start: number, end: number): Sta
   switch (code) {
     case sslRequestCode:
     case gssRequestCode:
-      if (length !== shortestBytes) return { kind: 'invalid', reason: 'invalid length of encryption request' }
+      if (length !== shortestBytes)
+        return { kind: 'invalid', reason: 'invalid length of encryption request', told: false }
       return { kind: code === sslRequestCode ? 'ssl' : 'gss', end: stop }
     case cancelRequestCode: {
       const secretBytes = stop - body - 4
       if (secretBytes < 4 || secretBytes > secretBytesMax) {
-        return { kind: 'invalid', reason: 'invalid length of cancel request' }
+        return { kind: 'invalid', reason: 'invalid length of cancel request', told: false }
       }
       return {
         kind: 'cancel',
@@ -66,6 +72,8 @@ export function parseStartup(bytes: Uint8Array, start: number, end: number): Sta
       return startupMessage(bytes, start, body, stop)
   }
 }
+
+const noTerminatorText = 'invalid startup packet layout: expected terminator as last byte'
 
 const strictUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
@@ -81,21 +89,19 @@ function startupMessage(bytes: Uint8Array, start: number, body: number, stop: nu
   while (at < stop && bytes[at] !== 0) {
     const nameEnd = stringEnd(bytes, at, stop)
     const valueEnd = nameEnd < stop ? stringEnd(bytes, nameEnd + 1, stop) : stop
-    if (valueEnd >= stop)
-      return { kind: 'invalid', reason: 'invalid startup packet layout: expected terminator as last byte' }
+    if (valueEnd >= stop) return { kind: 'invalid', reason: noTerminatorText, told: true }
     let name: string
     let value: string
     try {
       name = strictUtf8.decode(bytes.subarray(at, nameEnd))
       value = strictUtf8.decode(bytes.subarray(nameEnd + 1, valueEnd))
     } catch {
-      return { kind: 'invalid', reason: 'startup packet is not valid UTF-8' }
+      return { kind: 'invalid', reason: 'startup packet is not valid UTF-8', told: true }
     }
     if (name.startsWith('_pq_.')) protocolOptions.push(name)
     else parameters.set(name, value)
     at = valueEnd + 1
   }
-  if (at !== stop - 1)
-    return { kind: 'invalid', reason: 'invalid startup packet layout: expected terminator as last byte' }
+  if (at !== stop - 1) return { kind: 'invalid', reason: noTerminatorText, told: true }
   return { kind: 'startup', end: stop, major, minor, parameters, protocolOptions }
 }

@@ -19,6 +19,17 @@ export const FrontendTag = {
   Terminate: 0x58, // X
 } as const
 
+/**
+ * Whether a client that has logged in may send a message of this type. PostgreSQL looks before it reads the length
+ * ("invalid frontend message type"): what has no type, such as a startup packet, has no length there either.
+ */
+export function isRequestTag(tag: number): boolean {
+  return requestTags[tag] === 1
+}
+
+const requestTags = new Uint8Array(256)
+for (const tag of Object.values(FrontendTag)) if (tag !== FrontendTag.Password) requestTags[tag] = 1
+
 /** ReadyForQuery's indicator of the transaction. */
 export const TransactionStatus = {
   Idle: 0x49, // I

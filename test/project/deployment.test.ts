@@ -93,6 +93,16 @@ test('the image has every source that is imported and every package they name', 
   expect(ignored).toEqual(['*', '!package.json', '!package-lock.json', ...copied.map((folder) => `!${folder}`)])
 })
 
+test("Node's debugger is off for every command by which control and proxies are started", () => {
+  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    scripts: Record<string, string>
+  }
+  const shebang = readFileSync(join(root, 'cli/main.ts'), 'utf8').split('\n', 1)[0] as string
+  const commands = [...Object.values(fly.processes), scripts['start'], scripts['flotilla'], `${shebang} cli/main.ts`]
+
+  expect(commands.filter((command) => command?.includes('node --disable-sigusr1 cli/main.ts') !== true)).toEqual([])
+})
+
 test("the image's own command is control's", () => {
   const words = z.array(z.string()).parse(JSON.parse(argumentsOf('CMD')[0] as string))
 

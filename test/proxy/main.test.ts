@@ -1,7 +1,9 @@
 /** The proxy as a process: what its exit code, its signals and its log promise to whoever runs it. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
+import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -34,8 +36,8 @@ class Process {
   readonly #ended: Promise<unknown[]>
   text = ''
 
-  constructor(words: readonly string[]) {
-    this.#child = spawn(process.execPath, [entry, ...words], { stdio: ['ignore', 'pipe', 'pipe'] })
+  constructor(words: readonly string[], options: readonly string[] = ['--disable-sigusr1']) {
+    this.#child = spawn(process.execPath, [...options, entry, ...words], { stdio: ['ignore', 'pipe', 'pipe'] })
     this.#ended = once(this.#child, 'exit')
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream.on('data', (chunk: Buffer) => (this.text += chunk.toString()))
@@ -53,6 +55,13 @@ class Process {
 
   async logs(message: string, count = 1): Promise<Line> {
     return await until(`"${message}" in ${this.text}`, () => this.lines.filter((l) => l.message === message)[count - 1])
+  }
+
+  /** Signals that its main thread does not receive now (proc_pid_status(5)): bit n - 1 is signal n. */
+  get blocked(): bigint {
+    const status = readFileSync(`/proc/${this.#child.pid}/status`, 'utf8')
+    const [, mask = '0'] = /^SigBlk:\s+([0-9a-f]+)$/m.exec(status) ?? []
+    return BigInt(`0x${mask}`)
   }
 
   /** How often each of its threads has begun to wait (proc_pid_status(5)), by the thread's name. */
@@ -106,6 +115,62 @@ test('SIGHUP reads the file again, SIGTERM ends the process with 0', async () =>
   expect(second).toMatchObject({ version: 2, retuned: 1, kept: 0 })
   expect(refused['reason']).toContain(`${path}: `)
   expect(proxy.text).not.toContain('a secret word')
+})
+
+test.for([
+  ['one worker', '1', '--disable-sigusr1'],
+  ['two workers', '2', '--disable-sigusr1'],
+  ['Node started without --disable-sigusr1', '1', '--no-warnings'],
+] as const)('SIGUSR1 is PAUSE and SIGUSR2 is RESUME, as in PgBouncer: %s', async ([, workers, option]) => {
+  const words = ['--config', await newFile(toml(5)), '--http-port', '0', '--workers', workers]
+  const proxy = new Process(words, [option])
+  const { http_port: port } = await proxy.logs('the proxy starts')
+  await proxy.logs('applied a version')
+  const paused = async (): Promise<string | undefined> => {
+    const page = await (await fetch(`http://127.0.0.1:${String(port)}/metrics`)).text()
+    return /^pgbouncer_databases_paused\{.*app.*\} (\d)$/m.exec(page)?.[1]
+  }
+
+  proxy.signal('SIGUSR1')
+  await proxy.logs('paused')
+  const whilePaused = await paused()
+  proxy.signal('SIGUSR1')
+  const again = await proxy.logs('pause changed nothing')
+  proxy.signal('SIGUSR2')
+  await proxy.logs('resumed')
+  const afterwards = await paused()
+  proxy.signal('SIGTERM')
+
+  expect(await proxy.exitCode()).toBe(0)
+  expect([whilePaused, afterwards]).toEqual(['1', '0'])
+  expect(again).toMatchObject({ level: 'warn', reason: 'already paused or suspended' })
+  const signals = proxy.lines.filter(({ message }) => message === 'got a signal')
+  expect(signals.map(({ signal }) => signal)).toEqual(['SIGUSR1', 'SIGUSR1', 'SIGUSR2', 'SIGTERM'])
+  expect(proxy.text).not.toContain('Debugger')
+})
+
+test('a SIGUSR1 that comes before the proxy can obey it waits, and opens no debugger', async () => {
+  const proxy = new Process(['--config', await newFile(toml(5)), '--http-port', '0'])
+  const bit = 1n << BigInt(constants.signals.SIGUSR1 - 1)
+  await until('SIGUSR1 is blocked', () => (proxy.blocked & bit) !== 0n)
+
+  proxy.signal('SIGUSR1')
+  await proxy.logs('applied a version')
+  proxy.signal('SIGTERM')
+
+  expect(await proxy.exitCode()).toBe(0)
+  expect(proxy.lines.find(({ message }) => message === 'got a signal')).toMatchObject({ signal: 'SIGUSR1' })
+  expect(proxy.text).not.toContain('Debugger')
+})
+
+test('SIGQUIT ends the process at once', async () => {
+  const proxy = new Process(['--config', await newFile(toml(5)), '--http-port', '0'])
+  await proxy.logs('applied a version')
+
+  proxy.signal('SIGQUIT')
+
+  expect(await proxy.exitCode()).toBe(0)
+  expect(await proxy.logs('the proxy stops')).toMatchObject({ mode: 'now' })
 })
 
 test('a proxy goes on when nobody reads its log any more', async () => {

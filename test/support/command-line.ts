@@ -8,6 +8,8 @@ import { atEndOfFile } from './cleanup.ts'
 
 const root = join(import.meta.dirname, '../..')
 const main = join(root, 'cli/main.ts')
+/** As the first line of `main` has it. */
+const noDebugger = '--disable-sigusr1'
 
 export interface Ran {
   readonly code: number | null
@@ -20,7 +22,7 @@ export async function flotilla(
   args: readonly string[],
   how: { environment?: Readonly<Record<string, string>>; input?: string; cwd?: string } = {},
 ): Promise<Ran> {
-  const child = spawn(process.execPath, [main, ...args], {
+  const child = spawn(process.execPath, [noDebugger, main, ...args], {
     cwd: how.cwd ?? root,
     env: { ...process.env, ...how.environment },
     stdio: ['pipe', 'pipe', 'pipe'],
@@ -98,5 +100,5 @@ export class Running {
 
 /** The words that start `flotilla ARGS`. */
 export function flotillaWords(...args: string[]): [string, ...string[]] {
-  return [process.execPath, main, ...args]
+  return [process.execPath, noDebugger, main, ...args]
 }

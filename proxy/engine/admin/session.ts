@@ -1,11 +1,13 @@
+import assert from 'node:assert/strict'
 import { SqlError, sqlstates } from '../../../shared/errors.ts'
 import type { Socket, SocketEvents } from '../../io/io.ts'
 import { stringEnd, text } from '../../protocol/read.ts'
-import { FrontendTag } from '../../protocol/tags.ts'
+import { FrontendTag, isRequestTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
 import { Inbox, nextMessage } from '../conversation.ts'
 import type { Conversation, Exchange, Message } from '../conversation.ts'
 import type { Engine } from '../engine.ts'
+import { invalidTypeText } from '../link.ts'
 import type { Parameters } from '../parameters.ts'
 import type { Caller } from './caller.ts'
 import { CommandError } from './command-error.ts'
@@ -46,7 +48,7 @@ export class ConsoleSession implements SocketEvents, Caller {
     this.requestedAtMs = this.connectedAtMs
     this.applicationName = parameters.values.get('application_name') ?? ''
     this.#conversation = {
-      take: () => this.#inbox.take(messageBytesMax),
+      take: () => this.#take(),
       send: (bytes) => this.send(bytes),
       random: (bytes) => engine.context.io.random(bytes),
     }
@@ -173,7 +175,7 @@ export class ConsoleSession implements SocketEvents, Caller {
           this.socket.close()
           return
         default:
-          throw new SqlError('protocol_violation', 'invalid frontend message type')
+          assert.fail('a type that a client may send is missing here')
       }
     }
   }
@@ -198,6 +200,13 @@ export class ConsoleSession implements SocketEvents, Caller {
       this.send(write.errorResponse({ severity: 'ERROR', code: error.sqlstate, message: error.message, ...hint }))
     }
     this.send(ready)
+  }
+
+  #take(): Message | undefined {
+    const { bytes, start, end } = this.#inbox
+    const tag = bytes[start] as number
+    if (start < end && !isRequestTag(tag)) throw new SqlError('protocol_violation', invalidTypeText(tag))
+    return this.#inbox.take(messageBytesMax)
   }
 
   /** Waits until the client has taken what was sent: no answer is made for one that does not read. */

@@ -94,7 +94,9 @@ test('another secret key than that of the store is refused, and so is one that i
   const { data, close } = await start({ secretKey: key })
   await close()
 
-  expect(await whyNot({ data, secretKey: Buffer.alloc(32, 2).toString('hex') })).toMatch(/were sealed with another secret key/)
+  expect(await whyNot({ data, secretKey: Buffer.alloc(32, 2).toString('hex') })).toMatch(
+    /were sealed with another secret key/,
+  )
   expect(await whyNot({ data, secretKey: 'c2hvcnQ=' })).toMatch(/FLOTILLA_SECRET_KEY must be 32 bytes/)
   const again = await start({ data, secretKey: Buffer.alloc(32, 1).toString('hex') })
   expect(again.port).toBeGreaterThan(0)

@@ -160,3 +160,27 @@ test('what its proxies have reported is shown, and their reports go on where the
   ])
   expect(control.faults).toEqual([])
 })
+
+test('a number that fits into no cancel key is taken back, and the proxy gets another one', async () => {
+  const folder = await oldStore()
+  const path = join(folder, storeFile)
+  const port = openSqlite(path)
+  await migrate(port, readMigrations().slice(0, 2), new Date('2026-11-25T19:00:00Z'))
+  await port.close()
+  const database = new Database(path)
+  const number = database.prepare('UPDATE proxies SET number = ? WHERE id = ?')
+  number.run(510, 'proxy-a')
+  number.run(511, 'proxy-b')
+  database.close()
+
+  const control = await inProcessControl({ folder })
+  const hello = { boot: 'boot-2', agent_version: '0.2.0', listen: '10.0.0.7:6432' }
+  await control.call('POST', '/v1/fleets/demo/proxies/proxy-b/hello', { token, body: hello })
+  await control.call('POST', '/v1/fleets/demo/proxies/proxy-a/hello', { token, body: hello })
+  const peers = await control.call<{ peers: object[] }>('GET', '/v1/fleets/demo/peers', { token })
+
+  expect(peers.body.peers).toEqual([
+    { proxy: 'proxy-b', number: 1, address: null },
+    { proxy: 'proxy-a', number: 510, address: null },
+  ])
+})

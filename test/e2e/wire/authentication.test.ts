@@ -193,6 +193,18 @@ group('18: whoever guesses', () => {
     },
   )
 
+  test.for(['app', 'nobody'])('cannot tell whether a database exists, as %s', async (user) => {
+    const existing = await Promise.all(
+      ['plain', 'md5', 'scram-sha-256'].map((method) =>
+        refusal({ user, password: 'guess', database: `${method}-to-trust` }),
+      ),
+    )
+
+    const missing = await refusal({ user, password: 'guess', database: 'nowhere' })
+
+    expect(existing).toContainEqual(missing)
+  })
+
   test('gets the same salt for an unknown user each time', async () => {
     const [first, second, other] = await Promise.all(
       ['nobody', 'nobody', 'somebody'].map((user) => salt({ user, database: 'scram-sha-256-to-trust' })),

@@ -53,6 +53,23 @@ test.for(poolNames)('80: a running query is canceled with 57014 through %s, and 
   client.destroy()
 })
 
+test("a client's process id is that of no process of Linux, so what is done to it hits no backend", async () => {
+  const client = await loginTo(world, 'transaction1')
+  const pid = client.key?.pid ?? 0
+
+  const answers = await transcript(client, [{ send: [query(`SELECT pg_terminate_backend(${pid})`)], until: 'Z' }])
+
+  expect(pid).toBeGreaterThanOrEqual(2 ** 22)
+  expect(answers).toEqual([
+    'T pg_terminate_backend',
+    `N WARNING 01000 PID ${pid} is not a PostgreSQL backend process`,
+    'D 00010000000166',
+    'C SELECT 1',
+    'Z I',
+  ])
+  client.close()
+})
+
 test.for(poolNames)('80: a cancel within a transaction fails the transaction through %s', async (pool) => {
   const client = await loginTo(world, pool)
   await transcript(client, [{ send: [query('BEGIN')], until: 'Z' }])

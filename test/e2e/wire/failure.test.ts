@@ -66,9 +66,12 @@ beforeAll(async () => {
       missing: { database: 'missing', query_wait_timeout: '5s' },
       forbidden: { users: { app: { server_user: 'forbidden' } } },
       queue: { pool_size: 1 },
+      'barred-session': { pool_mode: 'session', pool_size: 2, users: { app: { server_user: 'barred' } } },
+      'barred-transaction': { pool_size: 2, users: { app: { server_user: 'barred' } } },
     }),
   })
   await world.postgres.sql('CREATE ROLE forbidden NOLOGIN')
+  await world.postgres.sql('CREATE ROLE barred LOGIN')
 })
 
 function serverOf(pool: string): ScriptedServer {
@@ -372,6 +375,41 @@ test('23: an unknown database on the server is told with the server’s SQLSTATE
 
 test('23: a role that may not log in is told with the server’s SQLSTATE', async () => {
   await expect(loginTo(world, 'forbidden')).rejects.toMatchObject({ sqlstate: '28000' })
+})
+
+test.for([
+  ['session', 'SELECT 1'],
+  ['transaction', 'LISTEN something'],
+])('23: in %s mode, after %s of another client, one that waits is told that no login succeeds', async ([mode, sql]) => {
+  const pool = `barred-${mode}`
+  const [holder, waiter] = [await loginTo(world, pool), await loginTo(world, pool)]
+  await transcript(holder, [{ send: [query(sql as string)], until: 'Z' }])
+  await world.postgres.sql('ALTER ROLE barred NOLOGIN')
+
+  waiter.send(one)
+  const { messages } = await waiter.readToEnd()
+
+  expect(messages.map(describe)).toEqual(['E FATAL 28000 role "barred" is not permitted to log in'])
+  expect(await ask(holder, one)).toEqual(oneAnswers)
+  holder.close()
+  await holder.readToEnd()
+  await world.postgres.sql('ALTER ROLE barred LOGIN')
+})
+
+test('23: while no login succeeds, a client is served by a server that another gives back', async () => {
+  const pool = 'barred-transaction'
+  const [holder, waiter] = [await loginTo(world, pool), await loginTo(world, pool)]
+  await transcript(holder, [{ send: [query('BEGIN')], until: 'Z' }])
+  await world.postgres.sql('ALTER ROLE barred NOLOGIN')
+  const failed = (): number => world.engine.lost.filter(({ sqlstate }) => sqlstate === '28000').length
+  const before = failed()
+
+  waiter.send(one)
+  await until(() => failed() > before)
+  await transcript(holder, [{ send: [query('COMMIT')], until: 'Z' }])
+
+  expect((await waiter.readUntil('Z')).map(describe)).toEqual(oneAnswers)
+  await world.postgres.sql('ALTER ROLE barred LOGIN')
 })
 
 test.for(['53300', '57P03'])('23: clients wait while a server lets nobody in because of %s', async (sqlstate) => {

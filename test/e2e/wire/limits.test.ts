@@ -55,12 +55,16 @@ test('the log says whose login was refused and why, and nothing of what they tri
   const refused = world.engine.log.length
   await expect(login('scram', 'a wrong guess')).rejects.toMatchObject({ sqlstate: '28P01' })
   await expect(login('nowhere')).rejects.toMatchObject({ sqlstate: '3D000' })
-  await until(() => world.engine.log.length === refused + 2)
+  await expect(login('nowhere', 'a wrong guess')).rejects.toMatchObject({ sqlstate: '28P01' })
+  await until(() => world.engine.log.length === refused + 3)
 
   const lines = world.engine.log.slice(refused)
   expect(lines).toMatchObject([
     { level: 'warn', message: 'a login was refused', fields: { database: 'scram', user: 'app', sqlstate: '28P01' } },
     { level: 'warn', message: 'a login was refused', fields: { database: 'nowhere', client: '127.0.0.1' } },
+    {
+      fields: { reason: 'password authentication failed for user "app" (database "nowhere" does not exist)' },
+    },
   ])
   expect(JSON.stringify(lines)).not.toContain('guess')
 })

@@ -127,7 +127,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
     closed: { idle: 3 },
     refused: { '53300': 1 },
     serversPinned: 1,
-    waits: [...waitBoundsMs.map(() => 1), 2],
+    waits: [7, ...waitBoundsMs.map(() => 1), 2],
     serverErrors: { '42': 4 },
   })
 

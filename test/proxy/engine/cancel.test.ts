@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { Cancels, passedOn, pidOf, proxyOf, secretBytesOf } from '../../../proxy/engine/cancel.ts'
+import { Cancels, passedOn, pidOf, proxyOf, secretBytesOf, workerOf } from '../../../proxy/engine/cancel.ts'
 import type { Cancelable } from '../../../proxy/engine/cancel.ts'
 import type { CancelKey } from '../../../proxy/engine/cancel-request.ts'
 import { Peers } from '../../../proxy/engine/peers.ts'
@@ -8,6 +8,7 @@ import type { Server } from '../../../proxy/engine/server.ts'
 import { TlsContexts } from '../../../proxy/engine/tls.ts'
 import { EpollIo } from '../../../proxy/io/epoll.ts'
 import type { Address } from '../../../proxy/io/io.ts'
+import { proxyNumberMax } from '../../../shared/wire.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { tempFolder } from '../../support/temp-folder.ts'
 
@@ -57,14 +58,23 @@ const ignore = (): void => undefined
 test.for([
   [0, 0, 1],
   [1, 0, 0],
-  [511, 31, 131071],
-  [512, 0, 0],
-  [1023, 31, 131071],
-] as const)('a process id tells the number of the proxy: %i, worker %i, client %i', ([proxy, worker, client]) => {
+  [0, 31, 131071],
+  [1, 31, 131071],
+  [proxyNumberMax, 0, 0],
+  [proxyNumberMax, 31, 131071],
+] as const)('a process id tells proxy and worker: %i, worker %i, client %i', ([proxy, worker, client]) => {
   const pid = pidOf(proxy, worker, client)
 
-  expect(proxyOf(pid)).toBe(proxy)
+  expect([proxyOf(pid), workerOf(pid)]).toEqual([proxy, worker])
   expect(pid | 0).toBe(pid)
+})
+
+test.for([0, 1, proxyNumberMax])('process ids of proxy %i are positive, and none is one of Linux', (proxy) => {
+  const pids = [pidOf(proxy, 0, 0), pidOf(proxy, 31, 131071)]
+
+  // pid_max is 2^22 at most, and a process id is lower than that.
+  expect(Math.min(...pids)).toBeGreaterThanOrEqual(2 ** 22)
+  expect(Math.max(...pids)).toBeLessThan(2 ** 31)
 })
 
 test('a secret has 4 bytes up to protocol 3.1 and 32 from 3.2 on', () => {

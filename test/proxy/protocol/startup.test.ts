@@ -18,7 +18,11 @@ function packet(version: string, body: string): Buffer {
   return bytes
 }
 
-const invalidLayout = { kind: 'invalid', reason: 'invalid startup packet layout: expected terminator as last byte' }
+const invalidLayout = {
+  kind: 'invalid',
+  reason: 'invalid startup packet layout: expected terminator as last byte',
+  told: true,
+}
 
 test('a startup message gives its version and its parameters', () => {
   const bytes = packet('0003 0000', 'user\0app\0application_name\0né "x" \\\0empty\0\0\0')
@@ -108,7 +112,7 @@ describe('a cancel request', () => {
 test.each(['00000000', '00000007', '80000000', 'ffffffff', '00002711', '7fffffff'])(
   'a length of 0x%s is invalid before anything else has arrived',
   (length) => {
-    expect(parse(hex(length))).toEqual({ kind: 'invalid', reason: 'invalid length of startup packet' })
+    expect(parse(hex(length))).toEqual({ kind: 'invalid', reason: 'invalid length of startup packet', told: false })
   },
 )
 
@@ -140,5 +144,5 @@ test('text that is not UTF-8 is invalid', () => {
   const bytes = Buffer.concat([hex('00000011 0003 0000'), Buffer.from('user\0'), hex('ff fe 00 00')])
   bytes.writeInt32BE(bytes.length)
 
-  expect(parse(bytes)).toEqual({ kind: 'invalid', reason: 'startup packet is not valid UTF-8' })
+  expect(parse(bytes)).toEqual({ kind: 'invalid', reason: 'startup packet is not valid UTF-8', told: true })
 })

@@ -18,7 +18,10 @@ const lateNames: ReadonlySet<keyof PoolTotals> = new Set([
   'client_login_count',
 ])
 
-/** Bytes are counted as `total_received` and `total_sent`. */
+/**
+ * As in PgBouncer's code, `total_received` counts what came from clients and `total_sent` what came from servers; its
+ * manual says less. Parses and binds are those of named statements that are tracked (max_prepared_statements).
+ */
 export const stats: Table = {
   columns: [
     ...texts('database'),

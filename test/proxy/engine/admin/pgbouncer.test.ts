@@ -6,11 +6,13 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { postgresUser } from '../../../../cli/start/embedded-postgres.ts'
 import { atEndOfFile } from '../../../support/cleanup.ts'
 import { until } from '../../../support/engine.ts'
-import { query } from '../../../support/frontend-messages.ts'
+import { bind, execute, parse, query, sync } from '../../../support/frontend-messages.ts'
 import { freePort } from '../../../support/free-port.ts'
+import { startPostgres } from '../../../support/postgres.ts'
 import { hasProgram } from '../../../support/program.ts'
 import { tempFolder } from '../../../support/temp-folder.ts'
 import { errorFields, LoginRefused, WireClient } from '../../../support/wire.ts'
+import type { Message } from '../../../support/wire.ts'
 import { EngineInProcess, poolSpec } from './engine-in-process.ts'
 
 const program = '/usr/sbin/pgbouncer'
@@ -91,7 +93,57 @@ describe.skipIf(!hasProgram(program))('beside PgBouncer', () => {
   })
 })
 
-async function startPgbouncer(): Promise<number> {
+describe.skipIf(!hasProgram(program))('beside PgBouncer, before one PostgreSQL', () => {
+  test('bytes, transactions and logins are counted alike in SHOW STATS', async () => {
+    const postgres = await startPostgres({ sql: ['CREATE ROLE app_rw LOGIN'] })
+    const running = new EngineInProcess()
+    running.apply(1, [poolSpec({ port: postgres.port, serverUser: 'app_rw' })])
+    const database = `host=127.0.0.1 port=${postgres.port} dbname=postgres user=app_rw pool_mode=transaction`
+    const ports = [await startPgbouncer(database), running.port]
+
+    const [theirs, ours] = await Promise.all(ports.map(statisticsOfSession))
+
+    expect(theirs?.['total_received']).toBeGreaterThan(0)
+    expect(theirs?.['total_sent']).toBeGreaterThan(theirs?.['total_received'] ?? 0)
+    expect(ours).toEqual(theirs)
+  })
+})
+
+/** What SHOW STATS has of the database after a first client has asked for long answers and prepared nothing. */
+async function statisticsOfSession(port: number): Promise<Record<string, number>> {
+  const address = { host: '127.0.0.1', port }
+  const client = await WireClient.login(address, { user: 'web', database: 'app' })
+  for (const sql of ['BEGIN', "SELECT repeat('x', 5000)", 'COMMIT', 'SELECT 1']) {
+    client.send(query(sql))
+    await client.readUntil('Z')
+  }
+  client.send(parse('', 'SELECT 1'), bind('', ''), execute(''), sync)
+  await client.readUntil('Z')
+  const console = await WireClient.login(address, { user: 'admin', database: 'pgbouncer' })
+  console.send(query('SHOW STATS'))
+  const messages = await console.readUntil('Z')
+  const names = columnsOf(messages).map(([name]) => name)
+  const row =
+    messages
+      .filter(({ tag }) => tag === 'D')
+      .map(valuesOf)
+      .find(([name]) => name === 'app') ?? []
+  const wanted = ['total_xact_count', 'total_received', 'total_sent']
+  return Object.fromEntries(wanted.map((name) => [name, Number(row[names.indexOf(name)])]))
+}
+
+/** The values of a DataRow as text. */
+function valuesOf({ body }: Message): string[] {
+  const values: string[] = []
+  for (let at = 2; at < body.length;) {
+    const length = body.readInt32BE(at)
+    values.push(body.toString('utf8', at + 4, at + 4 + length))
+    at += 4 + length
+  }
+  return values
+}
+
+async function startPgbouncer(database = 'host=127.0.0.1 port=1'): Promise<number> {
   const port = await freePort()
   const folder = await tempFolder()
   const { uid, gid } = postgresUser()
@@ -99,7 +151,7 @@ async function startPgbouncer(): Promise<number> {
   const file = join(folder, 'pgbouncer.ini')
   const settings = [
     '[databases]',
-    'app = host=127.0.0.1 port=1',
+    `app = ${database}`,
     '[pgbouncer]',
     'listen_addr = 127.0.0.1',
     `listen_port = ${port}`,
@@ -124,7 +176,10 @@ async function startPgbouncer(): Promise<number> {
 
 async function columns(client: WireClient, what: string): Promise<[name: string, type: number][]> {
   client.send(query(`SHOW ${what}`))
-  const messages = await client.readUntil('Z')
+  return columnsOf(await client.readUntil('Z'))
+}
+
+function columnsOf(messages: readonly Message[]): [name: string, type: number][] {
   const body = messages.find(({ tag }) => tag === 'T')?.body ?? Buffer.alloc(0)
   const found: [string, number][] = []
   for (let at = 2; at < body.length;) {

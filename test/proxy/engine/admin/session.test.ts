@@ -7,6 +7,7 @@ import {
   message,
   parse,
   query,
+  startup,
   sync,
 } from '../../../support/frontend-messages.ts'
 import { describe, transcript } from '../../../support/oracle.ts'
@@ -139,7 +140,8 @@ test('a function call is refused, and what belongs to COPY is passed over', asyn
 })
 
 test.for([
-  { what: 'a message type that does not exist', bytes: message('y'), text: 'invalid frontend message type' },
+  { what: 'a message type that does not exist', bytes: message('y'), text: 'invalid frontend message type 121' },
+  { what: 'a startup packet', bytes: startup({ user: 'admin' }), text: 'invalid frontend message type 0' },
   { what: 'a message that is too long', bytes: query('x'.repeat(20_000)), text: 'invalid message length' },
   {
     what: 'a query without its NUL',
