@@ -18,7 +18,7 @@ import type { Request } from './rename.ts'
 import { Rewriting } from './rewriting.ts'
 import type { Server } from './server.ts'
 import { harmlessSets, maySet, signsOfTag, signsOfText } from './session-state.ts'
-import { isUnnamedStatement, lacksUnnamed, parsedUnnamed, unnamedGone } from './unnamed.ts'
+import { isUnnamedStatement, lacksUnnamed, parsedUnnamed, unkept, unnamedGone } from './unnamed.ts'
 
 /** Messages up to this length are forwarded whole. */
 export const wholeBytesMax = 16_384
@@ -46,7 +46,8 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     const length = readLength(bytes, at)
     if (length < 4) return violation(client, server, bytes, from, at, 'invalid message length', end)
     const next = at + 1 + length
-    if (next > end && length <= wholeBytesMax) break
+    // Of a longer message the first byte of the body must be there: of a Parse it tells whether it has a name.
+    if (next > end && (length <= wholeBytesMax || end - at === headerBytes)) break
     const tag = bytes[at] as number
     if (renaming && (mayBeNamed(tag, bytes, at + headerBytes, end) || lacksUnnamed(client, server, tag))) {
       const onward = renameIn(client, server, bytes, from, at, next, end)
@@ -75,7 +76,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
       case FrontendTag.Query:
         if (client.statements !== null) client.statements.group++
         if (watches) noteQuery(server, bytes, at + headerBytes, Math.min(next, end))
-        if (renaming) unnamedGone(client, server)
+        unnamedGone(client, server)
         beginQuery(client)
         owe(client, server, RequestKind.Query)
         break
@@ -83,7 +84,11 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         client.name.totals.client_parse_count++
         client.name.totals.server_parse_count++
         if (watches) noteParse(client, bytes, at + headerBytes, Math.min(next, end))
-        if (renaming && bytes[at + headerBytes] === 0) parsedUnnamed(client, server, bytes, at, next, end)
+        // Noted in every mode: the mode may change before the Bind.
+        if (bytes[at + headerBytes] === 0) {
+          if (renaming) parsedUnnamed(client, server, bytes, at, next, end)
+          else unkept(client, server)
+        }
         owe(client, server, RequestKind.Parse)
         break
       case FrontendTag.Bind:
@@ -99,7 +104,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         owe(client, server, RequestKind.Execute)
         break
       case FrontendTag.Close:
-        if (renaming && isUnnamedStatement(bytes, at + headerBytes)) unnamedGone(client, server)
+        if (isUnnamedStatement(bytes, at + headerBytes)) unnamedGone(client, server)
         owe(client, server, RequestKind.Close)
         break
       case FrontendTag.Sync:

@@ -29,7 +29,10 @@ beforeAll(async () => {
       'ALTER TABLE a.t OWNER TO app',
       'ALTER TABLE b.t OWNER TO app',
     ],
-    pools: () => ({ small: { pool_mode: 'transaction', pool_size: 1, max_prepared_statements: 2 } }),
+    pools: () => ({
+      small: { pool_mode: 'transaction', pool_size: 1, max_prepared_statements: 2 },
+      changing: { pool_mode: 'transaction', pool_size: 1 },
+    }),
   })
 })
 
@@ -450,4 +453,39 @@ test.for([
 
   expect([first[0], second[0]]).toEqual([unknown, unknown])
   expect(rows(others)).toEqual(['of the other'])
+})
+
+/** Applies a version in which pool `changing` has `keys`. */
+async function change(keys: Readonly<Record<string, string | number>>): Promise<void> {
+  const { engine, document } = world
+  const { changing, ...others } = document['pools'] as Record<string, object>
+  await engine.apply({ ...document, pools: { ...others, changing: { ...changing, ...keys } } })
+}
+
+test('a statement without a name is the last one parsed, whatever the mode was then', async () => {
+  const [client, other] = [await loginTo(world, 'changing'), await loginTo(world, 'changing')]
+  await answers(client, parse('', "SELECT 'first'"), sync)
+  await answers(other, parse('', "SELECT 'of the other'"), sync)
+
+  await change({ pool_mode: 'session' })
+  client.send(parse('', "SELECT 'second'"), flush)
+  await client.readUntil('1')
+  await change({ pool_mode: 'transaction' })
+  const executed = await answers(client, ...bindAndExecute)
+  for (const one of [client, other]) one.destroy()
+
+  expect(rows(executed)).toEqual(['second'])
+})
+
+test('a statement without a name is not another client’s that was parsed while none were kept', async () => {
+  const [client, other] = [await loginTo(world, 'changing'), await loginTo(world, 'changing')]
+  await answers(client, parse('', "SELECT 'mine'"), sync)
+
+  await change({ max_prepared_statements: 0 })
+  await answers(other, parse('', "SELECT 'of the other'"), sync)
+  await change({ max_prepared_statements: 200 })
+  const executed = await answers(client, ...bindAndExecute)
+  for (const one of [client, other]) one.destroy()
+
+  expect(rows(executed)).toEqual(['mine'])
 })
