@@ -179,8 +179,9 @@ export class Court implements Judge, Umpire {
     this.seen.add(`fatal ${code}`)
     if (client.babbled && code === '08P01') return null
     if (this.#isStray(client)) return this.#blameStray(client, code)
-    if (this.phase === 'stopping') return this.#blameStop(client, code)
+    // An operator's KILL may be read after the engine has begun to stop.
     if (this.wasKilled(client) && code === '57P01') return null
+    if (this.phase === 'stopping') return this.#blameStop(client, code)
     if (this.#removed.has(keyOf(client)) && goneCodes.has(code)) {
       return this.hit.size === 0 && client.status !== 'I' ? 'its transaction might have finished' : null
     }
