@@ -1,8 +1,9 @@
 /** The configuration of a simulated fleet and its random changes, with what each change must do to a running pool. */
 import { createHash } from 'node:crypto'
 
-import { generalSettings, poolSettings } from '../../shared/config/settings.ts'
-import type { GeneralValues, PoolValues } from '../../shared/config/keys.ts'
+import { poolSettings } from '../../shared/config/settings.ts'
+import type { GeneralSettings, PoolSettings } from '../../shared/config/settings.ts'
+import type { PoolValues } from '../../shared/config/keys.ts'
 import type { ApplyOutcome, ClientSecret, FleetSpec, HostSpec, PoolSpec } from '../../proxy/engine/messages.ts'
 import { verifierOf } from './scram.ts'
 import type { Profile } from './profile.ts'
@@ -59,11 +60,11 @@ export function specOf(
   version: Version,
   number: number,
   passwords: ReadonlyMap<string, string>,
-  general: Partial<GeneralValues>,
+  general: GeneralSettings,
 ): FleetSpec {
   return {
     position: { epoch: 1, version: number },
-    general: generalSettings(general),
+    general,
     generalValues: {},
     consoleUsers: [],
     pools: [...version.values()].map((wanted): PoolSpec => ({
@@ -73,12 +74,24 @@ export function specOf(
       connectHash: connectHashOf(wanted),
       database: wanted.database,
       serverUser: wanted.serverUser,
-      settings: poolSettings(wanted.values),
+      settings: settingsOf(wanted.values),
       hosts: wanted.hosts,
       clientSecret: secretOf(wanted.user, passwords.get(wanted.user) ?? ''),
       serverPassword: passwords.get(wanted.serverUser) ?? null,
     })),
   }
+}
+
+/** Made once for each set of values: most versions repeat most pools. */
+const settings = new WeakMap<Partial<PoolValues>, PoolSettings>()
+
+function settingsOf(values: Partial<PoolValues>): PoolSettings {
+  let made = settings.get(values)
+  if (made === undefined) {
+    made = poolSettings(values)
+    settings.set(values, made)
+  }
+  return made
 }
 
 function secretOf(user: string, password: string): ClientSecret {

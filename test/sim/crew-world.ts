@@ -5,6 +5,7 @@
  * left on the board.
  */
 import assert from 'node:assert/strict'
+import { generalSettings } from '../../shared/config/settings.ts'
 import { placed } from '../../proxy/agent/placement.ts'
 import { Board } from '../../proxy/board.ts'
 import { Engine } from '../../proxy/engine/engine.ts'
@@ -29,6 +30,8 @@ import { noticeMs, passwords, patienceMs, proxy, settleMs, startServers } from '
 import { fault, faultAtRest } from './watch.ts'
 
 const workers = 2
+
+const general = generalSettings({})
 
 const stormEvents = 2000
 const stormMsMax = 120_000
@@ -126,7 +129,7 @@ export class CrewWorld {
 
   #next(version: Version): FleetSpec {
     this.court.applying(version, this.#network.dials)
-    return placed(specOf(version, this.#number++, passwords, {}), workers, this.#homes)
+    return placed(specOf(version, this.#number++, passwords, general), workers, this.#homes)
   }
 
   /** No worker has it when another one does; the next version comes when all have this one. */

@@ -7,6 +7,8 @@ import assert from 'node:assert/strict'
 
 import { causes } from '../../shared/causes.ts'
 import type { Cause } from '../../shared/causes.ts'
+import { generalSettings } from '../../shared/config/settings.ts'
+import type { GeneralSettings } from '../../shared/config/settings.ts'
 import { Client as EngineClient } from '../../proxy/engine/client.ts'
 import { Engine } from '../../proxy/engine/engine.ts'
 import type { FromEngine } from '../../proxy/engine/messages.ts'
@@ -15,7 +17,7 @@ import * as operations from '../../proxy/engine/operations.ts'
 import { Server } from '../../proxy/engine/server.ts'
 import { Client } from './client.ts'
 import type { ClientOptions } from './client.ts'
-import { Configurer, planOf, poolKey, poolNames, specOf } from './configuration.ts'
+import { Configurer, hashOf, planOf, poolKey, poolNames, specOf } from './configuration.ts'
 import type { Plan, Version } from './configuration.ts'
 import { Court } from './court.ts'
 import { Course } from './course.ts'
@@ -51,6 +53,7 @@ export class World {
   readonly servers: readonly Postgres[]
   readonly #course: Course
   readonly #configurer: Configurer
+  readonly #general: GeneralSettings
   #number = 0
   #nextClient = 1
   #expectedPlan: Plan | null = null
@@ -67,6 +70,7 @@ export class World {
     this.network = new Network(this.schedule, this.random)
     this.court = new Court(seed, this.schedule, this.profile, trace)
     this.#configurer = new Configurer(this.random, this.profile)
+    this.#general = generalSettings({ max_client_connections: this.profile.clientsMax })
     this.io = new SimIo(this.network, this.random, this.profile.rules, proxy.host)
     this.io.onConnect = (events) => this.#connecting(events)
     this.io.onRead = (events) => this.#reading(events)
@@ -315,7 +319,7 @@ export class World {
   }
 
   #send(version: Version, number: number, plan: Plan): void {
-    const spec = specOf(version, number, passwords, { max_client_connections: this.profile.clientsMax })
+    const spec = specOf(version, number, passwords, this.#general)
     this.#expectedPlan = plan
     this.engine.receive({ type: 'apply', id: number, force: false, spec })
     this.#expectedPlan = null
@@ -325,9 +329,9 @@ export class World {
   /** What runs is what is wanted, whatever was seen before. */
   #assertRunning(): void {
     const { pools } = this.engine.snapshot()
-    for (const spec of specOf(this.court.version, 0, passwords, {}).pools) {
-      const running = pools.find(({ pool, user }) => pool === spec.pool && user === spec.user)
-      if (running?.hash !== spec.hash) this.court.fail(`${spec.pool}/${spec.user} does not run what is wanted`)
+    for (const [key, wanted] of this.court.version) {
+      const running = pools.find(({ pool, user }) => pool === wanted.pool && user === wanted.user)
+      if (running?.hash !== hashOf(wanted)) this.court.fail(`${key} does not run what is wanted`)
     }
   }
 
