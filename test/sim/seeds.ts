@@ -1,11 +1,20 @@
 /** Worlds by their seeds, in tests of so many each that the report shows progress. */
-import { expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import { SimulationFailure } from './court.ts'
 import type { Court } from './court.ts'
+import { currentCommit, firstSeedOf } from './fresh-seeds.ts'
 
 export interface Playable {
   readonly court: Court
   run(): void
+}
+
+interface Range {
+  readonly first: number
+  readonly count: number
+  readonly perTest: number
+  /** Of a test, in ms. */
+  readonly timeout: number
 }
 
 export class Seeds {
@@ -34,18 +43,25 @@ export class Seeds {
     }
   }
 
-  /** One test for each `perTest` of `count` worlds: "what 0 to 99 fact". */
-  test(
-    what: string,
-    fact: string,
-    { count, perTest, timeout }: { readonly count: number; readonly perTest: number; readonly timeout: number },
-  ): void {
-    for (let first = 0; first < count; first += perTest) {
-      test(`${what} ${first} to ${first + perTest - 1} ${fact}`, { timeout }, () => {
-        const seeds = Array.from({ length: perTest }, (_, index) => first + index)
+  /** One test for each `perTest` worlds: "what 0 to 99 fact". */
+  test(what: string, fact: string, { first, count, perTest, timeout }: Range): void {
+    for (let from = first; from < first + count; from += perTest) {
+      test(`${what} ${from} to ${from + perTest - 1} ${fact}`, { timeout }, () => {
+        const seeds = Array.from({ length: perTest }, (_, index) => from + index)
 
         expect(seeds.flatMap((seed) => this.failureOf(seed) ?? [])).toEqual([])
       })
     }
+  }
+
+  /** The same for worlds that no earlier commit has run; how to run them again is printed. */
+  testFresh(what: string, fact: string, { count, perTest, timeout }: Omit<Range, 'first'>): void {
+    const commit = currentCommit()
+    const first = firstSeedOf(commit)
+    beforeAll(() => {
+      const replay = `npm run sim -- ${this.#options}--from ${first} --count ${count}`
+      process.stdout.write(`${count} ${what} of commit ${commit.slice(0, 12)}: ${replay}\n`)
+    })
+    this.test(what, fact, { first, count, perTest, timeout })
   }
 }
