@@ -17,14 +17,14 @@ import type { Step } from './script.ts'
 import * as wire from './wire.ts'
 
 /** Why an answer that the work does not lead to may come nevertheless: decided by whoever knows the world. */
-export interface Umpire {
+export interface ClientChecker {
   fail(text: string): never
   trace(text: string): void
   sent(client: Client, owner: string): void
   /** An error of severity FATAL: says why it must not be, or null. */
-  blameFatal(client: Client, code: string, text: string): string | null
+  wrongFatal(client: Client, code: string, text: string): string | null
   /** The connection ended without an error: says why it must not have, or null. */
-  blameEnd(client: Client, kind: string, midMessage: boolean): string | null
+  wrongEnd(client: Client, kind: string, midMessage: boolean): string | null
   left(client: Client): void
   /** One of its cancel requests has hit its query. */
   canceled(client: Client): void
@@ -60,7 +60,7 @@ export interface ClientOptions {
 export class Client {
   readonly options: ClientOptions
   readonly random: Random
-  readonly umpire: Umpire
+  readonly checker: ClientChecker
   readonly #network: Network
   readonly #proxy: Address
   readonly #peer: Peer
@@ -98,10 +98,10 @@ export class Client {
   #told = new Map<string, string>()
   #acting = false
 
-  constructor(network: Network, random: Random, umpire: Umpire, proxy: Address, options: ClientOptions) {
+  constructor(network: Network, random: Random, checker: ClientChecker, proxy: Address, options: ClientOptions) {
     this.#network = network
     this.random = random
-    this.umpire = umpire
+    this.checker = checker
     this.#proxy = proxy
     this.options = options
     this.progressMs = network.schedule.nowMs
@@ -220,7 +220,7 @@ export class Client {
     const closing: Step = { kind: 'query', text: `rollback @${owner}` }
     this.#steps = this.quiet && status !== 'I' ? [closing] : nextWork(situation)
     this.#stepsNeedTransaction = status === 'T' && !session
-    this.umpire.sent(this, owner)
+    this.checker.sent(this, owner)
   }
 
   #send(): void {
@@ -243,7 +243,7 @@ export class Client {
     }
     if (parts.length === 0) return
     if (!this.busy) this.progressMs = this.#network.schedule.nowMs
-    this.umpire.trace(`${this.id} sends ${sent.join(', ')}`)
+    this.checker.trace(`${this.id} sends ${sent.join(', ')}`)
     this.#peer.write(Buffer.concat(parts))
     this.#advance()
     // Nothing of it is answered: what waits for the answers may go on.
@@ -257,7 +257,7 @@ export class Client {
     const { key } = this
     if (key === null || this.state !== 'ready') return
     this.cancels++
-    this.umpire.trace(`${this.id} sends a cancel request`)
+    this.checker.trace(`${this.id} sends a cancel request`)
     this.#sendCancel(key.pid, key.secret)
   }
 
@@ -273,7 +273,7 @@ export class Client {
   #sendCancel(pid: number, secret: Buffer): void {
     const peer = new Peer(this.#network.dial(this.options.host, this.#proxy, this.options.rules), {
       onOpen: () => peer.write(wire.cancelMessage(pid, secret)),
-      onBytes: () => this.umpire.cancelAnswered(),
+      onBytes: () => this.checker.cancelAnswered(),
       onEnd: () => undefined,
     })
   }
@@ -281,14 +281,14 @@ export class Client {
   /** Sends what is no message of the protocol, in place of its next request. */
   babble(): void {
     if (this.state !== 'ready' || this.#steps.length > 0) return
-    this.umpire.trace(`${this.id} babbles`)
+    this.checker.trace(`${this.id} babbles`)
     this.babbled = true
     this.#peer.write(wire.message('!', 'what?'))
   }
 
   leave(how: 'terminate' | 'close' | 'reset' | 'half' | 'silence'): void {
     if (this.state === 'left') return
-    this.umpire.trace(`${this.id} leaves: ${how}`)
+    this.checker.trace(`${this.id} leaves: ${how}`)
     // Whoever closes a connection does not leave its buffers full for ever.
     if (this.frozen) this.freeze(false)
     if (how === 'half')
@@ -309,7 +309,7 @@ export class Client {
   #gone(): void {
     if (this.state === 'left') return
     this.state = 'left'
-    this.umpire.left(this)
+    this.checker.left(this)
   }
 
   // Reading
@@ -337,7 +337,7 @@ export class Client {
 
   #message(message: wire.Message): void {
     const { tag, body } = message
-    if (this.state === 'dying') this.umpire.fail(`${this.id} got "${tag}" after a FATAL error`)
+    if (this.state === 'dying') this.checker.fail(`${this.id} got "${tag}" after a FATAL error`)
     if (tag === 'S') {
       const [name = '', value = ''] = wire.splitStrings(body)
       this.#told.set(settingName(name) ?? name, value)
@@ -352,7 +352,7 @@ export class Client {
       }
     }
     if (isQueuedNotice(message)) {
-      this.umpire.toldToWait()
+      this.checker.toldToWait()
       return
     }
     if (tag === 'N' && wire.errorFields(body).get('M') === strayNotice) return
@@ -369,14 +369,14 @@ export class Client {
         this.key = { pid: body.readInt32BE(0), secret: Buffer.from(body.subarray(4)) }
         return
       case 'Z':
-        if (this.key === null) this.umpire.fail(`${this.id} was let in without a key`)
+        if (this.key === null) this.checker.fail(`${this.id} was let in without a key`)
         this.state = 'ready'
-        this.umpire.trace(`${this.id} is let in`)
+        this.checker.trace(`${this.id} is let in`)
         this.#compareTold()
         this.act()
         return
       default:
-        this.umpire.fail(`${this.id} got "${tag}" during its login`)
+        this.checker.fail(`${this.id} got "${tag}" during its login`)
     }
   }
 
@@ -395,20 +395,20 @@ export class Client {
       }
       case 11: {
         const final = this.#scram.final(data.toString('utf8'))
-        if (final === null) this.umpire.fail(`${this.id} got a challenge for somebody else`)
+        if (final === null) this.checker.fail(`${this.id} got a challenge for somebody else`)
         this.#peer.write(wire.message('p', Buffer.from(final)))
         return
       }
       case 12:
-        if (!this.#scram.trusts(data.toString('utf8'))) this.umpire.fail(`${this.id} was shown a wrong signature`)
+        if (!this.#scram.trusts(data.toString('utf8'))) this.checker.fail(`${this.id} was shown a wrong signature`)
         return
       default:
-        this.umpire.fail(`${this.id} was asked for authentication ${method}`)
+        this.checker.fail(`${this.id} was asked for authentication ${method}`)
     }
   }
 
   #answer(message: wire.Message): void {
-    const actual = signatureOf(message) ?? this.umpire.fail(`${this.id} got "${message.tag}", which is no answer`)
+    const actual = signatureOf(message) ?? this.checker.fail(`${this.id} got "${message.tag}", which is no answer`)
     const expected = this.#expected[0]
     if (actual === expected) {
       this.#expected.shift()
@@ -420,7 +420,7 @@ export class Client {
       this.#interrupted(this.#last)
     } else {
       const owed = this.#expected.slice(0, 4).join(' ')
-      this.umpire.fail(`${this.id} was owed ${brief(owed) || 'nothing'}, and got ${brief(actual)}: ${this.describe()}`)
+      this.checker.fail(`${this.id} was owed ${brief(owed) || 'nothing'}, and got ${brief(actual)}: ${this.describe()}`)
     }
     this.#advance()
     if (!this.busy && this.#steps.length > 0) this.#send()
@@ -440,7 +440,7 @@ export class Client {
   /** The atom that was being answered was canceled instead. */
   #interrupted({ atom, before }: { atom: Atom; before: Backend }): void {
     this.cancels--
-    this.umpire.canceled(this)
+    this.checker.canceled(this)
     this.#shadow = before.clone()
     const replies = this.#shadow.fail(atom, new Failure('57014', ''))
     if (atom.kind === 'copyData' || atom.kind === 'copyDone') replies.push(...this.#shadow.endFailedCopy())
@@ -458,24 +458,24 @@ export class Client {
     for (const name of reportedSettings) {
       const told = this.#told.get(name)
       const value = this.#shadow.settings.get(name)
-      if (told !== value) this.umpire.fail(`${this.id} was told ${name} is "${told}", and it is "${value}"`)
+      if (told !== value) this.checker.fail(`${this.id} was told ${name} is "${told}", and it is "${value}"`)
     }
   }
 
   #fatal(code: string, text: string): void {
-    this.umpire.trace(`${this.id} got FATAL ${code} ${text}`)
-    const blame = this.umpire.blameFatal(this, code, text)
-    if (blame !== null) this.umpire.fail(`${this.describe()} got FATAL ${code} "${text}": ${blame}`)
+    this.checker.trace(`${this.id} got FATAL ${code} ${text}`)
+    const wrong = this.checker.wrongFatal(this, code, text)
+    if (wrong !== null) this.checker.fail(`${this.describe()} got FATAL ${code} "${text}": ${wrong}`)
     this.state = 'dying'
     this.progressMs = this.#network.schedule.nowMs
   }
 
   #ended(kind: string): void {
     if (this.state === 'left') return
-    this.umpire.trace(`${this.id}: the connection ended (${kind})`)
+    this.checker.trace(`${this.id}: the connection ended (${kind})`)
     if (this.state !== 'dying') {
-      const blame = this.umpire.blameEnd(this, kind, this.#cutter.pending > 0)
-      if (blame !== null) this.umpire.fail(`${this.describe()}: ${kind} without an error: ${blame}`)
+      const wrong = this.checker.wrongEnd(this, kind, this.#cutter.pending > 0)
+      if (wrong !== null) this.checker.fail(`${this.describe()}: ${kind} without an error: ${wrong}`)
     }
     this.#gone()
   }

@@ -1,4 +1,4 @@
-/** Worlds of two workers on one listener and one board, and faults that show that these worlds are looked at. */
+/** Worlds of two workers on one listener and one board, and mutants that show that these worlds are looked at. */
 import { expect, test } from 'vitest'
 import { Board } from '../../proxy/board.ts'
 import { Limits } from '../../proxy/engine/limits.ts'
@@ -22,7 +22,7 @@ test('in these worlds clients were handed over, workers died, pools were removed
     'a client was handed over',
     'a worker died',
     'a pool was removed',
-    'storm serverTerminate',
+    'fault serverTerminate',
     'a cancel hit',
   ]
 
@@ -36,8 +36,8 @@ new Seeds((seed) => new CrewWorld(seed), '--crew ').testFresh(
   { count: 50, perTest: 50, timeout: 120_000 },
 )
 
-/** Each puts one fault into what workers share, and gives what takes it out again. */
-const faults: Readonly<Record<string, () => () => void>> = {
+/** Each puts one mutant into what workers share, and gives what takes it out again. */
+const mutants: Readonly<Record<string, () => () => void>> = {
   'a worker opens a server whatever the others have': () => {
     const undo = [
       replace(
@@ -64,8 +64,8 @@ const faults: Readonly<Record<string, () => () => void>> = {
   'a seat that was taken in a former life counts': () => replace(Board.prototype, 'life', () => () => 0),
 }
 
-for (const [fault, putIn] of Object.entries(faults)) {
-  test(`found: ${fault}`, { timeout: 240_000 }, () => {
+for (const [mutant, putIn] of Object.entries(mutants)) {
+  test(`found: ${mutant}`, { timeout: 240_000 }, () => {
     const takeOut = putIn()
     let failure: string | null = null
     try {

@@ -1,6 +1,6 @@
 /**
- * The simulator must be able to fail: each of these faults, put into the engine, is found within the seeds that the
- * other test runs. A fault nobody finds means that a check is missing.
+ * The simulator must be able to fail: each of these mutants, put into the engine, is found within the seeds that the
+ * other test runs. A mutant nobody finds means that a check is missing.
  */
 import { expect, test } from 'vitest'
 
@@ -13,7 +13,7 @@ import { Pool } from '../../proxy/engine/pool.ts'
 import { Pools } from '../../proxy/engine/pools.ts'
 import { ServerStatements } from '../../proxy/engine/prepared.ts'
 import { Server } from '../../proxy/engine/server.ts'
-import { SimulationFailure } from './court.ts'
+import { SimulationFailure } from './checker.ts'
 import { SimSocket } from './io.ts'
 import { changesThings } from './profile.ts'
 import type { Profile } from './profile.ts'
@@ -33,8 +33,8 @@ function replaceGetter<Owner extends object>(
   return () => Object.defineProperty(owner, key, before)
 }
 
-/** Each puts one fault into the engine, and gives what takes it out again. */
-const faults: Readonly<Record<string, () => () => void>> = {
+/** Each puts one mutant into the engine, and gives what takes it out again. */
+const mutants: Readonly<Record<string, () => () => void>> = {
   'a server goes back although its client left inside a transaction': () =>
     replace(
       Server.prototype,
@@ -251,7 +251,7 @@ const faults: Readonly<Record<string, () => () => void>> = {
     ),
 }
 
-/** Where a fault can show: other worlds are passed over, to save time. */
+/** Where a mutant can show: other worlds are passed over, to save time. */
 const places: Readonly<Record<string, (profile: Profile) => boolean>> = {
   'a session is not reset for the next client': ({ mode }) => mode === 'session',
   'clients of a removed pool are forgotten': (profile) => changesThings(profile) && profile.stop === 'at rest',
@@ -279,12 +279,12 @@ function firstFailure(place: (profile: Profile) => boolean): { seed: number; tex
   return null
 }
 
-for (const [fault, putIn] of Object.entries(faults)) {
-  test(`found: ${fault}`, { timeout: 240_000 }, () => {
+for (const [mutant, putIn] of Object.entries(mutants)) {
+  test(`found: ${mutant}`, { timeout: 240_000 }, () => {
     const takeOut = putIn()
     let failure: ReturnType<typeof firstFailure>
     try {
-      failure = firstFailure(places[fault] ?? (() => true))
+      failure = firstFailure(places[mutant] ?? (() => true))
     } finally {
       takeOut()
     }

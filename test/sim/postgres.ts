@@ -27,7 +27,7 @@ import { mechanism, ScramServer, verifierOf } from './scram.ts'
 import * as wire from './wire.ts'
 
 /** Where the models report what must not be. */
-export interface Judge {
+export interface ServerChecker {
   /** Ends the simulation. */
   fail(text: string): never
   trace(text: string): void
@@ -48,7 +48,7 @@ export interface PostgresRules {
 export class Postgres {
   readonly network: Network
   readonly random: Random
-  readonly judge: Judge
+  readonly checker: ServerChecker
   readonly address: Address
   readonly rules: PostgresRules
   readonly sessions = new Set<Session>()
@@ -57,10 +57,10 @@ export class Postgres {
   /** A FATAL error for every new login while set. */
   refusal: { readonly code: string; readonly text: string } | null = null
 
-  constructor(network: Network, random: Random, judge: Judge, address: Address, rules: PostgresRules) {
+  constructor(network: Network, random: Random, checker: ServerChecker, address: Address, rules: PostgresRules) {
     this.network = network
     this.random = random
-    this.judge = judge
+    this.checker = checker
     this.address = address
     this.rules = rules
     network.listen(address, (end) => {
@@ -78,8 +78,8 @@ export class Postgres {
 
   cancel(pid: number, secret: Buffer): void {
     const session = this.#byPid.get(pid)
-    if (session === undefined) this.judge.fail(`a cancel request for process ${pid}, which never existed`)
-    if (session.key?.secret.equals(secret) !== true) this.judge.fail('a cancel request with a wrong secret')
+    if (session === undefined) this.checker.fail(`a cancel request for process ${pid}, which never existed`)
+    if (session.key?.secret.equals(secret) !== true) this.checker.fail('a cancel request with a wrong secret')
     session.cancel()
   }
 
@@ -120,7 +120,7 @@ export class Session {
   }
   #faulted = false
   readonly #cutter = new wire.Cutter()
-  readonly #run: Conversation<void>
+  readonly #conversation: Conversation<void>
   #waiting: Wait | null = null
   #timer: Scheduled | null = null
   #canceled = false
@@ -138,7 +138,7 @@ export class Session {
       },
       onEnd: () => this.#gone(),
     })
-    this.#run = this.#talk()
+    this.#conversation = this.#talk()
     this.#resume()
   }
 
@@ -148,7 +148,7 @@ export class Session {
 
   /** Effective only while something is worked on, as with a real server. */
   cancel(): void {
-    this.server.judge.trace(`${this.name} is canceled, working for ${this.working ?? 'nobody'}`)
+    this.server.checker.trace(`${this.name} is canceled, working for ${this.working ?? 'nobody'}`)
     if (this.#waiting?.for === 'time' && this.working !== null) {
       this.#canceled = true
       this.#timer?.cancel()
@@ -161,7 +161,7 @@ export class Session {
   terminate(code: string, text: string): void {
     if (this.ended) return
     this.#faulted = true
-    this.server.judge.trace(`${this.name} is terminated with ${code}`)
+    this.server.checker.trace(`${this.name} is terminated with ${code}`)
     this.#write(wire.errorMessage('FATAL', code, text))
     this.#flush()
     this.peer.finish()
@@ -192,13 +192,13 @@ export class Session {
     this.ended = true
     this.#timer?.cancel()
     this.server.sessions.delete(this)
-    this.server.judge.trace(`${this.name} ended`)
+    this.server.checker.trace(`${this.name} ended`)
   }
 
   #resume(): void {
     if (this.ended) return
     this.#waiting = null
-    const step = this.#run.next()
+    const step = this.#conversation.next()
     if (this.ended) return
     if (step.done === true) {
       this.#flush()
@@ -219,9 +219,9 @@ export class Session {
     for (;;) {
       const message = yield* this.#next()
       const request =
-        decodeRequest(message) ?? this.server.judge.fail(`${this.name} got "${message.tag}", which is wrong`)
+        decodeRequest(message) ?? this.server.checker.fail(`${this.name} got "${message.tag}", which is wrong`)
       if (request.kind === 'terminate') {
-        if (this.#cutter.pending > 0) this.server.judge.fail(`${this.name} got something after Terminate`)
+        if (this.#cutter.pending > 0) this.server.checker.fail(`${this.name} got something after Terminate`)
         return
       }
       if (request.kind === 'flush' && !this.backend.copying) this.#flush()
@@ -230,7 +230,7 @@ export class Session {
   }
 
   *#login(): Conversation<boolean> {
-    const { judge, rules, random } = this.server
+    const { checker, rules, random } = this.server
     let packet = yield* this.#nextStartup()
     if (packet.readInt32BE(0) === wire.sslRequestCode) {
       this.peer.write(Buffer.from('N'))
@@ -242,11 +242,11 @@ export class Session {
       this.server.cancel(packet.readInt32BE(4), packet.subarray(8))
       return false
     }
-    if (code >>> 16 !== 3) judge.fail(`a startup packet of protocol ${code}`)
+    if (code >>> 16 !== 3) checker.fail(`a startup packet of protocol ${code}`)
     const startup = new Map<string, string>()
     const strings = wire.splitStrings(packet.subarray(4))
     for (let at = 0; at + 1 < strings.length; at += 2) startup.set(strings[at] ?? '', strings[at + 1] ?? '')
-    this.user = startup.get('user') ?? judge.fail('a startup packet without a user')
+    this.user = startup.get('user') ?? checker.fail('a startup packet without a user')
     this.database = startup.get('database') ?? this.user
     yield { for: 'time', ms: random.next() * rules.workMsMax }
     if (!(yield* this.#authenticate())) return false
@@ -262,48 +262,48 @@ export class Session {
     this.#write(wire.message('K', wire.int32(this.key.pid), this.key.secret))
     this.#write(wire.message('Z', Buffer.from('I')))
     this.#flush()
-    judge.trace(`${this.name} logged in`)
+    checker.trace(`${this.name} logged in`)
     return true
   }
 
   *#authenticate(): Conversation<boolean> {
-    const { rules, judge, random } = this.server
+    const { rules, checker, random } = this.server
     if (rules.auth === 'scram') {
       yield* this.#authenticateScram()
     } else if (rules.auth !== 'trust') {
       const salt = Buffer.alloc(4)
       random.fill(salt)
-      const password = rules.passwords.get(this.user) ?? judge.fail(`nobody is called ${this.user}`)
+      const password = rules.passwords.get(this.user) ?? checker.fail(`nobody is called ${this.user}`)
       const request = rules.auth === 'md5' ? [wire.int32(5), salt] : [wire.int32(3)]
       this.#write(wire.message('R', ...request))
       this.#flush()
       const answer = yield* this.#nextPassword()
       const expected = rules.auth === 'md5' ? md5Answer(this.user, password, salt) : password
-      if (!answer.equals(wire.cString(expected))) judge.fail(`${this.name} got a wrong password`)
+      if (!answer.equals(wire.cString(expected))) checker.fail(`${this.name} got a wrong password`)
     }
     this.#write(wire.message('R', wire.int32(0)))
     return true
   }
 
   *#authenticateScram(): Conversation<void> {
-    const { rules, judge, random, address } = this.server
-    const password = rules.passwords.get(this.user) ?? judge.fail(`nobody is called ${this.user}`)
+    const { rules, checker, random, address } = this.server
+    const password = rules.passwords.get(this.user) ?? checker.fail(`nobody is called ${this.user}`)
     const scram = new ScramServer(verifierOf(password, address.host), nonceOf(random))
     this.#write(wire.message('R', wire.int32(10), mechanism, Buffer.alloc(1)))
     this.#flush()
     const first = yield* this.#nextPassword()
-    if (wire.splitStrings(first)[0] !== mechanism) judge.fail(`${this.name} was asked for another mechanism`)
+    if (wire.splitStrings(first)[0] !== mechanism) checker.fail(`${this.name} was asked for another mechanism`)
     const challenge = scram.challenge(first.toString('utf8', mechanism.length + 5))
     this.#write(wire.message('R', wire.int32(11), Buffer.from(challenge)))
     this.#flush()
     const final = yield* this.#nextPassword()
-    const confirmation = scram.confirm(final.toString('utf8')) ?? judge.fail(`${this.name} got a wrong proof`)
+    const confirmation = scram.confirm(final.toString('utf8')) ?? checker.fail(`${this.name} got a wrong proof`)
     this.#write(wire.message('R', wire.int32(12), Buffer.from(confirmation)))
   }
 
   *#nextPassword(): Conversation<Buffer> {
     const message = yield* this.#next()
-    if (message.tag !== 'p') this.server.judge.fail(`${this.name} got "${message.tag}" for a password`)
+    if (message.tag !== 'p') this.server.checker.fail(`${this.name} got "${message.tag}" for a password`)
     return message.body
   }
 
@@ -330,7 +330,7 @@ export class Session {
       if (reply.tag === 'Z') this.#report()
       this.#write(encodeReply(reply))
       if (reply.tag === 'Z' || reply.tag === 'G') this.#flush()
-      this.server.judge.trace(`${this.name} answers ${signature(reply).slice(0, 60)}`)
+      this.server.checker.trace(`${this.name} answers ${signature(reply).slice(0, 60)}`)
     }
     if (backend.quiet) {
       this.owner = null
@@ -340,26 +340,26 @@ export class Session {
 
   /** Whose is it, and may it be here? */
   #watch(atom: Atom): void {
-    const { judge } = this.server
+    const { checker } = this.server
     const text = this.backend.textOf(atom)
     if (text === null || text === '' || this.backend.ignores(atom)) return
     if (ownStatement(text) !== null) {
-      if (this.owner !== null) judge.fail(`${this.name}: "${text}" inside what ${this.owner} has begun`)
+      if (this.owner !== null) checker.fail(`${this.name}: "${text}" inside what ${this.owner} has begun`)
       return
     }
     const owner = ownerOf(text) ?? (isShared(text) ? this.backend.valuesOf(atom)[0] : undefined)
     if (owner === undefined) {
       if (isShared(text)) return
-      return judge.fail(`${this.name}: the statement "${text}" belongs to nobody`)
+      return checker.fail(`${this.name}: the statement "${text}" belongs to nobody`)
     }
     const client = clientOf(owner)
-    judge.trace(`${this.name} works on ${atom.kind} ${text.slice(0, 60)}`)
+    checker.trace(`${this.name} works on ${atom.kind} ${text.slice(0, 60)}`)
     if (this.owner !== null && this.owner !== client) {
-      judge.fail(`${this.name}: "${text}" inside what ${this.owner} has begun`)
+      checker.fail(`${this.name}: "${text}" inside what ${this.owner} has begun`)
     }
     if (this.owner === null) {
       this.owner = client
-      judge.began(owner, this)
+      checker.began(owner, this)
     }
   }
 

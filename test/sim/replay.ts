@@ -1,7 +1,7 @@
 /** `npm run sim -- --seed N [--verbose]` runs one simulated world again; `--from N --count M` looks for failing ones; `--crew` takes worlds of two workers. */
 import { parseArgs } from 'node:util'
 
-import { SimulationFailure } from './court.ts'
+import { SimulationFailure } from './checker.ts'
 import { CrewWorld } from './crew-world.ts'
 import { World } from './world.ts'
 

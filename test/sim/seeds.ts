@@ -1,11 +1,11 @@
 /** Worlds by their seeds, in tests of so many each that the report shows progress. */
 import { beforeAll, expect, test } from 'vitest'
-import { SimulationFailure } from './court.ts'
-import type { Court } from './court.ts'
+import { SimulationFailure } from './checker.ts'
+import type { Checker } from './checker.ts'
 import { currentCommit, firstSeedOf } from './fresh-seeds.ts'
 
 export interface Playable {
-  readonly court: Court
+  readonly checker: Checker
   run(): void
 }
 
@@ -39,7 +39,7 @@ export class Seeds {
       if (!(error instanceof SimulationFailure)) throw error
       return `${error.message}\nreplay: npm run sim -- ${this.#options}--seed ${seed} --verbose`
     } finally {
-      for (const fact of world.court.seen) this.seen.add(fact)
+      for (const fact of world.checker.seen) this.seen.add(fact)
     }
   }
 

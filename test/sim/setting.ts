@@ -1,5 +1,5 @@
 /** What every simulated world has in common: who is there, and how long things take. */
-import type { Court } from './court.ts'
+import type { Checker } from './checker.ts'
 import { machines } from './configuration.ts'
 import type { Network } from './network.ts'
 import { Postgres } from './postgres.ts'
@@ -29,12 +29,12 @@ export const settleMs = 12_000
 export function startServers(
   network: Network,
   random: Random,
-  court: Court,
+  checker: Checker,
   auth: PostgresRules['auth'],
 ): readonly Postgres[] {
   const hosts = Object.values(machines).flat()
   return hosts.map((host) => {
     const rules = { auth, passwords, workMsMax: random.pick([0.1, 3, 30]), bufferBytesMax: 8192 }
-    return new Postgres(network, random, court, { host, port: 5432 }, rules)
+    return new Postgres(network, random, checker, { host, port: 5432 }, rules)
   })
 }

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { freshSeeds } from './fresh-seeds.ts'
 import { Seeds } from './seeds.ts'
-import { happeningNames } from './storm.ts'
+import { faultNames } from './faults.ts'
 import { World } from './world.ts'
 
 const seeds = new Seeds((seed) => new World(seed))
@@ -31,7 +31,7 @@ test('in these worlds everything that may happen has happened, and every end of 
     'user_timeout',
   ]
   const expected = [
-    ...happeningNames.map((name) => `storm ${name}`),
+    ...faultNames.map((name) => `fault ${name}`),
     ...causes.map((cause) => `closed ${cause}`),
     'lost reset while idle in transaction',
     'lost user_timeout while active',

@@ -30,7 +30,7 @@ function overdueMs(name: PoolName, limitMs: number, nowMs: number): number {
 }
 
 /** What is wrong in the engine at this moment, or null. */
-export function fault(engine: Engine, nowMs: number): string | null {
+export function violation(engine: Engine, nowMs: number): string | null {
   engine.assertInvariants()
   for (const name of engine.pools.names()) {
     const { current } = name
@@ -52,12 +52,12 @@ export function fault(engine: Engine, nowMs: number): string | null {
 }
 
 /** What is wrong in an engine that had nothing to do for a while, or null. */
-export function faultAtRest(engine: Engine, nowMs: number): string | null {
+export function violationAtRest(engine: Engine, nowMs: number): string | null {
   for (const name of engine.pools.names()) {
     const label = `${name.database}/${name.user}`
     if (name.idle.size + name.active.size + name.waiting.size > 0) return `${label} keeps a client`
     if (name.draining.size > 0) return `${label} drains for ever`
-    const wrong = name.current === null ? null : faultOfResting(name.current, nowMs)
+    const wrong = name.current === null ? null : violationOfResting(name.current, nowMs)
     if (wrong !== null) return `${label} ${wrong}`
   }
   const { context, logins } = engine
@@ -66,7 +66,7 @@ export function faultAtRest(engine: Engine, nowMs: number): string | null {
   return context.cancels.keys > 0 ? 'the cancel key of a client that left is kept' : null
 }
 
-function faultOfResting(pool: Pool, nowMs: number): string | null {
+function violationOfResting(pool: Pool, nowMs: number): string | null {
   const { poolSize, minPoolSize, idleTimeoutMs, serverLifetimeMs, maxDbConnections } = pool.settings
   if (pool.size > poolSize) return `has ${pool.size} servers, and pool_size is ${poolSize}`
   if (pool.size > pool.idle.size + pool.login.size) return 'keeps a server busy'

@@ -19,8 +19,8 @@ import { Client } from './client.ts'
 import type { ClientOptions } from './client.ts'
 import { Configurer, hashOf, planOf, poolKey, poolNames, specOf } from './configuration.ts'
 import type { Plan, Version } from './configuration.ts'
-import { Court } from './court.ts'
-import { Course } from './course.ts'
+import { Checker } from './checker.ts'
+import { Run } from './run.ts'
 import { SimIo } from './io.ts'
 import { Network } from './network.ts'
 import type { Postgres } from './postgres.ts'
@@ -29,12 +29,12 @@ import type { Profile } from './profile.ts'
 import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
 import { noticeMs, passwords, patienceMs, proxy, settleMs, startServers } from './setting.ts'
-import { strike } from './storm.ts'
-import { Before, fault, faultAtRest } from './watch.ts'
+import { injectFault } from './faults.ts'
+import { Before, violation, violationAtRest } from './watch.ts'
 
-const stormEvents = 3000
+const faultyEvents = 3000
 
-const stormMsMax = 300_000
+const faultyMsMax = 300_000
 
 /** Longest time until an operator resumes what was paused. */
 const pauseMsMax = 10_000
@@ -47,17 +47,17 @@ export class World {
   readonly schedule: Schedule
   readonly network: Network
   readonly profile: Profile
-  readonly court: Court
+  readonly checker: Checker
   readonly io: SimIo
   readonly engine: Engine
   readonly servers: readonly Postgres[]
-  readonly #course: Course
+  readonly #run: Run
   readonly #configurer: Configurer
   readonly #general: GeneralSettings
   #number = 0
   #nextClient = 1
   #expectedPlan: Plan | null = null
-  #striking = true
+  #injecting = true
   #serverConnects = 0
   #lost = 0
   #posted: FromEngine['type'][] = []
@@ -68,42 +68,42 @@ export class World {
     this.profile = randomProfile(this.random)
     this.schedule = new Schedule(this.random)
     this.network = new Network(this.schedule, this.random)
-    this.court = new Court(seed, this.schedule, this.profile, trace)
+    this.checker = new Checker(seed, this.schedule, this.profile, trace)
     this.#configurer = new Configurer(this.random, this.profile)
     this.#general = generalSettings({ max_client_connections: this.profile.clientsMax })
     this.io = new SimIo(this.network, this.random, this.profile.rules, proxy.host)
     this.io.onConnect = (events) => this.#connecting(events)
     this.io.onRead = (events) => this.#reading(events)
     const auth = this.random.pick(['trust', 'cleartext', 'md5', 'scram'] as const)
-    this.servers = startServers(this.network, this.random, this.court, auth)
-    this.#course = new Course(this.schedule, this.court, () => this.#lookAfterTurn())
+    this.servers = startServers(this.network, this.random, this.checker, auth)
+    this.#run = new Run(this.schedule, this.checker, () => this.#lookAfterTurn())
     this.engine = new Engine(this.io, { listen: proxy }, (message) => this.#fromEngine(message))
     this.trace(`profile ${JSON.stringify(this.profile)}`)
   }
 
   get clients(): Set<Client> {
-    return this.court.clients
+    return this.checker.clients
   }
 
   get hit(): Set<object> {
-    return this.court.hit
+    return this.checker.hit
   }
 
   get refusals(): Set<string> {
-    return this.court.refusals
+    return this.checker.refusals
   }
 
   get seen(): Set<string> {
-    return this.court.seen
+    return this.checker.seen
   }
 
   trace(text: string): void {
-    this.court.trace(text)
+    this.checker.trace(text)
   }
 
   run(): void {
-    this.#course.run(() => {
-      this.#storm()
+    this.#run.play(() => {
+      this.#injectFaults()
       if (this.profile.stop === 'at rest') {
         this.#heal()
         this.#probe()
@@ -129,7 +129,7 @@ export class World {
     if (random.chance(0.2)) startup.set('TimeZone', 'Europe/Berlin')
     if (random.chance(0.2)) startup.set('work_mem', '16MB')
     if (random.chance(0.1)) switches.set('search_path', 'a, b')
-    const client = new Client(this.network, random, this.court, proxy, {
+    const client = new Client(this.network, random, this.checker, proxy, {
       id,
       host: `10.2.0.${this.#nextClient % 250}`,
       pool,
@@ -148,13 +148,13 @@ export class World {
   }
 
   applyNext(): void {
-    this.#apply(this.#configurer.next(this.court.versions))
+    this.#apply(this.#configurer.next(this.checker.versions))
   }
 
   moveHost(): void {
     const { name, addresses } = this.#configurer.move()
     this.trace(`${name} is now at ${addresses.join(' and ')}`)
-    this.court.moving(name, addresses)
+    this.checker.moving(name, addresses)
     this.engine.receive({ type: 'addresses', hosts: { [name]: addresses } })
     this.#look()
   }
@@ -179,11 +179,11 @@ export class World {
   }
 
   #suspend(): void {
-    if (this.engine.ended || !this.#striking || !operations.suspend(this.engine)) return
+    if (this.engine.ended || !this.#injecting || !operations.suspend(this.engine)) return
     this.trace('SUSPEND')
     operations.whenFlushed(this.engine, (holds) => {
       this.trace('everything is flushed, or has been resumed')
-      if (holds && this.#unsent()) this.court.fail('a SUSPEND ends before all has left')
+      if (holds && this.#unsent()) this.checker.fail('a SUSPEND ends before all has left')
     })
     this.schedule.after(this.random.next() * suspendMsMax, () => {
       if (this.engine.ended) return
@@ -211,7 +211,7 @@ export class World {
   kill(): void {
     const { pool } = this.random.pick(poolNames)
     this.trace(`KILL ${pool}`)
-    this.court.killed.add(pool)
+    this.checker.killed.add(pool)
     operations.kill(this.engine, pool)
     this.schedule.after(this.random.next() * pauseMsMax, () => {
       if (!this.engine.ended) operations.resume(this.engine, pool)
@@ -224,7 +224,7 @@ export class World {
     const known = [...this.engine.context.clients]
     const victim = known.find(({ socket }) => socket.remote.host === client?.options.host)
     if (client === null || victim === undefined) return
-    this.court.killed.add(client.id)
+    this.checker.killed.add(client.id)
     this.trace(`KILL_CLIENT ${victim.id}`)
     operations.killClient(this.engine, victim.id)
     this.#look()
@@ -248,7 +248,7 @@ export class World {
         const { cause } = message.server
         this.#lost++
         this.trace(`lost ${JSON.stringify(message.server)}`)
-        this.court.lost(cause, message.server.state, message.server.clientHurt)
+        this.checker.lost(cause, message.server.state, message.server.clientHurt)
         return
       }
       case 'log':
@@ -277,43 +277,43 @@ export class World {
     if (!(events instanceof Server)) return
     this.#serverConnects++
     const { pool } = events
-    if (pool.draining) this.court.fail('a draining pool opens a connection')
+    if (pool.draining) this.checker.fail('a draining pool opens a connection')
     const { poolSize, reservePoolSize, reservePoolTimeoutMs, maxDbConnections } = pool.settings
     const reserve = pool.name.maxWaitMs >= reservePoolTimeoutMs ? reservePoolSize : 0
-    if (pool.size >= poolSize + reserve) this.court.fail(`a connection above pool_size ${poolSize}`)
+    if (pool.size >= poolSize + reserve) this.checker.fail(`a connection above pool_size ${poolSize}`)
     if (pool.size >= poolSize) this.seen.add('the reserve was drawn on')
-    if (pool.name.paused) this.court.fail('a paused name opens a connection')
-    if (this.engine.context.suspended) this.court.fail('a suspended engine opens a connection')
+    if (pool.name.paused) this.checker.fail('a paused name opens a connection')
+    if (this.engine.context.suspended) this.checker.fail('a suspended engine opens a connection')
     const servers = operations.serversLeft(this.engine, pool.name.database)
     if (maxDbConnections > 0 && servers >= maxDbConnections) {
-      this.court.fail(`a connection above max_db_connections ${maxDbConnections}`)
+      this.checker.fail(`a connection above max_db_connections ${maxDbConnections}`)
     }
-    if (this.court.phase !== 'stopping') return
-    if (this.engine.ended) this.court.fail('a stopped engine opens a connection')
-    if (pool.name.waiting.size === 0) this.court.fail('a stopping engine opens a connection that nobody waits for')
+    if (this.checker.phase !== 'stopping') return
+    if (this.engine.ended) this.checker.fail('a stopped engine opens a connection')
+    if (pool.name.waiting.size === 0) this.checker.fail('a stopping engine opens a connection that nobody waits for')
   }
 
   /** Who logs in is read meanwhile, on either side. */
   #reading(events: object): void {
     if (!this.engine.context.suspended) return
     this.seen.add('something was read during a SUSPEND')
-    if (events instanceof EngineClient) this.court.fail('a suspended engine reads a client')
-    if (events instanceof Server && events.loggedIn) this.court.fail('a suspended engine reads a server')
+    if (events instanceof EngineClient) this.checker.fail('a suspended engine reads a client')
+    if (events instanceof Server && events.loggedIn) this.checker.fail('a suspended engine reads a server')
   }
 
   #apply(version: Version): void {
-    const running = this.court.version
+    const running = this.checker.version
     const plan = planOf(running, version)
-    this.court.applying(version, this.network.dials)
+    this.checker.applying(version, this.network.dials)
     this.#number++
     this.trace(`apply version ${this.#number}: ${JSON.stringify(plan)}`)
     const before = new Before(this.engine)
     this.#send(version, this.#number, plan)
     const wrong = before.wrongAfter(running, version)
-    if (wrong !== null) this.court.fail(wrong)
+    if (wrong !== null) this.checker.fail(wrong)
     // An older version that comes late changes nothing.
     const none = { added: 0, rebuilt: 0, retuned: 0, removed: 0, kept: 0 }
-    if (this.random.chance(0.2)) this.#send(this.random.pick(this.court.versions), this.#number, none)
+    if (this.random.chance(0.2)) this.#send(this.random.pick(this.checker.versions), this.#number, none)
     this.#look()
     this.#assertRunning()
   }
@@ -329,9 +329,9 @@ export class World {
   /** What runs is what is wanted, whatever was seen before. */
   #assertRunning(): void {
     const { pools } = this.engine.snapshot()
-    for (const [key, wanted] of this.court.version) {
+    for (const [key, wanted] of this.checker.version) {
       const running = pools.find(({ pool, user }) => pool === wanted.pool && user === wanted.user)
-      if (running?.hash !== hashOf(wanted)) this.court.fail(`${key} does not run what is wanted`)
+      if (running?.hash !== hashOf(wanted)) this.checker.fail(`${key} does not run what is wanted`)
     }
   }
 
@@ -347,29 +347,29 @@ export class World {
   }
 
   #look(): void {
-    const wrong = fault(this.engine, this.schedule.nowMs)
-    if (wrong !== null) this.court.fail(wrong)
+    const wrong = violation(this.engine, this.schedule.nowMs)
+    if (wrong !== null) this.checker.fail(wrong)
   }
 
-  #storm(): void {
+  #injectFaults(): void {
     this.#apply(this.#configurer.first())
     for (let left = this.profile.clients; left > 0; left--) this.comeIn()
-    this.#strikeLater()
-    this.#course.until(() => this.#course.events >= stormEvents, stormMsMax)
-    this.#striking = false
+    this.#injectLater()
+    this.#run.until(() => this.#run.events >= faultyEvents, faultyMsMax)
+    this.#injecting = false
   }
 
-  #strikeLater(): void {
+  #injectLater(): void {
     this.schedule.after(this.random.next() * 2 * this.profile.chaosEveryMs, () => {
-      if (!this.#striking) return
-      strike(this)
-      this.#strikeLater()
+      if (!this.#injecting) return
+      injectFault(this)
+      this.#injectLater()
     })
   }
 
   #heal(): void {
     this.trace('everything heals')
-    this.court.phase = 'healing'
+    this.checker.phase = 'healing'
     for (const server of this.servers) {
       server.refusal = null
       this.network.setHost(server.address.host, 'up')
@@ -379,20 +379,20 @@ export class World {
       if (client.frozen || client.wire.silent) client.leave('reset')
       else client.act()
     }
-    this.#course.pass(noticeMs)
-    if (!this.#course.until(() => this.#unrested() === undefined, patienceMs)) {
-      this.court.fail(`left hanging in a healthy world: ${this.#unrested()?.describe()}`)
+    this.#run.pass(noticeMs)
+    if (!this.#run.until(() => this.#unrested() === undefined, patienceMs)) {
+      this.checker.fail(`left hanging in a healthy world: ${this.#unrested()?.describe()}`)
     }
-    this.#course.pass(settleMs)
-    this.court.phase = 'healthy'
+    this.#run.pass(settleMs)
+    this.checker.phase = 'healthy'
     for (const client of this.clients) {
       const { pool, user } = client.options
-      if (!this.court.version.has(poolKey(pool, user))) this.court.fail(`${client.describe()} outlives its pool`)
+      if (!this.checker.version.has(poolKey(pool, user))) this.checker.fail(`${client.describe()} outlives its pool`)
     }
     for (const name of this.engine.pools.names()) {
-      if (name.waiting.size > 0) this.court.fail(`${label(name)}: somebody waits, and nobody asks`)
+      if (name.waiting.size > 0) this.checker.fail(`${label(name)}: somebody waits, and nobody asks`)
       if (this.profile.mode === 'transaction' && name.draining.size > 0)
-        this.court.fail(`${label(name)} drains for ever`)
+        this.checker.fail(`${label(name)} drains for ever`)
     }
   }
 
@@ -406,49 +406,49 @@ export class World {
   /** Every pool serves newcomers. */
   #probe(): void {
     for (const client of this.clients) client.leave('terminate')
-    this.#course.pass(settleMs)
-    const probes = [...this.court.version.values()].map(({ pool, user }) => this.comeIn({ pool, user }))
-    this.#course.until(() => probes.every((probe) => probe.works >= 3), patienceMs)
+    this.#run.pass(settleMs)
+    const probes = [...this.checker.version.values()].map(({ pool, user }) => this.comeIn({ pool, user }))
+    this.#run.until(() => probes.every((probe) => probe.works >= 3), patienceMs)
     for (const probe of probes) {
       probe.quiet = true
       probe.act()
     }
     const unserved = (): Client | undefined => probes.find((probe) => !probe.resting || probe.works < 3)
-    if (!this.#course.until(() => unserved() === undefined, patienceMs)) {
-      this.court.fail(`a newcomer is not served: ${unserved()?.describe()}`)
+    if (!this.#run.until(() => unserved() === undefined, patienceMs)) {
+      this.checker.fail(`a newcomer is not served: ${unserved()?.describe()}`)
     }
   }
 
   #leave(): void {
     for (const client of this.clients) client.leave(this.random.pick(['terminate', 'close', 'reset']))
-    this.#course.pass(settleMs)
+    this.#run.pass(settleMs)
     this.#assertAtRest()
   }
 
   #assertAtRest(): void {
-    const wrong = faultAtRest(this.engine, this.schedule.nowMs)
-    if (wrong !== null) this.court.fail(wrong)
+    const wrong = violationAtRest(this.engine, this.schedule.nowMs)
+    if (wrong !== null) this.checker.fail(wrong)
   }
 
   #stop(): void {
     const timeoutMs = this.random.pick([0, 1000, 20_000])
     const mode = this.profile.stop === 'now' ? 'now' : 'drain'
     this.trace(`the engine is stopped: ${mode}, ${timeoutMs} ms`)
-    this.court.phase = 'stopping'
-    this.court.deadlineMs = mode === 'now' ? 0 : this.schedule.nowMs + timeoutMs
+    this.checker.phase = 'stopping'
+    this.checker.deadlineMs = mode === 'now' ? 0 : this.schedule.nowMs + timeoutMs
     this.engine.receive({ type: 'stop', mode, timeoutMs })
-    this.#course.pass(timeoutMs + settleMs)
-    if (!this.engine.ended) this.court.fail('the engine does not stop')
-    if (this.#posted.filter((type) => type === 'stopped').length !== 1) this.court.fail('an engine stops once')
-    if (this.io.sockets.size > 0) this.court.fail(`${this.io.sockets.size} sockets are left open`)
-    if (this.io.listeners.size > 0) this.court.fail('a listener is left open')
-    if (this.io.timers.size > 0) this.court.fail(`${this.io.timers.size} timers are left`)
+    this.#run.pass(timeoutMs + settleMs)
+    if (!this.engine.ended) this.checker.fail('the engine does not stop')
+    if (this.#posted.filter((type) => type === 'stopped').length !== 1) this.checker.fail('an engine stops once')
+    if (this.io.sockets.size > 0) this.checker.fail(`${this.io.sockets.size} sockets are left open`)
+    if (this.io.listeners.size > 0) this.checker.fail('a listener is left open')
+    if (this.io.timers.size > 0) this.checker.fail(`${this.io.timers.size} timers are left`)
     const { context, logins } = this.engine
-    if (context.clients.size + logins.size + context.cancels.keys > 0) this.court.fail('a client is kept')
+    if (context.clients.size + logins.size + context.cancels.keys > 0) this.checker.fail('a client is kept')
     this.#assertCauses()
     for (const server of this.servers) {
       for (const session of server.sessions) {
-        if (!session.faulted) this.court.fail(`${session.name} is still open on the server`)
+        if (!session.faulted) this.checker.fail(`${session.name} is still open on the server`)
       }
     }
   }
@@ -465,9 +465,9 @@ export class World {
       }
     }
     if (closed !== this.#serverConnects) {
-      this.court.fail(`${this.#serverConnects} servers were opened, and ${closed} have a cause`)
+      this.checker.fail(`${this.#serverConnects} servers were opened, and ${closed} have a cause`)
     }
-    if (lost !== this.#lost) this.court.fail(`${lost} servers were lost, and ${this.#lost} were reported`)
+    if (lost !== this.#lost) this.checker.fail(`${lost} servers were lost, and ${this.#lost} were reported`)
   }
 }
 

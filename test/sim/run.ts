@@ -1,33 +1,33 @@
-import { SimulationFailure } from './court.ts'
-import type { Court } from './court.ts'
+import { SimulationFailure } from './checker.ts'
+import type { Checker } from './checker.ts'
 import type { Schedule } from './schedule.ts'
 
 /** A world that needs more events than these turns in circles. */
 const eventsMax = 2_000_000
 
 /** The course of a world's time: one event after the other, and a look at everything after each. */
-export class Course {
+export class Run {
   /** So far. */
   events = 0
   readonly #schedule: Schedule
-  readonly #court: Court
+  readonly #checker: Checker
   readonly #look: () => void
 
-  constructor(schedule: Schedule, court: Court, look: () => void) {
+  constructor(schedule: Schedule, checker: Checker, look: () => void) {
     this.#schedule = schedule
-    this.#court = court
+    this.#checker = checker
     this.#look = look
   }
 
-  /** @throws SimulationFailure, whatever went wrong in `play`. */
-  run(play: () => void): void {
+  /** @throws SimulationFailure, whatever went wrong in `steps`. */
+  play(steps: () => void): void {
     try {
-      play()
+      steps()
     } catch (error) {
       if (error instanceof SimulationFailure) throw error
       const text = error instanceof Error ? error.message : String(error)
       const at = this.#schedule.nowMs.toFixed(3)
-      throw new SimulationFailure(this.#court.seed, `at ${at} ms: ${text}`, { cause: error })
+      throw new SimulationFailure(this.#checker.seed, `at ${at} ms: ${text}`, { cause: error })
     }
   }
 
@@ -37,7 +37,7 @@ export class Course {
     while (!done()) {
       if (!this.#schedule.step(untilMs)) return done()
       this.#look()
-      if (++this.events > eventsMax) this.#court.fail('it turns in circles')
+      if (++this.events > eventsMax) this.#checker.fail('it turns in circles')
     }
     return true
   }

@@ -4,13 +4,13 @@
  */
 import { parseDuration } from '../../shared/config/duration.ts'
 import type { Cause } from '../../shared/causes.ts'
-import type { Client, Umpire } from './client.ts'
+import type { Client, ClientChecker } from './client.ts'
 import { planOf, poolKey } from './configuration.ts'
 import type { Version, Wanted } from './configuration.ts'
-import type { Judge, Session } from './postgres.ts'
+import type { ServerChecker, Session } from './postgres.ts'
 import type { Profile } from './profile.ts'
 import type { Schedule } from './schedule.ts'
-import type { HappeningName } from './storm.ts'
+import type { FaultName } from './faults.ts'
 
 export class SimulationFailure extends Error {
   readonly seed: number
@@ -40,7 +40,7 @@ const lossCodes: ReadonlySet<string> = new Set(['08006', '57P01', '25P03', '57P0
  * What must have happened in a world before a server can be lost by a cause. A cause that is not here is never seen in
  * a simulated world.
  */
-const reasons: Partial<Record<Cause, readonly HappeningName[]>> = {
+const reasons: Partial<Record<Cause, readonly FaultName[]>> = {
   keepalive_timeout: ['serverSilence', 'host'],
   user_timeout: ['serverSilence', 'host'],
   connect_timeout: ['serverSilence', 'host'],
@@ -52,12 +52,12 @@ const reasons: Partial<Record<Cause, readonly HappeningName[]>> = {
   auth_failed: ['refuse'],
 }
 
-export class Court implements Judge, Umpire {
+export class Checker implements ServerChecker, ClientChecker {
   readonly seed: number
   readonly #schedule: Schedule
   readonly #profile: Profile
   readonly #trace: ((line: string) => void) | null
-  phase: 'storm' | 'healing' | 'healthy' | 'stopping' = 'storm'
+  phase: 'faults' | 'healing' | 'healthy' | 'stopping' = 'faults'
   /** While the engine stops: until then, transactions may finish. */
   deadlineMs = 0
   readonly clients = new Set<Client>()
@@ -139,7 +139,7 @@ export class Court implements Judge, Umpire {
     this.seen.add(`lost ${cause} while ${state}`)
     if (clientHurt) this.#reportedHurt++
     const needed = reasons[cause] ?? []
-    if (!needed.some((name) => this.seen.has(`storm ${name}`))) this.fail(`a server was lost by ${cause} for no reason`)
+    if (!needed.some((name) => this.seen.has(`fault ${name}`))) this.fail(`a server was lost by ${cause} for no reason`)
   }
 
   // What clients and servers ask
@@ -175,18 +175,18 @@ export class Court implements Judge, Umpire {
     if (!addresses.some((some) => some.includes(host))) this.fail(`${owner} runs on ${host}, which had left its name`)
   }
 
-  blameFatal(client: Client, code: string, text: string): string | null {
+  wrongFatal(client: Client, code: string, text: string): string | null {
     this.seen.add(`fatal ${code}`)
     if (client.babbled && code === '08P01') return null
-    if (this.#isStray(client)) return this.#blameStray(client, code)
+    if (this.#isStray(client)) return this.#wrongStray(client, code)
     // An operator's KILL may be read after the engine has begun to stop.
     if (this.wasKilled(client) && code === '57P01') return null
-    if (this.phase === 'stopping') return this.#blameStop(client, code)
+    if (this.phase === 'stopping') return this.#wrongStop(client, code)
     if (this.#removed.has(keyOf(client)) && goneCodes.has(code)) {
       return this.hit.size === 0 && client.status !== 'I' ? 'its transaction might have finished' : null
     }
     if (this.phase === 'healthy') return 'the world is healthy'
-    if (/^(query_wait_timeout|server login has been failing)/.test(text)) return this.#blameWait(client)
+    if (/^(query_wait_timeout|server login has been failing)/.test(text)) return this.#wrongWait(client)
     if (text.startsWith('no more connections allowed')) {
       const { clientsMax } = this.#profile
       const sinceMs = this.#schedule.nowMs - forgetMs
@@ -194,7 +194,7 @@ export class Court implements Judge, Umpire {
       return known > clientsMax ? null : `${known} of ${clientsMax} clients`
     }
     if (this.refusals.has(code) && lastingCodes.has(code)) return null
-    return lossCodes.has(code) ? this.#blameLoss(code) : 'there is no reason for it'
+    return lossCodes.has(code) ? this.#wrongLoss(code) : 'there is no reason for it'
   }
 
   wasKilled(client: Client): boolean {
@@ -205,12 +205,12 @@ export class Court implements Judge, Umpire {
     return client.options.stray
   }
 
-  #blameStray(client: Client, code: string): string | null {
+  #wrongStray(client: Client, code: string): string | null {
     if (client.state !== 'ready') return null
     return goneCodes.has(code) || lossCodes.has(code) || code === '53300' ? null : 'it had been let in'
   }
 
-  #blameWait(client: Client): string | null {
+  #wrongWait(client: Client): string | null {
     const key = keyOf(client)
     const times = this.versions.map((version) => parseDuration(version.get(key)?.values.query_wait_timeout ?? '') ?? 0)
     const shortestMs = Math.min(...times.filter((time) => time > 0))
@@ -219,7 +219,7 @@ export class Court implements Judge, Umpire {
   }
 
   /** A lost server hurts at most the one client that is joined with it. */
-  #blameLoss(code: string): string | null {
+  #wrongLoss(code: string): string | null {
     this.#hurt++
     if (this.#hurt > this.hit.size) return `${this.#hurt} clients lost ${this.hit.size} servers`
     // A FATAL error of the server itself is passed on before the server ends.
@@ -227,7 +227,7 @@ export class Court implements Judge, Umpire {
     return this.#told <= this.#reportedHurt ? null : `${this.#told} clients were told, ${this.#reportedHurt} reported`
   }
 
-  #blameStop(client: Client, code: string): string | null {
+  #wrongStop(client: Client, code: string): string | null {
     const early = this.#schedule.nowMs < this.deadlineMs
     const open = client.state === 'ready' && client.status !== 'I'
     if (early && open && this.hit.size === 0) return 'its transaction might have finished'
@@ -236,7 +236,7 @@ export class Court implements Judge, Umpire {
       : 'a strange farewell'
   }
 
-  blameEnd(client: Client, kind: string, midMessage: boolean): string | null {
+  wrongEnd(client: Client, kind: string, midMessage: boolean): string | null {
     if (client.wire.faulted || client.babbled || this.phase === 'stopping') return null
     if (this.wasKilled(client)) return null
     // A farewell may come too late, behind a long result on a slow wire.
@@ -245,7 +245,7 @@ export class Court implements Judge, Umpire {
     if (this.#schedule.nowMs - client.frozenMs < slackMs) return null
     // So does who has not read since before its server was lost.
     if (client.frozen && this.hit.size > 0) return null
-    return midMessage ? this.#blameLoss('08006') : `nothing happened to it (${kind})`
+    return midMessage ? this.#wrongLoss('08006') : `nothing happened to it (${kind})`
   }
 
   left(client: Client): void {

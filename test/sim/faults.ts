@@ -6,50 +6,50 @@ import type { Profile } from './profile.ts'
 import type { SimSocket } from './io.ts'
 import type { World } from './world.ts'
 
-interface Happening {
+interface Fault {
   /** Relative to the others; 0 never. */
   weight(profile: Profile): number
-  happen(world: World): void
+  inject(world: World): void
 }
 
-const storm = {
-  comeIn: { weight: () => 3, happen: comeIn },
-  strayIn: { weight: (profile) => (isRude(profile) ? 1 : 0), happen: strayIn },
-  terminate: { weight: () => 1, happen: (world) => world.anyClient()?.leave('terminate') },
-  cancel: { weight: () => 4, happen: (world) => world.anyClient()?.cancel() },
-  cancelWrong: { weight: (profile) => (isRude(profile) ? 1 : 0), happen: (world) => world.anyClient()?.cancelWrong() },
-  leave: { weight: (profile) => (isRude(profile) ? 6 : 0), happen: leave },
-  babble: { weight: (profile) => (isRude(profile) ? 1 : 0), happen: (world) => world.anyClient()?.babble() },
-  freeze: { weight: (profile) => (isRude(profile) ? 3 : 0), happen: freeze },
-  apply: { weight: (profile) => (changesThings(profile) ? 8 : 0), happen: (world) => world.applyNext() },
-  addresses: { weight: (profile) => (changesThings(profile) ? 2 : 0), happen: (world) => world.moveHost() },
-  pause: { weight: (profile) => (changesThings(profile) ? 1 : 0), happen: (world) => world.pause() },
-  suspend: { weight: (profile) => (changesThings(profile) ? 1 : 0), happen: (world) => world.suspend() },
-  reconnect: { weight: (profile) => (changesThings(profile) ? 1 : 0), happen: (world) => world.reconnect() },
-  kill: { weight: (profile) => (changesThings(profile) ? 0.2 : 0), happen: (world) => world.kill() },
-  killClient: { weight: (profile) => (changesThings(profile) ? 0.3 : 0), happen: (world) => world.killClient() },
-  clientCut: { weight: (profile) => (breaksThings(profile) ? 2 : 0), happen: clientCut },
-  serverCut: { weight: (profile) => (breaksThings(profile) ? 5 : 0), happen: serverCut },
-  serverSilence: { weight: (profile) => (breaksThings(profile) ? 3 : 0), happen: serverSilence },
-  serverTerminate: { weight: (profile) => (breaksThings(profile) ? 3 : 0), happen: serverTerminate },
-  serverClose: { weight: (profile) => (breaksThings(profile) ? 2 : 0), happen: serverClose },
-  serverNotice: { weight: () => 1, happen: serverNotice },
-  host: { weight: (profile) => (breaksThings(profile) ? 1 : 0), happen: breakHost },
-  refuse: { weight: (profile) => (breaksThings(profile) ? 1 : 0), happen: refuseLogins },
-  crash: { weight: (profile) => (breaksThings(profile) ? 0.5 : 0), happen: crash },
-} as const satisfies Record<string, Happening>
+const faults = {
+  comeIn: { weight: () => 3, inject: comeIn },
+  strayIn: { weight: (profile) => (isRude(profile) ? 1 : 0), inject: strayIn },
+  terminate: { weight: () => 1, inject: (world) => world.anyClient()?.leave('terminate') },
+  cancel: { weight: () => 4, inject: (world) => world.anyClient()?.cancel() },
+  cancelWrong: { weight: (profile) => (isRude(profile) ? 1 : 0), inject: (world) => world.anyClient()?.cancelWrong() },
+  leave: { weight: (profile) => (isRude(profile) ? 6 : 0), inject: leave },
+  babble: { weight: (profile) => (isRude(profile) ? 1 : 0), inject: (world) => world.anyClient()?.babble() },
+  freeze: { weight: (profile) => (isRude(profile) ? 3 : 0), inject: freeze },
+  apply: { weight: (profile) => (changesThings(profile) ? 8 : 0), inject: (world) => world.applyNext() },
+  addresses: { weight: (profile) => (changesThings(profile) ? 2 : 0), inject: (world) => world.moveHost() },
+  pause: { weight: (profile) => (changesThings(profile) ? 1 : 0), inject: (world) => world.pause() },
+  suspend: { weight: (profile) => (changesThings(profile) ? 1 : 0), inject: (world) => world.suspend() },
+  reconnect: { weight: (profile) => (changesThings(profile) ? 1 : 0), inject: (world) => world.reconnect() },
+  kill: { weight: (profile) => (changesThings(profile) ? 0.2 : 0), inject: (world) => world.kill() },
+  killClient: { weight: (profile) => (changesThings(profile) ? 0.3 : 0), inject: (world) => world.killClient() },
+  clientCut: { weight: (profile) => (breaksThings(profile) ? 2 : 0), inject: clientCut },
+  serverCut: { weight: (profile) => (breaksThings(profile) ? 5 : 0), inject: serverCut },
+  serverSilence: { weight: (profile) => (breaksThings(profile) ? 3 : 0), inject: serverSilence },
+  serverTerminate: { weight: (profile) => (breaksThings(profile) ? 3 : 0), inject: serverTerminate },
+  serverClose: { weight: (profile) => (breaksThings(profile) ? 2 : 0), inject: serverClose },
+  serverNotice: { weight: () => 1, inject: serverNotice },
+  host: { weight: (profile) => (breaksThings(profile) ? 1 : 0), inject: breakHost },
+  refuse: { weight: (profile) => (breaksThings(profile) ? 1 : 0), inject: refuseLogins },
+  crash: { weight: (profile) => (breaksThings(profile) ? 0.5 : 0), inject: crash },
+} as const satisfies Record<string, Fault>
 
-export type HappeningName = keyof typeof storm
+export type FaultName = keyof typeof faults
 
-export const happeningNames = Object.keys(storm) as HappeningName[]
+export const faultNames = Object.keys(faults) as FaultName[]
 
 /** Lets one thing happen. */
-export function strike(world: World): void {
-  const weights = {} as Record<HappeningName, number>
-  for (const name of happeningNames) weights[name] = storm[name].weight(world.profile)
+export function injectFault(world: World): void {
+  const weights = {} as Record<FaultName, number>
+  for (const name of faultNames) weights[name] = faults[name].weight(world.profile)
   const name = world.random.weighted(weights)
-  world.seen.add(`storm ${name}`)
-  storm[name].happen(world)
+  world.seen.add(`fault ${name}`)
+  faults[name].inject(world)
 }
 
 function comeIn(world: World): void {
