@@ -1,4 +1,4 @@
-/** The configuration of a simulated fleet and its random changes, with what each change must do to a running pool. */
+/** Random configurations of a simulated fleet, and what each change must do to running pools. */
 import { createHash } from 'node:crypto'
 
 import { poolSettings } from '../../shared/config/settings.ts'
@@ -9,7 +9,7 @@ import { verifierOf } from './scram.ts'
 import type { Profile } from './profile.ts'
 import type { Random } from './random.ts'
 
-/** One (pool, user), as a version wants it. */
+/** One (pool, user) in a version. */
 export interface Wanted {
   readonly pool: string
   readonly user: string
@@ -21,7 +21,7 @@ export interface Wanted {
 
 export type Version = ReadonlyMap<string, Wanted>
 
-/** What a new version does to the pools that run: read from the two versions alone. */
+/** What a new version must do to the running pools, derived from the two versions alone. */
 export type Plan = Pick<ApplyOutcome, 'added' | 'rebuilt' | 'retuned' | 'removed' | 'kept'>
 
 export function poolKey(pool: string, user: string): string {
@@ -32,7 +32,7 @@ function digest(value: unknown): string {
   return createHash('sha256').update(JSON.stringify(value)).digest('hex')
 }
 
-/** A pool's own server addresses are not part of its hash: they come from DNS. */
+/** Addresses are not part of the hash, because they come from DNS. */
 export function hashOf(wanted: Wanted): string {
   const hosts = wanted.hosts.map(({ host, port, role }) => ({ host, port, role }))
   return digest({ ...wanted, hosts })
@@ -82,7 +82,7 @@ export function specOf(
   }
 }
 
-/** Made once for each set of values: most versions repeat most pools. */
+/** By their values, because most versions repeat most pools. */
 const settings = new WeakMap<Partial<PoolValues>, PoolSettings>()
 
 function settingsOf(values: Partial<PoolValues>): PoolSettings {
@@ -101,20 +101,20 @@ function secretOf(user: string, password: string): ClientSecret {
   }
 }
 
-/** Names under which pools are asked for. */
+/** The pools that clients connect to. */
 export const poolNames = [
   { pool: 'app', user: 'web' },
   { pool: 'app', user: 'jobs' },
   { pool: 'ledger', user: 'web' },
 ] as const
 
-/** Machines of PostgreSQL, by the name that stands in the configuration. */
+/** Addresses of the PostgreSQL hosts, by the host name in the configuration. */
 export const machines: Readonly<Record<string, readonly string[]>> = {
   db0: ['10.0.0.1', '10.0.0.2'],
   db1: ['10.0.0.3', '10.0.0.4'],
 }
 
-/** Makes up versions, each from the one before. */
+/** Makes random versions, each from the previous one. */
 export class Configurer {
   readonly #random: Random
   readonly #profile: Profile
@@ -130,7 +130,7 @@ export class Configurer {
     return new Map(poolNames.map((name) => [poolKey(name.pool, name.user), this.#wanted(name)]))
   }
 
-  /** A change of one pool, the same again, or a step back to any version there was. */
+  /** Changes one pool, repeats the version, or returns to any earlier one. */
   next(versions: readonly Version[]): Version {
     const random = this.#random
     const running = versions.at(-1) ?? this.first()
@@ -147,7 +147,7 @@ export class Configurer {
     return this.#resolved(next)
   }
 
-  /** A name gets other addresses. */
+  /** Gives a host name other addresses. */
   move(): { name: string; addresses: readonly string[] } {
     const name = this.#random.pick(Object.keys(machines))
     const all = machines[name] ?? []
@@ -178,7 +178,7 @@ export class Configurer {
     return hosts
   }
 
-  /** Values that keep the servers when they change. */
+  /** Values whose change keeps the servers. */
   #values(): Partial<PoolValues> {
     const random = this.#random
     const { mode, slow, preparedMax } = this.#profile
@@ -194,7 +194,7 @@ export class Configurer {
       ...(mode === 'transaction' && random.chance(0.2)
         ? {
             max_db_connections: random.integer(1, 3),
-            // Room is taken in turns, each at the price of a login, which may be long.
+            // Clients of different pools take turns, and each turn costs a login, which may be slow.
             query_wait_timeout: random.pick(['2m', '0s']),
           }
         : { query_wait_timeout: random.pick(['2m', '5s', '0s']) }),
@@ -207,7 +207,7 @@ export class Configurer {
     }
   }
 
-  /** With the addresses that the names have now. */
+  /** With the current addresses of the host names. */
   #resolved(version: Version): Version {
     const resolve = (host: HostSpec): HostSpec => ({ ...host, addresses: this.#dns.get(host.host) ?? host.addresses })
     return new Map([...version].map(([key, wanted]) => [key, { ...wanted, hosts: wanted.hosts.map(resolve) }]))

@@ -26,7 +26,7 @@ import { habitsOf, randomProfile } from './profile.ts'
 import type { Profile } from './profile.ts'
 import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
-import { noticeMs, passwords, patienceMs, proxy, settleMs, startServers } from './setting.ts'
+import { noticeMs, passwords, servedWithinMs, proxy, settleMs, startServers } from './setting.ts'
 import { violation, violationAtRest } from './watch.ts'
 
 const workers = 2
@@ -286,7 +286,7 @@ export class CrewWorld {
     return null
   }
 
-  // Its phases
+  // Phases
 
   #injectFaults(): void {
     for (let left = this.profile.clients * 3; left > 0; left--) this.#comeIn()
@@ -368,11 +368,11 @@ export class CrewWorld {
       askSsl: random.chance(0.2),
     })
     this.checker.clients.add(client)
-    this.checker.trace(`${id} comes in for ${pool}/${user}`)
+    this.checker.trace(`${id} connects to ${pool}/${user}`)
   }
 
   #heal(): void {
-    this.checker.trace('everything heals')
+    this.checker.trace('the world heals')
     this.checker.phase = 'healing'
     this.#run.until(() => this.#behind === 0, restartMsMax)
     this.#apply(this.#whole)
@@ -382,8 +382,8 @@ export class CrewWorld {
     }
     this.#run.pass(noticeMs)
     const unrested = (): Client | undefined => [...this.checker.clients].find((client) => !client.resting)
-    if (!this.#run.until(() => unrested() === undefined, patienceMs)) {
-      this.checker.fail(`left hanging in a healthy world: ${unrested()?.describe()}`)
+    if (!this.#run.until(() => unrested() === undefined, servedWithinMs)) {
+      this.checker.fail(`not served in a healthy world: ${unrested()?.describe()}`)
     }
     this.checker.phase = 'healthy'
   }

@@ -1,4 +1,4 @@
-/** Worlds of two workers on one listener and one board, and mutants that show that these worlds are looked at. */
+/** Worlds of two workers on one listener and one board, and mutants that prove that these worlds are checked. */
 import { expect, test } from 'vitest'
 import { Board } from '../../proxy/board.ts'
 import { Limits } from '../../proxy/engine/limits.ts'
@@ -23,20 +23,20 @@ test('in these worlds clients were handed over, workers died, pools were removed
     'a worker died',
     'a pool was removed',
     'fault serverTerminate',
-    'a cancel hit',
+    'a query was canceled',
   ]
 
   expect(expected.filter((fact) => !seeds.seen.has(fact))).toEqual([])
 })
 
-// Apart from the fixed ones, whose worlds alone must show everything.
+// Separate, because the fixed seeds alone must cover everything above.
 new Seeds((seed) => new CrewWorld(seed), '--crew ').testFresh(
   'crews',
   'keep every limit together and leave no client waiting',
   { count: 50, perTest: 50, timeout: 120_000 },
 )
 
-/** Each puts one mutant into what workers share, and gives what takes it out again. */
+/** Each breaks one thing that workers share, and returns what mends it. */
 const mutants: Readonly<Record<string, () => () => void>> = {
   'a worker opens a server whatever the others have': () => {
     const undo = [
@@ -64,14 +64,14 @@ const mutants: Readonly<Record<string, () => () => void>> = {
   'a seat that was taken in a former life counts': () => replace(Board.prototype, 'life', () => () => 0),
 }
 
-for (const [mutant, putIn] of Object.entries(mutants)) {
+for (const [mutant, apply] of Object.entries(mutants)) {
   test(`found: ${mutant}`, { timeout: 240_000 }, () => {
-    const takeOut = putIn()
+    const undo = apply()
     let failure: string | null = null
     try {
       for (let seed = 0; seed < worlds && failure === null; seed++) failure = seeds.failureOf(seed)
     } finally {
-      takeOut()
+      undo()
     }
 
     expect(failure).not.toBeNull()

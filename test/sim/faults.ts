@@ -1,4 +1,4 @@
-/** What may happen at any moment of a storm, one line for each thing: how often, and what. */
+/** Everything that is injected into a world, one line each: how often, and what. */
 import type { HostState } from './network.ts'
 import type { Postgres } from './postgres.ts'
 import { breaksThings, changesThings, isRude } from './profile.ts'
@@ -7,7 +7,7 @@ import type { SimSocket } from './io.ts'
 import type { World } from './world.ts'
 
 interface Fault {
-  /** Relative to the others; 0 never. */
+  /** Relative to the others; 0 is never. */
   weight(profile: Profile): number
   inject(world: World): void
 }
@@ -43,7 +43,7 @@ export type FaultName = keyof typeof faults
 
 export const faultNames = Object.keys(faults) as FaultName[]
 
-/** Lets one thing happen. */
+/** Injects one random fault. */
 export function injectFault(world: World): void {
   const weights = {} as Record<FaultName, number>
   for (const name of faultNames) weights[name] = faults[name].weight(world.profile)
@@ -56,7 +56,7 @@ function comeIn(world: World): void {
   if (world.clients.size < world.profile.clients || world.random.chance(0.1)) world.comeIn()
 }
 
-/** Somebody with a wrong password, or for a database that does not exist. */
+/** A client with a wrong password, or for a database that does not exist. */
 function strayIn(world: World): void {
   world.comeIn(world.random.chance(0.5) ? { password: 'wrong' } : { pool: 'nowhere' })
 }
@@ -65,7 +65,7 @@ function leave(world: World): void {
   world.anyClient()?.leave(world.random.pick(['terminate', 'close', 'reset', 'half', 'silence']))
 }
 
-/** Stops reading, mostly for a while. */
+/** A client stops reading, mostly for a while. */
 function freeze(world: World): void {
   const client = world.anyClient()
   if (client === null) return
@@ -97,12 +97,12 @@ function serverCut(world: World): void {
 function serverSilence(world: World): void {
   const socket = anyServerSocket(world)
   if (socket === null) return
-  world.trace(`the connection to ${socket.remote.host} from port ${socket.local.port} is silent`)
+  world.trace(`the connection to ${socket.remote.host} from port ${socket.local.port} goes silent`)
   world.hit.add(socket)
   socket.wire.silence(world.random.chance(0.5) ? Infinity : world.random.next() * 20_000)
 }
 
-/** As an administrator or one of PostgreSQL's time-outs ends a session. */
+/** Ends a session with a FATAL error, as an administrator or a timeout of PostgreSQL does. */
 function serverTerminate(world: World): void {
   const server = world.random.pick(world.servers)
   const sessions = [...server.sessions].filter((session) => session.key !== null)
@@ -112,7 +112,7 @@ function serverTerminate(world: World): void {
   session.terminate(world.random.pick(['57P01', '25P03', '57P05']), 'terminating connection')
 }
 
-/** Ends a session in order, without a word. */
+/** Closes a session without an error message. */
 function serverClose(world: World): void {
   const sessions = [...world.random.pick(world.servers).sessions]
   if (sessions.length === 0) return
@@ -121,7 +121,7 @@ function serverClose(world: World): void {
   session.close()
 }
 
-/** A notice that nobody asked for, as after a reload of the server. */
+/** A notice that answers no statement, as after a reload of the server. */
 function serverNotice(world: World): void {
   const sessions = [...world.random.pick(world.servers).sessions].filter((session) => session.key !== null)
   if (sessions.length > 0) world.random.pick(sessions).notice()

@@ -1,7 +1,7 @@
 /**
- * A model of a PostgreSQL server on the imagined network. It is strict about what may be sent to it, takes its time,
- * can be canceled, told to end sessions, to crash and to refuse logins, and sees to whom every statement belongs: a
- * transaction, a pipeline or a copy that goes on with another client's statement ends the simulation.
+ * A model of a PostgreSQL server on the simulated network. It is strict about what it accepts, takes time, obeys cancel
+ * requests, can end sessions, crash and refuse logins, and knows the owner of every statement: another client's
+ * statement inside a transaction, a pipeline or a copy fails the simulation.
  */
 import { createHash } from 'node:crypto'
 
@@ -26,9 +26,9 @@ import type { Scheduled } from './schedule.ts'
 import { mechanism, ScramServer, verifierOf } from './scram.ts'
 import * as wire from './wire.ts'
 
-/** Where the models report what must not be. */
+/** What a server reports to the checker. */
 export interface ServerChecker {
-  /** Ends the simulation. */
+  /** Fails the simulation. */
   fail(text: string): never
   trace(text: string): void
   /** A statement of `owner` begins a transaction on a session. */
@@ -39,9 +39,9 @@ export interface PostgresRules {
   readonly auth: 'trust' | 'cleartext' | 'md5' | 'scram'
   /** Server users and their passwords. */
   readonly passwords: ReadonlyMap<string, string>
-  /** Longest time that a plain statement takes. */
+  /** Longest duration of a plain statement. */
   readonly workMsMax: number
-  /** Bytes of replies that are kept before they are written, at most. */
+  /** Most bytes of replies that are buffered before they are written. */
   readonly bufferBytesMax: number
 }
 
@@ -52,9 +52,9 @@ export class Postgres {
   readonly address: Address
   readonly rules: PostgresRules
   readonly sessions = new Set<Session>()
-  /** Every session that ever logged in, by process id. */
+  /** Every session that has ever logged in, by process id. */
   readonly #byPid = new Map<number, Session>()
-  /** A FATAL error for every new login while set. */
+  /** The FATAL error that new logins get, null when they succeed. */
   refusal: { readonly code: string; readonly text: string } | null = null
 
   constructor(network: Network, random: Random, checker: ServerChecker, address: Address, rules: PostgresRules) {
@@ -83,27 +83,27 @@ export class Postgres {
     session.cancel()
   }
 
-  /** Every session is gone at once, without a word. */
+  /** All sessions end at once, without an error message. */
   crash(): void {
     for (const session of this.sessions) session.crash()
   }
 }
 
-/** The text of notices that belong to no statement. */
-export const strayNotice = 'by the way'
+/** Text of notices that answer no statement. */
+export const strayNotice = 'unprompted'
 
 const pidFirst = 1000
 
-/** How a generator of a session waits. */
+/** What the generator of a session waits for. */
 type Wait = { readonly for: 'bytes' } | { readonly for: 'time'; readonly ms: number }
 
 type Conversation<Result> = Generator<Wait, Result, void>
 
-/** One connection and what stands behind it. */
+/** One connection with its backend. */
 export class Session {
   readonly server: Postgres
   readonly peer: Peer
-  /** Which dial it was: orders sessions and changes of configuration. */
+  /** Number of its dial, which orders sessions and changes of configuration. */
   readonly serial: number
   user = ''
   database = ''
@@ -111,10 +111,10 @@ export class Session {
   backend = new Backend(new Map())
   /** The client whose transaction, pipeline or copy is open. */
   owner: string | null = null
-  /** The client whose statement is being worked on. */
+  /** The client whose statement is running. */
   working: string | null = null
   ended = false
-  /** It ended, or was made to end, by a fault that the engine cannot be blamed for. */
+  /** A fault was injected, for which the engine is not responsible. */
   get faulted(): boolean {
     return this.#faulted || this.peer.end.wire.faulted
   }
@@ -146,9 +146,9 @@ export class Session {
     return `${this.server.address.host}/${this.database}/${this.user}#${this.key?.pid ?? '?'}`
   }
 
-  /** Effective only while something is worked on, as with a real server. */
+  /** Effective only while a statement runs, as on a real server. */
   cancel(): void {
-    this.server.checker.trace(`${this.name} is canceled, working for ${this.working ?? 'nobody'}`)
+    this.server.checker.trace(`${this.name} is canceled, working for ${this.working ?? 'no client'}`)
     if (this.#waiting?.for === 'time' && this.working !== null) {
       this.#canceled = true
       this.#timer?.cancel()
@@ -174,7 +174,7 @@ export class Session {
     this.#gone()
   }
 
-  /** Something that nobody asked for; it may come between any two messages. */
+  /** A notice that answers no statement; it may come between any two messages. */
   notice(): void {
     if (this.ended) return
     this.#write(wire.noticeMessage(strayNotice))
@@ -219,7 +219,7 @@ export class Session {
     for (;;) {
       const message = yield* this.#next()
       const request =
-        decodeRequest(message) ?? this.server.checker.fail(`${this.name} got "${message.tag}", which is wrong`)
+        decodeRequest(message) ?? this.server.checker.fail(`${this.name} got "${message.tag}", which is no request`)
       if (request.kind === 'terminate') {
         if (this.#cutter.pending > 0) this.server.checker.fail(`${this.name} got something after Terminate`)
         return
@@ -273,7 +273,7 @@ export class Session {
     } else if (rules.auth !== 'trust') {
       const salt = Buffer.alloc(4)
       random.fill(salt)
-      const password = rules.passwords.get(this.user) ?? checker.fail(`nobody is called ${this.user}`)
+      const password = rules.passwords.get(this.user) ?? checker.fail(`user ${this.user} does not exist`)
       const request = rules.auth === 'md5' ? [wire.int32(5), salt] : [wire.int32(3)]
       this.#write(wire.message('R', ...request))
       this.#flush()
@@ -287,12 +287,12 @@ export class Session {
 
   *#authenticateScram(): Conversation<void> {
     const { rules, checker, random, address } = this.server
-    const password = rules.passwords.get(this.user) ?? checker.fail(`nobody is called ${this.user}`)
+    const password = rules.passwords.get(this.user) ?? checker.fail(`user ${this.user} does not exist`)
     const scram = new ScramServer(verifierOf(password, address.host), nonceOf(random))
     this.#write(wire.message('R', wire.int32(10), mechanism, Buffer.alloc(1)))
     this.#flush()
     const first = yield* this.#nextPassword()
-    if (wire.splitStrings(first)[0] !== mechanism) checker.fail(`${this.name} was asked for another mechanism`)
+    if (wire.splitStrings(first)[0] !== mechanism) checker.fail(`${this.name} got a request for another mechanism`)
     const challenge = scram.challenge(first.toString('utf8', mechanism.length + 5))
     this.#write(wire.message('R', wire.int32(11), Buffer.from(challenge)))
     this.#flush()
@@ -303,7 +303,7 @@ export class Session {
 
   *#nextPassword(): Conversation<Buffer> {
     const message = yield* this.#next()
-    if (message.tag !== 'p') this.server.checker.fail(`${this.name} got "${message.tag}" for a password`)
+    if (message.tag !== 'p') this.server.checker.fail(`${this.name} got "${message.tag}" in place of a password`)
     return message.body
   }
 
@@ -338,7 +338,7 @@ export class Session {
     }
   }
 
-  /** Whose is it, and may it be here? */
+  /** Checks whether the owner of the atom may use this session now. */
   #watch(atom: Atom): void {
     const { checker } = this.server
     const text = this.backend.textOf(atom)
@@ -350,10 +350,10 @@ export class Session {
     const owner = ownerOf(text) ?? (isShared(text) ? this.backend.valuesOf(atom)[0] : undefined)
     if (owner === undefined) {
       if (isShared(text)) return
-      return checker.fail(`${this.name}: the statement "${text}" belongs to nobody`)
+      return checker.fail(`${this.name}: the statement "${text}" has no owner`)
     }
     const client = clientOf(owner)
-    checker.trace(`${this.name} works on ${atom.kind} ${text.slice(0, 60)}`)
+    checker.trace(`${this.name} runs ${atom.kind} ${text.slice(0, 60)}`)
     if (this.owner !== null && this.owner !== client) {
       checker.fail(`${this.name}: "${text}" inside what ${this.owner} has begun`)
     }
@@ -363,7 +363,7 @@ export class Session {
     }
   }
 
-  /** Changed settings are told before ReadyForQuery. */
+  /** Changed settings are reported before ReadyForQuery. */
   #report(): void {
     for (const name of reportedSettings) {
       const value = this.backend.settings.get(name) ?? ''

@@ -2,24 +2,24 @@ import { SimulationFailure } from './checker.ts'
 import type { Checker } from './checker.ts'
 import type { Schedule } from './schedule.ts'
 
-/** A world that needs more events than these turns in circles. */
+/** A world with more events than this is in an endless loop. */
 const eventsMax = 2_000_000
 
-/** The course of a world's time: one event after the other, and a look at everything after each. */
+/** Runs a world, event by event, and checks it after each. */
 export class Run {
-  /** So far. */
+  /** Number of events so far. */
   events = 0
   readonly #schedule: Schedule
   readonly #checker: Checker
-  readonly #look: () => void
+  readonly #check: () => void
 
-  constructor(schedule: Schedule, checker: Checker, look: () => void) {
+  constructor(schedule: Schedule, checker: Checker, check: () => void) {
     this.#schedule = schedule
     this.#checker = checker
-    this.#look = look
+    this.#check = check
   }
 
-  /** @throws SimulationFailure, whatever went wrong in `steps`. */
+  /** @throws SimulationFailure for every error in `steps`. */
   play(steps: () => void): void {
     try {
       steps()
@@ -31,13 +31,13 @@ export class Run {
     }
   }
 
-  /** Lets events happen until `done`, or until the time is over; false then. */
+  /** Runs events until `done`; false when the time ran out before. */
   until(done: () => boolean, limitMs: number): boolean {
     const untilMs = this.#schedule.nowMs + limitMs
     while (!done()) {
       if (!this.#schedule.step(untilMs)) return done()
-      this.#look()
-      if (++this.events > eventsMax) this.#checker.fail('it turns in circles')
+      this.#check()
+      if (++this.events > eventsMax) this.#checker.fail('an endless loop')
     }
     return true
   }

@@ -1,4 +1,4 @@
-/** Worlds by their seeds, in tests of so many each that the report shows progress. */
+/** Runs the worlds of a range of seeds, in several tests so that the report shows progress. */
 import { beforeAll, expect, test } from 'vitest'
 import { SimulationFailure } from './checker.ts'
 import type { Checker } from './checker.ts'
@@ -13,23 +13,23 @@ interface Range {
   readonly first: number
   readonly count: number
   readonly perTest: number
-  /** Of a test, in ms. */
+  /** Of one test, in ms. */
   readonly timeout: number
 }
 
 export class Seeds {
-  /** What happened in any of the worlds so far. */
+  /** What has happened in the worlds so far. */
   readonly seen = new Set<string>()
   readonly #make: (seed: number) => Playable
   readonly #options: string
 
-  /** `options` are those by which `npm run sim` plays such a world again. */
+  /** `options` of `npm run sim` that replay such a world. */
   constructor(make: (seed: number) => Playable, options = '') {
     this.#make = make
     this.#options = options
   }
 
-  /** Null when nothing fails in it. */
+  /** Null when the world of this seed passes. */
   failureOf(seed: number): string | null {
     const world = this.#make(seed)
     try {
@@ -54,7 +54,7 @@ export class Seeds {
     }
   }
 
-  /** The same for worlds that no earlier commit has run; how to run them again is printed. */
+  /** The same for seeds that no earlier commit has run; prints the command that runs them again. */
   testFresh(what: string, fact: string, { count, perTest, timeout }: Omit<Range, 'first'>): void {
     const commit = currentCommit()
     const first = firstSeedOf(commit)

@@ -1,7 +1,7 @@
 /**
  * One simulated world: the engine between model clients and model servers, with faults and changes of configuration at
- * any moment, all decided by a seed. First comes a storm; then everything heals, and whoever waits must be served;
- * then everybody leaves, and nothing may be left.
+ * any moment, all decided by a seed. First faults are injected; then the world heals, and every waiting client must be
+ * served; then all clients leave, and nothing may remain.
  */
 import assert from 'node:assert/strict'
 
@@ -28,7 +28,7 @@ import { habitsOf, randomProfile } from './profile.ts'
 import type { Profile } from './profile.ts'
 import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
-import { noticeMs, passwords, patienceMs, proxy, settleMs, startServers } from './setting.ts'
+import { noticeMs, passwords, servedWithinMs, proxy, settleMs, startServers } from './setting.ts'
 import { injectFault } from './faults.ts'
 import { Before, violation, violationAtRest } from './watch.ts'
 
@@ -36,10 +36,10 @@ const faultyEvents = 3000
 
 const faultyMsMax = 300_000
 
-/** Longest time until an operator resumes what was paused. */
+/** Longest time from a PAUSE to its RESUME. */
 const pauseMsMax = 10_000
 
-/** The same after a SUSPEND. */
+/** Longest time from a SUSPEND to its RESUME. */
 const suspendMsMax = 5000
 
 export class World {
@@ -76,7 +76,7 @@ export class World {
     this.io.onRead = (events) => this.#reading(events)
     const auth = this.random.pick(['trust', 'cleartext', 'md5', 'scram'] as const)
     this.servers = startServers(this.network, this.random, this.checker, auth)
-    this.#run = new Run(this.schedule, this.checker, () => this.#lookAfterTurn())
+    this.#run = new Run(this.schedule, this.checker, () => this.#checkAfterTurn())
     this.engine = new Engine(this.io, { listen: proxy }, (message) => this.#fromEngine(message))
     this.trace(`profile ${JSON.stringify(this.profile)}`)
   }
@@ -113,7 +113,7 @@ export class World {
     })
   }
 
-  // What the storm does
+  // Faults
 
   anyClient(): Client | null {
     return this.clients.size === 0 ? null : this.random.pick([...this.clients])
@@ -143,7 +143,7 @@ export class World {
       ...given,
     })
     this.clients.add(client)
-    this.trace(`${id} comes in for ${client.options.pool}/${client.options.user}`)
+    this.trace(`${id} connects to ${client.options.pool}/${client.options.user}`)
     return client
   }
 
@@ -156,12 +156,12 @@ export class World {
     this.trace(`${name} is now at ${addresses.join(' and ')}`)
     this.checker.moving(name, addresses)
     this.engine.receive({ type: 'addresses', hosts: { [name]: addresses } })
-    this.#look()
+    this.#check()
   }
 
-  // What operators do
+  // Operators
 
-  /** For a while; what is paused when the storm ends is resumed. */
+  /** For a while, also beyond the phase of faults. */
   pause(): void {
     const database = this.#anyDatabase()
     this.trace(`PAUSE ${database ?? ''}`)
@@ -169,12 +169,12 @@ export class World {
     this.schedule.after(this.random.next() * pauseMsMax, () => {
       if (!this.engine.ended) operations.resume(this.engine, database)
     })
-    this.#look()
+    this.#check()
   }
 
-  /** For a while, which is shorter than suspend_timeout: nobody is closed for not having taken all of it. */
+  /** For less than suspend_timeout, so that no client is closed because it has not read everything. */
   suspend(): void {
-    // Consoles have their turn after others have had theirs, and before what those have sent leaves.
+    // A console command runs after other handlers, and before what they have sent leaves.
     this.io.onceHandled = () => this.#suspend()
   }
 
@@ -182,19 +182,19 @@ export class World {
     if (this.engine.ended || !this.#injecting || !operations.suspend(this.engine)) return
     this.trace('SUSPEND')
     operations.whenFlushed(this.engine, (holds) => {
-      this.trace('everything is flushed, or has been resumed')
-      if (holds && this.#unsent()) this.checker.fail('a SUSPEND ends before all has left')
+      this.trace('everything is flushed or resumed')
+      if (holds && this.#unsent()) this.checker.fail('a SUSPEND ends before everything is sent')
     })
     this.schedule.after(this.random.next() * suspendMsMax, () => {
       if (this.engine.ended) return
       this.trace('RESUME')
       operations.release(this.engine)
-      this.#look()
+      this.#check()
     })
-    this.#look()
+    this.#check()
   }
 
-  /** A console may be answered meanwhile, and who logs in is greeted. */
+  /** Consoles and logins may be answered meanwhile. */
   #unsent(): boolean {
     return [...this.io.sockets].some(
       ({ events, unsentBytes }) => unsentBytes > 0 && (events instanceof EngineClient || events instanceof Server),
@@ -205,7 +205,7 @@ export class World {
     const database = this.#anyDatabase()
     this.trace(`RECONNECT ${database ?? ''}`)
     operations.reconnect(this.engine, database)
-    this.#look()
+    this.#check()
   }
 
   kill(): void {
@@ -216,7 +216,7 @@ export class World {
     this.schedule.after(this.random.next() * pauseMsMax, () => {
       if (!this.engine.ended) operations.resume(this.engine, pool)
     })
-    this.#look()
+    this.#check()
   }
 
   killClient(): void {
@@ -227,7 +227,7 @@ export class World {
     this.checker.killed.add(client.id)
     this.trace(`KILL_CLIENT ${victim.id}`)
     operations.killClient(this.engine, victim.id)
-    this.#look()
+    this.#check()
   }
 
   #anyDatabase(): string | null {
@@ -266,7 +266,7 @@ export class World {
       case 'shutdown':
       case 'peers':
       case 'stopped':
-        this.trace(`the engine says ${message.type}`)
+        this.trace(`engine: ${message.type}`)
         return
       default:
         message satisfies never
@@ -281,7 +281,7 @@ export class World {
     const { poolSize, reservePoolSize, reservePoolTimeoutMs, maxDbConnections } = pool.settings
     const reserve = pool.name.maxWaitMs >= reservePoolTimeoutMs ? reservePoolSize : 0
     if (pool.size >= poolSize + reserve) this.checker.fail(`a connection above pool_size ${poolSize}`)
-    if (pool.size >= poolSize) this.seen.add('the reserve was drawn on')
+    if (pool.size >= poolSize) this.seen.add('the reserve pool was used')
     if (pool.name.paused) this.checker.fail('a paused name opens a connection')
     if (this.engine.context.suspended) this.checker.fail('a suspended engine opens a connection')
     const servers = operations.serversLeft(this.engine, pool.name.database)
@@ -290,10 +290,10 @@ export class World {
     }
     if (this.checker.phase !== 'stopping') return
     if (this.engine.ended) this.checker.fail('a stopped engine opens a connection')
-    if (pool.name.waiting.size === 0) this.checker.fail('a stopping engine opens a connection that nobody waits for')
+    if (pool.name.waiting.size === 0) this.checker.fail('a stopping engine opens a connection that no client waits for')
   }
 
-  /** Who logs in is read meanwhile, on either side. */
+  /** Logins are read meanwhile, on either side. */
   #reading(events: object): void {
     if (!this.engine.context.suspended) return
     this.seen.add('something was read during a SUSPEND')
@@ -311,10 +311,10 @@ export class World {
     this.#send(version, this.#number, plan)
     const wrong = before.wrongAfter(running, version)
     if (wrong !== null) this.checker.fail(wrong)
-    // An older version that comes late changes nothing.
+    // An older version that arrives late changes nothing.
     const none = { added: 0, rebuilt: 0, retuned: 0, removed: 0, kept: 0 }
     if (this.random.chance(0.2)) this.#send(this.random.pick(this.checker.versions), this.#number, none)
-    this.#look()
+    this.#check()
     this.#assertRunning()
   }
 
@@ -326,27 +326,27 @@ export class World {
     for (const name of this.engine.pools.names()) this.#names.add(name)
   }
 
-  /** What runs is what is wanted, whatever was seen before. */
+  /** Running equals desired, whatever ran before. */
   #assertRunning(): void {
     const { pools } = this.engine.snapshot()
     for (const [key, wanted] of this.checker.version) {
       const running = pools.find(({ pool, user }) => pool === wanted.pool && user === wanted.user)
-      if (running?.hash !== hashOf(wanted)) this.checker.fail(`${key} does not run what is wanted`)
+      if (running?.hash !== hashOf(wanted)) this.checker.fail(`${key} does not run the desired configuration`)
     }
   }
 
-  // Its phases
+  // Phases
 
   #turnsSeen = 0
 
-  /** What the engine had no part in has not changed it. */
-  #lookAfterTurn(): void {
+  /** Skips events that did not call the engine. */
+  #checkAfterTurn(): void {
     if (this.io.turns === this.#turnsSeen) return
     this.#turnsSeen = this.io.turns
-    this.#look()
+    this.#check()
   }
 
-  #look(): void {
+  #check(): void {
     const wrong = violation(this.engine, this.schedule.nowMs)
     if (wrong !== null) this.checker.fail(wrong)
   }
@@ -368,7 +368,7 @@ export class World {
   }
 
   #heal(): void {
-    this.trace('everything heals')
+    this.trace('the world heals')
     this.checker.phase = 'healing'
     for (const server of this.servers) {
       server.refusal = null
@@ -380,46 +380,47 @@ export class World {
       else client.act()
     }
     this.#run.pass(noticeMs)
-    if (!this.#run.until(() => this.#unrested() === undefined, patienceMs)) {
-      this.checker.fail(`left hanging in a healthy world: ${this.#unrested()?.describe()}`)
+    if (!this.#run.until(() => this.#unrested() === undefined, servedWithinMs)) {
+      this.checker.fail(`not served in a healthy world: ${this.#unrested()?.describe()}`)
     }
     this.#run.pass(settleMs)
     this.checker.phase = 'healthy'
     for (const client of this.clients) {
       const { pool, user } = client.options
-      if (!this.checker.version.has(poolKey(pool, user))) this.checker.fail(`${client.describe()} outlives its pool`)
+      if (!this.checker.version.has(poolKey(pool, user)))
+        this.checker.fail(`${client.describe()} is still connected to a removed pool`)
     }
     for (const name of this.engine.pools.names()) {
-      if (name.waiting.size > 0) this.checker.fail(`${label(name)}: somebody waits, and nobody asks`)
+      if (name.waiting.size > 0) this.checker.fail(`${label(name)}: a client waits although none has work`)
       if (this.profile.mode !== 'transaction') continue
-      // A client that listens keeps its server, which a cancelled UNLISTEN may have left it.
+      // A client that still listens, because its UNLISTEN was canceled, keeps its server.
       const kept = [...this.clients].filter((client) => client.pinned && isOf(client, name)).length
       let draining = 0
       for (const pool of name.draining) draining += pool.connections
-      if (draining > kept) this.checker.fail(`${label(name)} drains for ever`)
+      if (draining > kept) this.checker.fail(`${label(name)} does not finish draining`)
     }
   }
 
-  /** A client that still wants something. Where pools keep servers for sessions, those who rest make room first. */
+  /** A client with unfinished work. Where a session keeps its server, idle clients leave first to make room. */
   #unrested(): Client | undefined {
     if (this.profile.mode === 'transaction') return [...this.clients].find((client) => !client.resting)
     for (const client of this.clients) if (client.resting) client.leave('terminate')
     return [...this.clients][0]
   }
 
-  /** Every pool serves newcomers. */
+  /** Every pool serves new clients. */
   #probe(): void {
     for (const client of this.clients) client.leave('terminate')
     this.#run.pass(settleMs)
     const probes = [...this.checker.version.values()].map(({ pool, user }) => this.comeIn({ pool, user }))
-    this.#run.until(() => probes.every((probe) => probe.works >= 3), patienceMs)
+    this.#run.until(() => probes.every((probe) => probe.works >= 3), servedWithinMs)
     for (const probe of probes) {
       probe.quiet = true
       probe.act()
     }
     const unserved = (): Client | undefined => probes.find((probe) => !probe.resting || probe.works < 3)
-    if (!this.#run.until(() => unserved() === undefined, patienceMs)) {
-      this.checker.fail(`a newcomer is not served: ${unserved()?.describe()}`)
+    if (!this.#run.until(() => unserved() === undefined, servedWithinMs)) {
+      this.checker.fail(`a new client is not served: ${unserved()?.describe()}`)
     }
   }
 
@@ -437,18 +438,19 @@ export class World {
   #stop(): void {
     const timeoutMs = this.random.pick([0, 1000, 20_000])
     const mode = this.profile.stop === 'now' ? 'now' : 'drain'
-    this.trace(`the engine is stopped: ${mode}, ${timeoutMs} ms`)
+    this.trace(`the engine stops: ${mode}, ${timeoutMs} ms`)
     this.checker.phase = 'stopping'
     this.checker.deadlineMs = mode === 'now' ? 0 : this.schedule.nowMs + timeoutMs
     this.engine.receive({ type: 'stop', mode, timeoutMs })
     this.#run.pass(timeoutMs + settleMs)
     if (!this.engine.ended) this.checker.fail('the engine does not stop')
-    if (this.#posted.filter((type) => type === 'stopped').length !== 1) this.checker.fail('an engine stops once')
-    if (this.io.sockets.size > 0) this.checker.fail(`${this.io.sockets.size} sockets are left open`)
-    if (this.io.listeners.size > 0) this.checker.fail('a listener is left open')
-    if (this.io.timers.size > 0) this.checker.fail(`${this.io.timers.size} timers are left`)
+    if (this.#posted.filter((type) => type === 'stopped').length !== 1)
+      this.checker.fail('the engine reports its stop more than once, or never')
+    if (this.io.sockets.size > 0) this.checker.fail(`${this.io.sockets.size} sockets remain open`)
+    if (this.io.listeners.size > 0) this.checker.fail('a listener remains open')
+    if (this.io.timers.size > 0) this.checker.fail(`${this.io.timers.size} timers remain`)
     const { context, logins } = this.engine
-    if (context.clients.size + logins.size + context.cancels.keys > 0) this.checker.fail('a client is kept')
+    if (context.clients.size + logins.size + context.cancels.keys > 0) this.checker.fail('a client remains')
     this.#assertCauses()
     for (const server of this.servers) {
       for (const session of server.sessions) {
@@ -457,7 +459,7 @@ export class World {
     }
   }
 
-  /** Every server that was ever opened is closed and has one cause; every lost one was reported. */
+  /** Every server that was opened is closed by exactly one cause, and every lost one was reported. */
   #assertCauses(): void {
     let closed = 0
     let lost = 0
@@ -469,9 +471,9 @@ export class World {
       }
     }
     if (closed !== this.#serverConnects) {
-      this.checker.fail(`${this.#serverConnects} servers were opened, and ${closed} have a cause`)
+      this.checker.fail(`${this.#serverConnects} servers were opened, ${closed} closed`)
     }
-    if (lost !== this.#lost) this.checker.fail(`${lost} servers were lost, and ${this.#lost} were reported`)
+    if (lost !== this.#lost) this.checker.fail(`${lost} servers were lost, ${this.#lost} reported`)
   }
 }
 
