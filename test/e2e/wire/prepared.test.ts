@@ -409,6 +409,14 @@ test('44: an error speaks of a statement by its client’s name, also when the c
   expect(same.filter((line) => line.startsWith('E'))).toEqual([`E ERROR 08P01 ${message}`, `E ERROR 08P01 ${message}`])
 })
 
+test('44: a session does not have the statement by which the proxy has set its parameters', async () => {
+  const same = await compare(world, [{ send: [describeStatement(''), sync], until: 'Z' }], {
+    login: { parameters: { application_name: 'its own' } },
+  })
+
+  expect(tags(same)).toBe('EZ')
+})
+
 const bindAndExecute = [bind('', ''), execute(''), sync]
 
 test.for(['transaction1', 'transaction5'] as const)(
