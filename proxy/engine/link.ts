@@ -22,7 +22,7 @@ import type { Request } from './rename.ts'
 import { Rewriting } from './rewriting.ts'
 import type { Server } from './server.ts'
 import { harmlessSets, maySet, signsOfTag, signsOfText } from './session-state.ts'
-import { isUnnamedStatement, lacksUnnamed, parsedUnnamed, unnamedFailed, unnamedGone } from './unnamed.ts'
+import { isUnnamedStatement, lacksUnnamed, parsedUnnamed, parseUnkept, unnamedFailed, unnamedGone } from './unnamed.ts'
 
 /** Messages up to this length are forwarded whole. */
 export const wholeBytesMax = 16_384
@@ -48,14 +48,14 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
   const watches = server.pool.settings.poolMode !== 'session'
   // In session mode the session's statement without a name is the client's.
   const owns = watches && server.replication === null
-  if (!owns) disownUnnamed(client, server)
   while (client.passing === 0 && end - at >= headerBytes) {
     const length = readLength(bytes, at)
     const tag = bytes[at] as number
     if (!isRequestTag(tag)) break
     if (length < 4) return violation(client, server, bytes, from, at, 'invalid message length', end)
     const next = at + 1 + length
-    if (next > end && length <= wholeBytesMax) break
+    // Of a longer message the first byte of the body must be there: of a Parse it tells whether it has a name.
+    if (next > end && (length <= wholeBytesMax || end - at === headerBytes)) break
     if ((renaming && mayBeNamed(tag, bytes, at + headerBytes, end)) || (owns && lacksUnnamed(client, server, tag))) {
       const onward = renameIn(client, server, bytes, from, at, next, end)
       if (onward === refused) return end
@@ -84,14 +84,16 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
       case FrontendTag.Query:
         client.beginGroup()
         if (watches) noteQuery(server, bytes, at + headerBytes, Math.min(next, end))
-        if (owns) unnamedGone(client, server)
+        unnamedGone(client, server)
         beginQuery(client)
         owe(client, server, RequestKind.Query)
         break
       case FrontendTag.Parse:
         if (watches) noteParse(client, bytes, at + headerBytes, Math.min(next, end))
-        if (owns && bytes[at + headerBytes] === 0) {
-          parsedUnnamed(client, server, bytes, at, next, end)
+        if (bytes[at + headerBytes] === 0) {
+          // Noted in every mode: the mode may change before the Bind.
+          if (owns) parsedUnnamed(client, server, bytes, at, next, end)
+          else parseUnkept(client, server)
           owe(client, server, RequestKind.UnnamedParse)
         } else {
           owe(client, server, RequestKind.Parse)
@@ -112,7 +114,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         owe(client, server, RequestKind.Execute)
         break
       case FrontendTag.Close:
-        if (owns && isUnnamedStatement(bytes, at + headerBytes)) {
+        if (isUnnamedStatement(bytes, at + headerBytes)) {
           unnamedGone(client, server)
           owe(client, server, RequestKind.UnnamedClose)
         } else {
@@ -275,13 +277,6 @@ function violation(
 /** In the words of PostgreSQL. */
 export function invalidTypeText(tag: number): string {
   return `invalid frontend message type ${tag}`
-}
-
-/** In session mode nothing follows the client, and what it parses takes the place of whatever was parsed before. */
-function disownUnnamed(client: Client, server: Server): void {
-  if (client.unnamed !== null) client.unnamed = null
-  if (client.bound !== null) client.bound = null
-  if (server.unnamedOf !== null) server.unnamedOf = null
 }
 
 /**

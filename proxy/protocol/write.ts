@@ -259,7 +259,7 @@ export function cancelRequest(pid: number, secret: Uint8Array): Buffer {
 /**
  * One statement that sets all of `settings` for the session, ended by a Sync. Names and values travel as parameters of
  * the Bind, never as SQL. The session may have any encoding: what is not ASCII travels as bytes that are told to be
- * UTF-8.
+ * UTF-8. The statement is closed, so that the session's client cannot execute it.
  */
 export function setConfig(settings: readonly (readonly [name: string, value: string])[]): Buffer {
   const calls = settings.map(([, value], index) => {
@@ -270,7 +270,13 @@ export function setConfig(settings: readonly (readonly [name: string, value: str
   })
   const types = settings.flatMap(([, value]) => [TypeOid.text, isAscii(value) ? TypeOid.text : TypeOid.bytea])
   const values = settings.flatMap(([name, value]) => [name, isAscii(value) ? value : Buffer.from(value)])
-  return Buffer.concat([parse(`SELECT ${calls.join(', ')}`, types), bind(values), execute(), sync()])
+  return Buffer.concat([
+    parse(`SELECT ${calls.join(', ')}`, types),
+    bind(values),
+    execute(),
+    closeStatement(''),
+    sync(),
+  ])
 }
 
 /** One statement with `values` as its parameters, whose types the server finds, ended by a Sync. */

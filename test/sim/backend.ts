@@ -1,10 +1,10 @@
 /**
- * What a PostgreSQL session does, without time or bytes: it takes requests and gives replies. The model server runs
- * one for each connection; each model client runs one beside it, as if it had a server to itself, and so knows what it
- * must be answered whatever the engine does in between.
+ * A PostgreSQL session without time or bytes: requests in, replies out. The model server runs one for each connection.
+ * Each model client runs one of its own, as if it had a server to itself, and so knows the correct answer to every
+ * request, whatever the engine does in between.
  *
  * Its SQL is a small language: statements of the form `word arguments @owner`, separated by ";". The owner names the
- * client and request a statement came from, so that the server sees at once when clients are mixed up.
+ * client and request a statement came from, so that the server notices at once when clients are mixed up.
  */
 
 export type Request =
@@ -45,7 +45,7 @@ export type Reply =
 
 export type Status = 'I' | 'T' | 'E'
 
-/** A reply in one line; clients compare these. Of an error only the code counts. */
+/** A reply in one line, which clients compare. Of an error only the SQLSTATE counts. */
 export function signature(reply: Reply): string {
   switch (reply.tag) {
     case 'D':
@@ -63,14 +63,14 @@ export function signature(reply: Reply): string {
   }
 }
 
-/** Values a session starts with; those in `reported` are told to the client when they change (GUC_REPORT). */
+/** Initial values of a session; changes of those in `reportedSettings` are reported to the client (GUC_REPORT). */
 const defaultSettings: ReadonlyMap<string, string> = new Map([
   ['application_name', ''],
   ['client_encoding', 'UTF8'],
   ['TimeZone', 'Etc/UTC'],
   ['search_path', 'public'],
   ['work_mem', '4MB'],
-  // No parameter, but rolled back and forgotten like one; RESET ALL alone leaves it.
+  // Not a parameter, but rolled back and discarded like one; only RESET ALL leaves it.
   ['listening', 'no'],
   ['server_version', '18.0'],
 ])
@@ -88,7 +88,7 @@ export function settingName(name: string): string | undefined {
   return undefined
 }
 
-/** A fault of the statement: it is answered with an ErrorResponse. */
+/** An error in a statement, answered with an ErrorResponse. */
 export class Failure extends Error {
   readonly code: string
   constructor(code: string, text: string) {
@@ -106,19 +106,19 @@ interface Portal {
 interface Outcome {
   readonly complete: string
   readonly rows?: readonly string[]
-  /** Of the one row. */
+  /** Columns of the only row. */
   readonly columns?: readonly string[]
   readonly notice?: string
-  /** broken: it fails after it has asked for data and before it reads any, as by a trigger. */
+  /** broken: fails after CopyInResponse and before it reads any data, as a trigger can make it. */
   readonly copy?: 'in' | 'out' | 'broken'
 }
 
 export class Backend {
   status: Status = 'I'
   settings = new Map(defaultSettings)
-  /** What a rollback goes back to; null outside of a transaction, which may be an implicit one. */
+  /** What a rollback restores; null outside explicit and implicit transactions. */
   #before: Map<string, string> | null = null
-  /** Settings that end with the transaction: name → value to go back to. */
+  /** Settings of SET LOCAL: name → value to restore at the end of the transaction. */
   #local = new Map<string, string>()
   readonly #initial: ReadonlyMap<string, string>
   #statements = new Map<string, string>()
@@ -150,7 +150,7 @@ export class Backend {
     return copy
   }
 
-  /** Names of prepared statements, but for the unnamed one. */
+  /** Names of prepared statements, without the unnamed one. */
   get statementNames(): string[] {
     return [...this.#statements.keys()].filter((name) => name !== '')
   }
@@ -159,12 +159,12 @@ export class Backend {
     return this.#copying !== null
   }
 
-  /** Between transactions, with nothing of an unfinished pipeline. */
+  /** Between transactions, with no pipeline or copy unfinished. */
   get quiet(): boolean {
     return this.status === 'I' && this.#before === null && !this.#skipping && this.#copying === null
   }
 
-  /** True when the atom does nothing, because an error came before it or it has no meaning now. */
+  /** True when the atom does nothing, because of an earlier error or because it has no meaning now. */
   ignores(atom: Atom): boolean {
     if (atom.kind === 'terminate') return false
     if (this.#skipping) return atom.kind !== 'sync'
@@ -199,7 +199,7 @@ export class Backend {
     return atom.kind === 'execute' ? (this.#portals.get(atom.portal)?.values ?? []) : []
   }
 
-  /** What the atom is answered with when nothing prevents it. */
+  /** The answer to the atom when nothing interrupts it. */
   run(atom: Atom): Reply[] {
     if (this.ignores(atom)) return []
     try {
@@ -210,7 +210,7 @@ export class Backend {
     }
   }
 
-  /** What the atom is answered with when it is prevented, by a cancel or by its own fault. */
+  /** The answer to the atom when a cancel request or an error of its own interrupts it. */
   fail(atom: Atom, failure: Failure): Reply[] {
     this.#copying = null
     if (this.status === 'I') this.#rollback()
@@ -237,7 +237,7 @@ export class Backend {
         if (atom.text === '') return [{ tag: 'I' }]
         return this.#statement(atom)
       case 'endOfQuery':
-        // A copy is still open: its end ends the query too.
+        // A copy is still open, and its end ends the query too.
         if (this.#copying !== null) return []
         return [this.#ready()]
       case 'parse':
@@ -292,7 +292,7 @@ export class Backend {
     }
   }
 
-  /** After an error in the middle of a simple query's copy, its ReadyForQuery follows at once. */
+  /** After an error in the copy of a simple query, ReadyForQuery follows at once. */
   endFailedCopy(): Reply[] {
     return this.#inQuery && this.#failedQuery ? [this.#ready()] : []
   }
@@ -340,7 +340,7 @@ export class Backend {
     return replies
   }
 
-  /** Everything but the end of a transaction is refused in one that failed; outside of one, an implicit one begins. */
+  /** A failed transaction refuses everything but its end; outside a transaction, an implicit one begins. */
   #begun(text: string): void {
     if (this.status === 'E' && !/^(commit|rollback)\b/.test(text)) throw aborted
     this.#before ??= new Map(this.settings)
@@ -389,7 +389,7 @@ export class Backend {
       case 'show':
         return { complete: 'SHOW', rows: [`${rest[0]}=${this.settings.get(rest[0] ?? '')}`] }
       case 'error':
-        throw new Failure('22012', `asked for by ${owner}`)
+        throw new Failure('22012', `requested by ${owner}`)
       case 'notice':
         return { complete: 'DO', notice: owner }
       case 'copyin':
@@ -414,7 +414,7 @@ export class Backend {
     return 'DEALLOCATE'
   }
 
-  /** What the engine itself asks for. */
+  /** Statements of the engine itself. */
   #performOwn(own: OwnStatement, text: string, values: readonly string[]): Outcome {
     switch (own.kind) {
       case 'discard':
@@ -428,7 +428,7 @@ export class Backend {
         this.settings = new Map(this.#initial).set('listening', this.settings.get('listening') ?? '')
         return { complete: 'RESET' }
       case 'probe': {
-        // Of all that a session may keep, this one only listens.
+        // Of all session state that the engine asks for, this model has only LISTEN.
         const listening = this.settings.get('listening') === 'yes' && text.includes('pg_listening_channels')
         const others = (text.match(/EXISTS/g)?.length ?? 0) - (text.includes('pg_listening_channels') ? 1 : 0)
         const first = text.includes('pg_listening_channels') ? [listening ? 't' : 'f'] : []
@@ -460,7 +460,7 @@ export class Backend {
     this.#local.clear()
     this.status = 'I'
     this.#portals.clear()
-    // What follows in the same message begins anew.
+    // The rest of the same message begins a new transaction.
     this.#before = new Map(this.settings)
     return commit ? 'COMMIT' : 'ROLLBACK'
   }
@@ -507,7 +507,7 @@ interface OwnStatement {
   readonly kind: 'discard' | 'reset' | 'identity' | 'rollback' | 'setConfig' | 'probe'
 }
 
-/** The few statements that the engine sends on its own behalf. */
+/** The few statements that the engine sends by itself. */
 export function ownStatement(text: string): OwnStatement | null {
   if (/^discard all$/i.test(text)) return { kind: 'discard' }
   if (/^reset all$/i.test(text)) return { kind: 'reset' }
@@ -523,7 +523,7 @@ export function ownerOf(text: string): string | null {
   return / ?@(\S+)$/.exec(text)?.[1] ?? null
 }
 
-/** A text that many clients prepare, of which the first value names the owner; or one that is nobody's. */
+/** A text that several clients prepare, whose first value names the owner, or one without an owner. */
 export function isShared(text: string): boolean {
   return /^(shared|deallocate)\b/i.test(text)
 }
@@ -533,5 +533,5 @@ export function clientOf(owner: string): string {
   return owner.slice(0, owner.indexOf('.'))
 }
 
-const broken = new Failure('P0001', 'a trigger says no')
+const broken = new Failure('P0001', 'raised by trigger')
 const aborted = new Failure('25P02', 'current transaction is aborted')

@@ -1,4 +1,4 @@
-/** Bytes that wait, first in first out. Takes copies, so that a caller may reuse its buffer. */
+/** A queue of bytes. It copies what is pushed, so that the caller may reuse its buffer. */
 export class ByteQueue {
   #chunks: Buffer[] = []
   #length = 0
@@ -36,7 +36,7 @@ export class ByteQueue {
     return parts.length === 1 ? (parts[0] as Buffer) : Buffer.concat(parts)
   }
 
-  /** Puts bytes back in front. */
+  /** Puts bytes back at the front. */
   unshift(bytes: Buffer): void {
     if (bytes.length === 0) return
     this.#chunks.unshift(bytes)

@@ -1,7 +1,7 @@
 /**
- * A model of an application's connection. It logs in, does random pieces of work, pipelines, cancels, waits, stops
- * reading, and leaves in every rude way; and it knows what each of its requests must be answered, because it runs a
- * Backend of its own beside the conversation.
+ * A model of an application's connection. It logs in, sends random work, pipelines, cancels, waits, stops reading and
+ * disconnects in every possible way. It knows the correct answer to each of its requests, because it runs a Backend of
+ * its own beside the conversation.
  */
 import type { Address } from '../../proxy/io/io.ts'
 import { atomsOf, Backend, Failure, reportedSettings, settingName, signature } from './backend.ts'
@@ -16,19 +16,19 @@ import { nextWork } from './script.ts'
 import type { Step } from './script.ts'
 import * as wire from './wire.ts'
 
-/** Why an answer that the work does not lead to may come nevertheless: decided by whoever knows the world. */
-export interface Umpire {
+/** What a client reports to the checker, which decides about answers that the client's own work does not explain. */
+export interface ClientChecker {
   fail(text: string): never
   trace(text: string): void
   sent(client: Client, owner: string): void
-  /** An error of severity FATAL: says why it must not be, or null. */
-  blameFatal(client: Client, code: string, text: string): string | null
-  /** The connection ended without an error: says why it must not have, or null. */
-  blameEnd(client: Client, kind: string, midMessage: boolean): string | null
+  /** A FATAL error: why it is wrong, or null when it is legitimate. */
+  wrongFatal(client: Client, code: string, text: string): string | null
+  /** The connection ended without an error: why that is wrong, or null when it is legitimate. */
+  wrongEnd(client: Client, kind: string, midMessage: boolean): string | null
   left(client: Client): void
-  /** One of its cancel requests has hit its query. */
+  /** One of its cancel requests canceled its query. */
   canceled(client: Client): void
-  /** A cancel request was answered, which is allowed to who sends everybody away. */
+  /** A cancel request was answered, which is legitimate only while the engine stops. */
   cancelAnswered(): void
   toldToWait(): void
 }
@@ -39,14 +39,14 @@ export interface ClientOptions {
   readonly pool: string
   readonly user: string
   readonly password: string
-  /** Its password or its database is wrong. */
+  /** Its password is wrong, or its database does not exist. */
   readonly stray: boolean
-  /** Settings given at startup, besides user and database. */
+  /** Startup parameters besides user and database. */
   readonly startup: ReadonlyMap<string, string>
-  /** The startup parameter `options`: settings once more, as command-line switches. */
+  /** The startup parameter `options`: settings as command-line switches. */
   readonly options: ReadonlyMap<string, string>
   readonly session: boolean
-  /** Its prepared statements follow it from server to server. */
+  /** The pool supports prepared statements for this client. */
   readonly prepares: boolean
   readonly rules: WireRules
   readonly thinkMsMax: number
@@ -60,48 +60,48 @@ export interface ClientOptions {
 export class Client {
   readonly options: ClientOptions
   readonly random: Random
-  readonly umpire: Umpire
+  readonly checker: ClientChecker
   readonly #network: Network
   readonly #proxy: Address
   readonly #peer: Peer
   readonly #cutter = new wire.Cutter()
   state: 'connecting' | 'ssl' | 'login' | 'ready' | 'dying' | 'left' = 'connecting'
-  /** No new work is begun; what is open is brought to its end. */
+  /** It begins no new work and finishes what is open. */
   quiet = false
-  /** It has broken the protocol, and is to be sent away. */
+  /** It has violated the protocol and must be disconnected. */
   babbled = false
-  /** It reads nothing at present. */
+  /** It does not read. */
   frozen = false
-  /** When it last did not read. */
+  /** When it last stopped or resumed reading. */
   frozenMs = -Infinity
-  /** When it last got something, or asked for something while nothing was owed. */
+  /** When it last received something, or sent something while no answer was outstanding. */
   progressMs: number
-  /** Cancel requests sent, less those that have hit. */
+  /** Cancel requests sent, less those that canceled something. */
   cancels = 0
   works = 0
   key: { readonly pid: number; readonly secret: Buffer } | null = null
 
   readonly #scram: ScramClient
-  /** What a server of its own would have done with everything answered so far. */
+  /** The state of a server of its own after everything answered so far. */
   #shadow: Backend
-  /** … and with everything sent so far. */
+  /** … and after everything sent so far. */
   #ahead: Backend
-  /** Sent, and not looked at by the shadow yet. */
+  /** Sent, and not run by the shadow yet. */
   #pending: Atom[] = []
-  /** Signatures of the replies to the last atom that are still to come. */
+  /** Signatures of the outstanding replies to the last atom. */
   #expected: string[] = []
   #last: { readonly atom: Atom; readonly before: Backend } | null = null
-  /** Steps of the work at hand that are not sent yet. */
+  /** Steps of the current work that are not sent yet. */
   #steps: Step[] = []
   #stepsNeedTransaction = false
-  /** What the server last told about each reported setting. */
+  /** The last reported value of each setting. */
   #told = new Map<string, string>()
   #acting = false
 
-  constructor(network: Network, random: Random, umpire: Umpire, proxy: Address, options: ClientOptions) {
+  constructor(network: Network, random: Random, checker: ClientChecker, proxy: Address, options: ClientOptions) {
     this.#network = network
     this.random = random
-    this.umpire = umpire
+    this.checker = checker
     this.#proxy = proxy
     this.options = options
     this.progressMs = network.schedule.nowMs
@@ -126,27 +126,27 @@ export class Client {
     return this.#peer.end.wire
   }
 
-  /** Something it asked for is still to be answered. */
+  /** An answer is outstanding. */
   get busy(): boolean {
     return (
       this.#expected.length > 0 || this.#pending.length > 0 || this.state === 'login' || this.state === 'connecting'
     )
   }
 
-  /** What the last ReadyForQuery said. */
+  /** Transaction status of the last ReadyForQuery. */
   status: Status = 'I'
 
-  /** Nothing is under way on any server. */
+  /** Nothing of this client is in progress on any server. */
   get quietNow(): boolean {
     return !this.busy && this.#shadow.quiet
   }
 
-  /** It keeps its server until it does not listen any more. */
+  /** It listens, and therefore keeps its server. */
   get pinned(): boolean {
     return this.#shadow.settings.get('listening') === 'yes'
   }
 
-  /** Nothing is asked for and no transaction is open. */
+  /** No answer is outstanding and no transaction open. */
   get resting(): boolean {
     if (this.babbled) return this.state === 'left'
     return this.state === 'left' || (this.state === 'ready' && this.quietNow && this.#steps.length === 0)
@@ -154,7 +154,7 @@ export class Client {
 
   describe(): string {
     const owed = [...this.#expected, ...this.#pending.map((atom) => atom.kind)].slice(0, 6).join(' ')
-    return `${this.id} (${this.options.pool}/${this.options.user}) ${this.state} ${this.status}, owed: ${owed || 'nothing'}`
+    return `${this.id} (${this.options.pool}/${this.options.user}) ${this.state} ${this.status}, outstanding: ${owed || 'nothing'}`
   }
 
   // Sending
@@ -177,7 +177,7 @@ export class Client {
     this.#peer.write(wire.startupMessage(parameters))
   }
 
-  /** Sends what may be sent now; called again later as long as there is something to do. */
+  /** Sends what may be sent now, and again later while work remains. */
   act(): void {
     if (this.state !== 'ready' || this.#acting || this.babbled) return
     this.#acting = true
@@ -220,7 +220,7 @@ export class Client {
     const closing: Step = { kind: 'query', text: `rollback @${owner}` }
     this.#steps = this.quiet && status !== 'I' ? [closing] : nextWork(situation)
     this.#stepsNeedTransaction = status === 'T' && !session
-    this.umpire.sent(this, owner)
+    this.checker.sent(this, owner)
   }
 
   #send(): void {
@@ -243,25 +243,25 @@ export class Client {
     }
     if (parts.length === 0) return
     if (!this.busy) this.progressMs = this.#network.schedule.nowMs
-    this.umpire.trace(`${this.id} sends ${sent.join(', ')}`)
+    this.checker.trace(`${this.id} sends ${sent.join(', ')}`)
     this.#peer.write(Buffer.concat(parts))
     this.#advance()
-    // Nothing of it is answered: what waits for the answers may go on.
+    // None of it is answered, so steps that wait for the answers go on.
     if (!this.busy && this.#steps.length > 0) this.#send()
   }
 
-  // Rudeness
+  // Misbehaving
 
-  /** Sends a cancel request for itself, over a connection of its own. */
+  /** Sends a cancel request for its own query, over a separate connection. */
   cancel(): void {
     const { key } = this
     if (key === null || this.state !== 'ready') return
     this.cancels++
-    this.umpire.trace(`${this.id} sends a cancel request`)
+    this.checker.trace(`${this.id} sends a cancel request`)
     this.#sendCancel(key.pid, key.secret)
   }
 
-  /** A cancel request with a key that is almost its own: it must hit nobody. */
+  /** A cancel request with a key that is almost its own, which must cancel nothing. */
   cancelWrong(): void {
     const { key } = this
     if (key === null) return
@@ -273,23 +273,23 @@ export class Client {
   #sendCancel(pid: number, secret: Buffer): void {
     const peer = new Peer(this.#network.dial(this.options.host, this.#proxy, this.options.rules), {
       onOpen: () => peer.write(wire.cancelMessage(pid, secret)),
-      onBytes: () => this.umpire.cancelAnswered(),
+      onBytes: () => this.checker.cancelAnswered(),
       onEnd: () => undefined,
     })
   }
 
-  /** Sends what is no message of the protocol, in place of its next request. */
+  /** Sends a message of an unknown type in place of its next request. */
   babble(): void {
     if (this.state !== 'ready' || this.#steps.length > 0) return
-    this.umpire.trace(`${this.id} babbles`)
+    this.checker.trace(`${this.id} sends garbage`)
     this.babbled = true
     this.#peer.write(wire.message('!', 'what?'))
   }
 
   leave(how: 'terminate' | 'close' | 'reset' | 'half' | 'silence'): void {
     if (this.state === 'left') return
-    this.umpire.trace(`${this.id} leaves: ${how}`)
-    // Whoever closes a connection does not leave its buffers full for ever.
+    this.checker.trace(`${this.id} leaves: ${how}`)
+    // A closed connection does not keep its buffers full.
     if (this.frozen) this.freeze(false)
     if (how === 'half')
       this.#peer.write(encodeRequest({ kind: 'query', text: `select half @${this.id}.0` }).subarray(0, 7))
@@ -309,7 +309,7 @@ export class Client {
   #gone(): void {
     if (this.state === 'left') return
     this.state = 'left'
-    this.umpire.left(this)
+    this.checker.left(this)
   }
 
   // Reading
@@ -322,7 +322,7 @@ export class Client {
         this.#cutter.takeByte()
         this.#login()
       } else {
-        // An error instead: manual, "SSL Session Encryption".
+        // An ErrorResponse instead (manual, "SSL Session Encryption").
         this.state = 'login'
       }
     }
@@ -337,7 +337,7 @@ export class Client {
 
   #message(message: wire.Message): void {
     const { tag, body } = message
-    if (this.state === 'dying') this.umpire.fail(`${this.id} got "${tag}" after a FATAL error`)
+    if (this.state === 'dying') this.checker.fail(`${this.id} got "${tag}" after a FATAL error`)
     if (tag === 'S') {
       const [name = '', value = ''] = wire.splitStrings(body)
       this.#told.set(settingName(name) ?? name, value)
@@ -352,7 +352,7 @@ export class Client {
       }
     }
     if (isQueuedNotice(message)) {
-      this.umpire.toldToWait()
+      this.checker.toldToWait()
       return
     }
     if (tag === 'N' && wire.errorFields(body).get('M') === strayNotice) return
@@ -369,14 +369,14 @@ export class Client {
         this.key = { pid: body.readInt32BE(0), secret: Buffer.from(body.subarray(4)) }
         return
       case 'Z':
-        if (this.key === null) this.umpire.fail(`${this.id} was let in without a key`)
+        if (this.key === null) this.checker.fail(`${this.id} was logged in without a key`)
         this.state = 'ready'
-        this.umpire.trace(`${this.id} is let in`)
+        this.checker.trace(`${this.id} is logged in`)
         this.#compareTold()
         this.act()
         return
       default:
-        this.umpire.fail(`${this.id} got "${tag}" during its login`)
+        this.checker.fail(`${this.id} got "${tag}" during its login`)
     }
   }
 
@@ -395,20 +395,20 @@ export class Client {
       }
       case 11: {
         const final = this.#scram.final(data.toString('utf8'))
-        if (final === null) this.umpire.fail(`${this.id} got a challenge for somebody else`)
+        if (final === null) this.checker.fail(`${this.id} got a challenge for another client`)
         this.#peer.write(wire.message('p', Buffer.from(final)))
         return
       }
       case 12:
-        if (!this.#scram.trusts(data.toString('utf8'))) this.umpire.fail(`${this.id} was shown a wrong signature`)
+        if (!this.#scram.trusts(data.toString('utf8'))) this.checker.fail(`${this.id} got a wrong server signature`)
         return
       default:
-        this.umpire.fail(`${this.id} was asked for authentication ${method}`)
+        this.checker.fail(`${this.id} was asked for authentication ${method}`)
     }
   }
 
   #answer(message: wire.Message): void {
-    const actual = signatureOf(message) ?? this.umpire.fail(`${this.id} got "${message.tag}", which is no answer`)
+    const actual = signatureOf(message) ?? this.checker.fail(`${this.id} got "${message.tag}", which answers nothing`)
     const expected = this.#expected[0]
     if (actual === expected) {
       this.#expected.shift()
@@ -420,14 +420,14 @@ export class Client {
       this.#interrupted(this.#last)
     } else {
       const owed = this.#expected.slice(0, 4).join(' ')
-      this.umpire.fail(`${this.id} was owed ${brief(owed) || 'nothing'}, and got ${brief(actual)}: ${this.describe()}`)
+      this.checker.fail(`${this.id} expected ${brief(owed) || 'nothing'} and got ${brief(actual)}: ${this.describe()}`)
     }
     this.#advance()
     if (!this.busy && this.#steps.length > 0) this.#send()
     this.act()
   }
 
-  /** Lets the shadow work on what was sent, up to the next thing that is answered. */
+  /** Runs what was sent on the shadow, up to the next request that is answered. */
   #advance(): void {
     while (this.#expected.length === 0) {
       const atom = this.#pending.shift()
@@ -437,10 +437,10 @@ export class Client {
     }
   }
 
-  /** The atom that was being answered was canceled instead. */
+  /** The atom whose answer is outstanding was canceled. */
   #interrupted({ atom, before }: { atom: Atom; before: Backend }): void {
     this.cancels--
-    this.umpire.canceled(this)
+    this.checker.canceled(this)
     this.#shadow = before.clone()
     const replies = this.#shadow.fail(atom, new Failure('57014', ''))
     if (atom.kind === 'copyData' || atom.kind === 'copyDone') replies.push(...this.#shadow.endFailedCopy())
@@ -449,7 +449,7 @@ export class Client {
     this.#last = null
     this.#ahead = this.#shadow.clone()
     for (const sent of this.#pending) this.#ahead.run(sent)
-    // What is left of this work may have relied on a transaction that never began.
+    // The rest of this work may rely on a transaction that never began.
     const copies = this.#steps.some((step) => step !== 'await' && step.kind.startsWith('copy'))
     if (this.#stepsNeedTransaction && !copies && this.#steps.length > 0) this.#steps = ['await', { kind: 'sync' }]
   }
@@ -458,24 +458,24 @@ export class Client {
     for (const name of reportedSettings) {
       const told = this.#told.get(name)
       const value = this.#shadow.settings.get(name)
-      if (told !== value) this.umpire.fail(`${this.id} was told ${name} is "${told}", and it is "${value}"`)
+      if (told !== value) this.checker.fail(`${this.id} was reported ${name} = "${told}", but it is "${value}"`)
     }
   }
 
   #fatal(code: string, text: string): void {
-    this.umpire.trace(`${this.id} got FATAL ${code} ${text}`)
-    const blame = this.umpire.blameFatal(this, code, text)
-    if (blame !== null) this.umpire.fail(`${this.describe()} got FATAL ${code} "${text}": ${blame}`)
+    this.checker.trace(`${this.id} got FATAL ${code} ${text}`)
+    const wrong = this.checker.wrongFatal(this, code, text)
+    if (wrong !== null) this.checker.fail(`${this.describe()} got FATAL ${code} "${text}": ${wrong}`)
     this.state = 'dying'
     this.progressMs = this.#network.schedule.nowMs
   }
 
   #ended(kind: string): void {
     if (this.state === 'left') return
-    this.umpire.trace(`${this.id}: the connection ended (${kind})`)
+    this.checker.trace(`${this.id}: the connection ended (${kind})`)
     if (this.state !== 'dying') {
-      const blame = this.umpire.blameEnd(this, kind, this.#cutter.pending > 0)
-      if (blame !== null) this.umpire.fail(`${this.describe()}: ${kind} without an error: ${blame}`)
+      const wrong = this.checker.wrongEnd(this, kind, this.#cutter.pending > 0)
+      if (wrong !== null) this.checker.fail(`${this.describe()}: ${kind} without an error: ${wrong}`)
     }
     this.#gone()
   }
@@ -492,7 +492,7 @@ function brief(text: string): string {
   return text.length > 80 ? `${text.slice(0, 80)}… (${text.length})` : text
 }
 
-/** The engine's own word to a client in line; it is no answer. */
+/** The engine's NOTICE to a waiting client, which answers nothing. */
 function isQueuedNotice({ tag, body }: wire.Message): boolean {
   return tag === 'N' && (wire.errorFields(body).get('M') ?? '').endsWith('client being queued')
 }

@@ -1,4 +1,4 @@
-/** Requests and replies as bytes, both ways. PostgreSQL manual, "Message Formats". */
+/** Encodes and decodes requests and replies (PostgreSQL manual, "Message Formats"). */
 import { signature } from './backend.ts'
 import type { Reply, Request } from './backend.ts'
 import { errorFields, errorMessage, int16, int32, message, noticeMessage, splitStrings } from './wire.ts'
@@ -31,7 +31,7 @@ export function encodeRequest(request: Request): Buffer {
     case 'copyDone':
       return message('c')
     case 'copyFail':
-      return message('f', 'asked for')
+      return message('f', 'requested')
     case 'terminate':
       return message('X')
     default:
@@ -128,7 +128,7 @@ export function encodeReply(reply: Reply): Buffer {
 /** One column of text. */
 const rowDescription = message('T', int16(1), 'answer', int32(0), int16(0), int32(25), int16(-1), int32(-1), int16(0))
 
-/** The one line that `signature` gives for the reply in `message`, from its bytes; null when it is not a reply. */
+/** The `signature` of the reply in `message`, null when it is not a reply. */
 export function signatureOf({ tag, body }: Message): string | null {
   switch (tag) {
     case 'D':

@@ -1,14 +1,15 @@
-/** The configuration of a simulated fleet and its random changes, with what each change must do to a running pool. */
+/** Random configurations of a simulated fleet, and what each change must do to running pools. */
 import { createHash } from 'node:crypto'
 
-import { generalSettings, poolSettings } from '../../shared/config/settings.ts'
-import type { GeneralValues, PoolValues } from '../../shared/config/keys.ts'
+import { poolSettings } from '../../shared/config/settings.ts'
+import type { GeneralSettings, PoolSettings } from '../../shared/config/settings.ts'
+import type { PoolValues } from '../../shared/config/keys.ts'
 import type { ApplyOutcome, ClientSecret, FleetSpec, HostSpec, PoolSpec } from '../../proxy/engine/messages.ts'
 import { verifierOf } from './scram.ts'
 import type { Profile } from './profile.ts'
 import type { Random } from './random.ts'
 
-/** One (pool, user), as a version wants it. */
+/** One (pool, user) in a version. */
 export interface Wanted {
   readonly pool: string
   readonly user: string
@@ -20,7 +21,7 @@ export interface Wanted {
 
 export type Version = ReadonlyMap<string, Wanted>
 
-/** What a new version does to the pools that run: read from the two versions alone. */
+/** What a new version must do to the running pools, derived from the two versions alone. */
 export type Plan = Pick<ApplyOutcome, 'added' | 'rebuilt' | 'retuned' | 'removed' | 'kept'>
 
 export function poolKey(pool: string, user: string): string {
@@ -31,7 +32,7 @@ function digest(value: unknown): string {
   return createHash('sha256').update(JSON.stringify(value)).digest('hex')
 }
 
-/** A pool's own server addresses are not part of its hash: they come from DNS. */
+/** Addresses are not part of the hash, because they come from DNS. */
 export function hashOf(wanted: Wanted): string {
   const hosts = wanted.hosts.map(({ host, port, role }) => ({ host, port, role }))
   return digest({ ...wanted, hosts })
@@ -59,11 +60,11 @@ export function specOf(
   version: Version,
   number: number,
   passwords: ReadonlyMap<string, string>,
-  general: Partial<GeneralValues>,
+  general: GeneralSettings,
 ): FleetSpec {
   return {
     position: { epoch: 1, version: number },
-    general: generalSettings(general),
+    general,
     generalValues: {},
     consoleUsers: [],
     pools: [...version.values()].map((wanted): PoolSpec => ({
@@ -73,12 +74,24 @@ export function specOf(
       connectHash: connectHashOf(wanted),
       database: wanted.database,
       serverUser: wanted.serverUser,
-      settings: poolSettings(wanted.values),
+      settings: settingsOf(wanted.values),
       hosts: wanted.hosts,
       clientSecret: secretOf(wanted.user, passwords.get(wanted.user) ?? ''),
       serverPassword: passwords.get(wanted.serverUser) ?? null,
     })),
   }
+}
+
+/** By their values, because most versions repeat most pools. */
+const settings = new WeakMap<Partial<PoolValues>, PoolSettings>()
+
+function settingsOf(values: Partial<PoolValues>): PoolSettings {
+  let made = settings.get(values)
+  if (made === undefined) {
+    made = poolSettings(values)
+    settings.set(values, made)
+  }
+  return made
 }
 
 function secretOf(user: string, password: string): ClientSecret {
@@ -88,20 +101,20 @@ function secretOf(user: string, password: string): ClientSecret {
   }
 }
 
-/** Names under which pools are asked for. */
+/** The pools that clients connect to. */
 export const poolNames = [
   { pool: 'app', user: 'web' },
   { pool: 'app', user: 'jobs' },
   { pool: 'ledger', user: 'web' },
 ] as const
 
-/** Machines of PostgreSQL, by the name that stands in the configuration. */
+/** Addresses of the PostgreSQL hosts, by the host name in the configuration. */
 export const machines: Readonly<Record<string, readonly string[]>> = {
   db0: ['10.0.0.1', '10.0.0.2'],
   db1: ['10.0.0.3', '10.0.0.4'],
 }
 
-/** Makes up versions, each from the one before. */
+/** Makes random versions, each from the previous one. */
 export class Configurer {
   readonly #random: Random
   readonly #profile: Profile
@@ -117,7 +130,7 @@ export class Configurer {
     return new Map(poolNames.map((name) => [poolKey(name.pool, name.user), this.#wanted(name)]))
   }
 
-  /** A change of one pool, the same again, or a step back to any version there was. */
+  /** Changes one pool, repeats the version, or returns to any earlier one. */
   next(versions: readonly Version[]): Version {
     const random = this.#random
     const running = versions.at(-1) ?? this.first()
@@ -134,7 +147,7 @@ export class Configurer {
     return this.#resolved(next)
   }
 
-  /** A name gets other addresses. */
+  /** Gives a host name other addresses. */
   move(): { name: string; addresses: readonly string[] } {
     const name = this.#random.pick(Object.keys(machines))
     const all = machines[name] ?? []
@@ -165,7 +178,7 @@ export class Configurer {
     return hosts
   }
 
-  /** Values that keep the servers when they change. */
+  /** Values whose change keeps the servers. */
   #values(): Partial<PoolValues> {
     const random = this.#random
     const { mode, slow, preparedMax } = this.#profile
@@ -181,7 +194,7 @@ export class Configurer {
       ...(mode === 'transaction' && random.chance(0.2)
         ? {
             max_db_connections: random.integer(1, 3),
-            // Room is taken in turns, each at the price of a login, which may be long.
+            // Clients of different pools take turns, and each turn costs a login, which may be slow.
             query_wait_timeout: random.pick(['2m', '0s']),
           }
         : { query_wait_timeout: random.pick(['2m', '5s', '0s']) }),
@@ -194,7 +207,7 @@ export class Configurer {
     }
   }
 
-  /** With the addresses that the names have now. */
+  /** With the current addresses of the host names. */
   #resolved(version: Version): Version {
     const resolve = (host: HostSpec): HostSpec => ({ ...host, addresses: this.#dns.get(host.host) ?? host.addresses })
     return new Map([...version].map(([key, wanted]) => [key, { ...wanted, hosts: wanted.hosts.map(resolve) }]))

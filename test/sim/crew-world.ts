@@ -5,6 +5,7 @@
  * left on the board.
  */
 import assert from 'node:assert/strict'
+import { generalSettings } from '../../shared/config/settings.ts'
 import { placed } from '../../proxy/agent/placement.ts'
 import { Board } from '../../proxy/board.ts'
 import { Engine } from '../../proxy/engine/engine.ts'
@@ -15,8 +16,8 @@ import type { Listener, Socket, SocketEvents } from '../../proxy/io/io.ts'
 import { Client } from './client.ts'
 import { Configurer, poolKey, poolNames, specOf } from './configuration.ts'
 import type { Version } from './configuration.ts'
-import { Court } from './court.ts'
-import { Course } from './course.ts'
+import { Checker } from './checker.ts'
+import { Run } from './run.ts'
 import { SimIo, SimSocket } from './io.ts'
 import { Network } from './network.ts'
 import type { End } from './network.ts'
@@ -25,13 +26,15 @@ import { habitsOf, randomProfile } from './profile.ts'
 import type { Profile } from './profile.ts'
 import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
-import { noticeMs, passwords, patienceMs, proxy, settleMs, startServers } from './setting.ts'
-import { fault, faultAtRest } from './watch.ts'
+import { noticeMs, passwords, servedWithinMs, proxy, settleMs, startServers } from './setting.ts'
+import { violation, violationAtRest } from './watch.ts'
 
 const workers = 2
 
-const stormEvents = 2000
-const stormMsMax = 120_000
+const general = generalSettings({})
+
+const faultyEvents = 2000
+const faultyMsMax = 120_000
 /** A thread is started again within this time. */
 const restartMsMax = 1000
 
@@ -60,11 +63,11 @@ interface Worker {
 export class CrewWorld {
   readonly random: Random
   readonly profile: Profile
-  readonly court: Court
+  readonly checker: Checker
   readonly #schedule: Schedule
   readonly #network: Network
   readonly #servers: readonly Postgres[]
-  readonly #course: Course
+  readonly #run: Run
   readonly #memory = Board.memory(workers)
   readonly #board = new Board(this.#memory, workers)
   /** With every pool. */
@@ -80,22 +83,22 @@ export class CrewWorld {
   readonly #workers: (Worker | null)[] = Array.from({ length: workers }, () => null)
   readonly #woken = new Set<number>()
   #nextClient = 1
-  #striking = true
+  #injecting = true
 
   constructor(seed: number, trace: ((line: string) => void) | null = null) {
     this.random = new Random(seed)
     this.profile = { ...randomProfile(this.random), mode: 'transaction', kind: 'calm', clientsMax: 10_000 }
     this.#schedule = new Schedule(this.random)
     this.#network = new Network(this.#schedule, this.random)
-    this.court = new Court(seed, this.#schedule, this.profile, trace)
-    this.#course = new Course(this.#schedule, this.court, () => this.#look())
-    this.#servers = startServers(this.#network, this.random, this.court, 'trust')
+    this.checker = new Checker(seed, this.#schedule, this.profile, trace)
+    this.#run = new Run(this.#schedule, this.checker, () => this.#look())
+    this.#servers = startServers(this.#network, this.random, this.checker, 'trust')
     this.#handMsMax = this.random.pick([3, 300])
     this.#whole = this.#version()
     this.#spec = this.#next(this.#whole)
     this.#network.listen(proxy, (end) => this.#accept(end))
     for (let worker = 0; worker < workers; worker++) this.#start(worker)
-    this.court.trace(`profile ${JSON.stringify(this.profile)}`)
+    this.checker.trace(`profile ${JSON.stringify(this.profile)}`)
   }
 
   /** Pools are as large as they have to be to be divided, or at home with one worker. */
@@ -110,8 +113,8 @@ export class CrewWorld {
   }
 
   run(): void {
-    this.#course.run(() => {
-      this.#storm()
+    this.#run.play(() => {
+      this.#injectFaults()
       this.#heal()
       this.#leave()
       this.#stop()
@@ -125,13 +128,13 @@ export class CrewWorld {
   }
 
   #next(version: Version): FleetSpec {
-    this.court.applying(version, this.#network.dials)
-    return placed(specOf(version, this.#number++, passwords, {}), workers, this.#homes)
+    this.checker.applying(version, this.#network.dials)
+    return placed(specOf(version, this.#number++, passwords, general), workers, this.#homes)
   }
 
   /** No worker has it when another one does; the next version comes when all have this one. */
   #apply(version: Version): void {
-    this.court.trace(`apply ${[...version.keys()].join(' ')}`)
+    this.checker.trace(`apply ${[...version.keys()].join(' ')}`)
     this.#spec = this.#next(version)
     for (let worker = 0; worker < workers; worker++) {
       this.#behind++
@@ -161,7 +164,7 @@ export class CrewWorld {
     const engine = new Engine(io, { listen: proxy, crew }, (message) => this.#fromEngine(message))
     this.#workers[number] = { io, engine }
     this.#configure(this.#workers[number])
-    this.court.trace(`worker ${number} begins`)
+    this.checker.trace(`worker ${number} begins`)
   }
 
   /** Whoever is there first accepts. */
@@ -187,7 +190,7 @@ export class CrewWorld {
   #hand(socket: Socket, to: number, bytes: Uint8Array, seat: number | null): boolean {
     assert(socket instanceof SimSocket)
     if (!socket.part()) return false
-    this.court.seen.add('a client was handed over')
+    this.checker.seen.add('a client was handed over')
     this.#arrive(socket, to, bytes, seat)
     return true
   }
@@ -205,8 +208,8 @@ export class CrewWorld {
   #die(number: number): void {
     const worker = this.#workers[number]
     if (worker === null || worker === undefined || this.#alive.length < workers) return
-    this.court.trace(`worker ${number} dies`)
-    this.court.seen.add('a worker died')
+    this.checker.trace(`worker ${number} dies`)
+    this.checker.seen.add('a worker died')
     const { io } = worker
     this.#workers[number] = null
     for (const timer of io.timers) timer.cancel()
@@ -220,13 +223,14 @@ export class CrewWorld {
   }
 
   #excuse(socket: SimSocket): void {
-    for (const { id, options } of this.court.clients) if (options.host === socket.remote.host) this.court.killed.add(id)
+    for (const { id, options } of this.checker.clients)
+      if (options.host === socket.remote.host) this.checker.killed.add(id)
   }
 
   #fromEngine(message: FromEngine): void {
     if (message.type !== 'disconnect') return
     const { cause, state, client_hurt } = message.disconnect
-    this.court.lost(cause, state, client_hurt)
+    this.checker.lost(cause, state, client_hurt)
   }
 
   // What holds for all of them
@@ -238,17 +242,17 @@ export class CrewWorld {
     const same = this.#alive.flatMap(({ engine }) => engine.pools.find(name.database, name.user) ?? [])
     const reserve = same.some(({ maxWaitMs }) => maxWaitMs >= reservePoolTimeoutMs) ? reservePoolSize : 0
     const size = same.reduce((sum, { current }) => sum + (current?.size ?? 0), 0)
-    if (size >= poolSize + reserve) this.court.fail(`a connection above pool_size ${poolSize} of all workers`)
+    if (size >= poolSize + reserve) this.checker.fail(`a connection above pool_size ${poolSize} of all workers`)
     const ofDatabase = this.#alive.reduce((sum, { engine }) => sum + operations.serversLeft(engine, name.database), 0)
     if (maxDbConnections > 0 && ofDatabase >= maxDbConnections) {
-      this.court.fail(`a connection above max_db_connections ${maxDbConnections} of all workers`)
+      this.checker.fail(`a connection above max_db_connections ${maxDbConnections} of all workers`)
     }
   }
 
   #look(): void {
     for (const { engine } of this.#alive) {
-      const wrong = fault(engine, this.#schedule.nowMs) ?? this.#misCounted(engine) ?? this.#neglected(engine)
-      if (wrong !== null) this.court.fail(wrong)
+      const wrong = violation(engine, this.#schedule.nowMs) ?? this.#misCounted(engine) ?? this.#neglected(engine)
+      if (wrong !== null) this.checker.fail(wrong)
     }
   }
 
@@ -282,30 +286,30 @@ export class CrewWorld {
     return null
   }
 
-  // Its phases
+  // Phases
 
-  #storm(): void {
+  #injectFaults(): void {
     for (let left = this.profile.clients * 3; left > 0; left--) this.#comeIn()
-    this.#strikeLater()
-    this.#course.until(() => this.#course.events >= stormEvents, stormMsMax)
-    this.#striking = false
+    this.#injectLater()
+    this.#run.until(() => this.#run.events >= faultyEvents, faultyMsMax)
+    this.#injecting = false
   }
 
-  #strikeLater(): void {
+  #injectLater(): void {
     this.#schedule.after(this.random.next() * 2 * this.profile.chaosEveryMs, () => {
-      if (!this.#striking) return
-      this.#strike()
-      this.#strikeLater()
+      if (!this.#injecting) return
+      this.#inject()
+      this.#injectLater()
     })
   }
 
-  #strike(): void {
+  #inject(): void {
     const { random } = this
-    const client = this.court.clients.size === 0 ? null : random.pick([...this.court.clients])
-    const happening = random.weighted({ comeIn: 4, leave: 2, cancel: 4, terminate: 2, die: 1, remove: 1 })
-    switch (happening) {
+    const client = this.checker.clients.size === 0 ? null : random.pick([...this.checker.clients])
+    const fault = random.weighted({ comeIn: 4, leave: 2, cancel: 4, terminate: 2, die: 1, remove: 1 })
+    switch (fault) {
       case 'comeIn':
-        if (this.court.clients.size < this.profile.clients * 4) this.#comeIn()
+        if (this.checker.clients.size < this.profile.clients * 4) this.#comeIn()
         return
       case 'leave':
         client?.leave(random.pick(['terminate', 'close', 'reset']))
@@ -323,7 +327,7 @@ export class CrewWorld {
         if (this.#behind === 0) this.#remove()
         return
       default:
-        happening satisfies never
+        fault satisfies never
     }
   }
 
@@ -331,8 +335,8 @@ export class CrewWorld {
   #remove(): void {
     const { pool, user } = this.random.pick(poolNames)
     const version = new Map(this.#whole)
-    if (this.court.version.has(poolKey(pool, user))) version.delete(poolKey(pool, user))
-    this.court.seen.add('a pool was removed')
+    if (this.checker.version.has(poolKey(pool, user))) version.delete(poolKey(pool, user))
+    this.checker.seen.add('a pool was removed')
     this.#apply(version)
   }
 
@@ -340,8 +344,8 @@ export class CrewWorld {
     const sessions = this.#servers.flatMap((server) => [...server.sessions].filter((session) => session.key !== null))
     if (sessions.length === 0) return
     const session = this.random.pick(sessions)
-    this.court.seen.add('storm serverTerminate')
-    this.court.hit.add(session)
+    this.checker.seen.add('fault serverTerminate')
+    this.checker.hit.add(session)
     session.terminate('57P01', 'terminating connection')
   }
 
@@ -350,7 +354,7 @@ export class CrewWorld {
     // Most want the same, so that workers lack what others have.
     const { pool, user } = random.chance(0.7) ? poolNames[0] : random.pick(poolNames)
     const id = `c${this.#nextClient++}`
-    const client = new Client(this.#network, random, this.court, proxy, {
+    const client = new Client(this.#network, random, this.checker, proxy, {
       id,
       // One for each, so that it is known by it.
       host: `10.2.${this.#nextClient >> 8}.${this.#nextClient & 255}`,
@@ -363,49 +367,49 @@ export class CrewWorld {
       ...habitsOf(profile),
       askSsl: random.chance(0.2),
     })
-    this.court.clients.add(client)
-    this.court.trace(`${id} comes in for ${pool}/${user}`)
+    this.checker.clients.add(client)
+    this.checker.trace(`${id} connects to ${pool}/${user}`)
   }
 
   #heal(): void {
-    this.court.trace('everything heals')
-    this.court.phase = 'healing'
-    this.#course.until(() => this.#behind === 0, restartMsMax)
+    this.checker.trace('the world heals')
+    this.checker.phase = 'healing'
+    this.#run.until(() => this.#behind === 0, restartMsMax)
     this.#apply(this.#whole)
-    for (const client of this.court.clients) {
+    for (const client of this.checker.clients) {
       client.quiet = true
       client.act()
     }
-    this.#course.pass(noticeMs)
-    const unrested = (): Client | undefined => [...this.court.clients].find((client) => !client.resting)
-    if (!this.#course.until(() => unrested() === undefined, patienceMs)) {
-      this.court.fail(`left hanging in a healthy world: ${unrested()?.describe()}`)
+    this.#run.pass(noticeMs)
+    const unrested = (): Client | undefined => [...this.checker.clients].find((client) => !client.resting)
+    if (!this.#run.until(() => unrested() === undefined, servedWithinMs)) {
+      this.checker.fail(`not served in a healthy world: ${unrested()?.describe()}`)
     }
-    this.court.phase = 'healthy'
+    this.checker.phase = 'healthy'
   }
 
   #leave(): void {
-    for (const client of this.court.clients) client.leave(this.random.pick(['terminate', 'close', 'reset']))
-    this.#course.pass(settleMs)
+    for (const client of this.checker.clients) client.leave(this.random.pick(['terminate', 'close', 'reset']))
+    this.#run.pass(settleMs)
     for (const { engine } of this.#alive) {
-      const wrong = faultAtRest(engine, this.#schedule.nowMs)
-      if (wrong !== null) this.court.fail(wrong)
+      const wrong = violationAtRest(engine, this.#schedule.nowMs)
+      if (wrong !== null) this.checker.fail(wrong)
       for (const { slots, database, user } of engine.pools.names()) {
         for (const slot of [slots?.placed, slots?.databaseClients, slots?.userClients]) {
           const left = this.#board.total(slot ?? 0)
-          if (left !== 0) this.court.fail(`${left} clients of ${database}/${user} are left on the board`)
+          if (left !== 0) this.checker.fail(`${left} clients of ${database}/${user} are left on the board`)
         }
       }
     }
   }
 
   #stop(): void {
-    this.court.phase = 'stopping'
+    this.checker.phase = 'stopping'
     for (const { engine } of this.#alive) engine.receive({ type: 'stop', mode: 'drain', timeoutMs: 0 })
-    this.#course.pass(settleMs)
+    this.#run.pass(settleMs)
     for (const { io, engine } of this.#alive) {
-      if (!engine.ended) this.court.fail('an engine does not stop')
-      if (io.sockets.size + io.timers.size > 0) this.court.fail('an engine that has ended keeps something')
+      if (!engine.ended) this.checker.fail('an engine does not stop')
+      if (io.sockets.size + io.timers.size > 0) this.checker.fail('an engine that has ended keeps something')
     }
   }
 }

@@ -1,7 +1,7 @@
 /**
- * The engine's Io on a virtual clock and an imagined network, with everything a kernel may do to a program: sends
- * accepted in part, deliveries cut at any byte, interleaved in any order, resets, and silence that ends as tcp(7)
- * says. It also watches the engine: memory it must not keep, offsets it must not return, queues it must not let grow.
+ * The engine's Io on a virtual clock and a simulated network, with everything a kernel may do to a program: partial
+ * sends, deliveries cut at any byte and interleaved in any order, resets, and silence that ends as in tcp(7). It also
+ * checks the engine: the memory it must not keep, the offsets it may return, the queues it must not let grow.
  */
 import assert from 'node:assert/strict'
 
@@ -22,16 +22,17 @@ import type { End, Network, WireRules } from './network.ts'
 import type { Random } from './random.ts'
 import type { Schedule, Scheduled } from './schedule.ts'
 
-/** How long SYNs are repeated, and sent data where TCP_USER_TIMEOUT is 0 (tcp_syn_retries 6, tcp_retries2 15). */
+/** How long SYNs are retransmitted, and data where TCP_USER_TIMEOUT is 0 (tcp_syn_retries 6, tcp_retries2 15). */
 const synMs = 127_000
 const retriesMs = 924_000
 
-/** What end() gives the peer to read the rest. */
+/** How long end() waits for the peer to read the rest. */
 const lingerMs = 1000
 
 /**
- * Most bytes the engine may have queued on one socket: what one delivery can make it send, and a few messages of its
- * own; a read's worth more is put off before anybody is told. More means that it forgot to pause whoever produces.
+ * Most bytes the engine may have queued on one socket: what one delivery can make it send, a few messages of its own,
+ * and as much as one read, which is deferred before the engine learns of it. More means that the engine forgot to pause
+ * the producer.
  */
 const queuedBytesMax = carryBytesMax + 2 * readBytesMax + 65536
 
@@ -40,18 +41,18 @@ export class SimIo implements Io {
   readonly schedule: Schedule
   readonly randomness: Random
   readonly rules: WireRules
-  /** The address outgoing connections come from. */
+  /** Source address of outgoing connections. */
   readonly host: string
   readonly sockets = new Set<SimSocket>()
   readonly listeners = new Set<Listener>()
   readonly timers = new Set<Timer>()
-  /** How often the engine was called: what it did is worth checking when this has changed. */
+  /** How often the engine was called; when this is unchanged, there is nothing new to check. */
   turns = 0
-  /** Told of every outgoing connection, before it is made. */
+  /** Called for every outgoing connection, before it is made. */
   onConnect: (events: SocketEvents) => void = () => undefined
-  /** Told of everything that is read, before the engine is. */
+  /** Called for every read, before the engine. */
   onRead: (events: SocketEvents) => void = () => undefined
-  /** Told when the engine has dealt with what was read, once. */
+  /** Called once, after the engine has handled the next read. */
   onceHandled: (() => void) | null = null
 
   constructor(network: Network, random: Random, rules: WireRules, host: string) {
@@ -119,7 +120,7 @@ export class SimIo implements Io {
     return timer
   }
 
-  /** The simulator has no TLS: real handshakes are tested on epoll. */
+  /** The simulator has no TLS; handshakes are tested on epoll. */
   tlsContext(): TlsContext {
     return { free() {} }
   }
@@ -136,7 +137,7 @@ const noEvents: SocketEvents = {
   onClose: () => assert.fail('onClose before there were events'),
 }
 
-/** The one read buffer of the loop: overwritten after each delivery, so that a view kept by the engine shows. */
+/** The only read buffer, overwritten after each delivery, which exposes a view that the engine keeps. */
 const readBuffer = Buffer.alloc(64 + carryBytesMax + readBytesMax)
 
 const emptyBuffer = Buffer.alloc(0)
@@ -148,7 +149,7 @@ export class SimSocket implements Socket {
   events: SocketEvents = noEvents
   #state: 'connecting' | 'open' | 'ending' | 'closed'
   #queue = new ByteQueue()
-  /** Bytes the handler left; they come again, first. */
+  /** Bytes that the handler left, which are delivered again before new ones. */
   #kept: Buffer = emptyBuffer
   #keptAgain = false
   #paused = false
@@ -156,7 +157,7 @@ export class SimSocket implements Socket {
   #parted = false
   #delivering = false
   #flushing = false
-  /** What is queued leaves at the end of this turn: whoever sent it was told that it has left. */
+  /** What is queued leaves at the end of this turn; `send` returned true for it. */
   #deferred = false
   #drainOwed = false
   #wasReset = false
@@ -205,7 +206,7 @@ export class SimSocket implements Socket {
     return this.#deferred ? 0 : this.#queue.length
   }
 
-  /** With what is to leave at the end of this turn. */
+  /** Includes what leaves at the end of this turn. */
   get unsentBytes(): number {
     return this.#queue.length
   }
@@ -224,7 +225,7 @@ export class SimSocket implements Socket {
     return this.#end.wire
   }
 
-  /** True until the engine closed it or was told of its end. */
+  /** True until the engine closes it or learns of its end. */
   get open(): boolean {
     return this.#state === 'open' || this.#state === 'connecting'
   }
@@ -253,7 +254,7 @@ export class SimSocket implements Socket {
     return false
   }
 
-  /** As an epoll loop does that sends at the end of a turn; what the kernel does not take then is queued. */
+  /** As an epoll loop that sends at the end of a turn and queues what the kernel does not take. */
   #defer(bytes: Uint8Array, start: number, end: number): void {
     this.#queue.push(bytes, start, end)
     if (this.#deferred) return
@@ -298,7 +299,7 @@ export class SimSocket implements Socket {
     this.#deliverSoon()
   }
 
-  /** Nobody is told anything of it until it arrives elsewhere. False when something could not be sent yet. */
+  /** No events until it arrives at another worker. False when unsent bytes prevent it. */
   part(): boolean {
     this.#leave()
     if (this.#queue.length > 0) return false
@@ -308,7 +309,7 @@ export class SimSocket implements Socket {
     return true
   }
 
-  /** As if `io` had accepted it and read `bytes` of it; its end, too, is noticed only now. */
+  /** As if `io` had accepted it and read `bytes` from it. Only now is its end noticed, too. */
   arrive(io: SimIo, bytes: Uint8Array, onAccept: (socket: Socket) => SocketEvents): void {
     this.#io = io
     io.sockets.add(this)
@@ -354,7 +355,7 @@ export class SimSocket implements Socket {
     this.#linger()
   }
 
-  /** Sends the rest and reads to the other side's end, so that no reset overtakes what was sent. */
+  /** Sends the rest and reads until the peer's end, so that no reset overtakes what was sent. */
   #linger(): void {
     this.#end.take(Infinity)
     this.#flush()
@@ -415,14 +416,14 @@ export class SimSocket implements Socket {
     else if (this.#end.finished) this.#closed({ kind: 'eof', errno: null })
   }
 
-  /** A client's end is noticed while it is paused; a server's only when all that it sent was read. */
+  /** The end of a client is noticed while reading is paused; the end of a server only after all it sent was read. */
   #noticeWhilePaused(): void {
     if (!this.accepted) return
     if (this.#wasReset) this.#closed({ kind: 'reset', errno: 'ECONNRESET' })
     else if (this.#end.finishArrived) this.#closed({ kind: 'eof', errno: null })
   }
 
-  /** What was kept comes again by itself; new bytes come behind it. */
+  /** What was kept is delivered again, followed by new bytes. */
   #handData(): void {
     const { randomness } = this.#io
     const again = this.#keptAgain && this.#kept.length > 0
@@ -462,7 +463,7 @@ export class SimSocket implements Socket {
     })
   }
 
-  /** What the kernel takes of the queue now; the rest goes when there is room again. */
+  /** Sends what the kernel takes now; the rest waits for room. */
   #flush(): void {
     if (this.#end.closed || this.#end.broken) return
     while (this.#queue.length > 0) {
@@ -500,7 +501,7 @@ export class SimSocket implements Socket {
     })
   }
 
-  /** On a silent wire: when will the kernel give up? Probes count only while nothing is unacknowledged (tcp(7)). */
+  /** When the kernel gives up on a silent wire; keepalive probes wait for acknowledgements (tcp(7)). */
   #watchSilence(): void {
     if (!this.#end.wire.silent || this.#state !== 'open') return
     const { keepaliveIdleMs, keepaliveIntervalMs, keepaliveCount, userTimeoutMs } = this.#options

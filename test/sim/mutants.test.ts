@@ -1,6 +1,6 @@
 /**
- * The simulator must be able to fail: each of these faults, put into the engine, is found within the seeds that the
- * other test runs. A fault nobody finds means that a check is missing.
+ * Proof that the simulator can fail: it finds each of these mutants of the engine within the fixed seeds. A mutant that
+ * it does not find means that a check is missing.
  */
 import { expect, test } from 'vitest'
 
@@ -13,7 +13,7 @@ import { Pool } from '../../proxy/engine/pool.ts'
 import { Pools } from '../../proxy/engine/pools.ts'
 import { ServerStatements } from '../../proxy/engine/prepared.ts'
 import { Server } from '../../proxy/engine/server.ts'
-import { SimulationFailure } from './court.ts'
+import { SimulationFailure } from './checker.ts'
 import { SimSocket } from './io.ts'
 import { changesThings } from './profile.ts'
 import type { Profile } from './profile.ts'
@@ -33,8 +33,8 @@ function replaceGetter<Owner extends object>(
   return () => Object.defineProperty(owner, key, before)
 }
 
-/** Each puts one fault into the engine, and gives what takes it out again. */
-const faults: Readonly<Record<string, () => () => void>> = {
+/** Each breaks one thing in the engine, and returns what mends it. */
+const mutants: Readonly<Record<string, () => () => void>> = {
   'a server goes back although its client left inside a transaction': () =>
     replace(
       Server.prototype,
@@ -71,7 +71,7 @@ const faults: Readonly<Record<string, () => () => void>> = {
           return this
         },
     ),
-  'what a session keeps is not noticed': () => replace(Server.prototype, 'note', () => () => undefined),
+  'session state is not noticed': () => replace(Server.prototype, 'note', () => () => undefined),
   'a client that listens loses its server': () => replaceGetter(Server.prototype, 'pins', () => false),
   'a session is not reset for the next client': () =>
     replace(
@@ -131,9 +131,8 @@ const faults: Readonly<Record<string, () => () => void>> = {
           this.drainCurrent()
         },
     ),
-  'nobody looks for the waiting clients when a server is free': () =>
-    replace(PoolName.prototype, 'serve', () => () => false),
-  'those who wait keep the time-out they came with': () => {
+  'waiting clients are not served when a server is free': () => replace(PoolName.prototype, 'serve', () => () => false),
+  'waiting clients keep the timeout that held when they came': () => {
     const first = new WeakMap<PoolName, PoolSettings>()
     return replaceGetter(PoolName.prototype, 'settings', function (this: PoolName) {
       if (this.current !== null && !first.has(this)) first.set(this, this.current.settings)
@@ -181,7 +180,7 @@ const faults: Readonly<Record<string, () => () => void>> = {
           if (this.accepted) releaseReading.call(this)
         },
     ),
-  'who logs in during a SUSPEND is served': () =>
+  'a client that logs in during a SUSPEND is served': () =>
     replace(
       Client.prototype,
       'begin',
@@ -203,15 +202,14 @@ const faults: Readonly<Record<string, () => () => void>> = {
           if (this.waiting.size > 0 && current.size < current.settings.poolSize) current.connect(Infinity)
         },
     ),
-  'a statement counts as there before the server says so': () =>
+  'a statement counts as prepared before the server confirms it': () =>
     replace(ServerStatements.prototype, 'isAwaitedFromBefore', () => () => false),
-  'a statement that a server has is not remembered to be there': () =>
-    replace(ServerStatements.prototype, 'has', () => () => false),
+  'a server’s prepared statement is forgotten': () => replace(ServerStatements.prototype, 'has', () => () => false),
   'a client that leaves keeps its server': () =>
     replace(Server.prototype, 'clientGone', () => {
       return () => undefined
     }),
-  'a lost server is not told to its client': () =>
+  'a client is not told that its server is lost': () =>
     replace(
       Client.prototype,
       'serverLost',
@@ -220,7 +218,7 @@ const faults: Readonly<Record<string, () => () => void>> = {
           this.leave()
         },
     ),
-  'a cancel request that finds its client waiting is ignored by half': () =>
+  'a cancel request for a waiting client is half ignored': () =>
     replace(
       Client.prototype,
       'cancel',
@@ -251,17 +249,17 @@ const faults: Readonly<Record<string, () => () => void>> = {
     ),
 }
 
-/** Where a fault can show: other worlds are passed over, to save time. */
+/** The worlds in which a mutant can show; others are skipped to save time. */
 const places: Readonly<Record<string, (profile: Profile) => boolean>> = {
   'a session is not reset for the next client': ({ mode }) => mode === 'session',
   'clients of a removed pool are forgotten': (profile) => changesThings(profile) && profile.stop === 'at rest',
-  'those who wait keep the time-out they came with': changesThings,
+  'waiting clients keep the timeout that held when they came': changesThings,
   'SUSPEND goes on reading what servers answer': changesThings,
   'RESUME leaves servers held back': changesThings,
-  'who logs in during a SUSPEND is served': changesThings,
+  'a client that logs in during a SUSPEND is served': changesThings,
   'servers are opened during a SUSPEND': changesThings,
   'a server is not paused while its client does not read': ({ floodBytes }) => floodBytes > 1000,
-  'a statement counts as there before the server says so': ({ mode, preparedMax }) =>
+  'a statement counts as prepared before the server confirms it': ({ mode, preparedMax }) =>
     mode === 'transaction' && preparedMax > 0,
 }
 
@@ -279,14 +277,14 @@ function firstFailure(place: (profile: Profile) => boolean): { seed: number; tex
   return null
 }
 
-for (const [fault, putIn] of Object.entries(faults)) {
-  test(`found: ${fault}`, { timeout: 240_000 }, () => {
-    const takeOut = putIn()
+for (const [mutant, apply] of Object.entries(mutants)) {
+  test(`found: ${mutant}`, { timeout: 240_000 }, () => {
+    const undo = apply()
     let failure: ReturnType<typeof firstFailure>
     try {
-      failure = firstFailure(places[fault] ?? (() => true))
+      failure = firstFailure(places[mutant] ?? (() => true))
     } finally {
-      takeOut()
+      undo()
     }
 
     expect(failure).not.toBeNull()

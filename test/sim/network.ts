@@ -1,7 +1,6 @@
 /**
- * A network of one machine's imagination: wires of two one-way pipes, with latency, little buffers, deliveries cut at
- * any byte, resets, and silence. Both the engine's sockets (io.ts) and the models of clients and servers (Peer) stand
- * on the ends of these wires.
+ * A simulated network: wires of two one-way pipes, with latency, small buffers, deliveries cut at any byte, resets and
+ * silence. The ends of the wires carry the engine's sockets (io.ts) and the models of clients and servers (Peer).
  */
 import type { Address } from '../../proxy/io/io.ts'
 import { ByteQueue } from './bytes.ts'
@@ -10,7 +9,7 @@ import type { Schedule, Scheduled } from './schedule.ts'
 
 export interface WireRules {
   readonly latencyMsMax: number
-  /** Bytes that may be on the way or unread in one direction before the sender has to wait. */
+  /** Bytes that may be in flight or unread in one direction before the sender has to wait. */
   readonly capacityBytes: number
   /** Most bytes that arrive in one piece. */
   readonly grainBytes: number
@@ -18,14 +17,14 @@ export interface WireRules {
 
 export interface EndEvents {
   onOpen(): void
-  /** Bytes, or the other side's end, have arrived; see `available` and `finished`. */
+  /** Bytes, or the peer's end, have arrived; see `available` and `finished`. */
   onArrive(): void
-  /** The other side has read: there may be room to send again. */
+  /** The peer has read, so there may be room to send again. */
   onSpace(): void
   onReset(): void
-  /** Dialling failed. Silence is not a failure: it shows by nothing happening. */
+  /** Dialling failed. Silence is no failure: no event follows. */
   onFail(kind: 'refused' | 'unreachable'): void
-  /** The wire went silent or came back; only the engine's sockets care. */
+  /** The wire went silent or recovered; only the engine's sockets need it. */
   onSilence(silent: boolean): void
 }
 
@@ -88,7 +87,7 @@ class Pipe {
     this.#move()
   }
 
-  /** Everything on the way is lost, and what has arrived may be too. */
+  /** Everything in flight is lost, and what has arrived may be too. */
   discard(): void {
     this.#flight.clear()
     if (this.#wire.random.chance(0.5)) this.#arrived.clear()
@@ -129,8 +128,8 @@ export class End {
   readonly remote: Address
   readonly #in: Pipe
   readonly #out: Pipe
-  events: EndEvents = deafEvents
-  /** Our side is gone: what arrives now is answered with a reset. */
+  events: EndEvents = noEvents
+  /** This side is closed; what arrives now is answered with a reset. */
   closed = false
   /** The wire is broken. */
   broken = false
@@ -149,17 +148,17 @@ export class End {
     return this.#in.available
   }
 
-  /** The other side has ended and everything it sent was taken. */
+  /** The peer has ended and everything it sent was taken. */
   get finished(): boolean {
     return this.#in.finished
   }
 
-  /** The other side has ended; something may still wait to be taken. */
+  /** The peer has ended; something may still wait to be taken. */
   get finishArrived(): boolean {
     return this.#in.finishArrived
   }
 
-  /** Sent bytes that have not arrived at the other side. */
+  /** Sent bytes that have not arrived. */
   get unacknowledged(): number {
     return this.#out.inFlight
   }
@@ -172,25 +171,25 @@ export class End {
     return this.#in.take(bytesMax)
   }
 
-  /** Ends our direction in order, after what was sent. */
+  /** Ends this direction in order, after what was sent. */
   finish(): void {
     if (!this.broken) this.#out.finish()
   }
 
-  /** close(2): in order when everything that arrived was taken, else with a reset. */
+  /** close(2): in order when everything that arrived was taken, otherwise with a reset. */
   close(): void {
     if (this.closed) return
     this.closed = true
-    this.events = deafEvents
+    this.events = noEvents
     if (this.broken) return
     if (this.available > 0) this.abort()
     else this.#out.finish()
   }
 
-  /** A reset: what is on the way in both directions is lost. */
+  /** A reset: what is in flight in both directions is lost. */
   abort(): void {
     this.closed = true
-    this.events = deafEvents
+    this.events = noEvents
     if (this.broken) return
     this.broken = true
     const other = this.#out.receiver
@@ -209,11 +208,11 @@ export class Wire {
   readonly schedule: Schedule
   readonly random: Random
   readonly rules: WireRules
-  /** Which dial it was: orders wires and whatever else counts dials. */
+  /** Number of its dial, which orders wires and everything else that counts dials. */
   readonly serial: number
   readonly dialler: End
   readonly listener: End
-  /** Something was done to this wire that a peer of it cannot be blamed for. */
+  /** A fault was injected, for which neither peer is responsible. */
   faulted = false
   #silent = false
   #healing: Scheduled | null = null
@@ -234,7 +233,7 @@ export class Wire {
     return this.#silent
   }
 
-  /** Runs after a latency, and not before the wire is heard again. */
+  /** Runs after a latency, and not while the wire is silent. */
   later(run: () => void): void {
     const delayMs = this.random.next() * this.random.next() * this.rules.latencyMsMax
     this.schedule.after(delayMs, () => {
@@ -250,7 +249,7 @@ export class Wire {
     this.later(() => this.listener.resetByPeer())
   }
 
-  /** Nothing passes either way; with Infinity for ever. */
+  /** Nothing passes in either direction, for ever when the duration is Infinity. */
   silence(durationMs: number): void {
     this.faulted = true
     this.#healing?.cancel()
@@ -271,7 +270,7 @@ export class Wire {
   }
 }
 
-/** What is wrong with a machine, as a whole. */
+/** State of a whole host. */
 export type HostState = 'up' | 'refusing' | 'unreachable' | 'silent'
 
 export class Network {
@@ -280,7 +279,7 @@ export class Network {
   readonly wires = new Set<Wire>()
   readonly #listeners = new Map<string, (end: End) => void>()
   readonly #states = new Map<string, HostState>()
-  /** Dials so far. */
+  /** Connections dialled so far. */
   dials = 0
 
   constructor(schedule: Schedule, random: Random) {
@@ -303,7 +302,7 @@ export class Network {
     return this.#states.get(host) ?? 'up'
   }
 
-  /** The dialler's end; onOpen or onFail follow, or nothing at all when the other machine is silent. */
+  /** The dialler's end. onOpen or onFail follows, or nothing when the other host is silent. */
   dial(fromHost: string, to: Address, rules: WireRules): End {
     const serial = this.dials++
     const wire = new Wire(this.schedule, this.random, rules, serial, { host: fromHost, port: firstPort + serial }, to)
@@ -312,7 +311,7 @@ export class Network {
     return wire.dialler
   }
 
-  /** Wires of which one end is still in use. */
+  /** Forgets wires whose ends are both closed. */
   prune(): void {
     for (const wire of this.wires) if (wire.dialler.closed && wire.listener.closed) this.wires.delete(wire)
   }
@@ -351,7 +350,7 @@ export interface PeerEvents {
   onEnd(kind: 'eof' | 'reset' | 'refused' | 'unreachable'): void
 }
 
-/** A model's view of its end of a wire: it reads all that comes, unless it was told not to, and may write at will. */
+/** A model's view of its end of a wire: it reads everything that arrives unless told not to, and may write at will. */
 export class Peer {
   readonly end: End
   readonly #events: PeerEvents
@@ -427,7 +426,7 @@ export class Peer {
   }
 }
 
-const deafEvents: EndEvents = {
+const noEvents: EndEvents = {
   onOpen: () => undefined,
   onArrive: () => undefined,
   onSpace: () => undefined,

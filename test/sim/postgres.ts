@@ -1,7 +1,7 @@
 /**
- * A model of a PostgreSQL server on the imagined network. It is strict about what may be sent to it, takes its time,
- * can be canceled, told to end sessions, to crash and to refuse logins, and sees to whom every statement belongs: a
- * transaction, a pipeline or a copy that goes on with another client's statement ends the simulation.
+ * A model of a PostgreSQL server on the simulated network. It is strict about what it accepts, takes time, obeys cancel
+ * requests, can end sessions, crash and refuse logins, and knows the owner of every statement: another client's
+ * statement inside a transaction, a pipeline or a copy fails the simulation.
  */
 import { createHash } from 'node:crypto'
 
@@ -26,9 +26,9 @@ import type { Scheduled } from './schedule.ts'
 import { mechanism, ScramServer, verifierOf } from './scram.ts'
 import * as wire from './wire.ts'
 
-/** Where the models report what must not be. */
-export interface Judge {
-  /** Ends the simulation. */
+/** What a server reports to the checker. */
+export interface ServerChecker {
+  /** Fails the simulation. */
   fail(text: string): never
   trace(text: string): void
   /** A statement of `owner` begins a transaction on a session. */
@@ -39,28 +39,28 @@ export interface PostgresRules {
   readonly auth: 'trust' | 'cleartext' | 'md5' | 'scram'
   /** Server users and their passwords. */
   readonly passwords: ReadonlyMap<string, string>
-  /** Longest time that a plain statement takes. */
+  /** Longest duration of a plain statement. */
   readonly workMsMax: number
-  /** Bytes of replies that are kept before they are written, at most. */
+  /** Most bytes of replies that are buffered before they are written. */
   readonly bufferBytesMax: number
 }
 
 export class Postgres {
   readonly network: Network
   readonly random: Random
-  readonly judge: Judge
+  readonly checker: ServerChecker
   readonly address: Address
   readonly rules: PostgresRules
   readonly sessions = new Set<Session>()
-  /** Every session that ever logged in, by process id. */
+  /** Every session that has ever logged in, by process id. */
   readonly #byPid = new Map<number, Session>()
-  /** A FATAL error for every new login while set. */
+  /** The FATAL error that new logins get, null when they succeed. */
   refusal: { readonly code: string; readonly text: string } | null = null
 
-  constructor(network: Network, random: Random, judge: Judge, address: Address, rules: PostgresRules) {
+  constructor(network: Network, random: Random, checker: ServerChecker, address: Address, rules: PostgresRules) {
     this.network = network
     this.random = random
-    this.judge = judge
+    this.checker = checker
     this.address = address
     this.rules = rules
     network.listen(address, (end) => {
@@ -78,32 +78,32 @@ export class Postgres {
 
   cancel(pid: number, secret: Buffer): void {
     const session = this.#byPid.get(pid)
-    if (session === undefined) this.judge.fail(`a cancel request for process ${pid}, which never existed`)
-    if (session.key?.secret.equals(secret) !== true) this.judge.fail('a cancel request with a wrong secret')
+    if (session === undefined) this.checker.fail(`a cancel request for process ${pid}, which never existed`)
+    if (session.key?.secret.equals(secret) !== true) this.checker.fail('a cancel request with a wrong secret')
     session.cancel()
   }
 
-  /** Every session is gone at once, without a word. */
+  /** All sessions end at once, without an error message. */
   crash(): void {
     for (const session of this.sessions) session.crash()
   }
 }
 
-/** The text of notices that belong to no statement. */
-export const strayNotice = 'by the way'
+/** Text of notices that answer no statement. */
+export const strayNotice = 'unprompted'
 
 const pidFirst = 1000
 
-/** How a generator of a session waits. */
+/** What the generator of a session waits for. */
 type Wait = { readonly for: 'bytes' } | { readonly for: 'time'; readonly ms: number }
 
 type Conversation<Result> = Generator<Wait, Result, void>
 
-/** One connection and what stands behind it. */
+/** One connection with its backend. */
 export class Session {
   readonly server: Postgres
   readonly peer: Peer
-  /** Which dial it was: orders sessions and changes of configuration. */
+  /** Number of its dial, which orders sessions and changes of configuration. */
   readonly serial: number
   user = ''
   database = ''
@@ -111,16 +111,16 @@ export class Session {
   backend = new Backend(new Map())
   /** The client whose transaction, pipeline or copy is open. */
   owner: string | null = null
-  /** The client whose statement is being worked on. */
+  /** The client whose statement is running. */
   working: string | null = null
   ended = false
-  /** It ended, or was made to end, by a fault that the engine cannot be blamed for. */
+  /** A fault was injected, for which the engine is not responsible. */
   get faulted(): boolean {
     return this.#faulted || this.peer.end.wire.faulted
   }
   #faulted = false
   readonly #cutter = new wire.Cutter()
-  readonly #run: Conversation<void>
+  readonly #conversation: Conversation<void>
   #waiting: Wait | null = null
   #timer: Scheduled | null = null
   #canceled = false
@@ -138,7 +138,7 @@ export class Session {
       },
       onEnd: () => this.#gone(),
     })
-    this.#run = this.#talk()
+    this.#conversation = this.#talk()
     this.#resume()
   }
 
@@ -146,9 +146,9 @@ export class Session {
     return `${this.server.address.host}/${this.database}/${this.user}#${this.key?.pid ?? '?'}`
   }
 
-  /** Effective only while something is worked on, as with a real server. */
+  /** Effective only while a statement runs, as on a real server. */
   cancel(): void {
-    this.server.judge.trace(`${this.name} is canceled, working for ${this.working ?? 'nobody'}`)
+    this.server.checker.trace(`${this.name} is canceled, working for ${this.working ?? 'no client'}`)
     if (this.#waiting?.for === 'time' && this.working !== null) {
       this.#canceled = true
       this.#timer?.cancel()
@@ -161,7 +161,7 @@ export class Session {
   terminate(code: string, text: string): void {
     if (this.ended) return
     this.#faulted = true
-    this.server.judge.trace(`${this.name} is terminated with ${code}`)
+    this.server.checker.trace(`${this.name} is terminated with ${code}`)
     this.#write(wire.errorMessage('FATAL', code, text))
     this.#flush()
     this.peer.finish()
@@ -174,7 +174,7 @@ export class Session {
     this.#gone()
   }
 
-  /** Something that nobody asked for; it may come between any two messages. */
+  /** A notice that answers no statement; it may come between any two messages. */
   notice(): void {
     if (this.ended) return
     this.#write(wire.noticeMessage(strayNotice))
@@ -192,13 +192,13 @@ export class Session {
     this.ended = true
     this.#timer?.cancel()
     this.server.sessions.delete(this)
-    this.server.judge.trace(`${this.name} ended`)
+    this.server.checker.trace(`${this.name} ended`)
   }
 
   #resume(): void {
     if (this.ended) return
     this.#waiting = null
-    const step = this.#run.next()
+    const step = this.#conversation.next()
     if (this.ended) return
     if (step.done === true) {
       this.#flush()
@@ -219,9 +219,9 @@ export class Session {
     for (;;) {
       const message = yield* this.#next()
       const request =
-        decodeRequest(message) ?? this.server.judge.fail(`${this.name} got "${message.tag}", which is wrong`)
+        decodeRequest(message) ?? this.server.checker.fail(`${this.name} got "${message.tag}", which is no request`)
       if (request.kind === 'terminate') {
-        if (this.#cutter.pending > 0) this.server.judge.fail(`${this.name} got something after Terminate`)
+        if (this.#cutter.pending > 0) this.server.checker.fail(`${this.name} got something after Terminate`)
         return
       }
       if (request.kind === 'flush' && !this.backend.copying) this.#flush()
@@ -230,7 +230,7 @@ export class Session {
   }
 
   *#login(): Conversation<boolean> {
-    const { judge, rules, random } = this.server
+    const { checker, rules, random } = this.server
     let packet = yield* this.#nextStartup()
     if (packet.readInt32BE(0) === wire.sslRequestCode) {
       this.peer.write(Buffer.from('N'))
@@ -242,11 +242,11 @@ export class Session {
       this.server.cancel(packet.readInt32BE(4), packet.subarray(8))
       return false
     }
-    if (code >>> 16 !== 3) judge.fail(`a startup packet of protocol ${code}`)
+    if (code >>> 16 !== 3) checker.fail(`a startup packet of protocol ${code}`)
     const startup = new Map<string, string>()
     const strings = wire.splitStrings(packet.subarray(4))
     for (let at = 0; at + 1 < strings.length; at += 2) startup.set(strings[at] ?? '', strings[at + 1] ?? '')
-    this.user = startup.get('user') ?? judge.fail('a startup packet without a user')
+    this.user = startup.get('user') ?? checker.fail('a startup packet without a user')
     this.database = startup.get('database') ?? this.user
     yield { for: 'time', ms: random.next() * rules.workMsMax }
     if (!(yield* this.#authenticate())) return false
@@ -262,48 +262,48 @@ export class Session {
     this.#write(wire.message('K', wire.int32(this.key.pid), this.key.secret))
     this.#write(wire.message('Z', Buffer.from('I')))
     this.#flush()
-    judge.trace(`${this.name} logged in`)
+    checker.trace(`${this.name} logged in`)
     return true
   }
 
   *#authenticate(): Conversation<boolean> {
-    const { rules, judge, random } = this.server
+    const { rules, checker, random } = this.server
     if (rules.auth === 'scram') {
       yield* this.#authenticateScram()
     } else if (rules.auth !== 'trust') {
       const salt = Buffer.alloc(4)
       random.fill(salt)
-      const password = rules.passwords.get(this.user) ?? judge.fail(`nobody is called ${this.user}`)
+      const password = rules.passwords.get(this.user) ?? checker.fail(`user ${this.user} does not exist`)
       const request = rules.auth === 'md5' ? [wire.int32(5), salt] : [wire.int32(3)]
       this.#write(wire.message('R', ...request))
       this.#flush()
       const answer = yield* this.#nextPassword()
       const expected = rules.auth === 'md5' ? md5Answer(this.user, password, salt) : password
-      if (!answer.equals(wire.cString(expected))) judge.fail(`${this.name} got a wrong password`)
+      if (!answer.equals(wire.cString(expected))) checker.fail(`${this.name} got a wrong password`)
     }
     this.#write(wire.message('R', wire.int32(0)))
     return true
   }
 
   *#authenticateScram(): Conversation<void> {
-    const { rules, judge, random, address } = this.server
-    const password = rules.passwords.get(this.user) ?? judge.fail(`nobody is called ${this.user}`)
+    const { rules, checker, random, address } = this.server
+    const password = rules.passwords.get(this.user) ?? checker.fail(`user ${this.user} does not exist`)
     const scram = new ScramServer(verifierOf(password, address.host), nonceOf(random))
     this.#write(wire.message('R', wire.int32(10), mechanism, Buffer.alloc(1)))
     this.#flush()
     const first = yield* this.#nextPassword()
-    if (wire.splitStrings(first)[0] !== mechanism) judge.fail(`${this.name} was asked for another mechanism`)
+    if (wire.splitStrings(first)[0] !== mechanism) checker.fail(`${this.name} got a request for another mechanism`)
     const challenge = scram.challenge(first.toString('utf8', mechanism.length + 5))
     this.#write(wire.message('R', wire.int32(11), Buffer.from(challenge)))
     this.#flush()
     const final = yield* this.#nextPassword()
-    const confirmation = scram.confirm(final.toString('utf8')) ?? judge.fail(`${this.name} got a wrong proof`)
+    const confirmation = scram.confirm(final.toString('utf8')) ?? checker.fail(`${this.name} got a wrong proof`)
     this.#write(wire.message('R', wire.int32(12), Buffer.from(confirmation)))
   }
 
   *#nextPassword(): Conversation<Buffer> {
     const message = yield* this.#next()
-    if (message.tag !== 'p') this.server.judge.fail(`${this.name} got "${message.tag}" for a password`)
+    if (message.tag !== 'p') this.server.checker.fail(`${this.name} got "${message.tag}" in place of a password`)
     return message.body
   }
 
@@ -330,7 +330,7 @@ export class Session {
       if (reply.tag === 'Z') this.#report()
       this.#write(encodeReply(reply))
       if (reply.tag === 'Z' || reply.tag === 'G') this.#flush()
-      this.server.judge.trace(`${this.name} answers ${signature(reply).slice(0, 60)}`)
+      this.server.checker.trace(`${this.name} answers ${signature(reply).slice(0, 60)}`)
     }
     if (backend.quiet) {
       this.owner = null
@@ -338,32 +338,32 @@ export class Session {
     }
   }
 
-  /** Whose is it, and may it be here? */
+  /** Checks whether the owner of the atom may use this session now. */
   #watch(atom: Atom): void {
-    const { judge } = this.server
+    const { checker } = this.server
     const text = this.backend.textOf(atom)
     if (text === null || text === '' || this.backend.ignores(atom)) return
     if (ownStatement(text) !== null) {
-      if (this.owner !== null) judge.fail(`${this.name}: "${text}" inside what ${this.owner} has begun`)
+      if (this.owner !== null) checker.fail(`${this.name}: "${text}" inside what ${this.owner} has begun`)
       return
     }
     const owner = ownerOf(text) ?? (isShared(text) ? this.backend.valuesOf(atom)[0] : undefined)
     if (owner === undefined) {
       if (isShared(text)) return
-      return judge.fail(`${this.name}: the statement "${text}" belongs to nobody`)
+      return checker.fail(`${this.name}: the statement "${text}" has no owner`)
     }
     const client = clientOf(owner)
-    judge.trace(`${this.name} works on ${atom.kind} ${text.slice(0, 60)}`)
+    checker.trace(`${this.name} runs ${atom.kind} ${text.slice(0, 60)}`)
     if (this.owner !== null && this.owner !== client) {
-      judge.fail(`${this.name}: "${text}" inside what ${this.owner} has begun`)
+      checker.fail(`${this.name}: "${text}" inside what ${this.owner} has begun`)
     }
     if (this.owner === null) {
       this.owner = client
-      judge.began(owner, this)
+      checker.began(owner, this)
     }
   }
 
-  /** Changed settings are told before ReadyForQuery. */
+  /** Changed settings are reported before ReadyForQuery. */
   #report(): void {
     for (const name of reportedSettings) {
       const value = this.backend.settings.get(name) ?? ''

@@ -1,24 +1,24 @@
 import type { WireRules } from './network.ts'
 import type { Random } from './random.ts'
 
-/** What a world is like, and what it has to suffer. */
+/** The properties of a world, and the kinds of faults in it. */
 export interface Profile {
-  /** calm: nothing goes wrong; changing: configurations; rude: clients; broken: network and servers. */
+  /** What goes wrong. calm: nothing; changing: the configuration; rude: clients; broken: network and servers. */
   readonly kind: 'calm' | 'changing' | 'rude' | 'broken' | 'everything'
-  /** In a mixed world pools change their mode. */
+  /** In a mixed world pools change between both modes. */
   readonly mode: 'transaction' | 'session' | 'mixed'
-  /** Most prepared statements that a server keeps; 0 passes them by. */
+  /** Most prepared statements on a server; 0 disables them. */
   readonly preparedMax: number
-  /** How the engine is stopped: when everybody has left, or in the middle of the storm. */
+  /** When the engine is stopped: after all clients have left, or while faults are injected. */
   readonly stop: 'at rest' | 'drain' | 'now'
   readonly clients: number
   readonly clientsMax: number
   readonly rules: WireRules
-  /** A login takes its time. */
+  /** Logins are slow. */
   readonly slow: boolean
   /** Most bytes of one message or result. */
   readonly bytesMax: number
-  /** Bytes of one row of a flood. */
+  /** Bytes of one row of a result that is larger than all buffers together. */
   readonly floodBytes: number
   readonly thinkMsMax: number
   readonly sleepMsMax: number
@@ -49,7 +49,7 @@ export function randomProfile(random: Random): Profile {
   }
 }
 
-/** What clients do in such a world. */
+/** Options of the clients in such a world. */
 export function habitsOf(profile: Profile) {
   const { mode, preparedMax, rules, thinkMsMax, sleepMsMax, pipelineMax, bytesMax, floodBytes } = profile
   return {

@@ -1,12 +1,12 @@
 /**
- * Seeded randomness: everything that happens in a simulated world is decided here, so that a seed replays it.
- * The generator is mulberry32 (a counter through a 32-bit mixing function): small, fast, and good enough to explore.
+ * Seeded randomness, which decides everything in a simulated world, so that a seed replays it. The generator is
+ * mulberry32 (a counter through a 32-bit mixing function): small, fast and good enough for exploration.
  */
 export class Random {
   #state: number
 
   constructor(seed: number) {
-    // Neighbouring seeds must not give neighbouring worlds.
+    // Neighbouring seeds must not give similar worlds.
     this.#state = Math.imul(seed + 1, 0x9e3779b1) >>> 0
   }
 
@@ -35,7 +35,7 @@ export class Random {
     return item
   }
 
-  /** One of the keys, each with the weight that stands beside it. */
+  /** One of the keys, by weight. */
   weighted<Key extends string>(weights: Readonly<Record<Key, number>>): Key {
     const keys = Object.keys(weights) as Key[]
     let rest = this.next() * keys.reduce((sum, key) => sum + weights[key], 0)
@@ -46,7 +46,7 @@ export class Random {
     return this.pick(keys)
   }
 
-  /** Mostly small, sometimes large: an integer from 1 to `max`, evenly spread over orders of magnitude. */
+  /** An integer from 1 to `max`, evenly spread over orders of magnitude: mostly small, sometimes large. */
   size(max: number): number {
     return Math.max(1, Math.floor(Math.exp(this.next() * Math.log(max + 1))))
   }

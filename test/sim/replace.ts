@@ -1,4 +1,4 @@
-/** Replaces a method until what it gives is called; the replacement gets the original. */
+/** Replaces a method until the returned function is called; `make` gets the original. */
 export function replace<Owner extends object, Key extends keyof Owner>(
   owner: Owner,
   key: Key,

@@ -1,7 +1,10 @@
-/** `npm run sim -- --seed N [--verbose]` runs one simulated world again; `--from N --count M` looks for failing ones; `--crew` takes worlds of two workers. */
+/**
+ * `npm run sim -- --seed N [--verbose]` replays one simulated world, `--from N --count M` runs many; with `--crew` they
+ * have two workers.
+ */
 import { parseArgs } from 'node:util'
 
-import { SimulationFailure } from './court.ts'
+import { SimulationFailure } from './checker.ts'
 import { CrewWorld } from './crew-world.ts'
 import { World } from './world.ts'
 

@@ -1,18 +1,18 @@
 import type { Random } from './random.ts'
 
-/** Something that will happen, unless it is cancelled first. */
+/** A future event that can be canceled. */
 export interface Scheduled {
   cancel(): void
 }
 
 interface Entry {
   readonly atMs: number
-  /** Decides between events of the same instant, so that their order is explored too. */
+  /** Orders events of the same instant at random, so that their order is explored too. */
   readonly tie: number
   run: (() => void) | null
 }
 
-/** The virtual clock and the one queue of everything that is going to happen. Time moves only from event to event. */
+/** The virtual clock and its queue of events. Time moves only from event to event. */
 export class Schedule {
   readonly #random: Random
   #heap: Entry[] = []
@@ -40,7 +40,7 @@ export class Schedule {
     }
   }
 
-  /** Runs the next event. False when there is none before `untilMs`; the clock then stands at `untilMs`. */
+  /** Runs the next event. False when there is none until `untilMs`, where the clock then stands. */
   step(untilMs: number): boolean {
     for (;;) {
       const entry = this.#heap[0]

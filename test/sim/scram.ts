@@ -1,6 +1,6 @@
 /**
- * SCRAM-SHA-256 (RFC 5802, RFC 7677) for the models, both sides, written apart from the engine's. Few iterations: what
- * is simulated is the conversation, not the work.
+ * Both sides of SCRAM-SHA-256 (RFC 5802, RFC 7677) for the models, independent of the engine's. Few iterations, because
+ * the simulation needs the conversation and not the work.
  */
 import { createHash, createHmac, pbkdf2Sync } from 'node:crypto'
 
@@ -26,14 +26,14 @@ function xor(left: Buffer, right: Buffer): Buffer {
   return both
 }
 
-/** "a=1,b=2" → {a: 1, b: 2}; a value may hold "=". */
+/** "a=1,b=2" → {a: 1, b: 2}; a value may contain "=". */
 function attributes(text: string): Map<string, string> {
   return new Map(text.split(',').map((part) => [part.slice(0, 1), part.slice(2)]))
 }
 
 const verifiers = new Map<string, ScramVerifier>()
 
-/** What a server keeps of a password. */
+/** What a server stores of a password. */
 export function verifierOf(password: string, salt: string): ScramVerifier {
   const key = `${password}\0${salt}`
   const known = verifiers.get(key)
@@ -73,7 +73,7 @@ export class ScramClient {
     return `${unproven},p=${xor(clientKey, hmac(hash(clientKey), signed)).toString('base64')}`
   }
 
-  /** The server has proven that it knows the password too. */
+  /** Whether the server has proven that it knows the password. */
   trusts(confirmation: string): boolean {
     return attributes(confirmation).get('v') === this.#signature
   }
@@ -98,7 +98,7 @@ export class ScramServer {
     return this.#challenge
   }
 
-  /** The answer to a right proof, null to a wrong one. */
+  /** The answer to a correct proof, null to a wrong one. */
   confirm(final: string): string | null {
     const unproven = final.slice(0, final.lastIndexOf(',p='))
     const signed = `${this.#bare},${this.#challenge},${unproven}`

@@ -1,25 +1,25 @@
-/** What a client may do next: a table of pieces of work, each a list of requests that ends with its last answer. */
+/** What clients do: a table of pieces of work, each a list of requests that ends with the last answer. */
 import type { Request, Status } from './backend.ts'
 import type { Random } from './random.ts'
 
-/** A request, or a wait for the answers to all requests before it. */
+/** A request, or a wait for the answers to all earlier requests. */
 export type Step = Request | 'await'
 
 export interface Situation {
   readonly random: Random
-  /** Where the session will stand when everything that was sent has been answered. */
+  /** Transaction status after everything sent so far. */
   readonly status: Status
-  /** The client keeps its server until it leaves, so it may leave things on it. */
+  /** Session pooling: the client may leave state on its server. */
   readonly session: boolean
-  /** Its prepared statements follow it from server to server. */
+  /** The pool supports prepared statements for this client. */
   readonly prepares: boolean
-  /** Names of the statements it will then have. */
+  /** Names of its prepared statements after everything sent so far. */
   readonly prepared: readonly string[]
   /** Most bytes of one message or result. */
   readonly bytesMax: number
-  /** Bytes of one row of a result that is larger than all buffers together; small where it would take for ever. */
+  /** Bytes of one row of a result that is larger than all buffers together; small where that would take too long. */
   readonly floodBytes: number
-  /** Longest `sleep`. */
+  /** Longest duration of `sleep`. */
   readonly sleepMsMax: number
   /** Names the client and this piece of work: "c3.17". */
   readonly owner: string
@@ -89,7 +89,7 @@ function rows({ random, bytesMax }: Situation): string {
   return `rows ${count} ${random.size(Math.max(1, Math.floor((bytesMax * 3) / count)))}`
 }
 
-/** Parameters that follow a client from server to server; in a session any. */
+/** Only parameters that follow a client from server to server, except in session pooling. */
 function set({ random, owner, session }: Situation): string {
   const followed = ['application_name', 'TimeZone', 'search_path']
   const name = random.pick(session ? [...followed, 'work_mem'] : followed)
@@ -100,7 +100,7 @@ function show({ random }: Situation): string {
   return `show ${random.pick(['application_name', 'TimeZone', 'search_path', 'work_mem', 'listening'])}`
 }
 
-/** A pin with its beginning, its use and its end; who leaves in between leaves it to the engine to end it. */
+/** LISTEN pins the server until UNLISTEN; a client that leaves in between leaves that to the engine. */
 function listen(at: Situation): Step[] {
   const steps: Step[] = [...either(at, 'listen'), 'await', ...either(at, 'show listening'), 'await']
   if (at.random.chance(0.5)) {
@@ -110,7 +110,7 @@ function listen(at: Situation): Step[] {
   return [...steps, ...either(at, 'unlisten')]
 }
 
-/** One statement, by the simple or the extended protocol. */
+/** One statement, in the simple or the extended protocol. */
 function either(at: Situation, text: string): Step[] {
   if (at.random.chance(0.5)) return [{ kind: 'query', text: `${text} @${at.owner}` }]
   return [...extended(at, text), sync]
@@ -132,7 +132,7 @@ function extended({ random, owner }: Situation, text: string): Step[] {
   return steps
 }
 
-/** Statements of which some may end and begin transactions, in one simple query. */
+/** Several statements in one simple query, some of which may begin and end transactions. */
 function several(at: Situation): Step[] {
   const count = at.random.integer(2, 5)
   const texts: string[] = []
@@ -149,7 +149,7 @@ function several(at: Situation): Step[] {
   return [{ kind: 'query', text: texts.map((text) => `${text} @${at.owner}`).join('; ') }]
 }
 
-/** Many statements by the extended protocol, with few Syncs. */
+/** Many statements in the extended protocol with few Syncs. */
 function pipeline(at: Situation): Step[] {
   const steps: Step[] = []
   for (let left = at.random.integer(1, 6); left > 0; left--) {
@@ -162,12 +162,12 @@ function pipeline(at: Situation): Step[] {
   return [...steps, sync]
 }
 
-/** A simple query where a Sync was due. */
+/** A simple query in place of a Sync. */
 function unsynced(at: Situation): Step[] {
   return [...extended(at, 'select u'), { kind: 'query', text: `select v @${at.owner}` }, sync]
 }
 
-/** Names that the server does not know. */
+/** Names that do not exist. */
 function unknown({ random, owner }: Situation): Step[] {
   const steps: Request[] = [
     { kind: 'bind', portal: '', name: `none_${owner}`, values: [] },
@@ -178,11 +178,11 @@ function unknown({ random, owner }: Situation): Step[] {
   return [random.pick(steps), sync]
 }
 
-/** A named statement, used more than once within one pipeline and then closed. */
+/** A named statement that is used repeatedly in one pipeline and then closed. */
 function named(at: Situation): Step[] {
-  // In a session it may stay, under a name that others use as well.
+  // In session pooling it may stay, under a name that other clients use as well.
   const stays = at.session && at.random.chance(0.5)
-  const name = stays ? 'everybodys' : `s_${at.owner}`
+  const name = stays ? 'sharedname' : `s_${at.owner}`
   const steps: Step[] = [{ kind: 'parse', name, text: `select n @${at.owner}` }]
   for (let left = at.random.integer(1, 3); left > 0; left--) {
     steps.push({ kind: 'bind', portal: '', name, values: [at.owner] }, { kind: 'execute', portal: '', rowsMax: 0 })
@@ -191,10 +191,10 @@ function named(at: Situation): Step[] {
   return stays ? [...steps, sync] : [...steps, { kind: 'close', what: 'S', name }, sync]
 }
 
-/** Few names, so that they are taken, used and missed again and again. */
+/** Few names, so that each is taken, used and missing many times. */
 const names = ['p1', 'p2', 'p3', 'p4']
 
-/** A statement that is to stay, of its own or of a text that others prepare as well. */
+/** Statements that stay, with a text of their own or one that other clients prepare as well. */
 function prepare(at: Situation): Step[] {
   if (!at.prepares) return pipeline(at)
   const { random, owner } = at
@@ -233,8 +233,8 @@ function use({ random, owner }: Situation, name: string): Step[] {
 }
 
 /**
- * Takes statements back, by the protocol or by SQL. A text is sent alone: what a statement's name stands for while a
- * DEALLOCATE of it is on its way, the engine does not know.
+ * Removes statements by Close or by DEALLOCATE. A DEALLOCATE is sent alone, because the engine does not know what a
+ * name stands for until it has been answered.
  */
 function forget(at: Situation): Step[] {
   if (!at.prepares) return [sync]
@@ -258,7 +258,7 @@ function forget(at: Situation): Step[] {
   }
 }
 
-/** Two portals of one transaction, read in turns. */
+/** Two portals of one transaction, read alternately. */
 function portals(at: Situation): Step[] {
   const [a, b] = [`a_${at.owner}`, `b_${at.owner}`]
   const steps: Step[] = [{ kind: 'parse', name: '', text: `rows 6 10 @${at.owner}` }]
@@ -281,9 +281,9 @@ function copyIn(at: Situation): Step[] {
         { kind: 'bind', portal: '', name: '', values: [] },
         { kind: 'execute', portal: '', rowsMax: 0 },
       ]
-  // A Sync sent ahead of the data is ignored by the server, as is a Flush.
+  // The server ignores a Sync or Flush that is sent before the data.
   if (!simple && random.chance(0.5)) steps.push(random.chance(0.5) ? flush : sync)
-  // Sent blindly after such a Sync, the rest of a copy that fails at once cannot be told apart by anybody between.
+  // When a copy fails at once, a proxy cannot tell which messages sent after such a Sync still belong to it.
   if (random.chance(0.6) || copy === 'copybroken') {
     if (!simple) steps.push(flush)
     steps.push('await')

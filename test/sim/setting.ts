@@ -1,5 +1,5 @@
-/** What every simulated world has in common: who is there, and how long things take. */
-import type { Court } from './court.ts'
+/** What all simulated worlds have in common: hosts, users and deadlines. */
+import type { Checker } from './checker.ts'
 import { machines } from './configuration.ts'
 import type { Network } from './network.ts'
 import { Postgres } from './postgres.ts'
@@ -15,26 +15,26 @@ export const passwords: ReadonlyMap<string, string> = new Map([
 ])
 
 /**
- * Time after which every broken connection has been noticed: keepalive probes, and a user time-out that begins when
- * something is sent to it just before they end.
+ * Time until every broken connection is noticed: keepalive probes, and then TCP_USER_TIMEOUT when something is sent
+ * just before they give up.
  */
 export const noticeMs = 75_000
 
-/** Time in which everybody who waits must be served in a healthy world: retries, logins, and slow statements. */
-export const patienceMs = 90_000
+/** Longest time until every waiting client is served in a healthy world: retries, logins and slow statements. */
+export const servedWithinMs = 90_000
 
-/** Time after which nothing is on its way any more, cancel requests included. */
+/** Time until nothing is in flight, cancel requests included. */
 export const settleMs = 12_000
 
 export function startServers(
   network: Network,
   random: Random,
-  court: Court,
+  checker: Checker,
   auth: PostgresRules['auth'],
 ): readonly Postgres[] {
   const hosts = Object.values(machines).flat()
   return hosts.map((host) => {
     const rules = { auth, passwords, workMsMax: random.pick([0.1, 3, 30]), bufferBytesMax: 8192 }
-    return new Postgres(network, random, court, { host, port: 5432 }, rules)
+    return new Postgres(network, random, checker, { host, port: 5432 }, rules)
   })
 }

@@ -1,6 +1,6 @@
 /**
- * The simulator's own reading and writing of PostgreSQL messages, written apart from the engine's so that a fault
- * there is not repeated here. PostgreSQL manual, "Message Formats".
+ * Reads and writes PostgreSQL messages (manual, "Message Formats"), independent of the engine so that an error there is
+ * not repeated here.
  */
 
 export interface Message {
@@ -9,7 +9,7 @@ export interface Message {
   readonly body: Buffer
 }
 
-/** Int32 length that counts itself, after the tag when there is one. */
+/** Tag if there is one, then an Int32 length that counts itself, then the body. */
 export function message(tag: string, ...parts: readonly (Buffer | string)[]): Buffer {
   const body = Buffer.concat(parts.map((part) => (typeof part === 'string' ? cString(part) : part)))
   const head = Buffer.alloc(tag.length + 4)
@@ -66,7 +66,7 @@ export function splitStrings(body: Buffer): string[] {
   return body.toString('utf8').split('\0').slice(0, -1)
 }
 
-/** Cuts a stream into messages; the startup packet, which has no tag, comes with an empty one. */
+/** Cuts a stream into messages. The startup packet, which has no tag, gets an empty one. */
 export class Cutter {
   #bytes: Buffer = Buffer.alloc(0)
   #parts: Buffer[] = []
@@ -78,7 +78,7 @@ export class Cutter {
     this.#partBytes += bytes.length
   }
 
-  /** Bytes of a message that is not whole yet. */
+  /** Bytes of an incomplete message. */
   get pending(): number {
     return this.#bytes.length + this.#partBytes
   }
@@ -91,7 +91,7 @@ export class Cutter {
     return this.#take(1)
   }
 
-  /** A byte outside of any message: the answer to SSLRequest. */
+  /** A byte outside any message: the answer to SSLRequest. */
   peekByte(): number | undefined {
     this.#join()
     return this.#bytes[0]

@@ -1,12 +1,14 @@
 /**
  * One simulated world: the engine between model clients and model servers, with faults and changes of configuration at
- * any moment, all decided by a seed. First comes a storm; then everything heals, and whoever waits must be served;
- * then everybody leaves, and nothing may be left.
+ * any moment, all decided by a seed. First faults are injected; then the world heals, and every waiting client must be
+ * served; then all clients leave, and nothing may remain.
  */
 import assert from 'node:assert/strict'
 
 import { causes } from '../../shared/causes.ts'
 import type { Cause } from '../../shared/causes.ts'
+import { generalSettings } from '../../shared/config/settings.ts'
+import type { GeneralSettings } from '../../shared/config/settings.ts'
 import { Client as EngineClient } from '../../proxy/engine/client.ts'
 import { Engine } from '../../proxy/engine/engine.ts'
 import type { FromEngine } from '../../proxy/engine/messages.ts'
@@ -15,10 +17,10 @@ import * as operations from '../../proxy/engine/operations.ts'
 import { Server } from '../../proxy/engine/server.ts'
 import { Client } from './client.ts'
 import type { ClientOptions } from './client.ts'
-import { Configurer, planOf, poolKey, poolNames, specOf } from './configuration.ts'
+import { Configurer, hashOf, planOf, poolKey, poolNames, specOf } from './configuration.ts'
 import type { Plan, Version } from './configuration.ts'
-import { Court } from './court.ts'
-import { Course } from './course.ts'
+import { Checker } from './checker.ts'
+import { Run } from './run.ts'
 import { SimIo } from './io.ts'
 import { Network } from './network.ts'
 import type { Postgres } from './postgres.ts'
@@ -26,18 +28,18 @@ import { habitsOf, randomProfile } from './profile.ts'
 import type { Profile } from './profile.ts'
 import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
-import { noticeMs, passwords, patienceMs, proxy, settleMs, startServers } from './setting.ts'
-import { strike } from './storm.ts'
-import { Before, fault, faultAtRest } from './watch.ts'
+import { noticeMs, passwords, servedWithinMs, proxy, settleMs, startServers } from './setting.ts'
+import { injectFault } from './faults.ts'
+import { Before, violation, violationAtRest } from './watch.ts'
 
-const stormEvents = 3000
+const faultyEvents = 3000
 
-const stormMsMax = 300_000
+const faultyMsMax = 300_000
 
-/** Longest time until an operator resumes what was paused. */
+/** Longest time from a PAUSE to its RESUME. */
 const pauseMsMax = 10_000
 
-/** The same after a SUSPEND. */
+/** Longest time from a SUSPEND to its RESUME. */
 const suspendMsMax = 5000
 
 export class World {
@@ -45,16 +47,17 @@ export class World {
   readonly schedule: Schedule
   readonly network: Network
   readonly profile: Profile
-  readonly court: Court
+  readonly checker: Checker
   readonly io: SimIo
   readonly engine: Engine
   readonly servers: readonly Postgres[]
-  readonly #course: Course
+  readonly #run: Run
   readonly #configurer: Configurer
+  readonly #general: GeneralSettings
   #number = 0
   #nextClient = 1
   #expectedPlan: Plan | null = null
-  #striking = true
+  #injecting = true
   #serverConnects = 0
   #lost = 0
   #posted: FromEngine['type'][] = []
@@ -65,41 +68,42 @@ export class World {
     this.profile = randomProfile(this.random)
     this.schedule = new Schedule(this.random)
     this.network = new Network(this.schedule, this.random)
-    this.court = new Court(seed, this.schedule, this.profile, trace)
+    this.checker = new Checker(seed, this.schedule, this.profile, trace)
     this.#configurer = new Configurer(this.random, this.profile)
+    this.#general = generalSettings({ max_client_connections: this.profile.clientsMax })
     this.io = new SimIo(this.network, this.random, this.profile.rules, proxy.host)
     this.io.onConnect = (events) => this.#connecting(events)
     this.io.onRead = (events) => this.#reading(events)
     const auth = this.random.pick(['trust', 'cleartext', 'md5', 'scram'] as const)
-    this.servers = startServers(this.network, this.random, this.court, auth)
-    this.#course = new Course(this.schedule, this.court, () => this.#lookAfterTurn())
+    this.servers = startServers(this.network, this.random, this.checker, auth)
+    this.#run = new Run(this.schedule, this.checker, () => this.#checkAfterTurn())
     this.engine = new Engine(this.io, { listen: proxy }, (message) => this.#fromEngine(message))
     this.trace(`profile ${JSON.stringify(this.profile)}`)
   }
 
   get clients(): Set<Client> {
-    return this.court.clients
+    return this.checker.clients
   }
 
   get hit(): Set<object> {
-    return this.court.hit
+    return this.checker.hit
   }
 
   get refusals(): Set<string> {
-    return this.court.refusals
+    return this.checker.refusals
   }
 
   get seen(): Set<string> {
-    return this.court.seen
+    return this.checker.seen
   }
 
   trace(text: string): void {
-    this.court.trace(text)
+    this.checker.trace(text)
   }
 
   run(): void {
-    this.#course.run(() => {
-      this.#storm()
+    this.#run.play(() => {
+      this.#injectFaults()
       if (this.profile.stop === 'at rest') {
         this.#heal()
         this.#probe()
@@ -109,7 +113,7 @@ export class World {
     })
   }
 
-  // What the storm does
+  // Faults
 
   anyClient(): Client | null {
     return this.clients.size === 0 ? null : this.random.pick([...this.clients])
@@ -125,7 +129,7 @@ export class World {
     if (random.chance(0.2)) startup.set('TimeZone', 'Europe/Berlin')
     if (random.chance(0.2)) startup.set('work_mem', '16MB')
     if (random.chance(0.1)) switches.set('search_path', 'a, b')
-    const client = new Client(this.network, random, this.court, proxy, {
+    const client = new Client(this.network, random, this.checker, proxy, {
       id,
       host: `10.2.0.${this.#nextClient % 250}`,
       pool,
@@ -139,25 +143,25 @@ export class World {
       ...given,
     })
     this.clients.add(client)
-    this.trace(`${id} comes in for ${client.options.pool}/${client.options.user}`)
+    this.trace(`${id} connects to ${client.options.pool}/${client.options.user}`)
     return client
   }
 
   applyNext(): void {
-    this.#apply(this.#configurer.next(this.court.versions))
+    this.#apply(this.#configurer.next(this.checker.versions))
   }
 
   moveHost(): void {
     const { name, addresses } = this.#configurer.move()
     this.trace(`${name} is now at ${addresses.join(' and ')}`)
-    this.court.moving(name, addresses)
+    this.checker.moving(name, addresses)
     this.engine.receive({ type: 'addresses', hosts: { [name]: addresses } })
-    this.#look()
+    this.#check()
   }
 
-  // What operators do
+  // Operators
 
-  /** For a while; what is paused when the storm ends is resumed. */
+  /** For a while, also beyond the phase of faults. */
   pause(): void {
     const database = this.#anyDatabase()
     this.trace(`PAUSE ${database ?? ''}`)
@@ -165,32 +169,32 @@ export class World {
     this.schedule.after(this.random.next() * pauseMsMax, () => {
       if (!this.engine.ended) operations.resume(this.engine, database)
     })
-    this.#look()
+    this.#check()
   }
 
-  /** For a while, which is shorter than suspend_timeout: nobody is closed for not having taken all of it. */
+  /** For less than suspend_timeout, so that no client is closed because it has not read everything. */
   suspend(): void {
-    // Consoles have their turn after others have had theirs, and before what those have sent leaves.
+    // A console command runs after other handlers, and before what they have sent leaves.
     this.io.onceHandled = () => this.#suspend()
   }
 
   #suspend(): void {
-    if (this.engine.ended || !this.#striking || !operations.suspend(this.engine)) return
+    if (this.engine.ended || !this.#injecting || !operations.suspend(this.engine)) return
     this.trace('SUSPEND')
     operations.whenFlushed(this.engine, (holds) => {
-      this.trace('everything is flushed, or has been resumed')
-      if (holds && this.#unsent()) this.court.fail('a SUSPEND ends before all has left')
+      this.trace('everything is flushed or resumed')
+      if (holds && this.#unsent()) this.checker.fail('a SUSPEND ends before everything is sent')
     })
     this.schedule.after(this.random.next() * suspendMsMax, () => {
       if (this.engine.ended) return
       this.trace('RESUME')
       operations.release(this.engine)
-      this.#look()
+      this.#check()
     })
-    this.#look()
+    this.#check()
   }
 
-  /** A console may be answered meanwhile, and who logs in is greeted. */
+  /** Consoles and logins may be answered meanwhile. */
   #unsent(): boolean {
     return [...this.io.sockets].some(
       ({ events, unsentBytes }) => unsentBytes > 0 && (events instanceof EngineClient || events instanceof Server),
@@ -201,18 +205,18 @@ export class World {
     const database = this.#anyDatabase()
     this.trace(`RECONNECT ${database ?? ''}`)
     operations.reconnect(this.engine, database)
-    this.#look()
+    this.#check()
   }
 
   kill(): void {
     const { pool } = this.random.pick(poolNames)
     this.trace(`KILL ${pool}`)
-    this.court.killed.add(pool)
+    this.checker.killed.add(pool)
     operations.kill(this.engine, pool)
     this.schedule.after(this.random.next() * pauseMsMax, () => {
       if (!this.engine.ended) operations.resume(this.engine, pool)
     })
-    this.#look()
+    this.#check()
   }
 
   killClient(): void {
@@ -220,10 +224,10 @@ export class World {
     const known = [...this.engine.context.clients]
     const victim = known.find(({ socket }) => socket.remote.host === client?.options.host)
     if (client === null || victim === undefined) return
-    this.court.killed.add(client.id)
+    this.checker.killed.add(client.id)
     this.trace(`KILL_CLIENT ${victim.id}`)
     operations.killClient(this.engine, victim.id)
-    this.#look()
+    this.#check()
   }
 
   #anyDatabase(): string | null {
@@ -244,7 +248,7 @@ export class World {
         const { cause } = message.disconnect
         this.#lost++
         this.trace(`lost ${JSON.stringify(message.disconnect)}`)
-        this.court.lost(cause, message.disconnect.state, message.disconnect.client_hurt)
+        this.checker.lost(cause, message.disconnect.state, message.disconnect.client_hurt)
         return
       }
       case 'log':
@@ -262,7 +266,7 @@ export class World {
       case 'shutdown':
       case 'peers':
       case 'stopped':
-        this.trace(`the engine says ${message.type}`)
+        this.trace(`engine: ${message.type}`)
         return
       default:
         message satisfies never
@@ -273,99 +277,99 @@ export class World {
     if (!(events instanceof Server)) return
     this.#serverConnects++
     const { pool } = events
-    if (pool.draining) this.court.fail('a draining pool opens a connection')
+    if (pool.draining) this.checker.fail('a draining pool opens a connection')
     const { poolSize, reservePoolSize, reservePoolTimeoutMs, maxDbConnections } = pool.settings
     const reserve = pool.name.maxWaitMs >= reservePoolTimeoutMs ? reservePoolSize : 0
-    if (pool.size >= poolSize + reserve) this.court.fail(`a connection above pool_size ${poolSize}`)
-    if (pool.size >= poolSize) this.seen.add('the reserve was drawn on')
-    if (pool.name.paused) this.court.fail('a paused name opens a connection')
-    if (this.engine.context.suspended) this.court.fail('a suspended engine opens a connection')
+    if (pool.size >= poolSize + reserve) this.checker.fail(`a connection above pool_size ${poolSize}`)
+    if (pool.size >= poolSize) this.seen.add('the reserve pool was used')
+    if (pool.name.paused) this.checker.fail('a paused name opens a connection')
+    if (this.engine.context.suspended) this.checker.fail('a suspended engine opens a connection')
     const servers = operations.serversLeft(this.engine, pool.name.database)
     if (maxDbConnections > 0 && servers >= maxDbConnections) {
-      this.court.fail(`a connection above max_db_connections ${maxDbConnections}`)
+      this.checker.fail(`a connection above max_db_connections ${maxDbConnections}`)
     }
-    if (this.court.phase !== 'stopping') return
-    if (this.engine.ended) this.court.fail('a stopped engine opens a connection')
-    if (pool.name.waiting.size === 0) this.court.fail('a stopping engine opens a connection that nobody waits for')
+    if (this.checker.phase !== 'stopping') return
+    if (this.engine.ended) this.checker.fail('a stopped engine opens a connection')
+    if (pool.name.waiting.size === 0) this.checker.fail('a stopping engine opens a connection that no client waits for')
   }
 
-  /** Who logs in is read meanwhile, on either side. */
+  /** Logins are read meanwhile, on either side. */
   #reading(events: object): void {
     if (!this.engine.context.suspended) return
     this.seen.add('something was read during a SUSPEND')
-    if (events instanceof EngineClient) this.court.fail('a suspended engine reads a client')
-    if (events instanceof Server && events.loggedIn) this.court.fail('a suspended engine reads a server')
+    if (events instanceof EngineClient) this.checker.fail('a suspended engine reads a client')
+    if (events instanceof Server && events.loggedIn) this.checker.fail('a suspended engine reads a server')
   }
 
   #apply(version: Version): void {
-    const running = this.court.version
+    const running = this.checker.version
     const plan = planOf(running, version)
-    this.court.applying(version, this.network.dials)
+    this.checker.applying(version, this.network.dials)
     this.#number++
     this.trace(`apply version ${this.#number}: ${JSON.stringify(plan)}`)
     const before = new Before(this.engine)
     this.#send(version, this.#number, plan)
     const wrong = before.wrongAfter(running, version)
-    if (wrong !== null) this.court.fail(wrong)
-    // An older version that comes late changes nothing.
+    if (wrong !== null) this.checker.fail(wrong)
+    // An older version that arrives late changes nothing.
     const none = { added: 0, rebuilt: 0, retuned: 0, removed: 0, kept: 0 }
-    if (this.random.chance(0.2)) this.#send(this.random.pick(this.court.versions), this.#number, none)
-    this.#look()
+    if (this.random.chance(0.2)) this.#send(this.random.pick(this.checker.versions), this.#number, none)
+    this.#check()
     this.#assertRunning()
   }
 
   #send(version: Version, number: number, plan: Plan): void {
-    const spec = specOf(version, number, passwords, { max_client_connections: this.profile.clientsMax })
+    const spec = specOf(version, number, passwords, this.#general)
     this.#expectedPlan = plan
     this.engine.receive({ type: 'apply', id: number, force: false, spec })
     this.#expectedPlan = null
     for (const name of this.engine.pools.names()) this.#names.add(name)
   }
 
-  /** What runs is what is wanted, whatever was seen before. */
+  /** Running equals desired, whatever ran before. */
   #assertRunning(): void {
     const { pools } = this.engine.snapshot()
-    for (const spec of specOf(this.court.version, 0, passwords, {}).pools) {
-      const running = pools.find(({ pool, user }) => pool === spec.pool && user === spec.user)
-      if (running?.hash !== spec.hash) this.court.fail(`${spec.pool}/${spec.user} does not run what is wanted`)
+    for (const [key, wanted] of this.checker.version) {
+      const running = pools.find(({ pool, user }) => pool === wanted.pool && user === wanted.user)
+      if (running?.hash !== hashOf(wanted)) this.checker.fail(`${key} does not run the desired configuration`)
     }
   }
 
-  // Its phases
+  // Phases
 
   #turnsSeen = 0
 
-  /** What the engine had no part in has not changed it. */
-  #lookAfterTurn(): void {
+  /** Skips events that did not call the engine. */
+  #checkAfterTurn(): void {
     if (this.io.turns === this.#turnsSeen) return
     this.#turnsSeen = this.io.turns
-    this.#look()
+    this.#check()
   }
 
-  #look(): void {
-    const wrong = fault(this.engine, this.schedule.nowMs)
-    if (wrong !== null) this.court.fail(wrong)
+  #check(): void {
+    const wrong = violation(this.engine, this.schedule.nowMs)
+    if (wrong !== null) this.checker.fail(wrong)
   }
 
-  #storm(): void {
+  #injectFaults(): void {
     this.#apply(this.#configurer.first())
     for (let left = this.profile.clients; left > 0; left--) this.comeIn()
-    this.#strikeLater()
-    this.#course.until(() => this.#course.events >= stormEvents, stormMsMax)
-    this.#striking = false
+    this.#injectLater()
+    this.#run.until(() => this.#run.events >= faultyEvents, faultyMsMax)
+    this.#injecting = false
   }
 
-  #strikeLater(): void {
+  #injectLater(): void {
     this.schedule.after(this.random.next() * 2 * this.profile.chaosEveryMs, () => {
-      if (!this.#striking) return
-      strike(this)
-      this.#strikeLater()
+      if (!this.#injecting) return
+      injectFault(this)
+      this.#injectLater()
     })
   }
 
   #heal(): void {
-    this.trace('everything heals')
-    this.court.phase = 'healing'
+    this.trace('the world heals')
+    this.checker.phase = 'healing'
     for (const server of this.servers) {
       server.refusal = null
       this.network.setHost(server.address.host, 'up')
@@ -375,81 +379,87 @@ export class World {
       if (client.frozen || client.wire.silent) client.leave('reset')
       else client.act()
     }
-    this.#course.pass(noticeMs)
-    if (!this.#course.until(() => this.#unrested() === undefined, patienceMs)) {
-      this.court.fail(`left hanging in a healthy world: ${this.#unrested()?.describe()}`)
+    this.#run.pass(noticeMs)
+    if (!this.#run.until(() => this.#unrested() === undefined, servedWithinMs)) {
+      this.checker.fail(`not served in a healthy world: ${this.#unrested()?.describe()}`)
     }
-    this.#course.pass(settleMs)
-    this.court.phase = 'healthy'
+    this.#run.pass(settleMs)
+    this.checker.phase = 'healthy'
     for (const client of this.clients) {
       const { pool, user } = client.options
-      if (!this.court.version.has(poolKey(pool, user))) this.court.fail(`${client.describe()} outlives its pool`)
+      if (!this.checker.version.has(poolKey(pool, user)))
+        this.checker.fail(`${client.describe()} is still connected to a removed pool`)
     }
     for (const name of this.engine.pools.names()) {
-      if (name.waiting.size > 0) this.court.fail(`${label(name)}: somebody waits, and nobody asks`)
-      if (this.profile.mode === 'transaction' && name.draining.size > 0)
-        this.court.fail(`${label(name)} drains for ever`)
+      if (name.waiting.size > 0) this.checker.fail(`${label(name)}: a client waits although none has work`)
+      if (this.profile.mode !== 'transaction') continue
+      // A client that still listens, because its UNLISTEN was canceled, keeps its server.
+      const kept = [...this.clients].filter((client) => client.pinned && isOf(client, name)).length
+      let draining = 0
+      for (const pool of name.draining) draining += pool.connections
+      if (draining > kept) this.checker.fail(`${label(name)} does not finish draining`)
     }
   }
 
-  /** A client that still wants something. Where pools keep servers for sessions, those who rest make room first. */
+  /** A client with unfinished work. Where a session keeps its server, idle clients leave first to make room. */
   #unrested(): Client | undefined {
     if (this.profile.mode === 'transaction') return [...this.clients].find((client) => !client.resting)
     for (const client of this.clients) if (client.resting) client.leave('terminate')
     return [...this.clients][0]
   }
 
-  /** Every pool serves newcomers. */
+  /** Every pool serves new clients. */
   #probe(): void {
     for (const client of this.clients) client.leave('terminate')
-    this.#course.pass(settleMs)
-    const probes = [...this.court.version.values()].map(({ pool, user }) => this.comeIn({ pool, user }))
-    this.#course.until(() => probes.every((probe) => probe.works >= 3), patienceMs)
+    this.#run.pass(settleMs)
+    const probes = [...this.checker.version.values()].map(({ pool, user }) => this.comeIn({ pool, user }))
+    this.#run.until(() => probes.every((probe) => probe.works >= 3), servedWithinMs)
     for (const probe of probes) {
       probe.quiet = true
       probe.act()
     }
     const unserved = (): Client | undefined => probes.find((probe) => !probe.resting || probe.works < 3)
-    if (!this.#course.until(() => unserved() === undefined, patienceMs)) {
-      this.court.fail(`a newcomer is not served: ${unserved()?.describe()}`)
+    if (!this.#run.until(() => unserved() === undefined, servedWithinMs)) {
+      this.checker.fail(`a new client is not served: ${unserved()?.describe()}`)
     }
   }
 
   #leave(): void {
     for (const client of this.clients) client.leave(this.random.pick(['terminate', 'close', 'reset']))
-    this.#course.pass(settleMs)
+    this.#run.pass(settleMs)
     this.#assertAtRest()
   }
 
   #assertAtRest(): void {
-    const wrong = faultAtRest(this.engine, this.schedule.nowMs)
-    if (wrong !== null) this.court.fail(wrong)
+    const wrong = violationAtRest(this.engine, this.schedule.nowMs)
+    if (wrong !== null) this.checker.fail(wrong)
   }
 
   #stop(): void {
     const timeoutMs = this.random.pick([0, 1000, 20_000])
     const mode = this.profile.stop === 'now' ? 'now' : 'drain'
-    this.trace(`the engine is stopped: ${mode}, ${timeoutMs} ms`)
-    this.court.phase = 'stopping'
-    this.court.deadlineMs = mode === 'now' ? 0 : this.schedule.nowMs + timeoutMs
+    this.trace(`the engine stops: ${mode}, ${timeoutMs} ms`)
+    this.checker.phase = 'stopping'
+    this.checker.deadlineMs = mode === 'now' ? 0 : this.schedule.nowMs + timeoutMs
     this.engine.receive({ type: 'stop', mode, timeoutMs })
-    this.#course.pass(timeoutMs + settleMs)
-    if (!this.engine.ended) this.court.fail('the engine does not stop')
-    if (this.#posted.filter((type) => type === 'stopped').length !== 1) this.court.fail('an engine stops once')
-    if (this.io.sockets.size > 0) this.court.fail(`${this.io.sockets.size} sockets are left open`)
-    if (this.io.listeners.size > 0) this.court.fail('a listener is left open')
-    if (this.io.timers.size > 0) this.court.fail(`${this.io.timers.size} timers are left`)
+    this.#run.pass(timeoutMs + settleMs)
+    if (!this.engine.ended) this.checker.fail('the engine does not stop')
+    if (this.#posted.filter((type) => type === 'stopped').length !== 1)
+      this.checker.fail('the engine reports its stop more than once, or never')
+    if (this.io.sockets.size > 0) this.checker.fail(`${this.io.sockets.size} sockets remain open`)
+    if (this.io.listeners.size > 0) this.checker.fail('a listener remains open')
+    if (this.io.timers.size > 0) this.checker.fail(`${this.io.timers.size} timers remain`)
     const { context, logins } = this.engine
-    if (context.clients.size + logins.size + context.cancels.keys > 0) this.court.fail('a client is kept')
+    if (context.clients.size + logins.size + context.cancels.keys > 0) this.checker.fail('a client remains')
     this.#assertCauses()
     for (const server of this.servers) {
       for (const session of server.sessions) {
-        if (!session.faulted) this.court.fail(`${session.name} is still open on the server`)
+        if (!session.faulted) this.checker.fail(`${session.name} is still open on the server`)
       }
     }
   }
 
-  /** Every server that was ever opened is closed and has one cause; every lost one was reported. */
+  /** Every server that was opened is closed by exactly one cause, and every lost one was reported. */
   #assertCauses(): void {
     let closed = 0
     let lost = 0
@@ -461,10 +471,14 @@ export class World {
       }
     }
     if (closed !== this.#serverConnects) {
-      this.court.fail(`${this.#serverConnects} servers were opened, and ${closed} have a cause`)
+      this.checker.fail(`${this.#serverConnects} servers were opened, ${closed} closed`)
     }
-    if (lost !== this.#lost) this.court.fail(`${lost} servers were lost, and ${this.#lost} were reported`)
+    if (lost !== this.#lost) this.checker.fail(`${lost} servers were lost, ${this.#lost} reported`)
   }
+}
+
+function isOf({ options }: Client, { database, user }: PoolName): boolean {
+  return options.pool === database && options.user === user
 }
 
 function label(name: PoolName): string {

@@ -32,6 +32,7 @@ beforeAll(async () => {
     pools: () => ({
       small: { pool_mode: 'transaction', pool_size: 1, max_prepared_statements: 2 },
       transaction2: { pool_mode: 'transaction', pool_size: 2 },
+      changing: { pool_mode: 'transaction', pool_size: 1 },
     }),
   })
 })
@@ -409,6 +410,14 @@ test('44: an error speaks of a statement by its client’s name, also when the c
   expect(same.filter((line) => line.startsWith('E'))).toEqual([`E ERROR 08P01 ${message}`, `E ERROR 08P01 ${message}`])
 })
 
+test('44: a session does not have the statement by which the proxy has set its parameters', async () => {
+  const same = await compare(world, [{ send: [describeStatement(''), sync], until: 'Z' }], {
+    login: { parameters: { application_name: 'its own' } },
+  })
+
+  expect(tags(same)).toBe('EZ')
+})
+
 const bindAndExecute = [bind('', ''), execute(''), sync]
 
 test.for(['transaction1', 'transaction5'] as const)(
@@ -511,34 +520,37 @@ test('53: a Parse that an error skips leaves the statement of before, as in Post
   expect(rows(same)).toEqual(['one', 'four', 'four'])
 })
 
-const changing = [
+const changingStatements = [
   ['a named statement', 'described'],
   ['the statement without a name', ''],
 ] as const
 
-test.for(changing)('%s whose columns have changed is refused on any server, as in PostgreSQL', async ([, name]) => {
-  await world.postgres.sql('DROP TABLE IF EXISTS changing; CREATE TABLE changing AS SELECT 1 AS v', [], 'app')
-  await world.postgres.sql('GRANT SELECT ON changing TO app', [], 'app')
-  const client = await loginTo(world, 'transaction2')
-  const use = [bind('', name), execute(''), sync]
-  await answers(client, parse(name, 'SELECT v FROM changing'), describeStatement(name), sync)
-  const before = await answers(client, ...use)
-  await world.postgres.sql("ALTER TABLE changing ALTER v TYPE text USING 'x' || v", [], 'app')
-  const holder = await holdServer()
+test.for(changingStatements)(
+  '%s whose columns have changed is refused on any server, as in PostgreSQL',
+  async ([, name]) => {
+    await world.postgres.sql('DROP TABLE IF EXISTS changing; CREATE TABLE changing AS SELECT 1 AS v', [], 'app')
+    await world.postgres.sql('GRANT SELECT ON changing TO app', [], 'app')
+    const client = await loginTo(world, 'transaction2')
+    const use = [bind('', name), execute(''), sync]
+    await answers(client, parse(name, 'SELECT v FROM changing'), describeStatement(name), sync)
+    const before = await answers(client, ...use)
+    await world.postgres.sql("ALTER TABLE changing ALTER v TYPE text USING 'x' || v", [], 'app')
+    const holder = await holdServer()
 
-  const refused = await answers(client, ...use)
-  const inside = await answers(client, parse('b', 'BEGIN'), bind('', 'b'), execute(''), sync, ...use)
-  await answers(client, parse('r', 'ROLLBACK'), bind('', 'r'), execute(''), sync)
-  await answers(client, closeStatement(name), parse(name, 'SELECT v FROM changing'), describeStatement(name), sync)
-  const anew = await answers(client, ...use)
-  await holder.letGo()
-  client.destroy()
+    const refused = await answers(client, ...use)
+    const inside = await answers(client, parse('b', 'BEGIN'), bind('', 'b'), execute(''), sync, ...use)
+    await answers(client, parse('r', 'ROLLBACK'), bind('', 'r'), execute(''), sync)
+    await answers(client, closeStatement(name), parse(name, 'SELECT v FROM changing'), describeStatement(name), sync)
+    const anew = await answers(client, ...use)
+    await holder.letGo()
+    client.destroy()
 
-  expect(rows(before)).toEqual(['1'])
-  expect(refused).toEqual(['E ERROR 0A000 cached plan must not change result type', 'Z I'])
-  expect(inside.slice(-2)).toEqual(['E ERROR 0A000 cached plan must not change result type', 'Z E'])
-  expect(rows(anew)).toEqual(['x1'])
-})
+    expect(rows(before)).toEqual(['1'])
+    expect(refused).toEqual(['E ERROR 0A000 cached plan must not change result type', 'Z I'])
+    expect(inside.slice(-2)).toEqual(['E ERROR 0A000 cached plan must not change result type', 'Z E'])
+    expect(rows(anew)).toEqual(['x1'])
+  },
+)
 
 test('a client that was not told of columns gets what they are now', async () => {
   await world.postgres.sql('DROP TABLE IF EXISTS changing; CREATE TABLE changing AS SELECT 1 AS v', [], 'app')
@@ -553,4 +565,39 @@ test('a client that was not told of columns gets what they are now', async () =>
   client.destroy()
 
   expect(rows(found)).toEqual(['x1'])
+})
+
+/** Applies a version in which pool `changing` has `keys`. */
+async function change(keys: Readonly<Record<string, string | number>>): Promise<void> {
+  const { engine, document } = world
+  const { changing, ...others } = document['pools'] as Record<string, object>
+  await engine.apply({ ...document, pools: { ...others, changing: { ...changing, ...keys } } })
+}
+
+test('a statement without a name is the last one parsed, whatever the mode was then', async () => {
+  const [client, other] = [await loginTo(world, 'changing'), await loginTo(world, 'changing')]
+  await answers(client, parse('', "SELECT 'first'"), sync)
+  await answers(other, parse('', "SELECT 'of the other'"), sync)
+
+  await change({ pool_mode: 'session' })
+  client.send(parse('', "SELECT 'second'"), flush)
+  await client.readUntil('1')
+  await change({ pool_mode: 'transaction' })
+  const executed = await answers(client, ...bindAndExecute)
+  for (const one of [client, other]) one.destroy()
+
+  expect(rows(executed)).toEqual(['second'])
+})
+
+test('a statement without a name is not another client’s that was parsed while none were kept', async () => {
+  const [client, other] = [await loginTo(world, 'changing'), await loginTo(world, 'changing')]
+  await answers(client, parse('', "SELECT 'mine'"), sync)
+
+  await change({ max_prepared_statements: 0 })
+  await answers(other, parse('', "SELECT 'of the other'"), sync)
+  await change({ max_prepared_statements: 200 })
+  const executed = await answers(client, ...bindAndExecute)
+  for (const one of [client, other]) one.destroy()
+
+  expect(rows(executed)).toEqual(['mine'])
 })

@@ -35,12 +35,13 @@ describe('error fields', () => {
   }
 
   test('severity, code and message are found among the others, the severity that is never translated first', () => {
-    expect(fields('SFATALE\0VFATAL\0C57P01\0Mterminating\0Hhint\0Ffile.c\0L12\0\0')).toEqual({
+    expect(fields('SFATALE\0VFATAL\0C57P01\0Mterminating\0Hhint\0Ffile.c\0L12\0Rdie\0\0')).toEqual({
       severity: 'FATAL',
       code: '57P01',
       message: 'terminating',
+      routine: 'die',
     })
-    expect(fields('SERROR\0C42601\0Mé\0\0')).toEqual({ severity: 'ERROR', code: '42601', message: 'é' })
+    expect(fields('SERROR\0C42601\0Mé\0\0')).toEqual({ severity: 'ERROR', code: '42601', message: 'é', routine: '' })
   })
 
   test('detail and hint are there only where the error has them', () => {
@@ -60,8 +61,8 @@ describe('error fields', () => {
   })
 
   test('what is missing has a neutral value', () => {
-    expect(fields('\0')).toEqual({ severity: '', code: 'XX000', message: '' })
-    expect(fields('')).toEqual({ severity: '', code: 'XX000', message: '' })
+    expect(fields('\0')).toEqual({ severity: '', code: 'XX000', message: '', routine: '' })
+    expect(fields('')).toEqual({ severity: '', code: 'XX000', message: '', routine: '' })
   })
 
   test('a body cut short anywhere gives what is there, and nothing from behind it', () => {

@@ -107,8 +107,9 @@ describe('messages to PostgreSQL', () => {
     })
     bind.writeInt32BE(bind.readInt32BE(1) - 2, 1)
     bind.writeInt16BE(0, bind.length - 4)
+    const close = serialize.close({ type: 'S', name: '' })
     expect(bytes).toEqual(
-      Buffer.concat([parse, bind.subarray(0, bind.length - 2), serialize.execute(), serialize.sync()]),
+      Buffer.concat([parse, bind.subarray(0, bind.length - 2), serialize.execute(), close, serialize.sync()]),
     )
   })
 

@@ -1,16 +1,16 @@
 /**
- * Decides whether what a client or a server met was allowed to happen: every error needs a cause in this world, every
- * cause can be claimed only as often as it happened, and nobody meets what belongs to another.
+ * Decides whether what a client or server reports is legitimate: every error needs a cause in this world, every cause
+ * explains only as many errors as it can have had, and no client gets what belongs to another.
  */
 import { parseDuration } from '../../shared/config/duration.ts'
 import type { Cause } from '../../shared/causes.ts'
-import type { Client, Umpire } from './client.ts'
+import type { Client, ClientChecker } from './client.ts'
 import { planOf, poolKey } from './configuration.ts'
 import type { Version, Wanted } from './configuration.ts'
-import type { Judge, Session } from './postgres.ts'
+import type { ServerChecker, Session } from './postgres.ts'
 import type { Profile } from './profile.ts'
 import type { Schedule } from './schedule.ts'
-import type { HappeningName } from './storm.ts'
+import type { FaultName } from './faults.ts'
 
 export class SimulationFailure extends Error {
   readonly seed: number
@@ -21,26 +21,23 @@ export class SimulationFailure extends Error {
   }
 }
 
-/** The engine may have begun to count before the client did: by what an answer takes to arrive. */
+/** The engine may have started its clock before the client, by the time that an answer takes to arrive. */
 const slackMs = 2000
 
-/** Time that the engine may take for a client that left without a word. */
+/** Longest time until the engine notices a client that left silently. */
 const forgetMs = 65_000
 
-/** What is sent to somebody whose pool is not in the configuration, or not any more. */
+/** What a client gets whose pool is not in the configuration, or no longer. */
 const goneCodes: ReadonlySet<string> = new Set(['57P01', '3D000', '28P01'])
 
-/** Refused logins that are told to clients at once, because they will not pass by waiting. */
+/** Refused logins that clients learn of at once, because waiting does not help. */
 const lastingCodes: ReadonlySet<string> = new Set(['3D000', '28P01'])
 
-/** A server's end, told by itself or by the engine. */
+/** The end of a server, reported by itself or by the engine. */
 const lossCodes: ReadonlySet<string> = new Set(['08006', '57P01', '25P03', '57P05'])
 
-/**
- * What must have happened in a world before a server can be lost by a cause. A cause that is not here is never seen in
- * a simulated world.
- */
-const reasons: Partial<Record<Cause, readonly HappeningName[]>> = {
+/** Faults that explain the loss of a server by a cause; one of them must have occurred. Other causes never occur. */
+const reasons: Partial<Record<Cause, readonly FaultName[]>> = {
   keepalive_timeout: ['serverSilence', 'host'],
   user_timeout: ['serverSilence', 'host'],
   connect_timeout: ['serverSilence', 'host'],
@@ -52,40 +49,40 @@ const reasons: Partial<Record<Cause, readonly HappeningName[]>> = {
   auth_failed: ['refuse'],
 }
 
-export class Court implements Judge, Umpire {
+export class Checker implements ServerChecker, ClientChecker {
   readonly seed: number
   readonly #schedule: Schedule
   readonly #profile: Profile
   readonly #trace: ((line: string) => void) | null
-  phase: 'storm' | 'healing' | 'healthy' | 'stopping' = 'storm'
-  /** While the engine stops: until then, transactions may finish. */
+  phase: 'faults' | 'healing' | 'healthy' | 'stopping' = 'faults'
+  /** Until then transactions may finish while the engine stops. */
   deadlineMs = 0
   readonly clients = new Set<Client>()
-  /** What happened, in words: a world in which something never happens does not test it. */
+  /** What has happened, in words; a test requires that the fixed seeds cover everything. */
   readonly seen = new Set<string>()
-  /** Connections to servers that a fault has hit. */
+  /** Server connections that a fault has hit. */
   readonly hit = new Set<object>()
-  /** Clients that met the end of a server, those of them that the engine told, and those of whom it reported so. */
+  /** Clients that lost a server, those of them with an error of the engine's, and those in the engine's reports. */
   #hurt = 0
   #told = 0
   #reportedHurt = 0
-  /** Codes with which servers have refused logins. */
+  /** SQLSTATEs with which servers have refused logins. */
   readonly refusals = new Set<string>()
   readonly versions: Version[] = []
-  /** For each pool: the addresses of its primary, each time they may have changed, oldest first. */
+  /** For each pool the addresses of its primary, after each possible change, oldest first. */
   readonly #addresses = new Map<string, (readonly string[])[]>()
   readonly #names = new Map<string, readonly string[]>()
   readonly #sentToAddresses = new Map<string, number>()
-  /** In session worlds: the session that a client's first statement ran on. */
+  /** In session mode, the session of a client's first statement. */
   readonly #sessions = new Map<string, Session>()
   readonly #leftAtMs: number[] = []
-  /** For each pool: how many dials there were when each of its generations began. */
+  /** For each pool, the number of dials when each of its generations began. */
   readonly #generations = new Map<string, number[]>()
-  /** For each client: the generation that its oldest unanswered work was sent under. */
+  /** For each client, the generation of its pool when its oldest unanswered work was sent. */
   readonly #sentUnder = new Map<string, number>()
-  /** Databases that an operator has killed, and clients. */
+  /** Databases and clients that an operator has killed. */
   readonly killed = new Set<string>()
-  /** Pools that were out of the configuration at some time. */
+  /** Pools that a version has removed. */
   readonly #removed = new Set<string>()
 
   constructor(seed: number, schedule: Schedule, profile: Profile, trace: ((line: string) => void) | null) {
@@ -107,7 +104,7 @@ export class Court implements Judge, Umpire {
     throw new SimulationFailure(this.seed, `at ${this.#schedule.nowMs.toFixed(3)} ms: ${text}`)
   }
 
-  /** A version is about to be applied; `dials` connections have been asked for so far. */
+  /** Before a version is applied, after `dials` connections. */
   applying(version: Version, dials: number): void {
     for (const key of new Set([...this.version.keys(), ...version.keys()])) {
       const plan = planOf(only(this.version, key), only(version, key))
@@ -121,7 +118,7 @@ export class Court implements Judge, Umpire {
     this.versions.push(version)
   }
 
-  /** A name has other addresses from now on. */
+  /** A host name has other addresses from now on. */
   moving(name: string, addresses: readonly string[]): void {
     this.#names.set(name, addresses)
     for (const [key, wanted] of this.version) this.#note(key, wanted)
@@ -139,21 +136,22 @@ export class Court implements Judge, Umpire {
     this.seen.add(`lost ${cause} while ${state}`)
     if (clientHurt) this.#reportedHurt++
     const needed = reasons[cause] ?? []
-    if (!needed.some((name) => this.seen.has(`storm ${name}`))) this.fail(`a server was lost by ${cause} for no reason`)
+    if (!needed.some((name) => this.seen.has(`fault ${name}`)))
+      this.fail(`a server was lost by ${cause}, which no fault explains`)
   }
 
-  // What clients and servers ask
+  // Reports of clients and servers
 
   sent(client: Client, owner: string): void {
-    this.trace(`${owner} is begun`)
+    this.trace(`${owner} begins`)
     if (!client.quietNow) return
     this.#sentUnder.set(client.id, this.#generations.get(keyOf(client))?.length ?? 0)
     this.#sentToAddresses.set(client.id, (this.#addresses.get(keyOf(client))?.length ?? 0) - 1)
   }
 
   /**
-   * A transaction that was asked for under one configuration must not run on a server of an older one, nor on an
-   * address that had left its name; a session keeps its server, and so does who listens.
+   * A transaction must not run on a server of a configuration older than the one it was sent under, nor on an address
+   * that no longer belonged to the host name. A session keeps its server, and so does a client that listens.
    */
   began(owner: string, session: Session): void {
     const client = [...this.clients].find((candidate) => owner.startsWith(`${candidate.id}.`))
@@ -175,17 +173,18 @@ export class Court implements Judge, Umpire {
     if (!addresses.some((some) => some.includes(host))) this.fail(`${owner} runs on ${host}, which had left its name`)
   }
 
-  blameFatal(client: Client, code: string, text: string): string | null {
+  wrongFatal(client: Client, code: string, text: string): string | null {
     this.seen.add(`fatal ${code}`)
     if (client.babbled && code === '08P01') return null
-    if (this.#isStray(client)) return this.#blameStray(client, code)
-    if (this.phase === 'stopping') return this.#blameStop(client, code)
+    if (this.#isStray(client)) return this.#wrongStray(client, code)
+    // An operator's KILL may be read after the engine has begun to stop.
     if (this.wasKilled(client) && code === '57P01') return null
+    if (this.phase === 'stopping') return this.#wrongStop(client, code)
     if (this.#removed.has(keyOf(client)) && goneCodes.has(code)) {
       return this.hit.size === 0 && client.status !== 'I' ? 'its transaction might have finished' : null
     }
     if (this.phase === 'healthy') return 'the world is healthy'
-    if (/^(query_wait_timeout|server login has been failing)/.test(text)) return this.#blameWait(client)
+    if (/^(query_wait_timeout|server login has been failing)/.test(text)) return this.#wrongWait(client)
     if (text.startsWith('no more connections allowed')) {
       const { clientsMax } = this.#profile
       const sinceMs = this.#schedule.nowMs - forgetMs
@@ -193,7 +192,7 @@ export class Court implements Judge, Umpire {
       return known > clientsMax ? null : `${known} of ${clientsMax} clients`
     }
     if (this.refusals.has(code) && lastingCodes.has(code)) return null
-    return lossCodes.has(code) ? this.#blameLoss(code) : 'there is no reason for it'
+    return lossCodes.has(code) ? this.#wrongLoss(code) : 'no fault explains it'
   }
 
   wasKilled(client: Client): boolean {
@@ -204,12 +203,12 @@ export class Court implements Judge, Umpire {
     return client.options.stray
   }
 
-  #blameStray(client: Client, code: string): string | null {
+  #wrongStray(client: Client, code: string): string | null {
     if (client.state !== 'ready') return null
-    return goneCodes.has(code) || lossCodes.has(code) || code === '53300' ? null : 'it had been let in'
+    return goneCodes.has(code) || lossCodes.has(code) || code === '53300' ? null : 'it was already logged in'
   }
 
-  #blameWait(client: Client): string | null {
+  #wrongWait(client: Client): string | null {
     const key = keyOf(client)
     const times = this.versions.map((version) => parseDuration(version.get(key)?.values.query_wait_timeout ?? '') ?? 0)
     const shortestMs = Math.min(...times.filter((time) => time > 0))
@@ -217,34 +216,36 @@ export class Court implements Judge, Umpire {
     return waitedMs + slackMs >= shortestMs ? null : `it waited ${waitedMs} ms, and may wait ${shortestMs} ms`
   }
 
-  /** A lost server hurts at most the one client that is joined with it. */
-  #blameLoss(code: string): string | null {
+  /** A lost server affects at most the client that is linked to it. */
+  #wrongLoss(code: string): string | null {
     this.#hurt++
     if (this.#hurt > this.hit.size) return `${this.#hurt} clients lost ${this.hit.size} servers`
-    // A FATAL error of the server itself is passed on before the server ends.
+    // The server's own FATAL error is forwarded before the engine reports the loss.
     if (code === '08006') this.#told++
-    return this.#told <= this.#reportedHurt ? null : `${this.#told} clients were told, ${this.#reportedHurt} reported`
+    return this.#told <= this.#reportedHurt
+      ? null
+      : `${this.#told} clients got an error, ${this.#reportedHurt} were reported`
   }
 
-  #blameStop(client: Client, code: string): string | null {
+  #wrongStop(client: Client, code: string): string | null {
     const early = this.#schedule.nowMs < this.deadlineMs
     const open = client.state === 'ready' && client.status !== 'I'
     if (early && open && this.hit.size === 0) return 'its transaction might have finished'
     return ['57P01', '57P03', '08006', '53300', '25P03', '57P05', '3D000', '28P01'].includes(code)
       ? null
-      : 'a strange farewell'
+      : 'no error of an engine that stops'
   }
 
-  blameEnd(client: Client, kind: string, midMessage: boolean): string | null {
+  wrongEnd(client: Client, kind: string, midMessage: boolean): string | null {
     if (client.wire.faulted || client.babbled || this.phase === 'stopping') return null
     if (this.wasKilled(client)) return null
-    // A farewell may come too late, behind a long result on a slow wire.
+    // The error may come too late, behind a long result on a slow wire.
     if (midMessage && this.#removed.has(keyOf(client))) return null
-    // Whoever does not read is given a second, and then loses what it was not sent yet.
+    // A client that does not read gets a second, and then loses what is unsent.
     if (this.#schedule.nowMs - client.frozenMs < slackMs) return null
-    // So does who has not read since before its server was lost.
+    // So does a client that has not read since before its server was lost.
     if (client.frozen && this.hit.size > 0) return null
-    return midMessage ? this.#blameLoss('08006') : `nothing happened to it (${kind})`
+    return midMessage ? this.#wrongLoss('08006') : `no fault explains it (${kind})`
   }
 
   left(client: Client): void {
@@ -254,11 +255,11 @@ export class Court implements Judge, Umpire {
 
   canceled(client: Client): void {
     this.trace(`${client.id} was canceled`)
-    this.seen.add('a cancel hit')
+    this.seen.add('a query was canceled')
   }
 
   toldToWait(): void {
-    this.seen.add('a client was told that it waits')
+    this.seen.add('a client got the NOTICE that it waits')
   }
 
   cancelAnswered(): void {

@@ -1,4 +1,4 @@
-/** What may happen at any moment of a storm, one line for each thing: how often, and what. */
+/** Everything that is injected into a world, one line each: how often, and what. */
 import type { HostState } from './network.ts'
 import type { Postgres } from './postgres.ts'
 import { breaksThings, changesThings, isRude } from './profile.ts'
@@ -6,57 +6,57 @@ import type { Profile } from './profile.ts'
 import type { SimSocket } from './io.ts'
 import type { World } from './world.ts'
 
-interface Happening {
-  /** Relative to the others; 0 never. */
+interface Fault {
+  /** Relative to the others; 0 is never. */
   weight(profile: Profile): number
-  happen(world: World): void
+  inject(world: World): void
 }
 
-const storm = {
-  comeIn: { weight: () => 3, happen: comeIn },
-  strayIn: { weight: (profile) => (isRude(profile) ? 1 : 0), happen: strayIn },
-  terminate: { weight: () => 1, happen: (world) => world.anyClient()?.leave('terminate') },
-  cancel: { weight: () => 4, happen: (world) => world.anyClient()?.cancel() },
-  cancelWrong: { weight: (profile) => (isRude(profile) ? 1 : 0), happen: (world) => world.anyClient()?.cancelWrong() },
-  leave: { weight: (profile) => (isRude(profile) ? 6 : 0), happen: leave },
-  babble: { weight: (profile) => (isRude(profile) ? 1 : 0), happen: (world) => world.anyClient()?.babble() },
-  freeze: { weight: (profile) => (isRude(profile) ? 3 : 0), happen: freeze },
-  apply: { weight: (profile) => (changesThings(profile) ? 8 : 0), happen: (world) => world.applyNext() },
-  addresses: { weight: (profile) => (changesThings(profile) ? 2 : 0), happen: (world) => world.moveHost() },
-  pause: { weight: (profile) => (changesThings(profile) ? 1 : 0), happen: (world) => world.pause() },
-  suspend: { weight: (profile) => (changesThings(profile) ? 1 : 0), happen: (world) => world.suspend() },
-  reconnect: { weight: (profile) => (changesThings(profile) ? 1 : 0), happen: (world) => world.reconnect() },
-  kill: { weight: (profile) => (changesThings(profile) ? 0.2 : 0), happen: (world) => world.kill() },
-  killClient: { weight: (profile) => (changesThings(profile) ? 0.3 : 0), happen: (world) => world.killClient() },
-  clientCut: { weight: (profile) => (breaksThings(profile) ? 2 : 0), happen: clientCut },
-  serverCut: { weight: (profile) => (breaksThings(profile) ? 5 : 0), happen: serverCut },
-  serverSilence: { weight: (profile) => (breaksThings(profile) ? 3 : 0), happen: serverSilence },
-  serverTerminate: { weight: (profile) => (breaksThings(profile) ? 3 : 0), happen: serverTerminate },
-  serverClose: { weight: (profile) => (breaksThings(profile) ? 2 : 0), happen: serverClose },
-  serverNotice: { weight: () => 1, happen: serverNotice },
-  host: { weight: (profile) => (breaksThings(profile) ? 1 : 0), happen: breakHost },
-  refuse: { weight: (profile) => (breaksThings(profile) ? 1 : 0), happen: refuseLogins },
-  crash: { weight: (profile) => (breaksThings(profile) ? 0.5 : 0), happen: crash },
-} as const satisfies Record<string, Happening>
+const faults = {
+  comeIn: { weight: () => 3, inject: comeIn },
+  strayIn: { weight: (profile) => (isRude(profile) ? 1 : 0), inject: strayIn },
+  terminate: { weight: () => 1, inject: (world) => world.anyClient()?.leave('terminate') },
+  cancel: { weight: () => 4, inject: (world) => world.anyClient()?.cancel() },
+  cancelWrong: { weight: (profile) => (isRude(profile) ? 1 : 0), inject: (world) => world.anyClient()?.cancelWrong() },
+  leave: { weight: (profile) => (isRude(profile) ? 6 : 0), inject: leave },
+  babble: { weight: (profile) => (isRude(profile) ? 1 : 0), inject: (world) => world.anyClient()?.babble() },
+  freeze: { weight: (profile) => (isRude(profile) ? 3 : 0), inject: freeze },
+  apply: { weight: (profile) => (changesThings(profile) ? 8 : 0), inject: (world) => world.applyNext() },
+  addresses: { weight: (profile) => (changesThings(profile) ? 2 : 0), inject: (world) => world.moveHost() },
+  pause: { weight: (profile) => (changesThings(profile) ? 1 : 0), inject: (world) => world.pause() },
+  suspend: { weight: (profile) => (changesThings(profile) ? 1 : 0), inject: (world) => world.suspend() },
+  reconnect: { weight: (profile) => (changesThings(profile) ? 1 : 0), inject: (world) => world.reconnect() },
+  kill: { weight: (profile) => (changesThings(profile) ? 0.2 : 0), inject: (world) => world.kill() },
+  killClient: { weight: (profile) => (changesThings(profile) ? 0.3 : 0), inject: (world) => world.killClient() },
+  clientCut: { weight: (profile) => (breaksThings(profile) ? 2 : 0), inject: clientCut },
+  serverCut: { weight: (profile) => (breaksThings(profile) ? 5 : 0), inject: serverCut },
+  serverSilence: { weight: (profile) => (breaksThings(profile) ? 3 : 0), inject: serverSilence },
+  serverTerminate: { weight: (profile) => (breaksThings(profile) ? 3 : 0), inject: serverTerminate },
+  serverClose: { weight: (profile) => (breaksThings(profile) ? 2 : 0), inject: serverClose },
+  serverNotice: { weight: () => 1, inject: serverNotice },
+  host: { weight: (profile) => (breaksThings(profile) ? 1 : 0), inject: breakHost },
+  refuse: { weight: (profile) => (breaksThings(profile) ? 1 : 0), inject: refuseLogins },
+  crash: { weight: (profile) => (breaksThings(profile) ? 0.5 : 0), inject: crash },
+} as const satisfies Record<string, Fault>
 
-export type HappeningName = keyof typeof storm
+export type FaultName = keyof typeof faults
 
-export const happeningNames = Object.keys(storm) as HappeningName[]
+export const faultNames = Object.keys(faults) as FaultName[]
 
-/** Lets one thing happen. */
-export function strike(world: World): void {
-  const weights = {} as Record<HappeningName, number>
-  for (const name of happeningNames) weights[name] = storm[name].weight(world.profile)
+/** Injects one random fault. */
+export function injectFault(world: World): void {
+  const weights = {} as Record<FaultName, number>
+  for (const name of faultNames) weights[name] = faults[name].weight(world.profile)
   const name = world.random.weighted(weights)
-  world.seen.add(`storm ${name}`)
-  storm[name].happen(world)
+  world.seen.add(`fault ${name}`)
+  faults[name].inject(world)
 }
 
 function comeIn(world: World): void {
   if (world.clients.size < world.profile.clients || world.random.chance(0.1)) world.comeIn()
 }
 
-/** Somebody with a wrong password, or for a database that does not exist. */
+/** A client with a wrong password, or for a database that does not exist. */
 function strayIn(world: World): void {
   world.comeIn(world.random.chance(0.5) ? { password: 'wrong' } : { pool: 'nowhere' })
 }
@@ -65,7 +65,7 @@ function leave(world: World): void {
   world.anyClient()?.leave(world.random.pick(['terminate', 'close', 'reset', 'half', 'silence']))
 }
 
-/** Stops reading, mostly for a while. */
+/** A client stops reading, mostly for a while. */
 function freeze(world: World): void {
   const client = world.anyClient()
   if (client === null) return
@@ -97,12 +97,12 @@ function serverCut(world: World): void {
 function serverSilence(world: World): void {
   const socket = anyServerSocket(world)
   if (socket === null) return
-  world.trace(`the connection to ${socket.remote.host} from port ${socket.local.port} is silent`)
+  world.trace(`the connection to ${socket.remote.host} from port ${socket.local.port} goes silent`)
   world.hit.add(socket)
   socket.wire.silence(world.random.chance(0.5) ? Infinity : world.random.next() * 20_000)
 }
 
-/** As an administrator or one of PostgreSQL's time-outs ends a session. */
+/** Ends a session with a FATAL error, as an administrator or a timeout of PostgreSQL does. */
 function serverTerminate(world: World): void {
   const server = world.random.pick(world.servers)
   const sessions = [...server.sessions].filter((session) => session.key !== null)
@@ -112,7 +112,7 @@ function serverTerminate(world: World): void {
   session.terminate(world.random.pick(['57P01', '25P03', '57P05']), 'terminating connection')
 }
 
-/** Ends a session in order, without a word. */
+/** Closes a session without an error message. */
 function serverClose(world: World): void {
   const sessions = [...world.random.pick(world.servers).sessions]
   if (sessions.length === 0) return
@@ -121,7 +121,7 @@ function serverClose(world: World): void {
   session.close()
 }
 
-/** A notice that nobody asked for, as after a reload of the server. */
+/** A notice that answers no statement, as after a reload of the server. */
 function serverNotice(world: World): void {
   const sessions = [...world.random.pick(world.servers).sessions].filter((session) => session.key !== null)
   if (sessions.length > 0) world.random.pick(sessions).notice()
