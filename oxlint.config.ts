@@ -46,11 +46,11 @@ const directions: readonly Direction[] = [
   },
   {
     files: ['proxy/agent/**'],
-    says: 'the agent knows of the engine only messages.ts',
-    refuses: [...above.proxy, ...servers, ...databases, '**/engine/**', '!**/engine/messages.ts'],
+    says: 'the agent knows of the engine and its console only port.ts',
+    refuses: [...above.proxy, ...servers, ...databases, '**/engine/**', '**/console/**'],
   },
   {
-    files: ['proxy/engine/**'],
+    files: ['proxy/engine/**', 'proxy/console/**'],
     says: 'the engine sees io/io.ts, io/copy.ts, protocol and shared: no sockets, no zod at run time, no agent',
     refuses: [
       ...above.proxy,

@@ -21,7 +21,7 @@ import type { App } from './routes/route.ts'
 import { secretRoutes } from './routes/secrets.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { versionRoutes } from './routes/versions.ts'
-import { prepareHotReads } from './store/hot.ts'
+import { prepareHotReads } from './store/poll-reads.ts'
 
 const bodyBytesMax = 4 * 1024 * 1024
 

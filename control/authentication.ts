@@ -1,7 +1,7 @@
 import type { MiddlewareHandler } from 'hono'
 import { sha256Hex } from '../shared/hash.ts'
 import { ApiProblem, noSuchFleet } from './api-problem.ts'
-import type { HotReads } from './store/hot.ts'
+import type { HotReads } from './store/poll-reads.ts'
 
 /** The caller: the operator, or a proxy with a token of one fleet. */
 export type Caller = { readonly kind: 'operator' } | { readonly kind: 'proxy'; readonly fleet: string }

@@ -3,7 +3,7 @@ import type { Network } from '../shared/config/network.ts'
 import type { Hint, Order, OrderOutcome } from '../shared/wire.ts'
 import type { Sealing } from './domain/sealing.ts'
 import type { HintTarget } from './store/proxies.ts'
-import type { Store } from './store/write.ts'
+import type { Store } from './store/store.ts'
 
 /** When proxies were last seen; kept in memory and flushed in batches by the host. */
 export interface Presence {

@@ -20,7 +20,7 @@ import { openSqliteStore, storeFile } from './node/sqlite-store.ts'
 import { raiseEpoch as raiseEpochOf, settleKeyCheck } from './store/control-row.ts'
 import { StoreUnusable } from './store/port.ts'
 import type { HintTarget } from './store/proxies.ts'
-import type { Store } from './store/write.ts'
+import type { Store } from './store/store.ts'
 
 export interface ControlOptions {
   /** Address to listen on; 127.0.0.1 by default. */

@@ -1,6 +1,6 @@
 import type { Presence } from '../host.ts'
 import { keepLastSeen } from '../store/proxies.ts'
-import type { Store } from '../store/write.ts'
+import type { Store } from '../store/store.ts'
 
 /** Further names are not remembered; the store still has the time of their reports. */
 const proxiesMax = 100_000

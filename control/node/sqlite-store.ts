@@ -4,8 +4,8 @@ import { openSqlite } from '../store/better-sqlite3.ts'
 import { migrate } from '../store/migrate.ts'
 import type { Migration } from '../store/migrate.ts'
 import { StoreUnusable } from '../store/port.ts'
-import { openStore } from '../store/write.ts'
-import type { Store } from '../store/write.ts'
+import { openStore } from '../store/store.ts'
+import type { Store } from '../store/store.ts'
 
 export const storeFile = 'control.db'
 const folderMode = 0o700

@@ -5,7 +5,7 @@ import { nameSchema } from '../../shared/wire.ts'
 import { operatorOnly, proxyOnly } from '../authentication.ts'
 import type { AppEnv } from '../authentication.ts'
 import type { ControlHost } from '../host.ts'
-import type { HotReads } from '../store/hot.ts'
+import type { HotReads } from '../store/poll-reads.ts'
 
 export type App = OpenAPIHono<AppEnv>
 

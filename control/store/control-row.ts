@@ -1,6 +1,6 @@
 import { eq, sql } from 'drizzle-orm'
 import { control } from './schema.ts'
-import type { Store } from './write.ts'
+import type { Store } from './store.ts'
 
 const only = eq(control.id, 1)
 

@@ -3,7 +3,7 @@ import type { SQL } from 'drizzle-orm'
 import type { Cause } from '../../shared/causes.ts'
 import type { Disconnect } from '../../shared/disconnect.ts'
 import { disconnects } from './schema.ts'
-import type { Store, Writable } from './write.ts'
+import type { Store, Writable } from './store.ts'
 
 export type DisconnectRow = typeof disconnects.$inferSelect
 

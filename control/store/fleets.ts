@@ -1,6 +1,6 @@
 import { and, eq } from 'drizzle-orm'
 import { fleets, versions } from './schema.ts'
-import type { Store } from './write.ts'
+import type { Store } from './store.ts'
 
 export interface FleetRow {
   readonly name: string

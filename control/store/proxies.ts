@@ -3,7 +3,7 @@ import type { SQL } from 'drizzle-orm'
 import { proxyNumberMax } from '../../shared/wire.ts'
 import type { HelloRequest, Peer } from '../../shared/wire.ts'
 import { proxies } from './schema.ts'
-import type { Store, Writable } from './write.ts'
+import type { Store, Writable } from './store.ts'
 
 export type ProxyRow = typeof proxies.$inferSelect
 

@@ -1,6 +1,6 @@
 import { and, asc, eq } from 'drizzle-orm'
 import { secrets } from './schema.ts'
-import type { Store } from './write.ts'
+import type { Store } from './store.ts'
 
 export type NewSecret = typeof secrets.$inferInsert
 

@@ -1,6 +1,6 @@
 import { and, asc, eq, isNull } from 'drizzle-orm'
 import { tokens } from './schema.ts'
-import type { Store } from './write.ts'
+import type { Store } from './store.ts'
 
 export type TokenRow = typeof tokens.$inferSelect
 

@@ -1,8 +1,8 @@
 import { and, desc, eq, lt, sql } from 'drizzle-orm'
 import type { NewSecret } from './secrets.ts'
 import { fleets, poolBodies, secrets, versions } from './schema.ts'
-import { guard } from './write.ts'
-import type { Store, Writable } from './write.ts'
+import { guard } from './store.ts'
+import type { Store, Writable } from './store.ts'
 
 export type VersionRow = typeof versions.$inferSelect
 

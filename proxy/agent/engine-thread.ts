@@ -17,7 +17,7 @@ import type {
   StopMode,
   ToEngine,
   UnixListen,
-} from '../engine/messages.ts'
+} from '../port.ts'
 import { closeMarked, mark, wake } from './libc.ts'
 import { reasonOf, type Log } from './log.ts'
 

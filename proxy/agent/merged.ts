@@ -7,7 +7,7 @@ import type {
   OperationOutcome,
   PoolSnapshot,
   PoolTotals,
-} from '../engine/messages.ts'
+} from '../port.ts'
 
 export function mergedOutcome(outcomes: readonly OperationOutcome[]): OperationOutcome {
   return {

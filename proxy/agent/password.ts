@@ -2,8 +2,8 @@ import { createHash, createHmac, hash, pbkdf2, randomBytes } from 'node:crypto'
 import { promisify } from 'node:util'
 import { iterationsMax, passwordFault, passwordKind, readVerifier } from '../../shared/config/password.ts'
 import { preparePassword } from '../../shared/saslprep.ts'
-import type { ClientSecret, ScramVerifier } from '../engine/messages.ts'
-import { saltOf } from '../salt.ts'
+import type { ClientSecret, ScramVerifier } from '../port.ts'
+import { saltOf } from '../mock-salt.ts'
 import { ApplyError } from './failure.ts'
 
 const derive = promisify(pbkdf2)

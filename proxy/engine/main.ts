@@ -1,12 +1,12 @@
 /** The engine's thread: wires the loop to epoll, to the agent, and to the other workers of the process. */
 import assert from 'node:assert/strict'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
-import { Board } from '../board.ts'
+import { Board } from '../memory/shared-counters.ts'
 import { EpollIo } from '../io/epoll.ts'
 import { setV8Flags } from './v8.ts'
 import { Engine } from './engine.ts'
-import type { CrewStart, EngineStart, FromEngine, ToEngine } from './messages.ts'
-import type { Crew } from './crew.ts'
+import type { CrewStart, EngineStart, FromEngine, ToEngine } from '../port.ts'
+import type { Crew } from './workers/workers.ts'
 
 const port = parentPort
 assert(port !== null, 'the engine runs in a worker thread')

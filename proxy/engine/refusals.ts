@@ -1,7 +1,7 @@
 import { sqlstates } from '../../shared/errors.ts'
 import { isUnix } from '../io/io.ts'
 import type { Address } from '../io/io.ts'
-import type { FromEngine } from './messages.ts'
+import type { FromEngine } from '../port.ts'
 
 /** Null where it had not said that yet. */
 export interface Refused {

@@ -1,6 +1,6 @@
-import type { PoolName } from './name.ts'
-import type { Pool } from './pool.ts'
-import type { Pools } from './pools.ts'
+import type { PoolName } from './pool/pool.ts'
+import type { Pool } from './pool/server-set.ts'
+import type { Pools } from './pool/pools.ts'
 
 /** The virtual databases that are the console; PgBouncer's name is the one tools know. */
 const consoleDatabases: ReadonlySet<string> = new Set(['pgbouncer', 'flotilla'])

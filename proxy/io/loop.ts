@@ -8,7 +8,7 @@ import type { Memory } from './libc.ts'
 import * as libc from './libc.ts'
 import { EpollEvents, EpollOperation, Errno } from './libc.ts'
 import type { OpenFds } from './open-fds.ts'
-import { Passage, sendsMax } from './passage.ts'
+import { Passage, sendsMax } from './turn-buffer.ts'
 import { SendRing } from './send-ring.ts'
 import { Timers } from './timers.ts'
 

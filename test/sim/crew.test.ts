@@ -1,8 +1,8 @@
 /** Worlds of two workers on one listener and one board, and mutants that prove that these worlds are checked. */
 import { expect, test } from 'vitest'
-import { Board } from '../../proxy/board.ts'
-import { Limits } from '../../proxy/engine/limits.ts'
-import { Shared } from '../../proxy/engine/shared.ts'
+import { Board } from '../../proxy/memory/shared-counters.ts'
+import { Limits } from '../../proxy/engine/pool/limits.ts'
+import { Shared } from '../../proxy/engine/workers/process-counts.ts'
 import { CrewWorld } from './crew-world.ts'
 import { replace } from './replace.ts'
 import { Seeds } from './seeds.ts'

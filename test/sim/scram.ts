@@ -4,7 +4,7 @@
  */
 import { createHash, createHmac, pbkdf2Sync } from 'node:crypto'
 
-import type { ScramVerifier } from '../../proxy/engine/messages.ts'
+import type { ScramVerifier } from '../../proxy/port.ts'
 
 export const mechanism = 'SCRAM-SHA-256'
 

@@ -3,10 +3,10 @@
  * do to existing servers and clients.
  */
 import type { Engine } from '../../proxy/engine/engine.ts'
-import type { Client } from '../../proxy/engine/client.ts'
-import type { PoolName } from '../../proxy/engine/name.ts'
-import type { Pool } from '../../proxy/engine/pool.ts'
-import type { Server } from '../../proxy/engine/server.ts'
+import type { Client } from '../../proxy/engine/pool/client.ts'
+import type { PoolName } from '../../proxy/engine/pool/pool.ts'
+import type { Pool } from '../../proxy/engine/pool/server-set.ts'
+import type { Server } from '../../proxy/engine/pool/server.ts'
 import { hashOf, connectHashOf, poolKey } from './configuration.ts'
 import type { Version, Wanted } from './configuration.ts'
 

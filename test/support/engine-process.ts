@@ -2,12 +2,12 @@
  * The process of one engine under test: its thread, driven over IPC as the agent drives it. In a process of its own,
  * so that its memory can be measured and its death does not take the test along. Ends when the engine does.
  */
-import { Crew } from '../../proxy/agent/crew.ts'
+import { Crew } from '../../proxy/agent/workers.ts'
 import { EngineThread } from '../../proxy/agent/engine-thread.ts'
 import { openWakeFd } from '../../proxy/agent/libc.ts'
-import type { UnixListen } from '../../proxy/engine/messages.ts'
-import type { ApplyOutcome, EngineSnapshot, FleetSpec, StopMode, ToEngine } from '../../proxy/engine/messages.ts'
-import { Tallies } from '../../proxy/tallies.ts'
+import type { UnixListen } from '../../proxy/port.ts'
+import type { ApplyOutcome, EngineSnapshot, FleetSpec, StopMode, ToEngine } from '../../proxy/port.ts'
+import { Tallies } from '../../proxy/memory/key-counts.ts'
 import { fault } from './fault.ts'
 import type { FromProcess, ToProcess } from './engine-messages.ts'
 

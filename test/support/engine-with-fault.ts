@@ -1,6 +1,6 @@
 /** The engine's thread as in production, which fails as by a bug of its own when a test wants it to. */
 import { Engine } from '../../proxy/engine/engine.ts'
-import type { ToEngine } from '../../proxy/engine/messages.ts'
+import type { ToEngine } from '../../proxy/port.ts'
 import { fault } from './fault.ts'
 
 const receive = Object.getOwnPropertyDescriptor(Engine.prototype, 'receive')?.value as Engine['receive']

@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto'
 import { networkOf, parseIp } from '../../../shared/config/network.ts'
 import type { GeneralSettings } from '../../../shared/config/settings.ts'
-import type { Tallies } from '../../tallies.ts'
+import type { Tallies } from '../../memory/key-counts.ts'
 
 /** An IPv6 customer has all addresses under such a prefix for himself. */
 const ipv6PrefixBits = 64

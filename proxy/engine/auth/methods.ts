@@ -6,9 +6,9 @@ import { preparePassword } from '../../../shared/saslprep.ts'
 import { int32, stringEnd, text } from '../../protocol/read.ts'
 import { FrontendTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
-import { readMessage } from '../conversation.ts'
-import type { Conversation, Exchange, Message } from '../conversation.ts'
-import type { ClientSecret, ScramVerifier } from '../messages.ts'
+import { readMessage } from '../wire/conversation.ts'
+import type { Conversation, Exchange, Message } from '../wire/conversation.ts'
+import type { ClientSecret, ScramVerifier } from '../../port.ts'
 import {
   checkProof,
   mockVerifier,
@@ -22,7 +22,7 @@ import {
   clientKeyFrom,
 } from './scram.ts'
 import type { ScramKeys } from './scram.ts'
-import { standIn } from './stand-in.ts'
+import { standIn } from './mock-secret.ts'
 
 export interface Claim {
   readonly user: string

@@ -5,8 +5,8 @@
  */
 import { createHash, createHmac, pbkdf2Sync, timingSafeEqual } from 'node:crypto'
 import { SqlError } from '../../../shared/errors.ts'
-import { saltOf } from '../../salt.ts'
-import type { ScramVerifier } from '../messages.ts'
+import { saltOf } from '../../mock-salt.ts'
+import type { ScramVerifier } from '../../port.ts'
 
 export const scramMechanism = 'SCRAM-SHA-256'
 export const scramPlusMechanism = 'SCRAM-SHA-256-PLUS'

@@ -9,9 +9,9 @@ import { errorFields, int32, text } from '../../protocol/read.ts'
 import { BackendTag } from '../../protocol/tags.ts'
 import { secretBytesMax } from '../../protocol/startup.ts'
 import { protocolVersion, startup } from '../../protocol/write.ts'
-import type { CancelKey } from '../cancel-request.ts'
-import { headerBytes, nextMessage } from '../conversation.ts'
-import type { Conversation, Exchange, Message } from '../conversation.ts'
+import type { CancelKey } from '../cancel/cancel-request.ts'
+import { headerBytes, nextMessage } from '../wire/conversation.ts'
+import type { Conversation, Exchange, Message } from '../wire/conversation.ts'
 import {
   answerServerFirst,
   boundTo,

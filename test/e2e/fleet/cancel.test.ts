@@ -1,6 +1,6 @@
 import type { Client } from 'pg'
 import { beforeAll, expect, test } from 'vitest'
-import { pidOf } from '../../../proxy/engine/cancel.ts'
+import { pidOf } from '../../../proxy/engine/cancel/cancel.ts'
 import { until } from '../../support/engine.ts'
 import { cancelRequest, query } from '../../support/frontend-messages.ts'
 import { errorFields, WireClient } from '../../support/wire.ts'

@@ -4,7 +4,7 @@
  */
 import { BroadcastChannel, type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import koffi from 'koffi'
-import { waitBoundsMs } from '../../../proxy/engine/messages.ts'
+import { waitBoundsMs } from '../../../proxy/port.ts'
 import type {
   ApplyOutcome,
   EngineStart,
@@ -13,8 +13,8 @@ import type {
   FromEngine,
   PoolSnapshot,
   ToEngine,
-} from '../../../proxy/engine/messages.ts'
-import { noTotals } from '../../../proxy/engine/totals.ts'
+} from '../../../proxy/port.ts'
+import { noTotals } from '../../../proxy/engine/pool/totals.ts'
 import { comparePositions } from '../../../shared/position.ts'
 
 /** What a test can make it do. */

@@ -1,6 +1,6 @@
 import { BroadcastChannel } from 'node:worker_threads'
 import { atEndOfFile } from '../../support/cleanup.ts'
-import type { ToEngine } from '../../../proxy/engine/messages.ts'
+import type { ToEngine } from '../../../proxy/port.ts'
 import { channelName, type Order, type Told } from './engine-thread.fixture.ts'
 import { until } from './until.ts'
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { FromEngine } from '../../../proxy/engine/messages.ts'
+import type { FromEngine } from '../../../proxy/port.ts'
 import { Refusals } from '../../../proxy/engine/refusals.ts'
 
 const client = { database: 'app', user: 'web', from: { host: '10.0.0.7', port: 5000 } }

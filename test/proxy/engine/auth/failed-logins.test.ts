@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { FailedLogins } from '../../../../proxy/engine/auth/failed-logins.ts'
-import { Tallies, talliesMax } from '../../../../proxy/tallies.ts'
+import { Tallies, talliesMax } from '../../../../proxy/memory/key-counts.ts'
 
 const settings = { loginBackoffAfter: 3, loginBackoffWindowMs: 60_000, loginBackoffMaxMs: 1_000 }
 

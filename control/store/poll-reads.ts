@@ -1,0 +1,50 @@
+import { and, eq, isNull, sql } from 'drizzle-orm'
+import { control, fleets, tokens, versions } from './schema.ts'
+import type { Store } from './store.ts'
+
+/** The current offer of a fleet. `version` is 0 and `manifest_hash` empty before the first configuration. */
+export interface Offer {
+  readonly epoch: number
+  readonly version: number
+  readonly manifest_hash: string
+  readonly poll_interval_ms: number
+}
+
+/** Reads of every poll, prepared once: building such a query takes longer than running it. */
+export interface HotReads {
+  /** The fleet of a token that is not revoked. */
+  tokenFleet(sha256: string): Promise<string | undefined>
+  /** Undefined if there is no such fleet. */
+  offer(fleet: string): Promise<Offer | undefined>
+  /** The manifest of a version without its position, see schema.ts. */
+  manifest(fleet: string, version: number): Promise<string | undefined>
+}
+
+export function prepareHotReads(store: Store): HotReads {
+  const tokenFleet = store.db
+    .select({ fleet: tokens.fleet })
+    .from(tokens)
+    .where(and(eq(tokens.sha256, sql.placeholder('sha256')), isNull(tokens.revoked_at)))
+    .prepare()
+  const offer = store.db
+    .select({
+      epoch: control.epoch,
+      version: fleets.version,
+      manifest_hash: fleets.manifest_hash,
+      poll_interval_ms: fleets.poll_interval_ms,
+    })
+    .from(fleets)
+    .innerJoin(control, eq(control.id, 1))
+    .where(eq(fleets.name, sql.placeholder('fleet')))
+    .prepare()
+  const manifest = store.db
+    .select({ manifest: versions.manifest })
+    .from(versions)
+    .where(and(eq(versions.fleet, sql.placeholder('fleet')), eq(versions.version, sql.placeholder('version'))))
+    .prepare()
+  return {
+    tokenFleet: async (sha256) => (await tokenFleet.get({ sha256 }))?.fleet,
+    offer: async (fleet) => await offer.get({ fleet }),
+    manifest: async (fleet, version) => (await manifest.get({ fleet, version }))?.manifest,
+  }
+}

@@ -1,0 +1,117 @@
+import { chmodSync } from 'node:fs'
+import { listenerKey, tcpListener, unixPath } from '../../io/socket-address.ts'
+import { identityOf, removeFile } from '../../io/socket-file.ts'
+import type { Listening } from '../engine-thread.ts'
+import { closeFd } from '../libc.ts'
+import { reasonOf, type Log } from '../log.ts'
+
+/** What clients come by, as one process hands it to the next. */
+export interface OpenListeners {
+  readonly host: string
+  readonly port: number
+  readonly fd: number
+  readonly unix: UnixListener | null
+}
+
+interface UnixListener {
+  readonly dir: string
+  /** Which file it was when it was opened. */
+  readonly file: string | null
+  readonly fd: number
+}
+
+/**
+ * The listeners of a process: they outlive the threads that accept from them, and the process when another one takes
+ * them over. A descriptor is closed once; a file is removed by the process that owns it, if it still is that file.
+ */
+export class Listeners {
+  /** False while another process serves, or may come to serve, what is behind the file of the Unix socket. */
+  ownsFile = true
+  readonly #listening: Listening
+  /** Open ones by key. */
+  readonly #fds: Map<string, number>
+  readonly #files: ReadonlyMap<string, string | null>
+
+  /** Of an engine that listens. */
+  constructor(listening: Listening) {
+    this.#listening = listening
+    this.#fds = new Map(Object.entries(listening.fds ?? {}))
+    const paths = [...this.#fds.keys()].filter((key) => key !== tcpListener)
+    this.#files = new Map(paths.map((path) => [path, identityOf(path)]))
+  }
+
+  /** What clients come by; undefined when it is closed. */
+  get open(): OpenListeners | undefined {
+    const { host, port } = this.#listening
+    const fd = this.#fds.get(tcpListener)
+    return fd === undefined ? undefined : { host, port, fd, unix: this.#openUnix }
+  }
+
+  get #openUnix(): UnixListener | null {
+    const { port, unix } = this.#listening
+    if (unix === undefined) return null
+    const path = unixPath({ host: unix.dir, port })
+    const fd = this.#fds.get(path)
+    return fd === undefined ? null : { dir: unix.dir, file: this.#files.get(path) ?? null, fd }
+  }
+
+  /** This process serves in place of the one that had these: its is the file, also one that nobody serves now. */
+  succeed({ port, unix }: OpenListeners): void {
+    this.ownsFile = true
+    if (unix === null) return
+    const path = unixPath({ host: unix.dir, port })
+    if (!this.#fds.has(path)) removeFile(path, unix.file)
+  }
+
+  /** No more clients are accepted. Cancel requests come in by the door. */
+  closeToClients(): void {
+    const { door } = this.#listening
+    const kept = door === undefined ? null : listenerKey(door)
+    for (const key of this.#fds.keys()) if (key !== kept) this.#close(key, this.ownsFile)
+  }
+
+  close(): void {
+    this.closeToClients()
+    for (const key of this.#fds.keys()) this.#close(key, true)
+  }
+
+  #close(key: string, removes: boolean): void {
+    const fd = this.#fds.get(key)
+    if (fd === undefined) return
+    this.#fds.delete(key)
+    if (removes && key !== tcpListener) removeFile(key, this.#files.get(key) ?? null)
+    closeFd(fd)
+  }
+}
+
+/** Where to listen, with what was taken over where that is what is wanted. The rest of it is closed. */
+export function inherit(taken: OpenListeners, wanted: Listening, log: Log): Listening {
+  const fds: Record<string, number> = {}
+  const isWanted = taken.host === wanted.host && (wanted.port === 0 || taken.port === wanted.port)
+  if (isWanted) fds[tcpListener] = taken.fd
+  else {
+    log('info', 'the listener that was taken over is for another address', { host: taken.host, port: taken.port })
+    closeFd(taken.fd)
+  }
+  const { unix, port } = taken
+  if (unix === null) return { ...wanted, fds }
+  const path = unixPath({ host: unix.dir, port })
+  // Without its file nobody reaches it.
+  const isThere = unix.file !== null && identityOf(path) === unix.file
+  if (isWanted && wanted.unix?.dir === unix.dir && isThere) {
+    fds[path] = unix.fd
+    allow(path, wanted.unix.mode, log)
+  } else {
+    log('info', 'the Unix socket that was taken over is for another path', { path, is_there: isThere })
+    closeFd(unix.fd)
+  }
+  return { ...wanted, fds }
+}
+
+function allow(path: string, mode: number, log: Log): void {
+  try {
+    chmodSync(path, mode)
+  } catch (error) {
+    log('error', 'the Unix socket keeps the mode it had', { path, reason: reasonOf(error) })
+  }
+}

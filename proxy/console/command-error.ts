@@ -1,0 +1,12 @@
+import { SqlError } from '../../shared/errors.ts'
+import type { Condition } from '../../shared/errors.ts'
+
+/** A command that was refused, with a hint what to type instead. */
+export class CommandError extends SqlError {
+  readonly hint: string
+  constructor(condition: Condition, message: string, hint: string) {
+    super(condition, message)
+    this.name = 'CommandError'
+    this.hint = hint
+  }
+}

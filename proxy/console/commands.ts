@@ -1,0 +1,252 @@
+import { nearest } from '../../shared/config/nearest.ts'
+import { SqlError } from '../../shared/errors.ts'
+import * as write from '../protocol/write.ts'
+import type { Exchange } from '../engine/wire/conversation.ts'
+import type { Engine } from '../engine/engine.ts'
+import type { Caller } from './caller.ts'
+import { CommandError } from './command-error.ts'
+import {
+  disableCommand,
+  enableCommand,
+  killClientCommand,
+  killCommand,
+  pauseCommand,
+  reconnectCommand,
+  resumeCommand,
+  shutdownCommand,
+  suspendCommand,
+  waitCloseCommand,
+} from './operate.ts'
+import { fixedParameters, set } from './session-parameters.ts'
+import { bans } from './show/bans.ts'
+import { config } from './show/config.ts'
+import { activeSockets, clients, fds, servers, sockets } from './show/connections.ts'
+import { databases } from './show/databases.ts'
+import { dnsHosts } from './show/dns-hosts.ts'
+import { dnsZones } from './show/dns-zones.ts'
+import { disconnects } from './show/disconnects.ts'
+import { lists } from './show/lists.ts'
+import { memory } from './show/memory.ts'
+import { peerPools, peers } from './show/peers.ts'
+import { pins } from './show/pins.ts'
+import { poolVersions } from './show/pool-versions.ts'
+import { pools } from './show/pools.ts'
+import { state } from './show/state.ts'
+import { stats, statsAverages, statsTotals, totals } from './show/stats.ts'
+import { users } from './show/users.ts'
+import { version } from './show/version.ts'
+import type { Statement } from './statements.ts'
+import { texts } from './table.ts'
+import type { Row, Table } from './table.ts'
+import type { Join } from './join.ts'
+import { askOthers } from './others.ts'
+
+export type Right = 'admin' | 'stats'
+
+interface Command {
+  /** In capitals. */
+  readonly name: string
+  /** Who may run it; `admin` may run everything. */
+  readonly right: Right
+  /** For SHOW HELP; null keeps it out of there. */
+  readonly help: string | null
+  /** Sends the answer: at once, or as an exchange that waits in between. */
+  readonly run: (caller: Caller, statement: Statement) => Exchange<void> | void
+  /** Something follows the name; `run` reads it. */
+  readonly arguments?: true
+}
+
+/** What SHOW commands answer with, by how they are run. */
+const tables = new Map<Command['run'], Table>()
+
+const commands: readonly Command[] = [
+  { name: 'SHOW', right: 'stats', help: null, run: help },
+  { name: 'SHOW HELP', right: 'stats', help: 'this list', run: help },
+  { name: 'SHOW VERSION', right: 'stats', help: 'whose console this is', run: answer(version) },
+  { name: 'SHOW DATABASES', right: 'stats', help: 'databases, their servers and limits', run: answer(databases) },
+  { name: 'SHOW POOLS', right: 'stats', help: 'clients and servers of each pool by state', run: answer(pools) },
+  { name: 'SHOW POOL_VERSIONS', right: 'stats', help: 'configuration wanted and running', run: answer(poolVersions) },
+  { name: 'SHOW CLIENTS', right: 'stats', help: 'one line per client', run: answer(clients) },
+  { name: 'SHOW SERVERS', right: 'stats', help: 'one line per server connection', run: answer(servers) },
+  { name: 'SHOW PINS', right: 'stats', help: 'clients that keep their server, and why', run: answer(pins) },
+  { name: 'SHOW DISCONNECTS', right: 'stats', help: 'server connections lost lately', run: answer(disconnects) },
+  { name: 'SHOW STATS', right: 'stats', help: 'totals, and averages of the last minute', run: answer(stats) },
+  { name: 'SHOW STATS_TOTALS', right: 'stats', help: 'totals since the start', run: answer(statsTotals) },
+  { name: 'SHOW STATS_AVERAGES', right: 'stats', help: 'averages of the last minute', run: answer(statsAverages) },
+  { name: 'SHOW TOTALS', right: 'stats', help: 'totals and averages of all databases together', run: answer(totals) },
+  { name: 'SHOW USERS', right: 'stats', help: 'users and their limits', run: answer(users) },
+  { name: 'SHOW STATE', right: 'stats', help: 'whether the pooler is paused', run: answer(state) },
+  { name: 'SHOW SOCKETS', right: 'stats', help: 'all connections, with what they hold', run: answer(sockets) },
+  { name: 'SHOW ACTIVE_SOCKETS', right: 'stats', help: 'the same, of those in use', run: answer(activeSockets) },
+  { name: 'SHOW FDS', right: 'admin', help: 'connections by what they belong to; no secrets', run: answer(fds) },
+  { name: 'SHOW MEM', right: 'stats', help: 'memory of the engine', run: answer(memory) },
+  { name: 'SHOW DNS_HOSTS', right: 'stats', help: 'server names and their addresses', run: answer(dnsHosts) },
+  { name: 'SHOW PEERS', right: 'stats', help: 'proxies that cancel requests go on to', run: answer(peers) },
+  { name: 'SHOW PEER_POOLS', right: 'stats', help: 'cancel requests on their way there', run: answer(peerPools) },
+  { name: 'SHOW DNS_ZONES', right: 'stats', help: 'always empty', run: answer(dnsZones) },
+  { name: 'SHOW BANS', right: 'stats', help: 'addresses at which logins fail', run: answer(bans) },
+  { name: 'SHOW LISTS', right: 'stats', help: 'how much there is of everything', run: answer(lists) },
+  { name: 'SHOW CONFIG', right: 'stats', help: 'configuration keys and values', run: answer(config) },
+  { name: 'RELOAD', right: 'admin', help: 'look for a newer configuration now', run: reload },
+  {
+    name: 'PAUSE',
+    right: 'admin',
+    help: '[db] let clients wait and close servers',
+    run: pauseCommand,
+    arguments: true,
+  },
+  { name: 'RESUME', right: 'admin', help: '[db] end a PAUSE, KILL or SUSPEND', run: resumeCommand, arguments: true },
+  { name: 'DISABLE', right: 'admin', help: 'db: refuse new clients', run: disableCommand, arguments: true },
+  { name: 'ENABLE', right: 'admin', help: 'db: let new clients in again', run: enableCommand, arguments: true },
+  {
+    name: 'RECONNECT',
+    right: 'admin',
+    help: '[db] replace servers as they get free',
+    run: reconnectCommand,
+    arguments: true,
+  },
+  {
+    name: 'WAIT_CLOSE',
+    right: 'admin',
+    help: '[db] wait until replaced servers are gone',
+    run: waitCloseCommand,
+    arguments: true,
+  },
+  { name: 'KILL', right: 'admin', help: '[db] end all connections now, and pause', run: killCommand, arguments: true },
+  { name: 'KILL_CLIENT', right: 'admin', help: 'id: end one client', run: killClientCommand, arguments: true },
+  {
+    name: 'SHUTDOWN',
+    right: 'admin',
+    help: '[WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS] end the proxy',
+    run: shutdownCommand,
+    arguments: true,
+  },
+  { name: 'SUSPEND', right: 'admin', help: 'read nothing until RESUME', run: suspendCommand },
+  // What drivers set of their session is for everybody; `set` asks for the right to change what runs.
+  { name: 'SET', right: 'stats', help: 'key = value until RELOAD or a new version', run: set, arguments: true },
+  ...Object.entries(fixedParameters).map(([parameter, value]): Command => {
+    const table: Table = { columns: texts(parameter), join: null, rows: () => [[value]] }
+    return { name: `SHOW ${parameter.toUpperCase()}`, right: 'stats', help: null, run: answer(table) }
+  }),
+]
+
+const byName = new Map(commands.map((command) => [command.name, command]))
+
+/** Runs one statement and sends its answer. Throws SqlError when it is refused; nothing has been sent of it then. */
+export function* execute(caller: Caller, right: Right, statement: Statement): Exchange<void> {
+  const command = find(statement)
+  if (command.right === 'admin' && right !== 'admin') {
+    throw new SqlError('insufficient_privilege', 'admin access needed')
+  }
+  const rest = command.run(caller, statement)
+  if (rest !== undefined) yield* rest
+}
+
+function find(statement: Statement): Command {
+  const [first] = statement
+  // Quoted text never names a command.
+  const plain = statement.every((token) => token.kind === 'word')
+  const name = statement
+    .map((token) => token.value.toUpperCase())
+    .join(' ')
+    .replace(/^SELECT /, 'SHOW ')
+  const exact = plain ? byName.get(name) : undefined
+  if (exact !== undefined) return exact
+  const leading = first?.kind === 'word' ? byName.get(first.value.toUpperCase()) : undefined
+  if (leading?.arguments === true) return leading
+  throw unknownCommand(statement, name)
+}
+
+/** In the words of PgBouncer, with a hint of ours. */
+
+function unknownCommand(statement: Statement, name: string): CommandError {
+  const shown = statement
+    .map((token) => token.value)
+    .join(' ')
+    .slice(0, shownMax)
+  const known = commands.filter((command) => command.help !== null).map((command) => command.name.toLowerCase())
+  const near = nearest(name.slice(0, shownMax), known)
+  const guess = near === undefined ? '' : `Did you mean ${near.toUpperCase()}? `
+  const message = `invalid command '${shown}', use SHOW HELP;`
+  return new CommandError('syntax_error', message, `${guess}SHOW HELP lists the commands.`)
+}
+
+const shownMax = 60
+
+/** About as many bytes of a long answer are sent in one turn of the loop. */
+const turnBytes = 16_384
+
+function answer(table: Table): Command['run'] {
+  const run: Command['run'] = function* (caller, statement) {
+    const rows =
+      table.join === null
+        ? table.rows(caller.engine)
+        : yield* rowsOfAll(caller, table, table.join, find(statement).name)
+    let parts: Uint8Array[] = [write.rowDescription(table.columns)]
+    let bytes = 0
+    for (const row of rows) {
+      const encoded = write.dataRow(texted(row))
+      parts.push(encoded)
+      bytes += encoded.length
+      if (bytes < turnBytes) continue
+      caller.send(Buffer.concat(parts))
+      parts = []
+      bytes = 0
+      yield* caller.turn()
+    }
+    parts.push(write.commandComplete('SHOW'))
+    caller.send(Buffer.concat(parts))
+  }
+  tables.set(run, table)
+  return run
+}
+
+/** Of the workers of the process; one that does not answer is left out. */
+function* rowsOfAll(caller: Caller, table: Table, join: Join, command: string): Exchange<Iterable<Row>> {
+  if (caller.engine.context.crew === null) return table.rows(caller.engine)
+  const answers = yield* askOthers(caller, { ask: 'rows', command })
+  return join([partOf(table, caller.engine), ...answers.filter((rows) => Array.isArray(rows))])
+}
+
+/** What this worker has of a table. */
+export function partOf({ part, rows }: Table, engine: Engine): Row[] {
+  return [...(part ?? rows)(engine)]
+}
+
+/** The table of a SHOW command; undefined when there is none. */
+export function tableOf(command: string): Table | undefined {
+  const found = byName.get(command)
+  return found === undefined ? undefined : tables.get(found.run)
+}
+
+function texted(row: Row): (string | null)[] {
+  return row.map((value) => (typeof value === 'number' ? String(value) : value))
+}
+
+/** As PgBouncer's: a notice, and no rows. */
+function help(caller: Caller): void {
+  const lines = commands.flatMap((command) =>
+    command.help === null ? [] : [`\t${command.name.padEnd(20)}${command.help}`],
+  )
+  const detail = `\n${lines.join('\n')}`
+  caller.send(write.noticeResponse({ severity: 'NOTICE', code: '00000', message: 'Console usage', detail }))
+  caller.send(write.commandComplete('SHOW'))
+}
+
+/**
+ * What SET has changed is taken back, then control is asked for a newer configuration; answers when it runs, or with
+ * what stands in its way.
+ */
+function* reload(caller: Caller): Exchange<void> {
+  caller.engine.overrides.drop()
+  yield* askOthers(caller, { ask: 'set', key: '', value: null })
+  let outcome: { readonly error: string | null } | null = null
+  caller.engine.reload((error) => {
+    outcome = { error }
+    caller.wake()
+  })
+  yield* caller.until(() => outcome !== null)
+  const { error } = outcome as unknown as { error: string | null } // set by the answer, which the compiler cannot see
+  if (error !== null) throw new SqlError('config_file_error', error)
+  caller.send(write.commandComplete('RELOAD'))
+}

@@ -1,0 +1,63 @@
+/** What metrics are made of: the console's own answers, so that a page of metrics and SHOW never differ. */
+import { Client } from '../engine/pool/client.ts'
+import type { Engine } from '../engine/engine.ts'
+import type { ClientGroup, Figures, ShownRow } from '../port.ts'
+import { consoleName } from './pools.ts'
+import { config } from './show/config.ts'
+import { databases } from './show/databases.ts'
+import { lists } from './show/lists.ts'
+import { pools } from './show/pools.ts'
+import { statsTotals } from './show/stats.ts'
+import { version } from './show/version.ts'
+import type { Table } from './table.ts'
+
+/** Clients choose their application_name: so many groups are told apart, and the rest is counted as `others`. */
+const clientGroupsMax = 1000
+const others = '(others)'
+
+export function figuresOf(engine: Engine): Figures {
+  return {
+    databases: shown(databases, engine),
+    lists: shown(lists, engine),
+    config: shown(config, engine),
+    pools: shown(pools, engine),
+    stats_totals: shown(statsTotals, engine),
+    version: shown(version, engine),
+    clients: clientGroups(engine),
+  }
+}
+
+function shown(table: Table, engine: Engine): ShownRow[] {
+  const rows: ShownRow[] = []
+  for (const row of table.rows(engine)) {
+    rows.push(Object.fromEntries(table.columns.map(({ name }, index) => [name, row[index] ?? null])))
+  }
+  return rows
+}
+
+/** SHOW CLIENTS, counted. */
+function clientGroups({ context }: Engine): ClientGroup[] {
+  const groups = new Map<string, ClientGroup>()
+  for (const client of context.clients) {
+    const group = groupOf(client)
+    let key = JSON.stringify(group)
+    if (!groups.has(key) && groups.size >= clientGroupsMax) {
+      group.application_name = others
+      key = JSON.stringify(group)
+    }
+    const known = groups.get(key)
+    if (known === undefined) groups.set(key, { ...group, count: 1 })
+    else known.count++
+  }
+  return [...groups.values()]
+}
+
+function groupOf(client: Engine['context']['clients'] extends Set<infer Item> ? Item : never): ClientGroup {
+  if (!(client instanceof Client)) {
+    const { user, applicationName } = client
+    return { database: consoleName, user, application_name: applicationName, state: 'active', count: 0 }
+  }
+  const { name, parameters, list } = client
+  const application_name = parameters.values.get('application_name') ?? ''
+  return { database: name.database, user: name.user, application_name, state: list?.name ?? '', count: 0 }
+}

@@ -1,0 +1,186 @@
+/** Commands by which operators stop, start and replace connections. Texts and waiting as in PgBouncer. */
+import { SqlError } from '../../shared/errors.ts'
+import * as write from '../protocol/write.ts'
+import type { Exchange } from '../engine/wire/conversation.ts'
+import type { Deed, StopMode } from '../port.ts'
+import { isPaused, killClient, obey, serversLeaving, serversLeft, whenFlushed } from './operations.ts'
+import type { Caller } from './caller.ts'
+import { CommandError } from './command-error.ts'
+import { askOthers } from './others.ts'
+import { consoleName } from './pools.ts'
+import type { Statement } from './statements.ts'
+
+/** PAUSE [db]: answers when every server has been released and closed. */
+export function* pauseCommand(caller: Caller, statement: Statement): Exchange<void> {
+  const { engine } = caller
+  const database = databaseOf(caller, statement)
+  if (!(yield* allDo(caller, 'pause', database))) {
+    if (database === null) throw alreadyStopped()
+    throw refused(database, 'already paused')
+  }
+  yield* wait(caller, () => !isPaused(engine, database) || serversLeft(engine, database) === 0)
+  yield* askOthers(caller, { ask: 'wait', for: 'released', database })
+  if (!isPaused(engine, database)) throw refused(database, 'resumed before all of its servers were released')
+  done(caller, 'PAUSE')
+}
+
+/** RESUME [db]: after PAUSE and KILL; without a database after SUSPEND too. */
+export function* resumeCommand(caller: Caller, statement: Statement): Exchange<void> {
+  const database = optionalName(statement)
+  if (!(yield* allDo(caller, 'resume', database))) {
+    // A database that has left the configuration may still be paused, one that never was there cannot.
+    if (database !== null) databaseOf(caller, statement)
+    throw refused(database, database === null ? 'not paused/suspended' : 'not paused')
+  }
+  done(caller, 'RESUME')
+}
+
+export function* disableCommand(caller: Caller, statement: Statement): Exchange<void> {
+  const database = neededDatabase(caller, statement)
+  yield* allDo(caller, 'disable', database)
+  done(caller, 'DISABLE')
+}
+
+export function* enableCommand(caller: Caller, statement: Statement): Exchange<void> {
+  const database = neededName(statement)
+  if (!(yield* allDo(caller, 'enable', database))) neededDatabase(caller, statement)
+  done(caller, 'ENABLE')
+}
+
+/** KILL [db]: what is there ends now, and who comes waits for RESUME. */
+export function* killCommand(caller: Caller, statement: Statement): Exchange<void> {
+  const database = databaseOf(caller, statement)
+  yield* allDo(caller, 'kill', database)
+  done(caller, 'KILL')
+}
+
+/** KILL_CLIENT id, as in SHOW CLIENTS. */
+export function* killClientCommand(caller: Caller, statement: Statement): Exchange<void> {
+  const text = optionalName(statement) ?? ''
+  const id = /^\d{1,15}$/.test(text) ? Number(text) : null
+  if (id === null) throw new CommandError('syntax_error', 'invalid client id', 'SHOW CLIENTS lists the ids.')
+  if (!killClient(caller.engine, id)) {
+    const answers = yield* askOthers(caller, { ask: 'kill client', client: id })
+    if (!answers.includes(true)) throw new SqlError('undefined_object', 'client not found')
+  }
+  done(caller, 'KILL_CLIENT')
+}
+
+export function* reconnectCommand(caller: Caller, statement: Statement): Exchange<void> {
+  const database = databaseOf(caller, statement)
+  yield* allDo(caller, 'reconnect', database)
+  done(caller, 'RECONNECT')
+}
+
+/** WAIT_CLOSE [db]: answers when no server of before a RECONNECT or a new version is left. */
+export function* waitCloseCommand(caller: Caller, statement: Statement): Exchange<void> {
+  const database = databaseOf(caller, statement)
+  yield* wait(caller, () => serversLeaving(caller.engine, database) === 0)
+  yield* askOthers(caller, { ask: 'wait', for: 'closed', database })
+  done(caller, 'WAIT_CLOSE')
+}
+
+/** SUSPEND: answers when all that was sent has been taken; whoever does not take it in time is closed. */
+export function* suspendCommand(caller: Caller): Exchange<void> {
+  const { engine } = caller
+  if (!(yield* allDo(caller, 'suspend', null))) throw alreadyStopped()
+  // All workers have the same time, so none of them waits for another.
+  let holds: boolean | null = null
+  whenFlushed(engine, (itHolds) => {
+    holds = itHolds
+    caller.wake()
+  })
+  const others = yield* askOthers(caller, { ask: 'wait', for: 'flushed', database: null })
+  yield* caller.until(() => holds !== null)
+  if (holds !== true || others.includes(false)) throw refused(null, 'resumed before everything was flushed')
+  done(caller, 'SUSPEND')
+}
+
+const shutdownModes: Readonly<Record<string, StopMode>> = {
+  '': 'now',
+  WAIT_FOR_SERVERS: 'drain',
+  WAIT_FOR_CLIENTS: 'clients',
+}
+
+/** SHUTDOWN [WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]: ends the proxy. */
+export function shutdownCommand(caller: Caller, statement: Statement): void {
+  const mode = shutdownModes[(optionalName(statement) ?? '').toUpperCase()]
+  if (mode === undefined) throw invalid(statement, 'Its modes: WAIT_FOR_SERVERS, WAIT_FOR_CLIENTS.')
+  done(caller, 'SHUTDOWN')
+  caller.engine.context.post({ type: 'shutdown', mode })
+}
+
+function done(caller: Caller, tag: string): void {
+  caller.send(write.commandComplete(tag))
+}
+
+/**
+ * Before an order is answered, every worker has obeyed it, this one too only when its turn comes: of opposite orders at two
+ * consoles the same one is the last for all. Gives whether it has changed anything here.
+ */
+function* allDo(caller: Caller, deed: Deed, database: string | null): Exchange<boolean> {
+  const { engine } = caller
+  const { crew } = engine.context
+  if (crew === null) return obey(engine, deed, database)
+  const answers = yield* askOthers(caller, { ask: 'do', deed, database })
+  return answers[crew.worker] !== false
+}
+
+function* wait(caller: Caller, condition: () => boolean): Exchange<void> {
+  if (condition()) return
+  let happened = false
+  caller.engine.when(condition, () => {
+    happened = true
+    caller.wake()
+  })
+  yield* caller.until(() => happened)
+}
+
+/** The word after the command; null without one. */
+function optionalName(statement: Statement): string | null {
+  const [, name, ...rest] = statement
+  if (rest.length > 0 || name?.kind === 'symbol') {
+    throw invalid(statement, 'At most one name follows; quote it where it is no word.')
+  }
+  return name?.value ?? null
+}
+
+function neededName(statement: Statement): string {
+  const name = optionalName(statement)
+  if (name === null) throw new CommandError('syntax_error', 'a database is required', 'Its name must follow.')
+  return name
+}
+
+/** In the words of PgBouncer. */
+function invalid(statement: Statement, hint: string): CommandError {
+  const shown = statement.map((token) => token.value).join(' ')
+  return new CommandError('syntax_error', `invalid command '${shown.slice(0, shownMax)}', use SHOW HELP;`, hint)
+}
+
+const shownMax = 60
+
+/** Null is every database. */
+function databaseOf({ engine }: Caller, statement: Statement): string | null {
+  const name = optionalName(statement)
+  if (name === null) return null
+  if (name === consoleName) {
+    const verb = statement[0]?.value.toLowerCase()
+    throw new SqlError('feature_not_supported', `cannot ${verb} admin db: ${name}`)
+  }
+  if (!engine.pools.hasDatabase(name)) throw new SqlError('invalid_catalog_name', `no such database: ${name}`)
+  return name
+}
+
+function neededDatabase(caller: Caller, statement: Statement): string {
+  neededName(statement)
+  return databaseOf(caller, statement) as string // a name is there
+}
+
+function alreadyStopped(): SqlError {
+  return new SqlError('object_not_in_prerequisite_state', 'already suspended/paused')
+}
+
+function refused(database: string | null, what: string): SqlError {
+  const subject = database === null ? 'pooler' : `database ${database}`
+  return new SqlError('object_not_in_prerequisite_state', `${subject} is ${what}`)
+}

@@ -1,0 +1,211 @@
+/** What operators do to databases and clients, whichever way they ask: the console, or control through the agent. */
+import { wildcard } from '../../shared/config/wildcard.ts'
+import { sqlstates } from '../../shared/errors.ts'
+import { Client } from '../engine/pool/client.ts'
+import type { Engine } from '../engine/engine.ts'
+import type { Deed, Operation, OperationOutcome } from '../port.ts'
+import type { PoolName } from '../engine/pool/pool.ts'
+import type { Server } from '../engine/pool/server.ts'
+
+/** All names of a database, or of those that "*" stands for; of every database with null. */
+function namesOf({ pools }: Engine, database: string | null): PoolName[] {
+  if (database === null) return [...pools.names()]
+  if (database !== wildcard) return [...pools.ofDatabase(database)]
+  return [...pools.names()].filter((name) => name.database === wildcard || pools.isMade(name.database))
+}
+
+/** Servers that are still open. */
+export function serversLeft(engine: Engine, database: string | null): number {
+  let servers = 0
+  for (const name of namesOf(engine, database)) for (const pool of name.pools) servers += pool.size
+  return servers
+}
+
+/** Servers that close as soon as they are free, by RECONNECT, PAUSE, a rebuild or an address that is gone. */
+export function serversLeaving(engine: Engine, database: string | null): number {
+  let servers = 0
+  for (const name of namesOf(engine, database)) {
+    for (const pool of name.pools) {
+      for (const list of pool.lists) {
+        // Replication goes on where it is for as long as it likes.
+        if (list === pool.replication) continue
+        for (const server of list) if (pool.draining || server.closeNeeded) servers++
+      }
+    }
+  }
+  return servers
+}
+
+export function isPaused({ pools }: Engine, database: string | null): boolean {
+  return database === null ? pools.pausedAll : pools.isPaused(database)
+}
+
+/** Clients wait, servers close as they become free. False when it is paused already. */
+export function pause(engine: Engine, database: string | null): boolean {
+  const changed = engine.pools.setPaused(database, true)
+  engine.stateChanged()
+  return changed
+}
+
+/** False when it is not paused. */
+export function resume(engine: Engine, database: string | null): boolean {
+  const changed = engine.pools.setPaused(database, false)
+  engine.stateChanged()
+  return changed
+}
+
+/** Nothing further is read of clients and servers; what was sent to them leaves. False when it is so already. */
+export function suspend({ context, pools }: Engine): boolean {
+  if (context.suspended) return false
+  context.suspended = true
+  context.suspensions++
+  context.operated()
+  for (const client of context.clients) if (client instanceof Client) client.socket.holdReading()
+  for (const name of pools.names()) {
+    for (const server of serversOf(name)) if (server.loggedIn) server.socket.holdReading()
+  }
+  return true
+}
+
+/** The end of a SUSPEND. False when there is none. */
+export function release({ context, pools }: Engine): boolean {
+  if (!context.suspended) return false
+  context.suspended = false
+  context.operated()
+  for (const client of context.clients) client.socket.releaseReading()
+  for (const name of pools.names()) {
+    for (const server of serversOf(name)) server.socket.releaseReading()
+    name.grow()
+  }
+  pools.wakeHeldUp()
+  return true
+}
+
+/** How often is looked whether everything has left. */
+const flushCheckMs = 10
+
+/**
+ * Calls `done` when all that was sent has been taken, or the SUSPEND of now has ended; `holds` says which. Whoever has not
+ * taken it after `suspend_timeout` is closed.
+ */
+export function whenFlushed(engine: Engine, done: (holds: boolean) => void): void {
+  const { context } = engine
+  const { io, general, suspensions } = context
+  const deadlineMs = io.nowMs() + general.suspendTimeoutMs
+  const look = (): void => {
+    if (!context.suspended || context.suspensions !== suspensions) {
+      done(false)
+      return
+    }
+    const slow = unflushed(engine)
+    if (slow.length > 0 && io.nowMs() < deadlineMs) {
+      io.after(flushCheckMs, look)
+      return
+    }
+    for (const one of slow) {
+      if (one instanceof Client) one.leave()
+      else one.close('admin')
+    }
+    done(true)
+  }
+  // What was sent in this turn leaves at its end, and is counted only then.
+  io.after(flushCheckMs, look)
+}
+
+/** Clients and servers that have not taken all that was sent to them. */
+function unflushed({ context, pools }: Engine): (Client | Server)[] {
+  const clients = [...context.clients].filter((client) => client instanceof Client)
+  const servers = [...pools.names()].flatMap(serversOf)
+  return [...clients, ...servers].filter(({ socket }) => socket.queuedBytes > 0)
+}
+
+function serversOf(name: PoolName): Server[] {
+  return name.pools.flatMap((pool) => pool.lists.flatMap((list) => [...list]))
+}
+
+/** Every server is replaced by a new one as soon as it is free. */
+export function reconnect(engine: Engine, database: string | null): void {
+  for (const name of namesOf(engine, database)) name.current?.retire()
+}
+
+/** All clients and servers end now; whoever comes waits for RESUME. */
+export function kill(engine: Engine, database: string | null): void {
+  pause(engine, database)
+  for (const name of namesOf(engine, database)) name.kill()
+}
+
+/** False when nobody has this number. */
+export function killClient(engine: Engine, id: number): boolean {
+  for (const client of engine.context.clients) {
+    if (client.id !== id) continue
+    const server = 'server' in client ? client.server : null
+    client.fatal(sqlstates.admin_shutdown, 'terminating connection due to administrator command')
+    server?.close('admin')
+    return true
+  }
+  return false
+}
+
+/** What a console orders. False when it has changed nothing. */
+export function obey(engine: Engine, deed: Deed, database: string | null): boolean {
+  switch (deed) {
+    case 'pause':
+      return pause(engine, database)
+    case 'resume': {
+      const released = database === null && release(engine)
+      return resume(engine, database) || released
+    }
+    case 'suspend':
+      return suspend(engine)
+    case 'reconnect':
+      reconnect(engine, database)
+      return true
+    case 'kill':
+      kill(engine, database)
+      return true
+    case 'disable':
+    case 'enable':
+      return database !== null && engine.pools.setDisabled(database, deed === 'disable')
+    default:
+      return deed satisfies never
+  }
+}
+
+/** What control may ask for: to ask twice is the same as once. */
+export function operate(engine: Engine, operation: Operation, pool: string): OperationOutcome {
+  const known = engine.pools.hasDatabase(pool)
+  switch (operation) {
+    case 'pause':
+      if (known) pause(engine, pool)
+      break
+    case 'resume':
+      resume(engine, pool)
+      break
+    case 'reconnect':
+      reconnect(engine, pool)
+      break
+    case 'disable':
+      if (known) engine.pools.setDisabled(pool, true)
+      break
+    case 'enable':
+      engine.pools.setDisabled(pool, false)
+      break
+    case 'kill':
+      if (known) kill(engine, pool)
+      break
+    default:
+      operation satisfies never
+  }
+  const servers = serversToEnd[operation](engine, pool)
+  return { known, paused: engine.pools.holds(pool), servers }
+}
+
+/** Which servers an operation still waits for. */
+const serversToEnd: Readonly<Record<Operation, (engine: Engine, pool: string) => number>> = {
+  pause: serversLeft,
+  resume: serversLeaving,
+  reconnect: serversLeaving,
+  disable: () => 0,
+  enable: () => 0,
+  kill: serversLeft,
+}

@@ -1,0 +1,136 @@
+import { isDeepStrictEqual } from 'node:util'
+import { generalKeys, poolKeys } from '../../shared/config/keys.ts'
+import type { GeneralKey, KeySpec, PoolKey } from '../../shared/config/keys.ts'
+import { generalSettings, poolSettings, writtenValue } from '../../shared/config/settings.ts'
+import type { PoolSettings } from '../../shared/config/settings.ts'
+import { checkValue } from '../../shared/config/value.ts'
+import { hashOf } from '../../shared/hash.ts'
+import type { Engine } from '../engine/engine.ts'
+import type { OperatedState, PoolSpec } from '../port.ts'
+
+/** General keys that the engine itself obeys; the others are the agent's, and nothing here would come of a SET. */
+const generalOfEngine: ReadonlySet<string> = new Set<GeneralKey>([
+  'max_client_connections',
+  'client_login_timeout',
+  'client_tcp_keepalives_idle',
+  'client_tcp_keepalives_interval',
+  'client_tcp_keepalives_count',
+  'client_tcp_user_timeout',
+  'cancel_wait_timeout',
+  'suspend_timeout',
+])
+
+/** PgBouncer's names of what SHOW CONFIG shows under them. */
+const otherNames: Readonly<Record<string, string>> = { max_client_conn: 'max_client_connections' }
+
+/**
+ * What an operator has changed at the console (SET), over the version that runs, until the next version or RELOAD. A
+ * pool that runs something else than its version says has another hash, so whatever compares what is desired with what
+ * runs shows it, and the next version puts it right.
+ */
+export class Overrides {
+  readonly #engine: Engine
+  readonly #values = new Map<string, string | number>()
+  /** The general settings of the version. */
+  #general: (Pick<Engine, 'generalValues'> & { readonly settings: Engine['context']['general'] }) | null = null
+
+  constructor(engine: Engine) {
+    this.#engine = engine
+  }
+
+  get values(): OperatedState['overrides'] {
+    return [...this.#values]
+  }
+
+  /** These hold, and no others. */
+  restore(values: OperatedState['overrides']): void {
+    if (isDeepStrictEqual(values, this.values)) return
+    this.drop()
+    for (const [key, value] of values) this.set(key, String(value))
+  }
+
+  /** "key = value" of each. */
+  texts(): string[] {
+    return [...this.#values].map(([key, value]) => `${key} = ${value}`)
+  }
+
+  /** Of those that concern pools; null when there are none. */
+  get ofPools(): string | null {
+    const texts = [...this.#values].filter(([key]) => key in poolKeys).map(([key, value]) => `${key} = ${value}`)
+    return texts.length === 0 ? null : texts.join(', ')
+  }
+
+  /** Gives why it cannot be; null when it is done. */
+  set(name: string, text: string): string | null {
+    const key = otherNames[name] ?? name
+    const isGeneral = generalOfEngine.has(key)
+    const spec: KeySpec | undefined = isGeneral ? generalKeys[key as GeneralKey] : ownSpec(key)
+    if (spec === undefined) return `${name} cannot be set here`
+    if (spec.class !== 'live') return `${name} cannot be changed while servers are connected; make a new version`
+    const checked = checkValue(spec, spec.type === 'integer' && /^\d{1,15}$/.test(text) ? Number(text) : text)
+    if ('fault' in checked) return `${name} ${checked.fault}`
+    this.#values.set(key, checked.value)
+    if (isGeneral) this.#overrideGeneral(key as GeneralKey)
+    else this.#overridePools()
+    this.#engine.context.operated()
+    return null
+  }
+
+  #overrideGeneral(key: GeneralKey): void {
+    const { context, generalValues } = this.#engine
+    this.#general ??= { generalValues, settings: context.general }
+    const values = { ...this.#engine.generalValues, [key]: this.#values.get(key) as string | number }
+    this.#engine.generalValues = values
+    context.general = generalSettings(values)
+  }
+
+  #overridePools(): void {
+    for (const { current } of this.#engine.pools.names()) {
+      if (current === null) continue
+      const { spec } = current
+      const version = spec.overridden ?? { hash: spec.hash, settings: spec.settings }
+      const overridden = Object.fromEntries([...this.#values].filter(([key]) => key in poolKeys))
+      const settings = withValues(version.settings, overridden)
+      const hash = hashOf({ version: version.hash, overridden })
+      current.retune({ ...spec, hash, settings, overridden: version })
+    }
+  }
+
+  /** RELOAD: what the version says runs again. */
+  drop(): void {
+    for (const { current } of this.#engine.pools.names()) {
+      if (current?.spec.overridden !== undefined) current.retune(restored(current.spec, current.spec.overridden))
+    }
+    if (this.#general !== null) {
+      this.#engine.generalValues = this.#general.generalValues
+      this.#engine.context.general = this.#general.settings
+    }
+    this.forget()
+  }
+
+  /** A version was applied, and runs as it is. */
+  forget(): void {
+    this.#general = null
+    if (this.#values.size === 0) return
+    this.#values.clear()
+    this.#engine.context.operated()
+  }
+}
+
+function ownSpec(key: string): KeySpec | undefined {
+  return Object.hasOwn(poolKeys, key) ? poolKeys[key as PoolKey] : undefined
+}
+
+function withValues(settings: PoolSettings, overridden: Readonly<Record<string, string | number>>): PoolSettings {
+  const written = Object.entries<KeySpec>(poolKeys).map(([key, spec]) => {
+    const text = writtenValue(key as PoolKey, settings)
+    return [key, spec.type === 'integer' ? Number(text) : text]
+  })
+  // Every value was checked against its line of the key table, here or when the version was made.
+  return poolSettings({ ...Object.fromEntries(written), ...overridden } as Parameters<typeof poolSettings>[0])
+}
+
+function restored(spec: PoolSpec, version: NonNullable<PoolSpec['overridden']>): PoolSpec {
+  const { overridden: _, ...rest } = spec
+  return { ...rest, ...version }
+}

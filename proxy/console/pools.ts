@@ -1,0 +1,45 @@
+import { Client } from '../engine/pool/client.ts'
+import type { Engine } from '../engine/engine.ts'
+import type { PoolName } from '../engine/pool/pool.ts'
+import type { Pool } from '../engine/pool/server-set.ts'
+import type { Server } from '../engine/pool/server.ts'
+
+/** The console's own database and user in lists: PgBouncer's name, which tools know to leave out. */
+export const consoleName = 'pgbouncer'
+
+/** By database, then user. */
+export function sortedNames(engine: Engine): PoolName[] {
+  return [...engine.pools.names()].sort((a, b) => compare(a.database, b.database) || compare(a.user, b.user))
+}
+
+export function compare(a: string, b: string): number {
+  if (a === b) return 0
+  return a < b ? -1 : 1
+}
+
+/** The pool that serves a name, and those that still drain. */
+export function poolsOf(name: PoolName): Pool[] {
+  return name.pools
+}
+
+export function serversOf(name: PoolName): Server[] {
+  return poolsOf(name).flatMap((pool) => pool.lists.flatMap((list) => [...list]))
+}
+
+export function sum<Item>(items: Iterable<Item>, of: (item: Item) => number): number {
+  let total = 0
+  for (const item of items) total += of(item)
+  return total
+}
+
+/** What all items have in common; null where they differ, or there are none. */
+export function common<Item, Value>(items: readonly Item[], of: (item: Item) => Value): Value | null {
+  const [first] = items
+  if (first === undefined) return null
+  const value = of(first)
+  return items.every((item) => of(item) === value) ? value : null
+}
+
+export function consoleSessions({ context }: Engine): number {
+  return sum(context.clients, (client) => (client instanceof Client ? 0 : 1))
+}

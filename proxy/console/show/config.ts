@@ -1,0 +1,53 @@
+import { formatDuration, parseDuration } from '../../../shared/config/duration.ts'
+import { generalKeys, poolKeys } from '../../../shared/config/keys.ts'
+import type { GeneralKey, KeySpec, PoolKey } from '../../../shared/config/keys.ts'
+import { writtenValue } from '../../../shared/config/settings.ts'
+import type { Engine } from '../../engine/engine.ts'
+import { common, compare } from '../pools.ts'
+import { texts } from '../table.ts'
+import type { Row, Table } from '../table.ts'
+
+/**
+ * Every key of the configuration. A key that pools inherit shows the value that all running pools have, or `varies`.
+ * `changeable` means by a new version of the configuration, without a restart of the proxy.
+ */
+export const config: Table = {
+  columns: texts('key', 'value', 'default', 'changeable'),
+  join: null,
+  rows: (engine) =>
+    [...generalRows(engine), ...poolRows(engine), ...expectedRows(engine)].sort((a, b) =>
+      compare(String(a[0]), String(b[0])),
+    ),
+}
+
+function generalRows(engine: Engine): Row[] {
+  const keys = Object.entries<KeySpec>(generalKeys)
+  return keys.map(([key, spec]) => rowOf(key, String(engine.generalValues[key] ?? defaultOf(spec)), spec))
+}
+
+function poolRows(engine: Engine): Row[] {
+  const running = [...engine.pools.names()].flatMap((name) => name.current ?? [])
+  return Object.entries<KeySpec>(poolKeys).map(([key, spec]) => {
+    const value = common(running, (pool) => writtenValue(key as PoolKey, pool.settings))
+    if (value !== null || running.length === 0) return rowOf(key, value ?? defaultOf(spec), spec)
+    // Monitoring tools compute with it.
+    const largest = Math.max(...running.map((pool) => pool.settings.maxUserConnections))
+    return rowOf(key, key === 'max_user_connections' ? String(largest) : 'varies', spec)
+  })
+}
+
+/** Monitoring tools compute with it; the name is PgBouncer's. */
+function expectedRows(engine: Engine): Row[] {
+  const key: GeneralKey = 'max_client_connections'
+  const spec = generalKeys[key]
+  return [['max_client_conn', String(engine.context.general.maxClientConnections), String(spec.default), 'yes']]
+}
+
+function rowOf(key: string, value: string, spec: KeySpec): Row {
+  return [key, value, defaultOf(spec), spec.class === 'process' ? 'no' : 'yes']
+}
+
+/** In the one spelling that values have. */
+function defaultOf(spec: KeySpec): string {
+  return spec.type === 'duration' ? formatDuration(parseDuration(spec.default)!) : String(spec.default)
+}

@@ -1,0 +1,266 @@
+import { isUnix } from '../../io/io.ts'
+import type { Address, Socket } from '../../io/io.ts'
+import { Client } from '../../engine/pool/client.ts'
+import { authQueryName, authState } from '../../engine/auth/auth-connection.ts'
+import type { AuthConnection } from '../../engine/auth/auth-connection.ts'
+import type { Engine } from '../../engine/engine.ts'
+import type { PoolName } from '../../engine/pool/pool.ts'
+import type { Server } from '../../engine/pool/server.ts'
+import { all } from '../join.ts'
+import { consoleName, serversOf, sortedNames } from '../pools.ts'
+import type { ConsoleSession } from '../session.ts'
+import { bigints, integers, texts } from '../table.ts'
+import type { Row, Table } from '../table.ts'
+import { secondsAndMicros, timestamp } from '../time.ts'
+
+/** SHOW CLIENTS and SHOW SERVERS have the same columns. */
+const columns = [
+  ...texts('type', 'user', 'database', 'replication', 'state', 'addr'),
+  ...integers('port'),
+  ...texts('local_addr'),
+  ...integers('local_port'),
+  ...texts('connect_time', 'request_time'),
+  ...integers('wait', 'wait_us', 'close_needed'),
+  ...texts('ptr', 'link'),
+  ...integers('remote_pid'),
+  ...texts('tls', 'application_name'),
+  ...integers('prepared_statements', 'id'),
+]
+
+export const clients: Table = {
+  columns,
+  join: all,
+  *rows(engine) {
+    // Those who come while the list is being read are not in it; those who leave, not any more.
+    const known = [...engine.context.clients]
+    for (const client of known) {
+      if (!engine.context.clients.has(client)) continue
+      yield client instanceof Client ? clientRow(engine, client) : sessionRow(engine, client)
+    }
+  },
+}
+
+export const servers: Table = {
+  columns,
+  join: all,
+  *rows(engine) {
+    for (const server of sortedNames(engine).flatMap(serversOf)) {
+      if (server.list !== null) yield serverRow(engine, server)
+    }
+    for (const connection of authConnections(engine)) yield authRow(engine, connection)
+  },
+}
+
+/** What a connection holds: PgBouncer's parser and buffer positions, of which only these mean something here. */
+const socketColumns = [
+  ...columns,
+  ...integers('recv_pos', 'pkt_pos', 'pkt_remain', 'send_pos', 'send_remain', 'pkt_avail', 'send_avail'),
+]
+
+export const sockets: Table = { columns: socketColumns, join: all, rows: (engine) => socketRows(engine, false) }
+
+export const activeSockets: Table = { columns: socketColumns, join: all, rows: (engine) => socketRows(engine, true) }
+
+function* socketRows(engine: Engine, activeOnly: boolean): Generator<Row> {
+  const known = [...engine.context.clients]
+  for (const client of known) {
+    if (!engine.context.clients.has(client)) continue
+    if (!(client instanceof Client)) {
+      if (!activeOnly) yield [...sessionRow(engine, client), ...positions(0, client.socket)]
+    } else if (!activeOnly || client.list !== client.name.idle) {
+      yield [...clientRow(engine, client), ...positions(client.passing, client.socket)]
+    }
+  }
+  for (const server of sortedNames(engine).flatMap(serversOf)) {
+    if (server.list === null || (activeOnly && server.list === server.pool.idle)) continue
+    yield [...serverRow(engine, server), ...positions(server.passing, server.socket)]
+  }
+  for (const connection of authConnections(engine)) {
+    if (activeOnly && authState(connection) === 'idle') continue
+    yield [...authRow(engine, connection), ...positions(0, connection.socket)]
+  }
+}
+
+function positions(passing: number, { queuedBytes }: Socket): Row {
+  return [0, 0, passing, 0, queuedBytes, 0, 0]
+}
+
+/** Connections by what they belong to. Never with a secret: the last three columns are there for their names. */
+export const fds: Table = {
+  columns: [
+    ...integers('fd'),
+    ...texts('task', 'user', 'database', 'addr'),
+    ...integers('port'),
+    ...bigints('cancel'),
+    ...integers('link'),
+    ...texts('client_encoding', 'std_strings', 'datestyle', 'timezone'),
+    ...texts('password', 'scram_client_key', 'scram_server_key'),
+  ],
+  join: all,
+  *rows(engine) {
+    const known = [...engine.context.clients]
+    for (const client of known) {
+      if (!engine.context.clients.has(client) || !(client instanceof Client)) continue
+      const { name, socket, parameters } = client
+      yield fdRow('client', name, socket.remote, (parameter) => parameters.values.get(parameter.toLowerCase()))
+    }
+    for (const server of sortedNames(engine).flatMap(serversOf)) {
+      if (server.list === null) continue
+      const address = { host: server.target.address, port: server.target.host.port }
+      yield fdRow('server', server.pool.name, address, (parameter) => server.reported.get(parameter))
+    }
+  },
+}
+
+function fdRow(task: string, name: PoolName, address: Address, value: (name: string) => string | undefined): Row {
+  const parameters = ['client_encoding', 'standard_conforming_strings', 'DateStyle', 'TimeZone']
+  const values = parameters.map((parameter) => value(parameter) ?? null)
+  // A process hands over no descriptor, so it names none, and a cancel key is as good as a password.
+  return [null, task, name.user, name.database, hostOf(address), address.port, null, 0, ...values, null, null, null]
+}
+
+function clientRow({ context, pools }: Engine, client: Client): Row {
+  const { name, socket, server } = client
+  const { io } = context
+  const waiting = client.list === name.waiting
+  const requestedAtMs = waiting
+    ? client.waitingSinceMs
+    : client.queryBeganMs || client.transactionBeganMs || client.connectedAtMs
+  return [
+    'C',
+    name.user,
+    name.database,
+    client.replication?.mode ?? 'none',
+    client.list?.name ?? null,
+    hostOf(socket.remote),
+    socket.remote.port,
+    hostOf(socket.local),
+    socket.local.port,
+    timestamp(io, client.connectedAtMs),
+    timestamp(io, requestedAtMs),
+    ...secondsAndMicros(waiting ? io.nowMs() - client.waitingSinceMs : 0),
+    pools.find(name.database, name.user)?.current === null ? 1 : 0,
+    clientPointer(client.id),
+    server === null ? '' : serverPointer(server.id),
+    0,
+    tlsOf(socket),
+    client.parameters.values.get('application_name') ?? '',
+    client.statements?.size ?? 0,
+    client.id,
+  ]
+}
+
+function sessionRow({ context }: Engine, session: ConsoleSession): Row {
+  const { socket } = session
+  return [
+    'C',
+    session.user,
+    consoleName,
+    'none',
+    'active',
+    hostOf(socket.remote),
+    socket.remote.port,
+    hostOf(socket.local),
+    socket.local.port,
+    timestamp(context.io, session.connectedAtMs),
+    timestamp(context.io, session.requestedAtMs),
+    ...secondsAndMicros(0),
+    0,
+    clientPointer(session.id),
+    '',
+    0,
+    tlsOf(socket),
+    session.applicationName,
+    0,
+    session.id,
+  ]
+}
+
+function serverRow({ context }: Engine, server: Server): Row {
+  const { pool, socket, client } = server
+  return [
+    'S',
+    pool.name.user,
+    pool.name.database,
+    server.replication?.mode ?? 'none',
+    serverStates[server.list?.name ?? ''] ?? null,
+    hostOf({ host: server.target.address, port: 0 }),
+    server.target.host.port,
+    hostOf(socket.local),
+    socket.local.port,
+    timestamp(context.io, server.connectedAtMs),
+    timestamp(context.io, server.requestedAtMs || server.connectedAtMs),
+    ...secondsAndMicros(0),
+    server.closeNeeded || pool.draining ? 1 : 0,
+    serverPointer(server.id),
+    client === null ? '' : clientPointer(client.id),
+    server.backendKey?.pid ?? 0,
+    tlsOf(socket),
+    server.reported.get('application_name') ?? '',
+    server.statements?.size ?? 0,
+    server.id,
+  ]
+}
+
+/** On which auth_query is asked: servers of no pool, under the database and the role that they log in to. */
+function authConnections({ pools }: Engine): AuthConnection[] {
+  return [...pools.authQueries.sources()].flatMap((source) => [...source.connections])
+}
+
+function authRow({ context }: Engine, connection: AuthConnection): Row {
+  const { source, target, socket } = connection
+  return [
+    'S',
+    source.spec.settings.authUser,
+    source.database,
+    'none',
+    authState(connection),
+    hostOf({ host: target.address, port: 0 }),
+    target.host.port,
+    hostOf(socket.local),
+    socket.local.port,
+    timestamp(context.io, connection.connectedAtMs),
+    timestamp(context.io, connection.requestedAtMs),
+    ...secondsAndMicros(0),
+    source.closed ? 1 : 0,
+    serverPointer(connection.id),
+    '',
+    connection.backendPid,
+    tlsOf(socket),
+    authQueryName,
+    0,
+    connection.id,
+  ]
+}
+
+/** As PgBouncer shows it: of a Unix socket only that it is one. */
+function hostOf(address: Address): string {
+  return isUnix(address) ? 'unix' : address.host
+}
+
+/** As PgBouncer shows it: "TLSv1.3/TLS_AES_256_GCM_SHA384/ECDH=x25519". */
+function tlsOf({ tls }: Socket): string {
+  if (tls === null) return ''
+  return `${tls.protocol}/${tls.cipher}${tls.group === null ? '' : `/ECDH=${tls.group}`}`
+}
+
+/** PgBouncer's word for each list of a pool. */
+const serverStates: Readonly<Record<string, string>> = {
+  login: 'new',
+  idle: 'idle',
+  active: 'active',
+  reset: 'tested',
+  canceled: 'being_canceled',
+  replication: 'active',
+}
+
+/** Unique among clients and servers, in the shape of the addresses that PgBouncer shows. */
+function clientPointer(id: number): string {
+  return `0xc${id.toString(16).padStart(pointerDigits, '0')}`
+}
+
+function serverPointer(id: number): string {
+  return `0x5${id.toString(16).padStart(pointerDigits, '0')}`
+}
+
+const pointerDigits = 11

@@ -1,0 +1,26 @@
+import { reasonsOf } from '../../engine/session/session-state.ts'
+import { all } from '../join.ts'
+import { serversOf, sortedNames } from '../pools.ts'
+import { integers, texts } from '../table.ts'
+import type { Table } from '../table.ts'
+import { timestamp } from '../time.ts'
+
+/** One line per server that stays with its client because of what the session keeps. */
+export const pins: Table = {
+  columns: [...texts('database', 'user'), ...integers('client_id', 'remote_pid'), ...texts('reason', 'since')],
+  join: all,
+  *rows(engine) {
+    for (const server of sortedNames(engine).flatMap(serversOf)) {
+      const { client, pool } = server
+      if (client === null || !server.pinned) continue
+      yield [
+        pool.name.database,
+        pool.name.user,
+        client.id,
+        server.backendKey?.pid ?? 0,
+        reasonsOf(server.kept),
+        timestamp(engine.context.io, server.pinnedAtMs),
+      ]
+    }
+  },
+}

@@ -1,0 +1,110 @@
+import { comparePositions } from '../../../shared/position.ts'
+import type { Engine } from '../../engine/engine.ts'
+import type { Desired } from '../../port.ts'
+import type { PoolName } from '../../engine/pool/pool.ts'
+import { byKey } from '../join.ts'
+import { compare, sum } from '../pools.ts'
+import { bigints, integers, texts } from '../table.ts'
+import type { Row, Table } from '../table.ts'
+
+/**
+ * What control wants of each pool beside what runs. A pool that runs is part of the version that was applied last,
+ * also when that version left it as it was. `state`: in_sync; behind, not applied yet; failed, and `error` says why;
+ * overridden, by a SET at this console that `error` names.
+ */
+export const poolVersions: Table = {
+  columns: [
+    ...texts('database', 'user'),
+    ...bigints('desired_version'),
+    ...texts('desired_hash'),
+    ...bigints('running_version'),
+    ...texts('running_hash', 'state', 'error'),
+    ...integers('draining_servers'),
+  ],
+  join: byKey(2, [8]),
+  rows: (engine) =>
+    comparisons(engine)
+      .map((comparison) => rowOf(comparison, engine))
+      .sort((a, b) => compare(String(a[0]), String(b[0])) || compare(String(a[1]), String(b[1]))),
+}
+
+interface Comparison {
+  readonly database: string
+  readonly user: string
+  /** Null: it should not be there. */
+  readonly desiredHash: string | null
+  readonly name: PoolName | null
+}
+
+function comparisons(engine: Engine): Comparison[] {
+  const { pools } = engine
+  const desired = wanted(engine)
+  const names = [...pools.names()]
+  if (desired === null) {
+    return names.map((name) => ({ ...keysOf(name), desiredHash: versionHash(name), name }))
+  }
+  const result: Comparison[] = desired.pools.map(({ pool, user, hash }) => ({
+    database: pool,
+    user,
+    desiredHash: hash,
+    name: pools.find(pool, user),
+  }))
+  const listed = new Set(result.map(({ name }) => name))
+  for (const name of names) {
+    if (!listed.has(name)) result.push({ ...keysOf(name), desiredHash: followedHash(name, desired), name })
+  }
+  return result
+}
+
+/** What the version says of it, whatever SET has changed. */
+function versionHash({ current }: PoolName): string | null {
+  return current?.spec.overridden?.hash ?? current?.hash ?? null
+}
+
+/** A name that was made for "*" is to be as "*" is. */
+function followedHash({ template }: PoolName, desired: Desired): string | null {
+  if (template === null) return null
+  const wanted = desired.pools.find(({ pool, user }) => pool === template.database && user === template.user)
+  return wanted?.hash ?? null
+}
+
+function keysOf({ database, user }: PoolName): { database: string; user: string } {
+  return { database, user }
+}
+
+/** What control offered last, unless something newer runs already. */
+function wanted({ pools }: Engine): Desired | null {
+  const { desired, running } = pools
+  if (desired === null || comparePositions(running, desired.position) > 0) return null
+  return desired
+}
+
+function rowOf({ database, user, desiredHash, name }: Comparison, engine: Engine): Row {
+  const { running } = engine.pools
+  const desired = wanted(engine)
+  const runningHash = name?.current?.hash ?? null
+  const wantedPosition = desired?.position ?? running
+  const differs = desiredHash !== runningHash
+  const error = desired?.error ?? null
+  const overridden = name?.current?.spec.overridden === undefined ? null : engine.overrides.ofPools
+  const concerned =
+    error !== null && (differs || error.pool === null || (error.pool === database && error.user === user))
+  return [
+    database,
+    user,
+    desiredHash === null ? null : (wantedPosition?.version ?? null),
+    desiredHash,
+    runningHash === null ? null : (running?.version ?? null),
+    runningHash,
+    !concerned && overridden !== null
+      ? 'overridden'
+      : stateOf(concerned, differs || comparePositions(wantedPosition, running) !== 0),
+    concerned ? `${error.code}: ${error.message}` : overridden && `SET ${overridden}`,
+    name === null ? 0 : sum(name.draining, (pool) => pool.size),
+  ]
+}
+
+function stateOf(failed: boolean, behind: boolean): string {
+  if (failed) return 'failed'
+  return behind ? 'behind' : 'in_sync'
+}

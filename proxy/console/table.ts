@@ -1,0 +1,34 @@
+import { TypeOid } from '../protocol/write.ts'
+import type { Column } from '../protocol/write.ts'
+import type { Engine } from '../engine/engine.ts'
+import type { Join } from './join.ts'
+
+/** Numbers are whole; null is SQL's NULL. */
+export type Value = string | number | null
+export type Row = readonly Value[]
+
+/** What a SHOW command answers with. `rows` may be read lazily, over several turns of the loop. */
+export interface Table {
+  readonly columns: readonly Column[]
+  readonly rows: (engine: Engine) => Iterable<Row>
+  /** How the rows of several workers become one table; null where every worker would give the same. */
+  readonly join: Join | null
+  /** What a worker gives for `join`, where that is more than its rows. */
+  readonly part?: (engine: Engine) => Iterable<Row>
+}
+
+export function texts(...names: readonly string[]): Column[] {
+  return names.map((name) => ({ name, type: TypeOid.text }))
+}
+
+export function integers(...names: readonly string[]): Column[] {
+  return names.map((name) => ({ name, type: TypeOid.int4 }))
+}
+
+export function bigints(...names: readonly string[]): Column[] {
+  return names.map((name) => ({ name, type: TypeOid.int8 }))
+}
+
+export function numerics(...names: readonly string[]): Column[] {
+  return names.map((name) => ({ name, type: TypeOid.numeric }))
+}

@@ -1,0 +1,99 @@
+/**
+ * What clients of a name are disconnected for by the clock. One timer per name, and none while all these limits are
+ * off: it looks at the clients, whose times are kept anyway, and comes again when the next of them may be due.
+ */
+import type { PoolSettings } from '../../../shared/config/settings.ts'
+import { sqlstates } from '../../../shared/errors.ts'
+import type { Timer } from '../../io/io.ts'
+import { TransactionStatus } from '../../protocol/tags.ts'
+import type { Client } from './client.ts'
+import type { PoolName } from './pool.ts'
+
+/** Clients are not looked at more often than this. */
+const lookEveryMs = 10
+
+export class Patience {
+  readonly #name: PoolName
+  #timer: Timer | null = null
+
+  constructor(name: PoolName) {
+    this.#name = name
+  }
+
+  /** The name has other settings, or none. */
+  retuned(): void {
+    this.close()
+    const { settings } = this.#name
+    if (settings !== null && shortestMs(settings) > 0) this.#look(settings)
+  }
+
+  close(): void {
+    this.#timer?.cancel()
+    this.#timer = null
+  }
+
+  #look(settings: PoolSettings): void {
+    const { io } = this.#name.context
+    const nowMs = io.nowMs()
+    // Whoever begins something after this look cannot be due before.
+    let dueMs = nowMs + shortestMs(settings)
+    for (const client of this.#name.active) dueMs = Math.min(dueMs, active(client, settings, nowMs))
+    if (settings.clientIdleTimeoutMs > 0) {
+      for (const client of this.#name.idle) {
+        const clientDueMs = client.idleSinceMs + settings.clientIdleTimeoutMs
+        dueMs = Math.min(dueMs, clientDueMs)
+        // Those behind it have rested for less long.
+        if (clientDueMs > nowMs) break
+        client.fatal(sqlstates.idle_session_timeout, 'client_idle_timeout')
+      }
+    }
+    this.#timer = io.after(Math.max(lookEveryMs, dueMs - nowMs), () => {
+      this.#timer = null
+      const now = this.#name.settings
+      if (now !== null) this.#look(now)
+    })
+  }
+}
+
+/** When this client is next due; one that is due is sent away. */
+function active(client: Client, settings: PoolSettings, nowMs: number): number {
+  const { server, queryBeganMs, transactionBeganMs } = client
+  // What streams changes is no query that takes long.
+  if (server === null || server.replication !== null) return Infinity
+  let dueMs = Infinity
+  const isDue = (sinceMs: number, timeoutMs: number): boolean => {
+    if (timeoutMs === 0 || sinceMs === 0) return false
+    dueMs = Math.min(dueMs, sinceMs + timeoutMs)
+    return sinceMs + timeoutMs <= nowMs
+  }
+  const rests = server.outstanding.empty && !client.midMessage
+  if (isDue(queryBeganMs, settings.queryTimeoutMs)) {
+    client.fatal(sqlstates.query_canceled, 'query timeout', 'query_timeout')
+  } else if (
+    rests &&
+    server.status !== TransactionStatus.Idle &&
+    isDue(server.lastReceivedMs, settings.idleTransactionTimeoutMs)
+  ) {
+    const sqlstate = sqlstates.idle_in_transaction_session_timeout
+    client.fatal(sqlstate, 'idle transaction timeout', 'transaction_timeout')
+  } else if (isDue(transactionBeganMs, settings.transactionTimeoutMs)) {
+    client.fatal(sqlstates.transaction_timeout, 'transaction timeout', 'transaction_timeout')
+  } else if (
+    rests &&
+    server.status === TransactionStatus.Idle &&
+    isDue(Math.max(server.lastReceivedMs, server.requestedAtMs), settings.clientIdleTimeoutMs)
+  ) {
+    // It has a server to itself: in session mode, or with half a request.
+    client.fatal(sqlstates.idle_session_timeout, 'client_idle_timeout')
+  }
+  return dueMs
+}
+
+/** 0 when all of them are off. */
+function shortestMs(settings: PoolSettings): number {
+  const { queryTimeoutMs, transactionTimeoutMs, idleTransactionTimeoutMs, clientIdleTimeoutMs } = settings
+  const on = [queryTimeoutMs, transactionTimeoutMs, idleTransactionTimeoutMs, clientIdleTimeoutMs].filter(
+    (ms) => ms > 0,
+  )
+  return on.length === 0 ? 0 : Math.min(...on)
+}

@@ -1,0 +1,511 @@
+import assert from 'node:assert/strict'
+import { causes } from '../../../shared/causes.ts'
+import type { Cause } from '../../../shared/causes.ts'
+import { sqlstates } from '../../../shared/errors.ts'
+import type { Socket, SocketEvents } from '../../io/io.ts'
+import type { Advice } from '../../protocol/read.ts'
+import { FrontendTag, isRequestTag, TransactionStatus } from '../../protocol/tags.ts'
+import * as write from '../../protocol/write.ts'
+import type { CancelKey } from '../cancel/cancel-request.ts'
+import type { Context } from './context.ts'
+import { headerBytes, readLength } from '../wire/conversation.ts'
+import { clientData, invalidTypeText, wholeBytesMax } from './link.ts'
+import type { List, Listed } from './list.ts'
+import type { PoolName, Welcome } from './pool.ts'
+import type { Described } from '../session/outstanding.ts'
+import { ClientStatements } from '../session/prepared.ts'
+import type { Statement } from '../session/prepared.ts'
+import type { UnnamedStatement } from '../session/unnamed.ts'
+import type { Parameters } from '../session/parameters.ts'
+import type { Replication } from '../session/replication.ts'
+import type { Server } from './server.ts'
+import type { Signs } from '../session/session-state.ts'
+
+/**
+ * A client that has proven who it is, until it leaves. It stands in one list of its pool's name:
+ *
+ *   waiting (for its welcome) ──► active ──► idle ◄──► active, by way of waiting when no server is free
+ */
+export class Client implements SocketEvents, Listed<Client> {
+  list: List<Client> | null = null
+  previous: Client | null = null
+  next: Client | null = null
+
+  readonly context: Context
+  readonly name: PoolName
+  readonly socket: Socket
+  readonly id: number
+  readonly connectedAtMs: number
+  parameters: Parameters
+  server: Server | null = null
+  /** Bytes of a long message that are still to pass, or to be dropped while there is no server. */
+  passing = 0
+  waitingSinceMs = 0
+  /** Its prepared statements by its own names, in transaction mode; null while it has prepared none. */
+  statements: ClientStatements | null = null
+  /** Its statement without a name, in transaction mode; null while it has parsed none. */
+  unnamed: UnnamedStatement | null = null
+  /** What its portal without a name was made of, in transaction mode; null where that is not known. */
+  bound: Described | null = null
+  /** The statement that was prepared anew for the Bind that it sends now. */
+  preparedAnew: Statement | null = null
+  /** Groups of requests, each ended by a Sync, that it has sent; told apart from the ones before. */
+  group = 0
+  /** Its next request has to wait until an earlier one was answered. */
+  #awaitsAnswer = false
+  /** What the statement parsed last may leave in a session; null when nothing. */
+  parsed: Signs | null = null
+  /** A long Parse that arrives in pieces. */
+  #gathered: { readonly bytes: Buffer; length: number } | null = null
+  /** It has a server of its own, for replication; null for everybody else. */
+  replication: Replication | null = null
+  /** It was told that it waits. */
+  notified = false
+  /** Meaningful in the list `idle`, which is in this order. */
+  idleSinceMs = 0
+  /** When the request in flight began; 0 when none is. */
+  queryBeganMs = 0
+  /** When the open transaction began, be it of a single statement; 0 between two. */
+  transactionBeganMs = 0
+  /** Null before its greeting, or when there is none left. */
+  cancelKey: CancelKey | null = null
+  readonly #secretBytes: number
+  #greeted = false
+  /** The server is being given this client's parameters. */
+  #adjusting = false
+  /**
+   * Its request was answered with an error while it waited: a simple query is dropped when it comes `next`, and of
+   * extended ones the whole `group` up to its Sync, as PostgreSQL does after an error.
+   */
+  #skipping: 'nothing' | 'next' | 'group' = 'nothing'
+  /** Its pool is gone: it leaves with the end of its transaction. */
+  #dismissed = false
+
+  constructor(
+    context: Context,
+    name: PoolName,
+    socket: Socket,
+    id: number,
+    parameters: Parameters,
+    secretBytes: number,
+  ) {
+    this.context = context
+    this.name = name
+    this.socket = socket
+    this.id = id
+    this.parameters = parameters
+    this.#secretBytes = secretBytes
+    this.connectedAtMs = context.io.nowMs()
+    this.idleSinceMs = this.connectedAtMs
+  }
+
+  /** Greets the client, with the parameters of a real server: the first one has to wait for that. */
+  begin(): void {
+    this.context.clients.add(this)
+    if (this.context.suspended) this.socket.holdReading()
+    this.name.idle.pushTail(this)
+    if (this.replication !== null) {
+      this.#dedicate(this.replication)
+      return
+    }
+    const welcome = this.name.welcome(this.parameters)
+    if (welcome === undefined) this.#request()
+    else this.#greet(welcome)
+  }
+
+  #dedicate(replication: Replication): void {
+    const server = this.name.dedicate(this, replication)
+    if (server === null) return
+    this.server = server
+    this.moveTo(this.name.active)
+    this.#adjusting = true
+    this.socket.pauseReading()
+  }
+
+  /** The server that was opened for it has logged in. */
+  dedicated(server: Server): void {
+    this.#adjusting = false
+    this.#greet({ parameters: this.parameters, statuses: write.parameterStatuses(server.reported) })
+    if (this.#dismissed || this.context.stopping) this.free(server)
+    else this.socket.resumeReading()
+  }
+
+  #greet(welcome: Welcome): void {
+    // The same set for all who asked for the same.
+    this.parameters = welcome.parameters
+    this.cancelKey = this.context.cancels.add(this, this.#secretBytes)
+    this.#greeted = true
+    this.name.totals.client_login_count++
+    this.#write(
+      Buffer.concat([
+        welcome.statuses,
+        this.cancelKey === null ? nothing : write.backendKeyData(this.cancelKey.pid, this.cancelKey.secret),
+        write.readyForQuery('I'),
+      ]),
+    )
+  }
+
+  /** It has been told what its session starts with, and may ask for something. */
+  get greeted(): boolean {
+    return this.#greeted
+  }
+
+  /** Something from its server, between two messages. */
+  tell(bytes: Uint8Array): void {
+    this.#write(bytes)
+  }
+
+  #write(bytes: Uint8Array): void {
+    this.socket.send(bytes, 0, bytes.length)
+  }
+
+  moveTo(list: List<Client>): void {
+    assert(this.list !== null, 'a client that left does not come back')
+    this.list.remove(this)
+    list.pushTail(this)
+    if (list === this.name.idle) this.idleSinceMs = this.context.io.nowMs()
+  }
+
+  /** Part of a message has come, and the rest is for the server it is joined with. */
+  get midMessage(): boolean {
+    return this.passing > 0 || this.#gathered !== null
+  }
+
+  namesOfStatements(): ClientStatements {
+    this.statements ??= new ClientStatements(this.name.statements)
+    return this.statements
+  }
+
+  /** HOT. A Sync, or what does as much, is passed on. */
+  beginGroup(): void {
+    this.group = (this.group + 1) & groupMask
+  }
+
+  /** Nothing further is read until `goOn`. */
+  waitForAnswer(): void {
+    this.#awaitsAnswer = true
+    this.socket.pauseReading()
+  }
+
+  goOn(): void {
+    if (!this.#awaitsAnswer) return
+    this.#awaitsAnswer = false
+    this.socket.resumeReading()
+  }
+
+  /** Keeps the first bytes of a message that must be whole; the others are awaited. */
+  gather(bytes: Uint8Array, start: number, end: number, length: number): void {
+    this.#gathered = { bytes: Buffer.allocUnsafe(length), length: end - start }
+    this.#gathered.bytes.set(bytes.subarray(start, end))
+  }
+
+  /** Gives how far it came; a message that is whole now has been passed on. */
+  #gatherMore(server: Server, bytes: Uint8Array, start: number, end: number): number {
+    const gathered = this.#gathered
+    if (gathered === null) return start
+    const next = Math.min(end, start + gathered.bytes.length - gathered.length)
+    gathered.bytes.set(bytes.subarray(start, next), gathered.length)
+    gathered.length += next - start
+    if (gathered.length < gathered.bytes.length) return next
+    this.#gathered = null
+    clientData(this, server, gathered.bytes, 0, gathered.bytes.length)
+    return next
+  }
+
+  /** Answers a simple query without asking the server. */
+  answerLocally(complete: Uint8Array, status: number): void {
+    this.name.totals.query_count++
+    this.#write(complete)
+    this.#write(write.readyForQuery(String.fromCharCode(status) as 'I' | 'T'))
+  }
+
+  // Taking and giving back a server
+
+  /** A server now, or a place in the line. */
+  #request(): void {
+    const server = this.name.checkout(this)
+    if (server !== null) this.join(server)
+    else if (this.list !== null) this.socket.pauseReading()
+  }
+
+  /** Becomes linked with `server`, which was free. */
+  join(server: Server): void {
+    assert(server.client === null && this.server === null, 'a link has two ends')
+    this.server = server
+    server.client = this
+    this.moveTo(this.name.active)
+    server.requestedAtMs = this.context.io.nowMs()
+    this.#adjusting = true
+    if (server.adjust(this, !this.#greeted)) this.adjusted(server)
+    else this.socket.pauseReading()
+  }
+
+  /** The server has this client's parameters: requests may pass. */
+  adjusted(server: Server): void {
+    this.#adjusting = false
+    if (!this.#greeted) {
+      const standby = server.reported.get('in_hot_standby')
+      if (standby !== undefined) this.name.noteReported('in_hot_standby', standby)
+      const welcome = { parameters: this.parameters, statuses: write.parameterStatuses(server.reported) }
+      this.name.remember(welcome)
+      this.#greet(welcome)
+      this.free(server)
+    }
+    this.socket.resumeReading()
+  }
+
+  leavesAtTransactionEnd(server: Server): boolean {
+    if (this.#dismissed || this.context.stopping) return true
+    if (server.replication !== null) return false
+    return server.pool.settings.poolMode !== 'session' && (!server.pinned || server.suspect !== 0)
+  }
+
+  /** The link is over, unless the server has to be asked first whether the session keeps something. */
+  endTransaction(server: Server): void {
+    if (server.outstanding.doubtful && !this.#dismissed && !this.context.stopping) {
+      this.#ask(server)
+      server.settle()
+      return
+    }
+    if (server.suspect === 0 || !server.pins || this.#dismissed || this.context.stopping) {
+      this.free(server)
+      return
+    }
+    this.#ask(server)
+    server.probe()
+  }
+
+  /** The server is asked something of our own before this client goes on. */
+  #ask(server: Server): void {
+    this.#adjusting = true
+    this.socket.pauseReading()
+    if (server.socket.readingPaused) server.socket.resumeReading()
+  }
+
+  /** Everything the server owed has come. */
+  settled(server: Server): void {
+    this.#adjusting = false
+    if (this.leavesAtTransactionEnd(server)) this.endTransaction(server)
+    else this.socket.resumeReading()
+  }
+
+  /** It is known what the session keeps: the server stays with this client, or the link is over. */
+  probed(server: Server): void {
+    this.#adjusting = false
+    if (this.#dismissed || this.context.stopping || !server.pinned) this.free(server)
+    else this.socket.resumeReading()
+  }
+
+  /** The link is over: nothing is owed and no transaction is open. */
+  free(server: Server): void {
+    this.server = null
+    server.client = null
+    this.queryBeganMs = 0
+    this.transactionBeganMs = 0
+    this.#awaitsAnswer = false
+    if (this.statements !== null) this.statements.deallocating.length = 0
+    if (this.socket.readingPaused) this.socket.resumeReading()
+    if (server.socket.readingPaused) server.socket.resumeReading()
+    this.moveTo(this.name.idle)
+    if (this.#dismissed || this.context.stopping) this.fatal(sqlstates.admin_shutdown, shutdownText)
+    server.release()
+  }
+
+  // What the socket reports
+
+  onConnect(): void {}
+
+  onData(bytes: Uint8Array, start: number, end: number): number {
+    let at = start
+    while (at < end && this.list !== null) {
+      let next: number
+      if (this.#gathered !== null && this.server !== null) next = this.#gatherMore(this.server, bytes, at, end)
+      else if (this.server !== null && !this.#adjusting) next = clientData(this, this.server, bytes, at, end)
+      else if (this.server === null && this.list === this.name.idle) next = this.#unlinked(bytes, at, end)
+      else {
+        // Resumed by a drained socket while it waits for a server or for its parameters; `adjusted` resumes it again.
+        this.socket.pauseReading()
+        break
+      }
+      if (next === at) break
+      at = next
+    }
+    this.name.totals.bytes_received += at - start
+    return this.list === null ? end : at
+  }
+
+  onDrain(): void {
+    if (this.server === null) this.socket.resumeReading()
+    else this.server.socket.resumeReading()
+  }
+
+  onClose(): void {
+    this.leave()
+  }
+
+  /** The first message decides: a request needs a server, the rest means nothing outside a transaction. */
+  #unlinked(bytes: Uint8Array, start: number, end: number): number {
+    if (this.socket.queuedBytes > 0) {
+      // It does not read its answers: no further ones until it does.
+      this.socket.pauseReading()
+      return start
+    }
+    if (this.passing > 0) {
+      const dropped = Math.min(this.passing, end - start)
+      this.passing -= dropped
+      return start + dropped
+    }
+    const tag = bytes[start] as number
+    if (!isRequestTag(tag)) {
+      this.fatal(sqlstates.protocol_violation, invalidTypeText(tag))
+      return end
+    }
+    if (end - start < headerBytes) return start
+    const length = readLength(bytes, start)
+    const next = start + 1 + length
+    if (length < 4) {
+      this.fatal(sqlstates.protocol_violation, 'invalid message length')
+      return end
+    }
+    if (next > end && length <= wholeBytesMax) return start
+    switch (tag) {
+      case FrontendTag.Terminate:
+        this.leave()
+        return end
+      case FrontendTag.Flush:
+      case FrontendTag.CopyData:
+      case FrontendTag.CopyDone:
+      case FrontendTag.CopyFail:
+        return this.#drop(next, end)
+      case FrontendTag.Query:
+      case FrontendTag.FunctionCall:
+        if (this.#skipping === 'nothing') break
+        if (this.#skipping === 'next') this.#skipped()
+        return this.#drop(next, end)
+      case FrontendTag.Sync:
+        if (this.#skipping === 'nothing') break
+        this.#skipped()
+        return this.#drop(next, end)
+      case FrontendTag.Parse:
+      case FrontendTag.Bind:
+      case FrontendTag.Describe:
+      case FrontendTag.Execute:
+      case FrontendTag.Close:
+        if (this.#skipping === 'nothing') break
+        this.#skipping = 'group'
+        return this.#drop(next, end)
+      default:
+        assert.fail('a type that a client may send is missing here')
+    }
+    this.#request()
+    if (this.list === null) return end
+    // Joined at once: the request passes in this very call, for nothing would deliver it again.
+    return this.server === null || this.#adjusting ? start : clientData(this, this.server, bytes, start, end)
+  }
+
+  #skipped(): void {
+    this.#skipping = 'nothing'
+    this.#write(write.readyForQuery('I'))
+  }
+
+  #drop(next: number, end: number): number {
+    this.passing = Math.max(0, next - end)
+    return Math.min(next, end)
+  }
+
+  // Cancel and end
+
+  /** A cancel request with this client's key. `done` is called when it was passed on, or had nothing to hit. */
+  cancel(done: () => void): void {
+    if (this.server !== null && !this.#adjusting && !this.server.outstanding.empty) {
+      this.context.cancels.send(this.server, done)
+      return
+    }
+    if (this.list === this.name.waiting && this.#greeted) {
+      this.moveTo(this.name.idle)
+      this.#skipping = 'next'
+      this.#write(write.errorResponse({ severity: 'ERROR', code: sqlstates.query_canceled, message: canceledText }))
+      this.socket.resumeReading()
+    }
+    done()
+  }
+
+  /** Leaves with the end of its transaction; at once if it has none open. */
+  dismissWhenFree(): void {
+    this.#dismissed = true
+    const { server } = this
+    if (server === null) this.fatal(sqlstates.admin_shutdown, shutdownText)
+    else if (
+      !this.#adjusting &&
+      server.status === TransactionStatus.Idle &&
+      server.outstanding.empty &&
+      !this.midMessage
+    ) {
+      this.free(server)
+    }
+  }
+
+  /** Its server ended while they were joined. */
+  serverLost(server: Server, cause: Cause): void {
+    this.server = null
+    // The server's own FATAL error has been passed on, or half a message has: nothing may follow.
+    if (server.fatal?.forwarded === true) this.#gone('end')
+    else if (server.passing > 0) this.#gone('close')
+    else this.fatal(sqlstates.connection_failure, `server connection lost: ${causes[cause].help}`)
+  }
+
+  /** It still waits for a server. */
+  notify(message: string): void {
+    this.notified = true
+    this.#write(write.noticeResponse({ severity: 'NOTICE', code: '00000', message }))
+  }
+
+  /** Tells the client why, and ends. A server that it leaves in the middle of something is closed with `cause`. */
+  fatal(sqlstate: string, message: string, cause: Cause = 'client_gone', advice: Advice = {}): void {
+    if (this.list === null) return
+    // A client is told once why it ends: half a message of the server, or its FATAL error, is the last it gets.
+    if (!this.#midMessage() && this.server?.fatal?.forwarded !== true) {
+      this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message, ...advice }))
+    }
+    this.name.refused[sqlstate] = (this.name.refused[sqlstate] ?? 0) + 1
+    const { database, user } = this.name
+    this.context.refusals.client({ database, user, from: this.socket.remote }, sqlstate, message)
+    this.#gone('end', false, cause)
+  }
+
+  #midMessage(): boolean {
+    return this.server !== null && this.server.passing > 0
+  }
+
+  /** Its connection ended, or it said Terminate with nothing asked. */
+  leave(): void {
+    this.#gone('close')
+  }
+
+  /** It said Terminate: what it asked before is done to its end, as it would be without a proxy. */
+  terminate(): void {
+    this.#gone('close', true)
+  }
+
+  #gone(how: 'end' | 'close', inOrder = false, cause: Cause = 'client_gone'): void {
+    if (this.list === null) return
+    const { server } = this
+    this.list.remove(this)
+    this.server = null
+    this.context.clients.delete(this)
+    const { shared } = this.context
+    shared?.clientLeft(this.name)
+    shared?.unseat(this.name)
+    this.statements?.clear()
+    if (this.cancelKey !== null) this.context.cancels.remove(this.cancelKey.pid)
+    if (how === 'end') this.socket.end()
+    else this.socket.close()
+    server?.clientGone(!this.midMessage, inOrder, cause)
+  }
+}
+
+const nothing = Buffer.alloc(0)
+/** Groups are compared with those in flight only, and stay small integers to V8. */
+const groupMask = 0x3fffffff
+const canceledText = 'canceling statement due to user request'
+const shutdownText = 'terminating connection due to administrator command'

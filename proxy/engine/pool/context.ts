@@ -1,0 +1,44 @@
+import type { GeneralSettings } from '../../../shared/config/settings.ts'
+import type { Io } from '../../io/io.ts'
+import type { Cancels } from '../cancel/cancel.ts'
+import type { Client } from './client.ts'
+import type { ConsoleSession } from '../../console/session.ts'
+import type { Limits } from './limits.ts'
+import type { FromEngine } from '../../port.ts'
+import type { Crew } from '../workers/workers.ts'
+import type { Peers } from '../cancel/peers.ts'
+import type { Refusals } from '../refusals.ts'
+import type { Shared } from '../workers/process-counts.ts'
+import type { TlsContexts } from '../wire/tls.ts'
+
+/** What one engine's clients, servers and pools share. */
+export interface Context {
+  readonly io: Io
+  readonly post: (message: FromEngine) => void
+  readonly cancels: Cancels
+  /** The other proxies of the fleet. */
+  readonly peers: Peers
+  readonly tls: TlsContexts
+  readonly refusals: Refusals
+  /** What pools may have together. */
+  readonly limits: Limits
+  /** The other workers of the process; null when there are none. */
+  readonly crew: Crew | null
+  /** What the workers of the process hold together; null when there is only this one. */
+  readonly shared: Shared | null
+  /** Called when an operator has changed something that outlives this thread. */
+  readonly operated: () => void
+  /** Called when a server has ended: somebody may wait for that. */
+  readonly serverEnded: () => void
+  general: GeneralSettings
+  /** Everyone who has logged in. */
+  readonly clients: Set<Client | ConsoleSession>
+  /** Secret bytes of this process, or of the fleet: makes up what an unknown user is challenged with. */
+  readonly mockKey: Uint8Array
+  /** Set while the engine stops: a client that becomes free is sent away. */
+  stopping: boolean
+  /** SUSPEND: nothing is read of clients and servers, and no server is opened. */
+  suspended: boolean
+  /** How many there were: who waits for one knows it from the next. */
+  suspensions: number
+}

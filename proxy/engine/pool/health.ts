@@ -1,0 +1,46 @@
+import type { Target } from './server-set.ts'
+
+/** An address at which the last login failed. */
+export interface Failure {
+  readonly target: Target
+  readonly sinceMs: number
+  readonly failures: number
+  /** Why the last one failed. */
+  readonly message: string
+  /** Nothing is opened before `pauseMs` after `atMs`. */
+  readonly atMs: number
+  readonly pauseMs: number
+}
+
+/** How logins to a name's servers go, by address. It belongs to the name, so rebuilds do not forget it. */
+export class Health {
+  readonly #failures = new Map<string, Failure>()
+
+  succeeded(target: Target): void {
+    this.#failures.delete(keyOf(target))
+  }
+
+  failed(target: Target, { message, nowMs, pauseMs }: { message: string; nowMs: number; pauseMs: number }): void {
+    const known = this.#failures.get(keyOf(target))
+    const failures = (known?.failures ?? 0) + 1
+    this.#failures.set(keyOf(target), {
+      target,
+      sinceMs: known?.sinceMs ?? nowMs,
+      failures,
+      message,
+      atMs: nowMs,
+      pauseMs,
+    })
+  }
+
+  /** Of the addresses that servers are opened to now; what is known of others is forgotten. */
+  failing(targets: readonly Target[]): Failure[] {
+    const wanted = new Set(targets.map(keyOf))
+    for (const key of this.#failures.keys()) if (!wanted.has(key)) this.#failures.delete(key)
+    return [...this.#failures.values()]
+  }
+}
+
+function keyOf({ host, address }: Target): string {
+  return `${host.host} ${host.port} ${address}`
+}

@@ -1,0 +1,531 @@
+import assert from 'node:assert/strict'
+import { isDeepStrictEqual } from 'node:util'
+import type { PoolSettings } from '../../../shared/config/settings.ts'
+import { wildcard } from '../../../shared/config/wildcard.ts'
+import { sqlstates } from '../../../shared/errors.ts'
+import type { Cause } from '../../../shared/causes.ts'
+import type { Timer } from '../../io/io.ts'
+import * as write from '../../protocol/write.ts'
+import type { SaltedKeys } from '../auth/scram.ts'
+import type { ServerKeys } from '../auth/server-login.ts'
+import type { Client } from './client.ts'
+import type { Context } from './context.ts'
+import { Health } from './health.ts'
+import { List } from './list.ts'
+import { waitBoundsMs } from '../../port.ts'
+import type { PoolSpec } from '../../port.ts'
+import { foreseenReport } from '../session/parameters.ts'
+import type { Parameters } from '../session/parameters.ts'
+import { Patience } from './client-timeouts.ts'
+import { Pool } from './server-set.ts'
+import type { Target } from './server-set.ts'
+import { Statements } from '../session/prepared.ts'
+import type { Replication } from '../session/replication.ts'
+import type { Server } from './server.ts'
+import type { Slots } from '../workers/process-counts.ts'
+import { noTotals } from './totals.ts'
+
+/** What a client is told at the end of its login: the ParameterStatus messages its parameters lead to. */
+export interface Welcome {
+  readonly parameters: Parameters
+  readonly statuses: Uint8Array
+}
+
+const welcomesMax = 256
+const retryFirstMs = 100
+
+/** The line is not looked through more often than this for those who are to be told that they wait. */
+const notifyEveryMs = 100
+
+/** How often a worker looks whether those who wait need what other workers have. */
+const borrowEveryMs = 100
+
+/** Errors of a server's login that will not pass by waiting: the clients are told at once. */
+const lasting: ReadonlySet<string> = new Set(['28000', '28P01', '3D000', '42501'])
+
+/**
+ * A (database, user) that clients ask for. Everything that belongs to the name and not to one configuration of it is
+ * here and outlives every rebuild: the clients with their queue, the statistics, the pause, and later bans.
+ */
+export class PoolName {
+  readonly context: Context
+  readonly database: string
+  readonly user: string
+  /** Logged in, and nothing asked. */
+  readonly idle = new List<Client>('idle')
+  /** Joined with a server. */
+  readonly active = new List<Client>('active')
+  /** In line for a server, oldest first. */
+  readonly waiting = new List<Client>('waiting')
+  /** What serves the name now; null once it was removed from the configuration. */
+  current: Pool | null = null
+  /** No server is opened and none is kept: clients wait. */
+  #paused = false
+  /** Former pools whose servers still finish a transaction. */
+  readonly draining = new Set<Pool>()
+  /** SCRAM keys of the server's login: a reconnect, or a rebuild with the same password, derives nothing anew. */
+  readonly saltedKeys: SaltedKeys = new Map()
+  /** What its last client has proven itself by, with `server_auth = "passthrough"`. In memory only, shown to nobody. */
+  serverKeys: ServerKeys | null = null
+  /** Of a name that was made for a client: the one with "*" that it follows. Null for a configured name. */
+  template: PoolName | null = null
+  /** When it last had a client, to the second; for those that follow "*". */
+  usedAtMs = 0
+  readonly statements = new Statements()
+  readonly welcomes = new Map<string, Welcome>()
+  /** What the last server that logged in reported, in its spelling; empty before the first. */
+  readonly #reported = new Map<string, string>()
+  readonly totals = noTotals()
+  readonly closed: Partial<Record<Cause, number>> = {}
+  readonly refused: Record<string, number> = {}
+  /** Checkouts by how long they waited: not at all, then by the classes of `waitBoundsMs`. */
+  readonly waits: number[] = [0, ...waitBoundsMs, Infinity].map(() => 0)
+  /** Errors of PostgreSQL by the first two characters of their SQLSTATE. */
+  readonly serverErrors: Record<string, number> = {}
+  /** The last failed login to a server, until one succeeds: what a client that waited in vain is told. */
+  failure: { sqlstate: string; message: string } | null = null
+  #failures = 0
+  #retry: Timer | null = null
+  #lineTimer: Timer | null = null
+  #lineDueMs = 0
+  /** Nobody who does not know that it waits has waited for longer. */
+  #untoldSinceMs = Infinity
+  readonly #patience = new Patience(this)
+  readonly health = new Health()
+  /** Where workers count together what each of them has of it; null for a worker that is alone. */
+  readonly slots: Slots | null
+  /** The worker that alone serves it; null when every worker does. */
+  home: number | null = null
+
+  constructor(context: Context, database: string, user: string) {
+    this.context = context
+    this.database = database
+    this.user = user
+    this.slots = context.shared?.slotsOf(database, user) ?? null
+  }
+
+  /** Takes the place of the running configuration; waiting clients stay in line. */
+  replace(spec: PoolSpec): void {
+    this.drainCurrent()
+    this.current = new Pool(this, spec)
+    this.welcomes.clear()
+    this.#reported.clear()
+    this.failure = null
+    this.#resetRetry()
+    this.retuned()
+  }
+
+  /** Stands for others: nobody is served by it, and it has no servers. */
+  get isWildcard(): boolean {
+    return this.database === wildcard || this.user === wildcard
+  }
+
+  get clientCount(): number {
+    return this.idle.size + this.active.size + this.waiting.size
+  }
+
+  /**
+   * A client has proven itself by these: they may open servers, if those have the same verifier. Those of a former
+   * password may where there are no others: servers have one password, and it is rather the one that took its place.
+   */
+  learn(keys: ServerKeys, isFormer: boolean): void {
+    if (this.settings?.serverAuth !== 'passthrough' || (keys.md5 === null && keys.scram === null)) return
+    if (isFormer && this.serverKeys !== null) return
+    if (isDeepStrictEqual(keys, this.serverKeys)) return
+    this.serverKeys = keys
+    this.failure = null
+    this.#resetRetry()
+    this.grow()
+  }
+
+  /** The name left the configuration: its clients are sent away as soon as they are between transactions. */
+  remove(): void {
+    this.drainCurrent()
+    this.#patience.retuned()
+    this.#resetRetry()
+    for (const client of this.waiting) client.fatal(sqlstates.admin_shutdown, removedText)
+    for (const client of this.idle) client.fatal(sqlstates.admin_shutdown, removedText)
+    for (const client of this.active.copy()) {
+      // Replication has no end of its own.
+      if (client.replication === null) client.dismissWhenFree()
+      else client.fatal(sqlstates.admin_shutdown, removedText)
+    }
+  }
+
+  drainCurrent(): void {
+    const old = this.current
+    if (old === null) return
+    this.current = null
+    this.draining.add(old)
+    old.drain()
+    this.forgetDrained(old)
+  }
+
+  /** The pool that serves it, if any, and those that still drain. */
+  get pools(): Pool[] {
+    return this.current === null ? [...this.draining] : [this.current, ...this.draining]
+  }
+
+  get settings(): PoolSettings | null {
+    return this.current?.settings ?? null
+  }
+
+  get paused(): boolean {
+    return this.#paused
+  }
+
+  /** Paused, its servers close as they become free and its clients wait, whatever its configuration becomes. */
+  setPaused(paused: boolean): void {
+    if (this.#paused === paused) return
+    this.#paused = paused
+    if (paused) {
+      this.current?.retire()
+      return
+    }
+    this.#resetRetry()
+    this.grow()
+  }
+
+  /** Every client and server of it ends now. */
+  kill(): void {
+    for (const list of [this.waiting, this.idle, this.active]) {
+      for (const client of list.copy()) client.fatal(sqlstates.admin_shutdown, killedText, 'admin')
+    }
+    for (const pool of this.pools)
+      for (const list of pool.lists) for (const server of list.copy()) server.close('admin')
+  }
+
+  forgetDrained(pool: Pool): void {
+    if (pool.connections > 0 || !this.draining.delete(pool)) return
+    pool.forget()
+  }
+
+  /**
+   * A server for `client`, or null when it now waits in line. A waiting client gets its server by `client.join`,
+   * from another turn of the loop.
+   */
+  checkout(client: Client): Server | null {
+    const pool = this.current
+    if (pool === null) {
+      client.fatal(sqlstates.admin_shutdown, removedText)
+      return null
+    }
+    if (this.waiting.size === 0) {
+      const server = pool.idle.head
+      if (server !== null) {
+        pool.move(server, pool.active)
+        this.#assigned(client, 0)
+        return server
+      }
+    }
+    client.waitingSinceMs = this.context.io.nowMs()
+    client.notified = false
+    this.#untoldSinceMs = Math.min(this.#untoldSinceMs, client.waitingSinceMs)
+    client.moveTo(this.waiting)
+    this.#watchLine()
+    this.grow()
+    return null
+  }
+
+  /** A server for `client` alone, which has begun to log in; null when the client was refused. */
+  dedicate(client: Client, replication: Replication): Server | null {
+    const pool = this.current
+    if (pool === null) {
+      client.fatal(sqlstates.admin_shutdown, removedText)
+      return null
+    }
+    assert(!this.#paused && !this.context.suspended, 'nothing is opened now')
+    const present = this.pools.reduce((sum, { replication }) => sum + replication.size, 0)
+    if (present >= pool.settings.maxReplicationConnections) {
+      client.fatal(sqlstates.too_many_connections, 'too many replication connections (max_replication_connections)')
+      return null
+    }
+    const server = pool.dedicate(client, replication)
+    if (server === null) client.fatal(sqlstates.too_many_connections, 'no further server connection is allowed now')
+    return server
+  }
+
+  /** Gives a free server of the current pool to the client that has waited longest; false when nobody waits. */
+  serve(server: Server): boolean {
+    const client = this.waiting.head
+    if (client === null) return false
+    const waitedMs = this.context.io.nowMs() - client.waitingSinceMs
+    this.totals.wait_time += waitedMs * 1000
+    let wait = 1
+    while (wait <= waitBoundsMs.length && waitedMs > (waitBoundsMs[wait - 1] as number)) wait++
+    this.#assigned(client, wait)
+    server.pool.move(server, server.pool.active)
+    client.join(server)
+    return true
+  }
+
+  /** HOT. A client that is greeted has a server for that alone: PgBouncer counts no assignment there. */
+  #assigned(client: Client, wait: number): void {
+    this.waits[wait] = (this.waits[wait] as number) + 1
+    if (client.greeted) this.totals.server_assignment_count++
+  }
+
+  /** Opens as many servers as wait for one, within pool_size and what pools may have together. */
+  grow(): void {
+    const pool = this.current
+    if (pool === null || this.isWildcard || this.#paused || this.#retry !== null || this.context.suspended) return
+    if (this.waiting.size === 0 && this.#lacksKeys(pool)) return
+    const { limits } = this.context
+    if (limits.isBlocked(this) || (this.waiting.size === 0 && limits.isContested(this))) return
+    for (;;) {
+      const sizeMax = this.#sizeMax(pool)
+      if (this.#wanted(pool) <= pool.login.size || !limits.hasRoom(pool, sizeMax) || !pool.connect(sizeMax)) return
+    }
+  }
+
+  /** What opens its servers is not known before a client has logged in. */
+  #lacksKeys({ settings, spec }: Pool): boolean {
+    return settings.serverAuth === 'passthrough' && spec.serverPassword === null && this.serverKeys === null
+  }
+
+  /** Whoever has waited for long may draw on the reserve. */
+  #sizeMax({ settings }: Pool): number {
+    const { poolSize, reservePoolSize, reservePoolTimeoutMs } = settings
+    return reservePoolSize > 0 && this.maxWaitMs >= reservePoolTimeoutMs ? poolSize + reservePoolSize : poolSize
+  }
+
+  #wanted(pool: Pool): number {
+    // Who waits while the proxy stops is still served; nothing is opened in advance then.
+    if (this.context.stopping) return this.waiting.size
+    const forMinimum = pool.sizeMin - (pool.size - pool.login.size)
+    return Math.max(this.waiting.size, forMinimum)
+  }
+
+  /** A server of the current pool logged in and reported these parameters. */
+  connected(target: Target, reported: ReadonlyMap<string, string>): void {
+    this.failure = null
+    this.health.succeeded(target)
+    for (const [parameter, value] of reported) this.noteReported(parameter, value)
+    this.#resetRetry()
+  }
+
+  /** A server of the current pool could not log in: wait longer each time, and tell clients what cannot pass. */
+  connectFailed(target: Target, sqlstate: string | null, message: string): void {
+    const pool = this.current
+    if (pool === null) return
+    this.failure = { sqlstate: sqlstate ?? sqlstates.connection_failure, message }
+    // They are not the ones: nothing is opened with them again.
+    if (sqlstate === sqlstates.invalid_password) this.serverKeys = null
+    this.#failures++
+    const rounds = Math.floor((this.#failures - 1) / pool.addressCount)
+    const delayMs =
+      this.#failures < pool.addressCount
+        ? 0
+        : Math.min(pool.settings.serverLoginRetryMs, retryFirstMs * 2 ** Math.min(rounds, 20))
+    this.health.failed(target, { message, nowMs: this.context.io.nowMs(), pauseMs: delayMs })
+    this.#retry ??= this.context.io.after(delayMs, () => {
+      this.#retry = null
+      this.grow()
+    })
+    if (sqlstate === null || !lasting.has(sqlstate) || this.#expectsServer(pool)) return
+    for (const client of this.waiting) client.fatal(sqlstate, message)
+  }
+
+  /** Whether a server that lives comes free by itself: one that its client keeps for its session does not. */
+  #expectsServer({ idle, reset, canceled, active, settings }: Pool): boolean {
+    if (idle.size + reset.size + canceled.size > 0) return true
+    return settings.poolMode !== 'session' && [...active].some((server) => !server.pinned)
+  }
+
+  #resetRetry(): void {
+    this.#failures = 0
+    this.#retry?.cancel()
+    this.#retry = null
+  }
+
+  /** One timer watches the line, in which nobody is due earlier than those in front. */
+  #watchLine(): void {
+    const { settings } = this
+    if (settings === null || this.waiting.head === null) return
+    const { io } = this.context
+    const dueMs = this.#lineNextMs(settings, io.nowMs())
+    if (this.#lineTimer !== null && this.#lineDueMs <= dueMs) return
+    this.#lineTimer?.cancel()
+    this.#lineTimer = null
+    if (dueMs === Infinity) return
+    this.#lineDueMs = dueMs
+    this.#lineTimer = io.after(Math.max(0, dueMs - io.nowMs()), () => {
+      this.#lineTimer = null
+      this.#lookAtLine()
+    })
+  }
+
+  /** When the next in line may be due; whoever joins the line later is due later than what this says. */
+  #lineNextMs(settings: PoolSettings, nowMs: number): number {
+    const { queryWaitTimeoutMs, queryWaitNotifyMs, reservePoolSize, reservePoolTimeoutMs } = settings
+    const sinceMs = this.waiting.head?.waitingSinceMs ?? nowMs
+    let dueMs = Infinity
+    if (queryWaitTimeoutMs > 0) dueMs = sinceMs + queryWaitTimeoutMs
+    if (reservePoolSize > 0) {
+      const reserveMs = sinceMs + reservePoolTimeoutMs
+      dueMs = Math.min(dueMs, reserveMs > nowMs ? reserveMs : nowMs + reservePoolTimeoutMs)
+    }
+    if (this.slots !== null) dueMs = Math.min(dueMs, nowMs + borrowEveryMs)
+    if (queryWaitNotifyMs > 0) {
+      dueMs = Math.min(dueMs, Math.max(this.#untoldSinceMs + queryWaitNotifyMs, nowMs + notifyEveryMs))
+    }
+    return dueMs
+  }
+
+  #lookAtLine(): void {
+    const { settings } = this
+    if (settings === null) return
+    const nowMs = this.context.io.nowMs()
+    if (this.slots !== null && this.waiting.size === 0) this.context.shared?.withdraw(this.slots.pool)
+    this.#expireWaiting(settings, nowMs)
+    this.#tellWaiting(settings, nowMs)
+    this.grow()
+    this.#watchLine()
+  }
+
+  #tellWaiting({ queryWaitNotifyMs }: PoolSettings, nowMs: number): void {
+    this.#untoldSinceMs = Infinity
+    for (const client of this.waiting) {
+      if (client.notified) continue
+      if (queryWaitNotifyMs === 0 || client.waitingSinceMs + queryWaitNotifyMs > nowMs) {
+        this.#untoldSinceMs = client.waitingSinceMs
+        return
+      }
+      client.notify(queuedText)
+    }
+  }
+
+  #expireWaiting({ queryWaitTimeoutMs }: PoolSettings, nowMs: number): void {
+    for (const client of this.waiting) {
+      if (queryWaitTimeoutMs === 0 || client.waitingSinceMs + queryWaitTimeoutMs > nowMs) break
+      const { failure } = this
+      if (failure === null) client.fatal(sqlstates.too_many_connections, 'query_wait_timeout')
+      else client.fatal(failure.sqlstate, failingText(failure.message))
+    }
+  }
+
+  /** New values for the name's pool may make somebody due earlier, or allow more servers. */
+  retuned(): void {
+    this.#lineTimer?.cancel()
+    this.#lineTimer = null
+    // Whoever is due by now goes in another turn of the loop.
+    if (this.settings !== null) this.#tellWaiting(this.settings, this.context.io.nowMs())
+    this.#watchLine()
+    this.#patience.retuned()
+    this.context.limits.freed()
+    this.grow()
+  }
+
+  /** How long the oldest waiting client has waited. */
+  get maxWaitMs(): number {
+    const head = this.waiting.head
+    return head === null ? 0 : Math.max(0, this.context.io.nowMs() - head.waitingSinceMs)
+  }
+
+  /** A server says what new sessions start with: after a failover or a reload of PostgreSQL it may be something else. */
+  noteReported(parameter: string, value: string): void {
+    if (this.#reported.get(parameter) === value) return
+    this.#reported.set(parameter, value)
+    this.welcomes.clear()
+  }
+
+  /** One that a client was sent. */
+  noteServerError(sqlstate: string): void {
+    const kind = sqlstate.slice(0, 2)
+    this.serverErrors[kind] = (this.serverErrors[kind] ?? 0) + 1
+  }
+
+  /** Undefined when only a server can tell what a client with `parameters` is to be told. */
+  welcome(parameters: Parameters): Welcome | undefined {
+    if (this.#reportIsOld) return undefined
+    const known = this.welcomes.get(parameters.key)
+    if (known !== undefined || this.#reported.size === 0) return known
+    const foreseen = foreseenReport(this.#reported, parameters)
+    if (foreseen === null) return undefined
+    const welcome = { parameters, statuses: write.parameterStatuses(foreseen) }
+    this.remember(welcome)
+    return welcome
+  }
+
+  /**
+   * No server is there, so that PostgreSQL may be another by now; or it was a standby: an idle session does not say that
+   * it is one no more, and a busy one has said so.
+   */
+  get #reportIsOld(): boolean {
+    const pool = this.current
+    if (pool === null || this.#paused) return false
+    if (pool.size === pool.login.size) return true
+    return this.#reported.get('in_hot_standby') === 'on' && pool.idle.size > 0
+  }
+
+  remember(welcome: Welcome): void {
+    if (this.welcomes.size >= welcomesMax) this.welcomes.clear()
+    this.welcomes.set(welcome.parameters.key, welcome)
+  }
+
+  /** Nothing of it is left: neither configuration nor clients nor servers, nor anybody's seat, which it keeps count of. */
+  get abandoned(): boolean {
+    if (this.current !== null || this.draining.size > 0 || this.clientCount > 0) return false
+    return this.context.shared?.isSeated(this) !== true
+  }
+
+  /** The proxy ends: every server with it. */
+  close(): void {
+    this.#resetRetry()
+    this.#lineTimer?.cancel()
+    this.#lineTimer = null
+    this.#patience.close()
+    for (const pool of this.pools) {
+      for (const list of pool.lists) for (const server of list.copy()) server.close('shutdown')
+      pool.forget()
+    }
+    if (this.slots !== null) this.context.shared?.releaseSlots(this)
+  }
+
+  /** This worker's part of what workers have together. */
+  partOf(total: number): number {
+    const { crew } = this.context
+    if (crew === null) return total
+    const { worker, workers } = crew
+    if (this.home !== null) return this.home === worker ? total : 0
+    return Math.floor(total / workers) + (worker < total % workers ? 1 : 0)
+  }
+
+  assertInvariants(): void {
+    const { pools } = this
+    if (this.isWildcard) {
+      assert(this.clientCount === 0, 'nobody is a client of "*" itself')
+      assert(
+        pools.every((pool) => pool.size === 0),
+        '"*" itself has no servers',
+      )
+    }
+    const linked = new Set<Server>()
+    for (const pool of pools) {
+      pool.assertInvariants()
+      for (const server of [...pool.active, ...pool.replication]) if (server.client !== null) linked.add(server)
+    }
+    for (const client of this.active) {
+      assert(client.server !== null, 'an active client has a server')
+      assert(client.server.client === client, 'a link is known to both ends')
+      assert(linked.has(client.server), 'a linked server is active in a pool of the client’s name')
+    }
+    for (const client of this.idle) assert(client.server === null, 'an idle client has no server')
+    for (const client of this.waiting) assert(client.server === null, 'a waiting client has no server')
+    if (this.#paused && this.current !== null) {
+      assert(this.current.idle.size + this.current.login.size === 0, 'a paused name keeps no unused server')
+    }
+    if (this.current !== null && this.waiting.size > 0) {
+      assert(this.current.idle.size === 0, 'nobody waits while a server is idle')
+    }
+  }
+}
+
+const removedText = 'terminating connection: the pool was removed from the configuration'
+const killedText = 'terminating connection due to administrator command'
+/** In the words of PgBouncer, with the server's own SQLSTATE. */
+function failingText(message: string): string {
+  return `server login has been failing, cached error: ${message} (server_login_retry)`
+}
+
+const queuedText = 'No server connection available in postgres backend, client being queued'

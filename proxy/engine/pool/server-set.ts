@@ -1,0 +1,335 @@
+import assert from 'node:assert/strict'
+import type { PoolSettings } from '../../../shared/config/settings.ts'
+import type { TcpOptions } from '../../io/io.ts'
+import type { Client } from './client.ts'
+import { List } from './list.ts'
+import type { HostSpec, PoolSpec } from '../../port.ts'
+import type { PoolName } from './pool.ts'
+import { followedWith } from '../session/parameters.ts'
+import type { Replication } from '../session/replication.ts'
+import { Server } from './server.ts'
+import type { TlsHold } from '../wire/tls.ts'
+import { anything } from '../session/session-state.ts'
+
+/** One address of one configured server. */
+export interface Target {
+  readonly host: HostSpec
+  readonly address: string
+}
+
+/**
+ * The servers that serve a name under one effective configuration. Each stands in exactly one of the lists below; the
+ * list is its state, and `move` is the only thing that changes it.
+ *
+ *   login ──► idle ◄──► active ──► reset ──► idle
+ *            │            └──► canceled ──► idle        (a cancel request is still on its way to it)
+ *            └──► reset ──► idle                         (server_check_query)
+ *
+ * A server that was opened for one client, for replication, stands in a list of its own until it ends. It does not count
+ * as one of the pool's: it is nobody else's, and has a limit of its own.
+ */
+export class Pool {
+  readonly name: PoolName
+  spec: PoolSpec
+  settings: PoolSettings
+  readonly login = new List<Server>('login')
+  readonly idle = new List<Server>('idle')
+  readonly active = new List<Server>('active')
+  readonly reset = new List<Server>('reset')
+  readonly canceled = new List<Server>('canceled')
+  readonly replication = new List<Server>('replication')
+  /** Takes no new client; a server closes when it is free. */
+  draining = false
+  /** With what its servers are secured; null where they never are. */
+  tls: TlsHold | null = null
+  /** Run-time parameters that follow a client, in lower case. */
+  followed: ReadonlySet<string>
+  #targets: readonly Target[] = []
+  #next = 0
+
+  constructor(name: PoolName, spec: PoolSpec) {
+    this.name = name
+    this.spec = spec
+    this.settings = spec.settings
+    this.#holdTls()
+    this.followed = followedWith(spec.settings.trackExtraParameters)
+    this.#setTargets()
+  }
+
+  #holdTls(): void {
+    const former = this.tls
+    const { serverTls } = this.spec
+    this.tls = serverTls === undefined ? null : this.name.context.tls.hold(serverTls)
+    former?.release()
+  }
+
+  /** It has no servers any more and will have none. */
+  forget(): void {
+    this.tls?.release()
+    this.tls = null
+  }
+
+  get hash(): string {
+    return this.spec.hash
+  }
+
+  get lists(): readonly List<Server>[] {
+    return [this.login, this.idle, this.active, this.reset, this.canceled, this.replication]
+  }
+
+  /** Connections to PostgreSQL, whatever their state, that clients share. */
+  get size(): number {
+    return this.login.size + this.idle.size + this.active.size + this.reset.size + this.canceled.size
+  }
+
+  /** All connections to PostgreSQL. */
+  get connections(): number {
+    return this.size + this.replication.size
+  }
+
+  /** What is kept although nobody needs it; of what workers keep together, this one's part. */
+  get sizeMin(): number {
+    const { minPoolSize, poolSize } = this.settings
+    return this.name.partOf(Math.min(minPoolSize, poolSize))
+  }
+
+  get addressCount(): number {
+    return this.#targets.length
+  }
+
+  /** The addresses that new servers are opened to, in turn. */
+  get targets(): readonly Target[] {
+    return this.#targets
+  }
+
+  get tcpOptions(): TcpOptions {
+    return tcpOptionsOf(this.settings)
+  }
+
+  /** The only place that changes the list a server stands in. Idle ones are used last first, but for a `last` one. */
+  move(server: Server, to: List<Server>, last = false): void {
+    assert(server.pool === this, 'a server stays in its pool')
+    const from = server.list
+    // HOT, so the text is made only when it is needed.
+    if (from === null || !this.#leads(from, to)) assert.fail(`${from?.name ?? 'closed'} -> ${to.name}`)
+    from.remove(server)
+    if (to === this.idle && !last) to.pushHead(server)
+    else to.pushTail(server)
+  }
+
+  #leads(from: List<Server>, to: List<Server>): boolean {
+    switch (from) {
+      case this.idle:
+        return to === this.active || to === this.reset
+      case this.active:
+        return to === this.idle || to === this.reset || to === this.canceled
+      case this.reset:
+        return to === this.idle || to === this.canceled
+      case this.login:
+      case this.canceled:
+        return to === this.idle
+      default:
+        return false
+    }
+  }
+
+  /**
+   * Opens a server to the next address. False when a limit that pools share does not allow one, or workers together
+   * have `sizeMax`.
+   */
+  connect(sizeMax: number): boolean {
+    const target = this.#nextTarget()
+    if (target === null || !this.name.context.limits.open(this, target, sizeMax)) return false
+    this.login.pushTail(new Server(this, target))
+    return true
+  }
+
+  /** Opens a server for `client` alone; null when a limit that pools share does not allow one. */
+  dedicate(client: Client, replication: Replication): Server | null {
+    const target = this.#nextTarget()
+    if (target === null) return null
+    this.name.context.shared?.dedicated(this, target)
+    const server = new Server(this, target, replication)
+    server.client = client
+    this.replication.pushTail(server)
+    return server
+  }
+
+  #nextTarget(): Target | null {
+    const { limits } = this.name.context
+    if (!limits.admit(this.name)) return null
+    for (let left = this.#targets.length; left > 0; left--) {
+      const target = this.#targets[this.#next++ % this.#targets.length] as Target
+      if (limits.admitTo(this.name, target)) return target
+    }
+    return null
+  }
+
+  /**
+   * A server that owes nothing and belongs to nobody: to the next client, to the idle ones, or away. One that was only
+   * `checked` is as unused as before.
+   */
+  checkin(server: Server, checked = false): void {
+    if (server.cancels > 0) {
+      if (server.list !== this.canceled) this.move(server, this.canceled)
+      return
+    }
+    if (this.draining || server.closeNeeded || server.cancelLost || this.#hasExcess()) {
+      server.close(server.retired ? 'admin' : 'drained')
+      return
+    }
+    // A new one serves somebody first: where logins take long, all would go again before they were of any use.
+    if (server.list !== this.login) {
+      if (this.#expired(server)) {
+        server.close('lifetime')
+        return
+      }
+      if (this.name.context.limits.claims(this.name)) {
+        server.close('evicted')
+        return
+      }
+    }
+    this.move(server, this.idle, checked)
+    if (!checked) server.idleSinceMs = this.name.context.io.nowMs()
+    if (!this.name.serve(server)) this.name.context.limits.offered()
+  }
+
+  /** More servers than it should have; those of the reserve stay while somebody waits. */
+  #hasExcess(): boolean {
+    const size = this.name.context.limits.sizeOf(this)
+    const { poolSize, reservePoolSize } = this.settings
+    if (size <= poolSize) return false
+    return size > poolSize + reservePoolSize || this.name.waiting.size === 0
+  }
+
+  #expired(server: Server): boolean {
+    const { serverLifetimeMs } = this.settings
+    return serverLifetimeMs > 0 && this.name.context.io.nowMs() - server.connectedAtMs >= serverLifetimeMs
+  }
+
+  /** The servers of now serve no further transaction; those that are needed are opened anew. */
+  retire(): void {
+    for (const list of this.lists) {
+      for (const server of list) {
+        server.retired = true
+        server.closeNeeded = true
+      }
+    }
+    for (const server of this.login.copy()) server.close('admin')
+    for (const server of this.idle.copy()) server.close('admin')
+  }
+
+  /** Idle servers close at once, linked ones when their transaction ends. */
+  drain(): void {
+    this.name.context.shared?.drained(this)
+    this.draining = true
+    for (const server of this.login.copy()) server.close('drained')
+    for (const server of this.idle.copy()) server.close('drained')
+  }
+
+  /** New values for the same servers: sizes and time-outs, keepalives on sockets that are open. */
+  retune(spec: PoolSpec): void {
+    this.adopt(spec)
+    for (const list of this.lists) for (const server of list) server.setTcpOptions(this.tcpOptions)
+    this.#shrink()
+    this.name.retuned()
+  }
+
+  /** The same configuration, resolved anew. */
+  adopt(spec: PoolSpec): void {
+    const watched = this.settings.poolMode !== 'session' || spec.settings.poolMode === 'session'
+    // In session mode nobody looks at what a session keeps, so the client that has it now may have left anything.
+    if (!watched) for (const server of this.active) server.note(anything)
+    this.spec = spec
+    this.settings = spec.settings
+    this.#holdTls()
+    this.followed = followedWith(spec.settings.trackExtraParameters)
+    this.#setTargets()
+    this.#leaveAddresses()
+  }
+
+  /** Servers on an address that is no target any more drain; on one that has come back they stay. */
+  #leaveAddresses(): void {
+    for (const list of this.lists) {
+      for (const server of list.copy()) {
+        const stays = this.#targets.some(
+          (target) =>
+            target.address === server.target.address &&
+            target.host.host === server.target.host.host &&
+            target.host.port === server.target.host.port,
+        )
+        server.closeNeeded = server.retired || !stays
+        if (server.closeNeeded && (list === this.idle || list === this.login)) server.close('drained')
+      }
+    }
+  }
+
+  #shrink(): void {
+    const { limits } = this.name.context
+    while (limits.sizeOf(this) > this.settings.poolSize && this.idle.tail !== null) this.idle.tail.close('drained')
+  }
+
+  /** Closes servers that nobody uses, as long as there are more than `size` and than the minimum. */
+  keepOnly(size: number): void {
+    while (this.size > Math.max(size, this.sizeMin) && this.idle.tail !== null) this.idle.tail.close('drained')
+  }
+
+  /** Addresses of a name changed: servers on an address that is gone drain. */
+  readdress(hosts: Readonly<Record<string, readonly string[]>>): void {
+    if (!this.spec.hosts.some((host) => hosts[host.host] !== undefined)) return
+    const changed = this.spec.hosts.map((host) => ({ ...host, addresses: hosts[host.host] ?? host.addresses }))
+    this.adopt({ ...this.spec, hosts: changed })
+  }
+
+  /** Called about once a second: age, idleness, and the minimum. */
+  maintain(nowMs: number): void {
+    const { idleTimeoutMs, serverCheckQuery, serverCheckDelayMs } = this.settings
+    const { sizeMin } = this
+    for (const server of this.idle.copy()) {
+      if (this.#expired(server)) server.close('lifetime')
+      else if (idleTimeoutMs > 0 && nowMs - server.idleSinceMs >= idleTimeoutMs && this.size > sizeMin) {
+        server.close('idle')
+      } else if (serverCheckQuery !== '' && nowMs - server.lastReceivedMs >= serverCheckDelayMs) {
+        server.startCheck(serverCheckQuery)
+      }
+    }
+    this.name.grow()
+  }
+
+  #setTargets(): void {
+    this.#targets = targetsOf(this.spec)
+    assert(this.#targets.length > 0, 'a pool is prepared with at least one address')
+  }
+
+  assertInvariants(): void {
+    for (const list of this.lists) {
+      let counted = 0
+      for (const server of list) {
+        counted++
+        assert(server.list === list && server.pool === this, 'a server is in exactly one list of one pool')
+        const linked = list === this.active || list === this.replication
+        assert(linked || server.client === null, 'only an active server has a client')
+        assert(list !== this.idle || server.free, 'an idle server owes nothing')
+      }
+      assert(counted === list.size, 'a list counts its items')
+    }
+    if (this.draining) assert(this.idle.size + this.login.size === 0, 'a draining pool keeps no unused server')
+    if (!this.draining) assert(this.name.current === this, 'a pool that does not drain is its name’s current one')
+  }
+}
+
+/** The primary alone when there is one; without a primary, the replicas in turn. */
+export function targetsOf(spec: PoolSpec): readonly Target[] {
+  const primaries = spec.hosts.filter((host) => host.role === 'primary')
+  const hosts = primaries.length > 0 ? primaries : spec.hosts
+  return hosts.flatMap((host) => host.addresses.map((address) => ({ host, address })))
+}
+
+export function tcpOptionsOf(settings: PoolSettings): TcpOptions {
+  return {
+    keepaliveIdleMs: settings.tcpKeepalivesIdleMs,
+    keepaliveIntervalMs: settings.tcpKeepalivesIntervalMs,
+    keepaliveCount: settings.tcpKeepalivesCount,
+    userTimeoutMs: settings.tcpUserTimeoutMs,
+  }
+}

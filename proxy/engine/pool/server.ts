@@ -1,0 +1,737 @@
+import assert from 'node:assert/strict'
+import type { Cause, ServerStateName } from '../../../shared/causes.ts'
+import { causes } from '../../../shared/causes.ts'
+import { SqlError, sqlstates } from '../../../shared/errors.ts'
+import { isUnix } from '../../io/io.ts'
+import type { Address, CloseCause, Socket, SocketEvents, TcpOptions, Timer } from '../../io/io.ts'
+import { errorAdvice, errorFields, isFatal, parameterStatus } from '../../protocol/read.ts'
+import type { Advice } from '../../protocol/read.ts'
+import { BackendTag, TransactionStatus } from '../../protocol/tags.ts'
+import * as write from '../../protocol/write.ts'
+import { LoginRefused, serverLogin } from '../auth/server-login.ts'
+import type { CancelKey } from '../cancel/cancel-request.ts'
+import type { Client } from './client.ts'
+import { headerBytes, Inbox, nextMessage, readLength } from '../wire/conversation.ts'
+import type { Conversation, Exchange } from '../wire/conversation.ts'
+import { newServerId } from '../workers/workers.ts'
+import { serverData } from './link.ts'
+import type { List, Listed } from './list.ts'
+import { Outstanding } from '../session/outstanding.ts'
+import { adjustment, Parameters } from '../session/parameters.ts'
+import type { Adjustment } from '../session/parameters.ts'
+import type { Pool, Target } from './server-set.ts'
+import type { ServerStatements } from '../session/prepared.ts'
+import type { Replication } from '../session/replication.ts'
+import { secureServer, TlsRefused } from '../wire/tls.ts'
+import type { UnnamedStatement } from '../session/unnamed.ts'
+import { foundBy, probeOf, resetSettings } from '../session/session-state.ts'
+import type { Signs } from '../session/session-state.ts'
+
+/** Longest message of a login, reset or parameter exchange. */
+const exchangeBytesMax = 65_000
+
+export interface ClosedDetails {
+  readonly errno?: string | null
+  readonly sqlstate?: string | null
+  readonly message?: string | null
+}
+
+/** What a server says last. */
+interface FatalError {
+  readonly sqlstate: string
+  readonly message: string
+  readonly forwarded: boolean
+}
+
+/** The error that our own request got. */
+interface Failure {
+  readonly sqlstate: string
+  readonly message: string
+  readonly advice: Advice
+}
+
+/** One connection to PostgreSQL, from the connect to its one cause of ending. */
+export class Server implements SocketEvents, Listed<Server> {
+  list: List<Server> | null = null
+  previous: Server | null = null
+  next: Server | null = null
+
+  readonly pool: Pool
+  readonly target: Target
+  socket: Socket
+  readonly id: number
+  readonly connectedAtMs: number
+  /** Since when it has been free; meaningful in the list `idle`. */
+  idleSinceMs = 0
+  /** The client it is joined with. */
+  client: Client | null = null
+  /** It was opened for that client alone. */
+  readonly replication: Replication | null
+  /** What the server owes that client. */
+  readonly outstanding = new Outstanding()
+  /** Bytes of a long message that are still to pass. */
+  passing = 0
+  /** The client's statement without a name that the session has; null when it is not known whose. */
+  unnamedOf: UnnamedStatement | null = null
+  /** Which of its Parses, by its stamp. */
+  unnamedStamp = 0
+  /** False while a Parse of ours for it is unanswered. */
+  unnamedSure = true
+  /** What it returns, where we have asked. */
+  unnamedDescription: string | null = null
+  /** Prepared statements under our names; null while there have been none. */
+  statements: ServerStatements | null = null
+  /** ReadyForQuery's indicator: 'I', 'T' or 'E' as a character code. */
+  status: number = TransactionStatus.Idle
+  /** What the session may keep beyond its transaction, or keep no longer: bits of `Kept`, to be asked at its end. */
+  suspect = 0
+  /** What it keeps for its client. */
+  kept = 0
+  /** Since when it has kept anything; meaningful while it does. */
+  pinnedAtMs = 0
+  /** A setting that nothing reports may have another value than at login. */
+  settingsChanged = false
+  /** Of the query in flight: for each SET in it whether it leaves nothing. */
+  harmlessSets: boolean[] = []
+  /** Cancel requests on their way to it: it is not given away before they are done. */
+  cancels = 0
+  /** A cancel request was not taken in time and may still arrive: nobody else may be there when it does. */
+  cancelLost = false
+  /** To be closed when it becomes free. */
+  closeNeeded = false
+  /** An operator wants it replaced: whatever else changes, it is closed when it becomes free. */
+  retired = false
+  backendKey: CancelKey | null = null
+  /** What the session's clients have set. */
+  parameters = Parameters.none
+  /** What the server reports: name in the server's spelling → value. */
+  readonly reported = new Map<string, string>()
+  /** Values at login, by lower-case name. */
+  readonly initial = new Map<string, string>()
+  /** The FATAL error with which the server ends the connection, and whether its client has been sent it. */
+  get fatal(): FatalError | null {
+    return this.#fatal
+  }
+
+  set fatal(fatal: FatalError) {
+    this.#fatal = fatal
+    this.outstanding.end()
+  }
+  /** For SHOW SERVERS: when its present or last client was joined. */
+  requestedAtMs = 0
+  /** Begins as a number: after `undefined`, V8 would allocate for every value. */
+  lastReceivedMs = 0
+  /** Its client said Terminate after its last request: PostgreSQL is to see both. */
+  #finishes = false
+  #fatal: FatalError | null = null
+  #exchange: Exchange<void> | null = null
+  #loggedIn = false
+  /** Whether the connection that is being opened is to become TLS. */
+  #secures: boolean
+  #loginTimer: Timer | null
+  #checkTimer: Timer | null = null
+  readonly #inbox = new Inbox()
+  readonly #conversation: Conversation
+
+  constructor(pool: Pool, target: Target, replication: Replication | null = null) {
+    const { context } = pool.name
+    this.pool = pool
+    this.target = target
+    this.replication = replication
+    this.id = newServerId(context.crew)
+    this.connectedAtMs = context.io.nowMs()
+    this.lastReceivedMs = this.connectedAtMs
+    this.#conversation = {
+      take: () => this.#inbox.take(exchangeBytesMax),
+      send: (bytes) => this.write(bytes),
+      random: (bytes) => context.io.random(bytes),
+    }
+    this.#loginTimer = context.io.after(pool.settings.connectTimeoutMs, () => {
+      this.close('connect_timeout', { message: `no login within ${pool.settings.connectTimeoutMs} ms` })
+    })
+    const { serverTlsSslmode: mode } = pool.settings
+    assert(mode === 'disable' || pool.tls !== null, 'a pool whose servers may be secured is prepared for it')
+    this.#secures = mode !== 'disable' && mode !== 'allow' && !isUnix(this.#address)
+    this.socket = this.#connect()
+  }
+
+  #connect(): Socket {
+    const { pool } = this
+    return pool.name.context.io.connect(this.#address, pool.tcpOptions, this)
+  }
+
+  get #address(): Address {
+    return { host: this.target.address, port: this.target.host.port }
+  }
+
+  /** `server_tls_sslmode = "allow"`: what refuses plaintext may take TLS. */
+  #secureAfterAll(): boolean {
+    if (this.#secures || this.pool.settings.serverTlsSslmode !== 'allow' || isUnix(this.#address)) return false
+    this.#secures = true
+    this.#exchange = null
+    this.socket.close()
+    this.socket = this.#connect()
+    return true
+  }
+
+  /** Owes nothing, belongs to nobody, and is between transactions. */
+  get free(): boolean {
+    return (
+      this.client === null &&
+      this.#exchange === null &&
+      this.status === TransactionStatus.Idle &&
+      this.outstanding.empty
+    )
+  }
+
+  /** What a session keeps makes it its client's. */
+  get pins(): boolean {
+    return this.pool.settings.pinOnSessionState === 'on'
+  }
+
+  get pinned(): boolean {
+    return this.kept !== 0 && this.pins
+  }
+
+  /** Whether it reports a parameter that follows clients. */
+  follows(parameter: string): boolean {
+    return this.pool.followed.has(parameter) && this.initial.has(parameter)
+  }
+
+  /** Something was seen that a session may keep. */
+  note({ begun, ended, settings }: Signs): void {
+    this.suspect |= begun | (ended & this.kept)
+    this.settingsChanged ||= settings
+  }
+
+  get loggedIn(): boolean {
+    return this.#loggedIn
+  }
+
+  get stateName(): ServerStateName {
+    if (!this.#loggedIn) return 'login'
+    if (this.#exchange !== null || !this.outstanding.empty) return 'active'
+    return this.status === TransactionStatus.Idle ? 'idle' : 'idle in transaction'
+  }
+
+  write(bytes: Uint8Array): void {
+    this.socket.send(bytes, 0, bytes.length)
+  }
+
+  setTcpOptions(options: TcpOptions): void {
+    this.socket.setTcpOptions(options)
+  }
+
+  // What the socket reports
+
+  onConnect(): void {
+    this.#start(this.#login())
+  }
+
+  onSecured(): void {
+    this.#resume()
+  }
+
+  onData(bytes: Uint8Array, start: number, end: number): number {
+    // A login is nothing that a client is sent.
+    const counted = this.#loggedIn
+    this.lastReceivedMs = this.pool.name.context.io.nowMs()
+    let at = start
+    while (at < end && this.list !== null) {
+      let next: number
+      if (this.#exchange !== null) next = this.#resumeWith(bytes, at, end)
+      else if (this.client !== null) next = serverData(this, this.client, bytes, at, end)
+      else next = this.#unasked(bytes, at, end)
+      if (next === at) break
+      at = next
+    }
+    // What a handler has left is delivered again.
+    if (counted) this.pool.name.totals.bytes_sent += at - start
+    return this.list === null ? end : at
+  }
+
+  onDrain(): void {
+    this.client?.socket.resumeReading()
+  }
+
+  onClose(cause: CloseCause): void {
+    if (this.fatal !== null) {
+      this.close('terminated', this.fatal)
+      return
+    }
+    const message = cause.reason === undefined ? null : `the TLS connection failed: ${cause.reason}`
+    this.close(this.#causeOf(cause), { errno: cause.errno, message })
+  }
+
+  #causeOf(cause: CloseCause): Cause {
+    switch (cause.kind) {
+      case 'eof':
+        return 'closed'
+      case 'reset':
+      case 'error':
+        return 'reset'
+      case 'refused':
+        return 'connect_refused'
+      case 'unreachable':
+        return 'unreachable'
+      case 'keepalive':
+        return this.#loggedIn ? 'keepalive_timeout' : 'connect_timeout'
+      case 'unacked':
+        return this.#loggedIn ? 'user_timeout' : 'connect_timeout'
+      case 'tls':
+        return 'tls_failed'
+      default:
+        return cause.kind satisfies never
+    }
+  }
+
+  // Exchanges of our own: login, parameters, reset
+
+  #start(exchange: Exchange<void>): void {
+    // Whatever is asked, by a simple query or by a Parse of our own, takes the place of a client's.
+    this.unnamedOf = null
+    this.#exchange = exchange
+    this.#resume()
+  }
+
+  #resumeWith(bytes: Uint8Array, start: number, end: number): number {
+    const { socket } = this
+    this.#inbox.open(bytes, start, end)
+    this.#resume()
+    const next = this.#inbox.start
+    this.#inbox.close()
+    // Nothing of a former connection is left to be handled.
+    return this.list === null || this.socket !== socket ? end : next
+  }
+
+  #resume(): void {
+    const exchange = this.#exchange
+    if (exchange === null) return
+    try {
+      exchange.next()
+    } catch (error) {
+      if (error instanceof LoginRefused) {
+        if (error.sqlstate === '28000' && this.#secureAfterAll()) return
+        this.close(error.sqlstate.startsWith('28') ? 'auth_failed' : 'terminated', {
+          sqlstate: error.sqlstate,
+          message: error.message,
+        })
+      } else if (error instanceof TlsRefused) {
+        this.close('tls_failed', { message: error.message })
+      } else if (error instanceof SqlError) {
+        this.close(this.#loggedIn ? 'protocol_error' : 'auth_failed', {
+          sqlstate: error.sqlstate,
+          message: error.message,
+        })
+      } else {
+        throw error
+      }
+    }
+  }
+
+  *#login(): Exchange<void> {
+    const { spec, name, tls, settings } = this.pool
+    if (this.#secures && tls !== null) {
+      const { host } = this.target.host
+      yield* secureServer(this.#inbox, this.socket, { context: tls.context, settings, host, required: false })
+    }
+    const login = yield* serverLogin(this.#conversation, {
+      user: spec.serverUser,
+      database: spec.database,
+      password: spec.serverPassword,
+      keys: name.serverKeys,
+      saltedKeys: name.saltedKeys,
+      minor: settings.serverMaxProtocolVersion === '3.2' ? 2 : 0,
+      channel: this.socket.tls?.serverEndPoint ?? null,
+      parameters: this.replication?.parameters ?? {},
+    })
+    this.#loginTimer?.cancel()
+    this.#loginTimer = null
+    this.#loggedIn = true
+    this.backendKey = login.backendKey
+    for (const [parameter, value] of login.parameters) {
+      this.reported.set(parameter, value)
+      this.initial.set(parameter.toLowerCase(), value)
+    }
+    this.#exchange = null
+    if (name.context.suspended) this.socket.holdReading()
+    if (this.replication !== null) {
+      this.client?.dedicated(this)
+      return
+    }
+    name.connected(this.target, login.parameters)
+    this.pool.checkin(this)
+  }
+
+  /**
+   * Gives the server the parameters of `client`, which it is joined with. Returns true when it has them already;
+   * otherwise `client.adjusted` is called when it has, or the client gets the server's error. A client that is to be
+   * `greeted` with what the server reports has a standby asked first whether it still is one.
+   */
+  adjust(client: Client, greeted: boolean): boolean {
+    const wanted = client.parameters
+    const asks = greeted && this.reported.get('in_hot_standby') === 'on'
+    if (this.parameters.key === wanted.key && !asks) return true
+    const change = adjustment(this.parameters, wanted, this.initial)
+    if (!change.resetAll && change.set.length === 0 && !asks) {
+      this.parameters = wanted
+      return true
+    }
+    this.#start(this.#adjust(wanted, change))
+    return false
+  }
+
+  *#adjust(wanted: Parameters, change: Adjustment): Exchange<void> {
+    let owed = 0
+    if (change.resetAll) {
+      // RESET ALL leaves the role and the session authorization, which a client may set at startup too.
+      this.write(write.query(discardAll))
+      this.statements?.clear()
+      owed++
+    }
+    if (change.set.length > 0) {
+      this.write(write.setConfig(change.set))
+      owed++
+    } else if (owed === 0) {
+      // Whatever is asked, the answer comes with what has changed.
+      this.write(write.query(''))
+      owed++
+    }
+    const failure = yield* this.#untilReady(owed)
+    this.#exchange = null
+    if (failure === null) this.parameters = wanted
+    else this.parameters = Parameters.unknown
+    const { client } = this
+    if (client === null) this.release()
+    else if (failure === null) client.adjusted(this)
+    else client.fatal(failure.sqlstate, failure.message, 'client_gone', failure.advice)
+  }
+
+  /** Reads the answers to our own requests; gives the first error among them. */
+  *#untilReady(owed: number, onRow: (bytes: Uint8Array, start: number) => void = () => {}): Exchange<Failure | null> {
+    let failure: Failure | null = null
+    let ready = 0
+    while (ready < owed) {
+      const message = yield* nextMessage(this.#conversation)
+      switch (message.tag) {
+        case BackendTag.ReadyForQuery:
+          ready++
+          this.status = message.bytes[message.start] as number
+          break
+        case BackendTag.ErrorResponse: {
+          const fields = errorFields(message.bytes, message.start, message.end)
+          const advice = errorAdvice(message.bytes, message.start, message.end)
+          failure ??= { sqlstate: fields.code, message: fields.message, advice }
+          const { sqlstate, message: text } = failure
+          if (isFatal(fields.severity)) this.fatal = { sqlstate, message: text, forwarded: false }
+          break
+        }
+        case BackendTag.ParameterStatus:
+          this.noteParameter(message.bytes, message.start, message.end)
+          break
+        case BackendTag.DataRow:
+          onRow(message.bytes, message.start)
+          break
+        case BackendTag.NotificationResponse: {
+          // While a listener's session is asked what it keeps: it is still the listener's.
+          const body = message.bytes.subarray(message.start, message.end)
+          this.client?.tell(write.message(BackendTag.NotificationResponse, body))
+          break
+        }
+        default:
+          break
+      }
+    }
+    return failure
+  }
+
+  /** Asks what the session keeps; `client.probed` is called when it is known. */
+  probe(): void {
+    this.#start(this.#probe())
+  }
+
+  *#probe(): Exchange<void> {
+    const asked = this.suspect
+    this.suspect = 0
+    let found = 0
+    this.write(write.query(probeOf(asked)))
+    const failure = yield* this.#untilReady(1, (bytes, start) => {
+      found = foundBy(asked, bytes, start)
+    })
+    this.#exchange = null
+    if (this.kept === 0) this.pinnedAtMs = this.pool.name.context.io.nowMs()
+    if (failure === null) {
+      this.kept = (this.kept & ~asked) | found
+    } else {
+      // Canceled by a request that came late, for one: it counts as kept, and is asked again.
+      this.kept |= asked
+      this.suspect |= asked
+    }
+    const { client } = this
+    if (client === null) this.release()
+    else client.probed(this)
+  }
+
+  /**
+   * After a copy that failed another ReadyForQuery may come, or not: what is answered to an empty query comes after it.
+   * `client.settled` is called when all has come.
+   */
+  settle(): void {
+    this.#start(this.#settle())
+  }
+
+  *#settle(): Exchange<void> {
+    this.write(write.query(''))
+    for (let answered = false; ;) {
+      const { tag, bytes, start, end } = yield* nextMessage(this.#conversation)
+      if (tag === BackendTag.EmptyQueryResponse) {
+        answered = true
+      } else if (tag === BackendTag.ReadyForQuery) {
+        this.status = bytes[start] as number
+        if (answered) break
+        this.client?.tell(write.message(tag, bytes.subarray(start, end)))
+      } else if (tag === BackendTag.ErrorResponse) {
+        const { severity, code, message } = errorFields(bytes, start, end)
+        if (isFatal(severity)) this.fatal = { sqlstate: code, message, forwarded: false }
+        else answered = true // canceled by a request that came late
+      } else if (tag === BackendTag.ParameterStatus) {
+        this.noteParameter(bytes, start, end)
+      } else if (tag === BackendTag.NotificationResponse) {
+        this.client?.tell(write.message(tag, bytes.subarray(start, end)))
+      }
+    }
+    this.outstanding.clear()
+    this.#exchange = null
+    if (this.client === null) this.release()
+    else this.client.settled(this)
+  }
+
+  /** Takes back what a session may have left, then goes to the next client. */
+  startReset(sql: string): void {
+    this.pool.move(this, this.pool.reset)
+    this.#start(this.#reset(sql))
+  }
+
+  *#reset(sql: string): Exchange<void> {
+    this.write(write.query(sql))
+    const failure = yield* this.#untilReady(1)
+    this.#exchange = null
+    if (failure !== null || this.status !== TransactionStatus.Idle) {
+      this.close('reset_failed', failure ?? {})
+      return
+    }
+    switch (sql) {
+      case discardAll:
+        this.parameters = Parameters.none
+        this.statements?.clear()
+        break
+      case resetSettings:
+        this.parameters = Parameters.none
+        break
+      default:
+        this.parameters = this.#reportedParameters()
+        this.statements?.doubt()
+    }
+    this.#forget()
+    this.pool.checkin(this)
+  }
+
+  /** Sees whether it is alive while nobody needs it. */
+  startCheck(sql: string): void {
+    this.pool.move(this, this.pool.reset)
+    this.#start(this.#check(sql))
+  }
+
+  *#check(sql: string): Exchange<void> {
+    const { io } = this.pool.name.context
+    const limitMs = this.pool.settings.connectTimeoutMs
+    this.#checkTimer = io.after(limitMs, () => {
+      this.close('health_check', { message: `no answer to server_check_query within ${limitMs} ms` })
+    })
+    this.write(write.query(sql))
+    const failure = yield* this.#untilReady(1)
+    this.#checkTimer.cancel()
+    this.#exchange = null
+    if (failure !== null || this.status !== TransactionStatus.Idle) this.close('health_check', failure ?? {})
+    else this.pool.checkin(this, true)
+  }
+
+  /** After a reset of the operator's own, what a parameter has now is what the server says. */
+  #reportedParameters(): Parameters {
+    const reported = new Map([...this.reported].map(([name, value]) => [name.toLowerCase(), value]))
+    const now: [string, string][] = []
+    for (const name of this.parameters.values.keys()) {
+      const value = reported.get(name)
+      if (value === undefined) return Parameters.unknown
+      now.push([name, value])
+    }
+    return Parameters.of(now)
+  }
+
+  #forget(): void {
+    this.suspect = 0
+    this.kept = 0
+    this.settingsChanged = false
+    this.harmlessSets = []
+  }
+
+  // Without a client
+
+  /** What a server may send without being asked: notices, parameter changes, notifications, its own end. */
+  #unasked(bytes: Uint8Array, start: number, end: number): number {
+    let at = start
+    while (end - at >= headerBytes) {
+      const length = readLength(bytes, at)
+      const next = at + 1 + length
+      if (length < 4 || length > exchangeBytesMax) {
+        this.close('protocol_error', { message: 'invalid message length from an idle server' })
+        return end
+      }
+      if (next > end) break
+      switch (bytes[at]) {
+        case BackendTag.NoticeResponse:
+        case BackendTag.NotificationResponse:
+          break
+        case BackendTag.ParameterStatus:
+          this.#noteDefault(bytes, at + headerBytes, next)
+          break
+        case BackendTag.ErrorResponse: {
+          const fields = errorFields(bytes, at + headerBytes, next)
+          this.close(isFatal(fields.severity) ? 'terminated' : 'protocol_error', {
+            sqlstate: fields.code,
+            message: fields.message,
+          })
+          return end
+        }
+        default:
+          this.close('protocol_error', { message: 'an idle server sent a message nobody asked for' })
+          return end
+      }
+      at = next
+    }
+    return at
+  }
+
+  /** A parameter that changes while nobody uses the session has another default now, by a reload of PostgreSQL. */
+  #noteDefault(bytes: Uint8Array, start: number, end: number): void {
+    const [parameter, value] = this.noteParameter(bytes, start, end)
+    this.initial.set(parameter.toLowerCase(), value)
+    this.pool.name.noteReported(parameter, value)
+  }
+
+  noteParameter(bytes: Uint8Array, start: number, end: number): [string, string] {
+    const [parameter, value] = parameterStatus(bytes, start, end)
+    if (this.reported.get(parameter) !== value) this.reported.set(parameter, value)
+    return [parameter, value]
+  }
+
+  /** The link ended with nothing owed: back to the pool, by way of a reset where the session may have left something. */
+  release(): void {
+    if (this.replication !== null) {
+      this.close('client_gone')
+      return
+    }
+    if (this.outstanding.doubtful) {
+      this.close('reset_failed', { message: 'a failed copy may owe a further answer' })
+      return
+    }
+    const sql = this.#resetNeeded()
+    if (sql === '' || !this.loggedIn || this.pool.draining) {
+      if (this.suspect !== 0) this.suspect = 0
+      this.pool.checkin(this)
+    } else {
+      this.startReset(sql)
+    }
+  }
+
+  /** What the server is told before the next client; empty when nothing. */
+  #resetNeeded(): string {
+    const { settings } = this.pool
+    if (settings.poolMode === 'session') return this.kept === 0 ? settings.serverResetQuery : discardAll
+    if (this.kept !== 0 || (this.suspect !== 0 && this.pins)) return discardAll
+    return this.settingsChanged ? resetSettings : ''
+  }
+
+  /** Its client left, which closes it with `cause` unless it is clean. What it left open must not reach anybody else, so only a server that is clean stays. */
+  clientGone(clean: boolean, inOrder: boolean, cause: Cause): void {
+    const { client } = this
+    if (client === null) return
+    this.client = null
+    if (this.replication !== null) {
+      this.#finishes = inOrder
+      this.close(cause)
+      return
+    }
+    if (this.socket.readingPaused) this.socket.resumeReading()
+    if (this.#exchange !== null) return
+    if (clean && this.status === TransactionStatus.Idle && this.outstanding.empty && this.passing === 0) {
+      this.release()
+      return
+    }
+    if (inOrder) this.#finishes = true
+    else if (!this.outstanding.empty) this.pool.name.context.cancels.send(this, () => {})
+    this.close(cause)
+  }
+
+  /** The only way a server ends; the first cause counts. */
+  close(cause: Cause, details: ClosedDetails = {}): void {
+    const { list, pool, client } = this
+    if (list === null) return
+    const state = this.stateName
+    list.remove(this)
+    pool.name.context.shared?.closed(pool, this.target, this.replication !== null)
+    this.client = null
+    this.#exchange = null
+    this.#loginTimer?.cancel()
+    this.#loginTimer = null
+    this.#checkTimer?.cancel()
+    if (this.#loggedIn && causes[cause].planned && (this.outstanding.empty || this.#finishes)) {
+      this.write(terminate)
+      this.socket.end()
+    } else {
+      this.socket.close()
+    }
+
+    const { name } = pool
+    name.closed[cause] = (name.closed[cause] ?? 0) + 1
+    if (!causes[cause].planned) {
+      const nowMs = name.context.io.nowMs()
+      name.context.post({
+        type: 'disconnect',
+        disconnect: {
+          pool: name.database,
+          user: name.user,
+          host: this.target.host.host,
+          port: this.target.host.port,
+          role: this.target.host.role,
+          backend_pid: this.backendKey?.pid ?? null,
+          cause,
+          errno: details.errno ?? null,
+          sqlstate: details.sqlstate ?? null,
+          message: details.message ?? null,
+          state,
+          connection_age_ms: Math.max(0, nowMs - this.connectedAtMs),
+          idle_ms: Math.max(0, nowMs - this.lastReceivedMs),
+          client_hurt: client !== null,
+          pool_hash: pool.hash,
+        },
+      })
+    }
+    if (this.replication !== null && state === 'login') {
+      client?.fatal(details.sqlstate ?? sqlstates.connection_failure, details.message ?? loginFailureText(cause))
+    } else client?.serverLost(this, cause)
+    if (pool.draining) name.forgetDrained(pool)
+    else if (state === 'login' && !causes[cause].planned && this.replication === null) {
+      name.connectFailed(this.target, details.sqlstate ?? null, details.message ?? loginFailureText(cause))
+    }
+    name.context.limits.freed(pool.draining ? null : name)
+    name.context.serverEnded()
+  }
+}
+
+function loginFailureText(cause: Cause): string {
+  return `server login failed: ${causes[cause].help}`
+}
+
+const discardAll = 'DISCARD ALL'
+const terminate = write.terminate()

@@ -1,0 +1,480 @@
+/**
+ * What a link does with messages that name a prepared statement, in transaction mode: the client's name is exchanged
+ * for the server's, and a server that does not have the statement is given it first. HOT for Bind and Describe of a
+ * statement that the server has: nothing is allocated then.
+ */
+import { sqlstates } from '../../../shared/errors.ts'
+import { carryBytesMax } from '../../io/io.ts'
+import { stringEnd, text } from '../../protocol/read.ts'
+import { FrontendTag, TransactionStatus } from '../../protocol/tags.ts'
+import * as write from '../../protocol/write.ts'
+import type { Client } from './client.ts'
+import { headerBytes } from '../wire/conversation.ts'
+import { descriptionChanged } from '../session/description.ts'
+import { RequestKind } from '../session/outstanding.ts'
+import type { Described, Note } from '../session/outstanding.ts'
+import {
+  deallocatedName,
+  deallocatesAll,
+  nameStart,
+  noName,
+  nulAt,
+  parseBytesMax,
+  portal,
+  ServerStatements,
+} from '../session/prepared.ts'
+import type { ClientStatements, Named, Statement } from '../session/prepared.ts'
+import type { Rewriting } from '../wire/send-buffer.ts'
+import type { Server } from './server.ts'
+import { closeUnnamed, describeUnnamed, has, lacksUnnamed, parseUnkept } from '../session/unnamed.ts'
+import type { UnnamedChange, UnnamedStatement } from '../session/unnamed.ts'
+
+/** Nothing to exchange: the message passes as it is. */
+export const asItIs = -1
+/** More bytes are needed before it can be told. */
+export const incomplete = -2
+/** The client has been sent away. */
+export const refused = -3
+/** The message must be whole, and is too long for the loop to keep it. */
+export const tooLongToKeep = -4
+/** What the name stands for is not known before a request sent earlier has been answered. */
+export const unsettled = -5
+/** The server describes the statement otherwise than the client was told. */
+const changed = -6
+
+/** A long message is looked at this far for the name in it. */
+const nameBytesMax = 16_384
+
+/** One message of a client: it begins at `at` and ends before `next`, beyond `end` if it has not arrived whole. */
+export interface Request {
+  client: Client
+  server: Server
+  bytes: Uint8Array
+  /** What the client sent before and is not laid out yet begins here. */
+  from: number
+  at: number
+  next: number
+  end: number
+}
+
+/**
+ * Handles the message if it names a prepared statement; what takes its place is added to `out`, after the client's
+ * bytes before it. Returns the offset from which the client's own bytes go on, or one of the signs above.
+ */
+export function rename(out: Rewriting, request: Request): number {
+  const { client, bytes, at, next, end } = request
+  const tag = bytes[at] as number
+  if (tag === FrontendTag.Query) return query(out, request)
+  const body = at + headerBytes
+  const limit = Math.min(next, end)
+  const nameAt = nameStart(bytes, tag, body, limit)
+  if (nameAt === portal) return asItIs
+  const nameEnd = nameAt === noName ? noName : nulAt(bytes, nameAt, limit)
+  if (nameEnd === noName) {
+    if (next <= end) return asItIs
+    if (end - at < nameBytesMax) return incomplete
+    client.fatal(sqlstates.program_limit_exceeded, 'the name of a prepared statement is too long')
+    return refused
+  }
+  if (nameAt === nameEnd) return unnamed(out, request, tag, nameAt)
+  if (client.statements?.isSettled(bytes, nameAt, nameEnd, client.group) === false) return unsettled
+  if (tag === FrontendTag.Parse) return namedParse(out, request, nameAt, nameEnd)
+  const { meaning } = client.parameters
+  const named = client.statements?.use(bytes, nameAt, nameEnd, meaning)
+  if (named === undefined || request.server.outstanding.copying) return asItIs
+  const { statement } = named
+  if (isAwaited(request, statement)) return unsettled
+  pass(out, request)
+  if (tag === FrontendTag.Close) return close(request, copy(bytes, nameAt, nameEnd), statement)
+  if (tag === FrontendTag.Bind && mayDescribeOtherwise(request.server, named)) {
+    const checked = checkDescription(out, request, statement)
+    if (checked === changed) return refuseBind(out, request, nameAt, nameEnd)
+    return checked
+  }
+
+  // Bind or Describe
+  provide(out, request, statement)
+  const { serverName } = statement
+  out.addHeader(tag, next - at - 1 - (nameEnd - nameAt) + serverName.length)
+  out.add(bytes, body, nameAt)
+  out.addWhole(serverName)
+  if (tag === FrontendTag.Bind) {
+    client.name.totals.bind_count++
+    if (statement.signs !== null) request.server.note(statement.signs)
+    if (bytes[body] === 0) client.bound = named
+    client.preparedAnew = null
+    owe(request, RequestKind.Bind)
+  } else {
+    oweDescribe(request, named)
+  }
+  return goOn(request, nameEnd)
+}
+
+/** What the client sent before this message is laid out. */
+function pass(out: Rewriting, request: Request): void {
+  out.add(request.bytes, request.from, request.at)
+  request.from = request.at
+}
+
+function oweDescribe({ client, server }: Request, subject: Described): void {
+  if (server.outstanding.push(RequestKind.Describe, undefined, subject)) return
+  client.fatal(sqlstates.program_limit_exceeded, tooManyRequests)
+}
+
+/** HOT. The client was told what the statement returns, and the server would describe it otherwise, or has not said. */
+function mayDescribeOtherwise(server: Server, named: Named): boolean {
+  const { description, statement } = named
+  if (description === null || server.statements?.description(statement) === description) return false
+  return !server.outstanding.skipping && server.status !== TransactionStatus.Failed
+}
+
+/**
+ * The server is asked what the statement returns, with nothing of the client's passed on meanwhile: PostgreSQL refuses a
+ * statement whose columns have changed since they were told, so the client must be refused too.
+ */
+function checkDescription(out: Rewriting, request: Request, statement: Statement): number {
+  const { client, server } = request
+  const known = server.statements
+  if (known?.has(statement) === true && known.description(statement) !== null) {
+    // The server prepared it before or after the client was told: what it says when it prepares it anew decides.
+    if (client.preparedAnew === statement) return changed
+    takeOff(out, request, statement)
+    client.preparedAnew = statement
+  }
+  provide(out, request, statement)
+  out.addWhole(statement.describe)
+  return ask(out, request, (description) => server.statements?.describe(statement, description))
+}
+
+/** Our Describe, laid out before, leaves at once; the client goes on when it is answered. */
+function ask(out: Rewriting, request: Request, described: (description: string) => void): number {
+  const { client } = request
+  const goesOn = (): void => client.goOn()
+  out.addWhole(flush)
+  owe(request, RequestKind.OwnDescribe, {
+    described: (description) => {
+      described(description)
+      goesOn()
+    },
+    dropped: goesOn,
+  })
+  return client.list === null ? refused : unsettled
+}
+
+/** The client's Bind speaks of a statement that does not exist, so that its transaction fails as it should. */
+function refuseBind(out: Rewriting, request: Request, nameAt: number, nameEnd: number): number {
+  const { client, bytes, at, next } = request
+  client.preparedAnew = null
+  client.name.totals.bind_count++
+  out.addHeader(FrontendTag.Bind, next - at - 1 - (nameEnd - nameAt) + nowhere.length)
+  out.add(bytes, at + headerBytes, nameAt)
+  out.addWhole(nowhere)
+  owe(request, RequestKind.RefusedBind, { refusal: descriptionChanged })
+  return goOn(request, nameEnd)
+}
+
+/** A view would change with the buffer it looks at. */
+function copy(bytes: Uint8Array, start: number, end: number): Uint8Array {
+  return Uint8Array.from(bytes.subarray(start, end))
+}
+
+function goOn({ client }: Request, offset: number): number {
+  return client.list === null ? refused : offset
+}
+
+function owe({ client, server }: Request, kind: RequestKind, note?: Note): void {
+  if (server.outstanding.push(kind, note)) return
+  client.fatal(sqlstates.program_limit_exceeded, tooManyRequests)
+}
+
+/** The name goes; the statement stays on the server for others, or until room is needed. */
+function close(request: Request, name: Uint8Array, statement: Statement): number {
+  const { client } = request
+  const names = client.namesOfStatements()
+  names.remove(name)
+  const settle = settling(client, names, name, statement)
+  owe(request, RequestKind.Local, {
+    answer: write.closeComplete,
+    done: settle,
+    dropped: () => {
+      names.restore(name, statement)
+      settle()
+    },
+  })
+  return goOn(request, request.next)
+}
+
+/**
+ * To be called when it is known what became of the name, which is given, or taken `from` a statement; the client goes on
+ * if it waited for that.
+ */
+function settling(client: Client, names: ClientStatements, name: Uint8Array, from: Statement | null): () => void {
+  const settle = names.unsettle(name, from, client.group)
+  return () => {
+    settle()
+    client.goOn()
+  }
+}
+
+function namedParse(out: Rewriting, request: Request, nameAt: number, nameEnd: number): number {
+  const { client, server, bytes, at, next, end } = request
+  if (server.outstanding.copying) return asItIs
+  if (next > end) return gather(client, next - at)
+  const textAndTypes = rewritten(client, bytes.subarray(nameEnd + 1, next))
+  const held = client.statements?.get(bytes, nameAt, nameEnd)
+  if (isAwaited(request, held ?? client.name.statements.find(textAndTypes, client.parameters.meaning))) return unsettled
+  pass(out, request)
+  const { totals } = client.name
+  totals.client_parse_count++
+  if (held !== undefined) {
+    // PostgreSQL itself is to say that the name is taken (42P05), unless the new text is wrong, which it finds first.
+    provide(out, request, held)
+    out.addWhole(write.parseMessage(held.serverName.toString(), bytes.subarray(nameEnd + 1, next)))
+    totals.server_parse_count++
+    owe(request, RequestKind.NamedParse, { name: copy(bytes, nameAt, nameEnd) })
+    return goOn(request, next)
+  }
+
+  const name = copy(bytes, nameAt, nameEnd)
+  const names = client.namesOfStatements()
+  const statement = names.add(name, textAndTypes, client.parameters.meaning)
+  const settle = settling(client, names, name, null)
+  const forget = (): void => {
+    names.remove(name, statement)
+    settle()
+  }
+  const known = server.statements
+  if (known?.has(statement) === true) {
+    if (server.status !== TransactionStatus.Failed && !server.outstanding.readyOwed) {
+      known.touch(statement)
+      owe(request, RequestKind.Local, { answer: write.parseComplete, done: settle, dropped: forget })
+      return goOn(request, next)
+    }
+    // In a failed transaction, or one that may fail before, PostgreSQL refuses a Parse unless it ends it: ask anew.
+    takeOff(out, request, statement)
+  }
+  const given = give(out, request, statement)
+  owe(request, RequestKind.NamedParse, {
+    name,
+    done: () => {
+      given.done()
+      settle()
+    },
+    dropped: () => {
+      given.dropped()
+      forget()
+    },
+  })
+  makeRoom(out, request)
+  return goOn(request, next)
+}
+
+/** Bind and Describe of the client's own statement without a name, which the server lacks or may have lost. */
+function unnamed(out: Rewriting, request: Request, tag: number, nameAt: number): number {
+  const { client, server, at } = request
+  if (tag === FrontendTag.Parse) return unnamedParse(out, request, nameAt)
+  if (server.outstanding.skipping || !lacksUnnamed(client, server, tag)) return asItIs
+  const own = client.unnamed
+  if (own?.unanswered === true && own.group !== client.group) {
+    // Whether the Parse is done is known when its Sync has been answered.
+    if (server.outstanding.readyOwed) return unsettled
+    own.unanswered = false
+    if (!lacksUnnamed(client, server, tag)) return asItIs
+  }
+  pass(out, request)
+  const change = own?.current ?? null
+  const asked = own === null || change === null ? giveNone(out, request) : giveUnnamed(out, request, own, change, tag)
+  if (asked === changed) return refuseBind(out, request, nameAt, nameAt)
+  if (asked !== asItIs) return asked
+  if (tag === FrontendTag.Bind) {
+    if (client.parsed !== null) server.note(client.parsed)
+    if (request.bytes[at + headerBytes] === 0) client.bound = change
+    owe(request, RequestKind.Bind)
+  } else if (change === null) {
+    owe(request, RequestKind.Describe)
+  } else {
+    oweDescribe(request, change)
+  }
+  return goOn(request, at)
+}
+
+/** The client has none, so that the server must not have one either. */
+function giveNone(out: Rewriting, request: Request): number {
+  request.server.unnamedOf = null
+  out.addWhole(closeUnnamed)
+  owe(request, RequestKind.OwnClose, {})
+  return asItIs
+}
+
+/** The client's last Parse goes to a server that lacks it; what the client was told it returns must still be true. */
+function giveUnnamed(
+  out: Rewriting,
+  request: Request,
+  own: UnnamedStatement,
+  change: UnnamedChange,
+  tag: number,
+): number {
+  const { server } = request
+  const { parse, stamp } = change
+  const asks = tag === FrontendTag.Bind && change.told && server.status !== TransactionStatus.Failed
+  const there = server.unnamedOf === own && server.unnamedStamp === stamp
+  if (there && server.unnamedSure) {
+    if (!asks || server.unnamedDescription === null || server.unnamedDescription === change.description) return asItIs
+    return changed
+  }
+  if (parse === null) return giveNone(out, request)
+  out.addWhole(parse)
+  has(server, own, stamp)
+  server.unnamedSure = false
+  owe(request, RequestKind.OwnParse, {
+    done: () => void (server.unnamedSure = true),
+    dropped: () => void (server.unnamedOf = null),
+  })
+  if (!asks) return asItIs
+  out.addWhole(describeUnnamed)
+  return ask(out, request, (description) => void (server.unnamedDescription = description))
+}
+
+/** An unnamed statement passes, unless it deallocates a name of the client's, which the server knows by another. */
+function unnamedParse(out: Rewriting, request: Request, nameEnd: number): number {
+  const { client, server, bytes, next, end } = request
+  if (!mayDeallocate(bytes, nameEnd + 1, end) || next > end) return asItIs
+  const sql = text(bytes, nameEnd + 1, stringEnd(bytes, nameEnd + 1, next))
+  if (deallocatesAll(sql)) server.statements?.doubt()
+  const name = ownName(client, sql)
+  if (name === null) return asItIs
+  if (isAwaited(request, name.statement)) return unsettled
+  pass(out, request)
+  provide(out, request, name.statement)
+  out.addWhole(write.parseMessage('', rewritten(client, bytes.subarray(nameEnd + 1, next))))
+  // Its text has a name of the client's, which means something here and now.
+  parseUnkept(client, server)
+  client.statements?.deallocating.push(name.name)
+  owe(request, RequestKind.UnnamedParse)
+  return goOn(request, next)
+}
+
+/** A simple query passes, unless it is a DEALLOCATE of a name of the client's, which is then done here. */
+function query(out: Rewriting, request: Request): number {
+  const { client, server, bytes, at, next, end } = request
+  const body = at + headerBytes
+  if (!mayDeallocate(bytes, body, end) || next > end) return asItIs
+  const sql = text(bytes, body, stringEnd(bytes, body, next))
+  if (deallocatesAll(sql)) server.statements?.doubt()
+  if (!server.outstanding.empty || server.status === TransactionStatus.Failed) return asItIs
+  const name = ownName(client, sql)
+  if (name === null) return asItIs
+  pass(out, request)
+  client.statements?.remove(name.name)
+  client.answerLocally(write.commandComplete('DEALLOCATE'), server.status)
+  return next
+}
+
+/** The client's name that a text deallocates, with what it stands for; null when it is no such text. */
+function ownName(client: Client, sql: string): { name: Uint8Array; statement: Statement } | null {
+  const said = client.statements === null ? null : deallocatedName(sql)
+  if (said === null) return null
+  const name = Buffer.from(said)
+  const statement = client.statements?.get(name, 0, name.length)
+  return statement === undefined ? null : { name, statement }
+}
+
+/** What follows the name in a Parse; a text that deallocates a name of the client's has the server's name in it. */
+function rewritten(client: Client, textAndTypes: Uint8Array): Uint8Array {
+  if (!mayDeallocate(textAndTypes, 0, textAndTypes.length)) return textAndTypes
+  const end = stringEnd(textAndTypes, 0, textAndTypes.length)
+  const name = ownName(client, text(textAndTypes, 0, end))
+  if (name === null) return textAndTypes
+  return Buffer.concat([Buffer.from('DEALLOCATE '), name.statement.serverName, textAndTypes.subarray(end)])
+}
+
+/** Cheap: whether the first word can be DEALLOCATE or DISCARD. */
+function mayDeallocate(bytes: Uint8Array, start: number, end: number): boolean {
+  let at = start
+  while (at < end && (bytes[at] as number) <= 0x20 && bytes[at] !== 0) at++
+  if (((bytes[at] as number) | 0x20) !== 0x64) return false // d
+  const third = (bytes[at + 2] as number) | 0x20
+  return third === 0x61 || third === 0x73 // a, s
+}
+
+interface Settling {
+  done(): void
+  dropped(): void
+}
+
+/** Makes sure that the server has the statement when it gets to what is sent next. */
+function provide(out: Rewriting, request: Request, statement: Statement): void {
+  const known = request.server.statements
+  if (known?.has(statement) === true) {
+    known.touch(statement)
+    return
+  }
+  owe(request, RequestKind.OwnParse, give(out, request, statement))
+  makeRoom(out, request)
+}
+
+/** Sends the statement's Parse and notes that the server will have it; gives what settles that. */
+function give(out: Rewriting, request: Request, statement: Statement): Settling {
+  const { client, server } = request
+  const known = (server.statements ??= new ServerStatements())
+  if (known.doubtful) {
+    out.addWhole(statement.close)
+    owe(request, RequestKind.OwnClose, {})
+  }
+  out.addWhole(statement.parse)
+  client.name.totals.server_parse_count++
+  return changing(client, known, statement, true)
+}
+
+/** What settles a request about a statement; the client goes on if it waited for that. */
+function changing(client: Client, known: ServerStatements, statement: Statement, there: boolean): Settling {
+  const change = known.change(statement, client.group, there)
+  return {
+    done: () => {
+      change.done()
+      client.goOn()
+    },
+    dropped: () => {
+      change.dropped()
+      client.goOn()
+    },
+  }
+}
+
+/** Whether a server has the statement is not known before what was sent earlier has been answered. */
+function isAwaited({ client, server }: Request, statement: Statement | undefined): boolean {
+  if (statement === undefined || server.statements === null) return false
+  return server.statements.isAwaitedFromBefore(statement, client.group)
+}
+
+function takeOff(out: Rewriting, request: Request, statement: Statement): void {
+  const { client, server } = request
+  const known = (server.statements ??= new ServerStatements())
+  out.addWhole(statement.close)
+  owe(request, RequestKind.OwnClose, changing(client, known, statement, false))
+}
+
+/** Takes off what is over the limit, least recently used first; a portal made of it lives on (manual, Close). */
+function makeRoom(out: Rewriting, request: Request): void {
+  const { server } = request
+  // The one that is needed now stays in any case.
+  const countMax = Math.max(1, server.pool.settings.maxPreparedStatements)
+  for (;;) {
+    const statement = server.statements?.surplus(countMax)
+    if (statement === undefined) return
+    takeOff(out, request, statement)
+  }
+}
+
+/** A Parse is kept whole: short ones by the loop, longer ones by the client, up to a limit. */
+function gather(client: Client, bytes: number): number {
+  if (bytes <= carryBytesMax) return incomplete
+  if (bytes <= parseBytesMax) return tooLongToKeep
+  client.fatal(sqlstates.program_limit_exceeded, `a named statement may have ${parseBytesMax} bytes`)
+  return refused
+}
+
+const tooManyRequests = 'too many requests in flight without an answer'
+const flush = write.flush()
+/** No statement has this name: ours begin with 1. */
+const nowhere = Buffer.from('flotilla_0')

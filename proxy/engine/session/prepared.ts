@@ -1,0 +1,488 @@
+/**
+ * Prepared statements in transaction mode. A client's statement lives under a name of the client; a server has it under
+ * a name of ours, shared by every client that prepared the same text under parameters that give it the same meaning.
+ * What a server has is known from its replies: what was sent and then skipped after an error is taken back.
+ */
+import assert from 'node:assert/strict'
+import { stringEnd } from '../../protocol/read.ts'
+import type { ErrorFields } from '../../protocol/read.ts'
+import { FrontendTag } from '../../protocol/tags.ts'
+import * as write from '../../protocol/write.ts'
+import { headerBytes } from '../wire/conversation.ts'
+import { descriptionOf } from './description.ts'
+import type { Described } from './outstanding.ts'
+import { signsOfText } from './session-state.ts'
+import type { Signs } from './session-state.ts'
+
+/** Our names begin so; a client's own name that does is not taken for ours. */
+const serverNamePrefix = 'flotilla_'
+
+/** Longest Parse that is gathered: PostgreSQL's own texts are far shorter, and each is kept once. */
+export const parseBytesMax = 1024 * 1024
+
+/** A text with its parameter types, prepared by one client or by many. */
+export class Statement {
+  readonly serverName: Buffer
+  /** The whole Parse message under the server's name. */
+  readonly parse: Buffer
+  /** Takes it off a server. */
+  readonly close: Buffer
+  /** Asks a server what it returns. */
+  readonly describe: Buffer
+  readonly key: string
+  /** Of its clients' parameters: see Parameters. */
+  readonly meaning: string
+  /** What executing it may leave in the session. */
+  readonly signs: Signs | null
+  /** Clients that hold a name for it. */
+  holders = 0
+
+  constructor(key: string, id: number, textAndTypes: Uint8Array, meaning: string) {
+    this.key = key
+    this.meaning = meaning
+    this.signs = signsOfText(textAndTypes, 0, stringEnd(textAndTypes, 0, textAndTypes.length))
+    const name = `${serverNamePrefix}${id}`
+    this.serverName = Buffer.from(name)
+    this.parse = write.parseMessage(name, textAndTypes)
+    this.close = write.closeStatement(name)
+    this.describe = write.describeStatement(name)
+  }
+
+  /** What follows the name in its Parse. */
+  get textAndTypes(): Uint8Array {
+    return this.parse.subarray(headerBytes + this.serverName.length + 1)
+  }
+}
+
+/** The statements of a pool's name, by what they say; one that no client holds any more is forgotten. */
+export class Statements {
+  readonly #byText = new Map<string, Statement>()
+  #nextId = 1
+
+  get size(): number {
+    return this.#byText.size
+  }
+
+  find(textAndTypes: Uint8Array, meaning: string): Statement | undefined {
+    return this.#byText.get(keyOf(textAndTypes, meaning))
+  }
+
+  /** `textAndTypes` is what follows the name in a Parse message. */
+  hold(textAndTypes: Uint8Array, meaning: string): Statement {
+    const key = keyOf(textAndTypes, meaning)
+    let statement = this.#byText.get(key)
+    if (statement === undefined) {
+      statement = new Statement(key, this.#nextId++, textAndTypes, meaning)
+      this.#byText.set(key, statement)
+    }
+    statement.holders++
+    return statement
+  }
+
+  holdAgain(statement: Statement): void {
+    this.#byText.set(statement.key, this.#byText.get(statement.key) ?? statement)
+    statement.holders++
+  }
+
+  release(statement: Statement): void {
+    statement.holders--
+    assert(statement.holders >= 0, 'a statement is released as often as it was held')
+    if (statement.holders === 0 && this.#byText.get(statement.key) === statement) this.#byText.delete(statement.key)
+  }
+}
+
+/** NUL stands in no meaning. */
+function keyOf(textAndTypes: Uint8Array, meaning: string): string {
+  return `${meaning}\0${latin1(textAndTypes)}`
+}
+
+/** A client's name for a statement. */
+export class Named implements Described {
+  readonly name: Uint8Array
+  readonly statement: Statement
+  #description: string | null
+  /** Another name with the same hash. */
+  next: Named | null
+
+  constructor(name: Uint8Array, statement: Statement, next: Named | null, description: string | null = null) {
+    this.name = name
+    this.statement = statement
+    this.next = next
+    this.#description = description
+  }
+
+  get description(): string | null {
+    return this.#description
+  }
+
+  describe(tag: number, bytes: Uint8Array, start: number, end: number): void {
+    this.#description = descriptionOf(tag, bytes, start, end)
+  }
+}
+
+/** A request that gives a name or takes it away, and the statement it has been taken from. */
+interface Asked {
+  readonly group: number
+  readonly from: Statement | null
+}
+
+/** A client's names. Looked up by their bytes, so that a Bind decodes and allocates nothing. */
+export class ClientStatements {
+  readonly #statements: Statements
+  readonly #byHash = new Map<number, Named>()
+  #size = 0
+  /** Names given or taken away by requests that are not answered yet, with the group of each: see `settledBy`. */
+  readonly #unsettled = new Map<string, Asked>()
+  /** The client's parameters have changed since it prepared something. */
+  meaningChanged = false
+  /** Names in texts that deallocate one, in the order in which they will be answered. */
+  readonly deallocating: Uint8Array[] = []
+
+  constructor(statements: Statements) {
+    this.#statements = statements
+  }
+
+  get size(): number {
+    return this.#size
+  }
+
+  /** HOT. `bytes` from `start` to `end` are the name. */
+  get(bytes: Uint8Array, start: number, end: number): Statement | undefined {
+    return this.#find(bytes, start, end)?.statement
+  }
+
+  #find(bytes: Uint8Array, start: number, end: number): Named | null {
+    let named: Named | null = this.#byHash.get(hashOf(bytes, start, end)) ?? null
+    while (named !== null && !equals(named.name, bytes, start, end)) named = named.next
+    return named
+  }
+
+  /** HOT. As `get`, for what is used now: a text that means something else by now is a statement of its own. */
+  use(bytes: Uint8Array, start: number, end: number, meaning: string): Named | undefined {
+    const named = this.#find(bytes, start, end)
+    if (named === null) return undefined
+    // What is on its way is settled by the statement that was sent.
+    if (!this.meaningChanged || named.statement.meaning === meaning || this.#unsettled.size > 0) return named
+    const { name, statement, description } = named
+    const held = this.#statements.hold(statement.textAndTypes, meaning)
+    this.remove(name)
+    return this.#put(name, held, description)
+  }
+
+  /** Gives the statement under its new name. */
+  add(name: Uint8Array, textAndTypes: Uint8Array, meaning: string): Statement {
+    const statement = this.#statements.hold(textAndTypes, meaning)
+    this.#put(name, statement)
+    return statement
+  }
+
+  /** A name that was taken away by a request that has not been done. */
+  restore(name: Uint8Array, statement: Statement): void {
+    this.#statements.holdAgain(statement)
+    this.#put(name, statement)
+  }
+
+  #put(name: Uint8Array, statement: Statement, description: string | null = null): Named {
+    const hash = hashOf(name, 0, name.length)
+    const named = new Named(name, statement, this.#byHash.get(hash) ?? null, description)
+    this.#byHash.set(hash, named)
+    this.#size++
+    return named
+  }
+
+  /** Only if the name still stands for `statement`, where one is given. */
+  remove(name: Uint8Array, statement?: Statement): void {
+    const hash = hashOf(name, 0, name.length)
+    let before: Named | null = null
+    let named = this.#byHash.get(hash) ?? null
+    while (named !== null && !equals(named.name, name, 0, name.length)) {
+      before = named
+      named = named.next
+    }
+    if (named === null || (statement !== undefined && named.statement !== statement)) return
+    if (before !== null) before.next = named.next
+    else if (named.next !== null) this.#byHash.set(hash, named.next)
+    else this.#byHash.delete(hash)
+    this.#size--
+    this.#statements.release(named.statement)
+  }
+
+  /**
+   * Whether it is known what the name stands for. Within one group it is: an error skips what follows it. After a Sync
+   * it is not, until the request before it was answered.
+   */
+  isSettled(bytes: Uint8Array, start: number, end: number, group: number): boolean {
+    if (this.#unsettled.size === 0) return true
+    const asked = this.#unsettled.get(latin1(bytes.subarray(start, end)))
+    return asked === undefined || asked.group === group
+  }
+
+  /** Until the return value is called, the name is being given or taken away by a request of this `group`. */
+  unsettle(name: Uint8Array, from: Statement | null, group: number): () => void {
+    const key = latin1(name)
+    const asked = { group, from: from ?? this.#unsettled.get(key)?.from ?? null }
+    this.#unsettled.set(key, asked)
+    return () => {
+      // Another request may have given or taken it since: then that one settles it.
+      if (this.#unsettled.get(key) === asked) this.#unsettled.delete(key)
+    }
+  }
+
+  /** The names whose request has been answered; those on their way stay. */
+  clearSettled(): void {
+    for (const name of Array.from(this.#names())) if (!this.#unsettled.has(latin1(name))) this.remove(name)
+  }
+
+  *#names(): Generator<Uint8Array> {
+    for (const first of this.#byHash.values()) {
+      for (let named: Named | null = first; named !== null; named = named.next) yield named.name
+    }
+  }
+
+  /** The client's name for a statement that the server calls `serverName`. */
+  nameOf(serverName: string): Uint8Array | undefined {
+    for (const first of this.#byHash.values()) {
+      for (let named: Named | null = first; named !== null; named = named.next) {
+        if (named.statement.serverName.toString() === serverName) return named.name
+      }
+    }
+    // The answer is to a request that came before the one that takes the name away.
+    for (const [name, { from }] of this.#unsettled) {
+      if (from?.serverName.toString() === serverName) return Buffer.from(name, 'latin1')
+    }
+    return undefined
+  }
+
+  clear(): void {
+    for (const first of this.#byHash.values()) {
+      for (let named: Named | null = first; named !== null; named = named.next) {
+        this.#statements.release(named.statement)
+      }
+    }
+    this.#byHash.clear()
+    this.#size = 0
+  }
+}
+
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1')
+}
+
+/** FNV-1a, cut to what V8 keeps as a small integer. */
+function hashOf(bytes: Uint8Array, start: number, end: number): number {
+  let hash = 0x811c9dc5
+  for (let at = start; at < end; at++) hash = Math.imul(hash ^ (bytes[at] as number), 0x01000193)
+  return hash & 0x3fffffff
+}
+
+function equals(name: Uint8Array, bytes: Uint8Array, start: number, end: number): boolean {
+  if (name.length !== end - start) return false
+  for (let at = 0; at < name.length; at++) if (name[at] !== bytes[start + at]) return false
+  return true
+}
+
+/** A request that gives a server a statement, or takes it off: with the client's group, and what comes of it. */
+interface Change {
+  readonly group: number
+  there: boolean
+  settled: boolean
+}
+
+/**
+ * What a server will have when it has handled all it was sent, least recently used first. `doubtful` after an error that
+ * says we are wrong: from then on a statement is taken off before it is prepared again, which is harmless if it is not
+ * there.
+ */
+export class ServerStatements {
+  /** With what the server says it returns; null where it was not asked. */
+  readonly #known = new Map<Statement, string | null>()
+  /** The last of `#known`. */
+  #latest: Statement | null = null
+  /** The last request about a statement, until it is answered. */
+  readonly #awaited = new Map<Statement, Change>()
+  #doubtful = false
+
+  get size(): number {
+    return this.#known.size
+  }
+
+  get doubtful(): boolean {
+    return this.#doubtful
+  }
+
+  has(statement: Statement): boolean {
+    return this.#known.has(statement)
+  }
+
+  /** HOT. It is used now. */
+  touch(statement: Statement): void {
+    if (statement === this.#latest) return
+    const description = this.#known.get(statement) ?? null
+    this.#known.delete(statement)
+    this.#known.set(statement, description)
+    this.#latest = statement
+  }
+
+  /** HOT. What the server returns for it for as long as it has it; null where that is not known. */
+  description(statement: Statement): string | null {
+    return this.#known.get(statement) ?? null
+  }
+
+  describe(statement: Statement, description: string | null): void {
+    if (this.#known.has(statement)) this.#known.set(statement, description)
+  }
+
+  #add(statement: Statement): void {
+    if (this.#known.has(statement)) return
+    this.#known.set(statement, null)
+    this.#latest = statement
+  }
+
+  /**
+   * A request was sent, with this group, after which the server will have the statement, or not. What comes of it is
+   * told by `done` or `dropped`; one that was dropped leaves what was before it. Groups are told of in their order, and
+   * those of one group that are dropped backwards.
+   */
+  change(statement: Statement, group: number, there: boolean): { done: () => void; dropped: () => void } {
+    const before = this.#awaited.get(statement)
+    const was = this.#known.has(statement)
+    const change: Change = { group, there, settled: false }
+    this.#awaited.set(statement, change)
+    this.#note(statement, there)
+    const settle = (isThere: boolean): void => {
+      change.there = isThere
+      change.settled = true
+      // A later request about it is on its way: that one says what the server will have.
+      if (this.#awaited.get(statement) !== change) return
+      if (before === undefined || before.settled) this.#awaited.delete(statement)
+      else this.#awaited.set(statement, before)
+      this.#note(statement, isThere)
+    }
+    return { done: () => settle(there), dropped: () => settle(before?.there ?? was) }
+  }
+
+  #note(statement: Statement, there: boolean): void {
+    if (there) this.#add(statement)
+    else this.#remove(statement)
+  }
+
+  /** It was sent before a Sync, so that its fate will not be that of what is sent now. */
+  isAwaitedFromBefore(statement: Statement, group: number): boolean {
+    if (this.#awaited.size === 0) return false
+    const sent = this.#awaited.get(statement)
+    return sent !== undefined && sent.group !== group
+  }
+
+  #remove(statement: Statement): void {
+    this.#known.delete(statement)
+    if (statement === this.#latest) this.#latest = null
+  }
+
+  /** The least recently used one beyond `countMax`. */
+  surplus(countMax: number): Statement | undefined {
+    if (this.#known.size <= countMax) return undefined
+    return this.#known.keys().next().value
+  }
+
+  /** The session was emptied: DISCARD ALL or DEALLOCATE ALL. */
+  clear(): void {
+    this.#known.clear()
+    this.#awaited.clear()
+    this.#latest = null
+    this.#doubtful = false
+  }
+
+  doubt(): void {
+    this.#known.clear()
+    this.#awaited.clear()
+    this.#latest = null
+    this.#doubtful = true
+  }
+}
+
+/** The name has not arrived, or has no end. */
+export const noName = -1
+/** Describe or Close of a portal. */
+export const portal = -2
+
+/**
+ * HOT. Where the statement's name begins in a Parse, Bind, Describe or Close whose body begins at `body`; noName or
+ * portal. It ends at the next NUL.
+ */
+export function nameStart(bytes: Uint8Array, tag: number, body: number, end: number): number {
+  if (body >= end) return noName
+  switch (tag) {
+    case FrontendTag.Bind: {
+      const portalEnd = nulAt(bytes, body, end)
+      return portalEnd === noName ? noName : portalEnd + 1
+    }
+    case FrontendTag.Describe:
+    case FrontendTag.Close:
+      return bytes[body] === statementKind ? body + 1 : portal
+    default:
+      return body
+  }
+}
+
+/** HOT. The next NUL; names are short, so a loop beats a call. noName when there is none before `end`. */
+export function nulAt(bytes: Uint8Array, start: number, end: number): number {
+  for (let at = start; at < end; at++) if (bytes[at] === 0) return at
+  return noName
+}
+
+/** 'S' in Describe and Close: a statement; 'P' is a portal. */
+const statementKind = 0x53
+
+/**
+ * Whether an error says that a server's statements are not what we thought: one is missing (26000), one is there already
+ * (42P05), or its columns have changed (0A000 by RevalidateCachedQuery).
+ */
+export function contradictsStatements({ code, routine }: ErrorFields): boolean {
+  return code === '26000' || code === '42P05' || (code === '0A000' && routine === 'RevalidateCachedQuery')
+}
+
+const deallocate = /^\s*deallocate\s+(?:prepare\s+)?(?:"((?:[^"]|"")+)"|([a-z_\x80-\uffff][\w$\x80-\uffff]*))\s*;?\s*$/i
+
+/**
+ * The name that a SQL text deallocates, as PostgreSQL folds it; null when it is not a single DEALLOCATE of one name.
+ * ALL is told from a name by the lack of quotes.
+ */
+export function deallocatedName(sql: string): string | null {
+  const match = deallocate.exec(sql)
+  if (match === null) return null
+  const [, quoted, plain] = match
+  if (quoted !== undefined) return quoted.replaceAll('""', '"')
+  const folded = (plain as string).toLowerCase()
+  return folded === 'all' || folded === 'prepare' ? null : folded
+}
+
+const quotedServerName = new RegExp(`"(${serverNamePrefix}\\d+)"`, 'g')
+
+/**
+ * An ErrorResponse that speaks of a statement by the server's name, with the client's name in its place; null when it
+ * does not. `asked` is the name that the request spoke of, where that is known; `bytes` from `start` to `end` are the
+ * whole message.
+ */
+export function errorInClientsWords(
+  names: ClientStatements,
+  asked: Uint8Array | undefined,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+): Uint8Array | null {
+  // As Latin-1 every byte is a character, whatever the client's encoding is.
+  const body = Buffer.from(bytes.subarray(start + headerBytes, end)).toString('latin1')
+  if (!body.includes(`"${serverNamePrefix}`)) return null
+  const told = body.replaceAll(quotedServerName, (asItIs, serverName: string) => {
+    const name = asked ?? names.nameOf(serverName)
+    return name === undefined ? asItIs : `"${Buffer.from(name).toString('latin1')}"`
+  })
+  return write.message(bytes[start] as number, Buffer.from(told, 'latin1'))
+}
+
+const takesAllAway = /^\s*(?:deallocate\s+(?:prepare\s+)?all|discard\s+all)\b/i
+
+/** Whether a text takes every statement off its session. */
+export function deallocatesAll(sql: string): boolean {
+  return takesAllAway.test(sql)
+}

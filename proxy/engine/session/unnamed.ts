@@ -1,0 +1,225 @@
+/**
+ * The statement without a name in transaction mode. A session has one, whoever parsed it, so a Bind on a server where
+ * another client has parsed since, or the same client something else, would execute the wrong text. The statement is the
+ * client's own: its last Parse is kept with a stamp, a server remembers which stamp it has, and a Bind or Describe on a
+ * server with any other is preceded by that Parse. A simple Query, a Close and a Parse that fails take it away
+ * (manual, "Extended Query"); a request that is skipped after an error changes nothing.
+ */
+import { copyBytes } from '../../io/copy.ts'
+import { FrontendTag } from '../../protocol/tags.ts'
+import * as write from '../../protocol/write.ts'
+import type { Client } from '../pool/client.ts'
+import { descriptionOf } from './description.ts'
+import type { Described } from './outstanding.ts'
+import type { Server } from '../pool/server.ts'
+
+/** Longest Parse that is kept; memory is a power of two that has room for it. */
+const keptBytesMax = 16_384
+const firstBytes = 128
+
+/**
+ * Changes kept while requests are unanswered. An error that skips more than that leaves the client without the
+ * statement, as if it had been closed.
+ */
+const changesMax = 16
+
+/** Stamps are small integers to V8; a client that has used all of them begins anew under another identity. */
+const stampMax = 2 ** 30
+
+/** Bytes whose memory is used again for others. */
+class Kept {
+  #bytes: Buffer | null = null
+  length = 0
+
+  get bytes(): Uint8Array | null {
+    return this.#bytes === null || this.length === 0 ? null : this.#bytes.subarray(0, this.length)
+  }
+
+  /** HOT. */
+  keep(bytes: Uint8Array, start: number, end: number): void {
+    const length = end - start
+    if (this.#bytes === null || length > this.#bytes.length) {
+      this.#bytes = Buffer.allocUnsafeSlow(Math.max(firstBytes, 2 ** Math.ceil(Math.log2(length))))
+    }
+    copyBytes(bytes, start, end, this.#bytes, 0)
+    this.length = length
+  }
+}
+
+/** A request that gives the statement, or takes it away. */
+export class UnnamedChange implements Described {
+  /** 0 where there is no statement. */
+  stamp = 0
+  readonly #parse = new Kept()
+  readonly #description = new Kept()
+  #descriptionTag = 0
+
+  /** The whole Parse message, valid until the next change; null when there is none, or none that was kept. */
+  get parse(): Uint8Array | null {
+    return this.#parse.bytes
+  }
+
+  get description(): string | null {
+    if (this.#descriptionTag === 0) return null
+    const { bytes } = this.#description
+    return bytes === null ? '' : descriptionOf(this.#descriptionTag, bytes, 0, bytes.length)
+  }
+
+  get told(): boolean {
+    return this.#descriptionTag !== 0
+  }
+
+  /** HOT. */
+  begin(stamp: number): void {
+    this.stamp = stamp
+    this.#parse.length = 0
+    this.#description.length = 0
+    this.#descriptionTag = 0
+  }
+
+  /** HOT. The whole Parse message. */
+  keep(bytes: Uint8Array, start: number, end: number): void {
+    this.#parse.keep(bytes, start, end)
+  }
+
+  describe(tag: number, bytes: Uint8Array, start: number, end: number): void {
+    this.#descriptionTag = tag
+    this.#description.keep(bytes, start, end)
+  }
+}
+
+/** A client's statement without a name, with the changes of it whose outcome is not known. */
+export class UnnamedStatement {
+  /** The first `#count` are in use, oldest first; the others are kept for their memory. */
+  readonly #changes: UnnamedChange[] = []
+  #count = 0
+  #lastStamp = 0
+  /** The client's group of requests that the last change belongs to. */
+  group = 0
+  /** Whether the last change may still be undone by an error. */
+  unanswered = false
+
+  /** What the last change has made of it. */
+  get current(): UnnamedChange | null {
+    return this.#count === 0 ? null : (this.#changes[this.#count - 1] as UnnamedChange)
+  }
+
+  /** 0 when there is no statement. */
+  get stamp(): number {
+    return this.current?.stamp ?? 0
+  }
+
+  get exhausted(): boolean {
+    return this.#lastStamp === stampMax
+  }
+
+  /** HOT. A Parse is passed on in this `group`; what came before is `settled` when every request was answered. */
+  parsed(settled: boolean, group: number): UnnamedChange {
+    const change = this.#next(settled, group)
+    change.begin(++this.#lastStamp)
+    return change
+  }
+
+  /** HOT. A request that takes the statement away is passed on. */
+  taken(settled: boolean, group: number): void {
+    if (settled && this.stamp === 0) return
+    this.#next(settled, group).begin(0)
+  }
+
+  #next(settled: boolean, group: number): UnnamedChange {
+    if (settled && this.#count > 1) this.#keepLast()
+    // Its description may be on its way, so that it is not used again.
+    if (this.#count === changesMax) this.#changes.shift()
+    else this.#count++
+    this.group = group
+    this.unanswered = true
+    const last = this.#count - 1
+    return (this.#changes[last] ??= new UnnamedChange())
+  }
+
+  #keepLast(): void {
+    const last = this.#changes[this.#count - 1] as UnnamedChange
+    this.#changes[this.#count - 1] = this.#changes[0] as UnnamedChange
+    this.#changes[0] = last
+    this.#count = 1
+    if (this.#changes.length > 2) this.#changes.length = 2
+  }
+
+  /**
+   * An error was answered: `skipped` changes will not happen, `later` ones were sent after the Sync that ends them; the
+   * request that failed was itself a Parse if `failed`.
+   */
+  undo(failed: boolean, skipped: number, later: number): void {
+    const end = this.#count - later
+    const start = end - skipped
+    if (failed && start > 0) (this.#changes[start - 1] as UnnamedChange).begin(0)
+    const first = Math.max(0, start)
+    const undone = this.#changes.splice(first, Math.max(0, end) - first)
+    this.#count -= undone.length
+    this.#changes.push(...undone)
+  }
+}
+
+export const closeUnnamed = write.closeStatement('')
+export const describeUnnamed = write.describeStatement('')
+
+/** HOT. A Parse without a name, at `at`, passes to the server. */
+export function parsedUnnamed(
+  client: Client,
+  server: Server,
+  bytes: Uint8Array,
+  at: number,
+  next: number,
+  end: number,
+): void {
+  const change = parseUnkept(client, server)
+  if (change !== null && next <= end && next - at <= keptBytesMax) change.keep(bytes, at, next)
+}
+
+/** HOT. A Parse without a name passes that means something on this server alone, until it is kept. */
+export function parseUnkept(client: Client, server: Server): UnnamedChange | null {
+  if (server.outstanding.skipping) return null
+  let own = client.unnamed
+  if (own === null || own.exhausted) own = client.unnamed = new UnnamedStatement()
+  const change = own.parsed(server.outstanding.count === 0, client.group)
+  has(server, own, change.stamp)
+  server.unnamedSure = true
+  client.bound = null
+  return change
+}
+
+/** HOT. A simple Query or a Close of it passes. */
+export function unnamedGone(client: Client, server: Server): void {
+  if (server.outstanding.skipping) return
+  server.unnamedOf = null
+  client.unnamed?.taken(server.outstanding.count === 0, client.group)
+}
+
+/** After an error: Parses that will not be done leave a session of which nobody knows what it has. */
+export function unnamedFailed(client: Client, server: Server): void {
+  const { failedParse, skippedChanges, laterChanges } = server.outstanding
+  if (!failedParse && skippedChanges === 0) return
+  server.unnamedOf = null
+  client.unnamed?.undo(failedParse, skippedChanges, laterChanges)
+}
+
+/** The server has this statement of the client's, as far as what was sent goes. */
+export function has(server: Server, own: UnnamedStatement, stamp: number): void {
+  server.unnamedOf = own
+  server.unnamedStamp = stamp
+  server.unnamedDescription = null
+}
+
+/** HOT. A Bind or Describe of the statement without a name may find another's, or an earlier one. */
+export function lacksUnnamed(client: Client, server: Server, tag: number): boolean {
+  if ((tag !== FrontendTag.Bind && tag !== FrontendTag.Describe) || server.outstanding.copying) return false
+  const own = client.unnamed
+  if (own === null || server.unnamedOf !== own || server.unnamedStamp !== own.stamp) return true
+  if (own.group === client.group) return false
+  return own.unanswered || !server.unnamedSure || server.unnamedDescription !== null
+}
+
+/** HOT. The body of a Close speaks of the statement without a name: Byte1 'S', String "". */
+export function isUnnamedStatement(bytes: Uint8Array, body: number): boolean {
+  return bytes[body] === 0x53 && bytes[body + 1] === 0
+}

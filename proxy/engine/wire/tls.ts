@@ -1,0 +1,104 @@
+import type { PoolSettings } from '../../../shared/config/settings.ts'
+import type { Io, Socket, TlsContext, TlsOptions } from '../../io/io.ts'
+import * as write from '../../protocol/write.ts'
+import type { Exchange, Inbox } from './conversation.ts'
+
+interface Shared {
+  readonly key: string
+  readonly context: TlsContext
+  holders: number
+}
+
+/** TLS contexts by what they are made of: pools with equal options share one, and the last holder frees it. */
+export class TlsContexts {
+  readonly #io: Io
+  readonly #shared = new Map<string, Shared>()
+
+  constructor(io: Io) {
+    this.#io = io
+  }
+
+  hold(options: TlsOptions): TlsHold {
+    const key = JSON.stringify(options)
+    const known = this.#shared.get(key)
+    if (known !== undefined) return this.#hold(known)
+    const shared = { key, context: this.#io.tlsContext(options), holders: 0 }
+    this.#shared.set(key, shared)
+    return this.#hold(shared)
+  }
+
+  get size(): number {
+    return this.#shared.size
+  }
+
+  #hold(shared: Shared): TlsHold {
+    shared.holders++
+    let held = true
+    return {
+      context: shared.context,
+      again: () => this.#hold(shared),
+      release: () => {
+        if (!held) return
+        held = false
+        shared.holders--
+        if (shared.holders > 0) return
+        shared.context.free()
+        this.#shared.delete(shared.key)
+      },
+    }
+  }
+}
+
+/** A claim on a context, to be given back by `release`. */
+export interface TlsHold {
+  readonly context: TlsContext
+  again(): TlsHold
+  release(): void
+}
+
+/** The server does not do TLS as it has to. The message is for operators. */
+export class TlsRefused extends Error {
+  override readonly name = 'TlsRefused'
+}
+
+/** How a connection to a server becomes TLS. */
+export interface ServerTls {
+  readonly context: TlsContext
+  readonly settings: Pick<PoolSettings, 'serverTlsSslmode' | 'serverTlsNegotiation'>
+  /** The server's name as configured. */
+  readonly host: string
+  /** Plaintext is no way out, whatever the settings say. */
+  readonly required: boolean
+}
+
+/**
+ * Makes a connection that has just been opened TLS (manual, "SSL Session Encryption"), where the server can and has
+ * to. Resumed by bytes and by onSecured. Throws TlsRefused; a handshake that fails ends the socket instead.
+ */
+export function* secureServer(inbox: Inbox, socket: Socket, tls: ServerTls): Exchange<void> {
+  const { serverTlsSslmode: mode, serverTlsNegotiation: negotiation } = tls.settings
+  if (negotiation === 'postgres') {
+    socket.send(sslRequest, 0, sslRequest.length)
+    while (inbox.start === inbox.end) yield
+    const answer = inbox.bytes[inbox.start]
+    if (answer === answerError) throw new TlsRefused('the server answered the request for TLS with an error')
+    // Whoever can write to the connection could have put it there.
+    if (inbox.end - inbox.start > 1) throw new TlsRefused('the server sent plaintext where TLS was to begin')
+    inbox.advanceTo(inbox.end)
+    if (answer === answerNo) {
+      if (!tls.required && (mode === 'prefer' || mode === 'allow')) return
+      throw new TlsRefused(`the server does not do TLS, which server_tls_sslmode = "${mode}" asks for`)
+    }
+    if (answer !== answerYes) throw new TlsRefused('the server answered the request for TLS with neither S nor N')
+  }
+  socket.startTls(tls.context, { host: tls.host, verifyHost: mode === 'verify-full' })
+  while (socket.tls === null) yield
+  if (negotiation === 'direct' && socket.tls.alpn === null) {
+    throw new TlsRefused('the server does not name its protocol (ALPN): direct TLS needs PostgreSQL 17')
+  }
+}
+
+const sslRequest = write.sslRequest()
+const answerYes = 0x53
+const answerNo = 0x4e
+const answerError = 0x45

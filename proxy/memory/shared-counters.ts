@@ -1,0 +1,208 @@
+/**
+ * What the workers of one process count together, in memory they share. A limit that holds for the process is a slot
+ * with one count per worker: whoever wants one more adds it first and looks at the sum then, so that of two who want
+ * the last one at least one sees the other, and the sum of what was granted is never above the limit.
+ *
+ * A worker that lacks something which others hold posts a need; one of the others takes the need, once, and makes room.
+ */
+import { createHash } from 'node:crypto'
+import { locked, unlock } from './lock.ts'
+
+/** Every name takes two slots, every database, user and server address one or two more. */
+const slotsMax = 65_536
+
+/** Needs one worker may have posted at a time; a further one is posted later. */
+const needsMax = 64
+
+// Words: the lock; for each worker whether it lives, whether it waits for room, and how often it has ended; needs (slot + 1, since when); slots
+// (two words of the key's hash, one bit for each of at most 31 workers that uses it, one count for each worker).
+const needWords = 2
+const slotHeadWords = 3
+
+export interface Need {
+  readonly worker: number
+  readonly slot: number
+  /** On the clock that workers share, in whole milliseconds. */
+  readonly sinceMs: number
+  /** Its place among the needs. */
+  readonly at: number
+}
+
+export class Board {
+  readonly workers: number
+  readonly #words: Int32Array
+  readonly #needsAt: number
+  readonly #slotsAt: number
+  readonly #slotWords: number
+
+  static memory(workers: number): SharedArrayBuffer {
+    const words = 1 + workers * 3 + workers * needsMax * needWords + slotsMax * (slotHeadWords + workers)
+    return new SharedArrayBuffer(words * 4)
+  }
+
+  constructor(memory: SharedArrayBuffer, workers: number) {
+    this.workers = workers
+    this.#words = new Int32Array(memory)
+    this.#needsAt = 1 + workers * 3
+    this.#slotsAt = this.#needsAt + workers * needsMax * needWords
+    this.#slotWords = slotHeadWords + workers
+  }
+
+  // Slots
+
+  /** The slot of `key`, the same for every worker, until `release`; null when there is none left. */
+  acquire(worker: number, key: string): number | null {
+    const digest = createHash('sha256').update(key).digest()
+    const high = digest.readInt32LE(0)
+    const low = digest.readInt32LE(4)
+    const first = digest.readUInt32LE(8) % slotsMax
+    return this.#locked(worker, () => {
+      let free: number | null = null
+      for (let step = 0; step < slotsMax; step++) {
+        const slot = (first + step) % slotsMax
+        const at = this.#slotAt(slot)
+        const users = this.#word(at + 2)
+        if (users !== 0 && this.#word(at) === high && this.#word(at + 1) === low) {
+          this.hold(slot, worker)
+          return slot
+        }
+        if (users === 0) free ??= slot
+        // Never used, so the key is not further on either.
+        if (users === 0 && this.#word(at) === 0 && this.#word(at + 1) === 0) break
+      }
+      if (free === null) return null
+      const at = this.#slotAt(free)
+      this.#words.fill(0, at, at + this.#slotWords)
+      this.#words[at] = high
+      this.#words[at + 1] = low
+      this.#words[at + 2] = 1 << worker
+      return free
+    })
+  }
+
+  release(worker: number, slot: number): void {
+    this.#locked(worker, () => Atomics.and(this.#words, this.#slotAt(slot) + 2, ~(1 << worker)))
+  }
+
+  /** A slot that another worker has acquired is `worker`'s too, as if it had acquired it. */
+  hold(slot: number, worker: number): void {
+    Atomics.or(this.#words, this.#slotAt(slot) + 2, 1 << worker)
+  }
+
+  add(slot: number, worker: number, by: number): void {
+    Atomics.add(this.#words, this.#slotAt(slot) + slotHeadWords + worker, by)
+  }
+
+  count(slot: number, worker: number): number {
+    return Atomics.load(this.#words, this.#slotAt(slot) + slotHeadWords + worker)
+  }
+
+  total(slot: number): number {
+    let total = 0
+    for (let worker = 0; worker < this.workers; worker++) total += this.count(slot, worker)
+    return total
+  }
+
+  // Needs
+
+  /** Posted again, it is renewed. Where there is no place for it, it has to come again. */
+  post(worker: number, slot: number, sinceMs: number): void {
+    let place: number | null = null
+    for (let need = 0; need < needsMax; need++) {
+      const at = this.#needAt(worker, need)
+      const posted = Atomics.load(this.#words, at)
+      if (posted === slot + 1) {
+        Atomics.store(this.#words, at + 1, sinceMs | 0)
+        return
+      }
+      if (posted === 0) place ??= at
+    }
+    if (place === null) return
+    Atomics.store(this.#words, place + 1, sinceMs | 0)
+    Atomics.store(this.#words, place, slot + 1)
+  }
+
+  withdraw(worker: number, slot: number): void {
+    for (let need = 0; need < needsMax; need++) {
+      Atomics.compareExchange(this.#words, this.#needAt(worker, need), slot + 1, 0)
+    }
+  }
+
+  /** What other workers than `self` need. */
+  needs(self: number): Need[] {
+    const needs: Need[] = []
+    for (let worker = 0; worker < this.workers; worker++) {
+      if (worker === self) continue
+      for (let need = 0; need < needsMax; need++) {
+        const at = this.#needAt(worker, need)
+        const posted = Atomics.load(this.#words, at)
+        if (posted !== 0) needs.push({ worker, slot: posted - 1, sinceMs: Atomics.load(this.#words, at + 1), at })
+      }
+    }
+    return needs
+  }
+
+  stands({ slot, at }: Need): boolean {
+    return Atomics.load(this.#words, at) === slot + 1
+  }
+
+  /** True for the one worker that now has to make room. */
+  take({ slot, at }: Need): boolean {
+    return Atomics.compareExchange(this.#words, at, slot + 1, 0) === slot + 1
+  }
+
+  /** Whether `worker` wants to be woken when anything becomes free. */
+  setHungry(worker: number, hungry: boolean): void {
+    Atomics.store(this.#words, 1 + this.workers + worker, hungry ? 1 : 0)
+  }
+
+  isHungry(worker: number): boolean {
+    return Atomics.load(this.#words, 1 + this.workers + worker) === 1
+  }
+
+  // Workers
+
+  isAlive(worker: number): boolean {
+    return Atomics.load(this.#words, 1 + worker) === 1
+  }
+
+  setAlive(worker: number): void {
+    Atomics.store(this.#words, 1 + worker, 1)
+  }
+
+  /** Changes when it ends: what was counted for it before is not counted any more. */
+  life(worker: number): number {
+    return Atomics.load(this.#words, 1 + 2 * this.workers + worker)
+  }
+
+  /** The worker has ended, however: what it held is free. */
+  forget(worker: number): void {
+    Atomics.store(this.#words, 1 + worker, 0)
+    Atomics.add(this.#words, 1 + 2 * this.workers + worker, 1)
+    unlock(this.#words, 0, worker)
+    this.setHungry(worker, false)
+    for (let need = 0; need < needsMax; need++) Atomics.store(this.#words, this.#needAt(worker, need), 0)
+    for (let slot = 0; slot < slotsMax; slot++) {
+      const at = this.#slotAt(slot)
+      if (this.#word(at + 2) === 0) continue
+      Atomics.store(this.#words, at + slotHeadWords + worker, 0)
+      Atomics.and(this.#words, at + 2, ~(1 << worker))
+    }
+  }
+
+  #locked<Result>(worker: number, run: () => Result): Result {
+    return locked(this.#words, 0, worker, run)
+  }
+
+  #word(at: number): number {
+    return Atomics.load(this.#words, at)
+  }
+
+  #slotAt(slot: number): number {
+    return this.#slotsAt + slot * this.#slotWords
+  }
+
+  #needAt(worker: number, need: number): number {
+    return this.#needsAt + (worker * needsMax + need) * needWords
+  }
+}

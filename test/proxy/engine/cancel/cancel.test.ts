@@ -1,0 +1,304 @@
+import { expect, test } from 'vitest'
+import { Cancels, passedOn, pidOf, proxyOf, secretBytesOf, workerOf } from '../../../../proxy/engine/cancel/cancel.ts'
+import type { Cancelable } from '../../../../proxy/engine/cancel/cancel.ts'
+import type { CancelKey } from '../../../../proxy/engine/cancel/cancel-request.ts'
+import { Peers } from '../../../../proxy/engine/cancel/peers.ts'
+import type { FromEngine } from '../../../../proxy/port.ts'
+import type { Server } from '../../../../proxy/engine/pool/server.ts'
+import { TlsContexts } from '../../../../proxy/engine/wire/tls.ts'
+import { EpollIo } from '../../../../proxy/io/epoll.ts'
+import type { Address } from '../../../../proxy/io/io.ts'
+import { proxyNumberMax } from '../../../../shared/wire.ts'
+import { atEndOfFile } from '../../../support/cleanup.ts'
+import { tempFolder } from '../../../support/temp-folder.ts'
+
+const io = new EpollIo({ openFds: null, ioUring: true, onExhausted: () => undefined })
+atEndOfFile(() => io.dispose())
+
+const tcpOptions = { keepaliveIdleMs: 5000, keepaliveIntervalMs: 5000, keepaliveCount: 5, userTimeoutMs: 0 }
+
+function newCancels(
+  proxy = 0,
+  predecessors: readonly Address[] = [],
+  waitTimeoutMs = 50,
+): { cancels: Cancels; peers: Peers; said: FromEngine[] } {
+  const said: FromEngine[] = []
+  const peers = new Peers({
+    io,
+    post: (message) => said.push(message),
+    tls: new TlsContexts(io),
+    waitTimeoutMs: () => waitTimeoutMs,
+    tcpOptions: () => tcpOptions,
+    predecessors,
+  })
+  const cancels = new Cancels(io, () => waitTimeoutMs, peers, 0)
+  cancels.proxy = proxy
+  return { cancels, peers, said }
+}
+
+/** A client with a key; counts how often it was canceled. */
+function newClient(cancels: Cancels, secretBytes = 4): Cancelable & { key: CancelKey; canceled: number } {
+  const client = {
+    cancelKey: null as CancelKey | null,
+    canceled: 0,
+    cancel(done: () => void) {
+      client.canceled++
+      done()
+    },
+    get key() {
+      return client.cancelKey as CancelKey
+    },
+  }
+  client.cancelKey = cancels.add(client, secretBytes)
+  return client
+}
+
+const ignore = (): void => undefined
+
+test.for([
+  [0, 0, 1],
+  [1, 0, 0],
+  [0, 31, 131071],
+  [1, 31, 131071],
+  [proxyNumberMax, 0, 0],
+  [proxyNumberMax, 31, 131071],
+] as const)('a process id tells proxy and worker: %i, worker %i, client %i', ([proxy, worker, client]) => {
+  const pid = pidOf(proxy, worker, client)
+
+  expect([proxyOf(pid), workerOf(pid)]).toEqual([proxy, worker])
+  expect(pid | 0).toBe(pid)
+})
+
+test.for([0, 1, proxyNumberMax])('process ids of proxy %i are positive, and none is one of Linux', (proxy) => {
+  const pids = [pidOf(proxy, 0, 0), pidOf(proxy, 31, 131071)]
+
+  // pid_max is 2^22 at most, and a process id is lower than that.
+  expect(Math.min(...pids)).toBeGreaterThanOrEqual(2 ** 22)
+  expect(Math.max(...pids)).toBeLessThan(2 ** 31)
+})
+
+test('a secret has 4 bytes up to protocol 3.1 and 32 from 3.2 on', () => {
+  expect([0, 1, 2, 3].map(secretBytesOf)).toEqual([4, 4, 32, 32])
+})
+
+test('clients keep the keys of a number that the proxy no longer has', () => {
+  const { cancels } = newCancels(7)
+  const client = newClient(cancels)
+
+  cancels.proxy = 8
+  cancels.take(client.key, false, ignore)
+
+  expect(proxyOf(client.key.pid)).toBe(7)
+  expect(client.canceled).toBe(1)
+})
+
+test('when all numbers of clients are taken, a client gets no key, and one when another has left', () => {
+  const { cancels } = newCancels(1)
+  const clients = Array.from({ length: 131_072 }, () => newClient(cancels))
+
+  const none = cancels.add(newClient(cancels), 4)
+  cancels.remove((clients[5] as Cancelable).cancelKey?.pid ?? 0)
+  const one = cancels.add(newClient(newCancels().cancels), 4)
+
+  expect(new Set(clients.map(({ key }) => key.pid)).size).toBe(131_072)
+  expect(none).toBeNull()
+  expect(one?.pid).toBe(clients[5]?.key.pid)
+})
+
+test('83: a key hits its client alone, in any length and with the mark of a request that was passed on', () => {
+  const { cancels } = newCancels(3)
+  for (const bytes of [4, 32]) {
+    const [client, other] = [newClient(cancels, bytes), newClient(cancels, bytes)]
+
+    const { pid, secret } = client.key
+    const wrong: CancelKey[] = [
+      { pid, secret: other.key.secret },
+      { pid: other.key.pid, secret },
+      { pid, secret: secret.slice(0, -1) },
+      { pid, secret: Buffer.concat([secret, Buffer.from([0])]) },
+      { pid, secret: Buffer.concat([secret, Buffer.from([1, 1])]) },
+      { pid, secret: Buffer.concat([secret, Buffer.alloc(256 - bytes)]) },
+      { pid, secret: new Uint8Array(0) },
+    ]
+    for (const key of wrong) cancels.take(key, false, ignore)
+    expect([client.canceled, other.canceled]).toEqual([0, 0])
+
+    cancels.take(client.key, false, ignore)
+    cancels.take(passedOn(client.key), false, ignore)
+    expect([client.canceled, other.canceled]).toEqual([2, 0])
+  }
+})
+
+// Medians of many rounds in turn: a machine that is busy is busy for all of them.
+test('83: a wrong secret, one of another length and a process id that nobody has take the same time', () => {
+  const { cancels } = newCancels(3)
+  const { pid, secret } = newClient(cancels, 32).key
+  const lookUps = {
+    nearlyRight: () => cancels.find(pid, Buffer.concat([secret.slice(0, 31), Buffer.from([(secret[31] ?? 0) ^ 1])])),
+    wrong: () => cancels.find(pid, Buffer.concat([Buffer.from(secret.map((byte) => byte ^ 255))])),
+    short: () => cancels.find(pid, Buffer.concat([secret.slice(0, 4)])),
+    nobody: () => cancels.find(pid ^ 1, Buffer.concat([secret])),
+  }
+  let found = 0
+  const taken = Object.values(lookUps).map((run) => ({ run, ms: [] as number[] }))
+
+  for (let round = 0; round < 200; round++) {
+    for (const { run, ms } of taken) {
+      const begun = performance.now()
+      for (let again = 0; again < 100; again++) if (run() !== null) found++
+      ms.push(performance.now() - begun)
+    }
+  }
+
+  const medians = taken.map(({ ms }) => ms.toSorted((a, b) => a - b)[100] as number)
+  expect(found).toBe(0)
+  expect(Math.max(...medians) / Math.min(...medians)).toBeLessThan(2)
+})
+
+test('85: a number that nobody is known to have is asked for once, and its requests end when nobody has it', () => {
+  const { cancels, peers, said } = newCancels(1)
+  const secret = Buffer.alloc(4)
+  let ended = 0
+
+  for (let client = 0; client < 150; client++) cancels.take({ pid: pidOf(2, 0, client), secret }, false, () => ended++)
+  const endedAtOnce = ended
+  peers.update({ number: 1, peers: [] })
+
+  expect(said).toEqual([{ type: 'peers' }])
+  expect(endedAtOnce).toBe(50)
+  expect(ended).toBe(150)
+})
+
+test('85: they also end when nobody answers', () => {
+  const { cancels } = newCancels(1)
+  const ended: true[] = []
+
+  cancels.take({ pid: pidOf(2, 0, 1), secret: Buffer.alloc(4) }, false, () => ended.push(true))
+  while (ended.length === 0) io.turn(1000)
+
+  expect(ended).toEqual([true])
+})
+
+test.for([
+  ['of this proxy', pidOf(1, 0, 5), 4],
+  ['of no proxy', pidOf(0, 0, 5), 4],
+  ['of another proxy, passed on before', pidOf(2, 0, 5), 5],
+  ['of another proxy, long, passed on before', pidOf(2, 0, 5), 33],
+] as const)('85: a request for a client that is not there is passed on to nobody: %s', ([, pid, secretBytes]) => {
+  const { cancels, said } = newCancels(1)
+  let ended = false
+
+  cancels.take({ pid, secret: Buffer.alloc(secretBytes, 1) }, false, () => (ended = true))
+
+  expect(ended).toBe(true)
+  expect(said).toEqual([])
+})
+
+test('a request for a client that stayed behind goes back with a mark, and with that mark no further', async () => {
+  const dir = await tempFolder()
+  const former = newCancels(3)
+  const left = newClient(former.cancels)
+  const door = { host: dir, port: 1 }
+  const seen: Buffer[] = []
+  const listener = io.listen(door, (socket) => ({
+    onConnect: ignore,
+    onData(bytes, start, end) {
+      seen.push(Buffer.from(bytes.subarray(start, end)))
+      socket.close()
+      return end
+    },
+    onDrain: ignore,
+    onClose: ignore,
+  }))
+  const { cancels } = newCancels(3, [door, { host: dir, port: 2 }])
+  let done = 0
+  const count = (): void => void done++
+
+  const { pid, secret } = left.key
+  cancels.take(left.key, false, count)
+  cancels.take(passedOn(left.key), false, count)
+  cancels.take({ pid, secret: Buffer.concat([secret, Buffer.from([2])]) }, false, count)
+  const doneAtOnce = done
+  const allDone = (): boolean => done === 3
+  for (let turn = 0; turn < 1000 && !allDone(); turn++) io.turn(10)
+  listener.close()
+  const [request] = seen
+  const marked = { pid: request?.readInt32BE(8) ?? 0, secret: request?.subarray(12) ?? Buffer.alloc(0) }
+  former.cancels.take(marked, false, ignore)
+
+  expect(doneAtOnce).toBe(1)
+  expect([done, seen.length]).toEqual([3, 2])
+  expect(left.canceled).toBe(1)
+})
+
+/** Listens in `dir` as PostgreSQL would; gives the most connections that were open at a time. */
+function newPostgres(dir: string, port: number, answers: boolean): { most: () => number; close: () => void } {
+  let [open, most] = [0, 0]
+  const listener = io.listen({ host: dir, port }, (socket) => {
+    most = Math.max(most, ++open)
+    return {
+      onConnect: ignore,
+      onData(_bytes, _start, end) {
+        if (answers) {
+          socket.close()
+          open--
+        }
+        return end
+      },
+      onDrain: ignore,
+      onClose: () => void open--,
+    }
+  })
+  return { most: () => most, close: () => listener.close() }
+}
+
+/** A server connection as far as a cancel request looks at it. */
+function serverAt(dir: string, port: number): Server {
+  const pool = { tls: null, tcpOptions, settings: {}, canceled: null, checkin: ignore }
+  const target = { address: dir, host: { host: dir, port, role: 'primary', addresses: [dir] } }
+  const backendKey = { pid: 1, secret: Buffer.alloc(4) }
+  return { backendKey, target, pool, socket: { tls: null }, cancels: 0, list: null } as unknown as Server
+}
+
+test('87: requests to a server that is silent hold up none to another one, and end by themselves', async () => {
+  const dir = await tempFolder()
+  const [silent, other] = [newPostgres(dir, 1, false), newPostgres(dir, 2, true)]
+  const { cancels } = newCancels(0, [], 300)
+  const ended: string[] = []
+
+  for (let i = 0; i < 150; i++) cancels.send(serverAt(dir, 1), () => ended.push('silent'))
+  for (let i = 0; i < 5; i++) cancels.send(serverAt(dir, 2), () => ended.push('other'))
+  const allEnded = (): boolean => ended.length === 155
+  let atOnce = 0
+  for (let turn = 0; turn < 10_000 && !allEnded(); turn++) {
+    io.turn(10)
+    if (!ended.includes('silent')) atOnce = silent.most()
+  }
+  silent.close()
+  other.close()
+
+  expect(ended.slice(0, 5)).toEqual(Array(5).fill('other'))
+  expect(ended.slice(5)).toEqual(Array(150).fill('silent'))
+  expect(atOnce).toBe(100)
+})
+
+test('87: all servers together have a bound too', async () => {
+  const dir = await tempFolder()
+  const ports = Array.from({ length: 13 }, (_, index) => index + 1)
+  const silent = ports.map((port) => newPostgres(dir, port, false))
+  const { cancels } = newCancels(0, [], 300)
+  let ended = 0
+
+  for (const port of ports) for (let i = 0; i < 90; i++) cancels.send(serverAt(dir, port), () => ended++)
+  const allEnded = (): boolean => ended === 13 * 90
+  const most = (): number => silent.reduce((sum, one) => sum + one.most(), 0)
+  let atOnce = 0
+  for (let turn = 0; turn < 20_000 && !allEnded(); turn++) {
+    io.turn(10)
+    if (ended === 0) atOnce = most()
+  }
+  for (const one of silent) one.close()
+
+  expect(atOnce).toBe(1000)
+  expect(ended).toBe(13 * 90)
+})
