@@ -82,11 +82,11 @@ function trafficOf(protocol: Protocol): Traffic {
     consoleUsers: [],
     pools: [
       {
-        pool: database,
+        database,
         user,
         hash: '',
         connectHash: '',
-        database,
+        serverDatabase: database,
         serverUser: user,
         settings: poolSettings({ auth_type: 'trust', pool_size: 1 }),
         hosts: [{ host: '127.0.0.1', port: 5432, role: 'primary', addresses: ['127.0.0.1'] }],

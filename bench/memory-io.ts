@@ -62,8 +62,8 @@ export class MemorySocket implements Socket {
   readonly queuedBytes = 0
   readonly tls = null
   readingPaused = false
-  holdReading(): void {}
-  releaseReading(): void {}
+  suspendReading(): void {}
+  unsuspendReading(): void {}
   sentBytes = 0
 
   send(_bytes: Uint8Array, start: number, end: number): boolean {

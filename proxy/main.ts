@@ -63,8 +63,8 @@ function newAgent(settings: AgentSettings, log: Log): Agent {
 
 /** Signals that do what PAUSE and RESUME without a database do at the console. */
 const ordersBySignal = {
-  SIGUSR1: { deed: 'pause', done: 'paused', vain: 'already paused or suspended' },
-  SIGUSR2: { deed: 'resume', done: 'resumed', vain: 'neither paused nor suspended' },
+  SIGUSR1: { operation: 'pause', done: 'paused', vain: 'already paused or suspended' },
+  SIGUSR2: { operation: 'resume', done: 'resumed', vain: 'neither paused nor suspended' },
 } as const
 
 /** Returns what takes the handlers away again. */
@@ -110,12 +110,12 @@ async function reload(agent: Agent, log: Log): Promise<void> {
 }
 
 async function obey(agent: Agent, log: Log, signal: keyof typeof ordersBySignal): Promise<void> {
-  const { deed, done, vain } = ordersBySignal[signal]
+  const { operation, done, vain } = ordersBySignal[signal]
   try {
-    if (await agent.operateAll(deed)) log('info', done)
-    else log('warn', `${deed} changed nothing`, { reason: vain })
+    if (await agent.operateAll(operation)) log('info', done)
+    else log('warn', `${operation} changed nothing`, { reason: vain })
   } catch (error) {
-    log('error', `${deed} changed nothing`, { reason: reasonOf(error) })
+    log('error', `${operation} changed nothing`, { reason: reasonOf(error) })
   }
 }
 

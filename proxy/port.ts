@@ -46,11 +46,11 @@ export interface HostSpec {
 export interface PoolSpec {
   /** What the version says where SET at the console has changed it: `hash` and `settings` are then of what runs. */
   readonly overridden?: { readonly hash: string; readonly settings: PoolSettings }
-  readonly pool: string
+  readonly database: string
   readonly user: string
   readonly hash: string
   readonly connectHash: string
-  readonly database: string
+  readonly serverDatabase: string
   readonly serverUser: string
   readonly settings: PoolSettings
   readonly hosts: readonly HostSpec[]
@@ -61,7 +61,7 @@ export interface PoolSpec {
   /** Absent with `server_tls_sslmode = "disable"`. Pools with equal options share the object. */
   readonly serverTls?: TlsOptions
   /** The worker that serves the whole database; absent where every worker has a part of it. */
-  readonly home?: number
+  readonly worker?: number
 }
 
 export interface ConsoleUserSpec {
@@ -94,7 +94,7 @@ export interface FleetSpec {
 /** The TLS options of what runs, after its files have changed. */
 export interface TlsUpdate {
   readonly clientTls: TlsOptions | undefined
-  readonly pools: readonly { readonly pool: string; readonly user: string; readonly serverTls: TlsOptions }[]
+  readonly pools: readonly { readonly database: string; readonly user: string; readonly serverTls: TlsOptions }[]
 }
 
 /** What control wants and why it does not run yet; SHOW POOL_VERSIONS shows it beside what runs. */
@@ -127,12 +127,12 @@ export type ToEngine =
   | { readonly type: 'tls'; readonly update: TlsUpdate }
   /** Who is in the fleet now; null when nobody could say. Answers `peers`, and comes unasked. */
   | { readonly type: 'peers'; readonly update: PeersUpdate | null }
-  /** `figures` asks for what metrics are made of too. */
-  | { readonly type: 'snapshot'; readonly id: number; readonly figures?: true }
+  /** `tables` asks for what metrics are made of too. */
+  | { readonly type: 'snapshot'; readonly id: number; readonly tables?: true }
   /** Answers a RELOAD typed on the console; `error` names path and reason. */
   | { readonly type: 'reloaded'; readonly id: number; readonly error: string | null }
   /** What an operator wants of a database, by way of control; answered by `operated`. */
-  | { readonly type: 'operate'; readonly id: number; readonly operation: Operation; readonly pool: string }
+  | { readonly type: 'operate'; readonly id: number; readonly operation: PoolOperation; readonly pool: string }
   /**
    * `drain` lets transactions finish for `timeoutMs`, `clients` waits as long for clients to leave by themselves; then,
    * or at once with `now`, everything closes. `handover` waits like `clients`, sends idle ones away at `drain_rate`, and
@@ -140,32 +140,32 @@ export type ToEngine =
    */
   | { readonly type: 'stop'; readonly mode: StopMode; readonly timeoutMs: number }
   /**
-   * A connection that another worker has accepted, and what has been read of it. `seat`: in which life of this worker a
-   * seat was counted for it; null when none was.
+   * A connection that another worker has accepted, and what has been read of it. `placedLife`: in which life of
+   * this worker the client was counted for it; null when it was not.
    */
-  | { readonly type: 'handed'; readonly handed: Handed; readonly bytes: Uint8Array; readonly seat: number | null }
+  | { readonly type: 'handed'; readonly handed: Handed; readonly bytes: Uint8Array; readonly placedLife: number | null }
   /** Another worker's console wants to know something, or have it done; answered by `answer`. */
-  | { readonly type: 'ask'; readonly id: number; readonly question: Question }
+  | { readonly type: 'query'; readonly id: number; readonly query: WorkerQuery }
   /** What the workers that were asked answered, in their order; null where one could not. */
-  | { readonly type: 'answers'; readonly id: number; readonly answers: readonly Answer[] }
+  | { readonly type: 'answers'; readonly id: number; readonly answers: readonly QueryAnswer[] }
   /** What operators have done, whole: to a thread that takes the place of another, before its first version and after. */
   | { readonly type: 'restore'; readonly state: OperatedState }
 
 /** What one worker's console asks the others. */
-export type Question =
+export type WorkerQuery =
   /** The rows of a SHOW command. */
-  | { readonly ask: 'rows'; readonly command: string }
-  | { readonly ask: 'do'; readonly deed: Deed; readonly database: string | null }
-  | { readonly ask: 'kill client'; readonly client: number }
+  | { readonly kind: 'rows'; readonly command: string }
+  | { readonly kind: 'operate'; readonly operation: Operation; readonly database: string | null }
+  | { readonly kind: 'kill client'; readonly client: number }
   /** SET; with null, what SET has changed is taken back. */
-  | { readonly ask: 'set'; readonly key: string; readonly value: string | null }
+  | { readonly kind: 'set'; readonly key: string; readonly value: string | null }
   /** Answered when it is so, however long that takes. */
-  | { readonly ask: 'wait'; readonly for: 'released' | 'closed' | 'flushed'; readonly database: string | null }
+  | { readonly kind: 'wait'; readonly for: 'released' | 'closed' | 'flushed'; readonly database: string | null }
 
-export type Deed = 'pause' | 'resume' | 'suspend' | 'reconnect' | 'kill' | 'disable' | 'enable'
+export type Operation = 'pause' | 'resume' | 'suspend' | 'reconnect' | 'kill' | 'disable' | 'enable'
 
 /** Rows; whether anything was changed or found. */
-export type Answer = readonly (readonly (string | number | null)[])[] | boolean | null
+export type QueryAnswer = readonly (readonly (string | number | null)[])[] | boolean | null
 
 /** PAUSE, DISABLE, SUSPEND and SET that hold: they are the process's, whichever thread serves. */
 export interface OperatedState {
@@ -177,7 +177,7 @@ export interface OperatedState {
   readonly overrides: readonly (readonly [string, string | number])[]
 }
 
-export type Operation = 'pause' | 'resume' | 'reconnect' | 'disable' | 'enable' | 'kill'
+export type PoolOperation = 'pause' | 'resume' | 'reconnect' | 'disable' | 'enable' | 'kill'
 
 /** Servers of the database that still have to end: at 0, a pause is complete and nobody is on an old connection. */
 export interface OperationOutcome {
@@ -264,7 +264,7 @@ export interface ClientGroup {
 }
 
 /** What the console shows, by the names of its commands in lower case. */
-export interface Figures {
+export interface ConsoleTables {
   readonly databases: readonly ShownRow[]
   readonly lists: readonly ShownRow[]
   readonly config: readonly ShownRow[]
@@ -297,7 +297,7 @@ export interface EngineSnapshot {
   /** What SET at the console has changed: "key = value". */
   readonly overrides: readonly string[]
   /** Where they were asked for. */
-  readonly figures?: Figures
+  readonly tables?: ConsoleTables
 }
 
 export type FromEngine =
@@ -319,14 +319,14 @@ export type FromEngine =
       readonly to: number
       readonly handed: Handed
       readonly bytes: Uint8Array
-      readonly seat: number | null
+      readonly placedLife: number | null
     }
   /**
    * For every other worker, and what is to be done for all of them, in the one order in which the agent passes it on.
    * Their answers come as `answers` with this id.
    */
-  | { readonly type: 'ask'; readonly id: number; readonly question: Question }
-  | { readonly type: 'answer'; readonly id: number; readonly answer: Answer }
+  | { readonly type: 'query'; readonly id: number; readonly query: WorkerQuery }
+  | { readonly type: 'answer'; readonly id: number; readonly answer: QueryAnswer }
   | { readonly type: 'applied'; readonly id: number; readonly outcome: ApplyOutcome }
   | { readonly type: 'disconnect'; readonly disconnect: EngineDisconnect }
   /** RELOAD was typed on the console: poll now, then answer with `reloaded`. */
@@ -360,8 +360,8 @@ export interface ListenOn {
   readonly port: number
   readonly unix?: UnixListen | undefined
   /** A Unix socket for cancel requests alone, which is served as long as there are clients. */
-  readonly door?: Address | undefined
-  /** The doors of the processes that had the listener before: whom a request may be for when it is for nobody here. */
+  readonly cancelSocket?: Address | undefined
+  /** The cancel sockets of the processes that had the listener before: whom a request may be for when it is for nobody here. */
   readonly predecessors?: readonly Address[] | undefined
 }
 
@@ -370,7 +370,7 @@ export interface EngineStart {
   /** `fds` are listeners that are open already, by their keys. */
   readonly listen: ListenOn & { readonly fds?: Readonly<Record<string, number>> }
   /** Absent where the process has one worker. */
-  readonly crew?: CrewStart
+  readonly workers?: WorkersStart
   readonly process: ProcessStart
   /** eventfd in the engine's epoll set: the agent writes 8 bytes to wake it. */
   readonly wakeFd: number
@@ -380,20 +380,20 @@ export interface EngineStart {
 
 /** What outlives a thread, and is the same for all of them. */
 export interface ProcessStart {
-  /** 32 secret bytes, by which users that do not exist look like those that do: see `standIn`. */
+  /** 32 secret bytes, by which users that do not exist look like those that do: see `mockSecret`. */
   readonly mockKey: Uint8Array
-  /** The memory of the tallies of failed logins. */
+  /** The memory in which failed logins are counted. */
   readonly failedLogins: SharedArrayBuffer
   /** Whether io_uring may be used. */
   readonly ioUring: boolean
 }
 
 /** What a worker has to know of the others. */
-export interface CrewStart {
+export interface WorkersStart {
   /** Which of them this is, from 0. */
-  readonly worker: number
-  /** The memory of their board. */
-  readonly board: SharedArrayBuffer
+  readonly self: number
+  /** The memory of their shared counters. */
+  readonly counters: SharedArrayBuffer
   /** The eventfd of each, in order. */
   readonly wakeFds: readonly number[]
 }

@@ -12,8 +12,8 @@ import type { Chance, Waits } from './clock.ts'
 import { ConfigFile } from './config-file.ts'
 import { ControlClient } from './control-client.ts'
 import { ControlSource } from './control-source.ts'
-import { Crew } from './workers.ts'
-import { doorsOf, type Doors } from './restart/cancel-sockets.ts'
+import { Workers } from './workers.ts'
+import { cancelSocketsOf, type CancelSockets } from './restart/cancel-sockets.ts'
 import { DrainOutbox, DrainReader } from './restart/drain-outbox.ts'
 import { Handover, takeOver, type Taken } from './restart/handover.ts'
 import { inherit, type OpenListeners } from './restart/listeners.ts'
@@ -114,7 +114,7 @@ interface Fleet {
   readonly control: ControlClient
   readonly candidates: ControlSource
   readonly outbox: Outbox
-  readonly drains: DrainReader
+  readonly drainReader: DrainReader
   readonly sync: Sync
   readonly reports: Reports
   readonly peers: Peers
@@ -136,7 +136,7 @@ export class Agent {
   #mockKey: Uint8Array = randomBytes(mockKeyBytes)
   /** From the first use on another one is for the next process: what was made by the former would tell. */
   #mockKeyInUse: Uint8Array | undefined
-  readonly #engine: Crew
+  readonly #engine: Workers
   readonly #resolver: Resolver
   readonly #secrets: Secrets
   readonly #tlsWatch: TlsWatch
@@ -158,7 +158,7 @@ export class Agent {
   #taken: Taken | null = null
   /** Whether that process is still asked for it. */
   readonly #asking = new AbortController()
-  #doors: Doors | null = null
+  #cancelSockets: CancelSockets | null = null
   #handover: Handover | undefined
   /** Another process has what only one may have. */
   #isReleased = false
@@ -169,7 +169,7 @@ export class Agent {
     const { log, chance, waits } = tools
     this.#settings = settings
     this.#tools = tools
-    this.#engine = new Crew({
+    this.#engine = new Workers({
       entry: tools.engineEntry,
       answerMs: waits.engineAnswerMs,
       ioUring: settings.ioUring,
@@ -304,8 +304,8 @@ export class Agent {
   }
 
   /** PAUSE or RESUME of every database. False when that changed nothing; rejects while no engine runs. */
-  async operateAll(deed: 'pause' | 'resume'): Promise<boolean> {
-    return await this.#engine.operateAll(deed)
+  async operateAll(operation: 'pause' | 'resume'): Promise<boolean> {
+    return await this.#engine.operateAll(operation)
   }
 
   /** `drain` lets transactions finish within `shutdown_timeout`; `now` ends everything, also a drain under way. */
@@ -326,7 +326,7 @@ export class Agent {
 
   #findDoors(takeover: string): void {
     try {
-      this.#doors = doorsOf(takeover)
+      this.#cancelSockets = cancelSocketsOf(takeover)
     } catch (error) {
       const fields = { path: takeover, reason: reasonOf(error) }
       this.#tools.log(
@@ -419,7 +419,7 @@ export class Agent {
     if (this.#engine.listeners !== undefined) this.#engine.listeners.ownsFile = true
     await this.#fleet?.peers.start()
     this.#fleet?.reports.start()
-    this.#fleet?.drains.start()
+    this.#fleet?.drainReader.start()
     void this.#fleet?.sync.run()
     await this.#closeDrainOutbox()
   }
@@ -459,7 +459,7 @@ export class Agent {
     if (fleet === undefined) return
     fleet.sync.stop()
     fleet.peers.stop()
-    await fleet.drains.stop()
+    await fleet.drainReader.stop()
     const limit = setTimeout(() => void fleet.control.close(), lastReportMs)
     await fleet.reports.stop()
     clearTimeout(limit)
@@ -489,7 +489,7 @@ export class Agent {
   }
 
   async #startFleet(fleet: Fleet): Promise<void> {
-    const { source, folder, candidates, sync, reports, peers, drains } = fleet
+    const { source, folder, candidates, sync, reports, peers, drainReader } = fleet
     const good = await folder.readLastKnownGood(source.fleet, source.token)
     if (good !== undefined) {
       this.#secrets.remember(good.secrets)
@@ -501,7 +501,7 @@ export class Agent {
     await peers.start()
     reports.start()
     void sync.run()
-    drains.start()
+    drainReader.start()
   }
 
   async #openFleet(source: Fleet['source']): Promise<Fleet> {
@@ -553,14 +553,14 @@ export class Agent {
       log,
       onPeers: (update) => this.#engine.peers(update),
     })
-    const drains = new DrainReader({
+    const drainReader = new DrainReader({
       stateFolder: source.stateFolder,
       outbox,
       everyMs: waits.drainsMs,
       log,
       onEvents: () => this.#fleet?.reports.edge(),
     })
-    return { source, proxyId, folder, control, candidates, outbox, drains, sync, reports, peers }
+    return { source, proxyId, folder, control, candidates, outbox, drainReader, sync, reports, peers }
   }
 
   #hello(): HelloRequest {
@@ -617,7 +617,9 @@ export class Agent {
       const listen = {
         ...tcp,
         ...(dir === '' ? {} : { unix: { dir, mode: parseInt(mode, 8) } }),
-        ...(this.#doors === null ? {} : { door: this.#doors.own, predecessors: this.#doors.predecessors }),
+        ...(this.#cancelSockets === null
+          ? {}
+          : { cancelSocket: this.#cancelSockets.own, predecessors: this.#cancelSockets.predecessors }),
       }
       const inherited = this.#taken === null ? listen : inherit(this.#taken.listeners, listen, this.#tools.log)
       await this.#engine.start(inherited, workers)
@@ -712,10 +714,10 @@ export class Agent {
   }
 
   /** The engine's, or an empty one while there is no engine. */
-  async #snapshot(figures?: true): Promise<EngineSnapshot> {
+  async #snapshot(tables?: true): Promise<EngineSnapshot> {
     if (!this.#engine.isServing) return emptySnapshot
     try {
-      return await this.#engine.snapshot(figures)
+      return await this.#engine.snapshot(tables)
     } catch {
       return emptySnapshot
     }

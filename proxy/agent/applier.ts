@@ -3,7 +3,7 @@ import { comparePositions } from '../../shared/position.ts'
 import type { Position } from '../../shared/wire.ts'
 import type { ApplyOutcome, Desired, FleetSpec } from '../port.ts'
 import type { Backoff } from './backoff.ts'
-import type { Crew } from './workers.ts'
+import type { Workers } from './workers.ts'
 import { EngineDied } from './engine-thread.ts'
 import { ApplyError } from './failure.ts'
 import { reasonOf, type Log } from './log.ts'
@@ -23,7 +23,7 @@ export interface Candidate {
 }
 
 export interface ApplierOptions {
-  readonly engine: Crew
+  readonly engine: Workers
   readonly tools: PrepareTools & { readonly resolver: Resolver }
   readonly backoff: Backoff
   readonly log: Log

@@ -2,18 +2,18 @@ import { Worker } from 'node:worker_threads'
 import type { EngineDisconnect } from '../../shared/disconnect.ts'
 import type { Handed } from '../io/io.ts'
 import type {
-  Answer as WorkerAnswer,
+  QueryAnswer as WorkerAnswer,
   ApplyOutcome,
-  CrewStart,
+  WorkersStart,
   EngineSnapshot,
   EngineStart,
   FleetSpec,
   FromEngine,
   OperatedState,
-  Operation,
+  PoolOperation,
   OperationOutcome,
   ProcessStart,
-  Question,
+  WorkerQuery,
   StopMode,
   ToEngine,
   UnixListen,
@@ -31,10 +31,10 @@ export interface ListenAddress {
 export type Listening = EngineStart['listen']
 
 /** What ties one of several workers to the others. */
-export interface CrewTies {
-  readonly start: CrewStart
-  readonly onHand: (to: number, handed: Handed, bytes: Uint8Array, seat: number | null) => void
-  readonly onAsk: (id: number, question: Question) => void
+export interface WorkerTies {
+  readonly start: WorkersStart
+  readonly onHandOver: (to: number, handed: Handed, bytes: Uint8Array, placedLife: number | null) => void
+  readonly onQuery: (id: number, query: WorkerQuery) => void
 }
 
 export interface EngineThreadOptions {
@@ -60,7 +60,7 @@ export interface EngineThreadOptions {
   /** The thread is gone: what it held is free. */
   readonly onOver?: () => void
   /** Absent where the process has one worker. */
-  readonly crew?: CrewTies
+  readonly workers?: WorkerTies
 }
 
 /** The thread ended before it answered. */
@@ -112,7 +112,7 @@ export class EngineThread {
       wakeFd: options.wakeFd,
       openFds: this.#openFds,
       process: options.process,
-      ...(options.crew === undefined ? {} : { crew: options.crew.start }),
+      ...(options.workers === undefined ? {} : { workers: options.workers.start }),
     }
     this.#worker = new Worker(options.entry, {
       workerData,
@@ -153,26 +153,26 @@ export class EngineThread {
   }
 
   /** Rejects with an EngineDied. */
-  async snapshot(figures?: true): Promise<EngineSnapshot> {
-    const asked = figures === true ? { figures } : {}
+  async snapshot(tables?: true): Promise<EngineSnapshot> {
+    const asked = tables === true ? { tables } : {}
     return (await this.#ask((id) => ({ type: 'snapshot', id, ...asked }))) as EngineSnapshot
   }
 
   /** Rejects with an EngineDied. */
-  async operate(operation: Operation, pool: string): Promise<OperationOutcome> {
+  async operate(operation: PoolOperation, pool: string): Promise<OperationOutcome> {
     return (await this.#ask((id) => ({ type: 'operate', id, operation, pool }))) as OperationOutcome
   }
 
   /** Rejects with an EngineDied. What is waited for may take as long as it likes. */
-  async question(question: Question): Promise<WorkerAnswer> {
-    const answer = await this.#ask((id) => ({ type: 'ask', id, question }), question.ask !== 'wait')
+  async query(query: WorkerQuery): Promise<WorkerAnswer> {
+    const answer = await this.#ask((id) => ({ type: 'query', id, query }), query.kind !== 'wait')
     return (answer as { readonly of: WorkerAnswer }).of
   }
 
   /** Gives it a connection, which is closed with what it leaves open should it end before it hears of this. */
-  hand(handed: Handed, bytes: Uint8Array, seat: number | null): void {
+  handOver(handed: Handed, bytes: Uint8Array, placedLife: number | null): void {
     mark(this.#openFds, handed.fd)
-    this.post({ type: 'handed', handed, bytes, seat })
+    this.post({ type: 'handed', handed, bytes, placedLife })
   }
 
   /** Ends the thread whatever it does, even in an endless loop. */
@@ -235,10 +235,10 @@ export class EngineThread {
         this.#options.onUnlistened?.()
         return
       case 'hand':
-        this.#options.crew?.onHand(message.to, message.handed, message.bytes, message.seat)
+        this.#options.workers?.onHandOver(message.to, message.handed, message.bytes, message.placedLife)
         return
-      case 'ask':
-        this.#options.crew?.onAsk(message.id, message.question)
+      case 'query':
+        this.#options.workers?.onQuery(message.id, message.query)
         return
       case 'shutdown':
         this.#options.onShutdown(message.mode)

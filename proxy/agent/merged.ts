@@ -2,7 +2,7 @@
 import type {
   AuthQuerySnapshot,
   EngineSnapshot,
-  Figures,
+  ConsoleTables,
   ShownRow,
   OperationOutcome,
   PoolSnapshot,
@@ -36,7 +36,7 @@ export function mergedSnapshot(snapshots: readonly EngineSnapshot[]): EngineSnap
     authQueries: mergedAuthQueries(snapshots.flatMap(({ authQueries }) => authQueries)),
     refused: snapshots.map(({ refused }) => refused).reduce(added),
     overrides: [...new Set(snapshots.flatMap(({ overrides }) => overrides))],
-    ...figuresOf(snapshots.flatMap(({ figures }) => figures ?? [])),
+    ...tablesOf(snapshots.flatMap(({ tables }) => tables ?? [])),
   }
 }
 
@@ -81,15 +81,15 @@ function mergedAuthQueries(all: readonly AuthQuerySnapshot[]): AuthQuerySnapshot
   )
 }
 
-function figuresOf(all: readonly Figures[]): { readonly figures?: Figures } {
+function tablesOf(all: readonly ConsoleTables[]): { readonly tables?: ConsoleTables } {
   const [first] = all
   if (first === undefined) return {}
   const clients = Map.groupBy(
-    all.flatMap((figures) => figures.clients),
+    all.flatMap((tables) => tables.clients),
     ({ database, user, application_name: name, state }) => JSON.stringify([database, user, name, state]),
   )
   const pools = joined(
-    all.map((figures) => figures.pools),
+    all.map((tables) => tables.pools),
     ['database', 'user'],
     poolCounts,
   )
@@ -101,7 +101,7 @@ function figuresOf(all: readonly Figures[]): { readonly figures?: Figures } {
     ['pools', pools.length],
   ])
   return {
-    figures: {
+    tables: {
       ...first,
       databases: joined(
         all.map(({ databases }) => databases),

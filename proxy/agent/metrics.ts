@@ -143,7 +143,7 @@ function exportedLines(): Line[] {
       name: `pgbouncer_${table}_${name}`,
       kind,
       help,
-      rows: ({ figures }) => (figures?.[table] ?? []).map((row) => [picked(row, labels), Number(row[column]) * factor]),
+      rows: ({ tables }) => (tables?.[table] ?? []).map((row) => [picked(row, labels), Number(row[column]) * factor]),
     })),
   )
 }
@@ -157,8 +157,8 @@ function keyed(
     name: `pgbouncer_${of.prefix}${name}`,
     kind: 'gauge',
     help,
-    rows: ({ figures }) =>
-      (figures?.[of.table] ?? [])
+    rows: ({ tables }) =>
+      (tables?.[of.table] ?? [])
         .filter((row) => row[of.keys] === key)
         .map((row) => [none, Number(row[of.values])] as const),
   }
@@ -179,13 +179,13 @@ const lines: readonly Line[] = [
     name: 'pgbouncer_client_connections',
     kind: 'gauge',
     help: 'Clients by database, user, application_name and state',
-    rows: ({ figures }) => (figures?.clients ?? []).map(({ count, ...group }) => [{ ...group }, count] as const),
+    rows: ({ tables }) => (tables?.clients ?? []).map(({ count, ...group }) => [{ ...group }, count] as const),
   },
   {
     name: 'pgbouncer_version_info',
     kind: 'gauge',
     help: 'Whose console it is',
-    rows: ({ figures }) => (figures?.version ?? []).map((row) => [picked(row, ['version']), 1] as const),
+    rows: ({ tables }) => (tables?.version ?? []).map((row) => [picked(row, ['version']), 1] as const),
   },
   {
     name: 'pgbouncer_up',

@@ -3,7 +3,7 @@ import { promisify } from 'node:util'
 import { iterationsMax, passwordFault, passwordKind, readVerifier } from '../../shared/config/password.ts'
 import { preparePassword } from '../../shared/saslprep.ts'
 import type { ClientSecret, ScramVerifier } from '../port.ts'
-import { saltOf } from '../mock-salt.ts'
+import { mockSalt } from '../mock-salt.ts'
 import { ApplyError } from './failure.ts'
 
 const derive = promisify(pbkdf2)
@@ -86,7 +86,7 @@ export class Passwords {
   }
 
   #formOf(user: string): VerifierForm {
-    return { iterations: usualIterations, salt: saltOf(this.#mockKey(), user, saltBytes) }
+    return { iterations: usualIterations, salt: mockSalt(this.#mockKey(), user, saltBytes) }
   }
 
   #verifier(password: string, { iterations, salt }: VerifierForm): Promise<ScramVerifier> {

@@ -8,29 +8,29 @@ const sharePerWorkerMin = 2
  * workers hold together is counted exactly either way; but a limit below the sum of the pools, or a handful of servers,
  * would go back and forth between them at the price of logins.
  */
-export function placed(spec: FleetSpec, workers: number, homes: Map<string, number>): FleetSpec {
+export function placed(spec: FleetSpec, workers: number, placements: Map<string, number>): FleetSpec {
   if (workers === 1) return spec
-  const databases = Map.groupBy(spec.pools, (pool) => pool.pool)
-  for (const database of homes.keys()) if (!databases.has(database)) homes.delete(database)
+  const databases = Map.groupBy(spec.pools, (pool) => pool.database)
+  for (const database of placements.keys()) if (!databases.has(database)) placements.delete(database)
   const loads = Array.from({ length: workers }, () => 0)
   const sizeOf = (pools: readonly PoolSpec[]): number => pools.reduce((sum, pool) => sum + pool.settings.poolSize, 0)
   const atHome = [...databases].filter(([, pools]) => !pools.every((pool) => isDivided(pool, workers)))
   for (const [database, pools] of atHome) {
-    const home = homes.get(database)
-    if (home !== undefined) loads[home] = (loads[home] ?? 0) + sizeOf(pools)
+    const worker = placements.get(database)
+    if (worker !== undefined) loads[worker] = (loads[worker] ?? 0) + sizeOf(pools)
   }
   for (const [database, pools] of atHome) {
-    if (homes.has(database)) continue
-    const home = loads.indexOf(Math.min(...loads))
-    homes.set(database, home)
-    loads[home] = (loads[home] ?? 0) + sizeOf(pools)
+    if (placements.has(database)) continue
+    const worker = loads.indexOf(Math.min(...loads))
+    placements.set(database, worker)
+    loads[worker] = (loads[worker] ?? 0) + sizeOf(pools)
   }
-  const homeOf = new Map(atHome.map(([database]) => [database, homes.get(database)]))
+  const homeOf = new Map(atHome.map(([database]) => [database, placements.get(database)]))
   return {
     ...spec,
     pools: spec.pools.map((pool) => {
-      const home = homeOf.get(pool.pool)
-      return home === undefined ? pool : { ...pool, home }
+      const worker = homeOf.get(pool.database)
+      return worker === undefined ? pool : { ...pool, worker }
     }),
   }
 }

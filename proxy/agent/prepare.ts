@@ -93,11 +93,11 @@ async function preparePool(
     const settings = poolSettings(body)
     const serverTls = await tls.forServers(settings)
     return {
-      pool: body.pool,
+      database: body.pool,
       user: body.user,
       hash,
       connectHash,
-      database: body.database,
+      serverDatabase: body.database,
       serverUser: body.server_user,
       settings,
       hosts: body.servers.map((server): HostSpec => ({

@@ -69,7 +69,7 @@ export const proxyOptions = {
   'http-token': {
     variable: 'FLOTILLA_HTTP_TOKEN',
     value: 'TOKEN',
-    help: 'by which this proxy takes orders on that port: POST /v1/pools/{pool}/pause and the like, /v1/reload (default: none may)',
+    help: 'by which this proxy takes operations on that port: POST /v1/pools/{pool}/pause and the like, /v1/reload (default: none may)',
   },
   'hint-url': {
     variable: 'FLOTILLA_HINT_URL',
@@ -93,7 +93,7 @@ const defaultStateFolder = 'flotilla-state'
 const portMax = 65535
 const regionLengthMax = 64
 const tokenLengthMin = 16
-/** A Unix socket's path has 107 at most, and the doors' is longer by as much as 17. */
+/** A Unix socket's path has 107 at most, and that of the cancel sockets is longer by as much as 17. */
 const takeoverBytesMax = 90
 
 /** Settings from the words after `flotilla proxy` and the environment. Throws a UsageError. */

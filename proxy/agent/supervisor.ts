@@ -1,16 +1,16 @@
 import type { Handed } from '../io/io.ts'
 import type {
-  Answer,
+  QueryAnswer,
   ApplyOutcome,
   Desired,
   EngineSnapshot,
   FleetSpec,
   HostSpec,
   OperatedState,
-  Operation,
+  PoolOperation,
   OperationOutcome,
   PeersUpdate,
-  Question,
+  WorkerQuery,
   StopMode,
   TlsUpdate,
 } from '../port.ts'
@@ -20,7 +20,7 @@ import type { Chance } from './clock.ts'
 import {
   EngineDied,
   EngineThread,
-  type CrewTies,
+  type WorkerTies,
   type EngineThreadOptions,
   type ListenAddress,
   type Listening,
@@ -31,9 +31,9 @@ import { withTls } from './tls-files.ts'
 
 export type EngineRestart = Report['engine_restarts'][number]
 
-export interface EngineKeeperOptions extends Omit<EngineThreadOptions, 'listen' | 'wakeFd' | 'crew'> {
+export interface SupervisorOptions extends Omit<EngineThreadOptions, 'listen' | 'wakeFd' | 'workers'> {
   /** Absent where the process has one worker. */
-  readonly crew?: () => CrewTies
+  readonly workers?: () => WorkerTies
   /** What operators have done: for a thread that begins anew. Undefined while they have done nothing. */
   readonly operated?: () => OperatedState | undefined
   readonly chance: Chance
@@ -58,8 +58,8 @@ const timerMsMax = 2 ** 31 - 1
  * Keeps an engine running: starts its thread, remembers what it runs, and when the thread dies starts it anew with
  * that. The first death is answered at once; a thread that keeps dying is started with growing pauses.
  */
-export class EngineKeeper {
-  readonly #options: EngineKeeperOptions
+export class Supervisor {
+  readonly #options: SupervisorOptions
   readonly #wakeFd = openWakeFd()
   readonly #backoff: Backoff
   readonly #restarts: EngineRestart[] = []
@@ -78,7 +78,7 @@ export class EngineKeeper {
   #isDyingAgain = false
   #stopping = false
 
-  constructor(options: EngineKeeperOptions) {
+  constructor(options: SupervisorOptions) {
     this.#options = options
     this.#backoff = new Backoff({ firstMs: restartFirstMs, maxMs: restartMaxMs, random: options.chance.random })
   }
@@ -137,13 +137,13 @@ export class EngineKeeper {
   }
 
   /** Rejects with an EngineDied. */
-  async snapshot(figures?: true): Promise<EngineSnapshot> {
+  async snapshot(tables?: true): Promise<EngineSnapshot> {
     if (this.#thread === undefined) throw new EngineDied('the engine is not running')
-    return await this.#thread.snapshot(figures)
+    return await this.#thread.snapshot(tables)
   }
 
   /** Rejects with an EngineDied. */
-  async operate(operation: Operation, pool: string): Promise<OperationOutcome> {
+  async operate(operation: PoolOperation, pool: string): Promise<OperationOutcome> {
     if (this.#thread === undefined) throw new EngineDied('the engine is not running')
     return await this.#thread.operate(operation, pool)
   }
@@ -154,20 +154,20 @@ export class EngineKeeper {
   }
 
   /** Rejects with an EngineDied. */
-  async question(question: Question): Promise<Answer> {
+  async query(query: WorkerQuery): Promise<QueryAnswer> {
     if (this.#thread === undefined) throw new EngineDied('the engine is not running')
-    return await this.#thread.question(question)
+    return await this.#thread.query(query)
   }
 
-  answers(id: number, answers: readonly Answer[]): void {
+  answers(id: number, answers: readonly QueryAnswer[]): void {
     this.#thread?.post({ type: 'answers', id, answers })
   }
 
   /** A connection that another worker has accepted; it waits for a thread that is being started again. */
-  async hand(handed: Handed, bytes: Uint8Array, seat: number | null): Promise<void> {
+  async handOver(handed: Handed, bytes: Uint8Array, placedLife: number | null): Promise<void> {
     await this.#back?.promise
     if (this.#thread === undefined) closeFd(handed.fd)
-    else this.#thread.hand(handed, bytes, seat)
+    else this.#thread.handOver(handed, bytes, placedLife)
   }
 
   desired(desired: Desired): void {
@@ -218,12 +218,12 @@ export class EngineKeeper {
   }
 
   #newThread(listen: Listening): EngineThread {
-    const { crew, ...options } = this.#options
+    const { workers, ...options } = this.#options
     return new EngineThread({
       ...options,
       listen,
       wakeFd: this.#wakeFd,
-      ...(crew === undefined ? {} : { crew: crew() }),
+      ...(workers === undefined ? {} : { workers: workers() }),
     })
   }
 

@@ -196,9 +196,9 @@ export class TlsWatch {
 async function read(spec: FleetSpec): Promise<TlsUpdate> {
   const reader = new TlsReader()
   const pools: TlsUpdate['pools'][number][] = []
-  for (const { pool, user, settings } of spec.pools) {
+  for (const { database: pool, user, settings } of spec.pools) {
     const serverTls = await reader.forServers(settings)
-    if (serverTls !== undefined) pools.push({ pool, user, serverTls })
+    if (serverTls !== undefined) pools.push({ database: pool, user, serverTls })
   }
   return { clientTls: await reader.forClients(spec.general), pools }
 }
@@ -213,12 +213,14 @@ function differs(update: TlsUpdate, spec: FleetSpec): boolean {
 
 /** What the running configuration is once the update is in use. */
 export function withTls(spec: FleetSpec, update: TlsUpdate): FleetSpec {
-  const fresh = new Map(update.pools.map(({ pool, user, serverTls }) => [JSON.stringify([pool, user]), serverTls]))
+  const fresh = new Map(
+    update.pools.map(({ database: pool, user, serverTls }) => [JSON.stringify([pool, user]), serverTls]),
+  )
   return {
     ...spec,
     ...(update.clientTls === undefined ? {} : { clientTls: update.clientTls }),
     pools: spec.pools.map((pool) => {
-      const serverTls = fresh.get(JSON.stringify([pool.pool, pool.user]))
+      const serverTls = fresh.get(JSON.stringify([pool.database, pool.user]))
       return serverTls === undefined ? pool : { ...pool, serverTls }
     }),
   }

@@ -1,32 +1,32 @@
-import { Board } from '../memory/shared-counters.ts'
-import { Tallies } from '../memory/key-counts.ts'
+import { SharedCounters } from '../memory/shared-counters.ts'
+import { KeyCounts } from '../memory/key-counts.ts'
 import type {
-  Answer,
+  QueryAnswer,
   ApplyOutcome,
   Desired,
   EngineSnapshot,
   FleetSpec,
   OperatedState,
-  Operation,
+  PoolOperation,
   OperationOutcome,
   PeersUpdate,
   ProcessStart,
-  Question,
+  WorkerQuery,
   StopMode,
   TlsUpdate,
 } from '../port.ts'
-import { EngineKeeper, type EngineKeeperOptions, type EngineRestart } from './supervisor.ts'
-import { EngineDied, type CrewTies, type ListenAddress, type Listening } from './engine-thread.ts'
+import { Supervisor, type SupervisorOptions, type EngineRestart } from './supervisor.ts'
+import { EngineDied, type WorkerTies, type ListenAddress, type Listening } from './engine-thread.ts'
 import { Listeners } from './restart/listeners.ts'
 import { placed } from './placement.ts'
 import { mergedOutcome, mergedSnapshot } from './merged.ts'
 
-/** A worker whose console asks is not kept waiting for longer by one that does not answer. */
-const askMs = 2000
+/** How long a worker's console waits for another worker to answer. */
+const queryMs = 2000
 
-export interface CrewOptions extends Omit<
-  EngineKeeperOptions,
-  'crew' | 'operated' | 'onOperated' | 'onOver' | 'onUnlistened' | 'process'
+export interface WorkersOptions extends Omit<
+  SupervisorOptions,
+  'workers' | 'operated' | 'onOperated' | 'onOver' | 'onUnlistened' | 'process'
 > {
   /** Secret bytes, asked for at the start: see ProcessStart. */
   readonly mockKey: () => Uint8Array
@@ -37,36 +37,36 @@ export interface CrewOptions extends Omit<
  * The workers of a process: engines on one listener, which is opened once and outlives each of them. What the agent
  * wants it wants of all; what one of them wants of the others goes through here.
  */
-export class Crew {
-  readonly #options: CrewOptions
-  #keepers: readonly EngineKeeper[] = []
-  readonly #homes = new Map<string, number>()
-  #board: Board | undefined
+export class Workers {
+  readonly #options: WorkersOptions
+  #supervisors: readonly Supervisor[] = []
+  readonly #placements = new Map<string, number>()
+  #counters: SharedCounters | undefined
   #running: FleetSpec | undefined
   #desired: Desired | undefined
   #peers: PeersUpdate | null = null
   /** As any worker has told it last: what one of them does for an operator, all do. */
   #operated: OperatedState | undefined
-  /** Orders that somebody has yet to answer, and workers that were not there for one. */
-  #ordersOpen = 0
-  readonly #missed = new Set<EngineKeeper>()
+  /** Operations that a worker has yet to answer, and workers that were not there for one. */
+  #operationsOpen = 0
+  readonly #missed = new Set<Supervisor>()
   #stopping = false
   /** Workers that accept nothing any more. */
   readonly #unlistened = new Set<number>()
   #listeners: Listeners | undefined
 
-  constructor(options: CrewOptions) {
+  constructor(options: WorkersOptions) {
     this.#options = options
   }
 
   /** Where clients are served; undefined before the first start. */
   get address(): ListenAddress | undefined {
-    return this.#keepers[0]?.address
+    return this.#supervisors[0]?.address
   }
 
   /** False while no worker serves clients. */
   get isServing(): boolean {
-    return this.#keepers.some((keeper) => keeper.isServing)
+    return this.#supervisors.some((supervisor) => supervisor.isServing)
   }
 
   /** What is open for clients; undefined before the first start. */
@@ -80,48 +80,54 @@ export class Crew {
 
   /** Newest last, at most 20. */
   get restarts(): readonly EngineRestart[] {
-    return this.#keepers
-      .flatMap((keeper) => keeper.restarts)
+    return this.#supervisors
+      .flatMap((supervisor) => supervisor.restarts)
       .sort((a, b) => Date.parse(a.at) - Date.parse(b.at))
       .slice(-restartsMax)
   }
 
   get restartCount(): number {
-    return this.#keepers.reduce((sum, keeper) => sum + keeper.restartCount, 0)
+    return this.#supervisors.reduce((sum, supervisor) => sum + supervisor.restartCount, 0)
   }
 
-  get workers(): number {
-    return this.#keepers.length
+  get count(): number {
+    return this.#supervisors.length
   }
 
   /** The first start. Rejects with an EngineDied when a worker ends before it listens. */
   async start(listen: Listening, workers: number): Promise<ListenAddress> {
     if (this.#stopping) throw new EngineDied('the proxy is shutting down')
-    const memory = Board.memory(workers)
-    this.#board = new Board(memory, workers)
-    const lasting = { mockKey: this.#options.mockKey(), failedLogins: Tallies.memory(), ioUring: this.#options.ioUring }
-    this.#keepers = Array.from({ length: workers }, (_, worker) => this.#newKeeper(worker, workers, memory, lasting))
-    const [first, ...others] = this.#keepers
+    const memory = SharedCounters.memory(workers)
+    this.#counters = new SharedCounters(memory, workers)
+    const lasting = {
+      mockKey: this.#options.mockKey(),
+      failedLogins: KeyCounts.memory(),
+      ioUring: this.#options.ioUring,
+    }
+    this.#supervisors = Array.from({ length: workers }, (_, worker) =>
+      this.#newSupervisor(worker, workers, memory, lasting),
+    )
+    const [first, ...others] = this.#supervisors
     if (first === undefined) throw new Error('there is at least one worker')
-    if (this.#desired !== undefined) for (const keeper of this.#keepers) keeper.desired(this.#desired)
-    if (this.#peers !== null) for (const keeper of this.#keepers) keeper.peers(this.#peers)
+    if (this.#desired !== undefined) for (const supervisor of this.#supervisors) supervisor.desired(this.#desired)
+    if (this.#peers !== null) for (const supervisor of this.#supervisors) supervisor.peers(this.#peers)
     const address = await first.start(listen)
     const listening = first.listening ?? listen
     this.#listeners = new Listeners(listening)
-    await Promise.all(others.map(async (keeper) => await keeper.start(listening)))
+    await Promise.all(others.map(async (supervisor) => await supervisor.start(listening)))
     return address
   }
 
-  #newKeeper(worker: number, workers: number, board: SharedArrayBuffer, lasting: ProcessStart): EngineKeeper {
+  #newSupervisor(worker: number, workers: number, counters: SharedArrayBuffer, lasting: ProcessStart): Supervisor {
     const { onListening } = this.#options
     const several = {
-      crew: (): CrewTies => ({
-        start: { worker, board, wakeFds: this.#keepers.map((keeper) => keeper.wakeFd) },
-        onHand: (to, handed, bytes, seat) => void this.#keepers[to]?.hand(handed, bytes, seat),
-        onAsk: (id, question) => void this.#askWorkers(worker, id, question),
+      workers: (): WorkerTies => ({
+        start: { self: worker, counters, wakeFds: this.#supervisors.map((supervisor) => supervisor.wakeFd) },
+        onHandOver: (to, handed, bytes, placedLife) => void this.#supervisors[to]?.handOver(handed, bytes, placedLife),
+        onQuery: (id, query) => void this.#queryWorkers(worker, id, query),
       }),
     }
-    return new EngineKeeper({
+    return new Supervisor({
       ...this.#options,
       onListening: (address) => {
         if (worker === 0) onListening(address)
@@ -129,8 +135,8 @@ export class Crew {
       onUnlistened: () => this.#stoppedListening(worker),
       process: lasting,
       onOver: () => {
-        this.#board?.forget(worker)
-        Tallies.left(lasting.failedLogins, worker)
+        this.#counters?.workerEnded(worker)
+        KeyCounts.threadEnded(lasting.failedLogins, worker)
       },
       operated: () => this.#operated,
       onOperated: (state) => (this.#operated = state),
@@ -141,7 +147,7 @@ export class Crew {
   /** Workers accept from the same descriptors: they are closed when none of them looks at them any more. */
   #stoppedListening(worker: number): void {
     this.#unlistened.add(worker)
-    if (this.#unlistened.size === this.#keepers.length) this.#listeners?.closeToClients()
+    if (this.#unlistened.size === this.#supervisors.length) this.#listeners?.closeToClients()
   }
 
   /**
@@ -151,8 +157,10 @@ export class Crew {
   async apply(spec: FleetSpec, force: boolean): Promise<ApplyOutcome> {
     const before = this.#running
     const operated = this.#operated
-    const wanted = placed(spec, this.#keepers.length, this.#homes)
-    const results = await Promise.allSettled(this.#keepers.map(async (keeper) => await keeper.apply(wanted, force)))
+    const wanted = placed(spec, this.#supervisors.length, this.#placements)
+    const results = await Promise.allSettled(
+      this.#supervisors.map(async (supervisor) => await supervisor.apply(wanted, force)),
+    )
     const failed = results.find((result) => result.status === 'rejected')
     if (failed !== undefined) {
       if (before !== undefined) await this.#goBack(before, operated)
@@ -166,92 +174,95 @@ export class Crew {
 
   /** With what SET had changed over it. */
   async #goBack(spec: FleetSpec, operated: OperatedState | undefined): Promise<void> {
-    await Promise.allSettled(this.#keepers.map(async (keeper) => await keeper.apply(spec, true)))
+    await Promise.allSettled(this.#supervisors.map(async (supervisor) => await supervisor.apply(spec, true)))
     this.#operated = operated
-    for (const keeper of this.#keepers) keeper.restore()
+    for (const supervisor of this.#supervisors) supervisor.restore()
   }
 
   /** Of all workers that serve. Rejects with an EngineDied when there is none. */
-  async snapshot(figures?: true): Promise<EngineSnapshot> {
-    const ask = orNull(async (keeper) => await keeper.snapshot(figures))
-    return mergedSnapshot(given(await Promise.all(this.#keepers.map(ask))))
+  async snapshot(tables?: true): Promise<EngineSnapshot> {
+    const ask = orNull(async (supervisor) => await supervisor.snapshot(tables))
+    return mergedSnapshot(given(await Promise.all(this.#supervisors.map(ask))))
   }
 
   /** Rejects with an EngineDied when no worker serves. */
-  async operate(operation: Operation, pool: string): Promise<OperationOutcome> {
-    const ask = orNull(async (keeper) => await keeper.operate(operation, pool))
-    return mergedOutcome(given(await this.#order(ask)))
+  async operate(operation: PoolOperation, pool: string): Promise<OperationOutcome> {
+    const ask = orNull(async (supervisor) => await supervisor.operate(operation, pool))
+    return mergedOutcome(given(await this.#operateAll(ask)))
   }
 
   /**
    * PAUSE or RESUME of every database, as at the console. False when that changed nothing. Rejects with an EngineDied
    * when no worker serves.
    */
-  async operateAll(deed: 'pause' | 'resume'): Promise<boolean> {
-    const question: Question = { ask: 'do', deed, database: null }
-    const ask = orNull(async (keeper) => await answerOf(keeper, question))
-    return given(await this.#order(ask)).includes(true)
+  async operateAll(operation: 'pause' | 'resume'): Promise<boolean> {
+    const query: WorkerQuery = { kind: 'operate', operation, database: null }
+    const ask = orNull(async (supervisor) => await answerOf(supervisor, query))
+    return given(await this.#operateAll(ask)).includes(true)
   }
 
   desired(desired: Desired): void {
     this.#desired = desired
-    for (const keeper of this.#keepers) keeper.desired(desired)
+    for (const supervisor of this.#supervisors) supervisor.desired(desired)
   }
 
   addresses(hosts: Readonly<Record<string, readonly string[]>>): void {
-    for (const keeper of this.#keepers) keeper.addresses(hosts)
-    this.#running = this.#keepers[0]?.running
+    for (const supervisor of this.#supervisors) supervisor.addresses(hosts)
+    this.#running = this.#supervisors[0]?.running
   }
 
   tls(update: TlsUpdate): void {
-    for (const keeper of this.#keepers) keeper.tls(update)
-    this.#running = this.#keepers[0]?.running
+    for (const supervisor of this.#supervisors) supervisor.tls(update)
+    this.#running = this.#supervisors[0]?.running
   }
 
   peers(update: PeersUpdate | null): void {
     this.#peers = update ?? this.#peers
-    for (const keeper of this.#keepers) keeper.peers(update)
+    for (const supervisor of this.#supervisors) supervisor.peers(update)
   }
 
   /** Answers the worker whose console asked: its ids leave its number as the rest. */
   reloaded(id: number, error: string | null): void {
-    this.#keepers[id % this.#keepers.length]?.reloaded(id, error)
+    this.#supervisors[id % this.#supervisors.length]?.reloaded(id, error)
   }
 
   /** A second call, with "now", hurries the first. Resolves when all threads are gone. */
   async stop(mode: StopMode, timeoutMs: number): Promise<void> {
     this.#stopping = true
-    await Promise.all(this.#keepers.map(async (keeper) => await keeper.stop(mode, timeoutMs)))
+    await Promise.all(this.#supervisors.map(async (supervisor) => await supervisor.stop(mode, timeoutMs)))
   }
 
   /** After `stop`. */
   close(): void {
     this.#listeners?.close()
-    for (const keeper of this.#keepers) keeper.close()
+    for (const supervisor of this.#supervisors) supervisor.close()
   }
 
   // Between workers
 
   /** What changes something is for the one that asks as well: so all of them have it in the same order. */
-  async #askWorkers(from: number, id: number, question: Question): Promise<void> {
-    const ask = async (keeper: EngineKeeper): Promise<Answer> => await answerOf(keeper, question)
-    const others = this.#keepers.filter((_, worker) => worker !== from)
+  async #queryWorkers(from: number, id: number, query: WorkerQuery): Promise<void> {
+    const ask = async (supervisor: Supervisor): Promise<QueryAnswer> => await answerOf(supervisor, query)
+    const others = this.#supervisors.filter((_, worker) => worker !== from)
     const answers =
-      question.ask === 'do' || question.ask === 'set' ? await this.#order(ask) : await Promise.all(others.map(ask))
-    this.#keepers[from]?.answers(id, answers)
+      query.kind === 'operate' || query.kind === 'set'
+        ? await this.#operateAll(ask)
+        : await Promise.all(others.map(ask))
+    this.#supervisors[from]?.answers(id, answers)
   }
 
   /**
    * Gives all workers something to do that lasts; null from one that was not there for it. That one may have come back
    * before the others had said what they did: so it hears of that when all have answered all there is.
    */
-  async #order<Given>(ask: (keeper: EngineKeeper) => Promise<Given | null>): Promise<(Given | null)[]> {
-    this.#ordersOpen += 1
-    const answers = await Promise.all(this.#keepers.map(ask))
-    this.#ordersOpen -= 1
-    for (const [index, keeper] of this.#keepers.entries()) if (answers[index] === null) this.#missed.add(keeper)
-    if (this.#ordersOpen === 0) {
-      for (const keeper of this.#missed) keeper.restore()
+  async #operateAll<Given>(ask: (supervisor: Supervisor) => Promise<Given | null>): Promise<(Given | null)[]> {
+    this.#operationsOpen += 1
+    const answers = await Promise.all(this.#supervisors.map(ask))
+    this.#operationsOpen -= 1
+    for (const [index, supervisor] of this.#supervisors.entries())
+      if (answers[index] === null) this.#missed.add(supervisor)
+    if (this.#operationsOpen === 0) {
+      for (const supervisor of this.#missed) supervisor.restore()
       this.#missed.clear()
     }
     return answers
@@ -259,8 +270,10 @@ export class Crew {
 }
 
 /** Null of a worker that is not there. */
-function orNull<Given>(ask: (keeper: EngineKeeper) => Promise<Given>): (keeper: EngineKeeper) => Promise<Given | null> {
-  return async (keeper) => (keeper.isServing ? await ask(keeper).catch(() => null) : null)
+function orNull<Given>(
+  ask: (supervisor: Supervisor) => Promise<Given>,
+): (supervisor: Supervisor) => Promise<Given | null> {
+  return async (supervisor) => (supervisor.isServing ? await ask(supervisor).catch(() => null) : null)
 }
 
 /** @throws EngineDied when no worker was there */
@@ -271,11 +284,11 @@ function given<Given>(answers: readonly (Given | null)[]): Given[] {
 }
 
 /** Null when it does not answer in time: a worker that has died holds nothing that one could wait for. */
-async function answerOf(keeper: EngineKeeper, question: Question): Promise<Answer> {
+async function answerOf(supervisor: Supervisor, query: WorkerQuery): Promise<QueryAnswer> {
   const late = Promise.withResolvers<null>()
-  const timer = question.ask === 'wait' ? undefined : setTimeout(() => late.resolve(null), askMs)
+  const timer = query.kind === 'wait' ? undefined : setTimeout(() => late.resolve(null), queryMs)
   try {
-    return await Promise.race([keeper.question(question), late.promise])
+    return await Promise.race([supervisor.query(query), late.promise])
   } catch {
     return null
   } finally {

@@ -1,35 +1,35 @@
 /** What workers' consoles ask of this one. */
 import type { Engine } from '../engine/engine.ts'
-import type { Answer, Question } from '../port.ts'
-import { isPaused, killClient, obey, serversLeaving, serversLeft, whenFlushed } from './operations.ts'
+import type { QueryAnswer, WorkerQuery } from '../port.ts'
+import { isPaused, killClient, operate, serversLeaving, serversLeft, whenFlushed } from './operations.ts'
 import { partOf, tableOf } from './commands.ts'
 
 /** Calls `answer` once, now or when what is waited for has come. */
-export function answerTo(engine: Engine, question: Question, answer: (answer: Answer) => void): void {
-  switch (question.ask) {
+export function answerTo(engine: Engine, query: WorkerQuery, answer: (answer: QueryAnswer) => void): void {
+  switch (query.kind) {
     case 'rows': {
-      const table = tableOf(question.command)
+      const table = tableOf(query.command)
       answer(table === undefined ? [] : partOf(table, engine))
       return
     }
-    case 'do':
-      answer(obey(engine, question.deed, question.database))
+    case 'operate':
+      answer(operate(engine, query.operation, query.database))
       return
     case 'kill client':
-      answer(killClient(engine, question.client))
+      answer(killClient(engine, query.client))
       return
     case 'set':
-      if (question.value === null) engine.overrides.drop()
-      answer(question.value === null || engine.overrides.set(question.key, question.value) === null)
+      if (query.value === null) engine.overrides.drop()
+      answer(query.value === null || engine.overrides.set(query.key, query.value) === null)
       return
     case 'wait': {
-      const { database } = question
-      if (question.for === 'flushed') {
+      const { database } = query
+      if (query.for === 'flushed') {
         whenFlushed(engine, answer)
         return
       }
       const condition =
-        question.for === 'released'
+        query.for === 'released'
           ? () => !isPaused(engine, database) || serversLeft(engine, database) === 0
           : () => serversLeaving(engine, database) === 0
       if (condition()) answer(true)
@@ -37,6 +37,6 @@ export function answerTo(engine: Engine, question: Question, answer: (answer: An
       return
     }
     default:
-      question satisfies never
+      query satisfies never
   }
 }

@@ -39,7 +39,7 @@ import type { Statement } from './statements.ts'
 import { texts } from './table.ts'
 import type { Row, Table } from './table.ts'
 import type { Join } from './join.ts'
-import { askOthers } from './others.ts'
+import { queryOthers } from './others.ts'
 
 export type Right = 'admin' | 'stats'
 
@@ -203,8 +203,8 @@ function answer(table: Table): Command['run'] {
 
 /** Of the workers of the process; one that does not answer is left out. */
 function* rowsOfAll(caller: Caller, table: Table, join: Join, command: string): Exchange<Iterable<Row>> {
-  if (caller.engine.context.crew === null) return table.rows(caller.engine)
-  const answers = yield* askOthers(caller, { ask: 'rows', command })
+  if (caller.engine.context.workers === null) return table.rows(caller.engine)
+  const answers = yield* queryOthers(caller, { kind: 'rows', command })
   return join([partOf(table, caller.engine), ...answers.filter((rows) => Array.isArray(rows))])
 }
 
@@ -239,7 +239,7 @@ function help(caller: Caller): void {
  */
 function* reload(caller: Caller): Exchange<void> {
   caller.engine.overrides.drop()
-  yield* askOthers(caller, { ask: 'set', key: '', value: null })
+  yield* queryOthers(caller, { kind: 'set', key: '', value: null })
   let outcome: { readonly error: string | null } | null = null
   caller.engine.reload((error) => {
     outcome = { error }

@@ -1,7 +1,7 @@
 /** What metrics are made of: the console's own answers, so that a page of metrics and SHOW never differ. */
 import { Client } from '../engine/pool/client.ts'
 import type { Engine } from '../engine/engine.ts'
-import type { ClientGroup, Figures, ShownRow } from '../port.ts'
+import type { ClientGroup, ConsoleTables, ShownRow } from '../port.ts'
 import { consoleName } from './pools.ts'
 import { config } from './show/config.ts'
 import { databases } from './show/databases.ts'
@@ -15,7 +15,7 @@ import type { Table } from './table.ts'
 const clientGroupsMax = 1000
 const others = '(others)'
 
-export function figuresOf(engine: Engine): Figures {
+export function consoleTablesOf(engine: Engine): ConsoleTables {
   return {
     databases: shown(databases, engine),
     lists: shown(lists, engine),
@@ -57,7 +57,7 @@ function groupOf(client: Engine['context']['clients'] extends Set<infer Item> ? 
     const { user, applicationName } = client
     return { database: consoleName, user, application_name: applicationName, state: 'active', count: 0 }
   }
-  const { name, parameters, list } = client
+  const { pool, parameters, list } = client
   const application_name = parameters.values.get('application_name') ?? ''
-  return { database: name.database, user: name.user, application_name, state: list?.name ?? '', count: 0 }
+  return { database: pool.database, user: pool.user, application_name, state: list?.name ?? '', count: 0 }
 }

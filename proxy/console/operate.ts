@@ -2,11 +2,11 @@
 import { SqlError } from '../../shared/errors.ts'
 import * as write from '../protocol/write.ts'
 import type { Exchange } from '../engine/wire/conversation.ts'
-import type { Deed, StopMode } from '../port.ts'
-import { isPaused, killClient, obey, serversLeaving, serversLeft, whenFlushed } from './operations.ts'
+import type { Operation, StopMode } from '../port.ts'
+import { isPaused, killClient, operate, serversLeaving, serversLeft, whenFlushed } from './operations.ts'
 import type { Caller } from './caller.ts'
 import { CommandError } from './command-error.ts'
-import { askOthers } from './others.ts'
+import { queryOthers } from './others.ts'
 import { consoleName } from './pools.ts'
 import type { Statement } from './statements.ts'
 
@@ -14,12 +14,12 @@ import type { Statement } from './statements.ts'
 export function* pauseCommand(caller: Caller, statement: Statement): Exchange<void> {
   const { engine } = caller
   const database = databaseOf(caller, statement)
-  if (!(yield* allDo(caller, 'pause', database))) {
+  if (!(yield* onAllWorkers(caller, 'pause', database))) {
     if (database === null) throw alreadyStopped()
     throw refused(database, 'already paused')
   }
   yield* wait(caller, () => !isPaused(engine, database) || serversLeft(engine, database) === 0)
-  yield* askOthers(caller, { ask: 'wait', for: 'released', database })
+  yield* queryOthers(caller, { kind: 'wait', for: 'released', database })
   if (!isPaused(engine, database)) throw refused(database, 'resumed before all of its servers were released')
   done(caller, 'PAUSE')
 }
@@ -27,7 +27,7 @@ export function* pauseCommand(caller: Caller, statement: Statement): Exchange<vo
 /** RESUME [db]: after PAUSE and KILL; without a database after SUSPEND too. */
 export function* resumeCommand(caller: Caller, statement: Statement): Exchange<void> {
   const database = optionalName(statement)
-  if (!(yield* allDo(caller, 'resume', database))) {
+  if (!(yield* onAllWorkers(caller, 'resume', database))) {
     // A database that has left the configuration may still be paused, one that never was there cannot.
     if (database !== null) databaseOf(caller, statement)
     throw refused(database, database === null ? 'not paused/suspended' : 'not paused')
@@ -37,20 +37,20 @@ export function* resumeCommand(caller: Caller, statement: Statement): Exchange<v
 
 export function* disableCommand(caller: Caller, statement: Statement): Exchange<void> {
   const database = neededDatabase(caller, statement)
-  yield* allDo(caller, 'disable', database)
+  yield* onAllWorkers(caller, 'disable', database)
   done(caller, 'DISABLE')
 }
 
 export function* enableCommand(caller: Caller, statement: Statement): Exchange<void> {
   const database = neededName(statement)
-  if (!(yield* allDo(caller, 'enable', database))) neededDatabase(caller, statement)
+  if (!(yield* onAllWorkers(caller, 'enable', database))) neededDatabase(caller, statement)
   done(caller, 'ENABLE')
 }
 
 /** KILL [db]: what is there ends now, and who comes waits for RESUME. */
 export function* killCommand(caller: Caller, statement: Statement): Exchange<void> {
   const database = databaseOf(caller, statement)
-  yield* allDo(caller, 'kill', database)
+  yield* onAllWorkers(caller, 'kill', database)
   done(caller, 'KILL')
 }
 
@@ -60,7 +60,7 @@ export function* killClientCommand(caller: Caller, statement: Statement): Exchan
   const id = /^\d{1,15}$/.test(text) ? Number(text) : null
   if (id === null) throw new CommandError('syntax_error', 'invalid client id', 'SHOW CLIENTS lists the ids.')
   if (!killClient(caller.engine, id)) {
-    const answers = yield* askOthers(caller, { ask: 'kill client', client: id })
+    const answers = yield* queryOthers(caller, { kind: 'kill client', client: id })
     if (!answers.includes(true)) throw new SqlError('undefined_object', 'client not found')
   }
   done(caller, 'KILL_CLIENT')
@@ -68,7 +68,7 @@ export function* killClientCommand(caller: Caller, statement: Statement): Exchan
 
 export function* reconnectCommand(caller: Caller, statement: Statement): Exchange<void> {
   const database = databaseOf(caller, statement)
-  yield* allDo(caller, 'reconnect', database)
+  yield* onAllWorkers(caller, 'reconnect', database)
   done(caller, 'RECONNECT')
 }
 
@@ -76,21 +76,21 @@ export function* reconnectCommand(caller: Caller, statement: Statement): Exchang
 export function* waitCloseCommand(caller: Caller, statement: Statement): Exchange<void> {
   const database = databaseOf(caller, statement)
   yield* wait(caller, () => serversLeaving(caller.engine, database) === 0)
-  yield* askOthers(caller, { ask: 'wait', for: 'closed', database })
+  yield* queryOthers(caller, { kind: 'wait', for: 'closed', database })
   done(caller, 'WAIT_CLOSE')
 }
 
 /** SUSPEND: answers when all that was sent has been taken; whoever does not take it in time is closed. */
 export function* suspendCommand(caller: Caller): Exchange<void> {
   const { engine } = caller
-  if (!(yield* allDo(caller, 'suspend', null))) throw alreadyStopped()
+  if (!(yield* onAllWorkers(caller, 'suspend', null))) throw alreadyStopped()
   // All workers have the same time, so none of them waits for another.
   let holds: boolean | null = null
   whenFlushed(engine, (itHolds) => {
     holds = itHolds
     caller.wake()
   })
-  const others = yield* askOthers(caller, { ask: 'wait', for: 'flushed', database: null })
+  const others = yield* queryOthers(caller, { kind: 'wait', for: 'flushed', database: null })
   yield* caller.until(() => holds !== null)
   if (holds !== true || others.includes(false)) throw refused(null, 'resumed before everything was flushed')
   done(caller, 'SUSPEND')
@@ -115,15 +115,15 @@ function done(caller: Caller, tag: string): void {
 }
 
 /**
- * Before an order is answered, every worker has obeyed it, this one too only when its turn comes: of opposite orders at two
- * consoles the same one is the last for all. Gives whether it has changed anything here.
+ * All workers carry out an operation before it is answered, this one too only when its turn comes: of opposite operations
+ * at two consoles the same one is the last for all. Gives whether it has changed anything here.
  */
-function* allDo(caller: Caller, deed: Deed, database: string | null): Exchange<boolean> {
+function* onAllWorkers(caller: Caller, operation: Operation, database: string | null): Exchange<boolean> {
   const { engine } = caller
-  const { crew } = engine.context
-  if (crew === null) return obey(engine, deed, database)
-  const answers = yield* askOthers(caller, { ask: 'do', deed, database })
-  return answers[crew.worker] !== false
+  const { workers } = engine.context
+  if (workers === null) return operate(engine, operation, database)
+  const answers = yield* queryOthers(caller, { kind: 'operate', operation, database })
+  return answers[workers.self] !== false
 }
 
 function* wait(caller: Caller, condition: () => boolean): Exchange<void> {

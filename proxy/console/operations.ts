@@ -3,33 +3,33 @@ import { wildcard } from '../../shared/config/wildcard.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import { Client } from '../engine/pool/client.ts'
 import type { Engine } from '../engine/engine.ts'
-import type { Deed, Operation, OperationOutcome } from '../port.ts'
-import type { PoolName } from '../engine/pool/pool.ts'
+import type { Operation, PoolOperation, OperationOutcome } from '../port.ts'
+import type { Pool } from '../engine/pool/pool.ts'
 import type { Server } from '../engine/pool/server.ts'
 
-/** All names of a database, or of those that "*" stands for; of every database with null. */
-function namesOf({ pools }: Engine, database: string | null): PoolName[] {
-  if (database === null) return [...pools.names()]
+/** All pools of a database, or of those that "*" stands for; of every database with null. */
+function poolsOf({ pools }: Engine, database: string | null): Pool[] {
+  if (database === null) return [...pools.all()]
   if (database !== wildcard) return [...pools.ofDatabase(database)]
-  return [...pools.names()].filter((name) => name.database === wildcard || pools.isMade(name.database))
+  return [...pools.all()].filter((pool) => pool.database === wildcard || pools.isMade(pool.database))
 }
 
 /** Servers that are still open. */
 export function serversLeft(engine: Engine, database: string | null): number {
   let servers = 0
-  for (const name of namesOf(engine, database)) for (const pool of name.pools) servers += pool.size
+  for (const pool of poolsOf(engine, database)) for (const serverSet of pool.serverSets) servers += serverSet.size
   return servers
 }
 
 /** Servers that close as soon as they are free, by RECONNECT, PAUSE, a rebuild or an address that is gone. */
 export function serversLeaving(engine: Engine, database: string | null): number {
   let servers = 0
-  for (const name of namesOf(engine, database)) {
-    for (const pool of name.pools) {
-      for (const list of pool.lists) {
+  for (const pool of poolsOf(engine, database)) {
+    for (const serverSet of pool.serverSets) {
+      for (const list of serverSet.lists) {
         // Replication goes on where it is for as long as it likes.
-        if (list === pool.replication) continue
-        for (const server of list) if (pool.draining || server.closeNeeded) servers++
+        if (list === serverSet.replication) continue
+        for (const server of list) if (serverSet.draining || server.closeNeeded) servers++
       }
     }
   }
@@ -60,22 +60,22 @@ export function suspend({ context, pools }: Engine): boolean {
   context.suspended = true
   context.suspensions++
   context.operated()
-  for (const client of context.clients) if (client instanceof Client) client.socket.holdReading()
-  for (const name of pools.names()) {
-    for (const server of serversOf(name)) if (server.loggedIn) server.socket.holdReading()
+  for (const client of context.clients) if (client instanceof Client) client.socket.suspendReading()
+  for (const pool of pools.all()) {
+    for (const server of serversOf(pool)) if (server.loggedIn) server.socket.suspendReading()
   }
   return true
 }
 
 /** The end of a SUSPEND. False when there is none. */
-export function release({ context, pools }: Engine): boolean {
+export function unsuspend({ context, pools }: Engine): boolean {
   if (!context.suspended) return false
   context.suspended = false
   context.operated()
-  for (const client of context.clients) client.socket.releaseReading()
-  for (const name of pools.names()) {
-    for (const server of serversOf(name)) server.socket.releaseReading()
-    name.grow()
+  for (const client of context.clients) client.socket.unsuspendReading()
+  for (const pool of pools.all()) {
+    for (const server of serversOf(pool)) server.socket.unsuspendReading()
+    pool.grow()
   }
   pools.wakeHeldUp()
   return true
@@ -115,23 +115,23 @@ export function whenFlushed(engine: Engine, done: (holds: boolean) => void): voi
 /** Clients and servers that have not taken all that was sent to them. */
 function unflushed({ context, pools }: Engine): (Client | Server)[] {
   const clients = [...context.clients].filter((client) => client instanceof Client)
-  const servers = [...pools.names()].flatMap(serversOf)
+  const servers = [...pools.all()].flatMap(serversOf)
   return [...clients, ...servers].filter(({ socket }) => socket.queuedBytes > 0)
 }
 
-function serversOf(name: PoolName): Server[] {
-  return name.pools.flatMap((pool) => pool.lists.flatMap((list) => [...list]))
+function serversOf(pool: Pool): Server[] {
+  return pool.serverSets.flatMap((serverSet) => serverSet.lists.flatMap((list) => [...list]))
 }
 
 /** Every server is replaced by a new one as soon as it is free. */
 export function reconnect(engine: Engine, database: string | null): void {
-  for (const name of namesOf(engine, database)) name.current?.retire()
+  for (const pool of poolsOf(engine, database)) pool.current?.retire()
 }
 
 /** All clients and servers end now; whoever comes waits for RESUME. */
 export function kill(engine: Engine, database: string | null): void {
   pause(engine, database)
-  for (const name of namesOf(engine, database)) name.kill()
+  for (const pool of poolsOf(engine, database)) pool.kill()
 }
 
 /** False when nobody has this number. */
@@ -146,13 +146,13 @@ export function killClient(engine: Engine, id: number): boolean {
   return false
 }
 
-/** What a console orders. False when it has changed nothing. */
-export function obey(engine: Engine, deed: Deed, database: string | null): boolean {
-  switch (deed) {
+/** An operation of a console. False when it has changed nothing. */
+export function operate(engine: Engine, operation: Operation, database: string | null): boolean {
+  switch (operation) {
     case 'pause':
       return pause(engine, database)
     case 'resume': {
-      const released = database === null && release(engine)
+      const released = database === null && unsuspend(engine)
       return resume(engine, database) || released
     }
     case 'suspend':
@@ -165,14 +165,14 @@ export function obey(engine: Engine, deed: Deed, database: string | null): boole
       return true
     case 'disable':
     case 'enable':
-      return database !== null && engine.pools.setDisabled(database, deed === 'disable')
+      return database !== null && engine.pools.setDisabled(database, operation === 'disable')
     default:
-      return deed satisfies never
+      return operation satisfies never
   }
 }
 
 /** What control may ask for: to ask twice is the same as once. */
-export function operate(engine: Engine, operation: Operation, pool: string): OperationOutcome {
+export function operateForControl(engine: Engine, operation: PoolOperation, pool: string): OperationOutcome {
   const known = engine.pools.hasDatabase(pool)
   switch (operation) {
     case 'pause':
@@ -197,11 +197,11 @@ export function operate(engine: Engine, operation: Operation, pool: string): Ope
       operation satisfies never
   }
   const servers = serversToEnd[operation](engine, pool)
-  return { known, paused: engine.pools.holds(pool), servers }
+  return { known, paused: engine.pools.pauseApplies(pool), servers }
 }
 
 /** Which servers an operation still waits for. */
-const serversToEnd: Readonly<Record<Operation, (engine: Engine, pool: string) => number>> = {
+const serversToEnd: Readonly<Record<PoolOperation, (engine: Engine, pool: string) => number>> = {
   pause: serversLeft,
   resume: serversLeaving,
   reconnect: serversLeaving,

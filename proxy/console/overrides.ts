@@ -85,7 +85,7 @@ export class Overrides {
   }
 
   #overridePools(): void {
-    for (const { current } of this.#engine.pools.names()) {
+    for (const { current } of this.#engine.pools.all()) {
       if (current === null) continue
       const { spec } = current
       const version = spec.overridden ?? { hash: spec.hash, settings: spec.settings }
@@ -98,18 +98,18 @@ export class Overrides {
 
   /** RELOAD: what the version says runs again. */
   drop(): void {
-    for (const { current } of this.#engine.pools.names()) {
+    for (const { current } of this.#engine.pools.all()) {
       if (current?.spec.overridden !== undefined) current.retune(restored(current.spec, current.spec.overridden))
     }
     if (this.#general !== null) {
       this.#engine.generalValues = this.#general.generalValues
       this.#engine.context.general = this.#general.settings
     }
-    this.forget()
+    this.clear()
   }
 
   /** A version was applied, and runs as it is. */
-  forget(): void {
+  clear(): void {
     this.#general = null
     if (this.#values.size === 0) return
     this.#values.clear()

@@ -1,15 +1,15 @@
 import { Client } from '../engine/pool/client.ts'
 import type { Engine } from '../engine/engine.ts'
-import type { PoolName } from '../engine/pool/pool.ts'
-import type { Pool } from '../engine/pool/server-set.ts'
+import type { Pool } from '../engine/pool/pool.ts'
+import type { ServerSet } from '../engine/pool/server-set.ts'
 import type { Server } from '../engine/pool/server.ts'
 
 /** The console's own database and user in lists: PgBouncer's name, which tools know to leave out. */
 export const consoleName = 'pgbouncer'
 
 /** By database, then user. */
-export function sortedNames(engine: Engine): PoolName[] {
-  return [...engine.pools.names()].sort((a, b) => compare(a.database, b.database) || compare(a.user, b.user))
+export function sortedPools(engine: Engine): Pool[] {
+  return [...engine.pools.all()].sort((a, b) => compare(a.database, b.database) || compare(a.user, b.user))
 }
 
 export function compare(a: string, b: string): number {
@@ -17,13 +17,13 @@ export function compare(a: string, b: string): number {
   return a < b ? -1 : 1
 }
 
-/** The pool that serves a name, and those that still drain. */
-export function poolsOf(name: PoolName): Pool[] {
-  return name.pools
+/** The server set that serves a pool, and those that still drain. */
+export function serverSetsOf(pool: Pool): ServerSet[] {
+  return pool.serverSets
 }
 
-export function serversOf(name: PoolName): Server[] {
-  return poolsOf(name).flatMap((pool) => pool.lists.flatMap((list) => [...list]))
+export function serversOf(pool: Pool): Server[] {
+  return serverSetsOf(pool).flatMap((serverSet) => serverSet.lists.flatMap((list) => [...list]))
 }
 
 export function sum<Item>(items: Iterable<Item>, of: (item: Item) => number): number {

@@ -2,7 +2,7 @@ import { SqlError } from '../../shared/errors.ts'
 import * as write from '../protocol/write.ts'
 import type { Exchange } from '../engine/wire/conversation.ts'
 import type { Caller } from './caller.ts'
-import { askOthers } from './others.ts'
+import { queryOthers } from './others.ts'
 import { CommandError } from './command-error.ts'
 import type { Statement, Token } from './statements.ts'
 import { pgbouncerVersion } from './show/version.ts'
@@ -66,8 +66,8 @@ function* override(caller: Caller, name: string, values: Statement): Exchange<vo
     const hint = 'SHOW CONFIG lists the keys; what SET cannot change is changed by a new version in control.'
     throw new CommandError('invalid_parameter_value', `SET failed: ${fault.slice(0, faultMax)}`, hint)
   }
-  // Here once more, when its turn among all orders comes.
-  yield* askOthers(caller, { ask: 'set', key: name, value: text })
+  // Here once more, when its turn among all operations comes.
+  yield* queryOthers(caller, { kind: 'set', key: name, value: text })
   const fields = { key: name, value: text, user }
   engine.context.post({ type: 'log', level: 'warn', message: 'SET at the console changed what runs', fields })
   caller.send(write.commandComplete('SET'))

@@ -58,7 +58,7 @@ export class ConsoleSession implements SocketEvents, Caller {
   /** Greets the client, whose login is over. */
   begin(): void {
     this.engine.context.clients.add(this)
-    this.engine.context.shared?.countConsole(1)
+    this.engine.context.counts?.countConsole(1)
     this.engine.statistics.console.client_login_count++
     this.send(Buffer.concat([write.parameterStatuses(greeting), ready]))
   }
@@ -67,13 +67,13 @@ export class ConsoleSession implements SocketEvents, Caller {
   fatal(sqlstate: string, message: string): void {
     if (this.#gone) return
     this.send(write.errorResponse({ severity: 'FATAL', code: sqlstate, message }))
-    this.#forget()
+    this.#leave()
     this.socket.end()
   }
 
-  #forget(): void {
+  #leave(): void {
     this.#gone = true
-    if (this.engine.context.clients.delete(this)) this.engine.context.shared?.countConsole(-1)
+    if (this.engine.context.clients.delete(this)) this.engine.context.counts?.countConsole(-1)
   }
 
   // What the socket reports
@@ -93,7 +93,7 @@ export class ConsoleSession implements SocketEvents, Caller {
   }
 
   onClose(): void {
-    this.#forget()
+    this.#leave()
   }
 
   // What commands use
@@ -171,7 +171,7 @@ export class ConsoleSession implements SocketEvents, Caller {
         case FrontendTag.CopyFail:
           break
         case FrontendTag.Terminate:
-          this.#forget()
+          this.#leave()
           this.socket.close()
           return
         default:

@@ -1,5 +1,5 @@
 import type { PoolTotals } from '../port.ts'
-import type { PoolName } from '../engine/pool/pool.ts'
+import type { Pool } from '../engine/pool/pool.ts'
 import { noTotals } from '../engine/pool/totals.ts'
 import { consoleName } from './pools.ts'
 
@@ -30,7 +30,7 @@ export const totalNames = [
 ] as const satisfies readonly (keyof PoolTotals)[]
 
 /** What statistics need to know of a name. */
-type Measured = Pick<PoolName, 'database' | 'totals' | 'abandoned'>
+type Measured = Pick<Pool, 'database' | 'totals' | 'abandoned'>
 
 export interface DatabaseStatistics {
   readonly database: string
@@ -58,8 +58,8 @@ export class Statistics {
   }
 
   /** Called about once a second, before names that nothing is left of are forgotten. */
-  observe(names: Iterable<Measured>, nowMs: number): void {
-    const known = [...names]
+  observe(pools: Iterable<Measured>, nowMs: number): void {
+    const known = [...pools]
     const now = this.#totals(known)
     for (const database of this.#samples.keys()) {
       if (now.has(database)) continue
@@ -68,7 +68,7 @@ export class Statistics {
     }
     for (const [database, totals] of now) this.#sample(database, totals, nowMs)
     this.#observedMs = nowMs
-    for (const name of known) if (name.abandoned) this.#depart(name)
+    for (const pool of known) if (pool.abandoned) this.#depart(pool)
   }
 
   #sample(database: string, totals: PoolTotals, nowMs: number): void {
@@ -82,30 +82,30 @@ export class Statistics {
     while (samples.length > 1 && nowMs - (samples[0] as Sample).atMs > statsPeriodMs) samples.shift()
   }
 
-  #depart(name: Measured): void {
-    const departed = this.#departed.get(name.database) ?? noTotals()
-    add(departed, name.totals)
-    this.#departed.set(name.database, departed)
+  #depart(pool: Measured): void {
+    const departed = this.#departed.get(pool.database) ?? noTotals()
+    add(departed, pool.totals)
+    this.#departed.set(pool.database, departed)
   }
 
   /** In the order of the databases' names; the console's own last. */
-  databases(names: Iterable<Measured>, nowMs: number): DatabaseStatistics[] {
-    return [...this.#totals(names)].map(([database, totals]) => {
+  databases(pools: Iterable<Measured>, nowMs: number): DatabaseStatistics[] {
+    return [...this.#totals(pools)].map(([database, totals]) => {
       const since = this.#samples.get(database)?.[0] ?? { atMs: nowMs, totals: noTotals() }
       return { database, totals, averages: averages(since, { atMs: nowMs, totals }) }
     })
   }
 
-  #totals(names: Iterable<Measured>): Map<string, PoolTotals> {
+  #totals(pools: Iterable<Measured>): Map<string, PoolTotals> {
     const sums = new Map<string, PoolTotals>()
-    for (const name of names) {
-      let sum = sums.get(name.database)
+    for (const pool of pools) {
+      let sum = sums.get(pool.database)
       if (sum === undefined) {
         sum = noTotals()
-        add(sum, this.#departed.get(name.database) ?? noTotals())
-        sums.set(name.database, sum)
+        add(sum, this.#departed.get(pool.database) ?? noTotals())
+        sums.set(pool.database, sum)
       }
-      add(sum, name.totals)
+      add(sum, pool.totals)
     }
     const sorted = new Map([...sums].sort(([a], [b]) => (a < b ? -1 : 1)))
     return sorted.set(consoleName, this.console)

@@ -2,7 +2,7 @@ import { generalSettings } from '../../shared/config/settings.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import { IoError } from '../io/io.ts'
 import type { Io, Listener, Socket, SocketEvents, TcpOptions, Timer, TlsOptions } from '../io/io.ts'
-import { Tallies } from '../memory/key-counts.ts'
+import { KeyCounts } from '../memory/key-counts.ts'
 import { Disconnects } from '../console/disconnects.ts'
 import { Statistics } from '../console/statistics.ts'
 import { authQuerySnapshots } from './auth/auth-query.ts'
@@ -10,12 +10,12 @@ import { FailedLogins } from './auth/failed-logins.ts'
 import { Cancels } from './cancel/cancel.ts'
 import { Client } from './pool/client.ts'
 import type { Context } from './pool/context.ts'
-import { figuresOf } from '../console/console-tables.ts'
+import { consoleTablesOf } from '../console/console-tables.ts'
 import { Limits } from './pool/limits.ts'
 import { Login } from './login.ts'
 import type {
   AccessRules,
-  Answer,
+  QueryAnswer,
   ConsoleUserSpec,
   EngineSnapshot,
   FleetSpec,
@@ -24,26 +24,26 @@ import type {
   OperatedState,
   PoolSnapshot,
   ProcessStart,
-  Question,
+  WorkerQuery,
   StopMode,
   ToEngine,
 } from '../port.ts'
-import type { PoolName } from './pool/pool.ts'
-import { operate, release, suspend } from '../console/operations.ts'
+import type { Pool } from './pool/pool.ts'
+import { operateForControl, unsuspend, suspend } from '../console/operations.ts'
 import { answerTo } from '../console/answers.ts'
 import { Overrides } from '../console/overrides.ts'
-import type { Crew } from './workers/workers.ts'
+import type { Workers } from './workers/workers.ts'
 import { Peers } from './cancel/peers.ts'
 import { Pools } from './pool/pools.ts'
 import { Refusals } from './refusals.ts'
-import { Shared } from './workers/process-counts.ts'
+import { ProcessCounts } from './workers/process-counts.ts'
 import { TlsContexts } from './wire/tls.ts'
 import type { TlsHold } from './wire/tls.ts'
 
 export interface EngineOptions {
   readonly listen: ListenOn
   /** The other workers of the process, if there are any. */
-  readonly crew?: Crew
+  readonly workers?: Workers
   /** What outlives this engine; without it, there is nothing that does. */
   readonly process?: ProcessStart & {
     /** What to add to this thread's clock to have the one of the process. */
@@ -60,7 +60,7 @@ const disconnectsMax = 1000
 const stopCheckMs = 20
 
 /**
- * One loop's clients, servers and pools, wired together: connections come from the listener, orders from the agent by
+ * One loop's clients, servers and pools, wired together: connections come from the listener, messages from the agent by
  * `receive`, answers and events go to it by `post`. It knows nothing of threads or epoll.
  */
 export class Engine {
@@ -82,24 +82,24 @@ export class Engine {
   readonly #listener: Listener
   readonly #unixListener: Listener | null = null
   /** Beside the listeners, and open for longer. */
-  readonly #door: Listener | null = null
-  readonly #doorHost: string | null = null
+  readonly #cancelSocket: Listener | null = null
+  readonly #cancelSocketHost: string | null = null
   readonly #timers = new Set<Timer>()
   #nextId: number
   readonly #awaited = new Set<{ readonly condition: () => boolean; readonly done: () => void }>()
   #looking: Timer | null = null
   #reloads = new Map<number, (error: string | null) => void>()
-  readonly #asked = new Map<number, (answers: readonly Answer[]) => void>()
+  readonly #queries = new Map<number, (answers: readonly QueryAnswer[]) => void>()
 
   constructor(io: Io, options: EngineOptions, post: (message: FromEngine) => void) {
-    this.#nextId = options.crew === undefined ? 1 : options.crew.worker + options.crew.workers
+    this.#nextId = options.workers === undefined ? 1 : options.workers.self + options.workers.count
     const {
       mockKey = randomKey(io),
-      failedLogins = Tallies.memory(),
+      failedLogins = KeyCounts.memory(),
       clockOffsetMs = 0,
     }: Partial<NonNullable<EngineOptions['process']>> = options.process ?? {}
-    const tallies = new Tallies(failedLogins, options.crew?.worker ?? 0)
-    this.failedLogins = new FailedLogins(tallies, mockKey, clockOffsetMs)
+    const counts = new KeyCounts(failedLogins, options.workers?.self ?? 0)
+    this.failedLogins = new FailedLogins(counts, mockKey, clockOffsetMs)
     const waitTimeoutMs = (): number => this.context.general.cancelWaitTimeoutMs
     const tls = new TlsContexts(io)
     const predecessors = options.listen.predecessors ?? []
@@ -110,10 +110,10 @@ export class Engine {
         if (message.type === 'disconnect') this.disconnects.add(io.nowMs(), message.disconnect)
         post(message)
       },
-      cancels: new Cancels(io, waitTimeoutMs, peers, options.crew?.worker ?? 0),
+      cancels: new Cancels(io, waitTimeoutMs, peers, options.workers?.self ?? 0),
       peers,
-      crew: options.crew ?? null,
-      shared: options.crew === undefined ? null : new Shared(options.crew),
+      workers: options.workers ?? null,
+      counts: options.workers === undefined ? null : new ProcessCounts(options.workers),
       tls,
       refusals: new Refusals(post),
       limits: new Limits(
@@ -131,30 +131,30 @@ export class Engine {
     }
     this.pools = new Pools(this.context)
     this.statistics = new Statistics(io.nowMs())
-    const { unix, door } = options.listen
+    const { unix, cancelSocket } = options.listen
     this.#listener = io.listen(options.listen, (socket) => this.#accept(socket))
     if (unix !== undefined) {
       const address = { host: unix.dir, port: this.#listener.port }
       this.#unixListener = io.listen(address, (socket) => this.#accept(socket), unix.mode)
     }
-    let doorFault: IoError | null = null
-    if (door !== undefined) {
-      this.#doorHost = door.host
+    let cancelSocketFault: IoError | null = null
+    if (cancelSocket !== undefined) {
+      this.#cancelSocketHost = cancelSocket.host
       try {
-        this.#door = io.listen(door, (socket) => this.#accept(socket))
+        this.#cancelSocket = io.listen(cancelSocket, (socket) => this.#accept(socket))
       } catch (error) {
         if (!(error instanceof IoError)) throw error
-        doorFault = error
+        cancelSocketFault = error
       }
     }
     post({ type: 'listening', host: options.listen.host, port: this.#listener.port })
     // Clients are served without it.
-    if (doorFault !== null) {
+    if (cancelSocketFault !== null) {
       const message = 'after an online restart, cancel requests will not find the clients of this process'
-      post({ type: 'log', level: 'error', message, fields: { reason: doorFault.message } })
+      post({ type: 'log', level: 'error', message, fields: { reason: cancelSocketFault.message } })
     }
     this.#every(maintainEveryMs, () => {
-      this.statistics.observe(this.pools.names(), io.nowMs())
+      this.statistics.observe(this.pools.all(), io.nowMs())
       this.context.refusals.maintain(io.nowMs())
       if (!this.context.suspended) this.pools.maintain()
     })
@@ -166,8 +166,8 @@ export class Engine {
   }
 
   /** Whether this came in where nothing is taken but cancel requests. */
-  cameByDoor(socket: Socket): boolean {
-    return socket.remote.host === this.#doorHost
+  cameByCancelSocket(socket: Socket): boolean {
+    return socket.remote.host === this.#cancelSocketHost
   }
 
   receive(message: ToEngine): void {
@@ -190,18 +190,18 @@ export class Engine {
         this.context.peers.update(message.update)
         return
       case 'snapshot':
-        this.context.post({ type: 'snapshot', id: message.id, snapshot: this.snapshot(message.figures) })
+        this.context.post({ type: 'snapshot', id: message.id, snapshot: this.snapshot(message.tables) })
         return
       case 'reloaded':
         this.#reloads.get(message.id)?.(message.error)
         this.#reloads.delete(message.id)
         return
-      case 'ask':
-        answerTo(this, message.question, (answer) => this.context.post({ type: 'answer', id: message.id, answer }))
+      case 'query':
+        answerTo(this, message.query, (answer) => this.context.post({ type: 'answer', id: message.id, answer }))
         return
       case 'answers':
-        this.#asked.get(message.id)?.(message.answers)
-        this.#asked.delete(message.id)
+        this.#queries.get(message.id)?.(message.answers)
+        this.#queries.delete(message.id)
         return
       case 'restore':
         this.#restore(message.state)
@@ -209,7 +209,11 @@ export class Engine {
       case 'handed':
         throw new Error('a connection is taken over before messages come here')
       case 'operate':
-        this.context.post({ type: 'operated', id: message.id, outcome: operate(this, message.operation, message.pool) })
+        this.context.post({
+          type: 'operated',
+          id: message.id,
+          outcome: operateForControl(this, message.operation, message.pool),
+        })
         return
       case 'stop':
         this.#stop(message.mode, message.timeoutMs)
@@ -229,10 +233,10 @@ export class Engine {
       this.#offerTls(spec.clientTls)
       this.consoleUsers = spec.consoleUsers
       this.access = spec.access ?? noRules
-      this.overrides.forget()
+      this.overrides.clear()
       if (isFirst) {
         this.overrides.restore(this.#setBefore)
-        this.context.shared?.begin()
+        this.context.counts?.begin()
         for (const login of this.logins) login.configured()
       }
     }
@@ -248,7 +252,7 @@ export class Engine {
     this.#restoring = true
     this.pools.restore(state)
     if (state.suspended) suspend(this)
-    else release(this)
+    else unsuspend(this)
     this.#setBefore = state.overrides
     if (this.pools.running !== null) this.overrides.restore(state.overrides)
     this.#restoring = false
@@ -265,14 +269,14 @@ export class Engine {
   /** For those who connect from now on. */
   #offerTls(options: TlsOptions | undefined): void {
     const former = this.clientTls
-    this.clientTls = options === undefined ? null : this.context.tls.hold(options)
+    this.clientTls = options === undefined ? null : this.context.tls.acquire(options)
     former?.release()
     this.context.peers.secure(options)
   }
 
   /** Asks the agent to look for a newer configuration now; `answer` gets null or what went wrong. */
   reload(answer: (error: string | null) => void): void {
-    this.pools.authQueries.forget()
+    this.pools.authQueries.clear()
     const id = this.newId()
     this.#reloads.set(id, answer)
     this.context.post({ type: 'reload', id })
@@ -281,25 +285,25 @@ export class Engine {
   /** An id that no client, console session or request of the process has. */
   newId(): number {
     const id = this.#nextId
-    this.#nextId += this.context.crew?.workers ?? 1
+    this.#nextId += this.context.workers?.count ?? 1
     return id
   }
 
   /** Asks the other workers; where there are none, the answer comes at once. */
-  ask(question: Question, answer: (answers: readonly Answer[]) => void): void {
-    if (this.context.crew === null) {
+  queryWorkers(query: WorkerQuery, answer: (answers: readonly QueryAnswer[]) => void): void {
+    if (this.context.workers === null) {
       answer([])
       return
     }
     const id = this.newId()
-    this.#asked.set(id, answer)
-    this.context.post({ type: 'ask', id, question })
+    this.#queries.set(id, answer)
+    this.context.post({ type: 'query', id, query })
   }
 
   /** Somebody else has accepted it; its startup packet comes again. */
-  adopt(socket: Socket, seat: number | null): SocketEvents {
+  adopt(socket: Socket, placedLife: number | null): SocketEvents {
     socket.setTcpOptions(this.#clientTcpOptions())
-    return new Login(this, socket, this.newId(), { seat })
+    return new Login(this, socket, this.newId(), { placedLife })
   }
 
   /**
@@ -367,7 +371,7 @@ export class Engine {
     const isFirst = ends && !context.stopping
     if (ends) context.stopping = true
     // What is read no more would never end.
-    release(this)
+    unsuspend(this)
     if (!this.#closed) {
       this.#closed = true
       this.#listener.close()
@@ -380,7 +384,7 @@ export class Engine {
     if (isFirst) {
       for (const client of context.clients) {
         if (client instanceof Client) {
-          if (client.list !== client.name.waiting) client.dismissWhenFree()
+          if (client.list !== client.pool.waiting) client.dismissWhenFree()
         } else client.fatal(sqlstates.admin_shutdown, shutdownText)
       }
     }
@@ -398,16 +402,16 @@ export class Engine {
     const { context } = this
     const { drainRate } = context.general
     if (context.stopping || this.#ended) return
-    const names = [...this.pools.names()]
+    const pools = [...this.pools.all()]
     if (drainRate > 0) {
       // Each list is in the order in which its clients became idle.
-      const heads = names.flatMap((name) => (name.settings?.poolMode === 'session' ? [] : (name.idle.head ?? [])))
+      const heads = pools.flatMap((pool) => (pool.settings?.poolMode === 'session' ? [] : (pool.idle.head ?? [])))
       const [client] = heads.sort((a, b) => a.idleSinceMs - b.idleSinceMs)
       client?.fatal(sqlstates.admin_shutdown, shutdownText)
     }
     // The other process opens its own: here stay no more than there are clients.
-    for (const name of names) name.current?.keepOnly(name.idle.size + name.active.size + name.waiting.size)
-    const workers = context.crew?.workers ?? 1
+    for (const pool of pools) pool.current?.keepOnly(pool.idle.size + pool.active.size + pool.waiting.size)
+    const workers = context.workers?.count ?? 1
     const delayMs = drainRate === 0 ? maintainEveryMs : (1000 / drainRate) * workers
     context.io.after(delayMs, () => this.#moveOff())
   }
@@ -431,15 +435,15 @@ export class Engine {
     if (this.#ended) return
     this.#ended = true
     // Those who wait go first: a server that closes would be replaced for their sake.
-    for (const name of this.pools.names()) {
-      for (const client of name.waiting) client.fatal(sqlstates.admin_shutdown, shutdownText)
+    for (const pool of this.pools.all()) {
+      for (const client of pool.waiting) client.fatal(sqlstates.admin_shutdown, shutdownText)
     }
     for (const client of this.context.clients) client.fatal(sqlstates.admin_shutdown, shutdownText)
     for (const timer of this.#timers) timer.cancel()
-    this.#door?.close()
+    this.#cancelSocket?.close()
     this.#awaited.clear()
     this.#looking?.cancel()
-    for (const name of this.pools.names()) name.close()
+    for (const pool of this.pools.all()) pool.close()
     this.pools.authQueries.stop()
     this.#offerTls(undefined)
     this.context.post({ type: 'stopped' })
@@ -449,9 +453,9 @@ export class Engine {
     return this.#ended
   }
 
-  snapshot(figures?: true): EngineSnapshot {
+  snapshot(tables?: true): EngineSnapshot {
     const pools: PoolSnapshot[] = []
-    for (const name of this.pools.names()) pools.push(snapshotOf(name))
+    for (const pool of this.pools.all()) pools.push(snapshotOf(pool))
     return {
       running: this.pools.running,
       clients: this.context.clients.size,
@@ -461,7 +465,7 @@ export class Engine {
       authQueries: authQuerySnapshots(this.pools.authQueries.sources()),
       refused: { ...this.refused },
       overrides: this.overrides.texts(),
-      ...(figures === true ? { figures: figuresOf(this) } : {}),
+      ...(tables === true ? { tables: consoleTablesOf(this) } : {}),
     }
   }
 
@@ -470,34 +474,34 @@ export class Engine {
   }
 }
 
-function snapshotOf(name: PoolName): PoolSnapshot {
-  const { current, template } = name
+function snapshotOf(pool: Pool): PoolSnapshot {
+  const { current, template } = pool
   let serversDraining = 0
-  for (const pool of name.draining) serversDraining += pool.connections
+  for (const serverSet of pool.draining) serversDraining += serverSet.connections
   let serversPinned = 0
-  for (const { server } of name.active) if (server !== null && server.pinned) serversPinned++
+  for (const { server } of pool.active) if (server !== null && server.pinned) serversPinned++
   return {
-    pool: name.database,
-    user: name.user,
+    pool: pool.database,
+    user: pool.user,
     hash: current?.hash ?? null,
     overridden: current?.spec.overridden !== undefined,
     ...(template === null ? {} : { template: { pool: template.database, user: template.user } }),
-    clientsActive: name.active.size,
-    clientsIdle: name.idle.size,
-    clientsWaiting: name.waiting.size,
+    clientsActive: pool.active.size,
+    clientsIdle: pool.idle.size,
+    clientsWaiting: pool.waiting.size,
     serversActive: current === null ? 0 : current.active.size + current.canceled.size,
     serversIdle: current?.idle.size ?? 0,
     serversLogin: current === null ? 0 : current.login.size + current.reset.size,
     serversReplication: current?.replication.size ?? 0,
     serversDraining,
     serversPinned,
-    maxWaitMs: name.maxWaitMs,
+    maxWaitMs: pool.maxWaitMs,
     poolSize: current?.settings.poolSize ?? 0,
-    totals: { ...name.totals },
-    waits: [...name.waits],
-    serverErrors: { ...name.serverErrors },
-    closed: { ...name.closed },
-    refused: { ...name.refused },
+    totals: { ...pool.totals },
+    waits: [...pool.waits],
+    serverErrors: { ...pool.serverErrors },
+    closed: { ...pool.closed },
+    refused: { ...pool.refused },
   }
 }
 

@@ -16,7 +16,7 @@ import { Inbox } from './wire/conversation.ts'
 import type { Conversation, Exchange } from './wire/conversation.ts'
 import type { Engine } from './engine.ts'
 import { clientLimits } from './pool/limits.ts'
-import type { PoolName } from './pool/pool.ts'
+import type { Pool } from './pool/pool.ts'
 import { Parameters } from './session/parameters.ts'
 import { replicationOf } from './session/replication.ts'
 import type { Replication } from './session/replication.ts'
@@ -31,9 +31,9 @@ const newestMinor = 2
 /** Console sessions that are let in although `max_client_connections` is reached, for the operator who looks why. */
 const consoleReserve = 8
 
-/** `seat`: in which life of this worker a seat was counted for it; null when none was. */
+/** `placedLife`: in which life of this worker the client was counted for it; null when it was not. */
 interface Handover {
-  readonly seat: number | null
+  readonly placedLife: number | null
 }
 
 type Started = Extract<StartupPacket, { kind: 'startup' }>
@@ -62,10 +62,10 @@ export class Login implements SocketEvents {
   #named: { readonly database: string | null; readonly user: string | null } = { database: null, user: null }
   /** What the log says of a refusal and the peer must not read; null when there is nothing. */
   #untold: string | null = null
-  /** It is counted among this name's clients, by whose numbers workers are chosen. */
-  #seat: PoolName | null = null
-  /** The life of the worker with which it was given a seat. */
-  #seatedLife: number | null = null
+  /** It is counted among this pool's clients, by whose numbers workers are chosen. */
+  #placedPool: Pool | null = null
+  /** The life of the worker for which it was counted. */
+  #placedLife: number | null = null
 
   /** `handed`: another worker has read its startup packet, which comes again. */
   constructor(engine: Engine, socket: Socket, id: number, handed: Handover | null = null) {
@@ -109,7 +109,7 @@ export class Login implements SocketEvents {
   }
 
   onClose(): void {
-    this.#forget()
+    this.#finish()
   }
 
   #resume(): void {
@@ -157,21 +157,21 @@ export class Login implements SocketEvents {
     refused[sqlstate] = (refused[sqlstate] ?? 0) + 1
     const reason = this.#untold === null ? message : `${message} (${this.#untold})`
     context.refusals.login({ ...this.#named, from: this.#socket.remote }, sqlstate, reason)
-    this.#forget()
+    this.#finish()
     this.#socket.end()
   }
 
-  #forget(): void {
+  #finish(): void {
     this.#over = true
     this.#timer.cancel()
-    if (this.#seat !== null) this.#engine.context.shared?.unseat(this.#seat)
-    this.#seat = null
+    if (this.#placedPool !== null) this.#engine.context.counts?.unplace(this.#placedPool)
+    this.#placedPool = null
     this.#engine.logins.delete(this)
     this.#engine.pools.heldUp.delete(this.#wake)
   }
 
   #become(successor: SocketEvents): void {
-    this.#forget()
+    this.#finish()
     this.#engine.failedLogins.succeeded(this.#socket.remote.host)
     this.#successor = successor
     this.#socket.events = successor
@@ -179,12 +179,12 @@ export class Login implements SocketEvents {
 
   *#run(): Exchange<void> {
     const packet = yield* this.#startup()
-    if (packet.kind === 'startup' && this.#engine.cameByDoor(this.#socket)) {
+    if (packet.kind === 'startup' && this.#engine.cameByCancelSocket(this.#socket)) {
       throw new SqlError('cannot_connect_now', 'nothing is taken here but cancel requests')
     }
-    if (this.#engine.context.crew !== null) {
-      const worker = this.#placeOf(packet)
-      if (worker !== null && (yield* this.#hand(worker))) return
+    if (this.#engine.context.workers !== null) {
+      const worker = this.#workerFor(packet)
+      if (worker !== null && (yield* this.#handOver(worker))) return
     }
     if (packet.kind === 'cancel') {
       this.#cancel(packet.pid, packet.secret)
@@ -226,30 +226,30 @@ export class Login implements SocketEvents {
     const served = serving(target)
     // Which databases exist is told after a proof of identity only, as which users do.
     const exists = pools.hasDatabase(database)
-    const pool = exists ? served : pools.elsewhere(user)
+    const serverSet = exists ? served : pools.elsewhere(user)
     if (!exists) this.#untold = noDatabaseText(database)
     if (exists && pools.isDisabled(database)) throw disabled(database)
     const lookup = this.#lookup(database, user)
     const found = yield* lookup.find()
     // Somebody who is not known is asked as the others are.
     const model = pools.modelOf(database)
-    const settings = (pool ?? model)?.settings ?? usual
+    const settings = (serverSet ?? model)?.settings ?? usual
     const visitor = { database, user, replication, socket: this.#socket }
     const wallMs = context.io.wallMs()
-    let secret = found ?? (pool === null ? unknownUser : secretAt(pool.spec.clientSecret, wallMs))
+    let secret = found ?? (serverSet === null ? unknownUser : secretAt(serverSet.spec.clientSecret, wallMs))
     let keys: ScramKeys | null = null
     let byFormer = false
     yield* authenticate(this.#conversation, {
       user,
       ...demandOf(visitor, settings, this.#engine.access, context.general),
-      secret: pool === null ? unknownUser : secret,
+      secret: serverSet === null ? unknownUser : secret,
       like: found === null ? (model === null ? null : secretAt(model.spec.clientSecret, wallMs)) : lookup.like,
       mockKey: context.mockKey,
       channel,
       again: function* () {
         const fresh = yield* lookup.again()
         secret = fresh ?? secret
-        return pool === null ? null : fresh
+        return serverSet === null ? null : fresh
       },
       proven: (scram, isFormer) => {
         keys = scram
@@ -264,25 +264,25 @@ export class Login implements SocketEvents {
     if (served === null || serving(now) === null) throw noDatabase(database)
     if (pools.isDisabled(database)) throw disabled(database)
     this.#limit(database)
-    const name = now.to === 'pool' ? now.name : pools.make(database, user)
-    if (name === null) throw new SqlError('too_many_connections', 'too many pools made for "*" (max_dynamic_pools)')
-    const refusal = context.limits.refusal(name)
+    const pool = now.to === 'pool' ? now.pool : pools.make(database, user)
+    if (pool === null) throw new SqlError('too_many_connections', 'too many pools made for "*" (max_dynamic_pools)')
+    const refusal = context.limits.refusal(pool)
     if (refusal !== null) throw new SqlError('too_many_connections', refusal)
-    name.learn({ md5: secret.md5, scram: keys }, byFormer)
-    const client = new Client(context, name, this.#socket, this.#id, parameters, secretBytesOf(minor))
+    pool.learn({ md5: secret.md5, scram: keys }, byFormer)
+    const client = new Client(context, pool, this.#socket, this.#id, parameters, secretBytesOf(minor))
     client.replication = replication
-    this.#seat ??= this.#seatedAnew(name)
-    // The seat is the client's now.
-    this.#seat = null
+    this.#placedPool ??= this.#placedAnew(pool)
+    // The client counts from now on.
+    this.#placedPool = null
     this.#become(client)
     client.begin()
   }
 
-  /** Its name was made meanwhile, or has come into the configuration since its seat was looked for. */
-  #seatedAnew(name: PoolName): PoolName {
-    const { crew, shared } = this.#engine.context
-    if (crew !== null) shared?.seatAt(name, crew.worker)
-    return name
+  /** Its pool was made meanwhile, or has come into the configuration since a worker was looked for. */
+  #placedAnew(pool: Pool): Pool {
+    const { workers, counts } = this.#engine.context
+    if (workers !== null) counts?.placeAt(pool, workers.self)
+    return pool
   }
 
   /** A paused database is not asked about its users either: they wait, as its clients do. */
@@ -391,62 +391,62 @@ export class Login implements SocketEvents {
   }
 
   /** The worker that has to go on with this connection; null for this one. */
-  #placeOf(packet: Extract<StartupPacket, { kind: 'startup' | 'cancel' }>): number | null {
+  #workerFor(packet: Extract<StartupPacket, { kind: 'startup' | 'cancel' }>): number | null {
     const { pools, context } = this.#engine
-    const { crew, shared } = context
-    if (crew === null || shared === null) return null
+    const { workers, counts } = context
+    if (workers === null || counts === null) return null
     const other = (worker: number): number | null =>
-      this.#handed !== null || worker === crew.worker || worker >= crew.workers ? null : worker
+      this.#handed !== null || worker === workers.self || worker >= workers.count ? null : worker
     // What names another proxy is passed on from here.
     if (packet.kind === 'cancel') return context.cancels.isOwn(proxyOf(packet.pid)) ? other(workerOf(packet.pid)) : null
     const given = new Map(packet.parameters)
     const user = given.get('user') ?? ''
     const database = given.get('database') || user
-    if (this.#handed?.seat === crew.board.life(crew.worker)) {
-      // The name may have left the configuration since, or not have come into it here.
-      this.#seat = pools.find(database, user)
-      if (this.#seat === null) shared.returnSeat(database, user)
+    if (this.#handed?.placedLife === workers.counters.life(workers.self)) {
+      // The pool may have left the configuration since, or not have come into it here.
+      this.#placedPool = pools.find(database, user)
+      if (this.#placedPool === null) counts.unplaceUnknown(database, user)
       return null
     }
     const target = route(pools, database, user)
     if (this.#handed !== null) {
-      // This worker has died since, or the name was made here meanwhile.
-      if (target.to === 'pool') this.#seat = this.#seatedAnew(target.name)
+      // This worker has died since, or the pool was made here meanwhile.
+      if (target.to === 'pool') this.#placedPool = this.#placedAnew(target.pool)
       return null
     }
     if (target.to === 'wildcard') {
-      return this.#engine.closed ? null : other(pools.homeOf(target.template, database, user, crew.workers))
+      return this.#engine.closed ? null : other(pools.workerFor(target.template, database, user, workers.count))
     }
     if (target.to !== 'pool') return null
-    const { name } = target
+    const { pool } = target
     // While this process is left, other workers may have ended already.
     // Connections for replication are counted by one of them.
-    const home = name.home ?? (given.has('replication') ? 0 : null)
-    const chosen = this.#engine.closed ? crew.worker : home
-    const seated = chosen ?? shared.seat(name)
-    if (chosen !== null) shared.seatAt(name, chosen)
-    const worker = other(seated)
-    if (worker === null) this.#seat = name
-    else this.#seatedLife = crew.board.life(worker)
+    const sole = pool.worker ?? (given.has('replication') ? 0 : null)
+    const chosen = this.#engine.closed ? workers.self : sole
+    const placed = chosen ?? counts.place(pool)
+    if (chosen !== null) counts.placeAt(pool, chosen)
+    const worker = other(placed)
+    if (worker === null) this.#placedPool = pool
+    else this.#placedLife = workers.counters.life(worker)
     return worker
   }
 
   /** Gives the connection to another worker, which reads the startup packet again. */
-  *#hand(worker: number): Exchange<boolean> {
+  *#handOver(worker: number): Exchange<boolean> {
     const { bytes, end } = this.#inbox
     const unread = Uint8Array.from(bytes.subarray(this.#packetAt, end))
     this.#inbox.advanceTo(end)
     // What was sent to ask for encryption may still be queued.
-    while (this.#engine.context.crew?.hand(this.#socket, worker, unread, this.#seatedLife) === false) {
+    while (this.#engine.context.workers?.handOver(this.#socket, worker, unread, this.#placedLife) === false) {
       this.#socket.pauseReading()
       yield
     }
-    this.#forget()
+    this.#finish()
     return true
   }
 
   #cancel(pid: number, secret: Uint8Array): void {
-    this.#forget()
+    this.#finish()
     // Held open until it was passed on, so that the requester knows when it is.
     this.#engine.context.cancels.take({ pid, secret }, this.#socket.tls !== null, () => this.#socket.close())
   }
@@ -485,7 +485,7 @@ export class Login implements SocketEvents {
     const { context } = this.#engine
     const limit = context.general.maxClientConnections
     const allowance = isConsole(database) ? consoleReserve : 0
-    if ((context.shared?.clients ?? context.clients.size) >= limit + allowance) {
+    if ((context.counts?.clients ?? context.clients.size) >= limit + allowance) {
       throw new SqlError('too_many_connections', clientLimits.process)
     }
   }

@@ -1,12 +1,12 @@
 /** The engine's thread: wires the loop to epoll, to the agent, and to the other workers of the process. */
 import assert from 'node:assert/strict'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
-import { Board } from '../memory/shared-counters.ts'
+import { SharedCounters } from '../memory/shared-counters.ts'
 import { EpollIo } from '../io/epoll.ts'
 import { setV8Flags } from './v8.ts'
 import { Engine } from './engine.ts'
-import type { CrewStart, EngineStart, FromEngine, ToEngine } from '../port.ts'
-import type { Crew } from './workers/workers.ts'
+import type { WorkersStart, EngineStart, FromEngine, ToEngine } from '../port.ts'
+import type { Workers } from './workers/workers.ts'
 
 const port = parentPort
 assert(port !== null, 'the engine runs in a worker thread')
@@ -35,30 +35,30 @@ if (io.ioUringRefused !== null) {
 const [seconds, nanoseconds] = process.hrtime()
 const clockOffsetMs = seconds * 1000 + nanoseconds / 1e6 - performance.now()
 
-function crewOf({ worker, board, wakeFds }: CrewStart): Crew {
-  const workers = wakeFds.length
+function workersOf({ self, counters, wakeFds }: WorkersStart): Workers {
+  const count = wakeFds.length
   return {
-    worker,
-    workers,
-    board: new Board(board, workers),
+    self,
+    count,
+    counters: new SharedCounters(counters, count),
     clockOffsetMs,
-    hand(socket, to, bytes, seat) {
+    handOver(socket, to, bytes, placedLife) {
       const handed = io.hand(socket)
       if (handed === null) return false
-      post({ type: 'hand', to, handed, bytes, seat })
+      post({ type: 'hand', to, handed, bytes, placedLife })
       return true
     },
     wake: (to) => io.wake(wakeFds[to] as number), // one of the workers
   }
 }
 
-const { crew } = start
+const { workers } = start
 const engine = new Engine(
   io,
   {
     listen: start.listen,
     process: { ...start.process, clockOffsetMs },
-    ...(crew === undefined ? {} : { crew: crewOf(crew) }),
+    ...(workers === undefined ? {} : { workers: workersOf(workers) }),
   },
   post,
 )
@@ -70,12 +70,12 @@ const receive = (): void => {
     if (received === undefined) return
     const { message } = received
     if (message.type === 'handed')
-      io.adopt(message.handed, message.bytes, (socket) => engine.adopt(socket, message.seat))
+      io.adopt(message.handed, message.bytes, (socket) => engine.adopt(socket, message.placedLife))
     else engine.receive(message)
   }
 }
 io.onWake(start.wakeFd, receive)
-// Orders may have come before the wake handle was watched.
+// Messages may have come before the wake handle was watched.
 receive()
 io.run(() => engine.ended)
 io.dispose()

@@ -1,5 +1,5 @@
-import type { PoolName } from './pool/pool.ts'
-import type { Pool } from './pool/server-set.ts'
+import type { Pool } from './pool/pool.ts'
+import type { ServerSet } from './pool/server-set.ts'
 import type { Pools } from './pool/pools.ts'
 
 /** The virtual databases that are the console; PgBouncer's name is the one tools know. */
@@ -11,27 +11,27 @@ export function isConsole(database: string): boolean {
 
 export type Route =
   | { readonly to: 'console' }
-  | { readonly to: 'pool'; readonly name: PoolName }
+  | { readonly to: 'pool'; readonly pool: Pool }
   /** One that is made for this client when it has proven who it is, as `template` says. */
-  | { readonly to: 'wildcard'; readonly template: PoolName }
+  | { readonly to: 'wildcard'; readonly template: Pool }
   /** No such pool or no such user: told to the client only after a login that cannot succeed. */
   | { readonly to: 'nowhere' }
 
 /** What serves a client that asks for `database` as `user`. Rules in order; the first that matches wins. */
 export function route(pools: Pools, database: string, user: string): Route {
   if (isConsole(database)) return { to: 'console' }
-  const name = pools.find(database, user)
-  if (name !== null && name.current !== null && !name.isWildcard) return { to: 'pool', name }
+  const pool = pools.find(database, user)
+  if (pool !== null && pool.current !== null && !pool.isWildcard) return { to: 'pool', pool }
   const template = pools.templateFor(database, user)
   if (template !== null) return { to: 'wildcard', template }
   return { to: 'nowhere' }
 }
 
 /** The pool whose configuration decides how the client proves itself; null when there is none. */
-export function serving(target: Route): Pool | null {
+export function serving(target: Route): ServerSet | null {
   switch (target.to) {
     case 'pool':
-      return target.name.current
+      return target.pool.current
     case 'wildcard':
       return target.template.current
     case 'console':

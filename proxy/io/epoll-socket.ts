@@ -213,11 +213,11 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
   }
 
   #receiveSecure(tls: TlsStream): void {
-    const { passage } = this.#loop
-    const at = passage.room(this.#keptBytes, readBytesMax)
+    const { turnBuffer } = this.#loop
+    const at = turnBuffer.reserve(this.#keptBytes, readBytesMax)
     let length = 0
     for (;;) {
-      const got = tls.read(passage.memory.address + at + length, readBytesMax - length)
+      const got = tls.read(turnBuffer.memory.address + at + length, readBytesMax - length)
       length += got
       this.#unread = got > 0 && tls.pending
       if (got === 0 || !this.#unread || length === readBytesMax) break
@@ -270,24 +270,24 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
 
   // Sending
 
-  /** HOT: what is sent leaves at the end of the turn, see passage.ts. */
+  /** HOT: what is sent leaves at the end of the turn, see turn-buffer.ts. */
   send(bytes: Uint8Array, start: number, end: number): boolean {
     if (start >= end) return this.#queue === null
-    const { passage } = this.#loop
-    passage.makePlace(this, bytes, start)
+    const { turnBuffer } = this.#loop
+    turnBuffer.makePlace(this, bytes, start)
     if (this.#state === 'connecting' || this.#queue !== null) {
       this.#enqueue(bytes, start, end)
       return false
     }
     if (this.#state !== 'open' || this.#failure !== 0) return true
-    if (bytes === passage.memory.bytes) {
-      passage.defer(this, start, end)
+    if (bytes === turnBuffer.memory.bytes) {
+      turnBuffer.defer(this, start, end)
       return true
     }
-    return passage.deferCopy(this, bytes, start, end) || this.#sendLong(bytes, start, end)
+    return turnBuffer.deferCopy(this, bytes, start, end) || this.#sendLong(bytes, start, end)
   }
 
-  /** For more than the passage has room for. */
+  /** For more than the turn buffer has room for. */
   #sendLong(bytes: Uint8Array, start: number, end: number): boolean {
     this.#leave()
     if (this.#queue !== null) {
@@ -311,7 +311,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
 
   /** What was put off leaves now. */
   #leave(): void {
-    if (this.deferred) this.#loop.passage.sendAll()
+    if (this.deferred) this.#loop.turnBuffer.flush()
   }
 
   get direct(): boolean {
@@ -320,7 +320,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
 
   /** HOT: one send when nothing is queued. */
   transmit(start: number, end: number): void {
-    const { memory } = this.#loop.passage
+    const { memory } = this.#loop.turnBuffer
     if (this.#queue !== null) this.#enqueue(memory.bytes, start, end)
     else if (this.#failure === 0) this.#sent(start, end, this.#sendNow(memory.address + start, end - start))
   }
@@ -331,9 +331,9 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     this.#sent(start, end, result < 0 ? this.#sendFailed(-result) : result)
   }
 
-  /** Of bytes of the passage `count` have left; -1 when none can. */
+  /** Of bytes of the turn buffer `count` have left; -1 when none can. */
   #sent(start: number, end: number, count: number): void {
-    if (count >= 0 && count < end - start) this.#enqueue(this.#loop.passage.memory.bytes, start + count, end)
+    if (count >= 0 && count < end - start) this.#enqueue(this.#loop.turnBuffer.memory.bytes, start + count, end)
   }
 
   /** Bytes the kernel took, or -1 when the connection is broken; that is reported from the loop. */
@@ -428,9 +428,9 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
       this.#receiveSecure(this.#tls)
       return
     }
-    const { passage } = this.#loop
-    const at = passage.room(this.#keptBytes, readBytesMax)
-    const length = libc.recv(this.fd, passage.memory.address + at, readBytesMax, 0)
+    const { turnBuffer } = this.#loop
+    const at = turnBuffer.reserve(this.#keptBytes, readBytesMax)
+    const length = libc.recv(this.fd, turnBuffer.memory.address + at, readBytesMax, 0)
     if (length > 0) {
       this.#received(at, length)
       return
@@ -444,22 +444,22 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     else if (this.#failure !== 0) this.#ended(this.#failure)
   }
 
-  /** Fresh bytes stand at `at` of the passage; what was kept goes before them. */
+  /** Fresh bytes stand at `at` of the turn buffer; what was kept goes before them. */
   #received(at: number, length: number): void {
-    const { passage } = this.#loop
+    const { turnBuffer } = this.#loop
     let start = at
     if (this.#kept !== null) {
       assert(this.#keptBytes <= carryBytesMax, 'a handler goes on with carryBytesMax')
       start -= this.#keptBytes
-      copyBytes(this.#kept, 0, this.#keptBytes, passage.memory.bytes, start)
+      copyBytes(this.#kept, 0, this.#keptBytes, turnBuffer.memory.bytes, start)
     }
-    passage.fill(at + length)
+    turnBuffer.commit(at + length)
     this.#deliver(start, at + length)
   }
 
   #deliver(start: number, end: number): void {
     this.#delivering = true
-    const handled = this.events.onData(this.#loop.passage.memory.bytes, start, end)
+    const handled = this.events.onData(this.#loop.turnBuffer.memory.bytes, start, end)
     this.#delivering = false
     if (this.#state !== 'open') return
     assert(handled >= start && handled <= end, 'a handler says how far it came')
@@ -473,7 +473,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
       this.#dropKept()
       this.#kept = this.#loop.takePiece(bytes)
     }
-    copyBytes(this.#loop.passage.memory.bytes, start, end, this.#kept, 0)
+    copyBytes(this.#loop.turnBuffer.memory.bytes, start, end, this.#kept, 0)
     this.#keptBytes = bytes
   }
 
@@ -505,11 +505,11 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     this.#unpause(Pause.byOwner)
   }
 
-  holdReading(): void {
+  suspendReading(): void {
     this.#paused |= Pause.held
   }
 
-  releaseReading(): void {
+  unsuspendReading(): void {
     this.#unpause(Pause.held)
   }
 
@@ -554,10 +554,10 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     if (this.#redeliver) {
       this.#redeliver = false
       if (this.#kept !== null) {
-        const { passage } = this.#loop
-        const at = passage.room(this.#keptBytes, 0)
-        copyBytes(this.#kept, 0, this.#keptBytes, passage.memory.bytes, at - this.#keptBytes)
-        passage.fill(at)
+        const { turnBuffer } = this.#loop
+        const at = turnBuffer.reserve(this.#keptBytes, 0)
+        copyBytes(this.#kept, 0, this.#keptBytes, turnBuffer.memory.bytes, at - this.#keptBytes)
+        turnBuffer.commit(at)
         this.#deliver(at - this.#keptBytes, at)
       }
     } else if (this.#failure !== 0 || this.#unread) {
@@ -687,8 +687,8 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
   }
 
   #discard(): void {
-    const { passage } = this.#loop
-    const length = libc.recv(this.fd, passage.memory.address + passage.room(0, readBytesMax), readBytesMax, 0)
+    const { turnBuffer } = this.#loop
+    const length = libc.recv(this.fd, turnBuffer.memory.address + turnBuffer.reserve(0, readBytesMax), readBytesMax, 0)
     if (length > 0) return
     if (length === 0 && this.#queue !== null) {
       this.#peerEnded = true

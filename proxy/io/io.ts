@@ -149,8 +149,8 @@ export interface Socket {
   resumeReading(): void
   readonly readingPaused: boolean
   /** No onData until releaseReading either, whoever resumes reading meanwhile: SUSPEND. */
-  holdReading(): void
-  releaseReading(): void
+  suspendReading(): void
+  unsuspendReading(): void
   /**
    * From now on everything is TLS. Nothing is delivered, and nothing that is sent leaves, until onSecured. To be called
    * when all that was sent has left.

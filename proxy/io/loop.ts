@@ -8,7 +8,7 @@ import type { Memory } from './libc.ts'
 import * as libc from './libc.ts'
 import { EpollEvents, EpollOperation, Errno } from './libc.ts'
 import type { OpenFds } from './open-fds.ts'
-import { Passage, sendsMax } from './turn-buffer.ts'
+import { TurnBuffer, sendsMax } from './turn-buffer.ts'
 import { SendRing } from './send-ring.ts'
 import { Timers } from './timers.ts'
 
@@ -48,8 +48,8 @@ export class Loop {
   nowMs = performance.now()
   readonly timers = new Timers()
   /** What is received, and what is to be sent of it. */
-  readonly passage = new Passage()
-  /** Bytes on their way to the kernel that do not fit the passage. */
+  readonly turnBuffer = new TurnBuffer()
+  /** Bytes on their way to the kernel that do not fit the turn buffer. */
   readonly outgoing = libc.allocateLow(65536)
   /** Arguments and results of system calls. */
   readonly scratch = libc.allocateLow(128)
@@ -86,7 +86,7 @@ export class Loop {
     this.#alarm = new Alarm(alarmFd, this.scratch, (fd) => this.closeFd(fd))
     this.watch(this.#alarm, EpollEvents.In | EpollEvents.Edge)
     this.#ring = ioUring ? this.#openRing() : null
-    this.passage.ring = this.#ring
+    this.turnBuffer.ring = this.#ring
   }
 
   #openRing(): SendRing | null {
@@ -168,7 +168,7 @@ export class Loop {
 
   /** Waits for something to do, at most `waitMsMax`, and does it. */
   turn(waitMsMax: number): void {
-    this.passage.clear()
+    this.turnBuffer.clear()
     const count = libc.epollWait(this.#epollFd, this.#ready.address, eventsMax, this.#waitMs(waitMsMax))
     if (count < 0 && libc.errno() !== Errno.EINTR) throw libc.systemError('epoll_wait')
     this.nowMs = performance.now()
@@ -180,7 +180,7 @@ export class Loop {
     }
     this.#resumePostponed()
     this.timers.runDue(this.nowMs)
-    this.passage.clear()
+    this.turnBuffer.clear()
   }
 
   /** For epoll_wait; -1 is for ever, until something is ready or the alarm goes off. */
@@ -233,10 +233,10 @@ export class Loop {
   /** Closes every descriptor. The loop cannot turn again. */
   dispose(): void {
     for (const entry of this.#entries) entry?.abandon()
-    this.passage.ring = null
+    this.turnBuffer.ring = null
     this.#ring?.close()
     this.closeFd(this.#epollFd)
-    for (const memory of [this.passage.memory, this.outgoing, this.scratch, this.#ready, this.#change]) {
+    for (const memory of [this.turnBuffer.memory, this.outgoing, this.scratch, this.#ready, this.#change]) {
       libc.discard(memory)
     }
   }

@@ -5,21 +5,21 @@ import { carryBytesMax, readBytesMax } from './io.ts'
 import type { SendRing } from './send-ring.ts'
 import { notSent } from './send-ring.ts'
 
-/** Who sends; see `Passage.defer`. */
+/** Who sends; see `TurnBuffer.defer`. */
 export interface Sender {
   readonly fd: number
-  /** Kept by the passage: something of this sender stands there. */
+  /** Kept by the turn buffer: something of this sender stands there. */
   deferred: boolean
   /** The kernel may have the bytes as they are, at once: no TLS, nothing queued before them, no failure. */
   readonly direct: boolean
-  /** Bytes `start` to `end` of the passage leave now. */
+  /** Bytes `start` to `end` of the turn buffer leave now. */
   transmit(start: number, end: number): void
   /** Bytes `start` to `end` have been sent: how many the kernel took, or a negated errno. */
   transmitted(start: number, end: number, result: number): void
 }
 
 /** Bytes of a few reads of full length, or of hundreds of usual ones. */
-const passageBytes = 4 * (carryBytesMax + readBytesMax)
+const turnBufferBytes = 4 * (carryBytesMax + readBytesMax)
 
 /** Sends put off at most: the first of them waits for the handlers of the others. */
 export const sendsMax = 32
@@ -31,8 +31,8 @@ export const sendsMax = 32
  * processor's caches twice per message; and several sends of bytes that stand together are one. Where there is a ring, one
  * system call sends for all of them.
  */
-export class Passage {
-  readonly memory: Memory = allocateLow(passageBytes)
+export class TurnBuffer {
+  readonly memory: Memory = allocateLow(turnBufferBytes)
   /** Up to here bytes stand that have not left. */
   #used = 0
   readonly #senders: (Sender | null)[] = Array.from({ length: sendsMax }, () => null)
@@ -46,17 +46,17 @@ export class Passage {
    * HOT. Where `length` bytes may be received, at least, with room for `keptBytes` before them. Not to be called while a
    * handler still reads what it was given.
    */
-  room(keptBytes: number, length: number): number {
+  reserve(keptBytes: number, length: number): number {
     if (this.#count === 0) this.#used = 0
-    else if (this.#used + keptBytes + length > passageBytes) {
-      this.sendAll()
+    else if (this.#used + keptBytes + length > turnBufferBytes) {
+      this.flush()
       this.#used = 0
     }
     return this.#used + keptBytes
   }
 
   /** Bytes stand up to `end`. */
-  fill(end: number): void {
+  commit(end: number): void {
     this.#used = end
   }
 
@@ -67,7 +67,7 @@ export class Passage {
    */
   makePlace(sender: Sender, bytes: Uint8Array, start: number): void {
     if (!sender.deferred && this.#count < sendsMax) return
-    if (!this.#continues(sender, bytes === this.memory.bytes ? start : this.#used)) this.sendAll()
+    if (!this.#continues(sender, bytes === this.memory.bytes ? start : this.#used)) this.flush()
   }
 
   #continues(sender: Sender, start: number): boolean {
@@ -91,7 +91,7 @@ export class Passage {
   /** As `defer`, of a copy. False when there is no room. */
   deferCopy(sender: Sender, bytes: Uint8Array, start: number, end: number): boolean {
     const at = this.#used
-    if (at + (end - start) > passageBytes) return false
+    if (at + (end - start) > turnBufferBytes) return false
     copyBytes(bytes, start, end, this.memory.bytes, at)
     this.#used = at + (end - start)
     this.defer(sender, at, this.#used)
@@ -100,12 +100,12 @@ export class Passage {
 
   /** Between two turns: everything leaves, and nobody reads what stands here. */
   clear(): void {
-    this.sendAll()
+    this.flush()
     this.#used = 0
   }
 
   /** HOT. Everything that was put off leaves. */
-  sendAll(): void {
+  flush(): void {
     const ring = this.#count > 1 ? this.ring : null
     if (ring !== null) this.#submit(ring)
     for (let index = 0; index < this.#count; index++) {

@@ -9,23 +9,23 @@ const sets = 1280
 const ways = 8
 
 /** Keys that are remembered at most. */
-export const talliesMax = sets * ways
+export const keysMax = sets * ways
 
 // The lock, and how many keys there are; then for each place the key, the count (0 where it is free) and the time.
 const headBytes = 8
 const placeNumbers = 3
 
-export class Tallies {
+export class KeyCounts {
   readonly #owner: number
   readonly #head: Int32Array
   readonly #places: Float64Array
 
   static memory(): SharedArrayBuffer {
-    return new SharedArrayBuffer(headBytes + talliesMax * placeNumbers * Float64Array.BYTES_PER_ELEMENT)
+    return new SharedArrayBuffer(headBytes + keysMax * placeNumbers * Float64Array.BYTES_PER_ELEMENT)
   }
 
   /** The thread `owner` has ended. */
-  static left(memory: SharedArrayBuffer, owner: number): void {
+  static threadEnded(memory: SharedArrayBuffer, owner: number): void {
     unlock(new Int32Array(memory, 0, 2), 0, owner)
   }
 
@@ -56,7 +56,7 @@ export class Tallies {
     })
   }
 
-  forget(key: Uint8Array): void {
+  delete(key: Uint8Array): void {
     if (this.size === 0) return
     locked(this.#head, 0, this.#owner, () => {
       const at = this.#find(key, nameOf(key))

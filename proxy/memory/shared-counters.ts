@@ -3,48 +3,48 @@
  * with one count per worker: whoever wants one more adds it first and looks at the sum then, so that of two who want
  * the last one at least one sees the other, and the sum of what was granted is never above the limit.
  *
- * A worker that lacks something which others hold posts a need; one of the others takes the need, once, and makes room.
+ * A worker that lacks something which others hold posts a want; one of the others takes the want, once, and makes room.
  */
 import { createHash } from 'node:crypto'
 import { locked, unlock } from './lock.ts'
 
-/** Every name takes two slots, every database, user and server address one or two more. */
+/** Every pool takes two slots, every database, user and server address one or two more. */
 const slotsMax = 65_536
 
-/** Needs one worker may have posted at a time; a further one is posted later. */
-const needsMax = 64
+/** Wants one worker may have posted at a time; a further one is posted later. */
+const wantsMax = 64
 
-// Words: the lock; for each worker whether it lives, whether it waits for room, and how often it has ended; needs (slot + 1, since when); slots
+// Words: the lock; for each worker whether it lives, whether it waits for room, and how often it has ended; wants (slot + 1, since when); slots
 // (two words of the key's hash, one bit for each of at most 31 workers that uses it, one count for each worker).
-const needWords = 2
+const wantWords = 2
 const slotHeadWords = 3
 
-export interface Need {
+export interface Want {
   readonly worker: number
   readonly slot: number
   /** On the clock that workers share, in whole milliseconds. */
   readonly sinceMs: number
-  /** Its place among the needs. */
+  /** Its place among the wants. */
   readonly at: number
 }
 
-export class Board {
+export class SharedCounters {
   readonly workers: number
   readonly #words: Int32Array
-  readonly #needsAt: number
+  readonly #wantsAt: number
   readonly #slotsAt: number
   readonly #slotWords: number
 
   static memory(workers: number): SharedArrayBuffer {
-    const words = 1 + workers * 3 + workers * needsMax * needWords + slotsMax * (slotHeadWords + workers)
+    const words = 1 + workers * 3 + workers * wantsMax * wantWords + slotsMax * (slotHeadWords + workers)
     return new SharedArrayBuffer(words * 4)
   }
 
   constructor(memory: SharedArrayBuffer, workers: number) {
     this.workers = workers
     this.#words = new Int32Array(memory)
-    this.#needsAt = 1 + workers * 3
-    this.#slotsAt = this.#needsAt + workers * needsMax * needWords
+    this.#wantsAt = 1 + workers * 3
+    this.#slotsAt = this.#wantsAt + workers * wantsMax * wantWords
     this.#slotWords = slotHeadWords + workers
   }
 
@@ -63,7 +63,7 @@ export class Board {
         const at = this.#slotAt(slot)
         const users = this.#word(at + 2)
         if (users !== 0 && this.#word(at) === high && this.#word(at + 1) === low) {
-          this.hold(slot, worker)
+          this.share(slot, worker)
           return slot
         }
         if (users === 0) free ??= slot
@@ -85,7 +85,7 @@ export class Board {
   }
 
   /** A slot that another worker has acquired is `worker`'s too, as if it had acquired it. */
-  hold(slot: number, worker: number): void {
+  share(slot: number, worker: number): void {
     Atomics.or(this.#words, this.#slotAt(slot) + 2, 1 << worker)
   }
 
@@ -103,13 +103,13 @@ export class Board {
     return total
   }
 
-  // Needs
+  // Wants
 
   /** Posted again, it is renewed. Where there is no place for it, it has to come again. */
-  post(worker: number, slot: number, sinceMs: number): void {
+  postWant(worker: number, slot: number, sinceMs: number): void {
     let place: number | null = null
-    for (let need = 0; need < needsMax; need++) {
-      const at = this.#needAt(worker, need)
+    for (let want = 0; want < wantsMax; want++) {
+      const at = this.#wantAt(worker, want)
       const posted = Atomics.load(this.#words, at)
       if (posted === slot + 1) {
         Atomics.store(this.#words, at + 1, sinceMs | 0)
@@ -122,41 +122,41 @@ export class Board {
     Atomics.store(this.#words, place, slot + 1)
   }
 
-  withdraw(worker: number, slot: number): void {
-    for (let need = 0; need < needsMax; need++) {
-      Atomics.compareExchange(this.#words, this.#needAt(worker, need), slot + 1, 0)
+  withdrawWant(worker: number, slot: number): void {
+    for (let want = 0; want < wantsMax; want++) {
+      Atomics.compareExchange(this.#words, this.#wantAt(worker, want), slot + 1, 0)
     }
   }
 
-  /** What other workers than `self` need. */
-  needs(self: number): Need[] {
-    const needs: Need[] = []
+  /** What other workers than `self` want. */
+  wants(self: number): Want[] {
+    const wants: Want[] = []
     for (let worker = 0; worker < this.workers; worker++) {
       if (worker === self) continue
-      for (let need = 0; need < needsMax; need++) {
-        const at = this.#needAt(worker, need)
+      for (let want = 0; want < wantsMax; want++) {
+        const at = this.#wantAt(worker, want)
         const posted = Atomics.load(this.#words, at)
-        if (posted !== 0) needs.push({ worker, slot: posted - 1, sinceMs: Atomics.load(this.#words, at + 1), at })
+        if (posted !== 0) wants.push({ worker, slot: posted - 1, sinceMs: Atomics.load(this.#words, at + 1), at })
       }
     }
-    return needs
+    return wants
   }
 
-  stands({ slot, at }: Need): boolean {
+  isPosted({ slot, at }: Want): boolean {
     return Atomics.load(this.#words, at) === slot + 1
   }
 
   /** True for the one worker that now has to make room. */
-  take({ slot, at }: Need): boolean {
+  takeWant({ slot, at }: Want): boolean {
     return Atomics.compareExchange(this.#words, at, slot + 1, 0) === slot + 1
   }
 
   /** Whether `worker` wants to be woken when anything becomes free. */
-  setHungry(worker: number, hungry: boolean): void {
-    Atomics.store(this.#words, 1 + this.workers + worker, hungry ? 1 : 0)
+  setAwaitsRoom(worker: number, awaits: boolean): void {
+    Atomics.store(this.#words, 1 + this.workers + worker, awaits ? 1 : 0)
   }
 
-  isHungry(worker: number): boolean {
+  awaitsRoom(worker: number): boolean {
     return Atomics.load(this.#words, 1 + this.workers + worker) === 1
   }
 
@@ -176,12 +176,12 @@ export class Board {
   }
 
   /** The worker has ended, however: what it held is free. */
-  forget(worker: number): void {
+  workerEnded(worker: number): void {
     Atomics.store(this.#words, 1 + worker, 0)
     Atomics.add(this.#words, 1 + 2 * this.workers + worker, 1)
     unlock(this.#words, 0, worker)
-    this.setHungry(worker, false)
-    for (let need = 0; need < needsMax; need++) Atomics.store(this.#words, this.#needAt(worker, need), 0)
+    this.setAwaitsRoom(worker, false)
+    for (let want = 0; want < wantsMax; want++) Atomics.store(this.#words, this.#wantAt(worker, want), 0)
     for (let slot = 0; slot < slotsMax; slot++) {
       const at = this.#slotAt(slot)
       if (this.#word(at + 2) === 0) continue
@@ -202,7 +202,7 @@ export class Board {
     return this.#slotsAt + slot * this.#slotWords
   }
 
-  #needAt(worker: number, need: number): number {
-    return this.#needsAt + (worker * needsMax + need) * needWords
+  #wantAt(worker: number, want: number): number {
+    return this.#wantsAt + (worker * wantsMax + want) * wantWords
   }
 }

@@ -43,14 +43,14 @@ await move(
 )
 await Promise.all([holder, ...clients].map((client) => client.end()))
 
-const pool = new Pool({ ssl: false, max: clientCount })
+const serverSet = new Pool({ ssl: false, max: clientCount })
 const sqlClient = postgres({ ssl: false, max: clientCount, onnotice: () => {} })
-await pool.query(
+await serverSet.query(
   `CREATE TABLE people (id serial PRIMARY KEY, name text NOT NULL UNIQUE, mood mood NOT NULL, more jsonb, numbers int[],
      price numeric, born timestamptz)`,
 )
 
-const databases = { 'node-postgres': drizzle(pool), 'postgres.js': onPostgresJs(sqlClient) }
+const databases = { 'node-postgres': drizzle(serverSet), 'postgres.js': onPostgresJs(sqlClient) }
 for (const [name, database] of Object.entries(databases) as [string, (typeof databases)['node-postgres']][]) {
   const said = (what: string, value: unknown): void => fact(`${name}: ${what}`, value)
   await database.delete(people)
@@ -109,4 +109,4 @@ for (const [name, database] of Object.entries(databases) as [string, (typeof dat
   said('rows', await database.select().from(smoke))
   said('after it', (await counted.execute({ mood: 'sad' }))[0]?.count)
 }
-await Promise.all([pool.end(), sqlClient.end()])
+await Promise.all([serverSet.end(), sqlClient.end()])

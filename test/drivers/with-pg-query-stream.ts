@@ -16,8 +16,8 @@ interface Cursor extends Submittable {
   close(): Promise<void>
 }
 
-const pool = new Pool({ ssl: false, max: clientCount })
-const clients = await Promise.all(Array.from({ length: clientCount }, () => pool.connect()))
+const serverSet = new Pool({ ssl: false, max: clientCount })
+const clients = await Promise.all(Array.from({ length: clientCount }, () => serverSet.connect()))
 const [client, other] = clients as [PoolClient, PoolClient]
 
 const failureOf = async (asked: Promise<unknown>): Promise<unknown> =>
@@ -125,4 +125,4 @@ const streams = clients.map(async (each, index) => (await rowsOf(each, series, [
 fact('at once', await Promise.all(streams))
 
 for (const each of clients) each.release()
-await pool.end()
+await serverSet.end()

@@ -22,11 +22,11 @@ const spec: FleetSpec = {
   consoleUsers: [{ user: 'admin', right: 'admin', clientSecret: null }],
   pools: [
     {
-      pool: 'app',
+      database: 'app',
       user: 'app',
       hash: 'a',
       connectHash: 'a',
-      database: 'app',
+      serverDatabase: 'app',
       serverUser: 'app',
       settings: poolSettings({ auth_type: 'trust', query_wait_timeout: '100ms' }),
       hosts: [{ host: 'nowhere', port: 1, role: 'primary', addresses: ['127.0.0.1'] }],

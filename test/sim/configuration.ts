@@ -68,11 +68,11 @@ export function specOf(
     generalValues: {},
     consoleUsers: [],
     pools: [...version.values()].map((wanted): PoolSpec => ({
-      pool: wanted.pool,
+      database: wanted.pool,
       user: wanted.user,
       hash: hashOf(wanted),
       connectHash: connectHashOf(wanted),
-      database: wanted.database,
+      serverDatabase: wanted.database,
       serverUser: wanted.serverUser,
       settings: settingsOf(wanted.values),
       hosts: wanted.hosts,

@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict'
 import { generalSettings } from '../../shared/config/settings.ts'
 import { placed } from '../../proxy/agent/placement.ts'
-import { Board } from '../../proxy/memory/shared-counters.ts'
+import { SharedCounters } from '../../proxy/memory/shared-counters.ts'
 import { Engine } from '../../proxy/engine/engine.ts'
 import type { FleetSpec, FromEngine } from '../../proxy/port.ts'
 import * as operations from '../../proxy/console/operations.ts'
@@ -29,7 +29,7 @@ import { Schedule } from './schedule.ts'
 import { noticeMs, passwords, servedWithinMs, proxy, settleMs, startServers } from './setting.ts'
 import { violation, violationAtRest } from './watch.ts'
 
-const workers = 2
+const count = 2
 
 const general = generalSettings({})
 
@@ -68,8 +68,8 @@ export class CrewWorld {
   readonly #network: Network
   readonly #servers: readonly Postgres[]
   readonly #run: Run
-  readonly #memory = Board.memory(workers)
-  readonly #board = new Board(this.#memory, workers)
+  readonly #memory = SharedCounters.memory(count)
+  readonly #board = new SharedCounters(this.#memory, count)
   /** With every pool. */
   readonly #whole: Version
   /** For how long a connection is on its way to another worker: not long, or until much has happened to its pool. */
@@ -80,7 +80,7 @@ export class CrewWorld {
   /** Workers that are still to get the version. */
   #behind = 0
   /** Null while it is dead. */
-  readonly #workers: (Worker | null)[] = Array.from({ length: workers }, () => null)
+  readonly #workers: (Worker | null)[] = Array.from({ length: count }, () => null)
   readonly #woken = new Set<number>()
   #nextClient = 1
   #injecting = true
@@ -97,7 +97,7 @@ export class CrewWorld {
     this.#whole = this.#version()
     this.#spec = this.#next(this.#whole)
     this.#network.listen(proxy, (end) => this.#accept(end))
-    for (let worker = 0; worker < workers; worker++) this.#start(worker)
+    for (let worker = 0; worker < count; worker++) this.#start(worker)
     this.checker.trace(`profile ${JSON.stringify(this.profile)}`)
   }
 
@@ -129,14 +129,14 @@ export class CrewWorld {
 
   #next(version: Version): FleetSpec {
     this.checker.applying(version, this.#network.dials)
-    return placed(specOf(version, this.#number++, passwords, general), workers, this.#homes)
+    return placed(specOf(version, this.#number++, passwords, general), count, this.#homes)
   }
 
   /** No worker has it when another one does; the next version comes when all have this one. */
   #apply(version: Version): void {
     this.checker.trace(`apply ${[...version.keys()].join(' ')}`)
     this.#spec = this.#next(version)
-    for (let worker = 0; worker < workers; worker++) {
+    for (let worker = 0; worker < count; worker++) {
       this.#behind++
       this.#schedule.after(this.random.next() * applyMsMax, () => {
         this.#behind--
@@ -152,16 +152,16 @@ export class CrewWorld {
   #start(number: number): void {
     const io = new WorkerIo(this.#network, this.random, this.profile.rules, proxy.host)
     io.onConnect = (events) => this.#connecting(events)
-    const crew = {
-      worker: number,
-      workers,
-      board: this.#board,
+    const workers = {
+      self: number,
+      count,
+      counters: this.#board,
       clockOffsetMs: 0,
-      hand: (socket: Socket, to: number, bytes: Uint8Array, seat: number | null) =>
-        this.#hand(socket, to, Uint8Array.from(bytes), seat),
+      handOver: (socket: Socket, to: number, bytes: Uint8Array, placedLife: number | null) =>
+        this.#hand(socket, to, Uint8Array.from(bytes), placedLife),
       wake: (to: number) => this.#wake(to),
     }
-    const engine = new Engine(io, { listen: proxy, crew }, (message) => this.#fromEngine(message))
+    const engine = new Engine(io, { listen: proxy, workers }, (message) => this.#fromEngine(message))
     this.#workers[number] = { io, engine }
     this.#configure(this.#workers[number])
     this.checker.trace(`worker ${number} begins`)
@@ -187,27 +187,27 @@ export class CrewWorld {
     })
   }
 
-  #hand(socket: Socket, to: number, bytes: Uint8Array, seat: number | null): boolean {
+  #hand(socket: Socket, to: number, bytes: Uint8Array, placedLife: number | null): boolean {
     assert(socket instanceof SimSocket)
     if (!socket.part()) return false
     this.checker.seen.add('a client was handed over')
-    this.#arrive(socket, to, bytes, seat)
+    this.#arrive(socket, to, bytes, placedLife)
     return true
   }
 
   /** A connection for a worker that is dead waits for the next one. */
-  #arrive(socket: SimSocket, to: number, bytes: Uint8Array, seat: number | null): void {
+  #arrive(socket: SimSocket, to: number, bytes: Uint8Array, placedLife: number | null): void {
     this.#schedule.after(this.random.next() * this.#handMsMax, () => {
       const worker = this.#workers[to]
-      if (worker === null || worker === undefined) this.#arrive(socket, to, bytes, seat)
-      else socket.arrive(worker.io, bytes, (arrived) => worker.engine.adopt(arrived, seat))
+      if (worker === null || worker === undefined) this.#arrive(socket, to, bytes, placedLife)
+      else socket.arrive(worker.io, bytes, (arrived) => worker.engine.adopt(arrived, placedLife))
     })
   }
 
   /** The thread is gone in the middle of whatever it does; its descriptors are closed, and another one takes its place. */
   #die(number: number): void {
     const worker = this.#workers[number]
-    if (worker === null || worker === undefined || this.#alive.length < workers) return
+    if (worker === null || worker === undefined || this.#alive.length < count) return
     this.checker.trace(`worker ${number} dies`)
     this.checker.seen.add('a worker died')
     const { io } = worker
@@ -218,7 +218,7 @@ export class CrewWorld {
       socket.events = { ...deaf }
       socket.close()
     }
-    this.#board.forget(number)
+    this.#board.workerEnded(number)
     this.#schedule.after(this.random.next() * restartMsMax, () => this.#start(number))
   }
 
@@ -237,13 +237,13 @@ export class CrewWorld {
 
   #connecting(events: object): void {
     if (!(events instanceof Server)) return
-    const { name, settings } = events.pool
+    const { pool, settings } = events.serverSet
     const { poolSize, reservePoolSize, reservePoolTimeoutMs, maxDbConnections } = settings
-    const same = this.#alive.flatMap(({ engine }) => engine.pools.find(name.database, name.user) ?? [])
+    const same = this.#alive.flatMap(({ engine }) => engine.pools.find(pool.database, pool.user) ?? [])
     const reserve = same.some(({ maxWaitMs }) => maxWaitMs >= reservePoolTimeoutMs) ? reservePoolSize : 0
     const size = same.reduce((sum, { current }) => sum + (current?.size ?? 0), 0)
     if (size >= poolSize + reserve) this.checker.fail(`a connection above pool_size ${poolSize} of all workers`)
-    const ofDatabase = this.#alive.reduce((sum, { engine }) => sum + operations.serversLeft(engine, name.database), 0)
+    const ofDatabase = this.#alive.reduce((sum, { engine }) => sum + operations.serversLeft(engine, pool.database), 0)
     if (maxDbConnections > 0 && ofDatabase >= maxDbConnections) {
       this.checker.fail(`a connection above max_db_connections ${maxDbConnections} of all workers`)
     }
@@ -258,7 +258,7 @@ export class CrewWorld {
 
   /** Nobody waits for long while another worker has a server that it has not used for as long. */
   #neglected({ pools }: Engine): string | null {
-    for (const { database, user, maxWaitMs } of pools.names()) {
+    for (const { database, user, maxWaitMs } of pools.all()) {
       if (maxWaitMs < neglectMs) continue
       for (const { engine } of this.#alive) {
         const head = engine.pools.find(database, user)?.current?.idle.head ?? null
@@ -271,10 +271,10 @@ export class CrewWorld {
 
   /** What a worker has on the board is what it has in its lists. */
   #misCounted({ pools, context }: Engine): string | null {
-    const worker = context.crew?.worker ?? 0
-    for (const { slots, current, database, user, clientCount } of pools.names()) {
-      if (slots === null || slots.pool === null || slots.placed === null) return 'there is no room on the board'
-      const servers = this.#board.count(slots.pool, worker)
+    const worker = context.workers?.self ?? 0
+    for (const { slots, current, database, user, clientCount } of pools.all()) {
+      if (slots === null || slots.servers === null || slots.placed === null) return 'there is no room on the board'
+      const servers = this.#board.count(slots.servers, worker)
       if (servers !== (current?.size ?? 0)) {
         return `worker ${worker} has ${current?.size} servers of ${database}/${user}, and ${servers} on the board`
       }
@@ -321,7 +321,7 @@ export class CrewWorld {
         this.#terminate()
         return
       case 'die':
-        this.#die(random.integer(0, workers - 1))
+        this.#die(random.integer(0, count - 1))
         return
       case 'remove':
         if (this.#behind === 0) this.#remove()
@@ -394,7 +394,7 @@ export class CrewWorld {
     for (const { engine } of this.#alive) {
       const wrong = violationAtRest(engine, this.#schedule.nowMs)
       if (wrong !== null) this.checker.fail(wrong)
-      for (const { slots, database, user } of engine.pools.names()) {
+      for (const { slots, database, user } of engine.pools.all()) {
         for (const slot of [slots?.placed, slots?.databaseClients, slots?.userClients]) {
           const left = this.#board.total(slot ?? 0)
           if (left !== 0) this.checker.fail(`${left} clients of ${database}/${user} are left on the board`)

@@ -1,8 +1,8 @@
 /** Worlds of two workers on one listener and one board, and mutants that prove that these worlds are checked. */
 import { expect, test } from 'vitest'
-import { Board } from '../../proxy/memory/shared-counters.ts'
+import { SharedCounters } from '../../proxy/memory/shared-counters.ts'
 import { Limits } from '../../proxy/engine/pool/limits.ts'
-import { Shared } from '../../proxy/engine/workers/process-counts.ts'
+import { ProcessCounts } from '../../proxy/engine/workers/process-counts.ts'
 import { CrewWorld } from './crew-world.ts'
 import { replace } from './replace.ts'
 import { Seeds } from './seeds.ts'
@@ -41,27 +41,28 @@ const mutants: Readonly<Record<string, () => () => void>> = {
   'a worker opens a server whatever the others have': () => {
     const undo = [
       replace(
-        Shared.prototype,
+        ProcessCounts.prototype,
         'open',
         (open) =>
-          function (this: Shared, pool, target) {
-            return open.call(this, pool, target, Infinity)
+          function (this: ProcessCounts, serverSet, target) {
+            return open.call(this, serverSet, target, Infinity)
           },
       ),
       replace(
         Limits.prototype,
         'sizeOf',
         () =>
-          function (this: Limits, pool) {
-            return pool.size
+          function (this: Limits, serverSet) {
+            return serverSet.size
           },
       ),
     ]
     return () => undo.forEach((take) => take())
   },
-  'what a dead worker held is not free': () => replace(Board.prototype, 'forget', () => () => undefined),
-  'a seat of a name that is not here stays taken': () => replace(Shared.prototype, 'returnSeat', () => () => undefined),
-  'a seat that was taken in a former life counts': () => replace(Board.prototype, 'life', () => () => 0),
+  'what a dead worker held is not free': () => replace(SharedCounters.prototype, 'workerEnded', () => () => undefined),
+  'a seat of a name that is not here stays taken': () =>
+    replace(ProcessCounts.prototype, 'unplaceUnknown', () => () => undefined),
+  'a seat that was taken in a former life counts': () => replace(SharedCounters.prototype, 'life', () => () => 0),
 }
 
 for (const [mutant, apply] of Object.entries(mutants)) {

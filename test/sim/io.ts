@@ -287,11 +287,11 @@ export class SimSocket implements Socket {
     this.#deliverSoon()
   }
 
-  holdReading(): void {
+  suspendReading(): void {
     this.#held = true
   }
 
-  releaseReading(): void {
+  unsuspendReading(): void {
     if (!this.#held) return
     this.#held = false
     if (this.#paused) return

@@ -6,10 +6,10 @@ import { expect, test } from 'vitest'
 
 import type { PoolSettings } from '../../shared/config/settings.ts'
 import { Client } from '../../proxy/engine/pool/client.ts'
-import { PoolName } from '../../proxy/engine/pool/pool.ts'
+import { Pool } from '../../proxy/engine/pool/pool.ts'
 import { Outstanding } from '../../proxy/engine/session/outstanding.ts'
 import { Parameters } from '../../proxy/engine/session/parameters.ts'
-import { Pool } from '../../proxy/engine/pool/server-set.ts'
+import { ServerSet } from '../../proxy/engine/pool/server-set.ts'
 import { Pools } from '../../proxy/engine/pool/pools.ts'
 import { ServerStatements } from '../../proxy/engine/session/prepared.ts'
 import { Server } from '../../proxy/engine/pool/server.ts'
@@ -42,7 +42,7 @@ const mutants: Readonly<Record<string, () => () => void>> = {
       () =>
         function (this: Server) {
           this.client = null
-          this.release()
+          this.giveBack()
         },
     ),
   'a server goes back before the Sync of a pipeline that was answered': () =>
@@ -51,10 +51,10 @@ const mutants: Readonly<Record<string, () => () => void>> = {
     }),
   'a server is given away while a cancel request is on its way to it': () =>
     replace(
-      Pool.prototype,
+      ServerSet.prototype,
       'checkin',
       (checkin) =>
-        function (this: Pool, server: Server) {
+        function (this: ServerSet, server: Server) {
           const { cancels } = server
           server.cancels = 0
           checkin.call(this, server)
@@ -76,10 +76,10 @@ const mutants: Readonly<Record<string, () => () => void>> = {
   'a session is not reset for the next client': () =>
     replace(
       Server.prototype,
-      'release',
+      'giveBack',
       () =>
         function (this: Server) {
-          this.pool.checkin(this)
+          this.serverSet.checkin(this)
         },
     ),
   'a hash that was ever seen is never applied again': () =>
@@ -105,46 +105,46 @@ const mutants: Readonly<Record<string, () => () => void>> = {
     ),
   'idle servers stay when their pool is rebuilt': () =>
     replace(
-      Pool.prototype,
+      ServerSet.prototype,
       'drain',
       () =>
-        function (this: Pool) {
+        function (this: ServerSet) {
           this.draining = true
         },
     ),
   'a server of a rebuilt pool goes on serving': () =>
     replace(
-      PoolName.prototype,
+      Pool.prototype,
       'replace',
       (original) =>
-        function (this: PoolName, spec) {
+        function (this: Pool, spec) {
           if (this.current === null) original.call(this, spec)
           else this.current.adopt(spec)
         },
     ),
   'clients of a removed pool are forgotten': () =>
     replace(
-      PoolName.prototype,
+      Pool.prototype,
       'remove',
       () =>
-        function (this: PoolName) {
+        function (this: Pool) {
           this.drainCurrent()
         },
     ),
-  'waiting clients are not served when a server is free': () => replace(PoolName.prototype, 'serve', () => () => false),
+  'waiting clients are not served when a server is free': () => replace(Pool.prototype, 'serve', () => () => false),
   'waiting clients keep the timeout that held when they came': () => {
-    const first = new WeakMap<PoolName, PoolSettings>()
-    return replaceGetter(PoolName.prototype, 'settings', function (this: PoolName) {
+    const first = new WeakMap<Pool, PoolSettings>()
+    return replaceGetter(Pool.prototype, 'settings', function (this: Pool) {
       if (this.current !== null && !first.has(this)) first.set(this, this.current.settings)
       return first.get(this) ?? null
     })
   },
   'pool_size is exceeded by one': () =>
     replace(
-      PoolName.prototype,
+      Pool.prototype,
       'grow',
       (grow) =>
-        function (this: PoolName) {
+        function (this: Pool) {
           grow.call(this)
           if (this.waiting.size > 1) this.current?.connect(Infinity)
         },
@@ -165,19 +165,19 @@ const mutants: Readonly<Record<string, () => () => void>> = {
   'SUSPEND goes on reading what servers answer': () =>
     replace(
       SimSocket.prototype,
-      'holdReading',
-      (holdReading) =>
+      'suspendReading',
+      (suspendReading) =>
         function (this: SimSocket) {
-          if (this.accepted) holdReading.call(this)
+          if (this.accepted) suspendReading.call(this)
         },
     ),
   'RESUME leaves servers held back': () =>
     replace(
       SimSocket.prototype,
-      'releaseReading',
-      (releaseReading) =>
+      'unsuspendReading',
+      (unsuspendReading) =>
         function (this: SimSocket) {
-          if (this.accepted) releaseReading.call(this)
+          if (this.accepted) unsuspendReading.call(this)
         },
     ),
   'a client that logs in during a SUSPEND is served': () =>
@@ -187,15 +187,15 @@ const mutants: Readonly<Record<string, () => () => void>> = {
       (begin) =>
         function (this: Client) {
           begin.call(this)
-          this.socket.releaseReading()
+          this.socket.unsuspendReading()
         },
     ),
   'servers are opened during a SUSPEND': () =>
     replace(
-      PoolName.prototype,
+      Pool.prototype,
       'grow',
       (grow) =>
-        function (this: PoolName) {
+        function (this: Pool) {
           grow.call(this)
           const { current } = this
           if (!this.context.suspended || current === null || this.paused) return
@@ -224,7 +224,7 @@ const mutants: Readonly<Record<string, () => () => void>> = {
       'cancel',
       (cancel) =>
         function (this: Client, done) {
-          if (this.list === this.name.waiting) this.moveTo(this.name.idle)
+          if (this.list === this.pool.waiting) this.moveTo(this.pool.idle)
           cancel.call(this, done)
         },
     ),
@@ -234,7 +234,7 @@ const mutants: Readonly<Record<string, () => () => void>> = {
       'onClose',
       (original) =>
         function (this: Server, cause) {
-          if (this.list !== this.pool.idle) original.call(this, cause)
+          if (this.list !== this.serverSet.idle) original.call(this, cause)
         },
     ),
   'a lost server is counted twice': () =>
@@ -243,7 +243,7 @@ const mutants: Readonly<Record<string, () => () => void>> = {
       'close',
       (close) =>
         function (this: Server, cause, details) {
-          if (cause === 'reset') this.pool.name.closed[cause] = (this.pool.name.closed[cause] ?? 0) + 1
+          if (cause === 'reset') this.serverSet.pool.closed[cause] = (this.serverSet.pool.closed[cause] ?? 0) + 1
           close.call(this, cause, details)
         },
     ),

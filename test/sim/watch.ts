@@ -4,8 +4,8 @@
  */
 import type { Engine } from '../../proxy/engine/engine.ts'
 import type { Client } from '../../proxy/engine/pool/client.ts'
-import type { PoolName } from '../../proxy/engine/pool/pool.ts'
-import type { Pool } from '../../proxy/engine/pool/server-set.ts'
+import type { Pool } from '../../proxy/engine/pool/pool.ts'
+import type { ServerSet } from '../../proxy/engine/pool/server-set.ts'
 import type { Server } from '../../proxy/engine/pool/server.ts'
 import { hashOf, connectHashOf, poolKey } from './configuration.ts'
 import type { Version, Wanted } from './configuration.ts'
@@ -17,33 +17,33 @@ const slackMs = 1500
 const connectMsMax = 5000
 
 /** The query_wait_timeout of each name, and since when it holds. */
-const waits = new WeakMap<PoolName, { readonly limitMs: number; readonly sinceMs: number }>()
+const waits = new WeakMap<Pool, { readonly limitMs: number; readonly sinceMs: number }>()
 
 /** By how much the longest wait exceeds its limit; a shorter limit counts from when it was set. */
-function overdueMs(name: PoolName, limitMs: number, nowMs: number): number {
-  let wait = waits.get(name)
+function overdueMs(pool: Pool, limitMs: number, nowMs: number): number {
+  let wait = waits.get(pool)
   if (wait?.limitMs !== limitMs) {
     wait = { limitMs, sinceMs: nowMs }
-    waits.set(name, wait)
+    waits.set(pool, wait)
   }
-  return limitMs === 0 ? 0 : Math.min(name.maxWaitMs - limitMs, nowMs - wait.sinceMs)
+  return limitMs === 0 ? 0 : Math.min(pool.maxWaitMs - limitMs, nowMs - wait.sinceMs)
 }
 
 /** What is wrong in the engine now, or null. */
 export function violation(engine: Engine, nowMs: number): string | null {
   engine.assertInvariants()
-  for (const name of engine.pools.names()) {
-    const { current } = name
+  for (const pool of engine.pools.all()) {
+    const { current } = pool
     if (current === null) continue
-    const label = `${name.database}/${name.user}`
-    if (overdueMs(name, current.settings.queryWaitTimeoutMs, nowMs) > slackMs) {
-      return `${label}: a client has waited for ${name.maxWaitMs} ms`
+    const label = `${pool.database}/${pool.user}`
+    if (overdueMs(pool, current.settings.queryWaitTimeoutMs, nowMs) > slackMs) {
+      return `${label}: a client has waited for ${pool.maxWaitMs} ms`
     }
     for (const server of current.login) {
       if (nowMs - server.connectedAtMs > connectMsMax + slackMs) return `${label}: a login takes too long`
     }
     let sinceMs = 0
-    for (const client of name.waiting) {
+    for (const client of pool.waiting) {
       if (client.waitingSinceMs < sinceMs) return `${label}: the waiting clients are out of order`
       sinceMs = client.waitingSinceMs
     }
@@ -53,11 +53,11 @@ export function violation(engine: Engine, nowMs: number): string | null {
 
 /** What is wrong in an engine without clients, or null. */
 export function violationAtRest(engine: Engine, nowMs: number): string | null {
-  for (const name of engine.pools.names()) {
-    const label = `${name.database}/${name.user}`
-    if (name.idle.size + name.active.size + name.waiting.size > 0) return `${label} has a client`
-    if (name.draining.size > 0) return `${label} drains for ever`
-    const wrong = name.current === null ? null : violationOfResting(name.current, nowMs)
+  for (const pool of engine.pools.all()) {
+    const label = `${pool.database}/${pool.user}`
+    if (pool.idle.size + pool.active.size + pool.waiting.size > 0) return `${label} has a client`
+    if (pool.draining.size > 0) return `${label} drains for ever`
+    const wrong = pool.current === null ? null : violationOfResting(pool.current, nowMs)
     if (wrong !== null) return `${label} ${wrong}`
   }
   const { context, logins } = engine
@@ -66,17 +66,17 @@ export function violationAtRest(engine: Engine, nowMs: number): string | null {
   return context.cancels.keys > 0 ? 'the cancel key of a client that left is kept' : null
 }
 
-function violationOfResting(pool: Pool, nowMs: number): string | null {
-  const { poolSize, minPoolSize, idleTimeoutMs, serverLifetimeMs, maxDbConnections } = pool.settings
-  if (pool.size > poolSize) return `has ${pool.size} servers, and pool_size is ${poolSize}`
-  if (pool.size > pool.idle.size + pool.login.size) return 'has a server that is not idle'
-  if (pool.size < Math.min(minPoolSize, poolSize) && maxDbConnections === 0)
-    return `has ${pool.size} servers, and min_pool_size is ${minPoolSize}`
-  for (const server of pool.idle) {
+function violationOfResting(serverSet: ServerSet, nowMs: number): string | null {
+  const { poolSize, minPoolSize, idleTimeoutMs, serverLifetimeMs, maxDbConnections } = serverSet.settings
+  if (serverSet.size > poolSize) return `has ${serverSet.size} servers, and pool_size is ${poolSize}`
+  if (serverSet.size > serverSet.idle.size + serverSet.login.size) return 'has a server that is not idle'
+  if (serverSet.size < Math.min(minPoolSize, poolSize) && maxDbConnections === 0)
+    return `has ${serverSet.size} servers, and min_pool_size is ${minPoolSize}`
+  for (const server of serverSet.idle) {
     if (serverLifetimeMs > 0 && nowMs - server.connectedAtMs > serverLifetimeMs + slackMs)
       return 'has a server above its lifetime'
     const idleMs = nowMs - server.idleSinceMs
-    if (idleTimeoutMs > 0 && idleMs > idleTimeoutMs + slackMs && pool.size > minPoolSize)
+    if (idleTimeoutMs > 0 && idleMs > idleTimeoutMs + slackMs && serverSet.size > minPoolSize)
       return 'has a server above its idle timeout'
   }
   return null
@@ -95,35 +95,35 @@ export class Before {
 
   constructor(engine: Engine) {
     this.#engine = engine
-    for (const name of engine.pools.names()) this.#holdings.set(poolKey(name.database, name.user), holdingOf(name))
+    for (const pool of engine.pools.all()) this.#holdings.set(poolKey(pool.database, pool.user), holdingOf(pool))
   }
 
   /** What the change from `running` to `desired` has done wrong, or null. */
   wrongAfter(running: Version, desired: Version): string | null {
-    for (const name of this.#engine.pools.names()) {
-      const key = poolKey(name.database, name.user)
+    for (const pool of this.#engine.pools.all()) {
+      const key = poolKey(pool.database, pool.user)
       const before = this.#holdings.get(key)
       const was = running.get(key)
       const is = desired.get(key)
       if (before === undefined || was === undefined || is === undefined) continue
       // Where pools share a limit, one may have closed servers for another.
-      const shared = [...this.#engine.pools.ofDatabase(name.database)]
+      const shared = [...this.#engine.pools.ofDatabase(pool.database)]
       if (shared.some(({ settings }) => (settings?.maxDbConnections ?? 0) > 0)) continue
-      const wrong = wrongWith(name, before, was, is)
+      const wrong = wrongWith(pool, before, was, is)
       if (wrong !== null) return `${key} ${wrong}`
     }
     return null
   }
 }
 
-function holdingOf(name: PoolName): Holding {
+function holdingOf(pool: Pool): Holding {
   const servers = new Set<Server>()
-  for (const list of name.current?.lists ?? []) for (const server of list) servers.add(server)
-  return { servers, idle: name.current?.idle.size ?? 0, waiting: [...name.waiting] }
+  for (const list of pool.current?.lists ?? []) for (const server of list) servers.add(server)
+  return { servers, idle: pool.current?.idle.size ?? 0, waiting: [...pool.waiting] }
 }
 
-function wrongWith(name: PoolName, before: Holding, was: Wanted, is: Wanted): string | null {
-  const after = holdingOf(name)
+function wrongWith(pool: Pool, before: Holding, was: Wanted, is: Wanted): string | null {
+  const after = holdingOf(pool)
   // Waiting clients still wait or were served.
   const waiting = new Set(after.waiting)
   for (const client of before.waiting) {
@@ -138,6 +138,6 @@ function wrongWith(name: PoolName, before: Holding, was: Wanted, is: Wanted): st
   if (moved) return null
   const gone = [...before.servers].filter((server) => !after.servers.has(server)).length
   if (hashOf(was) === hashOf(is)) return gone === 0 ? null : `did not change and lost ${gone} servers`
-  const surplus = Math.max(0, before.servers.size - (name.current?.settings.poolSize ?? 0))
+  const surplus = Math.max(0, before.servers.size - (pool.current?.settings.poolSize ?? 0))
   return gone <= Math.min(surplus, before.idle) ? null : `was retuned and lost ${gone} servers`
 }

@@ -12,7 +12,7 @@ import type { GeneralSettings } from '../../shared/config/settings.ts'
 import { Client as EngineClient } from '../../proxy/engine/pool/client.ts'
 import { Engine } from '../../proxy/engine/engine.ts'
 import type { FromEngine } from '../../proxy/port.ts'
-import type { PoolName } from '../../proxy/engine/pool/pool.ts'
+import type { Pool } from '../../proxy/engine/pool/pool.ts'
 import * as operations from '../../proxy/console/operations.ts'
 import { Server } from '../../proxy/engine/pool/server.ts'
 import { Client } from './client.ts'
@@ -61,7 +61,7 @@ export class World {
   #serverConnects = 0
   #lost = 0
   #posted: FromEngine['type'][] = []
-  readonly #names = new Set<PoolName>()
+  readonly #names = new Set<Pool>()
 
   constructor(seed: number, trace: ((line: string) => void) | null = null) {
     this.random = new Random(seed)
@@ -188,7 +188,7 @@ export class World {
     this.schedule.after(this.random.next() * suspendMsMax, () => {
       if (this.engine.ended) return
       this.trace('RESUME')
-      operations.release(this.engine)
+      operations.unsuspend(this.engine)
       this.#check()
     })
     this.#check()
@@ -257,7 +257,7 @@ export class World {
       case 'listening':
       case 'unlistened':
       case 'hand':
-      case 'ask':
+      case 'query':
       case 'answer':
       case 'snapshot':
       case 'reload':
@@ -276,21 +276,22 @@ export class World {
   #connecting(events: object): void {
     if (!(events instanceof Server)) return
     this.#serverConnects++
-    const { pool } = events
-    if (pool.draining) this.checker.fail('a draining pool opens a connection')
-    const { poolSize, reservePoolSize, reservePoolTimeoutMs, maxDbConnections } = pool.settings
-    const reserve = pool.name.maxWaitMs >= reservePoolTimeoutMs ? reservePoolSize : 0
-    if (pool.size >= poolSize + reserve) this.checker.fail(`a connection above pool_size ${poolSize}`)
-    if (pool.size >= poolSize) this.seen.add('the reserve pool was used')
-    if (pool.name.paused) this.checker.fail('a paused name opens a connection')
+    const { serverSet } = events
+    if (serverSet.draining) this.checker.fail('a draining pool opens a connection')
+    const { poolSize, reservePoolSize, reservePoolTimeoutMs, maxDbConnections } = serverSet.settings
+    const reserve = serverSet.pool.maxWaitMs >= reservePoolTimeoutMs ? reservePoolSize : 0
+    if (serverSet.size >= poolSize + reserve) this.checker.fail(`a connection above pool_size ${poolSize}`)
+    if (serverSet.size >= poolSize) this.seen.add('the reserve pool was used')
+    if (serverSet.pool.paused) this.checker.fail('a paused name opens a connection')
     if (this.engine.context.suspended) this.checker.fail('a suspended engine opens a connection')
-    const servers = operations.serversLeft(this.engine, pool.name.database)
+    const servers = operations.serversLeft(this.engine, serverSet.pool.database)
     if (maxDbConnections > 0 && servers >= maxDbConnections) {
       this.checker.fail(`a connection above max_db_connections ${maxDbConnections}`)
     }
     if (this.checker.phase !== 'stopping') return
     if (this.engine.ended) this.checker.fail('a stopped engine opens a connection')
-    if (pool.name.waiting.size === 0) this.checker.fail('a stopping engine opens a connection that no client waits for')
+    if (serverSet.pool.waiting.size === 0)
+      this.checker.fail('a stopping engine opens a connection that no client waits for')
   }
 
   /** Logins are read meanwhile, on either side. */
@@ -323,7 +324,7 @@ export class World {
     this.#expectedPlan = plan
     this.engine.receive({ type: 'apply', id: number, force: false, spec })
     this.#expectedPlan = null
-    for (const name of this.engine.pools.names()) this.#names.add(name)
+    for (const pool of this.engine.pools.all()) this.#names.add(pool)
   }
 
   /** Running equals desired, whatever ran before. */
@@ -390,13 +391,13 @@ export class World {
       if (!this.checker.version.has(poolKey(pool, user)))
         this.checker.fail(`${client.describe()} is still connected to a removed pool`)
     }
-    for (const name of this.engine.pools.names()) {
+    for (const name of this.engine.pools.all()) {
       if (name.waiting.size > 0) this.checker.fail(`${label(name)}: a client waits although none has work`)
       if (this.profile.mode !== 'transaction') continue
       // A client that still listens, because its UNLISTEN was canceled, keeps its server.
       const kept = [...this.clients].filter((client) => client.pinned && isOf(client, name)).length
       let draining = 0
-      for (const pool of name.draining) draining += pool.connections
+      for (const serverSet of name.draining) draining += serverSet.connections
       if (draining > kept) this.checker.fail(`${label(name)} does not finish draining`)
     }
   }
@@ -463,8 +464,8 @@ export class World {
   #assertCauses(): void {
     let closed = 0
     let lost = 0
-    for (const name of this.#names) {
-      for (const [cause, count] of Object.entries(name.closed) as [Cause, number][]) {
+    for (const pool of this.#names) {
+      for (const [cause, count] of Object.entries(pool.closed) as [Cause, number][]) {
         this.seen.add(`closed ${cause}`)
         closed += count
         if (!causes[cause].planned) lost += count
@@ -477,10 +478,10 @@ export class World {
   }
 }
 
-function isOf({ options }: Client, { database, user }: PoolName): boolean {
+function isOf({ options }: Client, { database, user }: Pool): boolean {
   return options.pool === database && options.user === user
 }
 
-function label(name: PoolName): string {
-  return `${name.database}/${name.user}`
+function label(pool: Pool): string {
+  return `${pool.database}/${pool.user}`
 }

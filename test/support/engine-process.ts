@@ -2,12 +2,12 @@
  * The process of one engine under test: its thread, driven over IPC as the agent drives it. In a process of its own,
  * so that its memory can be measured and its death does not take the test along. Ends when the engine does.
  */
-import { Crew } from '../../proxy/agent/workers.ts'
+import { Workers } from '../../proxy/agent/workers.ts'
 import { EngineThread } from '../../proxy/agent/engine-thread.ts'
 import { openWakeFd } from '../../proxy/agent/libc.ts'
 import type { UnixListen } from '../../proxy/port.ts'
 import type { ApplyOutcome, EngineSnapshot, FleetSpec, StopMode, ToEngine } from '../../proxy/port.ts'
-import { Tallies } from '../../proxy/memory/key-counts.ts'
+import { KeyCounts } from '../../proxy/memory/key-counts.ts'
 import { fault } from './fault.ts'
 import type { FromProcess, ToProcess } from './engine-messages.ts'
 
@@ -43,7 +43,7 @@ const common = {
   onDisconnect: (disconnect) => say({ say: 'disconnect', disconnect }),
 } satisfies Partial<ConstructorParameters<typeof EngineThread>[0]>
 
-const { workers, mockKey: key, ...unix } = JSON.parse(process.argv[2] ?? '{}') as EngineProcessOptions
+const { workers: count, mockKey: key, ...unix } = JSON.parse(process.argv[2] ?? '{}') as EngineProcessOptions
 const mockKey = Buffer.from(key, 'base64')
 const listen = { host: '127.0.0.1', port: 0, ...unix }
 
@@ -51,7 +51,7 @@ function alone(): Driven {
   const engine = new EngineThread({
     ...common,
     listen,
-    process: { mockKey, failedLogins: Tallies.memory(), ioUring: true },
+    process: { mockKey, failedLogins: KeyCounts.memory(), ioUring: true },
     wakeFd: openWakeFd(),
     onShutdown: (mode) => engine.post({ type: 'stop', mode, timeoutMs: 600_000 }),
     onPeers: () => engine.post({ type: 'peers', update: null }),
@@ -68,41 +68,41 @@ function alone(): Driven {
   }
 }
 
-function several(workers: number): Driven {
+function several(count: number): Driven {
   const ended = Promise.withResolvers<{ readonly reason: string }>()
   const end = async (mode: StopMode, timeoutMs: number): Promise<void> => {
-    await crew.stop(mode, timeoutMs)
+    await workers.stop(mode, timeoutMs)
     ended.resolve({ reason: 'it was stopped' })
   }
-  const crew = new Crew({
+  const workers = new Workers({
     ...common,
     entry: new URL('engine-with-fault.ts', import.meta.url),
     chance: { now: () => new Date(), random: Math.random },
     ioUring: true,
     onShutdown: (mode) => void end(mode, 600_000),
-    onPeers: () => crew.peers(null),
-    onReload: (id) => crew.reloaded(id, null),
+    onPeers: () => workers.peers(null),
+    onReload: (id) => workers.reloaded(id, null),
     onListening: () => undefined,
     onRestart: () => undefined,
     mockKey: () => mockKey,
   })
   return {
-    listening: crew.start(listen, workers),
+    listening: workers.start(listen, count),
     ended: ended.promise,
-    apply: async (spec, force) => await crew.apply(spec, force),
-    snapshot: async () => await crew.snapshot(),
+    apply: async (spec, force) => await workers.apply(spec, force),
+    snapshot: async () => await workers.snapshot(),
     post(message) {
       if (message.type === 'stop') void end(message.mode, message.timeoutMs)
-      else if (message.type === 'peers') crew.peers(message.update)
+      else if (message.type === 'peers') workers.peers(message.update)
       else throw new Error(`a crew is not told ${message.type}`)
     },
     // The answer to a RELOAD goes to the worker whose number is the rest of the id.
-    failWorker: (worker) => crew.reloaded(worker, fault),
+    failWorker: (worker) => workers.reloaded(worker, fault),
     terminate: () => void end('now', 0),
   }
 }
 
-const engine = workers === undefined ? alone() : several(workers)
+const engine = count === undefined ? alone() : several(count)
 
 process.on('message', (message: ToProcess) => {
   switch (message.ask) {

@@ -4,7 +4,7 @@ import type { Address } from '../../io/io.ts'
 import { closeFd, connectUnix } from '../libc.ts'
 
 /** Where processes that share a takeover socket reach each other. */
-export interface Doors {
+export interface CancelSockets {
   /** For this process to listen on. */
   readonly own: Address
   /** Of those that live: the one that runs, and former ones that still have clients. */
@@ -14,18 +14,18 @@ export interface Doors {
 /** Only this user may enter: whoever can connect can have a query canceled whose key he knows, and nothing else. */
 const folderMode = 0o700
 
-const doorName = /^\.s\.PGSQL\.(\d{1,5})$/
+const cancelSocketName = /^\.s\.PGSQL\.(\d{1,5})$/
 
 /**
- * A process that has given its listener away hears of cancel requests by a door of its own: a Unix socket in a folder
+ * A process that has given its listener away receives cancel requests on a socket of its own: a Unix socket in a folder
  * beside the takeover socket, under a number that no living process has. Throws where that folder cannot be used.
  */
-export function doorsOf(takeover: string): Doors {
+export function cancelSocketsOf(takeover: string): CancelSockets {
   const folder = `${takeover}.d`
   mkdirSync(folder, { recursive: true, mode: folderMode })
   // It may have been there; then it must be ours.
   chmodSync(folder, folderMode)
-  const numbers = readdirSync(folder).flatMap((file) => doorName.exec(file)?.[1] ?? [])
+  const numbers = readdirSync(folder).flatMap((file) => cancelSocketName.exec(file)?.[1] ?? [])
   // What a process left behind that was killed answers nobody, and its number is taken again.
   const living = numbers.filter((number) => answers(join(folder, `.s.PGSQL.${number}`))).map(Number)
   let own = 1

@@ -63,10 +63,10 @@ export class Listeners {
     if (!this.#fds.has(path)) removeFile(path, unix.file)
   }
 
-  /** No more clients are accepted. Cancel requests come in by the door. */
+  /** No more clients are accepted. Cancel requests come in by the socket for them. */
   closeToClients(): void {
-    const { door } = this.#listening
-    const kept = door === undefined ? null : listenerKey(door)
+    const { cancelSocket } = this.#listening
+    const kept = cancelSocket === undefined ? null : listenerKey(cancelSocket)
     for (const key of this.#fds.keys()) if (key !== kept) this.#close(key, this.ownsFile)
   }
 

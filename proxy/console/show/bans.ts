@@ -1,4 +1,4 @@
-import { compare, sortedNames, sum } from '../pools.ts'
+import { compare, sortedPools, sum } from '../pools.ts'
 import { bigints, integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 import { timestamp } from '../time.ts'
@@ -18,12 +18,12 @@ export const bans: Table = {
   join: joined,
   *rows(engine) {
     const { io } = engine.context
-    for (const name of sortedNames(engine)) {
-      for (const failure of name.health.failing(name.current?.targets ?? [])) {
+    for (const pool of sortedPools(engine)) {
+      for (const failure of pool.health.failing(pool.current?.targets ?? [])) {
         const { target, message, sinceMs, atMs, pauseMs, failures } = failure
         yield [
-          name.database,
-          name.user,
+          pool.database,
+          pool.user,
           target.host.role,
           target.host.host,
           message,

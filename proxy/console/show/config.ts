@@ -26,12 +26,12 @@ function generalRows(engine: Engine): Row[] {
 }
 
 function poolRows(engine: Engine): Row[] {
-  const running = [...engine.pools.names()].flatMap((name) => name.current ?? [])
+  const running = [...engine.pools.all()].flatMap((pool) => pool.current ?? [])
   return Object.entries<KeySpec>(poolKeys).map(([key, spec]) => {
-    const value = common(running, (pool) => writtenValue(key as PoolKey, pool.settings))
+    const value = common(running, (serverSet) => writtenValue(key as PoolKey, serverSet.settings))
     if (value !== null || running.length === 0) return rowOf(key, value ?? defaultOf(spec), spec)
     // Monitoring tools compute with it.
-    const largest = Math.max(...running.map((pool) => pool.settings.maxUserConnections))
+    const largest = Math.max(...running.map((serverSet) => serverSet.settings.maxUserConnections))
     return rowOf(key, key === 'max_user_connections' ? String(largest) : 'varies', spec)
   })
 }

@@ -4,10 +4,10 @@ import { Client } from '../../engine/pool/client.ts'
 import { authQueryName, authState } from '../../engine/auth/auth-connection.ts'
 import type { AuthConnection } from '../../engine/auth/auth-connection.ts'
 import type { Engine } from '../../engine/engine.ts'
-import type { PoolName } from '../../engine/pool/pool.ts'
+import type { Pool } from '../../engine/pool/pool.ts'
 import type { Server } from '../../engine/pool/server.ts'
 import { all } from '../join.ts'
-import { consoleName, serversOf, sortedNames } from '../pools.ts'
+import { consoleName, serversOf, sortedPools } from '../pools.ts'
 import type { ConsoleSession } from '../session.ts'
 import { bigints, integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
@@ -44,7 +44,7 @@ export const servers: Table = {
   columns,
   join: all,
   *rows(engine) {
-    for (const server of sortedNames(engine).flatMap(serversOf)) {
+    for (const server of sortedPools(engine).flatMap(serversOf)) {
       if (server.list !== null) yield serverRow(engine, server)
     }
     for (const connection of authConnections(engine)) yield authRow(engine, connection)
@@ -67,12 +67,12 @@ function* socketRows(engine: Engine, activeOnly: boolean): Generator<Row> {
     if (!engine.context.clients.has(client)) continue
     if (!(client instanceof Client)) {
       if (!activeOnly) yield [...sessionRow(engine, client), ...positions(0, client.socket)]
-    } else if (!activeOnly || client.list !== client.name.idle) {
+    } else if (!activeOnly || client.list !== client.pool.idle) {
       yield [...clientRow(engine, client), ...positions(client.passing, client.socket)]
     }
   }
-  for (const server of sortedNames(engine).flatMap(serversOf)) {
-    if (server.list === null || (activeOnly && server.list === server.pool.idle)) continue
+  for (const server of sortedPools(engine).flatMap(serversOf)) {
+    if (server.list === null || (activeOnly && server.list === server.serverSet.idle)) continue
     yield [...serverRow(engine, server), ...positions(server.passing, server.socket)]
   }
   for (const connection of authConnections(engine)) {
@@ -101,35 +101,35 @@ export const fds: Table = {
     const known = [...engine.context.clients]
     for (const client of known) {
       if (!engine.context.clients.has(client) || !(client instanceof Client)) continue
-      const { name, socket, parameters } = client
-      yield fdRow('client', name, socket.remote, (parameter) => parameters.values.get(parameter.toLowerCase()))
+      const { pool, socket, parameters } = client
+      yield fdRow('client', pool, socket.remote, (parameter) => parameters.values.get(parameter.toLowerCase()))
     }
-    for (const server of sortedNames(engine).flatMap(serversOf)) {
+    for (const server of sortedPools(engine).flatMap(serversOf)) {
       if (server.list === null) continue
       const address = { host: server.target.address, port: server.target.host.port }
-      yield fdRow('server', server.pool.name, address, (parameter) => server.reported.get(parameter))
+      yield fdRow('server', server.serverSet.pool, address, (parameter) => server.reported.get(parameter))
     }
   },
 }
 
-function fdRow(task: string, name: PoolName, address: Address, value: (name: string) => string | undefined): Row {
+function fdRow(task: string, pool: Pool, address: Address, value: (name: string) => string | undefined): Row {
   const parameters = ['client_encoding', 'standard_conforming_strings', 'DateStyle', 'TimeZone']
   const values = parameters.map((parameter) => value(parameter) ?? null)
   // A process hands over no descriptor, so it names none, and a cancel key is as good as a password.
-  return [null, task, name.user, name.database, hostOf(address), address.port, null, 0, ...values, null, null, null]
+  return [null, task, pool.user, pool.database, hostOf(address), address.port, null, 0, ...values, null, null, null]
 }
 
 function clientRow({ context, pools }: Engine, client: Client): Row {
-  const { name, socket, server } = client
+  const { pool, socket, server } = client
   const { io } = context
-  const waiting = client.list === name.waiting
+  const waiting = client.list === pool.waiting
   const requestedAtMs = waiting
     ? client.waitingSinceMs
     : client.queryBeganMs || client.transactionBeganMs || client.connectedAtMs
   return [
     'C',
-    name.user,
-    name.database,
+    pool.user,
+    pool.database,
     client.replication?.mode ?? 'none',
     client.list?.name ?? null,
     hostOf(socket.remote),
@@ -139,7 +139,7 @@ function clientRow({ context, pools }: Engine, client: Client): Row {
     timestamp(io, client.connectedAtMs),
     timestamp(io, requestedAtMs),
     ...secondsAndMicros(waiting ? io.nowMs() - client.waitingSinceMs : 0),
-    pools.find(name.database, name.user)?.current === null ? 1 : 0,
+    pools.find(pool.database, pool.user)?.current === null ? 1 : 0,
     clientPointer(client.id),
     server === null ? '' : serverPointer(server.id),
     0,
@@ -177,11 +177,11 @@ function sessionRow({ context }: Engine, session: ConsoleSession): Row {
 }
 
 function serverRow({ context }: Engine, server: Server): Row {
-  const { pool, socket, client } = server
+  const { serverSet, socket, client } = server
   return [
     'S',
-    pool.name.user,
-    pool.name.database,
+    serverSet.pool.user,
+    serverSet.pool.database,
     server.replication?.mode ?? 'none',
     serverStates[server.list?.name ?? ''] ?? null,
     hostOf({ host: server.target.address, port: 0 }),
@@ -191,7 +191,7 @@ function serverRow({ context }: Engine, server: Server): Row {
     timestamp(context.io, server.connectedAtMs),
     timestamp(context.io, server.requestedAtMs || server.connectedAtMs),
     ...secondsAndMicros(0),
-    server.closeNeeded || pool.draining ? 1 : 0,
+    server.closeNeeded || serverSet.draining ? 1 : 0,
     serverPointer(server.id),
     client === null ? '' : clientPointer(client.id),
     server.backendKey?.pid ?? 0,

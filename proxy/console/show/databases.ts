@@ -1,7 +1,7 @@
-import type { Pool } from '../../engine/pool/server-set.ts'
-import type { PoolName } from '../../engine/pool/pool.ts'
+import type { ServerSet } from '../../engine/pool/server-set.ts'
+import type { Pool } from '../../engine/pool/pool.ts'
 import { byKey } from '../join.ts'
-import { common, consoleName, consoleSessions, poolsOf, sortedNames, sum } from '../pools.ts'
+import { common, consoleName, consoleSessions, serverSetsOf, sortedPools, sum } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 import { balancing } from './pools.ts'
@@ -25,36 +25,36 @@ export const databases: Table = {
   rows: (engine) => {
     const { pools } = engine
     const rows: Row[] = []
-    for (const [database, names] of Map.groupBy(sortedNames(engine), (name) => name.database)) {
-      const running = names.flatMap((name) => name.current ?? [])
-      const states = [pools.holds(database) ? 1 : 0, pools.isDisabled(database) ? 1 : 0]
-      if (running.length > 0) rows.push([...rowOf(database, names, running), ...states])
+    for (const [database, all] of Map.groupBy(sortedPools(engine), (pool) => pool.database)) {
+      const running = all.flatMap((pool) => pool.current ?? [])
+      const states = [pools.pauseApplies(database) ? 1 : 0, pools.isDisabled(database) ? 1 : 0]
+      if (running.length > 0) rows.push([...rowOf(database, all, running), ...states])
     }
     rows.push(consoleRow(engine.port, consoleSessions(engine)))
     return rows
   },
 }
 
-function rowOf(database: string, names: readonly PoolName[], running: readonly Pool[]): Row {
-  const targets = running.flatMap((pool) => pool.targets)
-  const serverUser = common(running, (pool) => pool.spec.serverUser)
+function rowOf(database: string, all: readonly Pool[], running: readonly ServerSet[]): Row {
+  const targets = running.flatMap((serverSet) => serverSet.targets)
+  const serverUser = common(running, (serverSet) => serverSet.spec.serverUser)
   return [
     database,
     [...new Set(targets.map((target) => target.host.host))].join(','),
     targets[0]?.host.port ?? null,
-    common(running, (pool) => pool.spec.database),
-    running.some((pool) => pool.spec.user !== serverUser) ? serverUser : null,
-    largest(running, (pool) => pool.settings.poolSize),
-    largest(running, (pool) => pool.settings.minPoolSize),
-    largest(running, (pool) => pool.settings.reservePoolSize),
-    largest(running, (pool) => Math.floor(pool.settings.serverLifetimeMs / 1000)),
-    common(running, (pool) => pool.settings.poolMode),
+    common(running, (serverSet) => serverSet.spec.serverDatabase),
+    running.some((serverSet) => serverSet.spec.user !== serverUser) ? serverUser : null,
+    largest(running, (serverSet) => serverSet.settings.poolSize),
+    largest(running, (serverSet) => serverSet.settings.minPoolSize),
+    largest(running, (serverSet) => serverSet.settings.reservePoolSize),
+    largest(running, (serverSet) => Math.floor(serverSet.settings.serverLifetimeMs / 1000)),
+    common(running, (serverSet) => serverSet.settings.poolMode),
     balancing(targets),
     // This worker's part: what was made for "*" is known to one worker only.
-    sum(running, (pool) => pool.name.partOf(pool.settings.poolSize)),
-    sum(names, (name) => sum(poolsOf(name), (pool) => pool.connections)),
-    largest(running, (pool) => pool.settings.maxDbClientConnections),
-    sum(names, (name) => name.active.size + name.idle.size + name.waiting.size),
+    sum(running, (serverSet) => serverSet.pool.partOf(serverSet.settings.poolSize)),
+    sum(all, (pool) => sum(serverSetsOf(pool), (serverSet) => serverSet.connections)),
+    largest(running, (serverSet) => serverSet.settings.maxDbClientConnections),
+    sum(all, (pool) => pool.active.size + pool.idle.size + pool.waiting.size),
   ]
 }
 
@@ -62,6 +62,6 @@ function consoleRow(port: number, sessions: number): Row {
   return [consoleName, null, port, consoleName, consoleName, 2, 0, 0, 3600, 'statement', null, 0, 0, 0, sessions, 0, 0]
 }
 
-function largest(pools: readonly Pool[], of: (pool: Pool) => number): number {
-  return Math.max(...pools.map(of))
+function largest(serverSets: readonly ServerSet[], of: (serverSet: ServerSet) => number): number {
+  return Math.max(...serverSets.map(of))
 }

@@ -1,5 +1,5 @@
 import type { Engine } from '../../engine/engine.ts'
-import { consoleName, poolsOf, sum } from '../pools.ts'
+import { consoleName, serverSetsOf, sum } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 
@@ -13,16 +13,16 @@ export const lists: Table = {
   // Names that were made for "*" are known to one worker only, while others may have the same user or database.
   part: (engine) => [
     ...listsOf(engine),
-    ...[...engine.pools.names()].map(({ database, user }) => [JSON.stringify([database, user]), null]),
+    ...[...engine.pools.all()].map(({ database, user }) => [JSON.stringify([database, user]), null]),
   ],
   rows: listsOf,
 }
 
 function listsOf({ pools, context, logins }: Engine): Row[] {
-  const names = [...pools.names()]
-  const hosts = names.flatMap((name) => name.current?.spec.hosts ?? [])
+  const list = [...pools.all()]
+  const hosts = list.flatMap((pool) => pool.current?.spec.hosts ?? [])
   const looked = hosts.filter((host) => host.addresses.length !== 1 || host.addresses[0] !== host.host)
-  const { databases, users, pools: poolCount } = counted(names)
+  const { databases, users, pools: poolCount } = counted(list)
   return [
     ['databases', databases],
     ['users', users],
@@ -35,7 +35,7 @@ function listsOf({ pools, context, logins }: Engine): Row[] {
     ['free_servers', 0],
     [
       'used_servers',
-      sum(names, (name) => sum(poolsOf(name), (pool) => pool.connections)) +
+      sum(list, (pool) => sum(serverSetsOf(pool), (serverSet) => serverSet.connections)) +
         sum(pools.authQueries.sources(), (source) => source.connections.size),
     ],
     ['dns_names', new Set(looked.map((host) => host.host)).size],
@@ -46,11 +46,11 @@ function listsOf({ pools, context, logins }: Engine): Row[] {
 }
 
 /** Of names, and the console. */
-function counted(names: readonly { readonly database: string; readonly user: string }[]): Record<Counted, number> {
+function counted(list: readonly { readonly database: string; readonly user: string }[]): Record<Counted, number> {
   return {
-    databases: new Set([consoleName, ...names.map(({ database }) => database)]).size,
-    users: new Set([consoleName, ...names.map(({ user }) => user)]).size,
-    pools: names.length + 1,
+    databases: new Set([consoleName, ...list.map(({ database }) => database)]).size,
+    users: new Set([consoleName, ...list.map(({ user }) => user)]).size,
+    pools: list.length + 1,
   }
 }
 

@@ -1,6 +1,6 @@
 import { reasonsOf } from '../../engine/session/session-state.ts'
 import { all } from '../join.ts'
-import { serversOf, sortedNames } from '../pools.ts'
+import { serversOf, sortedPools } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Table } from '../table.ts'
 import { timestamp } from '../time.ts'
@@ -10,12 +10,12 @@ export const pins: Table = {
   columns: [...texts('database', 'user'), ...integers('client_id', 'remote_pid'), ...texts('reason', 'since')],
   join: all,
   *rows(engine) {
-    for (const server of sortedNames(engine).flatMap(serversOf)) {
-      const { client, pool } = server
+    for (const server of sortedPools(engine).flatMap(serversOf)) {
+      const { client, serverSet } = server
       if (client === null || !server.pinned) continue
       yield [
-        pool.name.database,
-        pool.name.user,
+        serverSet.pool.database,
+        serverSet.pool.user,
         client.id,
         server.backendKey?.pid ?? 0,
         reasonsOf(server.kept),

@@ -1,7 +1,7 @@
 import { comparePositions } from '../../../shared/position.ts'
 import type { Engine } from '../../engine/engine.ts'
 import type { Desired } from '../../port.ts'
-import type { PoolName } from '../../engine/pool/pool.ts'
+import type { Pool } from '../../engine/pool/pool.ts'
 import { byKey } from '../join.ts'
 import { compare, sum } from '../pools.ts'
 import { bigints, integers, texts } from '../table.ts'
@@ -33,15 +33,15 @@ interface Comparison {
   readonly user: string
   /** Null: it should not be there. */
   readonly desiredHash: string | null
-  readonly name: PoolName | null
+  readonly name: Pool | null
 }
 
 function comparisons(engine: Engine): Comparison[] {
   const { pools } = engine
   const desired = wanted(engine)
-  const names = [...pools.names()]
+  const all = [...pools.all()]
   if (desired === null) {
-    return names.map((name) => ({ ...keysOf(name), desiredHash: versionHash(name), name }))
+    return all.map((pool) => ({ ...keysOf(pool), desiredHash: versionHash(pool), name: pool }))
   }
   const result: Comparison[] = desired.pools.map(({ pool, user, hash }) => ({
     database: pool,
@@ -49,26 +49,26 @@ function comparisons(engine: Engine): Comparison[] {
     desiredHash: hash,
     name: pools.find(pool, user),
   }))
-  const listed = new Set(result.map(({ name }) => name))
-  for (const name of names) {
+  const listed = new Set(result.map(({ name: pool }) => pool))
+  for (const name of all) {
     if (!listed.has(name)) result.push({ ...keysOf(name), desiredHash: followedHash(name, desired), name })
   }
   return result
 }
 
 /** What the version says of it, whatever SET has changed. */
-function versionHash({ current }: PoolName): string | null {
+function versionHash({ current }: Pool): string | null {
   return current?.spec.overridden?.hash ?? current?.hash ?? null
 }
 
 /** A name that was made for "*" is to be as "*" is. */
-function followedHash({ template }: PoolName, desired: Desired): string | null {
+function followedHash({ template }: Pool, desired: Desired): string | null {
   if (template === null) return null
   const wanted = desired.pools.find(({ pool, user }) => pool === template.database && user === template.user)
   return wanted?.hash ?? null
 }
 
-function keysOf({ database, user }: PoolName): { database: string; user: string } {
+function keysOf({ database, user }: Pool): { database: string; user: string } {
   return { database, user }
 }
 
@@ -79,14 +79,14 @@ function wanted({ pools }: Engine): Desired | null {
   return desired
 }
 
-function rowOf({ database, user, desiredHash, name }: Comparison, engine: Engine): Row {
+function rowOf({ database, user, desiredHash, name: pool }: Comparison, engine: Engine): Row {
   const { running } = engine.pools
   const desired = wanted(engine)
-  const runningHash = name?.current?.hash ?? null
+  const runningHash = pool?.current?.hash ?? null
   const wantedPosition = desired?.position ?? running
   const differs = desiredHash !== runningHash
   const error = desired?.error ?? null
-  const overridden = name?.current?.spec.overridden === undefined ? null : engine.overrides.ofPools
+  const overridden = pool?.current?.spec.overridden === undefined ? null : engine.overrides.ofPools
   const concerned =
     error !== null && (differs || error.pool === null || (error.pool === database && error.user === user))
   return [
@@ -100,7 +100,7 @@ function rowOf({ database, user, desiredHash, name }: Comparison, engine: Engine
       ? 'overridden'
       : stateOf(concerned, differs || comparePositions(wantedPosition, running) !== 0),
     concerned ? `${error.code}: ${error.message}` : overridden && `SET ${overridden}`,
-    name === null ? 0 : sum(name.draining, (pool) => pool.size),
+    pool === null ? 0 : sum(pool.draining, (serverSet) => serverSet.size),
   ]
 }
 

@@ -1,7 +1,7 @@
-import type { PoolName } from '../../engine/pool/pool.ts'
+import type { Pool } from '../../engine/pool/pool.ts'
 import type { Server } from '../../engine/pool/server.ts'
 import { byKey, columns } from '../join.ts'
-import { compare, consoleName, consoleSessions, poolsOf, sortedNames, sum } from '../pools.ts'
+import { compare, consoleName, consoleSessions, serverSetsOf, sortedPools, sum } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 import { secondsAndMicros } from '../time.ts'
@@ -19,7 +19,7 @@ export const pools: Table = {
     ...texts('pool_mode', 'load_balance_hosts'),
   ],
   join: joined,
-  rows: (engine) => [...sortedNames(engine).map(rowOf), consoleRow(consoleSessions(engine))],
+  rows: (engine) => [...sortedPools(engine).map(rowOf), consoleRow(consoleSessions(engine))],
 }
 
 /** By database and user; the longest wait of any worker. */
@@ -35,27 +35,27 @@ function joined(ofWorkers: readonly (readonly Row[])[]): Row[] {
   )
 }
 
-function rowOf(name: PoolName): Row {
-  const all = poolsOf(name)
-  const cancels = sum(all, (pool) => sum(pool.active, cancelsOf) + sum(pool.canceled, cancelsOf))
-  const pool = all[0] ?? null
+function rowOf(pool: Pool): Row {
+  const all = serverSetsOf(pool)
+  const cancels = sum(all, (serverSet) => sum(serverSet.active, cancelsOf) + sum(serverSet.canceled, cancelsOf))
+  const serverSet = all[0] ?? null
   return [
-    name.database,
-    name.user,
-    name.active.size + name.idle.size,
-    name.waiting.size,
+    pool.database,
+    pool.user,
+    pool.active.size + pool.idle.size,
+    pool.waiting.size,
     cancels,
     0,
-    sum(all, (pool) => pool.active.size + pool.replication.size),
+    sum(all, (serverSet) => serverSet.active.size + serverSet.replication.size),
     cancels,
-    sum(all, (pool) => pool.canceled.size),
-    sum(all, (pool) => pool.idle.size),
+    sum(all, (serverSet) => serverSet.canceled.size),
+    sum(all, (serverSet) => serverSet.idle.size),
     0,
-    sum(all, (pool) => pool.reset.size),
-    sum(all, (pool) => pool.login.size),
-    ...secondsAndMicros(name.maxWaitMs),
-    pool?.settings.poolMode ?? null,
-    pool === null ? null : balancing(pool.targets),
+    sum(all, (serverSet) => serverSet.reset.size),
+    sum(all, (serverSet) => serverSet.login.size),
+    ...secondsAndMicros(pool.maxWaitMs),
+    serverSet?.settings.poolMode ?? null,
+    serverSet === null ? null : balancing(serverSet.targets),
   ]
 }
 

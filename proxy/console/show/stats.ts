@@ -96,7 +96,7 @@ function withAverages(first: number): Join {
 }
 
 function statisticsOf(engine: Engine): DatabaseStatistics[] {
-  return engine.statistics.databases(engine.pools.names(), engine.context.io.nowMs())
+  return engine.statistics.databases(engine.pools.all(), engine.context.io.nowMs())
 }
 
 /** Tools read every value as an integer. */

@@ -12,10 +12,10 @@ export const users: Table = {
   ],
   join: byKey(1, [5, 7]),
   rows: ({ pools }) =>
-    [...Map.groupBy(pools.names(), (name) => name.user)]
+    [...Map.groupBy(pools.all(), (pool) => pool.user)]
       .sort(([a], [b]) => compare(a, b))
-      .map(([user, names]) => {
-        const settings = names.flatMap((name) => name.settings ?? [])
+      .map(([user, pools]) => {
+        const settings = pools.flatMap((pool) => pool.settings ?? [])
         const size = common(settings, (one) => one.poolSize)
         const reserve = common(settings, (one) => one.reservePoolSize)
         return [
@@ -24,9 +24,9 @@ export const users: Table = {
           reserve === null ? null : String(reserve),
           common(settings, (one) => one.poolMode),
           Math.max(0, ...settings.map((one) => one.maxUserConnections)),
-          sum(names, (name) => sum(name.pools, (pool) => pool.size)),
+          sum(pools, (pool) => sum(pool.serverSets, (serverSet) => serverSet.size)),
           Math.max(0, ...settings.map((one) => one.maxUserClientConnections)),
-          sum(names, (name) => name.active.size + name.idle.size + name.waiting.size),
+          sum(pools, (pool) => pool.active.size + pool.idle.size + pool.waiting.size),
         ]
       }),
 }

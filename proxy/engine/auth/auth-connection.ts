@@ -9,7 +9,7 @@ import { newServerId } from '../workers/workers.ts'
 import { tcpOptionsOf } from '../pool/server-set.ts'
 import type { Target } from '../pool/server-set.ts'
 import { secureServer, TlsRefused } from '../wire/tls.ts'
-import type { AuthSource, Question } from './auth-query.ts'
+import type { AuthSource, UserQuery } from './auth-query.ts'
 import { LoginRefused, serverLogin } from './server-login.ts'
 
 /** Longest message of a login or an answer. */
@@ -25,7 +25,7 @@ export class AuthConnection implements SocketEvents {
   /** It has answered before. */
   reused = false
   /** What it is asked now. */
-  question: Question | null = null
+  query: UserQuery | null = null
   readonly id: number
   readonly source: AuthSource
   readonly target: Target
@@ -44,7 +44,7 @@ export class AuthConnection implements SocketEvents {
   constructor(source: AuthSource, target: Target, secured: boolean) {
     const { io } = source.context
     const { settings } = source.spec
-    this.id = newServerId(source.context.crew)
+    this.id = newServerId(source.context.workers)
     this.source = source
     this.target = target
     this.connectedAtMs = io.nowMs()
@@ -87,11 +87,11 @@ export class AuthConnection implements SocketEvents {
   }
 
   /** It has logged in and is asked nothing. */
-  ask(question: Question): void {
-    this.question = question
-    question.connection = this
+  ask(query: UserQuery): void {
+    this.query = query
+    query.connection = this
     this.requestedAtMs = this.source.context.io.nowMs()
-    this.#write(write.extendedQuery(this.source.spec.settings.authQuery, [question.user]))
+    this.#write(write.extendedQuery(this.source.spec.settings.authQuery, [query.user]))
   }
 
   /** Now, whatever it was asked: PostgreSQL ends a statement that nobody waits for by statement_timeout. */
@@ -125,7 +125,7 @@ export class AuthConnection implements SocketEvents {
     }
     const { backendKey } = yield* serverLogin(this.#conversation, {
       user: settings.authUser,
-      database: settings.authDatabase || spec.database,
+      database: settings.authDatabase || spec.serverDatabase,
       password: spec.authPassword || null,
       // They come after what is set for the role and the database, so neither can put another schema first.
       parameters: {
@@ -141,7 +141,7 @@ export class AuthConnection implements SocketEvents {
     this.ready = true
     this.backendPid = backendKey?.pid ?? 0
     this.source.connected()
-    while (!this.source.closed || this.question !== null) yield* this.#answer()
+    while (!this.source.closed || this.query !== null) yield* this.#answer()
     this.#end(null)
   }
 
@@ -172,15 +172,15 @@ export class AuthConnection implements SocketEvents {
   }
 
   #conclude(rows: readonly Row[], failure: string | null): void {
-    const { question } = this
-    this.question = null
+    const { query } = this
+    this.query = null
     this.reused = true
-    if (question === null) return
+    if (query === null) return
     const [row] = rows
-    if (failure !== null) this.source.failed(question, failure)
-    else if (rows.length > 1) this.source.failed(question, 'it gives more than one row')
-    else if (row !== undefined && row.count < 2) this.source.failed(question, 'it gives less than two columns')
-    else this.source.answered(question, row?.name ?? null, row?.verifier ?? null)
+    if (failure !== null) this.source.failed(query, failure)
+    else if (rows.length > 1) this.source.failed(query, 'it gives more than one row')
+    else if (row !== undefined && row.count < 2) this.source.failed(query, 'it gives less than two columns')
+    else this.source.answered(query, row?.name ?? null, row?.verifier ?? null)
     this.source.dispatch()
   }
 
@@ -198,9 +198,9 @@ export class AuthConnection implements SocketEvents {
 }
 
 /** In the words of SHOW SERVERS. */
-export function authState({ ready, question }: AuthConnection): 'new' | 'idle' | 'active' {
+export function authState({ ready, query }: AuthConnection): 'new' | 'idle' | 'active' {
   if (!ready) return 'new'
-  return question === null ? 'idle' : 'active'
+  return query === null ? 'idle' : 'active'
 }
 
 interface Row {

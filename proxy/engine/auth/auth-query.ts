@@ -35,7 +35,7 @@ export interface Answer {
 }
 
 /** A question, and who waits for its answer. */
-export interface Question {
+export interface UserQuery {
   readonly user: string
   readonly askedAtMs: number
   readonly waiting: Set<() => void>
@@ -91,7 +91,7 @@ export class AuthQueries {
   }
 
   /** The configuration may have changed, or somebody wants it looked at anew: nothing that was answered counts. */
-  forget(): void {
+  clear(): void {
     for (const source of this.#sources.values()) {
       source.close()
       if (source.busy) this.#ending.add(source)
@@ -103,7 +103,7 @@ export class AuthQueries {
   /** The engine ends. */
   stop(): void {
     for (const source of this.sources()) source.stop()
-    this.forget()
+    this.clear()
   }
 
   /** Called about once a second. */
@@ -122,7 +122,7 @@ export function looksUp({ settings, clientSecret }: PoolSpec): boolean {
   return authUser !== '' && authType !== 'trust' && clientSecret.md5 === null && clientSecret.scram === null
 }
 
-function keyOf({ database, settings, hosts, authPassword, serverTls }: PoolSpec): string {
+function keyOf({ serverDatabase: database, settings, hosts, authPassword, serverTls }: PoolSpec): string {
   const { authUser, authQuery, authDatabase, authQueryTimeoutMs, authQueryCacheTtlMs, serverTlsSslmode } = settings
   const digest = createHash('sha256')
     .update(authPassword ?? '')
@@ -160,8 +160,8 @@ export class AuthSource {
   readonly #connectionsMax: number
   readonly #tied: Ties
   /** In line or on a connection, by user. */
-  readonly #asked = new Map<string, Question>()
-  readonly #line: Question[] = []
+  readonly #asked = new Map<string, UserQuery>()
+  readonly #line: UserQuery[] = []
   readonly #answers = new Map<string, Answer>()
   #nextTarget = 0
   /** Connections that failed since one did not. */
@@ -176,8 +176,11 @@ export class AuthSource {
     this.spec = spec
     this.key = ties.key
     this.#tied = ties
-    this.#connectionsMax = Math.max(1, Math.floor(spec.settings.maxAuthQueryConnections / (context.crew?.workers ?? 1)))
-    this.tls = spec.serverTls === undefined ? null : context.tls.hold(spec.serverTls)
+    this.#connectionsMax = Math.max(
+      1,
+      Math.floor(spec.settings.maxAuthQueryConnections / (context.workers?.count ?? 1)),
+    )
+    this.tls = spec.serverTls === undefined ? null : context.tls.acquire(spec.serverTls)
   }
 
   get closed(): boolean {
@@ -195,7 +198,7 @@ export class AuthSource {
   }
 
   get database(): string {
-    return this.spec.settings.authDatabase || this.spec.database
+    return this.spec.settings.authDatabase || this.spec.serverDatabase
   }
 
   /** What is believed of `user`, asked for where it has to be. `wake` resumes the exchange. Throws SqlError. */
@@ -214,18 +217,18 @@ export class AuthSource {
   }
 
   *#ask(user: string, wake: () => void): Exchange<ClientSecret> {
-    const question = this.#asked.get(user) ?? this.#begin(user)
-    question.waiting.add(wake)
-    while (question.outcome === null) yield
-    if (question.outcome === 'failed') throw new SqlError('connection_failure', cannotAsk)
-    return question.outcome.secret
+    const query = this.#asked.get(user) ?? this.#begin(user)
+    query.waiting.add(wake)
+    while (query.outcome === null) yield
+    if (query.outcome === 'failed') throw new SqlError('connection_failure', cannotAsk)
+    return query.outcome.secret
   }
 
-  #begin(user: string): Question {
+  #begin(user: string): UserQuery {
     const { io } = this.context
     const nowMs = io.nowMs()
     this.#usedAtMs = nowMs
-    const question: Question = {
+    const query: UserQuery = {
       user,
       askedAtMs: nowMs,
       waiting: new Set(),
@@ -235,29 +238,29 @@ export class AuthSource {
       outcome: null,
     }
     if (this.#line.length >= lineMax || this.#closed) {
-      question.outcome = 'failed'
-      return question
+      query.outcome = 'failed'
+      return query
     }
-    question.timer = io.after(this.spec.settings.authQueryTimeoutMs, () => {
-      question.timer = null
-      const { connection } = question
-      this.failed(question, 'no answer within auth_query_timeout')
+    query.timer = io.after(this.spec.settings.authQueryTimeoutMs, () => {
+      query.timer = null
+      const { connection } = query
+      this.failed(query, 'no answer within auth_query_timeout')
       connection?.close()
     })
-    this.#asked.set(user, question)
-    this.#line.push(question)
+    this.#asked.set(user, query)
+    this.#line.push(query)
     this.dispatch()
-    return question
+    return query
   }
 
   /** Gives questions in line to connections that are free, and opens what is wanting. */
   dispatch(): void {
     let opening = 0
     for (const connection of this.connections) {
-      if (connection.ready && connection.question === null) {
-        const question = this.#line.shift()
-        if (question === undefined) break
-        connection.ask(question)
+      if (connection.ready && connection.query === null) {
+        const query = this.#line.shift()
+        if (query === undefined) break
+        connection.ask(query)
       } else if (!connection.ready) opening++
     }
     while (opening++ < this.#line.length && this.#tied.open() < this.#connectionsMax) this.#open(false)
@@ -272,23 +275,23 @@ export class AuthSource {
   }
 
   /** A row, or that there is none: name and verifier of the user that was asked for. */
-  answered(question: Question, name: string | null, verifier: string | null): void {
-    const secret = name === null || verifier === null ? unknownUser : this.#secretOf(question, name, verifier)
+  answered(query: UserQuery, name: string | null, verifier: string | null): void {
+    const secret = name === null || verifier === null ? unknownUser : this.#secretOf(query, name, verifier)
     if (secret !== unknownUser) this.like = secret
-    const answer: Answer = { secret, askedAtMs: question.askedAtMs }
-    this.#answers.delete(question.user)
-    this.#answers.set(question.user, answer)
+    const answer: Answer = { secret, askedAtMs: query.askedAtMs }
+    this.#answers.delete(query.user)
+    this.#answers.set(query.user, answer)
     if (this.#answers.size > answersMax) {
       for (const oldest of this.#answers.keys()) {
         this.#answers.delete(oldest)
         break
       }
     }
-    this.#settle(question, answer)
+    this.#finish(query, answer)
   }
 
-  #secretOf(question: Question, name: string, verifier: string): ClientSecret {
-    if (name !== question.user) {
+  #secretOf(query: UserQuery, name: string, verifier: string): ClientSecret {
+    if (name !== query.user) {
       this.#log('auth_query gave another user than the one it was asked for')
       return unknownUser
     }
@@ -300,21 +303,21 @@ export class AuthSource {
   }
 
   /** It cannot be answered; the reason is for operators. */
-  failed(question: Question, reason: string): void {
-    if (question.outcome !== null) return
+  failed(query: UserQuery, reason: string): void {
+    if (query.outcome !== null) return
     this.#log(`auth_query failed: ${reason}`)
-    this.#settle(question, 'failed')
+    this.#finish(query, 'failed')
   }
 
-  #settle(question: Question, outcome: Answer | 'failed'): void {
-    question.timer?.cancel()
-    question.timer = null
-    question.outcome = outcome
-    if (this.#asked.get(question.user) === question) this.#asked.delete(question.user)
-    const at = this.#line.indexOf(question)
+  #finish(query: UserQuery, outcome: Answer | 'failed'): void {
+    query.timer?.cancel()
+    query.timer = null
+    query.outcome = outcome
+    if (this.#asked.get(query.user) === query) this.#asked.delete(query.user)
+    const at = this.#line.indexOf(query)
     if (at !== -1) this.#line.splice(at, 1)
     if (this.#closed) this.#releaseTls()
-    for (const wake of question.waiting) wake()
+    for (const wake of query.waiting) wake()
   }
 
   connected(): void {
@@ -325,14 +328,14 @@ export class AuthSource {
   /** A connection has ended: with `reason` null as it should, before or after its login. */
   ended(connection: AuthConnection, reason: string | null, plaintextRefused: boolean): void {
     this.connections.delete(connection)
-    const { question } = connection
-    if (question !== null && question.outcome === null) {
+    const { query } = connection
+    if (query !== null && query.outcome === null) {
       // It may have been lost since it was last used, and is no reason to refuse anybody.
-      if (!question.retried && connection.reused) {
-        question.retried = true
-        question.connection = null
-        this.#line.unshift(question)
-      } else this.failed(question, reason ?? 'the connection was lost')
+      if (!query.retried && connection.reused) {
+        query.retried = true
+        query.connection = null
+        this.#line.unshift(query)
+      } else this.failed(query, reason ?? 'the connection was lost')
     }
     if (!connection.ready && reason !== null) {
       if (plaintextRefused) {
@@ -367,12 +370,12 @@ export class AuthSource {
 
   #closeFree(): void {
     for (const connection of this.connections) {
-      if (connection.ready && connection.question === null) connection.close()
+      if (connection.ready && connection.query === null) connection.close()
     }
   }
 
   stop(): void {
-    for (const question of this.#asked.values()) this.#settle(question, 'failed')
+    for (const query of this.#asked.values()) this.#finish(query, 'failed')
     for (const connection of this.connections) connection.close()
   }
 
@@ -387,7 +390,7 @@ export class AuthSource {
     const nowMs = io.nowMs()
     if (nowMs - this.#loggedAtMs < logEveryMs) return
     this.#loggedAtMs = nowMs
-    const { pool, settings } = this.spec
+    const { database: pool, settings } = this.spec
     const fields = { pool, auth_user: settings.authUser, auth_database: this.database }
     post({ type: 'log', level: 'warn', message, fields })
   }

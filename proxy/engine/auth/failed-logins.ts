@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto'
 import { networkOf, parseIp } from '../../../shared/config/network.ts'
 import type { GeneralSettings } from '../../../shared/config/settings.ts'
-import type { Tallies } from '../../memory/key-counts.ts'
+import type { KeyCounts } from '../../memory/key-counts.ts'
 
 /** An IPv6 customer has all addresses under such a prefix for himself. */
 const ipv6PrefixBits = 64
@@ -17,15 +17,15 @@ type BackoffSettings = Pick<GeneralSettings, 'loginBackoffAfter' | 'loginBackoff
  * none for long.
  */
 export class FailedLogins {
-  readonly #tallies: Tallies
+  readonly #counts: KeyCounts
   readonly #key: Uint8Array
   readonly #clockOffsetMs: number
   /** Answers that were delayed so far. */
   delayed = 0
 
   /** `key` is secret; `clockOffsetMs` makes this thread's clock the one of all. */
-  constructor(tallies: Tallies, key: Uint8Array, clockOffsetMs: number) {
-    this.#tallies = tallies
+  constructor(counts: KeyCounts, key: Uint8Array, clockOffsetMs: number) {
+    this.#counts = counts
     this.#key = key
     this.#clockOffsetMs = clockOffsetMs
   }
@@ -34,7 +34,7 @@ export class FailedLogins {
   failed(host: string, nowMs: number, settings: BackoffSettings): number {
     const { loginBackoffAfter: after, loginBackoffWindowMs: windowMs, loginBackoffMaxMs: maxMs } = settings
     if (after === 0) return 0
-    const count = this.#tallies.add(this.#keyOf(host), nowMs + this.#clockOffsetMs, windowMs)
+    const count = this.#counts.add(this.#keyOf(host), nowMs + this.#clockOffsetMs, windowMs)
     if (count < after) return 0
     this.delayed++
     return Math.min(maxMs, firstDelayMs * 2 ** (count - after))
@@ -42,7 +42,7 @@ export class FailedLogins {
 
   /** Somebody there knows a password. */
   succeeded(host: string): void {
-    if (this.#tallies.size > 0) this.#tallies.forget(this.#keyOf(host))
+    if (this.#counts.size > 0) this.#counts.delete(this.#keyOf(host))
   }
 
   #keyOf(host: string): Uint8Array {

@@ -22,7 +22,7 @@ import {
   clientKeyFrom,
 } from './scram.ts'
 import type { ScramKeys } from './scram.ts'
-import { standIn } from './mock-secret.ts'
+import { mockSecret } from './mock-secret.ts'
 
 export interface Claim {
   readonly user: string
@@ -67,7 +67,7 @@ const methods: Readonly<Record<Claim['method'], Method>> = {
  */
 export function* authenticate(conversation: Conversation, claim: Claim): Exchange<void> {
   const known = claim.secret !== unknownUser
-  const secret = holdsNothing(claim.secret) ? standInFor(claim) : claim.secret
+  const secret = holdsNothing(claim.secret) ? mockSecretFor(claim) : claim.secret
   // Whoever does not exist is not let in for his name, and is asked for something instead.
   const method = claim.method === 'trust' && !known ? 'scram-sha-256' : claim.method
   const proven = yield* methods[method](conversation, { ...claim, secret })
@@ -83,8 +83,8 @@ function holdsNothing(secret: ClientSecret | null): secret is null {
   return secret === null || (secret.md5 === null && secret.scram === null && secret.digest === undefined)
 }
 
-function standInFor({ mockKey, user, like = null }: Claim): ClientSecret {
-  return standIn(mockKey, user, holdsNothing(like) ? null : like)
+function mockSecretFor({ mockKey, user, like = null }: Claim): ClientSecret {
+  return mockSecret(mockKey, user, holdsNothing(like) ? null : like)
 }
 
 export function certificateRefused(user: string): SqlError {

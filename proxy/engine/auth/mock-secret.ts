@@ -10,7 +10,7 @@ import { mockVerifier } from './scram.ts'
  * What `user` is checked against who does not exist: no answer is right. The same each time under one key, and in
  * the forms that the secret `like` has; null stands for one that was given as the password itself.
  */
-export function standIn(mockKey: Uint8Array, user: string, like: ClientSecret | null): ClientSecret {
+export function mockSecret(mockKey: Uint8Array, user: string, like: ClientSecret | null): ClientSecret {
   const made = (label: string): Buffer => createHmac('sha256', mockKey).update(`${label} ${user}`).digest()
   const hasMd5 = like === null || like.md5 !== null
   const hasScram = like === null || like.scram !== null
@@ -19,14 +19,14 @@ export function standIn(mockKey: Uint8Array, user: string, like: ClientSecret | 
     md5: hasMd5 ? `md5${made('md5').toString('hex', 0, md5Bytes)}` : null,
     scram: hasScram ? mockVerifier(mockKey, user, like?.scram ?? undefined) : null,
     ...(hasDigest ? { digest: made('digest') } : {}),
-    ...(like?.previous === undefined ? {} : { previous: standInPrevious(mockKey, user, like.previous) }),
+    ...(like?.previous === undefined ? {} : { previous: mockPrevious(mockKey, user, like.previous) }),
   }
 }
 
 /** Of the verifier, the salt is that of the secret it belongs to, or it would be another exchange. */
-function standInPrevious(mockKey: Uint8Array, user: string, like: PreviousSecret): PreviousSecret {
+function mockPrevious(mockKey: Uint8Array, user: string, like: PreviousSecret): PreviousSecret {
   const other = createHmac('sha256', mockKey).update('previous').digest()
-  const stand = standIn(other, user, like)
+  const stand = mockSecret(other, user, like)
   const { untilMs } = like
   return { ...stand, untilMs }
 }

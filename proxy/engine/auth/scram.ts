@@ -5,7 +5,7 @@
  */
 import { createHash, createHmac, pbkdf2Sync, timingSafeEqual } from 'node:crypto'
 import { SqlError } from '../../../shared/errors.ts'
-import { saltOf } from '../../mock-salt.ts'
+import { mockSalt } from '../../mock-salt.ts'
 import type { ScramVerifier } from '../../port.ts'
 
 export const scramMechanism = 'SCRAM-SHA-256'
@@ -165,7 +165,7 @@ export function mockVerifier(
 ): ScramVerifier {
   return {
     iterations: like.iterations,
-    salt: saltOf(mockKey, user, like.salt.length),
+    salt: mockSalt(mockKey, user, like.salt.length),
     storedKey: hmac(mockKey, `stored ${user}`),
     serverKey: hmac(mockKey, `server ${user}`),
   }

@@ -167,26 +167,26 @@ export class Cancels {
    * out; until then the server is kept from other clients.
    */
   send(server: Server, done: () => void): void {
-    const { backendKey, target, pool } = server
+    const { backendKey, target, serverSet } = server
     if (backendKey === null) {
       done()
       return
     }
     server.cancels++
     // Where the server is reached by TLS, so is it to cancel: the key is a secret too.
-    const hold = server.socket.tls === null ? null : (pool.tls?.again() ?? null)
+    const hold = server.socket.tls === null ? null : (serverSet.tls?.again() ?? null)
     const finish = (): void => {
       hold?.release()
       server.cancels--
       assert(server.cancels >= 0, 'a request ends once')
-      if (server.cancels === 0 && server.list !== null && server.list === pool.canceled) pool.checkin(server)
+      if (server.cancels === 0 && server.list !== null && server.list === serverSet.canceled) serverSet.checkin(server)
       done()
     }
     const { host } = target.host
     const delivery = {
       address: { host: target.address, port: target.host.port },
-      options: pool.tcpOptions,
-      tls: hold === null ? null : { context: hold.context, settings: pool.settings, host, required: true },
+      options: serverSet.tcpOptions,
+      tls: hold === null ? null : { context: hold.context, settings: serverSet.settings, host, required: true },
       key: backendKey,
       timeoutMs: this.#waitTimeoutMs(),
     }

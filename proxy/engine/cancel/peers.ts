@@ -29,7 +29,7 @@ interface PeersContext {
   readonly tls: TlsContexts
   readonly waitTimeoutMs: () => number
   readonly tcpOptions: () => TcpOptions
-  /** Doors of the processes that had this proxy's listener before. */
+  /** Cancel sockets of the processes that had this proxy's listener before. */
   readonly predecessors: readonly Address[]
 }
 
@@ -87,7 +87,7 @@ export class Peers {
     this.#tls =
       options === undefined
         ? null
-        : this.#context.tls.hold({ ...options, side: 'client', ca: null, peerRequired: false })
+        : this.#context.tls.acquire({ ...options, side: 'client', ca: null, peerRequired: false })
     former?.release()
   }
 

@@ -1,5 +1,5 @@
 /**
- * What clients of a name are disconnected for by the clock. One timer per name, and none while all these limits are
+ * What clients of a pool are disconnected for by the clock. One timer per pool, and none while all these limits are
  * off: it looks at the clients, whose times are kept anyway, and comes again when the next of them may be due.
  */
 import type { PoolSettings } from '../../../shared/config/settings.ts'
@@ -7,23 +7,23 @@ import { sqlstates } from '../../../shared/errors.ts'
 import type { Timer } from '../../io/io.ts'
 import { TransactionStatus } from '../../protocol/tags.ts'
 import type { Client } from './client.ts'
-import type { PoolName } from './pool.ts'
+import type { Pool } from './pool.ts'
 
 /** Clients are not looked at more often than this. */
 const lookEveryMs = 10
 
-export class Patience {
-  readonly #name: PoolName
+export class ClientTimeouts {
+  readonly #pool: Pool
   #timer: Timer | null = null
 
-  constructor(name: PoolName) {
-    this.#name = name
+  constructor(pool: Pool) {
+    this.#pool = pool
   }
 
-  /** The name has other settings, or none. */
+  /** The pool has other settings, or none. */
   retuned(): void {
     this.close()
-    const { settings } = this.#name
+    const { settings } = this.#pool
     if (settings !== null && shortestMs(settings) > 0) this.#look(settings)
   }
 
@@ -33,13 +33,13 @@ export class Patience {
   }
 
   #look(settings: PoolSettings): void {
-    const { io } = this.#name.context
+    const { io } = this.#pool.context
     const nowMs = io.nowMs()
     // Whoever begins something after this look cannot be due before.
     let dueMs = nowMs + shortestMs(settings)
-    for (const client of this.#name.active) dueMs = Math.min(dueMs, active(client, settings, nowMs))
+    for (const client of this.#pool.active) dueMs = Math.min(dueMs, active(client, settings, nowMs))
     if (settings.clientIdleTimeoutMs > 0) {
-      for (const client of this.#name.idle) {
+      for (const client of this.#pool.idle) {
         const clientDueMs = client.idleSinceMs + settings.clientIdleTimeoutMs
         dueMs = Math.min(dueMs, clientDueMs)
         // Those behind it have rested for less long.
@@ -49,7 +49,7 @@ export class Patience {
     }
     this.#timer = io.after(Math.max(lookEveryMs, dueMs - nowMs), () => {
       this.#timer = null
-      const now = this.#name.settings
+      const now = this.#pool.settings
       if (now !== null) this.#look(now)
     })
   }

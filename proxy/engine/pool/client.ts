@@ -11,7 +11,7 @@ import type { Context } from './context.ts'
 import { headerBytes, readLength } from '../wire/conversation.ts'
 import { clientData, invalidTypeText, wholeBytesMax } from './link.ts'
 import type { List, Listed } from './list.ts'
-import type { PoolName, Welcome } from './pool.ts'
+import type { Pool, Welcome } from './pool.ts'
 import type { Described } from '../session/outstanding.ts'
 import { ClientStatements } from '../session/prepared.ts'
 import type { Statement } from '../session/prepared.ts'
@@ -22,7 +22,7 @@ import type { Server } from './server.ts'
 import type { Signs } from '../session/session-state.ts'
 
 /**
- * A client that has proven who it is, until it leaves. It stands in one list of its pool's name:
+ * A client that has proven who it is, until it leaves. It stands in one list of its pool:
  *
  *   waiting (for its welcome) ──► active ──► idle ◄──► active, by way of waiting when no server is free
  */
@@ -32,7 +32,7 @@ export class Client implements SocketEvents, Listed<Client> {
   next: Client | null = null
 
   readonly context: Context
-  readonly name: PoolName
+  readonly pool: Pool
   readonly socket: Socket
   readonly id: number
   readonly connectedAtMs: number
@@ -81,16 +81,9 @@ export class Client implements SocketEvents, Listed<Client> {
   /** Its pool is gone: it leaves with the end of its transaction. */
   #dismissed = false
 
-  constructor(
-    context: Context,
-    name: PoolName,
-    socket: Socket,
-    id: number,
-    parameters: Parameters,
-    secretBytes: number,
-  ) {
+  constructor(context: Context, pool: Pool, socket: Socket, id: number, parameters: Parameters, secretBytes: number) {
     this.context = context
-    this.name = name
+    this.pool = pool
     this.socket = socket
     this.id = id
     this.parameters = parameters
@@ -102,22 +95,22 @@ export class Client implements SocketEvents, Listed<Client> {
   /** Greets the client, with the parameters of a real server: the first one has to wait for that. */
   begin(): void {
     this.context.clients.add(this)
-    if (this.context.suspended) this.socket.holdReading()
-    this.name.idle.pushTail(this)
+    if (this.context.suspended) this.socket.suspendReading()
+    this.pool.idle.pushTail(this)
     if (this.replication !== null) {
       this.#dedicate(this.replication)
       return
     }
-    const welcome = this.name.welcome(this.parameters)
+    const welcome = this.pool.welcome(this.parameters)
     if (welcome === undefined) this.#request()
     else this.#greet(welcome)
   }
 
   #dedicate(replication: Replication): void {
-    const server = this.name.dedicate(this, replication)
+    const server = this.pool.dedicate(this, replication)
     if (server === null) return
     this.server = server
-    this.moveTo(this.name.active)
+    this.moveTo(this.pool.active)
     this.#adjusting = true
     this.socket.pauseReading()
   }
@@ -135,7 +128,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.parameters = welcome.parameters
     this.cancelKey = this.context.cancels.add(this, this.#secretBytes)
     this.#greeted = true
-    this.name.totals.client_login_count++
+    this.pool.totals.client_login_count++
     this.#write(
       Buffer.concat([
         welcome.statuses,
@@ -163,7 +156,7 @@ export class Client implements SocketEvents, Listed<Client> {
     assert(this.list !== null, 'a client that left does not come back')
     this.list.remove(this)
     list.pushTail(this)
-    if (list === this.name.idle) this.idleSinceMs = this.context.io.nowMs()
+    if (list === this.pool.idle) this.idleSinceMs = this.context.io.nowMs()
   }
 
   /** Part of a message has come, and the rest is for the server it is joined with. */
@@ -172,7 +165,7 @@ export class Client implements SocketEvents, Listed<Client> {
   }
 
   namesOfStatements(): ClientStatements {
-    this.statements ??= new ClientStatements(this.name.statements)
+    this.statements ??= new ClientStatements(this.pool.statements)
     return this.statements
   }
 
@@ -214,7 +207,7 @@ export class Client implements SocketEvents, Listed<Client> {
 
   /** Answers a simple query without asking the server. */
   answerLocally(complete: Uint8Array, status: number): void {
-    this.name.totals.query_count++
+    this.pool.totals.query_count++
     this.#write(complete)
     this.#write(write.readyForQuery(String.fromCharCode(status) as 'I' | 'T'))
   }
@@ -223,7 +216,7 @@ export class Client implements SocketEvents, Listed<Client> {
 
   /** A server now, or a place in the line. */
   #request(): void {
-    const server = this.name.checkout(this)
+    const server = this.pool.checkout(this)
     if (server !== null) this.join(server)
     else if (this.list !== null) this.socket.pauseReading()
   }
@@ -233,7 +226,7 @@ export class Client implements SocketEvents, Listed<Client> {
     assert(server.client === null && this.server === null, 'a link has two ends')
     this.server = server
     server.client = this
-    this.moveTo(this.name.active)
+    this.moveTo(this.pool.active)
     server.requestedAtMs = this.context.io.nowMs()
     this.#adjusting = true
     if (server.adjust(this, !this.#greeted)) this.adjusted(server)
@@ -245,9 +238,9 @@ export class Client implements SocketEvents, Listed<Client> {
     this.#adjusting = false
     if (!this.#greeted) {
       const standby = server.reported.get('in_hot_standby')
-      if (standby !== undefined) this.name.noteReported('in_hot_standby', standby)
+      if (standby !== undefined) this.pool.noteReported('in_hot_standby', standby)
       const welcome = { parameters: this.parameters, statuses: write.parameterStatuses(server.reported) }
-      this.name.remember(welcome)
+      this.pool.remember(welcome)
       this.#greet(welcome)
       this.free(server)
     }
@@ -257,14 +250,14 @@ export class Client implements SocketEvents, Listed<Client> {
   leavesAtTransactionEnd(server: Server): boolean {
     if (this.#dismissed || this.context.stopping) return true
     if (server.replication !== null) return false
-    return server.pool.settings.poolMode !== 'session' && (!server.pinned || server.suspect !== 0)
+    return server.serverSet.settings.poolMode !== 'session' && (!server.pinned || server.suspect !== 0)
   }
 
   /** The link is over, unless the server has to be asked first whether the session keeps something. */
   endTransaction(server: Server): void {
     if (server.outstanding.doubtful && !this.#dismissed && !this.context.stopping) {
       this.#ask(server)
-      server.settle()
+      server.resynchronize()
       return
     }
     if (server.suspect === 0 || !server.pins || this.#dismissed || this.context.stopping) {
@@ -283,7 +276,7 @@ export class Client implements SocketEvents, Listed<Client> {
   }
 
   /** Everything the server owed has come. */
-  settled(server: Server): void {
+  resynchronized(server: Server): void {
     this.#adjusting = false
     if (this.leavesAtTransactionEnd(server)) this.endTransaction(server)
     else this.socket.resumeReading()
@@ -306,9 +299,9 @@ export class Client implements SocketEvents, Listed<Client> {
     if (this.statements !== null) this.statements.deallocating.length = 0
     if (this.socket.readingPaused) this.socket.resumeReading()
     if (server.socket.readingPaused) server.socket.resumeReading()
-    this.moveTo(this.name.idle)
+    this.moveTo(this.pool.idle)
     if (this.#dismissed || this.context.stopping) this.fatal(sqlstates.admin_shutdown, shutdownText)
-    server.release()
+    server.giveBack()
   }
 
   // What the socket reports
@@ -321,7 +314,7 @@ export class Client implements SocketEvents, Listed<Client> {
       let next: number
       if (this.#gathered !== null && this.server !== null) next = this.#gatherMore(this.server, bytes, at, end)
       else if (this.server !== null && !this.#adjusting) next = clientData(this, this.server, bytes, at, end)
-      else if (this.server === null && this.list === this.name.idle) next = this.#unlinked(bytes, at, end)
+      else if (this.server === null && this.list === this.pool.idle) next = this.#unlinked(bytes, at, end)
       else {
         // Resumed by a drained socket while it waits for a server or for its parameters; `adjusted` resumes it again.
         this.socket.pauseReading()
@@ -330,7 +323,7 @@ export class Client implements SocketEvents, Listed<Client> {
       if (next === at) break
       at = next
     }
-    this.name.totals.bytes_received += at - start
+    this.pool.totals.bytes_received += at - start
     return this.list === null ? end : at
   }
 
@@ -421,8 +414,8 @@ export class Client implements SocketEvents, Listed<Client> {
       this.context.cancels.send(this.server, done)
       return
     }
-    if (this.list === this.name.waiting && this.#greeted) {
-      this.moveTo(this.name.idle)
+    if (this.list === this.pool.waiting && this.#greeted) {
+      this.moveTo(this.pool.idle)
       this.#skipping = 'next'
       this.#write(write.errorResponse({ severity: 'ERROR', code: sqlstates.query_canceled, message: canceledText }))
       this.socket.resumeReading()
@@ -467,8 +460,8 @@ export class Client implements SocketEvents, Listed<Client> {
     if (!this.#midMessage() && this.server?.fatal?.forwarded !== true) {
       this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message, ...advice }))
     }
-    this.name.refused[sqlstate] = (this.name.refused[sqlstate] ?? 0) + 1
-    const { database, user } = this.name
+    this.pool.refused[sqlstate] = (this.pool.refused[sqlstate] ?? 0) + 1
+    const { database, user } = this.pool
     this.context.refusals.client({ database, user, from: this.socket.remote }, sqlstate, message)
     this.#gone('end', false, cause)
   }
@@ -493,9 +486,9 @@ export class Client implements SocketEvents, Listed<Client> {
     this.list.remove(this)
     this.server = null
     this.context.clients.delete(this)
-    const { shared } = this.context
-    shared?.clientLeft(this.name)
-    shared?.unseat(this.name)
+    const { counts } = this.context
+    counts?.clientLeft(this.pool)
+    counts?.unplace(this.pool)
     this.statements?.clear()
     if (this.cancelKey !== null) this.context.cancels.remove(this.cancelKey.pid)
     if (how === 'end') this.socket.end()

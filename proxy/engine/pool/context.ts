@@ -5,10 +5,10 @@ import type { Client } from './client.ts'
 import type { ConsoleSession } from '../../console/session.ts'
 import type { Limits } from './limits.ts'
 import type { FromEngine } from '../../port.ts'
-import type { Crew } from '../workers/workers.ts'
+import type { Workers } from '../workers/workers.ts'
 import type { Peers } from '../cancel/peers.ts'
 import type { Refusals } from '../refusals.ts'
-import type { Shared } from '../workers/process-counts.ts'
+import type { ProcessCounts } from '../workers/process-counts.ts'
 import type { TlsContexts } from '../wire/tls.ts'
 
 /** What one engine's clients, servers and pools share. */
@@ -22,10 +22,10 @@ export interface Context {
   readonly refusals: Refusals
   /** What pools may have together. */
   readonly limits: Limits
-  /** The other workers of the process; null when there are none. */
-  readonly crew: Crew | null
+  /** The workers of the process, this one too; null when it is the only one. */
+  readonly workers: Workers | null
   /** What the workers of the process hold together; null when there is only this one. */
-  readonly shared: Shared | null
+  readonly counts: ProcessCounts | null
   /** Called when an operator has changed something that outlives this thread. */
   readonly operated: () => void
   /** Called when a server has ended: somebody may wait for that. */

@@ -12,7 +12,7 @@ export interface Failure {
   readonly pauseMs: number
 }
 
-/** How logins to a name's servers go, by address. It belongs to the name, so rebuilds do not forget it. */
+/** How logins to a pool's servers go, by address. It belongs to the pool, so rebuilds keep it. */
 export class Health {
   readonly #failures = new Map<string, Failure>()
 

@@ -1,30 +1,30 @@
-import type { Need } from '../../memory/shared-counters.ts'
+import type { Want } from '../../memory/shared-counters.ts'
 import type { Context } from './context.ts'
-import type { PoolName } from './pool.ts'
-import type { Pool, Target } from './server-set.ts'
+import type { Pool } from './pool.ts'
+import type { ServerSet, Target } from './server-set.ts'
 import type { Pools } from './pools.ts'
 import type { Server } from './server.ts'
 
 /** Servers change pools, at the price of a login, only for those who have waited for so long. */
-const yieldAfterMs = 1000
+const giveWayAfterMs = 1000
 
 /**
- * Limits that several names share: connections of one database, of one user, and to one server address. What there is
+ * Limits that several pools share: connections of one database, of one user, and to one server address. What there is
  * is counted when it matters, from the lists; 0 is no limit. Where there is no room for a server somebody waits for,
  * the servers that have been idle for longest make room.
  */
 export class Limits {
   readonly #pools: () => Pools
   readonly #context: () => Context
-  /** Names that lack servers which other workers have. */
-  readonly #wanting = new Set<PoolName>()
-  /** What other workers lack, and nothing could be closed for yet. */
-  #foreign: readonly Need[] = []
-  /** What was let go of for another worker is left to it until then; by slot. */
-  readonly #yielded = new Map<number, number>()
+  /** Pools that lack servers which other workers have. */
+  readonly #awaiting = new Set<Pool>()
+  /** Wants of other workers for which nothing could be closed yet. */
+  #wants: readonly Want[] = []
+  /** What was lent to another worker is left to it until then; by slot. */
+  readonly #lent = new Map<number, number>()
   #lookedMs = 0
-  /** Names that wait for room. */
-  readonly #blocked = new Set<PoolName>()
+  /** Pools that wait for room. */
+  readonly #blocked = new Set<Pool>()
   /** Servers are being looked through: one that closes now does not begin this anew. */
   #busy = false
 
@@ -33,13 +33,13 @@ export class Limits {
     this.#context = context
   }
 
-  /** Why one more client of this name cannot be let in; null when it can. */
-  refusal(name: PoolName): string | null {
-    const { database, user, current } = name
-    const { shared, general } = this.#context()
-    if (shared !== null) {
+  /** Why one more client of this pool cannot be let in; null when it can. */
+  refusal(pool: Pool): string | null {
+    const { database, user, current } = pool
+    const { counts, general } = this.#context()
+    if (counts !== null) {
       // Those who leave this worker again have been counted: see Client.
-      const limit = shared.admit(name, general.maxClientConnections)
+      const limit = counts.admit(pool, general.maxClientConnections)
       return limit === null ? null : clientLimits[limit]
     }
     if (current === null) return null
@@ -53,227 +53,227 @@ export class Limits {
     return null
   }
 
-  /** Whether there is room for a server of `name`, or room was made; otherwise it is tried again when there may be. */
-  admit(name: PoolName): boolean {
-    const { settings } = name.current as Pool // asked by the current pool
+  /** Whether there is room for a server of `pool`, or room was made; otherwise it is tried again when there may be. */
+  admit(pool: Pool): boolean {
+    const { settings } = pool.current as ServerSet // called by the current set
     const { maxDbConnections, maxUserConnections } = settings
     if (maxDbConnections === 0 && maxUserConnections === 0) return true
     return (
-      this.#makesRoom(name, maxDbConnections, name.slots?.database ?? null, () =>
-        serversOf(this.#pools().ofDatabase(name.database)),
+      this.#makesRoom(pool, maxDbConnections, pool.slots?.database ?? null, () =>
+        serversOf(this.#pools().ofDatabase(pool.database)),
       ) &&
-      this.#makesRoom(name, maxUserConnections, name.slots?.user ?? null, () =>
-        serversOf(this.#pools().ofUser(name.user)),
+      this.#makesRoom(pool, maxUserConnections, pool.slots?.user ?? null, () =>
+        serversOf(this.#pools().ofUser(pool.user)),
       )
     )
   }
 
-  admitTo(name: PoolName, target: Target): boolean {
-    const { settings } = name.current as Pool // asked by the current pool
-    const slot = this.#context().shared?.addressSlot(target) ?? null
-    return this.#makesRoom(name, settings.maxAddressConnections, slot, () =>
-      serversOf(this.#pools().names()).filter(
+  admitTo(pool: Pool, target: Target): boolean {
+    const { settings } = pool.current as ServerSet // called by the current set
+    const slot = this.#context().counts?.addressSlot(target) ?? null
+    return this.#makesRoom(pool, settings.maxAddressConnections, slot, () =>
+      serversOf(this.#pools().all()).filter(
         (server) => server.target.address === target.address && server.target.host.port === target.host.port,
       ),
     )
   }
 
   /** `slot` is where workers count together what is limited. */
-  #makesRoom(name: PoolName, limit: number, slot: number | null, servers: () => Server[]): boolean {
+  #makesRoom(pool: Pool, limit: number, slot: number | null, servers: () => Server[]): boolean {
     if (limit === 0) return true
     const present = servers()
-    const count = present.length + (this.#context().shared?.elsewhere(slot) ?? 0)
-    if (count < limit && !this.#isYielded(slot)) return true
+    const count = present.length + (this.#context().counts?.elsewhere(slot) ?? 0)
+    if (count < limit && !this.#isLent(slot)) return true
     // For a minimum alone nobody gives way.
-    if (name.waiting.size === 0) return false
-    this.#blocked.add(name)
+    if (pool.waiting.size === 0) return false
+    this.#blocked.add(pool)
     const surplus = Math.max(1, count - limit + 1)
-    const evicted = idlest(present, name).slice(0, surplus)
+    const evicted = idlest(present, pool).slice(0, surplus)
     this.#look(() => {
       for (const server of evicted) server.close('evicted')
     })
     if (evicted.length < surplus) {
-      if (slot !== null) this.#need(name, slot)
+      if (slot !== null) this.#postWant(pool, slot)
       return false
     }
-    this.#blocked.delete(name)
+    this.#blocked.delete(pool)
     return true
   }
 
   // What workers have together
 
   /** Servers that the pool has in all workers. */
-  sizeOf(pool: Pool): number {
-    const { shared } = this.#context()
-    if (shared === null || pool.draining) return pool.size
-    return pool.size + shared.elsewhere(pool.name.slots?.pool ?? null)
+  sizeOf(serverSet: ServerSet): number {
+    const { counts } = this.#context()
+    if (counts === null || serverSet.draining) return serverSet.size
+    return serverSet.size + counts.elsewhere(serverSet.pool.slots?.servers ?? null)
   }
 
   /** Whether the pool may have one more server; if other workers have what it lacks, they hear of it. */
-  hasRoom(pool: Pool, sizeMax: number): boolean {
-    const slot = pool.name.slots?.pool ?? null
-    if (this.sizeOf(pool) < sizeMax) {
-      if (!this.#isYielded(slot)) return true
-      this.#want(pool.name)
+  hasRoom(serverSet: ServerSet, sizeMax: number): boolean {
+    const slot = serverSet.pool.slots?.servers ?? null
+    if (this.sizeOf(serverSet) < sizeMax) {
+      if (!this.#isLent(slot)) return true
+      this.#awaitRoom(serverSet.pool)
       return false
     }
-    if (slot !== null && pool.size < sizeMax && pool.name.waiting.size > 0) {
-      if (pool.size === 0 || pool.name.maxWaitMs >= borrowAfterMs) this.#need(pool.name, slot)
-      else this.#want(pool.name)
+    if (slot !== null && serverSet.size < sizeMax && serverSet.pool.waiting.size > 0) {
+      if (serverSet.size === 0 || serverSet.pool.maxWaitMs >= borrowAfterMs) this.#postWant(serverSet.pool, slot)
+      else this.#awaitRoom(serverSet.pool)
     }
     return false
   }
 
   /** Counts a server that is to be opened; false when another worker was faster. */
-  open(pool: Pool, target: Target, sizeMax: number): boolean {
-    const { shared } = this.#context()
-    if (shared === null || shared.open(pool, target, sizeMax)) return true
-    this.#want(pool.name)
+  open(serverSet: ServerSet, target: Target, sizeMax: number): boolean {
+    const { counts } = this.#context()
+    if (counts === null || counts.open(serverSet, target, sizeMax)) return true
+    this.#awaitRoom(serverSet.pool)
     return false
   }
 
-  #need(name: PoolName, slot: number): void {
-    const { shared, io } = this.#context()
-    if (shared === null) return
-    this.#want(name)
-    shared.need(slot, io.nowMs() - name.maxWaitMs)
+  #postWant(pool: Pool, slot: number): void {
+    const { counts, io } = this.#context()
+    if (counts === null) return
+    this.#awaitRoom(pool)
+    counts.postWant(slot, io.nowMs() - pool.maxWaitMs)
   }
 
   /** It grows when another worker says that something has become free. */
-  #want(name: PoolName): void {
-    const { shared } = this.#context()
-    if (shared === null) return
-    this.#wanting.add(name)
-    shared.hungry = true
+  #awaitRoom(pool: Pool): void {
+    const { counts } = this.#context()
+    if (counts === null) return
+    this.#awaiting.add(pool)
+    counts.awaitsRoom = true
   }
 
   /** Another worker lacks something, or has let something go. */
   lookAround(): void {
-    const { shared } = this.#context()
-    if (shared === null) return
-    this.#lookAtNeeds()
-    const wanting = [...this.#wanting]
-    this.#wanting.clear()
+    const { counts } = this.#context()
+    if (counts === null) return
+    this.#lookAtWants()
+    const wanting = [...this.#awaiting]
+    this.#awaiting.clear()
     this.freed()
-    for (const name of wanting) name.grow()
-    shared.hungry = this.#wanting.size + this.#blocked.size > 0
+    for (const pool of wanting) pool.grow()
+    counts.awaitsRoom = this.#awaiting.size + this.#blocked.size > 0
   }
 
-  /** Closes a server that is spare for each need of another worker; what is left is looked at as servers get free. */
-  #lookAtNeeds(): void {
-    const { shared } = this.#context()
-    if (shared === null || this.#busy) return
+  /** Closes a spare server for each want of another worker; what is left is looked at as servers get free. */
+  #lookAtWants(): void {
+    const { counts } = this.#context()
+    if (counts === null || this.#busy) return
     this.#look(() => {
-      this.#foreign = shared.needs().filter((need) => {
-        const [server] = this.#heldOf(need)
-          .filter((held) => held.list === held.pool.idle && this.#isSpare(held, need))
+      this.#wants = counts.wants().filter((want) => {
+        const [server] = this.#heldOf(want)
+          .filter((held) => held.list === held.serverSet.idle && this.#isSpare(held, want))
           .sort((a, b) => a.idleSinceMs - b.idleSinceMs)
         if (server === undefined) return true
-        if (this.#takes(need)) server.close('evicted')
+        if (this.#lend(want)) server.close('evicted')
         return false
       })
     })
   }
 
   /** Unused for a while, or the other has fewer: what is needed here again at once would come back by another login. */
-  #isSpare({ idleSinceMs, pool }: Server, need: Need): boolean {
-    const { shared, io } = this.#context()
-    if (pool.name.slots?.pool === need.slot && (shared?.lead(need) ?? 0) > 1) return true
+  #isSpare({ idleSinceMs, serverSet }: Server, want: Want): boolean {
+    const { counts, io } = this.#context()
+    if (serverSet.pool.slots?.servers === want.slot && (counts?.lead(want) ?? 0) > 1) return true
     return io.nowMs() - idleSinceMs >= lendAfterMs
   }
 
-  #takes(need: Need): boolean {
-    const { shared, io } = this.#context()
-    if (shared === null || !shared.take(need)) return false
-    this.#yielded.set(need.slot, io.nowMs() + yieldForMs)
+  #lend(want: Want): boolean {
+    const { counts, io } = this.#context()
+    if (counts === null || !counts.takeWant(want)) return false
+    this.#lent.set(want.slot, io.nowMs() + lentForMs)
     return true
   }
 
-  #isYielded(slot: number | null): boolean {
-    if (slot === null || this.#yielded.size === 0) return false
-    const untilMs = this.#yielded.get(slot)
+  #isLent(slot: number | null): boolean {
+    if (slot === null || this.#lent.size === 0) return false
+    const untilMs = this.#lent.get(slot)
     if (untilMs === undefined) return false
     if (untilMs > this.#context().io.nowMs()) return true
-    this.#yielded.delete(slot)
+    this.#lent.delete(slot)
     return false
   }
 
-  #heldOf({ slot }: Need): Server[] {
-    const { shared } = this.#context()
-    return serversOf(this.#pools().names()).filter(({ pool, target }) => {
-      const { slots } = pool.name
-      if (slots?.pool === slot) return !pool.draining
-      return slots?.database === slot || slots?.user === slot || shared?.addressSlot(target) === slot
+  #heldOf({ slot }: Want): Server[] {
+    const { counts } = this.#context()
+    return serversOf(this.#pools().all()).filter(({ serverSet, target }) => {
+      const { slots } = serverSet.pool
+      if (slots?.servers === slot) return !serverSet.draining
+      return slots?.database === slot || slots?.user === slot || counts?.addressSlot(target) === slot
     })
   }
 
-  /** A server of `name` is free, and another worker should have one in its place: it has fewer, or waits for long. */
-  #owes(name: PoolName): boolean {
-    const { shared, io } = this.#context()
-    const { slots } = name
+  /** A server of `pool` is free, and another worker is to have one in its place: it has fewer, or has waited for long. */
+  #lends(pool: Pool): boolean {
+    const { counts, io } = this.#context()
+    const { slots } = pool
     const nowMs = io.nowMs()
-    if (shared === null || slots === null || nowMs < this.#lookedMs + owesEveryMs) return false
+    if (counts === null || slots === null || nowMs < this.#lookedMs + lendEveryMs) return false
     this.#lookedMs = nowMs
-    this.#foreign = this.#foreign.filter((need) => shared.stands(need))
-    for (const need of this.#foreign) {
-      const { slot } = need
-      const waitedMs = shared.waitedMs(need, nowMs)
-      const starves = waitedMs >= yieldAfterMs && waitedMs > name.maxWaitMs
+    this.#wants = this.#wants.filter((want) => counts.isPosted(want))
+    for (const want of this.#wants) {
+      const { slot } = want
+      const waitedMs = counts.waitedMs(want, nowMs)
+      const starves = waitedMs >= giveWayAfterMs && waitedMs > pool.maxWaitMs
       const owed =
-        slot === slots.pool
-          ? shared.lead(need) > 1 || (starves && shared.lead(need) > 0)
+        slot === slots.servers
+          ? counts.lead(want) > 1 || (starves && counts.lead(want) > 0)
           : starves &&
-            (slot === slots.database || slot === slots.user || (name.settings?.maxAddressConnections ?? 0) > 0)
-      if (owed && this.#takes(need)) return true
+            (slot === slots.database || slot === slots.user || (pool.settings?.maxAddressConnections ?? 0) > 0)
+      if (owed && this.#lend(want)) return true
     }
     return false
   }
 
-  /** Somebody waits for the room that a server of `name` would take: none is opened for a minimum then. */
-  isContested(name: PoolName): boolean {
+  /** Somebody waits for the room that a server of `pool` would take: none is opened for a minimum then. */
+  isContested(pool: Pool): boolean {
     for (const blocked of this.#blocked) {
-      if (sharesRoom(blocked, name)) return true
+      if (sharesRoom(blocked, pool)) return true
     }
     return false
   }
 
   /** Does nothing but wait for room. */
-  isBlocked(name: PoolName): boolean {
-    return this.#blocked.has(name)
+  isBlocked(pool: Pool): boolean {
+    return this.#blocked.has(pool)
   }
 
   /** HOT: a server became idle. */
-  offered(): void {
+  serverIdle(): void {
     if (this.#blocked.size > 0) this.freed()
-    if (this.#foreign.length > 0) this.#lookAtNeeds()
+    if (this.#wants.length > 0) this.#lookAtWants()
   }
 
   /**
-   * HOT: a server of `name` is free. True when it should make room although clients of its own wait: others, who may
+   * HOT: a server of `pool` is free. True when it should make room although clients of its own wait: others, who may
    * not have one more, have waited for longer.
    */
-  claims(name: PoolName): boolean {
-    if (this.#foreign.length > 0 && this.#owes(name)) return true
+  givesWay(pool: Pool): boolean {
+    if (this.#wants.length > 0 && this.#lends(pool)) return true
     if (this.#blocked.size === 0) return false
     for (const blocked of this.#blocked) {
       const { maxWaitMs } = blocked
-      if (blocked === name || maxWaitMs < yieldAfterMs || maxWaitMs <= name.maxWaitMs) continue
-      if (sharesRoom(blocked, name)) return true
+      if (blocked === pool || maxWaitMs < giveWayAfterMs || maxWaitMs <= pool.maxWaitMs) continue
+      if (sharesRoom(blocked, pool)) return true
     }
     return false
   }
 
   /** There may be room now: for who has waited for longest, and `former`, whose server has ended, in its turn. */
-  freed(former: PoolName | null = null): void {
+  freed(former: Pool | null = null): void {
     if (this.#blocked.size === 0 || this.#busy) {
       former?.grow()
       return
     }
     this.#look(() => {
-      const names = new Set(this.#blocked)
-      if (former !== null) names.add(former)
+      const pools = new Set(this.#blocked)
+      if (former !== null) pools.add(former)
       this.#blocked.clear()
-      for (const name of [...names].sort((a, b) => b.maxWaitMs - a.maxWaitMs)) name.grow()
+      for (const pool of [...pools].sort((a, b) => b.maxWaitMs - a.maxWaitMs)) pool.grow()
     })
   }
 
@@ -292,10 +292,10 @@ const borrowAfterMs = 100
 const lendAfterMs = 100
 
 /** The time in which another worker opens a server in place of one that was closed for it. */
-const yieldForMs = 50
+const lentForMs = 50
 
-/** How often what others need is compared with what becomes free. */
-const owesEveryMs = 1
+/** How often what others want is compared with what becomes free. */
+const lendEveryMs = 1
 
 /** In the words of PgBouncer, which users' log filters know. */
 export const clientLimits = {
@@ -304,32 +304,33 @@ export const clientLimits = {
   user: 'client connections exceeded (max_user_client_connections)',
 } as const
 
-/** A server of `name` may stand in the way of `blocked`. */
-function sharesRoom(blocked: PoolName, name: PoolName): boolean {
+/** A server of `pool` may stand in the way of `blocked`. */
+function sharesRoom(blocked: Pool, pool: Pool): boolean {
   if (blocked.settings === null) return false
   const { maxDbConnections, maxUserConnections, maxAddressConnections } = blocked.settings
   if (maxAddressConnections > 0) return true
   return (
-    (maxDbConnections > 0 && blocked.database === name.database) ||
-    (maxUserConnections > 0 && blocked.user === name.user)
+    (maxDbConnections > 0 && blocked.database === pool.database) ||
+    (maxUserConnections > 0 && blocked.user === pool.user)
   )
 }
 
-function clientsOf(names: Iterable<PoolName>): number {
+function clientsOf(pools: Iterable<Pool>): number {
   let clients = 0
-  for (const name of names) clients += name.idle.size + name.active.size + name.waiting.size
+  for (const pool of pools) clients += pool.idle.size + pool.active.size + pool.waiting.size
   return clients
 }
 
-function serversOf(names: Iterable<PoolName>): Server[] {
+function serversOf(pools: Iterable<Pool>): Server[] {
   const servers: Server[] = []
-  for (const name of names) for (const pool of name.pools) for (const list of pool.lists) servers.push(...list)
+  for (const pool of pools)
+    for (const serverSet of pool.serverSets) for (const list of serverSet.lists) servers.push(...list)
   return servers
 }
 
-/** The unused servers of other names, the longest unused first. */
-function idlest(servers: readonly Server[], name: PoolName): Server[] {
+/** The unused servers of other pools, the longest unused first. */
+function idlest(servers: readonly Server[], pool: Pool): Server[] {
   return servers
-    .filter((server) => server.list === server.pool.idle && server.pool.name !== name)
+    .filter((server) => server.list === server.serverSet.idle && server.serverSet.pool !== pool)
     .sort((a, b) => a.idleSinceMs - b.idleSinceMs)
 }

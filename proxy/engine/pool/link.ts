@@ -19,7 +19,7 @@ import type { Described } from '../session/outstanding.ts'
 import { contradictsStatements, errorInClientsWords, Named } from '../session/prepared.ts'
 import { asItIs, incomplete, refused, rename, tooLongToKeep, unsettled } from './statement-names.ts'
 import type { Request } from './statement-names.ts'
-import { Rewriting } from '../wire/send-buffer.ts'
+import { SendBuffer } from '../wire/send-buffer.ts'
 import type { Server } from './server.ts'
 import { harmlessSets, maySet, signsOfTag, signsOfText } from '../session/session-state.ts'
 import {
@@ -50,9 +50,9 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     mayBeOver = client.passing === 0
   }
   // What was laid out for a client that was sent away half-way is nobody's.
-  if (rewriting.length > 0) rewriting.clear()
+  if (sendBuffer.length > 0) sendBuffer.clear()
   const renaming = renames(client, server)
-  const watches = server.pool.settings.poolMode !== 'session'
+  const watches = server.serverSet.settings.poolMode !== 'session'
   // In session mode the session's statement without a name is the client's.
   const owns = watches && server.replication === null
   while (client.passing === 0 && end - at >= headerBytes) {
@@ -199,7 +199,7 @@ function mayBeginDeallocate(byte: number): boolean {
   return (byte | 0x20) === 0x64 || byte <= 0x20
 }
 
-const rewriting = new Rewriting()
+const sendBuffer = new SendBuffer()
 
 /** Filled anew for each message, so that none is allocated. */
 let request: Request | null = null
@@ -221,14 +221,14 @@ function renameIn(
   request.at = at
   request.next = next
   request.end = end
-  return rename(rewriting, request)
+  return rename(sendBuffer, request)
 }
 
 /** In transaction mode statements follow the client; one that has some keeps them when the mode changes. */
 function renames(client: Client, server: Server): boolean {
   if (client.statements !== null) return true
   if (server.replication !== null) return false
-  const { settings } = server.pool
+  const { settings } = server.serverSet
   return settings.maxPreparedStatements > 0 && settings.poolMode !== 'session'
 }
 
@@ -249,9 +249,9 @@ function noteParse(client: Client, bytes: Uint8Array, start: number, end: number
 
 /** What was rewritten, and then the client's bytes from `from` to `to`, by one send. False when some of it was queued. */
 function forward(server: Server, bytes: Uint8Array, from: number, to: number): boolean {
-  if (rewriting.length > 0) {
-    rewriting.add(bytes, from, to)
-    return rewriting.sendTo(server)
+  if (sendBuffer.length > 0) {
+    sendBuffer.add(bytes, from, to)
+    return sendBuffer.sendTo(server)
   }
   if (to === from) return true
   return server.socket.send(bytes, from, to)
@@ -302,7 +302,7 @@ function owe(client: Client, server: Server, request: RequestKind, subject: Desc
 }
 
 function beginQuery(client: Client): void {
-  client.name.totals.query_count++
+  client.pool.totals.query_count++
   if (client.queryBeganMs === 0) client.queryBeganMs = client.context.io.nowMs()
 }
 
@@ -312,7 +312,7 @@ function beginQuery(client: Client): void {
  */
 export function serverData(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): number {
   const { outstanding } = server
-  const watches = server.pool.settings.poolMode !== 'session'
+  const watches = server.serverSet.settings.poolMode !== 'session'
   let from = start
   let at = start
   let freed = false
@@ -423,14 +423,14 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
   return at
 }
 
-function refusesTransactions({ pool, replication }: Server): boolean {
-  return pool.settings.poolMode === 'statement' && replication === null
+function refusesTransactions({ serverSet, replication }: Server): boolean {
+  return serverSet.settings.poolMode === 'statement' && replication === null
 }
 
 /** At ReadyForQuery: what was measured, and whether the server may go. */
 function endQuery(client: Client, server: Server): boolean {
   const nowMs = client.context.io.nowMs()
-  const { totals } = client.name
+  const { totals } = client.pool
   if (client.queryBeganMs !== 0 && server.outstanding.empty) {
     totals.query_time += (nowMs - client.queryBeganMs) * 1000
     client.queryBeganMs = 0
@@ -466,7 +466,7 @@ function passError(
   }
   outstanding.failed()
   unnamedFailed(client, server)
-  server.pool.name.noteServerError(refusal === undefined ? fields.code : sqlstates.feature_not_supported)
+  server.serverSet.pool.noteServerError(refusal === undefined ? fields.code : sqlstates.feature_not_supported)
   if (refusal === undefined && contradictsStatements(fields)) server.statements?.doubt()
   if (isFatal(fields.severity)) {
     server.fatal = { sqlstate: fields.code, message: fields.message, forwarded: true }
@@ -503,8 +503,8 @@ function noteDescription(server: Server, bytes: Uint8Array, at: number, next: nu
 function noteParameter(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): void {
   const [parameter, value] = server.noteParameter(bytes, start, end)
   const name = parameter.toLowerCase()
-  if (name === 'in_hot_standby') client.name.noteReported(parameter, value)
-  if (!server.pool.followed.has(name)) return
+  if (name === 'in_hot_standby') client.pool.noteReported(parameter, value)
+  if (!server.serverSet.followed.has(name)) return
   client.parameters = client.parameters.with(name, value)
   if (client.statements !== null) client.statements.meaningChanged = true
   server.parameters = server.parameters.with(name, value)

@@ -16,8 +16,8 @@ import { waitBoundsMs } from '../../port.ts'
 import type { PoolSpec } from '../../port.ts'
 import { foreseenReport } from '../session/parameters.ts'
 import type { Parameters } from '../session/parameters.ts'
-import { Patience } from './client-timeouts.ts'
-import { Pool } from './server-set.ts'
+import { ClientTimeouts } from './client-timeouts.ts'
+import { ServerSet } from './server-set.ts'
 import type { Target } from './server-set.ts'
 import { Statements } from '../session/prepared.ts'
 import type { Replication } from '../session/replication.ts'
@@ -44,10 +44,10 @@ const borrowEveryMs = 100
 const lasting: ReadonlySet<string> = new Set(['28000', '28P01', '3D000', '42501'])
 
 /**
- * A (database, user) that clients ask for. Everything that belongs to the name and not to one configuration of it is
- * here and outlives every rebuild: the clients with their queue, the statistics, the pause, and later bans.
+ * What clients of one (database, user) wait at. Everything that does not belong to one configuration of it is here and
+ * outlives every rebuild: the clients with their queue, the statistics, the pause, the health of addresses.
  */
-export class PoolName {
+export class Pool {
   readonly context: Context
   readonly database: string
   readonly user: string
@@ -57,18 +57,18 @@ export class PoolName {
   readonly active = new List<Client>('active')
   /** In line for a server, oldest first. */
   readonly waiting = new List<Client>('waiting')
-  /** What serves the name now; null once it was removed from the configuration. */
-  current: Pool | null = null
+  /** What serves it now; null once it was removed from the configuration. */
+  current: ServerSet | null = null
   /** No server is opened and none is kept: clients wait. */
   #paused = false
-  /** Former pools whose servers still finish a transaction. */
-  readonly draining = new Set<Pool>()
+  /** Former server sets whose servers still finish a transaction. */
+  readonly draining = new Set<ServerSet>()
   /** SCRAM keys of the server's login: a reconnect, or a rebuild with the same password, derives nothing anew. */
   readonly saltedKeys: SaltedKeys = new Map()
   /** What its last client has proven itself by, with `server_auth = "passthrough"`. In memory only, shown to nobody. */
   serverKeys: ServerKeys | null = null
-  /** Of a name that was made for a client: the one with "*" that it follows. Null for a configured name. */
-  template: PoolName | null = null
+  /** Of a pool that was made for a client: the one with "*" that it follows. Null for a configured pool. */
+  template: Pool | null = null
   /** When it last had a client, to the second; for those that follow "*". */
   usedAtMs = 0
   readonly statements = new Statements()
@@ -90,24 +90,24 @@ export class PoolName {
   #lineDueMs = 0
   /** Nobody who does not know that it waits has waited for longer. */
   #untoldSinceMs = Infinity
-  readonly #patience = new Patience(this)
+  readonly #clientTimeouts = new ClientTimeouts(this)
   readonly health = new Health()
   /** Where workers count together what each of them has of it; null for a worker that is alone. */
   readonly slots: Slots | null
   /** The worker that alone serves it; null when every worker does. */
-  home: number | null = null
+  worker: number | null = null
 
   constructor(context: Context, database: string, user: string) {
     this.context = context
     this.database = database
     this.user = user
-    this.slots = context.shared?.slotsOf(database, user) ?? null
+    this.slots = context.counts?.slotsOf(database, user) ?? null
   }
 
   /** Takes the place of the running configuration; waiting clients stay in line. */
   replace(spec: PoolSpec): void {
     this.drainCurrent()
-    this.current = new Pool(this, spec)
+    this.current = new ServerSet(this, spec)
     this.welcomes.clear()
     this.#reported.clear()
     this.failure = null
@@ -138,10 +138,10 @@ export class PoolName {
     this.grow()
   }
 
-  /** The name left the configuration: its clients are sent away as soon as they are between transactions. */
+  /** It left the configuration: its clients are sent away as soon as they are between transactions. */
   remove(): void {
     this.drainCurrent()
-    this.#patience.retuned()
+    this.#clientTimeouts.retuned()
     this.#resetRetry()
     for (const client of this.waiting) client.fatal(sqlstates.admin_shutdown, removedText)
     for (const client of this.idle) client.fatal(sqlstates.admin_shutdown, removedText)
@@ -158,11 +158,11 @@ export class PoolName {
     this.current = null
     this.draining.add(old)
     old.drain()
-    this.forgetDrained(old)
+    this.dropDrained(old)
   }
 
-  /** The pool that serves it, if any, and those that still drain. */
-  get pools(): Pool[] {
+  /** The server set that serves it, if any, and those that still drain. */
+  get serverSets(): ServerSet[] {
     return this.current === null ? [...this.draining] : [this.current, ...this.draining]
   }
 
@@ -191,13 +191,13 @@ export class PoolName {
     for (const list of [this.waiting, this.idle, this.active]) {
       for (const client of list.copy()) client.fatal(sqlstates.admin_shutdown, killedText, 'admin')
     }
-    for (const pool of this.pools)
-      for (const list of pool.lists) for (const server of list.copy()) server.close('admin')
+    for (const serverSet of this.serverSets)
+      for (const list of serverSet.lists) for (const server of list.copy()) server.close('admin')
   }
 
-  forgetDrained(pool: Pool): void {
-    if (pool.connections > 0 || !this.draining.delete(pool)) return
-    pool.forget()
+  dropDrained(serverSet: ServerSet): void {
+    if (serverSet.connections > 0 || !this.draining.delete(serverSet)) return
+    serverSet.releaseTls()
   }
 
   /**
@@ -205,15 +205,15 @@ export class PoolName {
    * from another turn of the loop.
    */
   checkout(client: Client): Server | null {
-    const pool = this.current
-    if (pool === null) {
+    const serverSet = this.current
+    if (serverSet === null) {
       client.fatal(sqlstates.admin_shutdown, removedText)
       return null
     }
     if (this.waiting.size === 0) {
-      const server = pool.idle.head
+      const server = serverSet.idle.head
       if (server !== null) {
-        pool.move(server, pool.active)
+        serverSet.move(server, serverSet.active)
         this.#assigned(client, 0)
         return server
       }
@@ -229,18 +229,18 @@ export class PoolName {
 
   /** A server for `client` alone, which has begun to log in; null when the client was refused. */
   dedicate(client: Client, replication: Replication): Server | null {
-    const pool = this.current
-    if (pool === null) {
+    const serverSet = this.current
+    if (serverSet === null) {
       client.fatal(sqlstates.admin_shutdown, removedText)
       return null
     }
     assert(!this.#paused && !this.context.suspended, 'nothing is opened now')
-    const present = this.pools.reduce((sum, { replication }) => sum + replication.size, 0)
-    if (present >= pool.settings.maxReplicationConnections) {
+    const present = this.serverSets.reduce((sum, { replication }) => sum + replication.size, 0)
+    if (present >= serverSet.settings.maxReplicationConnections) {
       client.fatal(sqlstates.too_many_connections, 'too many replication connections (max_replication_connections)')
       return null
     }
-    const server = pool.dedicate(client, replication)
+    const server = serverSet.dedicate(client, replication)
     if (server === null) client.fatal(sqlstates.too_many_connections, 'no further server connection is allowed now')
     return server
   }
@@ -254,7 +254,7 @@ export class PoolName {
     let wait = 1
     while (wait <= waitBoundsMs.length && waitedMs > (waitBoundsMs[wait - 1] as number)) wait++
     this.#assigned(client, wait)
-    server.pool.move(server, server.pool.active)
+    server.serverSet.move(server, server.serverSet.active)
     client.join(server)
     return true
   }
@@ -267,32 +267,37 @@ export class PoolName {
 
   /** Opens as many servers as wait for one, within pool_size and what pools may have together. */
   grow(): void {
-    const pool = this.current
-    if (pool === null || this.isWildcard || this.#paused || this.#retry !== null || this.context.suspended) return
-    if (this.waiting.size === 0 && this.#lacksKeys(pool)) return
+    const serverSet = this.current
+    if (serverSet === null || this.isWildcard || this.#paused || this.#retry !== null || this.context.suspended) return
+    if (this.waiting.size === 0 && this.#lacksKeys(serverSet)) return
     const { limits } = this.context
     if (limits.isBlocked(this) || (this.waiting.size === 0 && limits.isContested(this))) return
     for (;;) {
-      const sizeMax = this.#sizeMax(pool)
-      if (this.#wanted(pool) <= pool.login.size || !limits.hasRoom(pool, sizeMax) || !pool.connect(sizeMax)) return
+      const sizeMax = this.#sizeMax(serverSet)
+      if (
+        this.#wanted(serverSet) <= serverSet.login.size ||
+        !limits.hasRoom(serverSet, sizeMax) ||
+        !serverSet.connect(sizeMax)
+      )
+        return
     }
   }
 
   /** What opens its servers is not known before a client has logged in. */
-  #lacksKeys({ settings, spec }: Pool): boolean {
+  #lacksKeys({ settings, spec }: ServerSet): boolean {
     return settings.serverAuth === 'passthrough' && spec.serverPassword === null && this.serverKeys === null
   }
 
   /** Whoever has waited for long may draw on the reserve. */
-  #sizeMax({ settings }: Pool): number {
+  #sizeMax({ settings }: ServerSet): number {
     const { poolSize, reservePoolSize, reservePoolTimeoutMs } = settings
     return reservePoolSize > 0 && this.maxWaitMs >= reservePoolTimeoutMs ? poolSize + reservePoolSize : poolSize
   }
 
-  #wanted(pool: Pool): number {
+  #wanted(serverSet: ServerSet): number {
     // Who waits while the proxy stops is still served; nothing is opened in advance then.
     if (this.context.stopping) return this.waiting.size
-    const forMinimum = pool.sizeMin - (pool.size - pool.login.size)
+    const forMinimum = serverSet.sizeMin - (serverSet.size - serverSet.login.size)
     return Math.max(this.waiting.size, forMinimum)
   }
 
@@ -306,28 +311,28 @@ export class PoolName {
 
   /** A server of the current pool could not log in: wait longer each time, and tell clients what cannot pass. */
   connectFailed(target: Target, sqlstate: string | null, message: string): void {
-    const pool = this.current
-    if (pool === null) return
+    const serverSet = this.current
+    if (serverSet === null) return
     this.failure = { sqlstate: sqlstate ?? sqlstates.connection_failure, message }
     // They are not the ones: nothing is opened with them again.
     if (sqlstate === sqlstates.invalid_password) this.serverKeys = null
     this.#failures++
-    const rounds = Math.floor((this.#failures - 1) / pool.addressCount)
+    const rounds = Math.floor((this.#failures - 1) / serverSet.addressCount)
     const delayMs =
-      this.#failures < pool.addressCount
+      this.#failures < serverSet.addressCount
         ? 0
-        : Math.min(pool.settings.serverLoginRetryMs, retryFirstMs * 2 ** Math.min(rounds, 20))
+        : Math.min(serverSet.settings.serverLoginRetryMs, retryFirstMs * 2 ** Math.min(rounds, 20))
     this.health.failed(target, { message, nowMs: this.context.io.nowMs(), pauseMs: delayMs })
     this.#retry ??= this.context.io.after(delayMs, () => {
       this.#retry = null
       this.grow()
     })
-    if (sqlstate === null || !lasting.has(sqlstate) || this.#expectsServer(pool)) return
+    if (sqlstate === null || !lasting.has(sqlstate) || this.#expectsServer(serverSet)) return
     for (const client of this.waiting) client.fatal(sqlstate, message)
   }
 
   /** Whether a server that lives comes free by itself: one that its client keeps for its session does not. */
-  #expectsServer({ idle, reset, canceled, active, settings }: Pool): boolean {
+  #expectsServer({ idle, reset, canceled, active, settings }: ServerSet): boolean {
     if (idle.size + reset.size + canceled.size > 0) return true
     return settings.poolMode !== 'session' && [...active].some((server) => !server.pinned)
   }
@@ -376,7 +381,7 @@ export class PoolName {
     const { settings } = this
     if (settings === null) return
     const nowMs = this.context.io.nowMs()
-    if (this.slots !== null && this.waiting.size === 0) this.context.shared?.withdraw(this.slots.pool)
+    if (this.slots !== null && this.waiting.size === 0) this.context.counts?.withdrawWant(this.slots.servers)
     this.#expireWaiting(settings, nowMs)
     this.#tellWaiting(settings, nowMs)
     this.grow()
@@ -404,14 +409,14 @@ export class PoolName {
     }
   }
 
-  /** New values for the name's pool may make somebody due earlier, or allow more servers. */
+  /** New values may make somebody due earlier, or allow more servers. */
   retuned(): void {
     this.#lineTimer?.cancel()
     this.#lineTimer = null
     // Whoever is due by now goes in another turn of the loop.
     if (this.settings !== null) this.#tellWaiting(this.settings, this.context.io.nowMs())
     this.#watchLine()
-    this.#patience.retuned()
+    this.#clientTimeouts.retuned()
     this.context.limits.freed()
     this.grow()
   }
@@ -452,10 +457,10 @@ export class PoolName {
    * it is one no more, and a busy one has said so.
    */
   get #reportIsOld(): boolean {
-    const pool = this.current
-    if (pool === null || this.#paused) return false
-    if (pool.size === pool.login.size) return true
-    return this.#reported.get('in_hot_standby') === 'on' && pool.idle.size > 0
+    const serverSet = this.current
+    if (serverSet === null || this.#paused) return false
+    if (serverSet.size === serverSet.login.size) return true
+    return this.#reported.get('in_hot_standby') === 'on' && serverSet.idle.size > 0
   }
 
   remember(welcome: Welcome): void {
@@ -463,10 +468,10 @@ export class PoolName {
     this.welcomes.set(welcome.parameters.key, welcome)
   }
 
-  /** Nothing of it is left: neither configuration nor clients nor servers, nor anybody's seat, which it keeps count of. */
+  /** Nothing of it is left: neither configuration nor clients nor servers, nor a client placed here that has yet to log in. */
   get abandoned(): boolean {
     if (this.current !== null || this.draining.size > 0 || this.clientCount > 0) return false
-    return this.context.shared?.isSeated(this) !== true
+    return this.context.counts?.hasPlaced(this) !== true
   }
 
   /** The proxy ends: every server with it. */
@@ -474,46 +479,47 @@ export class PoolName {
     this.#resetRetry()
     this.#lineTimer?.cancel()
     this.#lineTimer = null
-    this.#patience.close()
-    for (const pool of this.pools) {
-      for (const list of pool.lists) for (const server of list.copy()) server.close('shutdown')
-      pool.forget()
+    this.#clientTimeouts.close()
+    for (const serverSet of this.serverSets) {
+      for (const list of serverSet.lists) for (const server of list.copy()) server.close('shutdown')
+      serverSet.releaseTls()
     }
-    if (this.slots !== null) this.context.shared?.releaseSlots(this)
+    if (this.slots !== null) this.context.counts?.releaseSlots(this)
   }
 
   /** This worker's part of what workers have together. */
   partOf(total: number): number {
-    const { crew } = this.context
-    if (crew === null) return total
-    const { worker, workers } = crew
-    if (this.home !== null) return this.home === worker ? total : 0
-    return Math.floor(total / workers) + (worker < total % workers ? 1 : 0)
+    const { workers } = this.context
+    if (workers === null) return total
+    const { self, count } = workers
+    if (this.worker !== null) return this.worker === self ? total : 0
+    return Math.floor(total / count) + (self < total % count ? 1 : 0)
   }
 
   assertInvariants(): void {
-    const { pools } = this
+    const { serverSets } = this
     if (this.isWildcard) {
       assert(this.clientCount === 0, 'nobody is a client of "*" itself')
       assert(
-        pools.every((pool) => pool.size === 0),
+        serverSets.every((serverSet) => serverSet.size === 0),
         '"*" itself has no servers',
       )
     }
     const linked = new Set<Server>()
-    for (const pool of pools) {
-      pool.assertInvariants()
-      for (const server of [...pool.active, ...pool.replication]) if (server.client !== null) linked.add(server)
+    for (const serverSet of serverSets) {
+      serverSet.assertInvariants()
+      for (const server of [...serverSet.active, ...serverSet.replication])
+        if (server.client !== null) linked.add(server)
     }
     for (const client of this.active) {
       assert(client.server !== null, 'an active client has a server')
       assert(client.server.client === client, 'a link is known to both ends')
-      assert(linked.has(client.server), 'a linked server is active in a pool of the client’s name')
+      assert(linked.has(client.server), 'a linked server is active in a server set of its client’s pool')
     }
     for (const client of this.idle) assert(client.server === null, 'an idle client has no server')
     for (const client of this.waiting) assert(client.server === null, 'a waiting client has no server')
     if (this.#paused && this.current !== null) {
-      assert(this.current.idle.size + this.current.login.size === 0, 'a paused name keeps no unused server')
+      assert(this.current.idle.size + this.current.login.size === 0, 'a paused pool keeps no unused server')
     }
     if (this.current !== null && this.waiting.size > 0) {
       assert(this.current.idle.size === 0, 'nobody waits while a server is idle')

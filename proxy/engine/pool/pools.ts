@@ -7,21 +7,21 @@ import { AuthQueries, looksUp } from '../auth/auth-query.ts'
 import type { Context } from './context.ts'
 import type { Exchange } from '../wire/conversation.ts'
 import type { ApplyOutcome, ClientSecret, Desired, FleetSpec, OperatedState, PoolSpec, TlsUpdate } from '../../port.ts'
-import { PoolName } from './pool.ts'
-import type { Pool } from './server-set.ts'
+import { Pool } from './pool.ts'
+import type { ServerSet } from './server-set.ts'
 
-/** Every name clients may ask for, and the configuration they run. */
+/** Every pool clients may ask for, and the configuration they run. */
 export class Pools {
   readonly authQueries: AuthQueries
   readonly #context: Context
-  readonly #names = new Map<string, Map<string, PoolName>>()
+  readonly #pools = new Map<string, Map<string, Pool>>()
   running: Position | null = null
-  /** PAUSE without a database: every name there is or will be. */
+  /** PAUSE without a database: every pool there is or will be. */
   #pausedAll = false
   readonly #paused = new Set<string>()
   readonly #disabled = new Set<string>()
   /** Of the running version. */
-  readonly #models = new Map<string, Pool | null>()
+  readonly #models = new Map<string, ServerSet | null>()
   /** Wakes those who are to be looked up in a database that is paused. */
   readonly heldUp = new Set<() => void>()
   /** What control offered last, for the console. */
@@ -32,25 +32,25 @@ export class Pools {
     this.authQueries = new AuthQueries(context)
   }
 
-  *names(): Generator<PoolName> {
-    for (const users of this.#names.values()) yield* users.values()
+  *all(): Generator<Pool> {
+    for (const users of this.#pools.values()) yield* users.values()
   }
 
-  find(database: string, user: string): PoolName | null {
-    return this.#names.get(database)?.get(user) ?? null
+  find(database: string, user: string): Pool | null {
+    return this.#pools.get(database)?.get(user) ?? null
   }
 
   /** With "*", those too that were made for databases it stands for. */
-  *ofDatabase(database: string): Generator<PoolName> {
-    yield* this.#names.get(database)?.values() ?? []
+  *ofDatabase(database: string): Generator<Pool> {
+    yield* this.#pools.get(database)?.values() ?? []
     if (database !== wildcard) return
-    for (const name of this.names()) if (name.template?.database === wildcard) yield name
+    for (const pool of this.all()) if (pool.template?.database === wildcard) yield pool
   }
 
-  *ofUser(user: string): Generator<PoolName> {
-    for (const users of this.#names.values()) {
-      const name = users.get(user)
-      if (name !== undefined) yield name
+  *ofUser(user: string): Generator<Pool> {
+    for (const users of this.#pools.values()) {
+      const pool = users.get(user)
+      if (pool !== undefined) yield pool
     }
   }
 
@@ -78,16 +78,16 @@ export class Pools {
       if (paused) this.#paused.add(database)
       else this.#paused.delete(database)
     }
-    for (const name of this.names()) name.setPaused(this.holds(name.database))
+    for (const pool of this.all()) pool.setPaused(this.pauseApplies(pool.database))
     // Connections that look users up end with the others; whoever waited for one to be allowed looks again.
-    if (paused) this.authQueries.forget()
+    if (paused) this.authQueries.clear()
     this.wakeHeldUp()
     this.#context.operated()
     return true
   }
 
   /** Whether its clients wait, whichever pause it is by. */
-  holds(database: string): boolean {
+  pauseApplies(database: string): boolean {
     if (this.#pausedAll || this.#paused.has(database)) return true
     return this.#paused.has(wildcard) && this.isMade(database)
   }
@@ -106,7 +106,7 @@ export class Pools {
 
   /** Comes to its end when `database` is neither paused nor suspended, so that a connection to it may be opened. */
   *resumed(database: string, wake: () => void): Exchange<void> {
-    while (this.#context.suspended || this.holds(database)) {
+    while (this.#context.suspended || this.pauseApplies(database)) {
       this.heldUp.add(wake)
       yield
     }
@@ -139,8 +139,8 @@ export class Pools {
 
   /** It has a section of its own, with users. */
   #isConfigured(database: string): boolean {
-    for (const name of this.#names.get(database)?.values() ?? []) {
-      if (name.current !== null && name.template === null) return true
+    for (const pool of this.#pools.get(database)?.values() ?? []) {
+      if (pool.current !== null && pool.template === null) return true
     }
     return false
   }
@@ -149,9 +149,11 @@ export class Pools {
    * A pool of this user in any database, for a client that asks for one that does not exist: it proves its identity as
    * there before it is told. One that trusts the user only where there is no other; null when there is none.
    */
-  elsewhere(user: string): Pool | null {
-    const pools = [...this.ofUser(user)].flatMap(({ template, current }) => (template === null ? (current ?? []) : []))
-    return pools.find(({ settings }) => settings.authType !== 'trust') ?? pools[0] ?? null
+  elsewhere(user: string): ServerSet | null {
+    const serverSets = [...this.ofUser(user)].flatMap(({ template, current }) =>
+      template === null ? (current ?? []) : [],
+    )
+    return serverSets.find(({ settings }) => settings.authType !== 'trust') ?? serverSets[0] ?? null
   }
 
   /**
@@ -159,11 +161,11 @@ export class Pools {
    * of logging in most users of the database share; of all databases, where this one does not exist. Null where every
    * user is trusted.
    */
-  modelOf(database: string): Pool | null {
+  modelOf(database: string): ServerSet | null {
     const section = this.#isConfigured(database) ? database : wildcard
     const known = this.#models.get(section)
     if (known !== undefined) return known
-    const names = this.#isConfigured(section) ? (this.#names.get(section)?.values() ?? []) : this.names()
+    const names = this.#isConfigured(section) ? (this.#pools.get(section)?.values() ?? []) : this.all()
     const ways = Map.groupBy(
       [...names].flatMap(({ template, current }) => (template === null ? (current ?? []) : [])),
       wayOfLoggingIn,
@@ -175,13 +177,13 @@ export class Pools {
     return model
   }
 
-  /** The name with "*" that stands for somebody who has none of his own; null when there is none. */
-  templateFor(database: string, user: string): PoolName | null {
+  /** The pool with "*" that stands for a user who has none of its own; null when there is none. */
+  templateFor(database: string, user: string): Pool | null {
     if (database === wildcard || user === wildcard) return null
     const users = this.#isConfigured(database) ? [wildcard] : [user, wildcard]
     for (const one of users) {
-      const name = this.find(this.#isConfigured(database) ? database : wildcard, one)
-      if (name !== null && name.current !== null) return name
+      const pool = this.find(this.#isConfigured(database) ? database : wildcard, one)
+      if (pool !== null && pool.current !== null) return pool
     }
     return null
   }
@@ -191,54 +193,54 @@ export class Pools {
    * up, so is whoever is not known, because that must take as long.
    */
   askedAbout(database: string, user: string): PoolSpec | null {
-    const pool = this.find(database, user)?.current ?? this.templateFor(database, user)?.current ?? null
-    if (pool !== null) return looksUp(pool.spec) ? pool.spec : null
+    const serverSet = this.find(database, user)?.current ?? this.templateFor(database, user)?.current ?? null
+    if (serverSet !== null) return looksUp(serverSet.spec) ? serverSet.spec : null
     const section = this.#isConfigured(database) ? database : wildcard
-    for (const { current } of this.#names.get(section)?.values() ?? []) {
+    for (const { current } of this.#pools.get(section)?.values() ?? []) {
       if (current !== null && looksUp(current.spec)) return current.spec
     }
     return null
   }
 
-  /** The name of somebody who has proven who he is and is served by "*"; null when there are too many such. */
-  make(database: string, user: string): PoolName | null {
+  /** The pool of a client that has proven who it is and is served by "*"; null when there are too many such. */
+  make(database: string, user: string): Pool | null {
     const template = this.templateFor(database, user)
     const spec = template?.current?.spec
     if (template === null || spec === undefined) return null
-    let name = this.find(database, user)
-    if (name === null || name.template === null) {
+    let pool = this.find(database, user)
+    if (pool === null || pool.template === null) {
       if (!this.#makeRoom()) return null
-      name = this.#nameFor(database, user)
+      pool = this.#poolFor(database, user)
     }
-    name.template = template
-    name.home = this.#context.crew?.worker ?? null
-    name.usedAtMs = this.#context.io.nowMs()
-    settle(name, specFor(spec, name))
-    return name
+    pool.template = template
+    pool.worker = this.#context.workers?.self ?? null
+    pool.usedAtMs = this.#context.io.nowMs()
+    applySpec(pool, specFor(spec, pool))
+    return pool
   }
 
   /**
-   * The worker that makes the names of a database, or of a user, that "*" stands for: each name is at home with one, so
+   * The worker that makes the pools of a database, or of a user, that "*" stands for: one worker has each of them, so
    * that all workers together make no more of them than may be made.
    */
-  homeOf(template: PoolName, database: string, user: string, workers: number): number {
+  workerFor(template: Pool, database: string, user: string, workers: number): number {
     const standsForDatabase = template.database === wildcard
-    if (!standsForDatabase && template.home !== null) return template.home
+    if (!standsForDatabase && template.worker !== null) return template.worker
     const key = standsForDatabase ? database : JSON.stringify([database, user])
     return createHash('sha256').update(key).digest().readUInt32LE(0) % workers
   }
 
   /** Where there are as many as may be made, those that were used least recently go. */
   #makeRoom(): boolean {
-    const made = [...this.names()].filter((name) => name.template !== null)
-    const { general, crew } = this.#context
-    let surplus = made.length + 1 - Math.ceil(general.maxDynamicPools / (crew?.workers ?? 1))
-    const unused = made.filter((name) => name.clientCount === 0).sort((a, b) => a.usedAtMs - b.usedAtMs)
-    for (const name of unused) {
+    const made = [...this.all()].filter((pool) => pool.template !== null)
+    const { general, workers } = this.#context
+    let surplus = made.length + 1 - Math.ceil(general.maxDynamicPools / (workers?.count ?? 1))
+    const unused = made.filter((pool) => pool.clientCount === 0).sort((a, b) => a.usedAtMs - b.usedAtMs)
+    for (const pool of unused) {
       if (surplus <= 0) break
-      name.remove()
-      if (!name.abandoned) continue
-      this.#forget(name)
+      pool.remove()
+      if (!pool.abandoned) continue
+      this.#drop(pool)
       surplus--
     }
     return surplus <= 0
@@ -254,53 +256,53 @@ export class Pools {
       return { applied: false, running: this.running, ...count }
     }
     this.#models.clear()
-    const desired = new Set<PoolName>()
-    for (const pool of spec.pools) {
-      const name = this.#nameFor(pool.pool, pool.user)
-      name.template = null
-      desired.add(name)
-      name.home = pool.home ?? null
-      count[settle(name, pool)]++
+    const desired = new Set<Pool>()
+    for (const poolSpec of spec.pools) {
+      const pool = this.#poolFor(poolSpec.database, poolSpec.user)
+      pool.template = null
+      desired.add(pool)
+      pool.worker = poolSpec.worker ?? null
+      count[applySpec(pool, poolSpec)]++
     }
-    for (const name of this.names()) {
-      if (desired.has(name) || name.current === null || name.template !== null) continue
-      name.remove()
+    for (const pool of this.all()) {
+      if (desired.has(pool) || pool.current === null || pool.template !== null) continue
+      pool.remove()
       count.removed++
     }
     this.#followTemplates()
     // Whether a pause of "*" means a database depends on whether that has a section of its own.
-    for (const name of this.names()) name.setPaused(this.holds(name.database))
-    this.authQueries.forget()
+    for (const pool of this.all()) pool.setPaused(this.pauseApplies(pool.database))
+    this.authQueries.clear()
     this.running = spec.position
     return { applied: true, running: this.running, ...count }
   }
 
   /** What was made for "*" becomes what it says now, by the same comparison, or goes with it. */
   #followTemplates(): void {
-    for (const name of this.names()) {
-      if (name.template === null || name.current === null) continue
-      const template = this.templateFor(name.database, name.user)
+    for (const pool of this.all()) {
+      if (pool.template === null || pool.current === null) continue
+      const template = this.templateFor(pool.database, pool.user)
       const spec = template?.current?.spec
       if (template === null || spec === undefined) {
-        name.remove()
+        pool.remove()
         continue
       }
-      name.template = template
-      settle(name, specFor(spec, name))
+      pool.template = template
+      applySpec(pool, specFor(spec, pool))
     }
   }
 
   readdress(hosts: Readonly<Record<string, readonly string[]>>): void {
-    for (const name of this.names()) name.current?.readdress(hosts)
+    for (const pool of this.all()) pool.current?.readdress(hosts)
   }
 
   /** Certificates have changed: servers to come use the new ones. */
   secure(pools: TlsUpdate['pools']): void {
-    for (const { pool, user, serverTls } of pools) {
+    for (const { database: pool, user, serverTls } of pools) {
       const running = this.find(pool, user)?.current
       if (running?.spec.serverTls !== undefined) running.adopt({ ...running.spec, serverTls })
     }
-    for (const { template, current } of this.names()) {
+    for (const { template, current } of this.all()) {
       const serverTls = template?.current?.spec.serverTls
       if (current !== null && serverTls !== undefined) current.adopt({ ...current.spec, serverTls })
     }
@@ -311,48 +313,48 @@ export class Pools {
     const nowMs = this.#context.io.nowMs()
     this.#context.limits.freed()
     this.authQueries.maintain(nowMs)
-    for (const name of this.names()) {
-      name.current?.maintain(nowMs)
-      if (name.template !== null) this.#age(name, nowMs)
-      if (name.abandoned) this.#forget(name)
+    for (const pool of this.all()) {
+      pool.current?.maintain(nowMs)
+      if (pool.template !== null) this.#age(pool, nowMs)
+      if (pool.abandoned) this.#drop(pool)
     }
   }
 
-  #age(name: PoolName, nowMs: number): void {
-    if (name.clientCount > 0) name.usedAtMs = nowMs
-    const isUnused = nowMs - name.usedAtMs >= this.#context.general.autodbIdleTimeoutMs
-    if (isUnused && name.current !== null) name.remove()
+  #age(pool: Pool, nowMs: number): void {
+    if (pool.clientCount > 0) pool.usedAtMs = nowMs
+    const isUnused = nowMs - pool.usedAtMs >= this.#context.general.autodbIdleTimeoutMs
+    if (isUnused && pool.current !== null) pool.remove()
   }
 
-  #forget(name: PoolName): void {
-    name.close()
-    const users = this.#names.get(name.database)
-    users?.delete(name.user)
-    if (users?.size === 0) this.#names.delete(name.database)
+  #drop(pool: Pool): void {
+    pool.close()
+    const users = this.#pools.get(pool.database)
+    users?.delete(pool.user)
+    if (users?.size === 0) this.#pools.delete(pool.database)
   }
 
-  #nameFor(database: string, user: string): PoolName {
-    let users = this.#names.get(database)
+  #poolFor(database: string, user: string): Pool {
+    let users = this.#pools.get(database)
     if (users === undefined) {
       users = new Map()
-      this.#names.set(database, users)
+      this.#pools.set(database, users)
     }
-    let name = users.get(user)
-    if (name === undefined) {
-      name = new PoolName(this.#context, database, user)
-      name.setPaused(this.holds(database))
-      users.set(user, name)
+    let pool = users.get(user)
+    if (pool === undefined) {
+      pool = new Pool(this.#context, database, user)
+      pool.setPaused(this.pauseApplies(database))
+      users.set(user, pool)
     }
-    return name
+    return pool
   }
 
   assertInvariants(): void {
-    for (const name of this.names()) name.assertInvariants()
+    for (const pool of this.all()) pool.assertInvariants()
   }
 }
 
 /** All that a stranger could tell two users apart by. */
-function wayOfLoggingIn({ settings, spec }: Pool): string {
+function wayOfLoggingIn({ settings, spec }: ServerSet): string {
   const { authType, authIdentMap } = settings
   if (authType === 'trust') return authType
   const { previous, ...secret } = spec.clientSecret
@@ -366,23 +368,23 @@ function wayOfLoggingIn({ settings, spec }: Pool): string {
 
 const noSecret: ClientSecret = { md5: null, scram: null }
 
-/** Makes `name` run `pool`, at the price that the difference between the two asks for. */
-function settle(name: PoolName, pool: PoolSpec): (typeof pastOf)[Change] {
-  const running = name.current
-  const change = changeOf(running?.spec, pool)
-  if (running === null || change === 'add' || change === 'rebuild') name.replace(pool)
-  else if (change === 'retune') running.retune(pool)
-  else running.adopt(pool)
+/** Makes `pool` run `spec`, at the price that the difference between the two asks for. */
+function applySpec(pool: Pool, spec: PoolSpec): (typeof pastOf)[Change] {
+  const running = pool.current
+  const change = changeOf(running?.spec, spec)
+  if (running === null || change === 'add' || change === 'rebuild') pool.replace(spec)
+  else if (change === 'retune') running.retune(spec)
+  else running.adopt(spec)
   return pastOf[change]
 }
 
 /** What the configuration of "*" means for one database and user; it has the hash of "*". */
-function specFor(spec: PoolSpec, { database, user }: PoolName): PoolSpec {
+function specFor(spec: PoolSpec, { database, user }: Pool): PoolSpec {
   return {
     ...spec,
-    pool: database,
+    database,
     user,
-    database: spec.pool === wildcard && spec.database === wildcard ? database : spec.database,
+    serverDatabase: spec.database === wildcard && spec.serverDatabase === wildcard ? database : spec.serverDatabase,
     serverUser: spec.user === wildcard && spec.serverUser === wildcard ? user : spec.serverUser,
   }
 }

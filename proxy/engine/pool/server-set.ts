@@ -4,7 +4,7 @@ import type { TcpOptions } from '../../io/io.ts'
 import type { Client } from './client.ts'
 import { List } from './list.ts'
 import type { HostSpec, PoolSpec } from '../../port.ts'
-import type { PoolName } from './pool.ts'
+import type { Pool } from './pool.ts'
 import { followedWith } from '../session/parameters.ts'
 import type { Replication } from '../session/replication.ts'
 import { Server } from './server.ts'
@@ -18,7 +18,7 @@ export interface Target {
 }
 
 /**
- * The servers that serve a name under one effective configuration. Each stands in exactly one of the lists below; the
+ * The servers of a pool under one effective configuration. Each stands in exactly one of the lists below; the
  * list is its state, and `move` is the only thing that changes it.
  *
  *   login ──► idle ◄──► active ──► reset ──► idle
@@ -26,10 +26,10 @@ export interface Target {
  *            └──► reset ──► idle                         (server_check_query)
  *
  * A server that was opened for one client, for replication, stands in a list of its own until it ends. It does not count
- * as one of the pool's: it is nobody else's, and has a limit of its own.
+ * as one of the set's: it is nobody else's, and has a limit of its own.
  */
-export class Pool {
-  readonly name: PoolName
+export class ServerSet {
+  readonly pool: Pool
   spec: PoolSpec
   settings: PoolSettings
   readonly login = new List<Server>('login')
@@ -47,8 +47,8 @@ export class Pool {
   #targets: readonly Target[] = []
   #next = 0
 
-  constructor(name: PoolName, spec: PoolSpec) {
-    this.name = name
+  constructor(pool: Pool, spec: PoolSpec) {
+    this.pool = pool
     this.spec = spec
     this.settings = spec.settings
     this.#holdTls()
@@ -59,12 +59,12 @@ export class Pool {
   #holdTls(): void {
     const former = this.tls
     const { serverTls } = this.spec
-    this.tls = serverTls === undefined ? null : this.name.context.tls.hold(serverTls)
+    this.tls = serverTls === undefined ? null : this.pool.context.tls.acquire(serverTls)
     former?.release()
   }
 
   /** It has no servers any more and will have none. */
-  forget(): void {
+  releaseTls(): void {
     this.tls?.release()
     this.tls = null
   }
@@ -90,7 +90,7 @@ export class Pool {
   /** What is kept although nobody needs it; of what workers keep together, this one's part. */
   get sizeMin(): number {
     const { minPoolSize, poolSize } = this.settings
-    return this.name.partOf(Math.min(minPoolSize, poolSize))
+    return this.pool.partOf(Math.min(minPoolSize, poolSize))
   }
 
   get addressCount(): number {
@@ -108,7 +108,7 @@ export class Pool {
 
   /** The only place that changes the list a server stands in. Idle ones are used last first, but for a `last` one. */
   move(server: Server, to: List<Server>, last = false): void {
-    assert(server.pool === this, 'a server stays in its pool')
+    assert(server.serverSet === this, 'a server stays in its set')
     const from = server.list
     // HOT, so the text is made only when it is needed.
     if (from === null || !this.#leads(from, to)) assert.fail(`${from?.name ?? 'closed'} -> ${to.name}`)
@@ -139,7 +139,7 @@ export class Pool {
    */
   connect(sizeMax: number): boolean {
     const target = this.#nextTarget()
-    if (target === null || !this.name.context.limits.open(this, target, sizeMax)) return false
+    if (target === null || !this.pool.context.limits.open(this, target, sizeMax)) return false
     this.login.pushTail(new Server(this, target))
     return true
   }
@@ -148,7 +148,7 @@ export class Pool {
   dedicate(client: Client, replication: Replication): Server | null {
     const target = this.#nextTarget()
     if (target === null) return null
-    this.name.context.shared?.dedicated(this, target)
+    this.pool.context.counts?.dedicated(this, target)
     const server = new Server(this, target, replication)
     server.client = client
     this.replication.pushTail(server)
@@ -156,11 +156,11 @@ export class Pool {
   }
 
   #nextTarget(): Target | null {
-    const { limits } = this.name.context
-    if (!limits.admit(this.name)) return null
+    const { limits } = this.pool.context
+    if (!limits.admit(this.pool)) return null
     for (let left = this.#targets.length; left > 0; left--) {
       const target = this.#targets[this.#next++ % this.#targets.length] as Target
-      if (limits.admitTo(this.name, target)) return target
+      if (limits.admitTo(this.pool, target)) return target
     }
     return null
   }
@@ -184,27 +184,27 @@ export class Pool {
         server.close('lifetime')
         return
       }
-      if (this.name.context.limits.claims(this.name)) {
+      if (this.pool.context.limits.givesWay(this.pool)) {
         server.close('evicted')
         return
       }
     }
     this.move(server, this.idle, checked)
-    if (!checked) server.idleSinceMs = this.name.context.io.nowMs()
-    if (!this.name.serve(server)) this.name.context.limits.offered()
+    if (!checked) server.idleSinceMs = this.pool.context.io.nowMs()
+    if (!this.pool.serve(server)) this.pool.context.limits.serverIdle()
   }
 
   /** More servers than it should have; those of the reserve stay while somebody waits. */
   #hasExcess(): boolean {
-    const size = this.name.context.limits.sizeOf(this)
+    const size = this.pool.context.limits.sizeOf(this)
     const { poolSize, reservePoolSize } = this.settings
     if (size <= poolSize) return false
-    return size > poolSize + reservePoolSize || this.name.waiting.size === 0
+    return size > poolSize + reservePoolSize || this.pool.waiting.size === 0
   }
 
   #expired(server: Server): boolean {
     const { serverLifetimeMs } = this.settings
-    return serverLifetimeMs > 0 && this.name.context.io.nowMs() - server.connectedAtMs >= serverLifetimeMs
+    return serverLifetimeMs > 0 && this.pool.context.io.nowMs() - server.connectedAtMs >= serverLifetimeMs
   }
 
   /** The servers of now serve no further transaction; those that are needed are opened anew. */
@@ -221,7 +221,7 @@ export class Pool {
 
   /** Idle servers close at once, linked ones when their transaction ends. */
   drain(): void {
-    this.name.context.shared?.drained(this)
+    this.pool.context.counts?.drained(this)
     this.draining = true
     for (const server of this.login.copy()) server.close('drained')
     for (const server of this.idle.copy()) server.close('drained')
@@ -232,7 +232,7 @@ export class Pool {
     this.adopt(spec)
     for (const list of this.lists) for (const server of list) server.setTcpOptions(this.tcpOptions)
     this.#shrink()
-    this.name.retuned()
+    this.pool.retuned()
   }
 
   /** The same configuration, resolved anew. */
@@ -265,7 +265,7 @@ export class Pool {
   }
 
   #shrink(): void {
-    const { limits } = this.name.context
+    const { limits } = this.pool.context
     while (limits.sizeOf(this) > this.settings.poolSize && this.idle.tail !== null) this.idle.tail.close('drained')
   }
 
@@ -274,7 +274,7 @@ export class Pool {
     while (this.size > Math.max(size, this.sizeMin) && this.idle.tail !== null) this.idle.tail.close('drained')
   }
 
-  /** Addresses of a name changed: servers on an address that is gone drain. */
+  /** Addresses of a host name changed: servers on an address that is gone drain. */
   readdress(hosts: Readonly<Record<string, readonly string[]>>): void {
     if (!this.spec.hosts.some((host) => hosts[host.host] !== undefined)) return
     const changed = this.spec.hosts.map((host) => ({ ...host, addresses: hosts[host.host] ?? host.addresses }))
@@ -293,7 +293,7 @@ export class Pool {
         server.startCheck(serverCheckQuery)
       }
     }
-    this.name.grow()
+    this.pool.grow()
   }
 
   #setTargets(): void {
@@ -306,15 +306,15 @@ export class Pool {
       let counted = 0
       for (const server of list) {
         counted++
-        assert(server.list === list && server.pool === this, 'a server is in exactly one list of one pool')
+        assert(server.list === list && server.serverSet === this, 'a server is in exactly one list of one set')
         const linked = list === this.active || list === this.replication
         assert(linked || server.client === null, 'only an active server has a client')
         assert(list !== this.idle || server.free, 'an idle server owes nothing')
       }
       assert(counted === list.size, 'a list counts its items')
     }
-    if (this.draining) assert(this.idle.size + this.login.size === 0, 'a draining pool keeps no unused server')
-    if (!this.draining) assert(this.name.current === this, 'a pool that does not drain is its name’s current one')
+    if (this.draining) assert(this.idle.size + this.login.size === 0, 'a draining set keeps no unused server')
+    if (!this.draining) assert(this.pool.current === this, 'a set that does not drain is its pool’s current one')
   }
 }
 

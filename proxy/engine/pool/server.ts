@@ -19,7 +19,7 @@ import type { List, Listed } from './list.ts'
 import { Outstanding } from '../session/outstanding.ts'
 import { adjustment, Parameters } from '../session/parameters.ts'
 import type { Adjustment } from '../session/parameters.ts'
-import type { Pool, Target } from './server-set.ts'
+import type { ServerSet, Target } from './server-set.ts'
 import type { ServerStatements } from '../session/prepared.ts'
 import type { Replication } from '../session/replication.ts'
 import { secureServer, TlsRefused } from '../wire/tls.ts'
@@ -56,7 +56,7 @@ export class Server implements SocketEvents, Listed<Server> {
   previous: Server | null = null
   next: Server | null = null
 
-  readonly pool: Pool
+  readonly serverSet: ServerSet
   readonly target: Target
   socket: Socket
   readonly id: number
@@ -133,12 +133,12 @@ export class Server implements SocketEvents, Listed<Server> {
   readonly #inbox = new Inbox()
   readonly #conversation: Conversation
 
-  constructor(pool: Pool, target: Target, replication: Replication | null = null) {
-    const { context } = pool.name
-    this.pool = pool
+  constructor(serverSet: ServerSet, target: Target, replication: Replication | null = null) {
+    const { context } = serverSet.pool
+    this.serverSet = serverSet
     this.target = target
     this.replication = replication
-    this.id = newServerId(context.crew)
+    this.id = newServerId(context.workers)
     this.connectedAtMs = context.io.nowMs()
     this.lastReceivedMs = this.connectedAtMs
     this.#conversation = {
@@ -146,18 +146,18 @@ export class Server implements SocketEvents, Listed<Server> {
       send: (bytes) => this.write(bytes),
       random: (bytes) => context.io.random(bytes),
     }
-    this.#loginTimer = context.io.after(pool.settings.connectTimeoutMs, () => {
-      this.close('connect_timeout', { message: `no login within ${pool.settings.connectTimeoutMs} ms` })
+    this.#loginTimer = context.io.after(serverSet.settings.connectTimeoutMs, () => {
+      this.close('connect_timeout', { message: `no login within ${serverSet.settings.connectTimeoutMs} ms` })
     })
-    const { serverTlsSslmode: mode } = pool.settings
-    assert(mode === 'disable' || pool.tls !== null, 'a pool whose servers may be secured is prepared for it')
+    const { serverTlsSslmode: mode } = serverSet.settings
+    assert(mode === 'disable' || serverSet.tls !== null, 'a pool whose servers may be secured is prepared for it')
     this.#secures = mode !== 'disable' && mode !== 'allow' && !isUnix(this.#address)
     this.socket = this.#connect()
   }
 
   #connect(): Socket {
-    const { pool } = this
-    return pool.name.context.io.connect(this.#address, pool.tcpOptions, this)
+    const { serverSet } = this
+    return serverSet.pool.context.io.connect(this.#address, serverSet.tcpOptions, this)
   }
 
   get #address(): Address {
@@ -166,7 +166,7 @@ export class Server implements SocketEvents, Listed<Server> {
 
   /** `server_tls_sslmode = "allow"`: what refuses plaintext may take TLS. */
   #secureAfterAll(): boolean {
-    if (this.#secures || this.pool.settings.serverTlsSslmode !== 'allow' || isUnix(this.#address)) return false
+    if (this.#secures || this.serverSet.settings.serverTlsSslmode !== 'allow' || isUnix(this.#address)) return false
     this.#secures = true
     this.#exchange = null
     this.socket.close()
@@ -186,7 +186,7 @@ export class Server implements SocketEvents, Listed<Server> {
 
   /** What a session keeps makes it its client's. */
   get pins(): boolean {
-    return this.pool.settings.pinOnSessionState === 'on'
+    return this.serverSet.settings.pinOnSessionState === 'on'
   }
 
   get pinned(): boolean {
@@ -195,7 +195,7 @@ export class Server implements SocketEvents, Listed<Server> {
 
   /** Whether it reports a parameter that follows clients. */
   follows(parameter: string): boolean {
-    return this.pool.followed.has(parameter) && this.initial.has(parameter)
+    return this.serverSet.followed.has(parameter) && this.initial.has(parameter)
   }
 
   /** Something was seen that a session may keep. */
@@ -235,7 +235,7 @@ export class Server implements SocketEvents, Listed<Server> {
   onData(bytes: Uint8Array, start: number, end: number): number {
     // A login is nothing that a client is sent.
     const counted = this.#loggedIn
-    this.lastReceivedMs = this.pool.name.context.io.nowMs()
+    this.lastReceivedMs = this.serverSet.pool.context.io.nowMs()
     let at = start
     while (at < end && this.list !== null) {
       let next: number
@@ -246,7 +246,7 @@ export class Server implements SocketEvents, Listed<Server> {
       at = next
     }
     // What a handler has left is delivered again.
-    if (counted) this.pool.name.totals.bytes_sent += at - start
+    if (counted) this.serverSet.pool.totals.bytes_sent += at - start
     return this.list === null ? end : at
   }
 
@@ -330,17 +330,17 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   *#login(): Exchange<void> {
-    const { spec, name, tls, settings } = this.pool
+    const { spec, pool, tls, settings } = this.serverSet
     if (this.#secures && tls !== null) {
       const { host } = this.target.host
       yield* secureServer(this.#inbox, this.socket, { context: tls.context, settings, host, required: false })
     }
     const login = yield* serverLogin(this.#conversation, {
       user: spec.serverUser,
-      database: spec.database,
+      database: spec.serverDatabase,
       password: spec.serverPassword,
-      keys: name.serverKeys,
-      saltedKeys: name.saltedKeys,
+      keys: pool.serverKeys,
+      saltedKeys: pool.saltedKeys,
       minor: settings.serverMaxProtocolVersion === '3.2' ? 2 : 0,
       channel: this.socket.tls?.serverEndPoint ?? null,
       parameters: this.replication?.parameters ?? {},
@@ -354,13 +354,13 @@ export class Server implements SocketEvents, Listed<Server> {
       this.initial.set(parameter.toLowerCase(), value)
     }
     this.#exchange = null
-    if (name.context.suspended) this.socket.holdReading()
+    if (pool.context.suspended) this.socket.suspendReading()
     if (this.replication !== null) {
       this.client?.dedicated(this)
       return
     }
-    name.connected(this.target, login.parameters)
-    this.pool.checkin(this)
+    pool.connected(this.target, login.parameters)
+    this.serverSet.checkin(this)
   }
 
   /**
@@ -402,7 +402,7 @@ export class Server implements SocketEvents, Listed<Server> {
     if (failure === null) this.parameters = wanted
     else this.parameters = Parameters.unknown
     const { client } = this
-    if (client === null) this.release()
+    if (client === null) this.giveBack()
     else if (failure === null) client.adjusted(this)
     else client.fatal(failure.sqlstate, failure.message, 'client_gone', failure.advice)
   }
@@ -459,7 +459,7 @@ export class Server implements SocketEvents, Listed<Server> {
       found = foundBy(asked, bytes, start)
     })
     this.#exchange = null
-    if (this.kept === 0) this.pinnedAtMs = this.pool.name.context.io.nowMs()
+    if (this.kept === 0) this.pinnedAtMs = this.serverSet.pool.context.io.nowMs()
     if (failure === null) {
       this.kept = (this.kept & ~asked) | found
     } else {
@@ -468,7 +468,7 @@ export class Server implements SocketEvents, Listed<Server> {
       this.suspect |= asked
     }
     const { client } = this
-    if (client === null) this.release()
+    if (client === null) this.giveBack()
     else client.probed(this)
   }
 
@@ -476,11 +476,11 @@ export class Server implements SocketEvents, Listed<Server> {
    * After a copy that failed another ReadyForQuery may come, or not: what is answered to an empty query comes after it.
    * `client.settled` is called when all has come.
    */
-  settle(): void {
-    this.#start(this.#settle())
+  resynchronize(): void {
+    this.#start(this.#resynchronize())
   }
 
-  *#settle(): Exchange<void> {
+  *#resynchronize(): Exchange<void> {
     this.write(write.query(''))
     for (let answered = false; ;) {
       const { tag, bytes, start, end } = yield* nextMessage(this.#conversation)
@@ -502,13 +502,13 @@ export class Server implements SocketEvents, Listed<Server> {
     }
     this.outstanding.clear()
     this.#exchange = null
-    if (this.client === null) this.release()
-    else this.client.settled(this)
+    if (this.client === null) this.giveBack()
+    else this.client.resynchronized(this)
   }
 
   /** Takes back what a session may have left, then goes to the next client. */
   startReset(sql: string): void {
-    this.pool.move(this, this.pool.reset)
+    this.serverSet.move(this, this.serverSet.reset)
     this.#start(this.#reset(sql))
   }
 
@@ -532,19 +532,19 @@ export class Server implements SocketEvents, Listed<Server> {
         this.parameters = this.#reportedParameters()
         this.statements?.doubt()
     }
-    this.#forget()
-    this.pool.checkin(this)
+    this.#clearSessionState()
+    this.serverSet.checkin(this)
   }
 
   /** Sees whether it is alive while nobody needs it. */
   startCheck(sql: string): void {
-    this.pool.move(this, this.pool.reset)
+    this.serverSet.move(this, this.serverSet.reset)
     this.#start(this.#check(sql))
   }
 
   *#check(sql: string): Exchange<void> {
-    const { io } = this.pool.name.context
-    const limitMs = this.pool.settings.connectTimeoutMs
+    const { io } = this.serverSet.pool.context
+    const limitMs = this.serverSet.settings.connectTimeoutMs
     this.#checkTimer = io.after(limitMs, () => {
       this.close('health_check', { message: `no answer to server_check_query within ${limitMs} ms` })
     })
@@ -553,7 +553,7 @@ export class Server implements SocketEvents, Listed<Server> {
     this.#checkTimer.cancel()
     this.#exchange = null
     if (failure !== null || this.status !== TransactionStatus.Idle) this.close('health_check', failure ?? {})
-    else this.pool.checkin(this, true)
+    else this.serverSet.checkin(this, true)
   }
 
   /** After a reset of the operator's own, what a parameter has now is what the server says. */
@@ -568,7 +568,7 @@ export class Server implements SocketEvents, Listed<Server> {
     return Parameters.of(now)
   }
 
-  #forget(): void {
+  #clearSessionState(): void {
     this.suspect = 0
     this.kept = 0
     this.settingsChanged = false
@@ -616,7 +616,7 @@ export class Server implements SocketEvents, Listed<Server> {
   #noteDefault(bytes: Uint8Array, start: number, end: number): void {
     const [parameter, value] = this.noteParameter(bytes, start, end)
     this.initial.set(parameter.toLowerCase(), value)
-    this.pool.name.noteReported(parameter, value)
+    this.serverSet.pool.noteReported(parameter, value)
   }
 
   noteParameter(bytes: Uint8Array, start: number, end: number): [string, string] {
@@ -626,7 +626,7 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   /** The link ended with nothing owed: back to the pool, by way of a reset where the session may have left something. */
-  release(): void {
+  giveBack(): void {
     if (this.replication !== null) {
       this.close('client_gone')
       return
@@ -636,9 +636,9 @@ export class Server implements SocketEvents, Listed<Server> {
       return
     }
     const sql = this.#resetNeeded()
-    if (sql === '' || !this.loggedIn || this.pool.draining) {
+    if (sql === '' || !this.loggedIn || this.serverSet.draining) {
       if (this.suspect !== 0) this.suspect = 0
-      this.pool.checkin(this)
+      this.serverSet.checkin(this)
     } else {
       this.startReset(sql)
     }
@@ -646,7 +646,7 @@ export class Server implements SocketEvents, Listed<Server> {
 
   /** What the server is told before the next client; empty when nothing. */
   #resetNeeded(): string {
-    const { settings } = this.pool
+    const { settings } = this.serverSet
     if (settings.poolMode === 'session') return this.kept === 0 ? settings.serverResetQuery : discardAll
     if (this.kept !== 0 || (this.suspect !== 0 && this.pins)) return discardAll
     return this.settingsChanged ? resetSettings : ''
@@ -665,21 +665,21 @@ export class Server implements SocketEvents, Listed<Server> {
     if (this.socket.readingPaused) this.socket.resumeReading()
     if (this.#exchange !== null) return
     if (clean && this.status === TransactionStatus.Idle && this.outstanding.empty && this.passing === 0) {
-      this.release()
+      this.giveBack()
       return
     }
     if (inOrder) this.#finishes = true
-    else if (!this.outstanding.empty) this.pool.name.context.cancels.send(this, () => {})
+    else if (!this.outstanding.empty) this.serverSet.pool.context.cancels.send(this, () => {})
     this.close(cause)
   }
 
   /** The only way a server ends; the first cause counts. */
   close(cause: Cause, details: ClosedDetails = {}): void {
-    const { list, pool, client } = this
+    const { list, serverSet, client } = this
     if (list === null) return
     const state = this.stateName
     list.remove(this)
-    pool.name.context.shared?.closed(pool, this.target, this.replication !== null)
+    serverSet.pool.context.counts?.closed(serverSet, this.target, this.replication !== null)
     this.client = null
     this.#exchange = null
     this.#loginTimer?.cancel()
@@ -692,15 +692,15 @@ export class Server implements SocketEvents, Listed<Server> {
       this.socket.close()
     }
 
-    const { name } = pool
-    name.closed[cause] = (name.closed[cause] ?? 0) + 1
+    const { pool } = serverSet
+    pool.closed[cause] = (pool.closed[cause] ?? 0) + 1
     if (!causes[cause].planned) {
-      const nowMs = name.context.io.nowMs()
-      name.context.post({
+      const nowMs = pool.context.io.nowMs()
+      pool.context.post({
         type: 'disconnect',
         disconnect: {
-          pool: name.database,
-          user: name.user,
+          pool: pool.database,
+          user: pool.user,
           host: this.target.host.host,
           port: this.target.host.port,
           role: this.target.host.role,
@@ -713,19 +713,19 @@ export class Server implements SocketEvents, Listed<Server> {
           connection_age_ms: Math.max(0, nowMs - this.connectedAtMs),
           idle_ms: Math.max(0, nowMs - this.lastReceivedMs),
           client_hurt: client !== null,
-          pool_hash: pool.hash,
+          pool_hash: serverSet.hash,
         },
       })
     }
     if (this.replication !== null && state === 'login') {
       client?.fatal(details.sqlstate ?? sqlstates.connection_failure, details.message ?? loginFailureText(cause))
     } else client?.serverLost(this, cause)
-    if (pool.draining) name.forgetDrained(pool)
+    if (serverSet.draining) pool.dropDrained(serverSet)
     else if (state === 'login' && !causes[cause].planned && this.replication === null) {
-      name.connectFailed(this.target, details.sqlstate ?? null, details.message ?? loginFailureText(cause))
+      pool.connectFailed(this.target, details.sqlstate ?? null, details.message ?? loginFailureText(cause))
     }
-    name.context.limits.freed(pool.draining ? null : name)
-    name.context.serverEnded()
+    pool.context.limits.freed(serverSet.draining ? null : pool)
+    pool.context.serverEnded()
   }
 }
 

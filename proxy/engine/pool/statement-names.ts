@@ -24,7 +24,7 @@ import {
   ServerStatements,
 } from '../session/prepared.ts'
 import type { ClientStatements, Named, Statement } from '../session/prepared.ts'
-import type { Rewriting } from '../wire/send-buffer.ts'
+import type { SendBuffer } from '../wire/send-buffer.ts'
 import type { Server } from './server.ts'
 import { closeUnnamed, describeUnnamed, has, lacksUnnamed, parseUnkept } from '../session/unnamed.ts'
 import type { UnnamedChange, UnnamedStatement } from '../session/unnamed.ts'
@@ -61,7 +61,7 @@ export interface Request {
  * Handles the message if it names a prepared statement; what takes its place is added to `out`, after the client's
  * bytes before it. Returns the offset from which the client's own bytes go on, or one of the signs above.
  */
-export function rename(out: Rewriting, request: Request): number {
+export function rename(out: SendBuffer, request: Request): number {
   const { client, bytes, at, next, end } = request
   const tag = bytes[at] as number
   if (tag === FrontendTag.Query) return query(out, request)
@@ -99,7 +99,7 @@ export function rename(out: Rewriting, request: Request): number {
   out.add(bytes, body, nameAt)
   out.addWhole(serverName)
   if (tag === FrontendTag.Bind) {
-    client.name.totals.bind_count++
+    client.pool.totals.bind_count++
     if (statement.signs !== null) request.server.note(statement.signs)
     if (bytes[body] === 0) client.bound = named
     client.preparedAnew = null
@@ -111,7 +111,7 @@ export function rename(out: Rewriting, request: Request): number {
 }
 
 /** What the client sent before this message is laid out. */
-function pass(out: Rewriting, request: Request): void {
+function pass(out: SendBuffer, request: Request): void {
   out.add(request.bytes, request.from, request.at)
   request.from = request.at
 }
@@ -132,7 +132,7 @@ function mayDescribeOtherwise(server: Server, named: Named): boolean {
  * The server is asked what the statement returns, with nothing of the client's passed on meanwhile: PostgreSQL refuses a
  * statement whose columns have changed since they were told, so the client must be refused too.
  */
-function checkDescription(out: Rewriting, request: Request, statement: Statement): number {
+function checkDescription(out: SendBuffer, request: Request, statement: Statement): number {
   const { client, server } = request
   const known = server.statements
   if (known?.has(statement) === true && known.description(statement) !== null) {
@@ -147,7 +147,7 @@ function checkDescription(out: Rewriting, request: Request, statement: Statement
 }
 
 /** Our Describe, laid out before, leaves at once; the client goes on when it is answered. */
-function ask(out: Rewriting, request: Request, described: (description: string) => void): number {
+function ask(out: SendBuffer, request: Request, described: (description: string) => void): number {
   const { client } = request
   const goesOn = (): void => client.goOn()
   out.addWhole(flush)
@@ -162,10 +162,10 @@ function ask(out: Rewriting, request: Request, described: (description: string) 
 }
 
 /** The client's Bind speaks of a statement that does not exist, so that its transaction fails as it should. */
-function refuseBind(out: Rewriting, request: Request, nameAt: number, nameEnd: number): number {
+function refuseBind(out: SendBuffer, request: Request, nameAt: number, nameEnd: number): number {
   const { client, bytes, at, next } = request
   client.preparedAnew = null
-  client.name.totals.bind_count++
+  client.pool.totals.bind_count++
   out.addHeader(FrontendTag.Bind, next - at - 1 - (nameEnd - nameAt) + nowhere.length)
   out.add(bytes, at + headerBytes, nameAt)
   out.addWhole(nowhere)
@@ -216,15 +216,15 @@ function settling(client: Client, names: ClientStatements, name: Uint8Array, fro
   }
 }
 
-function namedParse(out: Rewriting, request: Request, nameAt: number, nameEnd: number): number {
+function namedParse(out: SendBuffer, request: Request, nameAt: number, nameEnd: number): number {
   const { client, server, bytes, at, next, end } = request
   if (server.outstanding.copying) return asItIs
   if (next > end) return gather(client, next - at)
   const textAndTypes = rewritten(client, bytes.subarray(nameEnd + 1, next))
   const held = client.statements?.get(bytes, nameAt, nameEnd)
-  if (isAwaited(request, held ?? client.name.statements.find(textAndTypes, client.parameters.meaning))) return unsettled
+  if (isAwaited(request, held ?? client.pool.statements.find(textAndTypes, client.parameters.meaning))) return unsettled
   pass(out, request)
-  const { totals } = client.name
+  const { totals } = client.pool
   totals.client_parse_count++
   if (held !== undefined) {
     // PostgreSQL itself is to say that the name is taken (42P05), unless the new text is wrong, which it finds first.
@@ -270,7 +270,7 @@ function namedParse(out: Rewriting, request: Request, nameAt: number, nameEnd: n
 }
 
 /** Bind and Describe of the client's own statement without a name, which the server lacks or may have lost. */
-function unnamed(out: Rewriting, request: Request, tag: number, nameAt: number): number {
+function unnamed(out: SendBuffer, request: Request, tag: number, nameAt: number): number {
   const { client, server, at } = request
   if (tag === FrontendTag.Parse) return unnamedParse(out, request, nameAt)
   if (server.outstanding.skipping || !lacksUnnamed(client, server, tag)) return asItIs
@@ -299,7 +299,7 @@ function unnamed(out: Rewriting, request: Request, tag: number, nameAt: number):
 }
 
 /** The client has none, so that the server must not have one either. */
-function giveNone(out: Rewriting, request: Request): number {
+function giveNone(out: SendBuffer, request: Request): number {
   request.server.unnamedOf = null
   out.addWhole(closeUnnamed)
   owe(request, RequestKind.OwnClose, {})
@@ -308,7 +308,7 @@ function giveNone(out: Rewriting, request: Request): number {
 
 /** The client's last Parse goes to a server that lacks it; what the client was told it returns must still be true. */
 function giveUnnamed(
-  out: Rewriting,
+  out: SendBuffer,
   request: Request,
   own: UnnamedStatement,
   change: UnnamedChange,
@@ -336,7 +336,7 @@ function giveUnnamed(
 }
 
 /** An unnamed statement passes, unless it deallocates a name of the client's, which the server knows by another. */
-function unnamedParse(out: Rewriting, request: Request, nameEnd: number): number {
+function unnamedParse(out: SendBuffer, request: Request, nameEnd: number): number {
   const { client, server, bytes, next, end } = request
   if (!mayDeallocate(bytes, nameEnd + 1, end) || next > end) return asItIs
   const sql = text(bytes, nameEnd + 1, stringEnd(bytes, nameEnd + 1, next))
@@ -355,7 +355,7 @@ function unnamedParse(out: Rewriting, request: Request, nameEnd: number): number
 }
 
 /** A simple query passes, unless it is a DEALLOCATE of a name of the client's, which is then done here. */
-function query(out: Rewriting, request: Request): number {
+function query(out: SendBuffer, request: Request): number {
   const { client, server, bytes, at, next, end } = request
   const body = at + headerBytes
   if (!mayDeallocate(bytes, body, end) || next > end) return asItIs
@@ -403,7 +403,7 @@ interface Settling {
 }
 
 /** Makes sure that the server has the statement when it gets to what is sent next. */
-function provide(out: Rewriting, request: Request, statement: Statement): void {
+function provide(out: SendBuffer, request: Request, statement: Statement): void {
   const known = request.server.statements
   if (known?.has(statement) === true) {
     known.touch(statement)
@@ -414,7 +414,7 @@ function provide(out: Rewriting, request: Request, statement: Statement): void {
 }
 
 /** Sends the statement's Parse and notes that the server will have it; gives what settles that. */
-function give(out: Rewriting, request: Request, statement: Statement): Settling {
+function give(out: SendBuffer, request: Request, statement: Statement): Settling {
   const { client, server } = request
   const known = (server.statements ??= new ServerStatements())
   if (known.doubtful) {
@@ -422,7 +422,7 @@ function give(out: Rewriting, request: Request, statement: Statement): Settling 
     owe(request, RequestKind.OwnClose, {})
   }
   out.addWhole(statement.parse)
-  client.name.totals.server_parse_count++
+  client.pool.totals.server_parse_count++
   return changing(client, known, statement, true)
 }
 
@@ -447,7 +447,7 @@ function isAwaited({ client, server }: Request, statement: Statement | undefined
   return server.statements.isAwaitedFromBefore(statement, client.group)
 }
 
-function takeOff(out: Rewriting, request: Request, statement: Statement): void {
+function takeOff(out: SendBuffer, request: Request, statement: Statement): void {
   const { client, server } = request
   const known = (server.statements ??= new ServerStatements())
   out.addWhole(statement.close)
@@ -455,10 +455,10 @@ function takeOff(out: Rewriting, request: Request, statement: Statement): void {
 }
 
 /** Takes off what is over the limit, least recently used first; a portal made of it lives on (manual, Close). */
-function makeRoom(out: Rewriting, request: Request): void {
+function makeRoom(out: SendBuffer, request: Request): void {
   const { server } = request
   // The one that is needed now stays in any case.
-  const countMax = Math.max(1, server.pool.settings.maxPreparedStatements)
+  const countMax = Math.max(1, server.serverSet.settings.maxPreparedStatements)
   for (;;) {
     const statement = server.statements?.surplus(countMax)
     if (statement === undefined) return

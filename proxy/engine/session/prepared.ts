@@ -68,7 +68,7 @@ export class Statements {
   }
 
   /** `textAndTypes` is what follows the name in a Parse message. */
-  hold(textAndTypes: Uint8Array, meaning: string): Statement {
+  acquire(textAndTypes: Uint8Array, meaning: string): Statement {
     const key = keyOf(textAndTypes, meaning)
     let statement = this.#byText.get(key)
     if (statement === undefined) {
@@ -79,7 +79,7 @@ export class Statements {
     return statement
   }
 
-  holdAgain(statement: Statement): void {
+  acquireAgain(statement: Statement): void {
     this.#byText.set(statement.key, this.#byText.get(statement.key) ?? statement)
     statement.holders++
   }
@@ -164,21 +164,21 @@ export class ClientStatements {
     // What is on its way is settled by the statement that was sent.
     if (!this.meaningChanged || named.statement.meaning === meaning || this.#unsettled.size > 0) return named
     const { name, statement, description } = named
-    const held = this.#statements.hold(statement.textAndTypes, meaning)
+    const held = this.#statements.acquire(statement.textAndTypes, meaning)
     this.remove(name)
     return this.#put(name, held, description)
   }
 
   /** Gives the statement under its new name. */
   add(name: Uint8Array, textAndTypes: Uint8Array, meaning: string): Statement {
-    const statement = this.#statements.hold(textAndTypes, meaning)
+    const statement = this.#statements.acquire(textAndTypes, meaning)
     this.#put(name, statement)
     return statement
   }
 
   /** A name that was taken away by a request that has not been done. */
   restore(name: Uint8Array, statement: Statement): void {
-    this.#statements.holdAgain(statement)
+    this.#statements.acquireAgain(statement)
     this.#put(name, statement)
   }
 

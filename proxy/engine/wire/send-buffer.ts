@@ -8,7 +8,7 @@ const usualBytes = 128 * 1024
  * What goes to a server in the place of what its client sent: pieces of it and messages of our own, laid side by side
  * so that one send takes them. One for the whole thread, emptied before each use.
  */
-export class Rewriting {
+export class SendBuffer {
   #bytes = Buffer.allocUnsafeSlow(usualBytes)
   #length = 0
 

@@ -3,7 +3,7 @@ import type { Io, Socket, TlsContext, TlsOptions } from '../../io/io.ts'
 import * as write from '../../protocol/write.ts'
 import type { Exchange, Inbox } from './conversation.ts'
 
-interface Shared {
+interface SharedContext {
   readonly key: string
   readonly context: TlsContext
   holders: number
@@ -12,38 +12,38 @@ interface Shared {
 /** TLS contexts by what they are made of: pools with equal options share one, and the last holder frees it. */
 export class TlsContexts {
   readonly #io: Io
-  readonly #shared = new Map<string, Shared>()
+  readonly #shared = new Map<string, SharedContext>()
 
   constructor(io: Io) {
     this.#io = io
   }
 
-  hold(options: TlsOptions): TlsHold {
+  acquire(options: TlsOptions): TlsHold {
     const key = JSON.stringify(options)
     const known = this.#shared.get(key)
-    if (known !== undefined) return this.#hold(known)
+    if (known !== undefined) return this.#acquire(known)
     const shared = { key, context: this.#io.tlsContext(options), holders: 0 }
     this.#shared.set(key, shared)
-    return this.#hold(shared)
+    return this.#acquire(shared)
   }
 
   get size(): number {
     return this.#shared.size
   }
 
-  #hold(shared: Shared): TlsHold {
-    shared.holders++
+  #acquire(counts: SharedContext): TlsHold {
+    counts.holders++
     let held = true
     return {
-      context: shared.context,
-      again: () => this.#hold(shared),
+      context: counts.context,
+      again: () => this.#acquire(counts),
       release: () => {
         if (!held) return
         held = false
-        shared.holders--
-        if (shared.holders > 0) return
-        shared.context.free()
-        this.#shared.delete(shared.key)
+        counts.holders--
+        if (counts.holders > 0) return
+        counts.context.free()
+        this.#shared.delete(counts.key)
       },
     }
   }

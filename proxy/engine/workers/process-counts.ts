@@ -1,12 +1,12 @@
-import type { Board, Need } from '../../memory/shared-counters.ts'
-import type { PoolName } from '../pool/pool.ts'
-import type { Crew } from './workers.ts'
-import type { Pool, Target } from '../pool/server-set.ts'
+import type { SharedCounters, Want } from '../../memory/shared-counters.ts'
+import type { Pool } from '../pool/pool.ts'
+import type { Workers } from './workers.ts'
+import type { ServerSet, Target } from '../pool/server-set.ts'
 
-/** Where on the board the counts of a name stand; null where there was no room for one. */
+/** Where the counts of a pool stand among the shared counters; null where there was no room for one. */
 export interface Slots {
   /** Servers of its current configuration. */
-  readonly pool: number | null
+  readonly servers: number | null
   /** Clients, with those that are logging in: who has the fewest gets the next one. */
   readonly placed: number | null
   /** Servers of its database, and of its user. */
@@ -17,55 +17,55 @@ export interface Slots {
 }
 
 /** What this worker and the others hold together. Where a process has one worker, there is none of this. */
-export class Shared {
-  readonly #crew: Crew
-  readonly #board: Board
+export class ProcessCounts {
+  readonly #workers: Workers
+  readonly #counters: SharedCounters
   readonly #self: number
   /** Slots in use here, by key. */
-  readonly #held = new Map<string, { readonly slot: number | null; uses: number }>()
+  readonly #slots = new Map<string, { readonly slot: number | null; uses: number }>()
   readonly #clients: number | null
 
-  constructor(crew: Crew) {
-    this.#crew = crew
-    this.#board = crew.board
-    this.#self = crew.worker
+  constructor(workers: Workers) {
+    this.#workers = workers
+    this.#counters = workers.counters
+    this.#self = workers.self
     this.#clients = this.#acquire('clients')
   }
 
   /** From now on others may hand clients to this worker. */
   begin(): void {
-    this.#board.setAlive(this.#self)
+    this.#counters.setAlive(this.#self)
   }
 
   get clockOffsetMs(): number {
-    return this.#crew.clockOffsetMs
+    return this.#workers.clockOffsetMs
   }
 
   #acquire(key: string): number | null {
-    let held = this.#held.get(key)
+    let held = this.#slots.get(key)
     if (held === undefined) {
-      held = { slot: this.#board.acquire(this.#self, key), uses: 0 }
-      this.#held.set(key, held)
+      held = { slot: this.#counters.acquire(this.#self, key), uses: 0 }
+      this.#slots.set(key, held)
     }
     held.uses++
     return held.slot
   }
 
   #release(key: string): void {
-    const held = this.#held.get(key)
+    const held = this.#slots.get(key)
     if (held === undefined || --held.uses > 0) return
-    this.#held.delete(key)
+    this.#slots.delete(key)
     if (held.slot === null) return
-    this.#board.release(this.#self, held.slot)
-    // Another worker has taken a seat here: it adds first and holds then.
-    if (this.#board.count(held.slot, this.#self) > 0) this.#board.hold(held.slot, this.#self)
+    this.#counters.release(this.#self, held.slot)
+    // Another worker has placed a client here: it adds first and shares the slot then.
+    if (this.#counters.count(held.slot, this.#self) > 0) this.#counters.share(held.slot, this.#self)
   }
 
   slotsOf(database: string, user: string): Slots {
-    const [pool, placed, ...rest] = keysOf(database, user).map((key) => this.#acquire(key))
+    const [servers, placed, ...rest] = keysOf(database, user).map((key) => this.#acquire(key))
     const [databaseSlot, userSlot, databaseClients, userClients] = rest
     return {
-      pool: pool ?? null,
+      servers: servers ?? null,
       placed: placed ?? null,
       database: databaseSlot ?? null,
       user: userSlot ?? null,
@@ -74,22 +74,22 @@ export class Shared {
     }
   }
 
-  releaseSlots({ database, user }: PoolName): void {
+  releaseSlots({ database, user }: Pool): void {
     for (const key of keysOf(database, user)) this.#release(key)
   }
 
   #add(slot: number | null, by: number): void {
-    if (slot !== null) this.#board.add(slot, this.#self, by)
+    if (slot !== null) this.#counters.add(slot, this.#self, by)
   }
 
   /** What cannot be counted is never within a limit. */
   #within(slot: number | null, limit: number): boolean {
-    return limit === 0 || (slot !== null && this.#board.total(slot) <= limit)
+    return limit === 0 || (slot !== null && this.#counters.total(slot) <= limit)
   }
 
   /** What the other workers hold of it. */
   elsewhere(slot: number | null): number {
-    return slot === null ? 0 : this.#board.total(slot) - this.#board.count(slot, this.#self)
+    return slot === null ? 0 : this.#counters.total(slot) - this.#counters.count(slot, this.#self)
   }
 
   /** Server connections to an address, of all pools. */
@@ -104,56 +104,56 @@ export class Shared {
   // Servers
 
   /** Counts a server that is to be opened. False, and nothing is counted, when that would be one too many. */
-  open({ name, settings }: Pool, target: Target, sizeMax: number): boolean {
-    const { slots } = name
+  open({ pool, settings }: ServerSet, target: Target, sizeMax: number): boolean {
+    const { slots } = pool
     if (slots === null) return true
     const address = this.#acquire(addressKey(target))
-    for (const slot of [slots.pool, slots.database, slots.user, address]) this.#add(slot, 1)
+    for (const slot of [slots.servers, slots.database, slots.user, address]) this.#add(slot, 1)
     const within =
-      this.#within(slots.pool, sizeMax) &&
+      this.#within(slots.servers, sizeMax) &&
       this.#within(slots.database, settings.maxDbConnections) &&
       this.#within(slots.user, settings.maxUserConnections) &&
       this.#within(address, settings.maxAddressConnections)
     if (within) return true
-    for (const slot of [slots.pool, slots.database, slots.user, address]) this.#add(slot, -1)
+    for (const slot of [slots.servers, slots.database, slots.user, address]) this.#add(slot, -1)
     this.#release(addressKey(target))
-    this.tell()
+    this.announceRoom()
     return false
   }
 
   /** Counts a server that is one client's alone: it does not count for the size of the pool. */
-  dedicated({ name: { slots } }: Pool, target: Target): void {
+  dedicated({ pool: { slots } }: ServerSet, target: Target): void {
     if (slots === null) return
     for (const slot of [slots.database, slots.user, this.#acquire(addressKey(target))]) this.#add(slot, 1)
   }
 
-  closed({ name, draining }: Pool, target: Target, isDedicated: boolean): void {
-    const { slots } = name
+  closed({ pool, draining }: ServerSet, target: Target, isDedicated: boolean): void {
+    const { slots } = pool
     if (slots === null) return
     const key = addressKey(target)
     const address = this.#acquire(key)
     for (const slot of [slots.database, slots.user, address]) this.#add(slot, -1)
-    if (!draining && !isDedicated) this.#add(slots.pool, -1)
+    if (!draining && !isDedicated) this.#add(slots.servers, -1)
     this.#release(key)
     this.#release(key)
-    this.tell()
+    this.announceRoom()
   }
 
   /** Servers of a former configuration do not count for the size of the next. */
-  drained({ name, size }: Pool): void {
-    this.#add(name.slots?.pool ?? null, -size)
-    this.tell()
+  drained({ pool, size }: ServerSet): void {
+    this.#add(pool.slots?.servers ?? null, -size)
+    this.announceRoom()
   }
 
   // Clients
 
   /** Of the whole process, with those on the console. */
   get clients(): number {
-    return this.#clients === null ? 0 : this.#board.total(this.#clients)
+    return this.#clients === null ? 0 : this.#counters.total(this.#clients)
   }
 
   /** Counts a client. Null, or the limit in whose way it would be; then it is not counted. */
-  admit({ slots, current }: PoolName, clientsMax: number): 'process' | 'database' | 'user' | null {
+  admit({ slots, current }: Pool, clientsMax: number): 'process' | 'database' | 'user' | null {
     if (slots === null) return null
     this.#count(slots, 1)
     const { maxDbClientConnections = 0, maxUserClientConnections = 0 } = current?.settings ?? {}
@@ -169,7 +169,7 @@ export class Shared {
   }
 
   /** One that was admitted. */
-  clientLeft({ slots }: PoolName): void {
+  clientLeft({ slots }: Pool): void {
     if (slots !== null) this.#count(slots, -1)
   }
 
@@ -181,105 +181,104 @@ export class Shared {
     this.#add(this.#clients, by)
   }
 
-  /** A seat with the worker that serves the fewest of this name's clients; it is counted at once. */
-  seat(name: PoolName): number {
-    const { board, workers } = this.#crew
-    const { slots } = name
+  /** The worker that serves the fewest of this pool's clients; one more is counted for it at once. */
+  place(pool: Pool): number {
+    const { counters, count: workers } = this.#workers
+    const { slots } = pool
     if (slots === null || slots.placed === null) return this.#self
     let best = this.#self
-    let fewest = board.count(slots.placed, best)
+    let fewest = counters.count(slots.placed, best)
     for (let worker = 0; worker < workers; worker++) {
-      if (!board.isAlive(worker)) continue
-      const count = board.count(slots.placed, worker)
+      if (!counters.isAlive(worker)) continue
+      const count = counters.count(slots.placed, worker)
       if (count >= fewest) continue
       best = worker
       fewest = count
     }
-    this.seatAt(name, best)
+    this.placeAt(pool, best)
     return best
   }
 
-  /** The slot is that worker's too, which may not have the name, or drop it meanwhile. */
-  seatAt({ slots }: PoolName, worker: number): void {
+  /** The slot is that worker's too, which may not have the pool, or drop it meanwhile. */
+  placeAt({ slots }: Pool, worker: number): void {
     if (slots === null || slots.placed === null) return
-    this.#board.add(slots.placed, worker, 1)
-    this.#board.hold(slots.placed, worker)
+    this.#counters.add(slots.placed, worker, 1)
+    this.#counters.share(slots.placed, worker)
   }
 
-  unseat({ slots }: PoolName): void {
+  unplace({ slots }: Pool): void {
     this.#add(slots?.placed ?? null, -1)
   }
 
-  /** A seat with this worker, of a name that is not here. */
-  returnSeat(database: string, user: string): void {
+  /** A client that was placed here, of a pool that is not here. */
+  unplaceUnknown(database: string, user: string): void {
     const key = placedKey(database, user)
     this.#add(this.#acquire(key), -1)
     this.#release(key)
   }
 
-  /** Somebody has a seat with this worker, and may be on the way to it. */
-  isSeated({ slots }: PoolName): boolean {
-    return slots !== null && slots.placed !== null && this.#board.count(slots.placed, this.#self) > 0
+  /** A client was placed here, and may be on the way. */
+  hasPlaced({ slots }: Pool): boolean {
+    return slots !== null && slots.placed !== null && this.#counters.count(slots.placed, this.#self) > 0
   }
 
-  // Needs
+  // Wants
 
-  need(slot: number, sinceMs: number): void {
+  postWant(slot: number, sinceMs: number): void {
     // Others look again, also when they have heard of it: meanwhile something may have become spare.
-    this.#board.post(this.#self, slot, sinceMs + this.clockOffsetMs)
-    for (let worker = 0; worker < this.#board.workers; worker++) {
-      if (worker !== this.#self && this.#board.isAlive(worker)) this.#crew.wake(worker)
+    this.#counters.postWant(this.#self, slot, sinceMs + this.clockOffsetMs)
+    for (let worker = 0; worker < this.#counters.workers; worker++) {
+      if (worker !== this.#self && this.#counters.isAlive(worker)) this.#workers.wake(worker)
     }
   }
 
-  withdraw(slot: number | null): void {
-    if (slot !== null) this.#board.withdraw(this.#self, slot)
+  withdrawWant(slot: number | null): void {
+    if (slot !== null) this.#counters.withdrawWant(this.#self, slot)
   }
 
-  /** What others need of what this worker may hold. */
-  needs(): Need[] {
-    return this.#board.needs(this.#self)
+  /** What other workers want of what this one may hold. */
+  wants(): Want[] {
+    return this.#counters.wants(this.#self)
   }
 
-  stands(need: Need): boolean {
-    return this.#board.stands(need)
+  isPosted(want: Want): boolean {
+    return this.#counters.isPosted(want)
   }
 
-  take(need: Need): boolean {
-    return this.#board.take(need)
+  takeWant(want: Want): boolean {
+    return this.#counters.takeWant(want)
   }
 
   /** How long that worker's client has waited, on the clock of `nowMs`. */
-  waitedMs({ sinceMs }: Need, nowMs: number): number {
+  waitedMs({ sinceMs }: Want, nowMs: number): number {
     return (nowMs + this.clockOffsetMs - sinceMs) | 0
   }
 
-  /** How many more of it this worker holds than the one that needs it. */
-  lead({ slot, worker }: Need): number {
-    return this.#board.count(slot, this.#self) - this.#board.count(slot, worker)
+  /** How many more of it this worker holds than the one that wants it. */
+  lead({ slot, worker }: Want): number {
+    return this.#counters.count(slot, this.#self) - this.#counters.count(slot, worker)
   }
 
   /** The slot of the address, while a server to it is open here. */
   addressSlot(target: Target): number | null {
-    return this.#held.get(addressKey(target))?.slot ?? null
+    return this.#slots.get(addressKey(target))?.slot ?? null
   }
 
-  set hungry(hungry: boolean) {
-    this.#board.setHungry(this.#self, hungry)
+  set awaitsRoom(awaits: boolean) {
+    this.#counters.setAwaitsRoom(this.#self, awaits)
   }
 
   /** Something has become free. */
-  tell(): void {
-    for (let worker = 0; worker < this.#board.workers; worker++) {
-      if (worker !== this.#self && this.#board.isHungry(worker)) this.#crew.wake(worker)
+  announceRoom(): void {
+    for (let worker = 0; worker < this.#counters.workers; worker++) {
+      if (worker !== this.#self && this.#counters.awaitsRoom(worker)) this.#workers.wake(worker)
     }
   }
 }
 
 function keysOf(database: string, user: string): string[] {
-  const name = JSON.stringify([database, user])
   return [
-    `pool ${name}`,
+    `pool ${JSON.stringify([database, user])}`,
     placedKey(database, user),
     `database ${database}`,
     `user ${user}`,

@@ -38,12 +38,12 @@ group('node-postgres', () => {
   })
 
   test('many clients share few servers, and every transaction is whole', async () => {
-    const pool = new Pool({ connectionString: url('transaction5'), max: 40 })
+    const serverSet = new Pool({ connectionString: url('transaction5'), max: 40 })
     await world.postgres.sql('TRUNCATE copied', [], 'app')
 
     await Promise.all(
       Array.from({ length: 40 }, async (_, i) => {
-        const client = await pool.connect()
+        const client = await serverSet.connect()
         for (let round = 0; round < 10; round++) {
           await client.query('BEGIN')
           await client.query('INSERT INTO copied VALUES ($1, $2)', [i, String(round)])
@@ -53,7 +53,7 @@ group('node-postgres', () => {
         client.release()
       }),
     )
-    await pool.end()
+    await serverSet.end()
 
     const { rows } = await world.postgres.sql(
       'SELECT count(*)::int, count(DISTINCT (n, t))::int AS pairs FROM copied',

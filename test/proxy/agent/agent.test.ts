@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { createHmac } from 'node:crypto'
 import { expect, test } from 'vitest'
 import type { EngineDisconnect } from '../../../shared/disconnect.ts'
-import { saltOf } from '../../../proxy/mock-salt.ts'
+import { mockSalt } from '../../../proxy/mock-salt.ts'
 import { tempFolder } from '../../support/temp-folder.ts'
 import { hintSecret, ScriptedControl } from './scripted-control.ts'
 import { ScriptedAgent } from './scripted-agent.ts'
@@ -601,7 +601,7 @@ test('salts are made by the key that control has for the fleet, also after a res
   await restarted.agent.start()
   salts.push(await saltFor(restarted))
 
-  const wanted = Buffer.from(saltOf(Buffer.alloc(32, 5), 'web', 16)).toString('hex')
+  const wanted = Buffer.from(mockSalt(Buffer.alloc(32, 5), 'web', 16)).toString('hex')
   expect(salts).toEqual([wanted, wanted, wanted])
 })
 

@@ -35,7 +35,7 @@ test('a proxy runs from a file alone and is ready at once', async () => {
   expect(force).toBe(true)
   expect(spec).toMatchObject({
     position: { epoch: 1, version: 1 },
-    pools: [{ pool: 'app', user: 'web', serverPassword: 'a secret word', settings: { poolSize: 5 } }],
+    pools: [{ database: 'app', user: 'web', serverPassword: 'a secret word', settings: { poolSize: 5 } }],
   })
 })
 

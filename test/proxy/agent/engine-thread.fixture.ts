@@ -9,7 +9,7 @@ import type {
   ApplyOutcome,
   EngineStart,
   FleetSpec,
-  Figures,
+  ConsoleTables,
   FromEngine,
   PoolSnapshot,
   ToEngine,
@@ -36,7 +36,7 @@ export function channelName(port: number, worker: number): string {
   return `scripted engine ${port}/${worker}`
 }
 
-const figures: Figures = {
+const figures: ConsoleTables = {
   databases: [{ name: 'app', host: 'db', port: 5432, database: 'app', force_user: null, pool_size: 5 }],
   lists: [{ list: 'used_clients', items: 3 }],
   config: [{ key: 'max_client_conn', value: '100' }],
@@ -60,7 +60,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
 
   const open = koffi.load(null).func('int open(const char *path, int flags)') as (path: string, flags: number) => number
 
-  const channel = new BroadcastChannel(channelName(start.listen.port, start.crew?.worker ?? 0))
+  const channel = new BroadcastChannel(channelName(start.listen.port, start.workers?.self ?? 0))
   // receiveMessageOnPort takes either (manual: worker_threads), the types say otherwise.
   const orders = channel as unknown as MessagePort
   // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a channel between threads, not a window
@@ -109,7 +109,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
   }
 
   const snapshotOf = (spec: FleetSpec['pools'][number]): PoolSnapshot => ({
-    pool: spec.pool,
+    pool: spec.database,
     user: spec.user,
     hash: spec.hash,
     overridden: false,
@@ -152,7 +152,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
             authQueries: [
               { database: 'postgres', user: 'asker', connections: { new: 0, idle: 1, active: 2 }, waiting: 3 },
             ],
-            ...(message.figures === true ? { figures } : {}),
+            ...(message.tables === true ? { tables: figures } : {}),
           },
         } satisfies FromEngine)
         return
@@ -171,7 +171,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
       case 'tls':
       case 'peers':
       case 'reloaded':
-      case 'ask':
+      case 'query':
       case 'answers':
       case 'restore':
       case 'handed':

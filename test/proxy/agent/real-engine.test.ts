@@ -3,10 +3,10 @@ import { connect, type Socket } from 'node:net'
 import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { EngineKeeper } from '../../../proxy/agent/supervisor.ts'
+import { Supervisor } from '../../../proxy/agent/supervisor.ts'
 import { EngineDied } from '../../../proxy/agent/engine-thread.ts'
 import type { FleetSpec } from '../../../proxy/port.ts'
-import { Tallies } from '../../../proxy/memory/key-counts.ts'
+import { KeyCounts } from '../../../proxy/memory/key-counts.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { sslRequest } from '../../support/frontend-messages.ts'
 import { unheard } from './unheard.ts'
@@ -16,11 +16,11 @@ const entry = new URL('../../../proxy/engine/main.ts', import.meta.url)
 
 async function startKeeper() {
   const pauses = { count: 0 }
-  const keeper = new EngineKeeper({
+  const supervisor = new Supervisor({
     entry,
     answerMs: 10_000,
     log: () => undefined,
-    process: { mockKey: new Uint8Array(32), failedLogins: Tallies.memory(), ioUring: true },
+    process: { mockKey: new Uint8Array(32), failedLogins: KeyCounts.memory(), ioUring: true },
     chance: {
       now: () => new Date(),
       // Asked for each pause before a start.
@@ -31,14 +31,14 @@ async function startKeeper() {
     },
     ...unheard,
   })
-  atEndOfFile(async () => await keeper.stop('now', 0))
-  const address = await keeper.start({ host: '127.0.0.1', port: 0 })
-  return { keeper, address, pauses }
+  atEndOfFile(async () => await supervisor.stop('now', 0))
+  const address = await supervisor.start({ host: '127.0.0.1', port: 0 })
+  return { keeper: supervisor, address, pauses }
 }
 
 /** What the agent never sends: the engine fails on it as it would on a bug of its own. */
-async function kill(keeper: EngineKeeper): Promise<void> {
-  await expect(keeper.apply(null as unknown as FleetSpec, true)).rejects.toThrow(EngineDied)
+async function kill(supervisor: Supervisor): Promise<void> {
+  await expect(supervisor.apply(null as unknown as FleetSpec, true)).rejects.toThrow(EngineDied)
 }
 
 /** A client that the engine has: one that only waits to be accepted is left to the next engine. */
@@ -54,28 +54,28 @@ async function closed(client: Socket): Promise<void> {
 }
 
 test('an engine that failed listens on the same port again without a pause, and its clients are let go', async () => {
-  const { keeper, address, pauses } = await startKeeper()
+  const { keeper: supervisor, address, pauses } = await startKeeper()
   const gone = closed(await accepted(address))
 
-  await kill(keeper)
+  await kill(supervisor)
   await gone
-  await until('the engine is back', () => keeper.restartCount === 1 && keeper.isServing)
+  await until('the engine is back', () => supervisor.restartCount === 1 && supervisor.isServing)
   const again = connect(address)
   await once(again, 'connect')
   again.destroy()
 
   expect(pauses.count).toBe(0)
-  expect(keeper.address).toEqual(address)
+  expect(supervisor.address).toEqual(address)
 })
 
 test('engines that die leave no file descriptor behind', async () => {
-  const { keeper, address } = await startKeeper()
+  const { keeper: supervisor, address } = await startKeeper()
   const dieWithClients = async (death: number): Promise<void> => {
     const clients = await Promise.all(Array.from({ length: 20 }, async () => await accepted(address)))
     const gone = clients.map(closed)
-    await kill(keeper)
+    await kill(supervisor)
     await Promise.all(gone)
-    await until('the engine is back', () => keeper.restartCount === death && keeper.isServing)
+    await until('the engine is back', () => supervisor.restartCount === death && supervisor.isServing)
   }
   // The first death may make Node open something for itself; what a death costs shows from the second on.
   await dieWithClients(1)
@@ -93,11 +93,11 @@ function openCount(): number {
 
 test('a port in use is told in one line', async () => {
   const { address } = await startKeeper()
-  const other = new EngineKeeper({
+  const other = new Supervisor({
     entry,
     answerMs: 10_000,
     log: () => undefined,
-    process: { mockKey: new Uint8Array(32), failedLogins: Tallies.memory(), ioUring: true },
+    process: { mockKey: new Uint8Array(32), failedLogins: KeyCounts.memory(), ioUring: true },
     chance: { now: () => new Date(), random: () => 0.5 },
     ...unheard,
   })

@@ -1,8 +1,8 @@
 import { readlinkSync } from 'node:fs'
 import { expect, test } from 'vitest'
-import { EngineKeeper } from '../../../proxy/agent/supervisor.ts'
+import { Supervisor } from '../../../proxy/agent/supervisor.ts'
 import { EngineDied } from '../../../proxy/agent/engine-thread.ts'
-import { Tallies } from '../../../proxy/memory/key-counts.ts'
+import { KeyCounts } from '../../../proxy/memory/key-counts.ts'
 import { generalSettings } from '../../../shared/config/settings.ts'
 import type { FleetSpec } from '../../../proxy/port.ts'
 import type { EngineDisconnect } from '../../../shared/disconnect.ts'
@@ -26,11 +26,11 @@ function newKeeper(answerMs = 5000) {
   const script = new ScriptedEngine(port)
   const lost: EngineDisconnect[] = []
   const pauses = { count: 0 }
-  const keeper = new EngineKeeper({
+  const supervisor = new Supervisor({
     entry: scriptedEntry,
     answerMs,
     log: () => undefined,
-    process: { mockKey: new Uint8Array(32), failedLogins: Tallies.memory(), ioUring: true },
+    process: { mockKey: new Uint8Array(32), failedLogins: KeyCounts.memory(), ioUring: true },
     chance: {
       now: () => new Date(),
       // Asked for each pause before a start.
@@ -42,8 +42,8 @@ function newKeeper(answerMs = 5000) {
     ...unheard,
     onDisconnect: (disconnect) => lost.push(disconnect),
   })
-  atEndOfFile(async () => await keeper.stop('now', 0))
-  return { port, script, keeper, lost, pauses }
+  atEndOfFile(async () => await supervisor.stop('now', 0))
+  return { port, script, keeper: supervisor, lost, pauses }
 }
 
 /** A number may have been taken by another file since; then it is not the one that was left open. */
@@ -56,89 +56,89 @@ function isNullDevice(fd: number): boolean {
 }
 
 test('a version given to the engine is answered with its outcome', async () => {
-  const { keeper, port } = newKeeper()
-  await keeper.start({ host: '127.0.0.1', port })
+  const { keeper: supervisor, port } = newKeeper()
+  await supervisor.start({ host: '127.0.0.1', port })
 
-  const outcome = await keeper.apply(specOf(1), false)
+  const outcome = await supervisor.apply(specOf(1), false)
 
   expect(outcome).toMatchObject({ applied: true, running: { epoch: 1, version: 1 } })
-  expect(keeper.running?.position.version).toBe(1)
+  expect(supervisor.running?.position.version).toBe(1)
 })
 
 test('an engine that throws is running its last version again without a pause, and the reason is recorded', async () => {
-  const { keeper, script, port, pauses } = newKeeper()
-  await keeper.start({ host: '127.0.0.1', port })
-  await keeper.apply(specOf(3), false)
+  const { keeper: supervisor, script, port, pauses } = newKeeper()
+  await supervisor.start({ host: '127.0.0.1', port })
+  await supervisor.apply(specOf(3), false)
 
   script.order({ do: 'throw', message: 'a bug of the engine' })
-  await until('the engine is back', () => keeper.restarts.length === 1 && keeper.isServing)
+  await until('the engine is back', () => supervisor.restarts.length === 1 && supervisor.isServing)
 
   expect(pauses.count).toBe(0)
-  expect(keeper.restarts[0]?.reason).toBe('a bug of the engine')
-  expect((await keeper.snapshot()).running).toEqual({ epoch: 1, version: 3 })
+  expect(supervisor.restarts[0]?.reason).toBe('a bug of the engine')
+  expect((await supervisor.snapshot()).running).toEqual({ epoch: 1, version: 3 })
   expect(script.got('apply').at(-1)).toMatchObject({ force: true, spec: { position: { version: 3 } } })
 })
 
 test('a version that kills the engine is refused, and the one before runs again', async () => {
-  const { keeper, script, port } = newKeeper()
-  await keeper.start({ host: '127.0.0.1', port })
-  await keeper.apply(specOf(1), false)
+  const { keeper: supervisor, script, port } = newKeeper()
+  await supervisor.start({ host: '127.0.0.1', port })
+  await supervisor.apply(specOf(1), false)
   await script.obeys({ do: 'throw at the next apply' })
 
-  await expect(keeper.apply(specOf(2), false)).rejects.toThrow(EngineDied)
-  await until('the engine is back', () => keeper.isServing)
+  await expect(supervisor.apply(specOf(2), false)).rejects.toThrow(EngineDied)
+  await until('the engine is back', () => supervisor.isServing)
 
-  expect((await keeper.snapshot()).running).toEqual({ epoch: 1, version: 1 })
+  expect((await supervisor.snapshot()).running).toEqual({ epoch: 1, version: 1 })
 })
 
 test('file descriptors a dead engine left open are closed', async () => {
-  const { keeper, script, port } = newKeeper()
-  await keeper.start({ host: '127.0.0.1', port })
+  const { keeper: supervisor, script, port } = newKeeper()
+  await supervisor.start({ host: '127.0.0.1', port })
   script.order({ do: 'leave open', count: 20 })
   const told = await until('the descriptors are open', () => script.told.find((one) => 'opened' in one))
   const opened = 'opened' in told ? told.opened : []
   const openBefore = opened.filter(isNullDevice).length
 
   script.order({ do: 'throw', message: 'a bug' })
-  await until('the engine is back', () => keeper.restarts.length === 1 && keeper.isServing)
+  await until('the engine is back', () => supervisor.restarts.length === 1 && supervisor.isServing)
 
   expect(openBefore).toBe(20)
   expect(opened.filter(isNullDevice)).toEqual([])
 })
 
 test('an engine that hangs is ended and started again', async () => {
-  const { keeper, script, port } = newKeeper(600)
-  await keeper.start({ host: '127.0.0.1', port })
+  const { keeper: supervisor, script, port } = newKeeper(600)
+  await supervisor.start({ host: '127.0.0.1', port })
   script.order({ do: 'hang' })
   await until('it hangs', () => script.told.find((one) => 'hangs' in one))
 
-  await expect(keeper.snapshot()).rejects.toThrow('it did not answer for 600 ms')
-  await until('the engine is back', () => keeper.isServing)
+  await expect(supervisor.snapshot()).rejects.toThrow('it did not answer for 600 ms')
+  await until('the engine is back', () => supervisor.isServing)
 
-  expect((await keeper.snapshot()).running).toBeNull()
+  expect((await supervisor.snapshot()).running).toBeNull()
 })
 
 test('an engine that dies again and again is started with growing pauses, not in a tight loop', async () => {
-  const { keeper, script, port, pauses } = newKeeper()
-  await keeper.start({ host: '127.0.0.1', port })
+  const { keeper: supervisor, script, port, pauses } = newKeeper()
+  await supervisor.start({ host: '127.0.0.1', port })
   const diedAtMs: number[] = []
 
   for (const death of [1, 2, 3]) {
     diedAtMs.push(performance.now())
     script.order({ do: 'throw', message: `death ${death}` })
-    await until('the engine is back', () => keeper.restarts.length === death && keeper.isServing)
+    await until('the engine is back', () => supervisor.restarts.length === death && supervisor.isServing)
   }
   const backAtMs = performance.now()
 
   expect(pauses.count).toBe(2)
   // The second is twice as long as the first.
   expect(backAtMs - diedAtMs[2]!).toBeGreaterThan(450)
-  expect(keeper.restarts.map(({ reason }) => reason)).toEqual(['death 1', 'death 2', 'death 3'])
+  expect(supervisor.restarts.map(({ reason }) => reason)).toEqual(['death 1', 'death 2', 'death 3'])
 })
 
 test('a lost server is told on', async () => {
-  const { keeper, script, port, lost } = newKeeper()
-  await keeper.start({ host: '127.0.0.1', port })
+  const { keeper: supervisor, script, port, lost } = newKeeper()
+  await supervisor.start({ host: '127.0.0.1', port })
 
   script.order({ do: 'say', message: { type: 'disconnect', disconnect: { pool: 'app' } as EngineDisconnect } })
   await until('it is told', () => lost.length === 1)
@@ -147,12 +147,12 @@ test('a lost server is told on', async () => {
 })
 
 test('a stop during a restart ends the thread that was just being started', async () => {
-  const { keeper, script, port } = newKeeper()
-  await keeper.start({ host: '127.0.0.1', port })
+  const { keeper: supervisor, script, port } = newKeeper()
+  await supervisor.start({ host: '127.0.0.1', port })
   script.order({ do: 'throw', message: 'a bug' })
-  await until('it died', () => keeper.restarts.length === 1)
+  await until('it died', () => supervisor.restarts.length === 1)
 
-  await keeper.stop('drain', 1000)
+  await supervisor.stop('drain', 1000)
 
-  expect(keeper.isServing).toBe(false)
+  expect(supervisor.isServing).toBe(false)
 })

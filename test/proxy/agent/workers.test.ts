@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { Crew } from '../../../proxy/agent/workers.ts'
+import { Workers } from '../../../proxy/agent/workers.ts'
 import type { OperatedState } from '../../../proxy/port.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { enginePort, ScriptedEngine, scriptedEntry } from './scripted-engine.ts'
@@ -9,11 +9,11 @@ import { until } from './until.ts'
 const nothingDone: OperatedState = { pausedAll: false, paused: [], disabled: [], suspended: false, overrides: [] }
 const paused: OperatedState = { ...nothingDone, paused: ['app'] }
 
-async function startCrew(workers: number) {
+async function startCrew(count: number) {
   const port = enginePort()
-  const scripts = Array.from({ length: workers }, (_, worker) => new ScriptedEngine(port, worker))
+  const scripts = Array.from({ length: count }, (_, worker) => new ScriptedEngine(port, worker))
   const log: string[] = []
-  const crew = new Crew({
+  const workers = new Workers({
     entry: scriptedEntry,
     answerMs: 5000,
     log: (_level, message) => log.push(message),
@@ -22,8 +22,8 @@ async function startCrew(workers: number) {
     chance: { now: () => new Date(), random: () => 0.5 },
     ...unheard,
   })
-  atEndOfFile(async () => await crew.stop('now', 0))
-  await crew.start({ host: '127.0.0.1', port }, workers)
+  atEndOfFile(async () => await workers.stop('now', 0))
+  await workers.start({ host: '127.0.0.1', port }, count)
   return { scripts, log }
 }
 
@@ -40,9 +40,9 @@ test('a worker that comes back while an order is under way has it too', async ()
   asking.order({ do: 'say', message: { type: 'state', state: nothingDone } })
   asking.order({
     do: 'say',
-    message: { type: 'ask', id: 0, question: { ask: 'do', deed: 'pause', database: 'app' } },
+    message: { type: 'query', id: 0, query: { kind: 'operate', operation: 'pause', database: 'app' } },
   })
-  const [first] = await Promise.all([asking.gets('ask'), dying.gets('ask')])
+  const [first] = await Promise.all([asking.gets('query'), dying.gets('query')])
 
   await die(dying, log)
   asking.order({ do: 'say', message: { type: 'state', state: paused } })

@@ -112,8 +112,8 @@ test('SHOW CLIENTS shows how long a waiting client has waited', async () => {
   for (const blocker of blockers) await blocker.query('BEGIN')
   const waiting = await connectWeb()
   const answer = waiting.query('SELECT 1')
-  const name = running.engine.pools.find('app', 'web')
-  await running.until(() => (name?.maxWaitMs ?? 0) > 1100)
+  const pool = running.engine.pools.find('app', 'web')
+  await running.until(() => (pool?.maxWaitMs ?? 0) > 1100)
 
   const [shown] = await show('CLIENTS', (row) => row['state'] === 'waiting')
   for (const blocker of blockers) await blocker.query('COMMIT')

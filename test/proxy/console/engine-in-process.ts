@@ -95,11 +95,11 @@ export function poolSpec(
 ): PoolSpec {
   const { port, ...rest } = given
   return {
-    pool: 'app',
+    database: 'app',
     user: 'web',
     hash: hashA,
     connectHash: hashA,
-    database: 'postgres',
+    serverDatabase: 'postgres',
     serverUser: 'postgres',
     settings: poolSettings({ auth_type: 'trust', ...values }),
     hosts: [{ host: '127.0.0.1', port, role: 'primary', addresses: ['127.0.0.1'] }],

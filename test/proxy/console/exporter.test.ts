@@ -19,7 +19,7 @@ beforeAll(async () => {
   const { port } = postgres
   running.apply(1, [
     poolSpec({ port, serverUser: 'app_rw' }, { pool_size: 2, reserve_pool_size: 1 }),
-    poolSpec({ port, pool: 'blog', user: 'reader' }, { max_user_connections: 7 }),
+    poolSpec({ port, database: 'blog', user: 'reader' }, { max_user_connections: 7 }),
   ])
   const clients = await Promise.all(
     [1, 2, 3].map(() => running.connect({ user: 'web', database: 'app', application_name: 'shop' })),
@@ -105,7 +105,7 @@ test('clients that all have names of their own are told apart up to a limit', as
     clients.add(Object.assign(Object.create(model ?? null), { parameters: { values } }))
   }
 
-  const groups = crowd.engine.snapshot(true).figures?.clients ?? []
+  const groups = crowd.engine.snapshot(true).tables?.clients ?? []
   for (const client of clients) if (client !== model) clients.delete(client)
 
   expect(groups).toHaveLength(1001)

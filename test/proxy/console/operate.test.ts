@@ -17,7 +17,7 @@ let version = 1
 beforeAll(async () => {
   running.apply(version++, [
     poolSpec({ port, serverUser: 'app_rw' }, { pool_size: 2 }),
-    poolSpec({ port, pool: 'blog', serverUser: 'app_rw' }, { pool_size: 2 }),
+    poolSpec({ port, database: 'blog', serverUser: 'app_rw' }, { pool_size: 2 }),
   ])
   console = await running.console()
   other = await running.console()
@@ -61,7 +61,7 @@ test('PAUSE answers when the last server was released; until RESUME requests and
   const before = answered
   await inside.query('COMMIT')
   const command = await paused
-  const opened = name().pools.map((pool) => pool.connections)
+  const opened = name().serverSets.map((serverSet) => serverSet.connections)
   const elsewhere = await pidOf(await web('blog'))
   await other.query('RESUME app')
 
@@ -87,8 +87,8 @@ test('PAUSE without a database holds all of them, those of later versions too, a
   await console.query('PAUSE')
   running.apply(version++, [
     poolSpec({ port, serverUser: 'app_rw' }, { pool_size: 2 }),
-    poolSpec({ port, pool: 'blog', serverUser: 'app_rw' }, { pool_size: 2 }),
-    poolSpec({ port, pool: 'later', serverUser: 'app_rw' }),
+    poolSpec({ port, database: 'blog', serverUser: 'app_rw' }, { pool_size: 2 }),
+    poolSpec({ port, database: 'later', serverUser: 'app_rw' }),
   ])
   const asked = (await web('blog')).query('SELECT 1 AS one')
   await running.until(() => name('blog').waiting.size === 1)
@@ -150,7 +150,7 @@ test('KILL ends every client and server of the database, and whoever comes waits
   await console.query('KILL app')
   const newcomer = web().then(async (client) => await client.query('SELECT 1 AS one'))
   await running.until(() => name().waiting.size + name().idle.size === 1)
-  const servers = name().pools.map((pool) => pool.connections)
+  const servers = name().serverSets.map((serverSet) => serverSet.connections)
   await console.query('RESUME app')
 
   expect(await told).toMatchObject({ code: '57P01' })

@@ -1,7 +1,7 @@
 /** SUSPEND, on a real PostgreSQL: nothing moves until RESUME, and nothing is lost. */
 import type { Client } from 'pg'
 import { afterEach, beforeAll, expect, test } from 'vitest'
-import { release, suspend } from '../../../proxy/console/operations.ts'
+import { unsuspend, suspend } from '../../../proxy/console/operations.ts'
 import { query, startup } from '../../support/frontend-messages.ts'
 import { startPostgres } from '../../support/postgres.ts'
 import { WireClient } from '../../support/wire.ts'
@@ -134,7 +134,7 @@ test('a SUSPEND that was resumed is over, also when the next one comes in the sa
   )
   await running.until(() => running.engine.context.suspended)
 
-  release(running.engine)
+  unsuspend(running.engine)
   suspend(running.engine)
   const answer = await first
   const left = name().active.size

@@ -1,6 +1,6 @@
 /** One thread that counts the same keys as others do. */
 import { parentPort, workerData } from 'node:worker_threads'
-import { Tallies } from '../../../proxy/memory/key-counts.ts'
+import { KeyCounts } from '../../../proxy/memory/key-counts.ts'
 
 export interface Counting {
   readonly memory: SharedArrayBuffer
@@ -11,8 +11,8 @@ export interface Counting {
 
 if (parentPort !== null) {
   const { memory, owner, keys, times } = workerData as Counting
-  const tallies = new Tallies(memory, owner)
-  for (let time = 0; time < times; time++) for (const key of keys) tallies.add(key, time, Infinity)
+  const counts = new KeyCounts(memory, owner)
+  for (let time = 0; time < times; time++) for (const key of keys) counts.add(key, time, Infinity)
   // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
   parentPort.postMessage('done')
 }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
-import { Tallies } from '../../../proxy/memory/key-counts.ts'
+import { KeyCounts } from '../../../proxy/memory/key-counts.ts'
 import type { Counting } from './key-counts.fixture.ts'
 
 const oneSet = 8
@@ -17,7 +17,7 @@ function keysOfOneSet(count: number): Buffer[] {
 }
 
 test('what four threads count at once is all counted', async () => {
-  const memory = Tallies.memory()
+  const memory = KeyCounts.memory()
   const keys = [randomBytes(32), randomBytes(32), ...keysOfOneSet(3)]
   const shared = { memory, keys, times: 10_000 }
 
@@ -27,33 +27,33 @@ test('what four threads count at once is all counted', async () => {
       await once(new Worker(new URL('key-counts.fixture.ts', import.meta.url), { workerData }), 'message')
     }),
   )
-  const tallies = new Tallies(memory, 0)
+  const counts = new KeyCounts(memory, 0)
 
-  expect(tallies.size).toBe(5)
-  expect(keys.map((key) => tallies.add(key, 10_000, Infinity))).toEqual(Array(5).fill(40_001))
+  expect(counts.size).toBe(5)
+  expect(keys.map((key) => counts.add(key, 10_000, Infinity))).toEqual(Array(5).fill(40_001))
 })
 
 test('in a full set the key that was counted longest ago makes room', () => {
-  const tallies = new Tallies(Tallies.memory(), 0)
+  const counts = new KeyCounts(KeyCounts.memory(), 0)
   const [first, second, ...rest] = keysOfOneSet(oneSet + 1) as [Buffer, Buffer, ...Buffer[]]
-  for (const [at, key] of [first, second, ...rest.slice(0, oneSet - 2)].entries()) tallies.add(key, at, Infinity)
-  tallies.add(first, 100, Infinity)
+  for (const [at, key] of [first, second, ...rest.slice(0, oneSet - 2)].entries()) counts.add(key, at, Infinity)
+  counts.add(first, 100, Infinity)
 
-  tallies.add(rest.at(-1) as Buffer, 101, Infinity)
+  counts.add(rest.at(-1) as Buffer, 101, Infinity)
 
-  expect(tallies.size).toBe(oneSet)
-  expect(tallies.add(first, 102, Infinity)).toBe(3)
-  expect(tallies.add(second, 103, Infinity)).toBe(1)
+  expect(counts.size).toBe(oneSet)
+  expect(counts.add(first, 102, Infinity)).toBe(3)
+  expect(counts.add(second, 103, Infinity)).toBe(1)
 })
 
 test('a key that is forgotten leaves its place to another', () => {
-  const tallies = new Tallies(Tallies.memory(), 0)
+  const counts = new KeyCounts(KeyCounts.memory(), 0)
   const [key] = keysOfOneSet(1) as [Buffer]
-  tallies.add(key, 0, Infinity)
+  counts.add(key, 0, Infinity)
 
-  tallies.forget(key)
-  tallies.forget(key)
+  counts.delete(key)
+  counts.delete(key)
 
-  expect(tallies.size).toBe(0)
-  expect(tallies.add(key, 1, Infinity)).toBe(1)
+  expect(counts.size).toBe(0)
+  expect(counts.add(key, 1, Infinity)).toBe(1)
 })

@@ -1,6 +1,6 @@
 /** One worker that takes and gives back what several may have `limit` of, and looks whether there are ever more. */
 import { parentPort, workerData } from 'node:worker_threads'
-import { Board } from '../../../proxy/memory/shared-counters.ts'
+import { SharedCounters } from '../../../proxy/memory/shared-counters.ts'
 
 export interface Contest {
   readonly memory: SharedArrayBuffer
@@ -14,21 +14,21 @@ export interface Contest {
 
 if (parentPort !== null) {
   const { memory, held, worker, workers, limit, times } = workerData as Contest
-  const board = new Board(memory, workers)
+  const counters = new SharedCounters(memory, workers)
   const counter = new Int32Array(held)
   let granted = 0
   let most = 0
   for (let time = 0; time < times; time++) {
-    const slot = board.acquire(worker, `key ${time % 3}`)
+    const slot = counters.acquire(worker, `key ${time % 3}`)
     if (slot === null) throw new Error('there is room for three keys')
-    board.add(slot, worker, 1)
-    if (board.total(slot) <= limit) {
+    counters.add(slot, worker, 1)
+    if (counters.total(slot) <= limit) {
       granted++
       most = Math.max(most, Atomics.add(counter, time % 3, 1) + 1)
       Atomics.sub(counter, time % 3, 1)
     }
-    board.add(slot, worker, -1)
-    board.release(worker, slot)
+    counters.add(slot, worker, -1)
+    counters.release(worker, slot)
   }
   // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
   parentPort.postMessage({ granted, most })

@@ -1,14 +1,14 @@
 import { expect, test } from 'vitest'
 import { FailedLogins } from '../../../../proxy/engine/auth/failed-logins.ts'
-import { Tallies, talliesMax } from '../../../../proxy/memory/key-counts.ts'
+import { KeyCounts, keysMax } from '../../../../proxy/memory/key-counts.ts'
 
 const settings = { loginBackoffAfter: 3, loginBackoffWindowMs: 60_000, loginBackoffMaxMs: 1_000 }
 
 const key = Buffer.alloc(32, 1)
 
 /** As the thread `owner` counts them, whose clock began `clockOffsetMs` after the one of the machine. */
-function loginsOf(memory = Tallies.memory(), owner = 0, clockOffsetMs = 0): FailedLogins {
-  return new FailedLogins(new Tallies(memory, owner), key, clockOffsetMs)
+function loginsOf(memory = KeyCounts.memory(), owner = 0, clockOffsetMs = 0): FailedLogins {
+  return new FailedLogins(new KeyCounts(memory, owner), key, clockOffsetMs)
 }
 
 function delays(logins: FailedLogins, hosts: readonly string[], nowMs = 0, given = settings): number[] {
@@ -47,34 +47,34 @@ test('a success forgives, and so does a while without a failure', () => {
 })
 
 test('0 delays nothing and remembers nobody', () => {
-  const memory = Tallies.memory()
+  const memory = KeyCounts.memory()
   const logins = loginsOf(memory)
 
   expect(delays(logins, Array<string>(9).fill('10.0.0.1'), 0, { ...settings, loginBackoffAfter: 0 })).toEqual(
     Array(9).fill(0),
   )
-  expect(new Tallies(memory, 0).size).toBe(0)
+  expect(new KeyCounts(memory, 0).size).toBe(0)
 })
 
 test('what is remembered is bounded, and who goes on failing is remembered whoever fails beside him', () => {
-  const memory = Tallies.memory()
+  const memory = KeyCounts.memory()
   const logins = loginsOf(memory)
   const seen = new Set<number>()
   delays(logins, ['192.0.2.1', '192.0.2.1'])
 
-  for (let i = 0; i < 1.5 * talliesMax; i++) {
+  for (let i = 0; i < 1.5 * keysMax; i++) {
     logins.failed(`10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`, i, settings)
     if (i % 100 === 0) seen.add(logins.failed('192.0.2.1', i, settings))
   }
 
-  expect(new Tallies(memory, 0).size).toBeLessThanOrEqual(talliesMax)
-  expect(new Tallies(memory, 0).size).toBeGreaterThan(talliesMax * 0.9)
+  expect(new KeyCounts(memory, 0).size).toBeLessThanOrEqual(keysMax)
+  expect(new KeyCounts(memory, 0).size).toBeGreaterThan(keysMax * 0.9)
   expect([...seen]).toEqual([250, 500, 1000])
-  expect(delays(logins, ['192.0.2.1'], 2 * talliesMax)).toEqual([1000])
+  expect(delays(logins, ['192.0.2.1'], 2 * keysMax)).toEqual([1000])
 })
 
 test('threads count together: four of them give no more tries than one', () => {
-  const memory = Tallies.memory()
+  const memory = KeyCounts.memory()
   const threads = Array.from({ length: 4 }, (_, owner) => loginsOf(memory, owner, owner * -1e9))
   const clock = (owner: number, ms: number): number => ms + owner * 1e9
 
@@ -89,12 +89,12 @@ test('threads count together: four of them give no more tries than one', () => {
 })
 
 test('what was counted before a thread died is known to the next, also when it died in the middle', () => {
-  const memory = Tallies.memory()
+  const memory = KeyCounts.memory()
   delays(loginsOf(memory, 1), ['10.0.0.1', '10.0.0.1'])
   // Its lock, as a thread leaves it that is ended there.
   Atomics.store(new Int32Array(memory, 0, 1), 0, 2)
 
-  Tallies.left(memory, 1)
+  KeyCounts.threadEnded(memory, 1)
 
   expect(delays(loginsOf(memory, 1), ['10.0.0.1'])).toEqual([250])
 })

@@ -198,9 +198,9 @@ test('a request for a client that stayed behind goes back with a mark, and with 
   const dir = await tempFolder()
   const former = newCancels(3)
   const left = newClient(former.cancels)
-  const door = { host: dir, port: 1 }
+  const cancelSocket = { host: dir, port: 1 }
   const seen: Buffer[] = []
-  const listener = io.listen(door, (socket) => ({
+  const listener = io.listen(cancelSocket, (socket) => ({
     onConnect: ignore,
     onData(bytes, start, end) {
       seen.push(Buffer.from(bytes.subarray(start, end)))
@@ -210,7 +210,7 @@ test('a request for a client that stayed behind goes back with a mark, and with 
     onDrain: ignore,
     onClose: ignore,
   }))
-  const { cancels } = newCancels(3, [door, { host: dir, port: 2 }])
+  const { cancels } = newCancels(3, [cancelSocket, { host: dir, port: 2 }])
   let done = 0
   const count = (): void => void done++
 
@@ -254,10 +254,10 @@ function newPostgres(dir: string, port: number, answers: boolean): { most: () =>
 
 /** A server connection as far as a cancel request looks at it. */
 function serverAt(dir: string, port: number): Server {
-  const pool = { tls: null, tcpOptions, settings: {}, canceled: null, checkin: ignore }
+  const serverSet = { tls: null, tcpOptions, settings: {}, canceled: null, checkin: ignore }
   const target = { address: dir, host: { host: dir, port, role: 'primary', addresses: [dir] } }
   const backendKey = { pid: 1, secret: Buffer.alloc(4) }
-  return { backendKey, target, pool, socket: { tls: null }, cancels: 0, list: null } as unknown as Server
+  return { backendKey, target, serverSet, socket: { tls: null }, cancels: 0, list: null } as unknown as Server
 }
 
 test('87: requests to a server that is silent hold up none to another one, and end by themselves', async () => {
