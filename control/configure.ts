@@ -4,7 +4,7 @@
  */
 import type { Written } from '../shared/api.ts'
 import { readDocument } from '../shared/config/document.ts'
-import type { FleetDocument } from '../shared/config/document.ts'
+import type { FleetDocument } from '../shared/config/sections.ts'
 import { ConfigError } from '../shared/config/problems.ts'
 import type { Hint } from '../shared/wire.ts'
 import { ApiProblem, noSuchFleet } from './api-problem.ts'

@@ -1,4 +1,4 @@
-import type { FleetDocument, PasswordSource } from '../../shared/config/document.ts'
+import type { FleetDocument, PasswordSource } from '../../shared/config/sections.ts'
 import { join } from '../../shared/config/problems.ts'
 
 /** A password in a document, and its path. */

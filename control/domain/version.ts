@@ -1,4 +1,4 @@
-import type { FleetDocument } from '../../shared/config/document.ts'
+import type { FleetDocument } from '../../shared/config/sections.ts'
 import { effectiveGeneral, effectivePools } from '../../shared/config/effective.ts'
 import type { EffectiveGeneral, PoolHash } from '../../shared/config/effective.ts'
 import { generalSettings } from '../../shared/config/settings.ts'

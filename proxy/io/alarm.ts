@@ -1,6 +1,6 @@
 import * as libc from './libc.ts'
 import type { Memory } from './libc.ts'
-import type { Entry } from './loop.ts'
+import type { Entry } from './entry.ts'
 
 /**
  * The alarm clock of a loop, a timerfd (timerfd_create(2)): set once for the next timer, it ends waits. A timeout given to

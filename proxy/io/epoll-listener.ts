@@ -3,7 +3,8 @@ import { isUnix } from './io.ts'
 import { EpollSocket } from './epoll-socket.ts'
 import * as libc from './libc.ts'
 import { EpollEvents, Errno } from './libc.ts'
-import type { Entry, Loop } from './loop.ts'
+import type { Entry } from './entry.ts'
+import type { Loop } from './loop.ts'
 import { readSocketAddress, socketAddressBytes } from './socket-address.ts'
 
 /** Connections accepted in one turn, so that a flood of new ones does not starve the others. */

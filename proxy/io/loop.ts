@@ -7,22 +7,11 @@ import { IoError } from './io.ts'
 import type { Memory } from './libc.ts'
 import * as libc from './libc.ts'
 import { EpollEvents, EpollOperation, Errno } from './libc.ts'
+import type { Entry } from './entry.ts'
 import type { OpenFds } from './open-fds.ts'
 import { TurnBuffer, sendsMax } from './turn-buffer.ts'
 import { SendRing } from './send-ring.ts'
 import { Timers } from './timers.ts'
-
-/** Something with a file descriptor that the loop closes at its end. */
-export interface Entry {
-  readonly fd: number
-  /** Given by the loop: tells an event of this descriptor from one of an earlier owner or an earlier watch of it. */
-  generation: number
-  ready(events: number): void
-  /** Is its peer taking what it is sent? Asked every `periodMs`, of what may have sent anything. */
-  checkStall?(periodMs: number): void
-  /** Closes the descriptor without a word to anybody; at the end of the loop. */
-  abandon(): void
-}
 
 /** Something that asked to be called from the loop, outside of whatever is running now. */
 export interface Postponed {

@@ -5,7 +5,7 @@ import type {
   PasswordSource,
   PoolSection,
   ServerSection,
-} from './document.ts'
+} from './sections.ts'
 import { generalValuesOf, sourcesOf, valuesOf } from './effective.ts'
 import type { GeneralValues, PoolValues } from './keys.ts'
 import { parseHba } from './hba.ts'

@@ -1,4 +1,4 @@
-import type { FleetDocument, PasswordSource } from './document.ts'
+import type { FleetDocument, PasswordSource } from './sections.ts'
 import { formatDuration, parseDuration } from './duration.ts'
 import { generalKeys, poolKeys } from './keys.ts'
 import type { GeneralValues, KeySpec, PoolValues } from './keys.ts'

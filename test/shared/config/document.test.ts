@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { noSecrets, readDocument } from '../../../shared/config/document.ts'
-import type { KnownSecrets, PoolSection } from '../../../shared/config/document.ts'
+import type { KnownSecrets, PoolSection } from '../../../shared/config/sections.ts'
 import { ConfigError, ConfigSyntaxError } from '../../../shared/config/problems.ts'
 import { parseToml } from '../../../shared/config/text.ts'
 
