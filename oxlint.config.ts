@@ -46,7 +46,7 @@ const directions: readonly Direction[] = [
   },
   {
     files: ['proxy/agent/**'],
-    says: 'the agent knows of the engine and its console only port.ts',
+    says: 'the agent knows of the engine and its console only what both say: port.ts, spec.ts, snapshot.ts, operation.ts',
     refuses: [...above.proxy, ...servers, ...databases, '**/engine/**', '**/console/**'],
   },
   {

@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert'
 import { setV8Flags } from '../proxy/engine/v8.ts'
 import { Engine } from '../proxy/engine/engine.ts'
-import type { FleetSpec } from '../proxy/port.ts'
+import type { FleetSpec } from '../proxy/spec.ts'
 import * as write from '../proxy/protocol/write.ts'
 import { generalSettings, poolSettings } from '../shared/config/settings.ts'
 import * as frontend from '../test/support/frontend-messages.ts'

@@ -1,7 +1,7 @@
 import type { PoolHash } from '../../shared/config/effective.ts'
 import { comparePositions } from '../../shared/position.ts'
 import type { Position } from '../../shared/wire.ts'
-import type { ApplyOutcome, Desired, FleetSpec } from '../port.ts'
+import type { ApplyOutcome, Desired, FleetSpec } from '../spec.ts'
 import type { Backoff } from './backoff.ts'
 import type { Workers } from './workers.ts'
 import { EngineDied } from './engine-thread.ts'

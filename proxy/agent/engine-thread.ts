@@ -3,21 +3,14 @@ import type { EngineDisconnect } from '../../shared/disconnect.ts'
 import type { Handed } from '../io/io.ts'
 import type {
   QueryAnswer as WorkerAnswer,
-  ApplyOutcome,
-  WorkersStart,
-  EngineSnapshot,
-  EngineStart,
-  FleetSpec,
-  FromEngine,
   OperatedState,
   PoolOperation,
   OperationOutcome,
-  ProcessStart,
   WorkerQuery,
-  StopMode,
-  ToEngine,
-  UnixListen,
-} from '../port.ts'
+} from '../operation.ts'
+import type { WorkersStart, EngineStart, FromEngine, ProcessStart, StopMode, ToEngine, UnixListen } from '../port.ts'
+import type { EngineSnapshot } from '../snapshot.ts'
+import type { ApplyOutcome, FleetSpec } from '../spec.ts'
 import { closeMarked, mark, wake } from './libc.ts'
 import { reasonOf, type Log } from './log.ts'
 

@@ -1,4 +1,4 @@
-import type { Desired } from '../port.ts'
+import type { Desired } from '../spec.ts'
 
 /**
  * Why an offered version does not run. `alone`: the cause may pass, so the proxy tries again by itself, with backoff.

@@ -1,13 +1,13 @@
 /** What several workers say becomes what the process says. */
+import type { OperationOutcome } from '../operation.ts'
 import type {
   AuthQuerySnapshot,
   EngineSnapshot,
   ConsoleTables,
   ShownRow,
-  OperationOutcome,
   PoolSnapshot,
   PoolTotals,
-} from '../port.ts'
+} from '../snapshot.ts'
 
 export function mergedOutcome(outcomes: readonly OperationOutcome[]): OperationOutcome {
   return {

@@ -1,8 +1,8 @@
 import { collectDefaultMetrics, Counter, Registry } from 'prom-client'
 import type { Metric } from 'prom-client'
 import type { Disconnect } from '../../shared/disconnect.ts'
-import { waitBoundsMs } from '../port.ts'
-import type { EngineSnapshot, PoolSnapshot, ShownRow } from '../port.ts'
+import { waitBoundsMs } from '../snapshot.ts'
+import type { EngineSnapshot, PoolSnapshot, ShownRow } from '../snapshot.ts'
 
 /** What the agent knows besides the engine's snapshot. */
 export interface AgentFigures {

@@ -2,7 +2,7 @@ import { createHash, createHmac, hash, pbkdf2, randomBytes } from 'node:crypto'
 import { promisify } from 'node:util'
 import { iterationsMax, passwordFault, passwordKind, readVerifier } from '../../shared/config/password.ts'
 import { preparePassword } from '../../shared/saslprep.ts'
-import type { ClientSecret, ScramVerifier } from '../port.ts'
+import type { ClientSecret, ScramVerifier } from '../spec.ts'
 import { mockSalt } from '../mock-salt.ts'
 import { ApplyError } from './failure.ts'
 

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import { addressFault } from '../../shared/registered-address.ts'
 import type { Peer } from '../../shared/wire.ts'
-import type { PeerSpec, PeersUpdate } from '../port.ts'
+import type { PeerSpec, PeersUpdate } from '../spec.ts'
 import type { Waits } from './clock.ts'
 import type { ControlClient } from './control-client.ts'
 import type { ListenAddress } from './engine-thread.ts'

@@ -1,4 +1,4 @@
-import type { FleetSpec, PoolSpec } from '../port.ts'
+import type { FleetSpec, PoolSpec } from '../spec.ts'
 
 /** A database of fewer servers than this for each worker is not worth dividing. */
 const sharePerWorkerMin = 2

@@ -1,4 +1,4 @@
-import type { EngineSnapshot, PoolSnapshot } from '../port.ts'
+import type { EngineSnapshot, PoolSnapshot } from '../snapshot.ts'
 import type { PoolHash } from '../../shared/config/effective.ts'
 import { wildcard } from '../../shared/config/wildcard.ts'
 import type { PoolReport, Report, ReportResponse } from '../../shared/wire.ts'

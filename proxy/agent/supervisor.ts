@@ -1,19 +1,8 @@
 import type { Handed } from '../io/io.ts'
-import type {
-  QueryAnswer,
-  ApplyOutcome,
-  Desired,
-  EngineSnapshot,
-  FleetSpec,
-  HostSpec,
-  OperatedState,
-  PoolOperation,
-  OperationOutcome,
-  PeersUpdate,
-  WorkerQuery,
-  StopMode,
-  TlsUpdate,
-} from '../port.ts'
+import type { QueryAnswer, OperatedState, PoolOperation, OperationOutcome, WorkerQuery } from '../operation.ts'
+import type { StopMode } from '../port.ts'
+import type { EngineSnapshot } from '../snapshot.ts'
+import type { ApplyOutcome, Desired, FleetSpec, HostSpec, PeersUpdate, TlsUpdate } from '../spec.ts'
 import type { Report } from '../../shared/wire.ts'
 import { Backoff } from './backoff.ts'
 import type { Chance } from './clock.ts'

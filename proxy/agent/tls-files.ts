@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises'
 import type { GeneralSettings, PoolSettings } from '../../shared/config/settings.ts'
-import type { FleetSpec, TlsUpdate } from '../port.ts'
+import type { FleetSpec, TlsUpdate } from '../spec.ts'
 import type { TlsOptions } from '../io/io.ts'
 import { OpensslContext, TlsOptionsError } from '../io/tls-context.ts'
 import { ApplyError } from './failure.ts'

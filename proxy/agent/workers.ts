@@ -1,20 +1,9 @@
 import { SharedCounters } from '../memory/shared-counters.ts'
 import { KeyCounts } from '../memory/key-counts.ts'
-import type {
-  QueryAnswer,
-  ApplyOutcome,
-  Desired,
-  EngineSnapshot,
-  FleetSpec,
-  OperatedState,
-  PoolOperation,
-  OperationOutcome,
-  PeersUpdate,
-  ProcessStart,
-  WorkerQuery,
-  StopMode,
-  TlsUpdate,
-} from '../port.ts'
+import type { QueryAnswer, OperatedState, PoolOperation, OperationOutcome, WorkerQuery } from '../operation.ts'
+import type { ProcessStart, StopMode } from '../port.ts'
+import type { EngineSnapshot } from '../snapshot.ts'
+import type { ApplyOutcome, Desired, FleetSpec, PeersUpdate, TlsUpdate } from '../spec.ts'
 import { Supervisor, type SupervisorOptions, type EngineRestart } from './supervisor.ts'
 import { EngineDied, type WorkerTies, type ListenAddress, type Listening } from './engine-thread.ts'
 import { Listeners } from './restart/listeners.ts'

@@ -1,6 +1,6 @@
 /** What workers' consoles ask of this one. */
 import type { Engine } from '../engine/engine.ts'
-import type { QueryAnswer, WorkerQuery } from '../port.ts'
+import type { QueryAnswer, WorkerQuery } from '../operation.ts'
 import { isPaused, killClient, operate, serversLeaving, serversLeft, whenFlushed } from './operations.ts'
 import { partOf, tableOf } from './commands.ts'
 

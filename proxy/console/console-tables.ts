@@ -1,7 +1,7 @@
 /** What metrics are made of: the console's own answers, so that a page of metrics and SHOW never differ. */
 import { Client } from '../engine/pool/client.ts'
 import type { Engine } from '../engine/engine.ts'
-import type { ClientGroup, ConsoleTables, ShownRow } from '../port.ts'
+import type { ClientGroup, ConsoleTables, ShownRow } from '../snapshot.ts'
 import { consoleName } from './pools.ts'
 import { config } from './show/config.ts'
 import { databases } from './show/databases.ts'

@@ -3,7 +3,7 @@ import { wildcard } from '../../shared/config/wildcard.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import { Client } from '../engine/pool/client.ts'
 import type { Engine } from '../engine/engine.ts'
-import type { Operation, PoolOperation, OperationOutcome } from '../port.ts'
+import type { Operation, PoolOperation, OperationOutcome } from '../operation.ts'
 import type { Pool } from '../engine/pool/pool.ts'
 import type { Server } from '../engine/pool/server.ts'
 

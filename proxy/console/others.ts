@@ -1,6 +1,6 @@
 /** What a command on one worker's console wants of the other workers. */
 import type { Exchange } from '../engine/wire/conversation.ts'
-import type { QueryAnswer, WorkerQuery } from '../port.ts'
+import type { QueryAnswer, WorkerQuery } from '../operation.ts'
 import type { Caller } from './caller.ts'
 
 /** Their answers, as soon as all have answered; null for one that did not in time. Where there are no others, none. */

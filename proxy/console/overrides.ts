@@ -6,7 +6,8 @@ import type { PoolSettings } from '../../shared/config/settings.ts'
 import { checkValue } from '../../shared/config/value.ts'
 import { hashOf } from '../../shared/hash.ts'
 import type { Engine } from '../engine/engine.ts'
-import type { OperatedState, PoolSpec } from '../port.ts'
+import type { OperatedState } from '../operation.ts'
+import type { PoolSpec } from '../spec.ts'
 
 /** General keys that the engine itself obeys; the others are the agent's, and nothing here would come of a SET. */
 const generalOfEngine: ReadonlySet<string> = new Set<GeneralKey>([

@@ -1,4 +1,4 @@
-import type { PoolTotals } from '../port.ts'
+import type { PoolTotals } from '../snapshot.ts'
 import type { Pool } from '../engine/pool/pool.ts'
 import { noTotals } from '../engine/pool/totals.ts'
 import { consoleName } from './pools.ts'

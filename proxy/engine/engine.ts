@@ -13,21 +13,10 @@ import type { Context } from './pool/context.ts'
 import { consoleTablesOf } from '../console/console-tables.ts'
 import { Limits } from './pool/limits.ts'
 import { Login } from './login.ts'
-import type {
-  AccessRules,
-  QueryAnswer,
-  ConsoleUserSpec,
-  EngineSnapshot,
-  FleetSpec,
-  FromEngine,
-  ListenOn,
-  OperatedState,
-  PoolSnapshot,
-  ProcessStart,
-  WorkerQuery,
-  StopMode,
-  ToEngine,
-} from '../port.ts'
+import type { QueryAnswer, OperatedState, WorkerQuery } from '../operation.ts'
+import type { FromEngine, ListenOn, ProcessStart, StopMode, ToEngine } from '../port.ts'
+import type { EngineSnapshot, PoolSnapshot } from '../snapshot.ts'
+import type { AccessRules, ConsoleUserSpec, FleetSpec } from '../spec.ts'
 import type { Pool } from './pool/pool.ts'
 import { operateForControl, unsuspend, suspend } from '../console/operations.ts'
 import { answerTo } from '../console/answers.ts'

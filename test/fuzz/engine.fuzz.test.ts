@@ -2,7 +2,7 @@
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Engine } from '../../proxy/engine/engine.ts'
-import type { FleetSpec } from '../../proxy/port.ts'
+import type { FleetSpec } from '../../proxy/spec.ts'
 import type { EpollIo } from '../../proxy/io/epoll.ts'
 import * as write from '../../proxy/protocol/write.ts'
 import { generalSettings, poolSettings } from '../../shared/config/settings.ts'

@@ -4,7 +4,7 @@
  */
 import { createHash, createHmac, pbkdf2Sync } from 'node:crypto'
 
-import type { ScramVerifier } from '../../proxy/port.ts'
+import type { ScramVerifier } from '../../proxy/spec.ts'
 
 export const mechanism = 'SCRAM-SHA-256'
 

@@ -1,5 +1,7 @@
 /** What a test and the process that runs an engine for it say to each other. */
-import type { ApplyOutcome, EngineSnapshot, FleetSpec, ToEngine } from '../../proxy/port.ts'
+import type { ToEngine } from '../../proxy/port.ts'
+import type { EngineSnapshot } from '../../proxy/snapshot.ts'
+import type { ApplyOutcome, FleetSpec } from '../../proxy/spec.ts'
 import type { EngineDisconnect } from '../../shared/disconnect.ts'
 import type { LogFields, LogLevel } from '../../proxy/agent/log.ts'
 

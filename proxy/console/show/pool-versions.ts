@@ -1,6 +1,6 @@
 import { comparePositions } from '../../../shared/position.ts'
 import type { Engine } from '../../engine/engine.ts'
-import type { Desired } from '../../port.ts'
+import type { Desired } from '../../spec.ts'
 import type { Pool } from '../../engine/pool/pool.ts'
 import { byKey } from '../join.ts'
 import { compare, sum } from '../pools.ts'

@@ -1,4 +1,4 @@
-import type { PoolTotals } from '../../port.ts'
+import type { PoolTotals } from '../../snapshot.ts'
 import type { Engine } from '../../engine/engine.ts'
 import type { DatabaseStatistics } from '../statistics.ts'
 import { totalNames } from '../statistics.ts'

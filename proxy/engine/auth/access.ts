@@ -7,7 +7,7 @@ import type { GeneralSettings, PoolSettings } from '../../../shared/config/setti
 import { SqlError } from '../../../shared/errors.ts'
 import { isUnix } from '../../io/io.ts'
 import type { Socket } from '../../io/io.ts'
-import type { AccessRules } from '../../port.ts'
+import type { AccessRules } from '../../spec.ts'
 import type { Replication } from '../session/replication.ts'
 import { certificateRefused } from './methods.ts'
 import type { Claim } from './methods.ts'

@@ -1,6 +1,6 @@
 import type { Socket } from '../../io/io.ts'
 import type { Exchange } from '../wire/conversation.ts'
-import type { ClientSecret } from '../../port.ts'
+import type { ClientSecret } from '../../spec.ts'
 import type { AuthSource } from './auth-query.ts'
 
 /** What one login asks auth_query; nothing where its pool knows its clients itself. */

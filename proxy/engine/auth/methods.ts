@@ -8,7 +8,7 @@ import { FrontendTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
 import { readMessage } from '../wire/conversation.ts'
 import type { Conversation, Exchange, Message } from '../wire/conversation.ts'
-import type { ClientSecret, ScramVerifier } from '../../port.ts'
+import type { ClientSecret, ScramVerifier } from '../../spec.ts'
 import {
   checkProof,
   mockVerifier,

@@ -3,7 +3,7 @@
  * nobody can find out by guessing who there is.
  */
 import { createHmac } from 'node:crypto'
-import type { ClientSecret, PreviousSecret } from '../../port.ts'
+import type { ClientSecret, PreviousSecret } from '../../spec.ts'
 import { mockVerifier } from './scram.ts'
 
 /**

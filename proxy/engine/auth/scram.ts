@@ -6,7 +6,7 @@
 import { createHash, createHmac, pbkdf2Sync, timingSafeEqual } from 'node:crypto'
 import { SqlError } from '../../../shared/errors.ts'
 import { mockSalt } from '../../mock-salt.ts'
-import type { ScramVerifier } from '../../port.ts'
+import type { ScramVerifier } from '../../spec.ts'
 
 export const scramMechanism = 'SCRAM-SHA-256'
 export const scramPlusMechanism = 'SCRAM-SHA-256-PLUS'

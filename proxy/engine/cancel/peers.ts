@@ -6,7 +6,8 @@
 import type { Address, Io, TcpOptions, Timer, TlsOptions } from '../../io/io.ts'
 import { deliver, Gate } from './cancel-request.ts'
 import type { CancelKey } from './cancel-request.ts'
-import type { FromEngine, PeerSpec, PeersUpdate } from '../../port.ts'
+import type { FromEngine } from '../../port.ts'
+import type { PeerSpec, PeersUpdate } from '../../spec.ts'
 import type { TlsContexts, TlsHold } from '../wire/tls.ts'
 
 /** Connections to one peer that are open at a time, and requests that wait for one. */

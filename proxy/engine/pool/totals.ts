@@ -1,4 +1,4 @@
-import type { PoolTotals } from '../../port.ts'
+import type { PoolTotals } from '../../snapshot.ts'
 
 /** Nothing counted yet. */
 export function noTotals(): PoolTotals {

@@ -4,16 +4,10 @@
  */
 import { BroadcastChannel, type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import koffi from 'koffi'
-import { waitBoundsMs } from '../../../proxy/port.ts'
-import type {
-  ApplyOutcome,
-  EngineStart,
-  FleetSpec,
-  ConsoleTables,
-  FromEngine,
-  PoolSnapshot,
-  ToEngine,
-} from '../../../proxy/port.ts'
+import { waitBoundsMs } from '../../../proxy/snapshot.ts'
+import type { EngineStart, FromEngine, ToEngine } from '../../../proxy/port.ts'
+import type { ConsoleTables, PoolSnapshot } from '../../../proxy/snapshot.ts'
+import type { ApplyOutcome, FleetSpec } from '../../../proxy/spec.ts'
 import { noTotals } from '../../../proxy/engine/pool/totals.ts'
 import { comparePositions } from '../../../shared/position.ts'
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { Workers } from '../../../proxy/agent/workers.ts'
-import type { OperatedState } from '../../../proxy/port.ts'
+import type { OperatedState } from '../../../proxy/operation.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { enginePort, ScriptedEngine, scriptedEntry } from './scripted-engine.ts'
 import { unheard } from './unheard.ts'

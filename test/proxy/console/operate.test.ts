@@ -1,7 +1,7 @@
 /** What operators do to connections at the console, on a real PostgreSQL. */
 import type { Client } from 'pg'
 import { afterEach, beforeAll, expect, test } from 'vitest'
-import type { PoolSpec } from '../../../proxy/port.ts'
+import type { PoolSpec } from '../../../proxy/spec.ts'
 import type { Target } from '../../../proxy/engine/pool/server-set.ts'
 import { freePort } from '../../support/free-port.ts'
 import { startPostgres } from '../../support/postgres.ts'

@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from 'vitest'
 import type { Client } from 'pg'
-import type { Desired } from '../../../proxy/port.ts'
+import type { Desired } from '../../../proxy/spec.ts'
 import { startPostgres } from '../../support/postgres.ts'
 import { EngineInProcess, hashA, hashB, poolSpec } from './engine-in-process.ts'
 

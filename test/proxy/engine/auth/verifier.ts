@@ -1,5 +1,5 @@
 import { createHash, createHmac, pbkdf2Sync } from 'node:crypto'
-import type { ScramVerifier } from '../../../../proxy/port.ts'
+import type { ScramVerifier } from '../../../../proxy/spec.ts'
 
 /** RFC 5802, 3. */
 export function verifierOf(password: string, salt: Uint8Array, iterations = 4096): ScramVerifier {
