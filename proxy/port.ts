@@ -42,6 +42,12 @@ export type ToEngine =
   /** What operators have done, whole: to a thread that takes the place of another, before its first version and after. */
   | { readonly type: 'restore'; readonly state: OperatedState }
 
+/** The messages that are for the console of an engine. */
+export type ToConsole = Extract<
+  ToEngine,
+  { readonly type: 'desired' | 'snapshot' | 'reloaded' | 'operate' | 'query' | 'answers' | 'restore' }
+>
+
 export type StopMode = 'drain' | 'clients' | 'handover' | 'now'
 
 export type FromEngine =

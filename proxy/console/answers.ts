@@ -1,11 +1,12 @@
 /** What workers' consoles ask of this one. */
-import type { Engine } from '../engine/engine.ts'
+import type { OperatedEngine } from './operated-engine.ts'
 import type { QueryAnswer, WorkerQuery } from '../operation.ts'
-import { isPaused, killClient, operate, serversLeaving, serversLeft, whenFlushed } from './operations.ts'
+import { isPaused, killClient, operate, serversLeaving, serversLeft } from './operations.ts'
+import { whenFlushed } from '../engine/suspension.ts'
 import { partOf, tableOf } from './commands.ts'
 
 /** Calls `answer` once, now or when what is waited for has come. */
-export function answerTo(engine: Engine, query: WorkerQuery, answer: (answer: QueryAnswer) => void): void {
+export function answerTo(engine: OperatedEngine, query: WorkerQuery, answer: (answer: QueryAnswer) => void): void {
   switch (query.kind) {
     case 'rows': {
       const table = tableOf(query.command)

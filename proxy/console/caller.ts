@@ -1,10 +1,12 @@
+import type { ConsoleUserSpec } from '../spec.ts'
 import type { Exchange } from '../engine/wire/conversation.ts'
-import type { Engine } from '../engine/engine.ts'
-import type { Right } from './commands.ts'
+import type { OperatedEngine } from './operated-engine.ts'
+
+export type Right = ConsoleUserSpec['right']
 
 /** What a command may use of the session that typed it. */
 export interface Caller {
-  readonly engine: Engine
+  readonly engine: OperatedEngine
   readonly user: string
   readonly right: Right
   applicationName: string

@@ -2,8 +2,8 @@ import { nearest } from '../../shared/config/nearest.ts'
 import { SqlError } from '../../shared/errors.ts'
 import * as write from '../protocol/write.ts'
 import type { Exchange } from '../engine/wire/conversation.ts'
-import type { Engine } from '../engine/engine.ts'
-import type { Caller } from './caller.ts'
+import type { OperatedEngine } from './operated-engine.ts'
+import type { Caller, Right } from './caller.ts'
 import { CommandError } from './command-error.ts'
 import {
   disableCommand,
@@ -37,11 +37,8 @@ import { users } from './show/users.ts'
 import { version } from './show/version.ts'
 import type { Statement } from './statements.ts'
 import { texts } from './table.ts'
-import type { Row, Table } from './table.ts'
-import type { Join } from './join.ts'
+import type { Join, Row, Table } from './table.ts'
 import { queryOthers } from './others.ts'
-
-export type Right = 'admin' | 'stats'
 
 interface Command {
   /** In capitals. */
@@ -209,7 +206,7 @@ function* rowsOfAll(caller: Caller, table: Table, join: Join, command: string): 
 }
 
 /** What this worker has of a table. */
-export function partOf({ part, rows }: Table, engine: Engine): Row[] {
+export function partOf({ part, rows }: Table, engine: OperatedEngine): Row[] {
   return [...(part ?? rows)(engine)]
 }
 

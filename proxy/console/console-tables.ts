@@ -1,8 +1,8 @@
 /** What metrics are made of: the console's own answers, so that a page of metrics and SHOW never differ. */
 import { Client } from '../engine/pool/client.ts'
-import type { Engine } from '../engine/engine.ts'
+import type { OperatedEngine } from './operated-engine.ts'
 import type { ClientGroup, ConsoleTables, ShownRow } from '../snapshot.ts'
-import { consoleName } from './pools.ts'
+import { consoleName } from './console-name.ts'
 import { config } from './show/config.ts'
 import { databases } from './show/databases.ts'
 import { lists } from './show/lists.ts'
@@ -15,7 +15,7 @@ import type { Table } from './table.ts'
 const clientGroupsMax = 1000
 const others = '(others)'
 
-export function consoleTablesOf(engine: Engine): ConsoleTables {
+export function consoleTablesOf(engine: OperatedEngine): ConsoleTables {
   return {
     databases: shown(databases, engine),
     lists: shown(lists, engine),
@@ -27,7 +27,7 @@ export function consoleTablesOf(engine: Engine): ConsoleTables {
   }
 }
 
-function shown(table: Table, engine: Engine): ShownRow[] {
+function shown(table: Table, engine: OperatedEngine): ShownRow[] {
   const rows: ShownRow[] = []
   for (const row of table.rows(engine)) {
     rows.push(Object.fromEntries(table.columns.map(({ name }, index) => [name, row[index] ?? null])))
@@ -36,7 +36,7 @@ function shown(table: Table, engine: Engine): ShownRow[] {
 }
 
 /** SHOW CLIENTS, counted. */
-function clientGroups({ context }: Engine): ClientGroup[] {
+function clientGroups({ context }: OperatedEngine): ClientGroup[] {
   const groups = new Map<string, ClientGroup>()
   for (const client of context.clients) {
     const group = groupOf(client)
@@ -52,7 +52,7 @@ function clientGroups({ context }: Engine): ClientGroup[] {
   return [...groups.values()]
 }
 
-function groupOf(client: Engine['context']['clients'] extends Set<infer Item> ? Item : never): ClientGroup {
+function groupOf(client: OperatedEngine['context']['clients'] extends Set<infer Item> ? Item : never): ClientGroup {
   if (!(client instanceof Client)) {
     const { user, applicationName } = client
     return { database: consoleName, user, application_name: applicationName, state: 'active', count: 0 }

@@ -1,7 +1,5 @@
 /** How the rows that workers give for one SHOW command become the rows of the process. */
-import type { Row } from './table.ts'
-
-export type Join = (ofWorkers: readonly (readonly Row[])[]) => readonly Row[]
+import type { Join } from './table.ts'
 
 /** Every worker has its own. */
 export const all: Join = (ofWorkers) => ofWorkers.flat()

@@ -3,26 +3,29 @@ import { wildcard } from '../../shared/config/wildcard.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import { Client } from '../engine/pool/client.ts'
 import type { Engine } from '../engine/engine.ts'
+import { suspend, unsuspend } from '../engine/suspension.ts'
 import type { Operation, PoolOperation, OperationOutcome } from '../operation.ts'
 import type { Pool } from '../engine/pool/pool.ts'
-import type { Server } from '../engine/pool/server.ts'
+
+/** What of an engine is operated. */
+export type Operated = Pick<Engine, 'context' | 'pools' | 'stateChanged'>
 
 /** All pools of a database, or of those that "*" stands for; of every database with null. */
-function poolsOf({ pools }: Engine, database: string | null): Pool[] {
+function poolsOf({ pools }: Operated, database: string | null): Pool[] {
   if (database === null) return [...pools.all()]
   if (database !== wildcard) return [...pools.ofDatabase(database)]
   return [...pools.all()].filter((pool) => pool.database === wildcard || pools.isMade(pool.database))
 }
 
 /** Servers that are still open. */
-export function serversLeft(engine: Engine, database: string | null): number {
+export function serversLeft(engine: Operated, database: string | null): number {
   let servers = 0
   for (const pool of poolsOf(engine, database)) for (const serverSet of pool.serverSets) servers += serverSet.size
   return servers
 }
 
 /** Servers that close as soon as they are free, by RECONNECT, PAUSE, a rebuild or an address that is gone. */
-export function serversLeaving(engine: Engine, database: string | null): number {
+export function serversLeaving(engine: Operated, database: string | null): number {
   let servers = 0
   for (const pool of poolsOf(engine, database)) {
     for (const serverSet of pool.serverSets) {
@@ -36,109 +39,40 @@ export function serversLeaving(engine: Engine, database: string | null): number 
   return servers
 }
 
-export function isPaused({ pools }: Engine, database: string | null): boolean {
+export function isPaused({ pools }: Operated, database: string | null): boolean {
   return database === null ? pools.pausedAll : pools.isPaused(database)
 }
 
 /** Clients wait, servers close as they become free. False when it is paused already. */
-export function pause(engine: Engine, database: string | null): boolean {
+export function pause(engine: Operated, database: string | null): boolean {
   const changed = engine.pools.setPaused(database, true)
   engine.stateChanged()
   return changed
 }
 
 /** False when it is not paused. */
-export function resume(engine: Engine, database: string | null): boolean {
+export function resume(engine: Operated, database: string | null): boolean {
   const changed = engine.pools.setPaused(database, false)
   engine.stateChanged()
   return changed
 }
 
-/** Nothing further is read of clients and servers; what was sent to them leaves. False when it is so already. */
-export function suspend({ context, pools }: Engine): boolean {
-  if (context.suspended) return false
-  context.suspended = true
-  context.suspensions++
-  context.operated()
-  for (const client of context.clients) if (client instanceof Client) client.socket.suspendReading()
-  for (const pool of pools.all()) {
-    for (const server of serversOf(pool)) if (server.loggedIn) server.socket.suspendReading()
-  }
-  return true
-}
-
-/** The end of a SUSPEND. False when there is none. */
-export function unsuspend({ context, pools }: Engine): boolean {
-  if (!context.suspended) return false
-  context.suspended = false
-  context.operated()
-  for (const client of context.clients) client.socket.unsuspendReading()
-  for (const pool of pools.all()) {
-    for (const server of serversOf(pool)) server.socket.unsuspendReading()
-    pool.grow()
-  }
-  pools.wakeHeldUp()
-  return true
-}
-
-/** How often is looked whether everything has left. */
-const flushCheckMs = 10
-
-/**
- * Calls `done` when all that was sent has been taken, or the SUSPEND of now has ended; `holds` says which. Whoever has not
- * taken it after `suspend_timeout` is closed.
- */
-export function whenFlushed(engine: Engine, done: (holds: boolean) => void): void {
-  const { context } = engine
-  const { io, general, suspensions } = context
-  const deadlineMs = io.nowMs() + general.suspendTimeoutMs
-  const look = (): void => {
-    if (!context.suspended || context.suspensions !== suspensions) {
-      done(false)
-      return
-    }
-    const slow = unflushed(engine)
-    if (slow.length > 0 && io.nowMs() < deadlineMs) {
-      io.after(flushCheckMs, look)
-      return
-    }
-    for (const one of slow) {
-      if (one instanceof Client) one.leave()
-      else one.close('admin')
-    }
-    done(true)
-  }
-  // What was sent in this turn leaves at its end, and is counted only then.
-  io.after(flushCheckMs, look)
-}
-
-/** Clients and servers that have not taken all that was sent to them. */
-function unflushed({ context, pools }: Engine): (Client | Server)[] {
-  const clients = [...context.clients].filter((client) => client instanceof Client)
-  const servers = [...pools.all()].flatMap(serversOf)
-  return [...clients, ...servers].filter(({ socket }) => socket.queuedBytes > 0)
-}
-
-function serversOf(pool: Pool): Server[] {
-  return pool.serverSets.flatMap((serverSet) => serverSet.lists.flatMap((list) => [...list]))
-}
-
 /** Every server is replaced by a new one as soon as it is free. */
-export function reconnect(engine: Engine, database: string | null): void {
+export function reconnect(engine: Operated, database: string | null): void {
   for (const pool of poolsOf(engine, database)) pool.current?.retire()
 }
 
 /** All clients and servers end now; whoever comes waits for RESUME. */
-export function kill(engine: Engine, database: string | null): void {
+export function kill(engine: Operated, database: string | null): void {
   pause(engine, database)
   for (const pool of poolsOf(engine, database)) pool.kill()
 }
 
 /** False when nobody has this number. */
-export function killClient(engine: Engine, id: number): boolean {
+export function killClient(engine: Operated, id: number): boolean {
   for (const client of engine.context.clients) {
     if (client.id !== id) continue
-    const server = 'server' in client ? client.server : null
+    const server = client instanceof Client ? client.server : null
     client.fatal(sqlstates.admin_shutdown, 'terminating connection due to administrator command')
     server?.close('admin')
     return true
@@ -147,7 +81,7 @@ export function killClient(engine: Engine, id: number): boolean {
 }
 
 /** An operation of a console. False when it has changed nothing. */
-export function operate(engine: Engine, operation: Operation, database: string | null): boolean {
+export function operate(engine: Operated, operation: Operation, database: string | null): boolean {
   switch (operation) {
     case 'pause':
       return pause(engine, database)
@@ -172,7 +106,7 @@ export function operate(engine: Engine, operation: Operation, database: string |
 }
 
 /** What control may ask for: to ask twice is the same as once. */
-export function operateForControl(engine: Engine, operation: PoolOperation, pool: string): OperationOutcome {
+export function operateForControl(engine: Operated, operation: PoolOperation, pool: string): OperationOutcome {
   const known = engine.pools.hasDatabase(pool)
   switch (operation) {
     case 'pause':
@@ -201,7 +135,7 @@ export function operateForControl(engine: Engine, operation: PoolOperation, pool
 }
 
 /** Which servers an operation still waits for. */
-const serversToEnd: Readonly<Record<PoolOperation, (engine: Engine, pool: string) => number>> = {
+const serversToEnd: Readonly<Record<PoolOperation, (engine: Operated, pool: string) => number>> = {
   pause: serversLeft,
   resume: serversLeaving,
   reconnect: serversLeaving,

@@ -24,18 +24,23 @@ const generalOfEngine: ReadonlySet<string> = new Set<GeneralKey>([
 /** PgBouncer's names of what SHOW CONFIG shows under them. */
 const otherNames: Readonly<Record<string, string>> = { max_client_conn: 'max_client_connections' }
 
+/** An engine, and its general settings as written. */
+interface Overridden extends Pick<Engine, 'context' | 'pools'> {
+  generalValues: Readonly<Record<string, string | number>>
+}
+
 /**
  * What an operator has changed at the console (SET), over the version that runs, until the next version or RELOAD. A
  * pool that runs something else than its version says has another hash, so whatever compares what is desired with what
  * runs shows it, and the next version puts it right.
  */
 export class Overrides {
-  readonly #engine: Engine
+  readonly #engine: Overridden
   readonly #values = new Map<string, string | number>()
   /** The general settings of the version. */
-  #general: (Pick<Engine, 'generalValues'> & { readonly settings: Engine['context']['general'] }) | null = null
+  #general: (Pick<Overridden, 'generalValues'> & { readonly settings: Engine['context']['general'] }) | null = null
 
-  constructor(engine: Engine) {
+  constructor(engine: Overridden) {
     this.#engine = engine
   }
 

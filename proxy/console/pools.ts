@@ -1,14 +1,11 @@
 import { Client } from '../engine/pool/client.ts'
-import type { Engine } from '../engine/engine.ts'
+import type { OperatedEngine } from './operated-engine.ts'
 import type { Pool } from '../engine/pool/pool.ts'
 import type { ServerSet } from '../engine/pool/server-set.ts'
 import type { Server } from '../engine/pool/server.ts'
 
-/** The console's own database and user in lists: PgBouncer's name, which tools know to leave out. */
-export const consoleName = 'pgbouncer'
-
 /** By database, then user. */
-export function sortedPools(engine: Engine): Pool[] {
+export function sortedPools(engine: OperatedEngine): Pool[] {
   return [...engine.pools.all()].sort((a, b) => compare(a.database, b.database) || compare(a.user, b.user))
 }
 
@@ -40,6 +37,6 @@ export function common<Item, Value>(items: readonly Item[], of: (item: Item) => 
   return items.every((item) => of(item) === value) ? value : null
 }
 
-export function consoleSessions({ context }: Engine): number {
+export function consoleSessions({ context }: OperatedEngine): number {
   return sum(context.clients, (client) => (client instanceof Client ? 0 : 1))
 }

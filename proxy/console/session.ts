@@ -6,13 +6,13 @@ import { FrontendTag, isRequestTag } from '../protocol/tags.ts'
 import * as write from '../protocol/write.ts'
 import { Inbox, nextMessage } from '../engine/wire/conversation.ts'
 import type { Conversation, Exchange, Message } from '../engine/wire/conversation.ts'
-import type { Engine } from '../engine/engine.ts'
+import type { OperatedEngine } from './operated-engine.ts'
 import { invalidTypeText } from '../engine/pool/link.ts'
+import type { OperatorSession } from '../engine/pool/context.ts'
 import type { Parameters } from '../engine/session/parameters.ts'
-import type { Caller } from './caller.ts'
+import type { Caller, Right } from './caller.ts'
 import { CommandError } from './command-error.ts'
 import { execute } from './commands.ts'
-import type { Right } from './commands.ts'
 import { greeting } from './session-parameters.ts'
 import { parseStatements } from './statements.ts'
 
@@ -23,8 +23,8 @@ const messageBytesMax = 16_384
  * Someone who has logged in to the console. One generator reads requests and answers them in order; while it waits for
  * something else than bytes, reading is paused.
  */
-export class ConsoleSession implements SocketEvents, Caller {
-  readonly engine: Engine
+export class ConsoleSession implements OperatorSession, SocketEvents, Caller {
+  readonly engine: OperatedEngine
   readonly socket: Socket
   readonly id: number
   readonly user: string
@@ -38,7 +38,7 @@ export class ConsoleSession implements SocketEvents, Caller {
   #running = false
   #gone = false
 
-  constructor(engine: Engine, socket: Socket, id: number, user: string, right: Right, parameters: Parameters) {
+  constructor(engine: OperatedEngine, socket: Socket, id: number, user: string, right: Right, parameters: Parameters) {
     this.engine = engine
     this.socket = socket
     this.id = id

@@ -1,7 +1,7 @@
 import type { PoolTotals } from '../snapshot.ts'
 import type { Pool } from '../engine/pool/pool.ts'
 import { noTotals } from '../engine/pool/totals.ts'
-import { consoleName } from './pools.ts'
+import { consoleName } from './console-name.ts'
 
 /** The window of the averages: PgBouncer's `stats_period`. */
 const statsPeriodMs = 60_000

@@ -1,20 +1,22 @@
 import { TypeOid } from '../protocol/write.ts'
 import type { Column } from '../protocol/write.ts'
-import type { Engine } from '../engine/engine.ts'
-import type { Join } from './join.ts'
+import type { OperatedEngine } from './operated-engine.ts'
 
 /** Numbers are whole; null is SQL's NULL. */
 export type Value = string | number | null
 export type Row = readonly Value[]
 
+/** Makes the rows of the workers into those of one table. */
+export type Join = (ofWorkers: readonly (readonly Row[])[]) => readonly Row[]
+
 /** What a SHOW command answers with. `rows` may be read lazily, over several turns of the loop. */
 export interface Table {
   readonly columns: readonly Column[]
-  readonly rows: (engine: Engine) => Iterable<Row>
+  readonly rows: (engine: OperatedEngine) => Iterable<Row>
   /** How the rows of several workers become one table; null where every worker would give the same. */
   readonly join: Join | null
   /** What a worker gives for `join`, where that is more than its rows. */
-  readonly part?: (engine: Engine) => Iterable<Row>
+  readonly part?: (engine: OperatedEngine) => Iterable<Row>
 }
 
 export function texts(...names: readonly string[]): Column[] {

@@ -3,24 +3,19 @@ import { sqlstates } from '../../shared/errors.ts'
 import { IoError } from '../io/io.ts'
 import type { Io, Listener, Socket, SocketEvents, TcpOptions, Timer, TlsOptions } from '../io/io.ts'
 import { KeyCounts } from '../memory/key-counts.ts'
-import { Disconnects } from '../console/disconnects.ts'
-import { Statistics } from '../console/statistics.ts'
 import { authQuerySnapshots } from './auth/auth-query.ts'
 import { FailedLogins } from './auth/failed-logins.ts'
 import { Cancels } from './cancel/cancel.ts'
+import type { EngineConsole } from './console.ts'
 import { Client } from './pool/client.ts'
 import type { Context } from './pool/context.ts'
-import { consoleTablesOf } from '../console/console-tables.ts'
 import { Limits } from './pool/limits.ts'
 import { Login } from './login.ts'
-import type { QueryAnswer, OperatedState, WorkerQuery } from '../operation.ts'
+import { snapshotOf } from './snapshot.ts'
+import { unsuspend } from './suspension.ts'
 import type { FromEngine, ListenOn, ProcessStart, StopMode, ToEngine } from '../port.ts'
-import type { EngineSnapshot, PoolSnapshot } from '../snapshot.ts'
-import type { AccessRules, ConsoleUserSpec, FleetSpec } from '../spec.ts'
-import type { Pool } from './pool/pool.ts'
-import { operateForControl, unsuspend, suspend } from '../console/operations.ts'
-import { answerTo } from '../console/answers.ts'
-import { Overrides } from '../console/overrides.ts'
+import type { EngineSnapshot } from '../snapshot.ts'
+import type { AccessRules, FleetSpec } from '../spec.ts'
 import type { Workers } from './workers/workers.ts'
 import { Peers } from './cancel/peers.ts'
 import { Pools } from './pool/pools.ts'
@@ -33,6 +28,8 @@ export interface EngineOptions {
   readonly listen: ListenOn
   /** The other workers of the process, if there are any. */
   readonly workers?: Workers
+  /** Makes what serves operators; without it, nothing does. */
+  readonly console?: (engine: Engine) => EngineConsole
   /** What outlives this engine; without it, there is nothing that does. */
   readonly process?: ProcessStart & {
     /** What to add to this thread's clock to have the one of the process. */
@@ -41,9 +38,6 @@ export interface EngineOptions {
 }
 
 const maintainEveryMs = 1000
-
-/** How many disconnects SHOW DISCONNECTS remembers. */
-const disconnectsMax = 1000
 
 /** How often a stopping engine looks whether everybody has left. */
 const stopCheckMs = 20
@@ -56,13 +50,7 @@ export class Engine {
   readonly context: Context
   readonly pools: Pools
   readonly logins = new Set<Login>()
-  readonly disconnects = new Disconnects(disconnectsMax)
-  readonly statistics: Statistics
-  /** What SET has changed at the console. */
-  readonly overrides = new Overrides(this)
-  consoleUsers: readonly ConsoleUserSpec[] = []
-  /** The general settings as written, for SHOW CONFIG. */
-  generalValues: Readonly<Record<string, string | number>> = {}
+  readonly console: EngineConsole | null
   access: AccessRules = noRules
   readonly failedLogins: FailedLogins
   readonly refused: Record<string, number> = {}
@@ -77,8 +65,6 @@ export class Engine {
   #nextId: number
   readonly #awaited = new Set<{ readonly condition: () => boolean; readonly done: () => void }>()
   #looking: Timer | null = null
-  #reloads = new Map<number, (error: string | null) => void>()
-  readonly #queries = new Map<number, (answers: readonly QueryAnswer[]) => void>()
 
   constructor(io: Io, options: EngineOptions, post: (message: FromEngine) => void) {
     this.#nextId = options.workers === undefined ? 1 : options.workers.self + options.workers.count
@@ -96,7 +82,7 @@ export class Engine {
     this.context = {
       io,
       post: (message) => {
-        if (message.type === 'disconnect') this.disconnects.add(io.nowMs(), message.disconnect)
+        if (message.type === 'disconnect') this.console?.disconnected(message.disconnect)
         post(message)
       },
       cancels: new Cancels(io, waitTimeoutMs, peers, options.workers?.self ?? 0),
@@ -109,7 +95,7 @@ export class Engine {
         () => this.pools,
         () => this.context,
       ),
-      operated: () => this.#tellOperated(),
+      operated: () => this.console?.operated(),
       serverEnded: () => this.#serverEnded(),
       general: generalSettings({}),
       clients: new Set(),
@@ -119,7 +105,7 @@ export class Engine {
       suspensions: 0,
     }
     this.pools = new Pools(this.context)
-    this.statistics = new Statistics(io.nowMs())
+    this.console = options.console?.(this) ?? null
     const { unix, cancelSocket } = options.listen
     this.#listener = io.listen(options.listen, (socket) => this.#accept(socket))
     if (unix !== undefined) {
@@ -143,7 +129,7 @@ export class Engine {
       post({ type: 'log', level: 'error', message, fields: { reason: cancelSocketFault.message } })
     }
     this.#every(maintainEveryMs, () => {
-      this.statistics.observe(this.pools.all(), io.nowMs())
+      this.console?.observe(io.nowMs())
       this.context.refusals.maintain(io.nowMs())
       if (!this.context.suspended) this.pools.maintain()
     })
@@ -164,9 +150,6 @@ export class Engine {
       case 'apply':
         this.#apply(message.id, message.spec, message.force)
         return
-      case 'desired':
-        this.pools.desired = message.desired
-        return
       case 'addresses':
         this.pools.readdress(message.hosts)
         return
@@ -178,38 +161,13 @@ export class Engine {
         if (message.update !== null) this.context.cancels.proxy = message.update.number
         this.context.peers.update(message.update)
         return
-      case 'snapshot':
-        this.context.post({ type: 'snapshot', id: message.id, snapshot: this.snapshot(message.tables) })
-        return
-      case 'reloaded':
-        this.#reloads.get(message.id)?.(message.error)
-        this.#reloads.delete(message.id)
-        return
-      case 'query':
-        answerTo(this, message.query, (answer) => this.context.post({ type: 'answer', id: message.id, answer }))
-        return
-      case 'answers':
-        this.#queries.get(message.id)?.(message.answers)
-        this.#queries.delete(message.id)
-        return
-      case 'restore':
-        this.#restore(message.state)
-        return
       case 'handed':
         throw new Error('a connection is taken over before messages come here')
-      case 'operate':
-        this.context.post({
-          type: 'operated',
-          id: message.id,
-          outcome: operateForControl(this, message.operation, message.pool),
-        })
-        return
       case 'stop':
         this.#stop(message.mode, message.timeoutMs)
         return
       default:
-        message satisfies never
-        throw new Error('the agent sent a message the engine does not know')
+        this.console?.receive(message)
     }
   }
 
@@ -218,41 +176,15 @@ export class Engine {
     const outcome = this.pools.apply(spec, force)
     if (outcome.applied) {
       this.context.general = spec.general
-      this.generalValues = spec.generalValues
       this.#offerTls(spec.clientTls)
-      this.consoleUsers = spec.consoleUsers
       this.access = spec.access ?? noRules
-      this.overrides.clear()
+      this.console?.applied(spec, isFirst)
       if (isFirst) {
-        this.overrides.restore(this.#setBefore)
         this.context.counts?.begin()
         for (const login of this.logins) login.configured()
       }
     }
     this.context.post({ type: 'applied', id, outcome })
-  }
-
-  /** SET of before this thread: for the version that it is given first, which is none that is new. */
-  #setBefore: OperatedState['overrides'] = []
-  #restoring = false
-
-  /** Told by the agent, which is not told in turn: meanwhile it may know better. */
-  #restore(state: OperatedState): void {
-    this.#restoring = true
-    this.pools.restore(state)
-    if (state.suspended) suspend(this)
-    else unsuspend(this)
-    this.#setBefore = state.overrides
-    if (this.pools.running !== null) this.overrides.restore(state.overrides)
-    this.#restoring = false
-    this.stateChanged()
-  }
-
-  #tellOperated(): void {
-    if (this.#restoring) return
-    const { pools, context, overrides } = this
-    const state = { ...pools.operated, suspended: context.suspended, overrides: overrides.values }
-    context.post({ type: 'state', state })
   }
 
   /** For those who connect from now on. */
@@ -263,30 +195,11 @@ export class Engine {
     this.context.peers.secure(options)
   }
 
-  /** Asks the agent to look for a newer configuration now; `answer` gets null or what went wrong. */
-  reload(answer: (error: string | null) => void): void {
-    this.pools.authQueries.clear()
-    const id = this.newId()
-    this.#reloads.set(id, answer)
-    this.context.post({ type: 'reload', id })
-  }
-
   /** An id that no client, console session or request of the process has. */
   newId(): number {
     const id = this.#nextId
     this.#nextId += this.context.workers?.count ?? 1
     return id
-  }
-
-  /** Asks the other workers; where there are none, the answer comes at once. */
-  queryWorkers(query: WorkerQuery, answer: (answers: readonly QueryAnswer[]) => void): void {
-    if (this.context.workers === null) {
-      answer([])
-      return
-    }
-    const id = this.newId()
-    this.#queries.set(id, answer)
-    this.context.post({ type: 'query', id, query })
   }
 
   /** Somebody else has accepted it; its startup packet comes again. */
@@ -442,55 +355,20 @@ export class Engine {
     return this.#ended
   }
 
-  snapshot(tables?: true): EngineSnapshot {
-    const pools: PoolSnapshot[] = []
-    for (const pool of this.pools.all()) pools.push(snapshotOf(pool))
+  snapshot(): Omit<EngineSnapshot, 'overrides' | 'tables'> {
     return {
       running: this.pools.running,
       clients: this.context.clients.size,
       clientsLogin: this.logins.size,
       loginsDelayed: this.failedLogins.delayed,
-      pools,
+      pools: [...this.pools.all()].map(snapshotOf),
       authQueries: authQuerySnapshots(this.pools.authQueries.sources()),
       refused: { ...this.refused },
-      overrides: this.overrides.texts(),
-      ...(tables === true ? { tables: consoleTablesOf(this) } : {}),
     }
   }
 
   assertInvariants(): void {
     this.pools.assertInvariants()
-  }
-}
-
-function snapshotOf(pool: Pool): PoolSnapshot {
-  const { current, template } = pool
-  let serversDraining = 0
-  for (const serverSet of pool.draining) serversDraining += serverSet.connections
-  let serversPinned = 0
-  for (const { server } of pool.active) if (server !== null && server.pinned) serversPinned++
-  return {
-    pool: pool.database,
-    user: pool.user,
-    hash: current?.hash ?? null,
-    overridden: current?.spec.overridden !== undefined,
-    ...(template === null ? {} : { template: { pool: template.database, user: template.user } }),
-    clientsActive: pool.active.size,
-    clientsIdle: pool.idle.size,
-    clientsWaiting: pool.waiting.size,
-    serversActive: current === null ? 0 : current.active.size + current.canceled.size,
-    serversIdle: current?.idle.size ?? 0,
-    serversLogin: current === null ? 0 : current.login.size + current.reset.size,
-    serversReplication: current?.replication.size ?? 0,
-    serversDraining,
-    serversPinned,
-    maxWaitMs: pool.maxWaitMs,
-    poolSize: current?.settings.poolSize ?? 0,
-    totals: { ...pool.totals },
-    waits: [...pool.waits],
-    serverErrors: { ...pool.serverErrors },
-    closed: { ...pool.closed },
-    refused: { ...pool.refused },
   }
 }
 

@@ -5,16 +5,20 @@ import { parseOptions } from '../protocol/options.ts'
 import { parseStartup } from '../protocol/startup.ts'
 import type { StartupPacket } from '../protocol/startup.ts'
 import * as write from '../protocol/write.ts'
-import { ConsoleSession } from '../console/session.ts'
 import { demandOf, otherName } from './auth/access.ts'
 import { Lookup } from './auth/lookup.ts'
 import { authenticate, secretAt, unknownUser } from './auth/methods.ts'
 import type { ScramKeys } from './auth/scram.ts'
 import { proxyOf, secretBytesOf, workerOf } from './cancel/cancel.ts'
+import type { AccessRules } from '../spec.ts'
+import type { FailedLogins } from './auth/failed-logins.ts'
+import type { EngineConsole } from './console.ts'
 import { Client } from './pool/client.ts'
+import type { Context } from './pool/context.ts'
+import type { Pools } from './pool/pools.ts'
+import type { TlsHold } from './wire/tls.ts'
 import { Inbox } from './wire/conversation.ts'
 import type { Conversation, Exchange } from './wire/conversation.ts'
-import type { Engine } from './engine.ts'
 import { clientLimits } from './pool/limits.ts'
 import type { Pool } from './pool/pool.ts'
 import { Parameters } from './session/parameters.ts'
@@ -31,6 +35,24 @@ const newestMinor = 2
 /** Console sessions that are let in although `max_client_connections` is reached, for the operator who looks why. */
 const consoleReserve = 8
 
+/** What a login needs of the engine it is for. */
+export interface LoginEngine {
+  readonly context: Context
+  readonly pools: Pools
+  readonly logins: Set<Login>
+  readonly failedLogins: FailedLogins
+  readonly access: AccessRules
+  /** Logins refused before a pool was known, by SQLSTATE. */
+  readonly refused: Record<string, number>
+  /** With what clients are offered TLS; null when they are not. */
+  readonly clientTls: TlsHold | null
+  /** Whom operators are handed to; null where there is no console. */
+  readonly console: EngineConsole | null
+  /** Nothing is accepted any more. */
+  readonly closed: boolean
+  cameByCancelSocket(socket: Socket): boolean
+}
+
 /** `placedLife`: in which life of this worker the client was counted for it; null when it was not. */
 interface Handover {
   readonly placedLife: number | null
@@ -43,7 +65,7 @@ type Started = Extract<StartupPacket, { kind: 'startup' }>
  * this object is forgotten.
  */
 export class Login implements SocketEvents {
-  readonly #engine: Engine
+  readonly #engine: LoginEngine
   readonly #socket: Socket
   readonly #id: number
   /** Ends the login when it takes too long, or answers one that has failed. */
@@ -68,7 +90,7 @@ export class Login implements SocketEvents {
   #placedLife: number | null = null
 
   /** `handed`: another worker has read its startup packet, which comes again. */
-  constructor(engine: Engine, socket: Socket, id: number, handed: Handover | null = null) {
+  constructor(engine: LoginEngine, socket: Socket, id: number, handed: Handover | null = null) {
     this.#handed = handed
     this.#engine = engine
     this.#socket = socket
@@ -199,8 +221,10 @@ export class Login implements SocketEvents {
     if (!isConsole(database)) yield* this.#untilResumed(database, user)
     const target = route(pools, database, user)
     if (target.to === 'console') {
+      const { console } = this.#engine
+      if (console === null) throw noDatabase(database)
       if (replication !== null) throw new SqlError('feature_not_supported', 'the console has nothing to replicate')
-      const known = this.#engine.consoleUsers.find((candidate) => candidate.user === user)
+      const known = console.find(user)
       const secret = known === undefined ? unknownUser : known.clientSecret
       this.#requireName(user)
       yield* authenticate(this.#conversation, {
@@ -210,14 +234,7 @@ export class Login implements SocketEvents {
         mockKey: context.mockKey,
         channel,
       })
-      const session = new ConsoleSession(
-        this.#engine,
-        this.#socket,
-        this.#id,
-        user,
-        known?.right ?? 'stats',
-        parameters,
-      )
+      const session = console.open({ socket: this.#socket, id: this.#id, user, parameters })
       this.#become(session)
       session.begin()
       return

@@ -4,6 +4,7 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { SharedCounters } from '../memory/shared-counters.ts'
 import { EpollIo } from '../io/epoll.ts'
 import { setV8Flags } from './v8.ts'
+import { Console } from '../console/console.ts'
 import { Engine } from './engine.ts'
 import type { WorkersStart, EngineStart, FromEngine, ToEngine } from '../port.ts'
 import type { Workers } from './workers/workers.ts'
@@ -57,6 +58,7 @@ const engine = new Engine(
   io,
   {
     listen: start.listen,
+    console: (operated) => new Console(operated),
     process: { ...start.process, clockOffsetMs },
     ...(workers === undefined ? {} : { workers: workersOf(workers) }),
   },

@@ -1,6 +1,7 @@
 /** A whole engine on real sockets, and strangers who send it anything. What a handler throws would end the loop. */
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { Console } from '../../proxy/console/console.ts'
 import { Engine } from '../../proxy/engine/engine.ts'
 import type { FleetSpec } from '../../proxy/spec.ts'
 import type { EpollIo } from '../../proxy/io/epoll.ts'
@@ -39,7 +40,7 @@ const spec: FleetSpec = {
 beforeAll(() => {
   fdsBefore = openFdCount()
   io = newIo()
-  engine = new Engine(io, { listen: loopback }, () => {})
+  engine = new Engine(io, { listen: loopback, console: (operated) => new Console(operated) }, () => {})
   engine.receive({ type: 'apply', id: 1, force: true, spec })
 })
 

@@ -14,6 +14,7 @@ import { Engine } from '../../proxy/engine/engine.ts'
 import type { FromEngine } from '../../proxy/port.ts'
 import type { Pool } from '../../proxy/engine/pool/pool.ts'
 import * as operations from '../../proxy/console/operations.ts'
+import { suspend, unsuspend, whenFlushed } from '../../proxy/engine/suspension.ts'
 import { Server } from '../../proxy/engine/pool/server.ts'
 import { Client } from './client.ts'
 import type { ClientOptions } from './client.ts'
@@ -179,16 +180,16 @@ export class World {
   }
 
   #suspend(): void {
-    if (this.engine.ended || !this.#injecting || !operations.suspend(this.engine)) return
+    if (this.engine.ended || !this.#injecting || !suspend(this.engine)) return
     this.trace('SUSPEND')
-    operations.whenFlushed(this.engine, (holds) => {
+    whenFlushed(this.engine, (holds) => {
       this.trace('everything is flushed or resumed')
       if (holds && this.#unsent()) this.checker.fail('a SUSPEND ends before everything is sent')
     })
     this.schedule.after(this.random.next() * suspendMsMax, () => {
       if (this.engine.ended) return
       this.trace('RESUME')
-      operations.unsuspend(this.engine)
+      unsuspend(this.engine)
       this.#check()
     })
     this.#check()

@@ -2,7 +2,7 @@ import { formatDuration, parseDuration } from '../../../shared/config/duration.t
 import { generalKeys, poolKeys } from '../../../shared/config/keys.ts'
 import type { GeneralKey, KeySpec, PoolKey } from '../../../shared/config/keys.ts'
 import { writtenValue } from '../../../shared/config/settings.ts'
-import type { Engine } from '../../engine/engine.ts'
+import type { OperatedEngine } from '../operated-engine.ts'
 import { common, compare } from '../pools.ts'
 import { texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
@@ -20,12 +20,12 @@ export const config: Table = {
     ),
 }
 
-function generalRows(engine: Engine): Row[] {
+function generalRows(engine: OperatedEngine): Row[] {
   const keys = Object.entries<KeySpec>(generalKeys)
   return keys.map(([key, spec]) => rowOf(key, String(engine.generalValues[key] ?? defaultOf(spec)), spec))
 }
 
-function poolRows(engine: Engine): Row[] {
+function poolRows(engine: OperatedEngine): Row[] {
   const running = [...engine.pools.all()].flatMap((pool) => pool.current ?? [])
   return Object.entries<KeySpec>(poolKeys).map(([key, spec]) => {
     const value = common(running, (serverSet) => writtenValue(key as PoolKey, serverSet.settings))
@@ -37,7 +37,7 @@ function poolRows(engine: Engine): Row[] {
 }
 
 /** Monitoring tools compute with it; the name is PgBouncer's. */
-function expectedRows(engine: Engine): Row[] {
+function expectedRows(engine: OperatedEngine): Row[] {
   const key: GeneralKey = 'max_client_connections'
   const spec = generalKeys[key]
   return [['max_client_conn', String(engine.context.general.maxClientConnections), String(spec.default), 'yes']]

@@ -3,12 +3,13 @@ import type { Address, Socket } from '../../io/io.ts'
 import { Client } from '../../engine/pool/client.ts'
 import { authQueryName, authState } from '../../engine/auth/auth-connection.ts'
 import type { AuthConnection } from '../../engine/auth/auth-connection.ts'
-import type { Engine } from '../../engine/engine.ts'
+import type { OperatedEngine } from '../operated-engine.ts'
+import type { OperatorSession } from '../../engine/pool/context.ts'
 import type { Pool } from '../../engine/pool/pool.ts'
 import type { Server } from '../../engine/pool/server.ts'
 import { all } from '../join.ts'
-import { consoleName, serversOf, sortedPools } from '../pools.ts'
-import type { ConsoleSession } from '../session.ts'
+import { consoleName } from '../console-name.ts'
+import { serversOf, sortedPools } from '../pools.ts'
 import { bigints, integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 import { secondsAndMicros, timestamp } from '../time.ts'
@@ -61,7 +62,7 @@ export const sockets: Table = { columns: socketColumns, join: all, rows: (engine
 
 export const activeSockets: Table = { columns: socketColumns, join: all, rows: (engine) => socketRows(engine, true) }
 
-function* socketRows(engine: Engine, activeOnly: boolean): Generator<Row> {
+function* socketRows(engine: OperatedEngine, activeOnly: boolean): Generator<Row> {
   const known = [...engine.context.clients]
   for (const client of known) {
     if (!engine.context.clients.has(client)) continue
@@ -119,7 +120,7 @@ function fdRow(task: string, pool: Pool, address: Address, value: (name: string)
   return [null, task, pool.user, pool.database, hostOf(address), address.port, null, 0, ...values, null, null, null]
 }
 
-function clientRow({ context, pools }: Engine, client: Client): Row {
+function clientRow({ context, pools }: OperatedEngine, client: Client): Row {
   const { pool, socket, server } = client
   const { io } = context
   const waiting = client.list === pool.waiting
@@ -150,7 +151,7 @@ function clientRow({ context, pools }: Engine, client: Client): Row {
   ]
 }
 
-function sessionRow({ context }: Engine, session: ConsoleSession): Row {
+function sessionRow({ context }: OperatedEngine, session: OperatorSession): Row {
   const { socket } = session
   return [
     'C',
@@ -176,7 +177,7 @@ function sessionRow({ context }: Engine, session: ConsoleSession): Row {
   ]
 }
 
-function serverRow({ context }: Engine, server: Server): Row {
+function serverRow({ context }: OperatedEngine, server: Server): Row {
   const { serverSet, socket, client } = server
   return [
     'S',
@@ -203,11 +204,11 @@ function serverRow({ context }: Engine, server: Server): Row {
 }
 
 /** On which auth_query is asked: servers of no pool, under the database and the role that they log in to. */
-function authConnections({ pools }: Engine): AuthConnection[] {
+function authConnections({ pools }: OperatedEngine): AuthConnection[] {
   return [...pools.authQueries.sources()].flatMap((source) => [...source.connections])
 }
 
-function authRow({ context }: Engine, connection: AuthConnection): Row {
+function authRow({ context }: OperatedEngine, connection: AuthConnection): Row {
   const { source, target, socket } = connection
   return [
     'S',

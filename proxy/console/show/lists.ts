@@ -1,5 +1,6 @@
-import type { Engine } from '../../engine/engine.ts'
-import { consoleName, serverSetsOf, sum } from '../pools.ts'
+import type { OperatedEngine } from '../operated-engine.ts'
+import { consoleName } from '../console-name.ts'
+import { serverSetsOf, sum } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 
@@ -18,7 +19,7 @@ export const lists: Table = {
   rows: listsOf,
 }
 
-function listsOf({ pools, context, logins }: Engine): Row[] {
+function listsOf({ pools, context, logins }: OperatedEngine): Row[] {
   const list = [...pools.all()]
   const hosts = list.flatMap((pool) => pool.current?.spec.hosts ?? [])
   const looked = hosts.filter((host) => host.addresses.length !== 1 || host.addresses[0] !== host.host)

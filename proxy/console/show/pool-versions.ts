@@ -1,5 +1,5 @@
 import { comparePositions } from '../../../shared/position.ts'
-import type { Engine } from '../../engine/engine.ts'
+import type { OperatedEngine } from '../operated-engine.ts'
 import type { Desired } from '../../spec.ts'
 import type { Pool } from '../../engine/pool/pool.ts'
 import { byKey } from '../join.ts'
@@ -36,7 +36,7 @@ interface Comparison {
   readonly name: Pool | null
 }
 
-function comparisons(engine: Engine): Comparison[] {
+function comparisons(engine: OperatedEngine): Comparison[] {
   const { pools } = engine
   const desired = wanted(engine)
   const all = [...pools.all()]
@@ -73,13 +73,12 @@ function keysOf({ database, user }: Pool): { database: string; user: string } {
 }
 
 /** What control offered last, unless something newer runs already. */
-function wanted({ pools }: Engine): Desired | null {
-  const { desired, running } = pools
-  if (desired === null || comparePositions(running, desired.position) > 0) return null
+function wanted({ desired, pools }: OperatedEngine): Desired | null {
+  if (desired === null || comparePositions(pools.running, desired.position) > 0) return null
   return desired
 }
 
-function rowOf({ database, user, desiredHash, name: pool }: Comparison, engine: Engine): Row {
+function rowOf({ database, user, desiredHash, name: pool }: Comparison, engine: OperatedEngine): Row {
   const { running } = engine.pools
   const desired = wanted(engine)
   const runningHash = pool?.current?.hash ?? null

@@ -1,11 +1,10 @@
 import type { PoolTotals } from '../../snapshot.ts'
-import type { Engine } from '../../engine/engine.ts'
+import type { OperatedEngine } from '../operated-engine.ts'
 import type { DatabaseStatistics } from '../statistics.ts'
 import { totalNames } from '../statistics.ts'
 import { byKey, columns } from '../join.ts'
-import type { Join } from '../join.ts'
 import { numerics, texts } from '../table.ts'
-import type { Row, Table } from '../table.ts'
+import type { Join, Row, Table } from '../table.ts'
 
 /** SHOW STATS shortens two names of the averages. */
 const shortened: Partial<Record<keyof PoolTotals, string>> = { bytes_received: 'recv', bytes_sent: 'sent' }
@@ -95,7 +94,7 @@ function withAverages(first: number): Join {
   }
 }
 
-function statisticsOf(engine: Engine): DatabaseStatistics[] {
+function statisticsOf(engine: OperatedEngine): DatabaseStatistics[] {
   return engine.statistics.databases(engine.pools.all(), engine.context.io.nowMs())
 }
 

@@ -1,15 +1,19 @@
 import { SqlError } from '../../../shared/errors.ts'
-import type { CloseCause, Socket, SocketEvents, Timer } from '../../io/io.ts'
+import type { CloseCause, Io, Socket, SocketEvents, Timer } from '../../io/io.ts'
 import { errorFields, int16, int32, isFatal, text } from '../../protocol/read.ts'
 import { BackendTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
 import { Inbox, nextMessage } from '../wire/conversation.ts'
 import type { Conversation, Exchange, Message } from '../wire/conversation.ts'
+import type { FromEngine } from '../../port.ts'
 import { newServerId } from '../workers/workers.ts'
-import { tcpOptionsOf } from '../pool/server-set.ts'
-import type { Target } from '../pool/server-set.ts'
+import type { Workers } from '../workers/workers.ts'
+import { tcpOptionsOf } from '../pool/target.ts'
+import type { Target } from '../pool/target.ts'
 import { secureServer, TlsRefused } from '../wire/tls.ts'
-import type { AuthSource, UserQuery } from './auth-query.ts'
+import type { TlsContexts, TlsHold } from '../wire/tls.ts'
+import type { ClientSecret, PoolSpec } from '../../spec.ts'
+import type { SaltedKeys } from './scram.ts'
 import { LoginRefused, serverLogin } from './server-login.ts'
 
 /** Longest message of a login or an answer. */
@@ -17,6 +21,50 @@ const messageBytesMax = 65_000
 
 /** As PostgreSQL and the console show it. */
 export const authQueryName = 'flotilla auth_query'
+
+/** What auth_query said of a user: `unknownUser` when there is none who could log in with a password. */
+export interface Answer {
+  readonly secret: ClientSecret
+  /** It is not older than this. */
+  readonly askedAtMs: number
+}
+
+/** A question, and who waits for its answer. */
+export interface UserQuery {
+  readonly user: string
+  readonly askedAtMs: number
+  readonly waiting: Set<() => void>
+  /** Sent on a connection that was lost before it answered. */
+  retried: boolean
+  connection: AuthConnection | null
+  timer: Timer | null
+  outcome: Answer | 'failed' | null
+}
+
+export interface AuthContext {
+  readonly io: Io
+  readonly post: (message: FromEngine) => void
+  readonly tls: TlsContexts
+  readonly workers: Workers | null
+}
+
+/** What a connection works for. */
+export interface ConnectionSource {
+  readonly context: AuthContext
+  readonly spec: PoolSpec
+  readonly tls: TlsHold | null
+  readonly saltedKeys: SaltedKeys
+  readonly database: string
+  readonly closed: boolean
+  connected(): void
+  /** A row, or that there is none: name and verifier of the user that was asked for. */
+  answered(query: UserQuery, name: string | null, verifier: string | null): void
+  /** It cannot be answered; the reason is for operators. */
+  failed(query: UserQuery, reason: string): void
+  dispatch(): void
+  /** The connection has ended: with `reason` null as it should, before or after its login. */
+  ended(connection: AuthConnection, reason: string | null, plaintextRefused: boolean): void
+}
 
 /** One connection on which auth_query runs, question after question. */
 export class AuthConnection implements SocketEvents {
@@ -27,7 +75,7 @@ export class AuthConnection implements SocketEvents {
   /** What it is asked now. */
   query: UserQuery | null = null
   readonly id: number
-  readonly source: AuthSource
+  readonly source: ConnectionSource
   readonly target: Target
   readonly socket: Socket
   readonly connectedAtMs: number
@@ -41,7 +89,7 @@ export class AuthConnection implements SocketEvents {
   readonly #exchange: Exchange<void>
   #over = false
 
-  constructor(source: AuthSource, target: Target, secured: boolean) {
+  constructor(source: ConnectionSource, target: Target, secured: boolean) {
     const { io } = source.context
     const { settings } = source.spec
     this.id = newServerId(source.context.workers)

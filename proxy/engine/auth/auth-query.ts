@@ -6,14 +6,13 @@
 import { createHash } from 'node:crypto'
 import { passwordKind, readVerifier } from '../../../shared/config/password.ts'
 import { SqlError } from '../../../shared/errors.ts'
-import type { Timer } from '../../io/io.ts'
-import type { Context } from '../pool/context.ts'
 import type { Exchange } from '../wire/conversation.ts'
 import type { AuthQuerySnapshot } from '../../snapshot.ts'
 import type { ClientSecret, PoolSpec } from '../../spec.ts'
-import { targetsOf } from '../pool/server-set.ts'
+import { targetsOf } from '../pool/target.ts'
 import type { TlsHold } from '../wire/tls.ts'
 import { AuthConnection, authState } from './auth-connection.ts'
+import type { Answer, AuthContext, ConnectionSource, UserQuery } from './auth-connection.ts'
 import { unknownUser } from './methods.ts'
 import type { SaltedKeys } from './scram.ts'
 
@@ -28,35 +27,16 @@ const againMs = 1000
 /** Failures are logged as often as this. */
 const logEveryMs = 1000
 
-/** What auth_query said of a user: `unknownUser` when there is none who could log in with a password. */
-export interface Answer {
-  readonly secret: ClientSecret
-  /** It is not older than this. */
-  readonly askedAtMs: number
-}
-
-/** A question, and who waits for its answer. */
-export interface UserQuery {
-  readonly user: string
-  readonly askedAtMs: number
-  readonly waiting: Set<() => void>
-  /** Sent on a connection that was lost before it answered. */
-  retried: boolean
-  connection: AuthConnection | null
-  timer: Timer | null
-  outcome: Answer | 'failed' | null
-}
-
 /** Every place that is asked, by what decides who answers there and what. */
 export class AuthQueries {
-  readonly #context: Context
+  readonly #context: AuthContext
   readonly #sources = new Map<string, AuthSource>()
   /** Sources that were forgotten, while questions are still under way there. */
   readonly #ending = new Set<AuthSource>()
   /** The source of each specification that was asked about before. */
   #bySpec = new WeakMap<PoolSpec, AuthSource>()
 
-  constructor(context: Context) {
+  constructor(context: AuthContext) {
     this.#context = context
   }
 
@@ -148,8 +128,8 @@ interface Ties {
 }
 
 /** One database that is asked as one role: its connections, the questions in line, and the answers that are believed. */
-export class AuthSource {
-  readonly context: Context
+export class AuthSource implements ConnectionSource {
+  readonly context: AuthContext
   readonly spec: PoolSpec
   readonly tls: TlsHold | null
   /** A reconnect derives nothing anew. */
@@ -172,7 +152,7 @@ export class AuthSource {
   #closed = false
   #tlsReleased = false
 
-  constructor(context: Context, spec: PoolSpec, ties: Ties) {
+  constructor(context: AuthContext, spec: PoolSpec, ties: Ties) {
     this.context = context
     this.spec = spec
     this.key = ties.key

@@ -17,14 +17,14 @@
  * followed by one byte more, a mark: such a request is never passed on to a third one. With another mark it goes back to
  * the processes that had the proxy's listener before an online restart, and no further.
  */
-import assert from 'node:assert/strict'
 import { timingSafeEqual } from 'node:crypto'
-import type { Io } from '../../io/io.ts'
+import type { PoolSettings } from '../../../shared/config/settings.ts'
+import type { Io, TcpOptions } from '../../io/io.ts'
 import { secretBytesMax } from '../../protocol/startup.ts'
 import { deliver, Gates } from './cancel-request.ts'
 import type { CancelKey } from './cancel-request.ts'
+import type { TlsHold } from '../wire/tls.ts'
 import type { Peers } from './peers.ts'
-import type { Server } from '../pool/server.ts'
 
 /** Cancel connections to one address of PostgreSQL that are open at a time; further ones wait for a place. */
 const toOne = { openMax: 100, waitingMax: 10_000 }
@@ -89,6 +89,22 @@ function unmarked(key: CancelKey): { mark: number; plain: CancelKey } {
 export interface Cancelable {
   readonly cancelKey: CancelKey | null
   cancel(done: () => void): void
+}
+
+/** A server connection, as far as what it does can be canceled. */
+export interface CancelTarget {
+  readonly backendKey: CancelKey | null
+  readonly target: { readonly address: string; readonly host: { readonly host: string; readonly port: number } }
+  readonly socket: { readonly tls: object | null }
+  readonly serverSet: {
+    readonly tls: TlsHold | null
+    readonly tcpOptions: TcpOptions
+    readonly settings: Pick<PoolSettings, 'serverTlsSslmode' | 'serverTlsNegotiation'>
+  }
+  /** A request is on its way to it. */
+  cancelBegan(): void
+  /** It has arrived, or does not any more; `late`: it may still. */
+  cancelEnded(late: boolean): void
 }
 
 /** The keys handed out to clients, and the cancel requests under way to servers. */
@@ -166,20 +182,18 @@ export class Cancels {
    * Asks PostgreSQL to cancel what `server` does. `done` is called once, when the request was taken, failed or timed
    * out; until then the server is kept from other clients.
    */
-  send(server: Server, done: () => void): void {
+  send(server: CancelTarget, done: () => void): void {
     const { backendKey, target, serverSet } = server
     if (backendKey === null) {
       done()
       return
     }
-    server.cancels++
+    server.cancelBegan()
     // Where the server is reached by TLS, so is it to cancel: the key is a secret too.
     const hold = server.socket.tls === null ? null : (serverSet.tls?.again() ?? null)
-    const finish = (): void => {
+    const finish = (late: boolean): void => {
       hold?.release()
-      server.cancels--
-      assert(server.cancels >= 0, 'a request ends once')
-      if (server.cancels === 0 && server.list !== null && server.list === serverSet.canceled) serverSet.checkin(server)
+      server.cancelEnded(late)
       done()
     }
     const { host } = target.host
@@ -195,12 +209,11 @@ export class Cancels {
       delivery.timeoutMs,
       (leave) => {
         deliver(this.#io, delivery, (late) => {
-          if (late) server.cancelLost = true
-          finish()
+          finish(late)
           leave()
         })
       },
-      finish,
+      () => finish(false),
     )
   }
 }

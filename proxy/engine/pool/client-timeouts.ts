@@ -4,19 +4,46 @@
  */
 import type { PoolSettings } from '../../../shared/config/settings.ts'
 import { sqlstates } from '../../../shared/errors.ts'
-import type { Timer } from '../../io/io.ts'
+import type { Cause } from '../../../shared/causes.ts'
+import type { Io, Timer } from '../../io/io.ts'
+import type { Outstanding } from '../session/outstanding.ts'
+import type { Replication } from '../session/replication.ts'
 import { TransactionStatus } from '../../protocol/tags.ts'
-import type { Client } from './client.ts'
-import type { Pool } from './pool.ts'
 
 /** Clients are not looked at more often than this. */
 const lookEveryMs = 10
 
+/** A server, as far as its client's time depends on it. */
+interface TimedServer {
+  readonly replication: Replication | null
+  readonly outstanding: Outstanding
+  readonly status: number
+  readonly lastReceivedMs: number
+  readonly requestedAtMs: number
+}
+
+interface TimedClient {
+  readonly server: TimedServer | null
+  readonly queryBeganMs: number
+  readonly transactionBeganMs: number
+  readonly idleSinceMs: number
+  readonly midMessage: boolean
+  fatal(sqlstate: string, message: string, cause?: Cause): void
+}
+
+/** A pool, as far as its clients are timed. */
+interface TimedPool {
+  readonly context: { readonly io: Io }
+  readonly settings: PoolSettings | null
+  readonly active: Iterable<TimedClient>
+  readonly idle: Iterable<TimedClient>
+}
+
 export class ClientTimeouts {
-  readonly #pool: Pool
+  readonly #pool: TimedPool
   #timer: Timer | null = null
 
-  constructor(pool: Pool) {
+  constructor(pool: TimedPool) {
     this.#pool = pool
   }
 
@@ -56,7 +83,7 @@ export class ClientTimeouts {
 }
 
 /** When this client is next due; one that is due is sent away. */
-function active(client: Client, settings: PoolSettings, nowMs: number): number {
+function active(client: TimedClient, settings: PoolSettings, nowMs: number): number {
   const { server, queryBeganMs, transactionBeganMs } = client
   // What streams changes is no query that takes long.
   if (server === null || server.replication !== null) return Infinity

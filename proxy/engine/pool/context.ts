@@ -1,8 +1,7 @@
 import type { GeneralSettings } from '../../../shared/config/settings.ts'
-import type { Io } from '../../io/io.ts'
+import type { Io, Socket } from '../../io/io.ts'
 import type { Cancels } from '../cancel/cancel.ts'
 import type { Client } from './client.ts'
-import type { ConsoleSession } from '../../console/session.ts'
 import type { Limits } from './limits.ts'
 import type { FromEngine } from '../../port.ts'
 import type { Workers } from '../workers/workers.ts'
@@ -10,6 +9,18 @@ import type { Peers } from '../cancel/peers.ts'
 import type { Refusals } from '../refusals.ts'
 import type { ProcessCounts } from '../workers/process-counts.ts'
 import type { TlsContexts } from '../wire/tls.ts'
+
+/** An operator who has logged in to the console. It is counted and shown as a client is, and served by no pool. */
+export interface OperatorSession {
+  readonly socket: Socket
+  readonly id: number
+  readonly user: string
+  readonly applicationName: string
+  readonly connectedAtMs: number
+  readonly requestedAtMs: number
+  /** Tells the operator why, and ends. */
+  fatal(sqlstate: string, message: string): void
+}
 
 /** What one engine's clients, servers and pools share. */
 export interface Context {
@@ -32,7 +43,7 @@ export interface Context {
   readonly serverEnded: () => void
   general: GeneralSettings
   /** Everyone who has logged in. */
-  readonly clients: Set<Client | ConsoleSession>
+  readonly clients: Set<Client | OperatorSession>
   /** Secret bytes of this process, or of the fleet: makes up what an unknown user is challenged with. */
   readonly mockKey: Uint8Array
   /** Set while the engine stops: a client that becomes free is sent away. */

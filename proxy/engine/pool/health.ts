@@ -1,4 +1,4 @@
-import type { Target } from './server-set.ts'
+import type { Target } from './target.ts'
 
 /** An address at which the last login failed. */
 export interface Failure {

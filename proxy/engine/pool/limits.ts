@@ -1,12 +1,21 @@
 import type { Want } from '../../memory/shared-counters.ts'
 import type { Context } from './context.ts'
 import type { Pool } from './pool.ts'
-import type { ServerSet, Target } from './server-set.ts'
-import type { Pools } from './pools.ts'
+import type { ServerSet } from './server-set.ts'
+import type { Target } from './target.ts'
 import type { Server } from './server.ts'
 
 /** Servers change pools, at the price of a login, only for those who have waited for so long. */
 const giveWayAfterMs = 1000
+
+/** The pools that limits are for. */
+interface LimitedPools {
+  all(): Iterable<Pool>
+  ofDatabase(database: string): Iterable<Pool>
+  ofUser(user: string): Iterable<Pool>
+}
+
+type LimitsContext = Pick<Context, 'io' | 'general' | 'counts'>
 
 /**
  * Limits that several pools share: connections of one database, of one user, and to one server address. What there is
@@ -14,8 +23,8 @@ const giveWayAfterMs = 1000
  * the servers that have been idle for longest make room.
  */
 export class Limits {
-  readonly #pools: () => Pools
-  readonly #context: () => Context
+  readonly #pools: () => LimitedPools
+  readonly #context: () => LimitsContext
   /** Pools that lack servers which other workers have. */
   readonly #awaiting = new Set<Pool>()
   /** Wants of other workers for which nothing could be closed yet. */
@@ -28,7 +37,7 @@ export class Limits {
   /** Servers are being looked through: one that closes now does not begin this anew. */
   #busy = false
 
-  constructor(pools: () => Pools, context: () => Context) {
+  constructor(pools: () => LimitedPools, context: () => LimitsContext) {
     this.#pools = pools
     this.#context = context
   }

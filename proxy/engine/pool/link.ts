@@ -251,7 +251,7 @@ function noteParse(client: Client, bytes: Uint8Array, start: number, end: number
 function forward(server: Server, bytes: Uint8Array, from: number, to: number): boolean {
   if (sendBuffer.length > 0) {
     sendBuffer.add(bytes, from, to)
-    return sendBuffer.sendTo(server)
+    return sendBuffer.sendTo(server.socket)
   }
   if (to === from) return true
   return server.socket.send(bytes, from, to)

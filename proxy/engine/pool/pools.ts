@@ -7,7 +7,7 @@ import { AuthQueries, looksUp } from '../auth/auth-query.ts'
 import type { Context } from './context.ts'
 import type { Exchange } from '../wire/conversation.ts'
 import type { OperatedState } from '../../operation.ts'
-import type { ApplyOutcome, ClientSecret, Desired, FleetSpec, PoolSpec, TlsUpdate } from '../../spec.ts'
+import type { ApplyOutcome, ClientSecret, FleetSpec, PoolSpec, TlsUpdate } from '../../spec.ts'
 import { Pool } from './pool.ts'
 import type { ServerSet } from './server-set.ts'
 
@@ -25,8 +25,6 @@ export class Pools {
   readonly #models = new Map<string, ServerSet | null>()
   /** Wakes those who are to be looked up in a database that is paused. */
   readonly heldUp = new Set<() => void>()
-  /** What control offered last, for the console. */
-  desired: Desired | null = null
 
   constructor(context: Context) {
     this.#context = context

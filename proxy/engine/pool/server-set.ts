@@ -3,19 +3,15 @@ import type { PoolSettings } from '../../../shared/config/settings.ts'
 import type { TcpOptions } from '../../io/io.ts'
 import type { Client } from './client.ts'
 import { List } from './list.ts'
-import type { HostSpec, PoolSpec } from '../../spec.ts'
+import type { PoolSpec } from '../../spec.ts'
 import type { Pool } from './pool.ts'
 import { followedWith } from '../session/parameters.ts'
 import type { Replication } from '../session/replication.ts'
 import { Server } from './server.ts'
+import { targetsOf, tcpOptionsOf } from './target.ts'
+import type { Target } from './target.ts'
 import type { TlsHold } from '../wire/tls.ts'
 import { anything } from '../session/session-state.ts'
-
-/** One address of one configured server. */
-export interface Target {
-  readonly host: HostSpec
-  readonly address: string
-}
 
 /**
  * The servers of a pool under one effective configuration. Each stands in exactly one of the lists below; the
@@ -315,21 +311,5 @@ export class ServerSet {
     }
     if (this.draining) assert(this.idle.size + this.login.size === 0, 'a draining set keeps no unused server')
     if (!this.draining) assert(this.pool.current === this, 'a set that does not drain is its pool’s current one')
-  }
-}
-
-/** The primary alone when there is one; without a primary, the replicas in turn. */
-export function targetsOf(spec: PoolSpec): readonly Target[] {
-  const primaries = spec.hosts.filter((host) => host.role === 'primary')
-  const hosts = primaries.length > 0 ? primaries : spec.hosts
-  return hosts.flatMap((host) => host.addresses.map((address) => ({ host, address })))
-}
-
-export function tcpOptionsOf(settings: PoolSettings): TcpOptions {
-  return {
-    keepaliveIdleMs: settings.tcpKeepalivesIdleMs,
-    keepaliveIntervalMs: settings.tcpKeepalivesIntervalMs,
-    keepaliveCount: settings.tcpKeepalivesCount,
-    userTimeoutMs: settings.tcpUserTimeoutMs,
   }
 }

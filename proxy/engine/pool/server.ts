@@ -19,7 +19,8 @@ import type { List, Listed } from './list.ts'
 import { Outstanding } from '../session/outstanding.ts'
 import { adjustment, Parameters } from '../session/parameters.ts'
 import type { Adjustment } from '../session/parameters.ts'
-import type { ServerSet, Target } from './server-set.ts'
+import type { ServerSet } from './server-set.ts'
+import type { Target } from './target.ts'
 import type { ServerStatements } from '../session/prepared.ts'
 import type { Replication } from '../session/replication.ts'
 import { secureServer, TlsRefused } from '../wire/tls.ts'
@@ -93,7 +94,7 @@ export class Server implements SocketEvents, Listed<Server> {
   settingsChanged = false
   /** Of the query in flight: for each SET in it whether it leaves nothing. */
   harmlessSets: boolean[] = []
-  /** Cancel requests on their way to it: it is not given away before they are done. */
+  /** Cancel requests on their way to it. */
   cancels = 0
   /** A cancel request was not taken in time and may still arrive: nobody else may be there when it does. */
   cancelLost = false
@@ -172,6 +173,19 @@ export class Server implements SocketEvents, Listed<Server> {
     this.socket.close()
     this.socket = this.#connect()
     return true
+  }
+
+  /** A cancel request is on its way to it: it is not given to another client before that has ended. */
+  cancelBegan(): void {
+    this.cancels++
+  }
+
+  cancelEnded(late: boolean): void {
+    this.cancels--
+    assert(this.cancels >= 0, 'a request ends once')
+    if (late) this.cancelLost = true
+    const { serverSet } = this
+    if (this.cancels === 0 && this.list !== null && this.list === serverSet.canceled) serverSet.checkin(this)
   }
 
   /** Owes nothing, belongs to nobody, and is between transactions. */

@@ -8,10 +8,8 @@
 import { copyBytes } from '../../io/copy.ts'
 import { FrontendTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
-import type { Client } from '../pool/client.ts'
 import { descriptionOf } from './description.ts'
-import type { Described } from './outstanding.ts'
-import type { Server } from '../pool/server.ts'
+import type { Described, Outstanding } from './outstanding.ts'
 
 /** Longest Parse that is kept; memory is a power of two that has room for it. */
 const keptBytesMax = 16_384
@@ -160,13 +158,29 @@ export class UnnamedStatement {
   }
 }
 
+/** A client, as the owner of such a statement. */
+interface Owner {
+  unnamed: UnnamedStatement | null
+  readonly group: number
+  bound: Described | null
+}
+
+/** A server, whose session has one. */
+interface Session {
+  readonly outstanding: Outstanding
+  unnamedOf: UnnamedStatement | null
+  unnamedStamp: number
+  unnamedSure: boolean
+  unnamedDescription: string | null
+}
+
 export const closeUnnamed = write.closeStatement('')
 export const describeUnnamed = write.describeStatement('')
 
 /** HOT. A Parse without a name, at `at`, passes to the server. */
 export function parsedUnnamed(
-  client: Client,
-  server: Server,
+  client: Owner,
+  server: Session,
   bytes: Uint8Array,
   at: number,
   next: number,
@@ -177,7 +191,7 @@ export function parsedUnnamed(
 }
 
 /** HOT. A Parse without a name passes that means something on this server alone, until it is kept. */
-export function parseUnkept(client: Client, server: Server): UnnamedChange | null {
+export function parseUnkept(client: Owner, server: Session): UnnamedChange | null {
   if (server.outstanding.skipping) return null
   let own = client.unnamed
   if (own === null || own.exhausted) own = client.unnamed = new UnnamedStatement()
@@ -189,14 +203,14 @@ export function parseUnkept(client: Client, server: Server): UnnamedChange | nul
 }
 
 /** HOT. A simple Query or a Close of it passes. */
-export function unnamedGone(client: Client, server: Server): void {
+export function unnamedGone(client: Owner, server: Session): void {
   if (server.outstanding.skipping) return
   server.unnamedOf = null
   client.unnamed?.taken(server.outstanding.count === 0, client.group)
 }
 
 /** After an error: Parses that will not be done leave a session of which nobody knows what it has. */
-export function unnamedFailed(client: Client, server: Server): void {
+export function unnamedFailed(client: Owner, server: Session): void {
   const { failedParse, skippedChanges, laterChanges } = server.outstanding
   if (!failedParse && skippedChanges === 0) return
   server.unnamedOf = null
@@ -204,14 +218,14 @@ export function unnamedFailed(client: Client, server: Server): void {
 }
 
 /** The server has this statement of the client's, as far as what was sent goes. */
-export function has(server: Server, own: UnnamedStatement, stamp: number): void {
+export function has(server: Session, own: UnnamedStatement, stamp: number): void {
   server.unnamedOf = own
   server.unnamedStamp = stamp
   server.unnamedDescription = null
 }
 
 /** HOT. A Bind or Describe of the statement without a name may find another's, or an earlier one. */
-export function lacksUnnamed(client: Client, server: Server, tag: number): boolean {
+export function lacksUnnamed(client: Owner, server: Session, tag: number): boolean {
   if ((tag !== FrontendTag.Bind && tag !== FrontendTag.Describe) || server.outstanding.copying) return false
   const own = client.unnamed
   if (own === null || server.unnamedOf !== own || server.unnamedStamp !== own.stamp) return true

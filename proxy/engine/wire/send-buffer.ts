@@ -1,6 +1,6 @@
 import { copyBytes } from '../../io/copy.ts'
 import { headerBytes } from './conversation.ts'
-import type { Server } from '../pool/server.ts'
+import type { Socket } from '../../io/io.ts'
 
 const usualBytes = 128 * 1024
 
@@ -41,9 +41,9 @@ export class SendBuffer {
     this.#length += headerBytes
   }
 
-  /** False when the server's socket queued some of it. */
-  sendTo(server: Server): boolean {
-    const sent = server.socket.send(this.#bytes, 0, this.#length)
+  /** False when the socket queued some of it. */
+  sendTo(socket: Socket): boolean {
+    const sent = socket.send(this.#bytes, 0, this.#length)
     this.#length = 0
     return sent
   }

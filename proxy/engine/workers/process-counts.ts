@@ -1,7 +1,7 @@
+import type { PoolSettings } from '../../../shared/config/settings.ts'
 import type { SharedCounters, Want } from '../../memory/shared-counters.ts'
-import type { Pool } from '../pool/pool.ts'
 import type { Workers } from './workers.ts'
-import type { ServerSet, Target } from '../pool/server-set.ts'
+import type { Target } from '../pool/target.ts'
 
 /** Where the counts of a pool stand among the shared counters; null where there was no room for one. */
 export interface Slots {
@@ -14,6 +14,20 @@ export interface Slots {
   readonly user: number | null
   readonly databaseClients: number | null
   readonly userClients: number | null
+}
+
+type ClientLimits = Pick<PoolSettings, 'maxDbClientConnections' | 'maxUserClientConnections'>
+
+/** A pool, as far as it is counted. */
+interface CountedPool {
+  readonly slots: Slots | null
+}
+
+interface CountedServerSet {
+  readonly pool: CountedPool
+  readonly settings: Pick<PoolSettings, 'maxDbConnections' | 'maxUserConnections' | 'maxAddressConnections'>
+  readonly size: number
+  readonly draining: boolean
 }
 
 /** What this worker and the others hold together. Where a process has one worker, there is none of this. */
@@ -74,7 +88,7 @@ export class ProcessCounts {
     }
   }
 
-  releaseSlots({ database, user }: Pool): void {
+  releaseSlots({ database, user }: { readonly database: string; readonly user: string }): void {
     for (const key of keysOf(database, user)) this.#release(key)
   }
 
@@ -92,19 +106,10 @@ export class ProcessCounts {
     return slot === null ? 0 : this.#counters.total(slot) - this.#counters.count(slot, this.#self)
   }
 
-  /** Server connections to an address, of all pools. */
-  elsewhereAt(target: Target): number {
-    const key = addressKey(target)
-    const slot = this.#acquire(key)
-    const count = this.elsewhere(slot)
-    this.#release(key)
-    return count
-  }
-
   // Servers
 
   /** Counts a server that is to be opened. False, and nothing is counted, when that would be one too many. */
-  open({ pool, settings }: ServerSet, target: Target, sizeMax: number): boolean {
+  open({ pool, settings }: CountedServerSet, target: Target, sizeMax: number): boolean {
     const { slots } = pool
     if (slots === null) return true
     const address = this.#acquire(addressKey(target))
@@ -122,12 +127,12 @@ export class ProcessCounts {
   }
 
   /** Counts a server that is one client's alone: it does not count for the size of the pool. */
-  dedicated({ pool: { slots } }: ServerSet, target: Target): void {
+  dedicated({ pool: { slots } }: CountedServerSet, target: Target): void {
     if (slots === null) return
     for (const slot of [slots.database, slots.user, this.#acquire(addressKey(target))]) this.#add(slot, 1)
   }
 
-  closed({ pool, draining }: ServerSet, target: Target, isDedicated: boolean): void {
+  closed({ pool, draining }: CountedServerSet, target: Target, isDedicated: boolean): void {
     const { slots } = pool
     if (slots === null) return
     const key = addressKey(target)
@@ -140,7 +145,7 @@ export class ProcessCounts {
   }
 
   /** Servers of a former configuration do not count for the size of the next. */
-  drained({ pool, size }: ServerSet): void {
+  drained({ pool, size }: CountedServerSet): void {
     this.#add(pool.slots?.servers ?? null, -size)
     this.announceRoom()
   }
@@ -153,10 +158,13 @@ export class ProcessCounts {
   }
 
   /** Counts a client. Null, or the limit in whose way it would be; then it is not counted. */
-  admit({ slots, current }: Pool, clientsMax: number): 'process' | 'database' | 'user' | null {
+  admit(
+    { slots, settings }: CountedPool & { readonly settings: ClientLimits | null },
+    clientsMax: number,
+  ): 'process' | 'database' | 'user' | null {
     if (slots === null) return null
     this.#count(slots, 1)
-    const { maxDbClientConnections = 0, maxUserClientConnections = 0 } = current?.settings ?? {}
+    const { maxDbClientConnections = 0, maxUserClientConnections = 0 } = settings ?? {}
     if (!this.#within(this.#clients, clientsMax)) return this.#refused(slots, 'process')
     if (!this.#within(slots.databaseClients, maxDbClientConnections)) return this.#refused(slots, 'database')
     if (!this.#within(slots.userClients, maxUserClientConnections)) return this.#refused(slots, 'user')
@@ -169,7 +177,7 @@ export class ProcessCounts {
   }
 
   /** One that was admitted. */
-  clientLeft({ slots }: Pool): void {
+  clientLeft({ slots }: CountedPool): void {
     if (slots !== null) this.#count(slots, -1)
   }
 
@@ -182,7 +190,7 @@ export class ProcessCounts {
   }
 
   /** The worker that serves the fewest of this pool's clients; one more is counted for it at once. */
-  place(pool: Pool): number {
+  place(pool: CountedPool): number {
     const { counters, count: workers } = this.#workers
     const { slots } = pool
     if (slots === null || slots.placed === null) return this.#self
@@ -200,13 +208,13 @@ export class ProcessCounts {
   }
 
   /** The slot is that worker's too, which may not have the pool, or drop it meanwhile. */
-  placeAt({ slots }: Pool, worker: number): void {
+  placeAt({ slots }: CountedPool, worker: number): void {
     if (slots === null || slots.placed === null) return
     this.#counters.add(slots.placed, worker, 1)
     this.#counters.share(slots.placed, worker)
   }
 
-  unplace({ slots }: Pool): void {
+  unplace({ slots }: CountedPool): void {
     this.#add(slots?.placed ?? null, -1)
   }
 
@@ -218,7 +226,7 @@ export class ProcessCounts {
   }
 
   /** A client was placed here, and may be on the way. */
-  hasPlaced({ slots }: Pool): boolean {
+  hasPlaced({ slots }: CountedPool): boolean {
     return slots !== null && slots.placed !== null && this.#counters.count(slots.placed, this.#self) > 0
   }
 

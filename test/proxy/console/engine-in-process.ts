@@ -3,6 +3,7 @@ import { Client } from 'pg'
 import type { ClientConfig } from 'pg'
 import { generalSettings, poolSettings } from '../../../shared/config/settings.ts'
 import type { PoolValues } from '../../../shared/config/keys.ts'
+import { Console } from '../../../proxy/console/console.ts'
 import { Engine } from '../../../proxy/engine/engine.ts'
 import type { FromEngine } from '../../../proxy/port.ts'
 import type { ConsoleUserSpec, FleetSpec, PoolSpec } from '../../../proxy/spec.ts'
@@ -14,6 +15,8 @@ export const hashB = 'b'.repeat(64)
 
 export class EngineInProcess {
   readonly engine: Engine
+  /** The engine as its console has it. */
+  readonly operated: Console
   readonly posted: FromEngine[] = []
   readonly #io: EpollIo
   readonly #waiting = new Set<() => void>()
@@ -21,9 +24,15 @@ export class EngineInProcess {
 
   constructor() {
     this.#io = new EpollIo({ openFds: null, ioUring: true, onExhausted: () => {} })
-    this.engine = new Engine(this.#io, { listen: { host: '127.0.0.1', port: 0 } }, (message) => {
-      this.posted.push(message)
-    })
+    let operated: Console | null = null
+    this.engine = new Engine(
+      this.#io,
+      { listen: { host: '127.0.0.1', port: 0 }, console: (engine) => (operated = new Console(engine)) },
+      (message) => {
+        this.posted.push(message)
+      },
+    )
+    this.operated = operated as unknown as Console // made by the engine, which the compiler cannot see
     this.#turn()
     atEndOfFile(() => this.#end())
   }

@@ -41,7 +41,7 @@ async function show(command: string): Promise<Shown> {
 }
 
 async function page(): Promise<string> {
-  return await new Metrics().page(running.engine.snapshot(true), {
+  return await new Metrics().page(running.operated.snapshot(true), {
     configVersion: 1,
     configEpoch: 1,
     configAgeSeconds: 1,
@@ -105,7 +105,7 @@ test('clients that all have names of their own are told apart up to a limit', as
     clients.add(Object.assign(Object.create(model ?? null), { parameters: { values } }))
   }
 
-  const groups = crowd.engine.snapshot(true).tables?.clients ?? []
+  const groups = crowd.operated.snapshot(true).tables?.clients ?? []
   for (const client of clients) if (client !== model) clients.delete(client)
 
   expect(groups).toHaveLength(1001)

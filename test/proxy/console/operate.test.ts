@@ -2,7 +2,7 @@
 import type { Client } from 'pg'
 import { afterEach, beforeAll, expect, test } from 'vitest'
 import type { PoolSpec } from '../../../proxy/spec.ts'
-import type { Target } from '../../../proxy/engine/pool/server-set.ts'
+import type { Target } from '../../../proxy/engine/pool/target.ts'
 import { freePort } from '../../support/free-port.ts'
 import { startPostgres } from '../../support/postgres.ts'
 import { EngineInProcess, hashA, hashB, poolSpec } from './engine-in-process.ts'

@@ -44,7 +44,7 @@ test('SET changes a live key of every pool without a reconnect, and SHOW CONFIG,
   const { command } = await console.query('SET pool_size = 7')
   const config = await shown('SHOW CONFIG', 'pool_size')
   const versions = await shown('SHOW POOL_VERSIONS', 'app')
-  const snapshot = running.engine.snapshot()
+  const snapshot = running.operated.snapshot()
   const [report] = poolReports(snapshot, [{ pool: 'app', user: 'web', hash: hashA, connect_hash: hashA }], null)
 
   expect(command).toBe('SET')
@@ -77,16 +77,16 @@ test('the next version puts it right, even one that says what the last one said'
   expect(during).toBe(3000)
   expect(pool().settings.queryWaitTimeoutMs).toBe(120_000)
   expect(await shown('SHOW POOL_VERSIONS', 'app')).toMatchObject({ running_hash: hashA, state: 'in_sync', error: null })
-  expect(running.engine.snapshot().overrides).toEqual([])
+  expect(running.operated.snapshot().overrides).toEqual([])
 })
 
 test('RELOAD takes back all of them, also without a newer version', async () => {
   await console.query('SET pool_size = 7; SET max_client_conn = 50; SET idle_timeout = 1m')
   const during = [pool().settings.poolSize, running.engine.context.general.maxClientConnections]
-  const listed = running.engine.snapshot().overrides
+  const listed = running.operated.snapshot().overrides
 
   const reloaded = console.query('RELOAD')
-  await running.until(() => running.engine.snapshot().overrides.length === 0)
+  await running.until(() => running.operated.snapshot().overrides.length === 0)
   answerReload()
   await reloaded
 
@@ -128,5 +128,5 @@ test.for([
   await expect(console.query(statement)).rejects.toMatchObject({ message: expect.stringContaining(message) })
 
   expect(pool().spec).toBe(before)
-  expect(running.engine.snapshot().overrides).toEqual([])
+  expect(running.operated.snapshot().overrides).toEqual([])
 })

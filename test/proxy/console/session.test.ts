@@ -312,7 +312,7 @@ test.for([
 /** Far more than what the kernel takes for a client that does not read. */
 function fillDisconnects(): void {
   for (let pid = 1; pid <= 1000; pid++) {
-    running.engine.disconnects.add(0, {
+    running.operated.disconnects.add(0, {
       pool: 'app',
       user: 'web',
       host: 'db',

@@ -1,7 +1,7 @@
 /** SUSPEND, on a real PostgreSQL: nothing moves until RESUME, and nothing is lost. */
 import type { Client } from 'pg'
 import { afterEach, beforeAll, expect, test } from 'vitest'
-import { unsuspend, suspend } from '../../../proxy/console/operations.ts'
+import { unsuspend, suspend } from '../../../proxy/engine/suspension.ts'
 import { query, startup } from '../../support/frontend-messages.ts'
 import { startPostgres } from '../../support/postgres.ts'
 import { WireClient } from '../../support/wire.ts'
@@ -114,7 +114,7 @@ test('SUSPEND answers when what was sent has been taken, and closes whoever does
   const tookMs = performance.now() - began
   const left = [...name().active].length
   await other.query('RESUME')
-  running.engine.overrides.drop()
+  running.operated.overrides.drop()
 
   expect(tookMs).toBeGreaterThanOrEqual(190)
   expect(left).toBe(0)
@@ -139,7 +139,7 @@ test('a SUSPEND that was resumed is over, also when the next one comes in the sa
   const answer = await first
   const left = name().active.size
   await other.query('RESUME')
-  running.engine.overrides.drop()
+  running.operated.overrides.drop()
 
   expect(answer).toBe('pooler is resumed before everything was flushed')
   expect(left).toBe(1)

@@ -1,10 +1,9 @@
 import { expect, test } from 'vitest'
 import { Cancels, passedOn, pidOf, proxyOf, secretBytesOf, workerOf } from '../../../../proxy/engine/cancel/cancel.ts'
-import type { Cancelable } from '../../../../proxy/engine/cancel/cancel.ts'
+import type { Cancelable, CancelTarget } from '../../../../proxy/engine/cancel/cancel.ts'
 import type { CancelKey } from '../../../../proxy/engine/cancel/cancel-request.ts'
 import { Peers } from '../../../../proxy/engine/cancel/peers.ts'
 import type { FromEngine } from '../../../../proxy/port.ts'
-import type { Server } from '../../../../proxy/engine/pool/server.ts'
 import { TlsContexts } from '../../../../proxy/engine/wire/tls.ts'
 import { EpollIo } from '../../../../proxy/io/epoll.ts'
 import type { Address } from '../../../../proxy/io/io.ts'
@@ -253,11 +252,12 @@ function newPostgres(dir: string, port: number, answers: boolean): { most: () =>
 }
 
 /** A server connection as far as a cancel request looks at it. */
-function serverAt(dir: string, port: number): Server {
-  const serverSet = { tls: null, tcpOptions, settings: {}, canceled: null, checkin: ignore }
-  const target = { address: dir, host: { host: dir, port, role: 'primary', addresses: [dir] } }
+function serverAt(dir: string, port: number): CancelTarget {
+  const settings = { serverTlsSslmode: 'disable', serverTlsNegotiation: 'postgres' } as const
+  const serverSet = { tls: null, tcpOptions, settings }
+  const target = { address: dir, host: { host: dir, port } }
   const backendKey = { pid: 1, secret: Buffer.alloc(4) }
-  return { backendKey, target, serverSet, socket: { tls: null }, cancels: 0, list: null } as unknown as Server
+  return { backendKey, target, serverSet, socket: { tls: null }, cancelBegan: ignore, cancelEnded: ignore }
 }
 
 test('87: requests to a server that is silent hold up none to another one, and end by themselves', async () => {

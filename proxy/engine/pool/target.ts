@@ -1,0 +1,26 @@
+/** Where servers of a pool are opened, and with which TCP options. */
+import type { PoolSettings } from '../../../shared/config/settings.ts'
+import type { TcpOptions } from '../../io/io.ts'
+import type { HostSpec, PoolSpec } from '../../spec.ts'
+
+/** One address of one configured server. */
+export interface Target {
+  readonly host: HostSpec
+  readonly address: string
+}
+
+/** The primary alone when there is one; without a primary, the replicas in turn. */
+export function targetsOf(spec: PoolSpec): readonly Target[] {
+  const primaries = spec.hosts.filter((host) => host.role === 'primary')
+  const hosts = primaries.length > 0 ? primaries : spec.hosts
+  return hosts.flatMap((host) => host.addresses.map((address) => ({ host, address })))
+}
+
+export function tcpOptionsOf(settings: PoolSettings): TcpOptions {
+  return {
+    keepaliveIdleMs: settings.tcpKeepalivesIdleMs,
+    keepaliveIntervalMs: settings.tcpKeepalivesIntervalMs,
+    keepaliveCount: settings.tcpKeepalivesCount,
+    userTimeoutMs: settings.tcpUserTimeoutMs,
+  }
+}

@@ -1,0 +1,80 @@
+/** SUSPEND: nothing is read of clients and servers, and what was sent to them leaves, until its end. */
+import { Client } from './pool/client.ts'
+import type { Context } from './pool/context.ts'
+import type { Pool } from './pool/pool.ts'
+import type { Pools } from './pool/pools.ts'
+import type { Server } from './pool/server.ts'
+
+interface Suspendable {
+  readonly context: Context
+  readonly pools: Pools
+}
+
+/** False when it is suspended already. */
+export function suspend({ context, pools }: Suspendable): boolean {
+  if (context.suspended) return false
+  context.suspended = true
+  context.suspensions++
+  context.operated()
+  for (const client of context.clients) if (client instanceof Client) client.socket.suspendReading()
+  for (const pool of pools.all()) {
+    for (const server of serversOf(pool)) if (server.loggedIn) server.socket.suspendReading()
+  }
+  return true
+}
+
+/** False when it is not suspended. */
+export function unsuspend({ context, pools }: Suspendable): boolean {
+  if (!context.suspended) return false
+  context.suspended = false
+  context.operated()
+  for (const client of context.clients) client.socket.unsuspendReading()
+  for (const pool of pools.all()) {
+    for (const server of serversOf(pool)) server.socket.unsuspendReading()
+    pool.grow()
+  }
+  pools.wakeHeldUp()
+  return true
+}
+
+/** How often is looked whether everything has left. */
+const flushCheckMs = 10
+
+/**
+ * Calls `done` when all that was sent has been taken, or the SUSPEND of now has ended; `holds` says which. A peer that has
+ * not taken it after `suspend_timeout` is closed.
+ */
+export function whenFlushed(engine: Suspendable, done: (holds: boolean) => void): void {
+  const { context } = engine
+  const { io, general, suspensions } = context
+  const deadlineMs = io.nowMs() + general.suspendTimeoutMs
+  const look = (): void => {
+    if (!context.suspended || context.suspensions !== suspensions) {
+      done(false)
+      return
+    }
+    const slow = unflushed(engine)
+    if (slow.length > 0 && io.nowMs() < deadlineMs) {
+      io.after(flushCheckMs, look)
+      return
+    }
+    for (const one of slow) {
+      if (one instanceof Client) one.leave()
+      else one.close('admin')
+    }
+    done(true)
+  }
+  // What was sent in this turn leaves at its end, and is counted only then.
+  io.after(flushCheckMs, look)
+}
+
+/** Clients and servers that have not taken all that was sent to them. */
+function unflushed({ context, pools }: Suspendable): (Client | Server)[] {
+  const clients = [...context.clients].filter((client) => client instanceof Client)
+  const servers = [...pools.all()].flatMap(serversOf)
+  return [...clients, ...servers].filter(({ socket }) => socket.queuedBytes > 0)
+}
+
+function serversOf(pool: Pool): Server[] {
+  return pool.serverSets.flatMap((serverSet) => serverSet.lists.flatMap((list) => [...list]))
+}
