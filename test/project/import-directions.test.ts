@@ -31,7 +31,21 @@ const wrong = [
   ['proxy/engine/a.ts', "import { hintSchema } from '../../shared/wire.ts'"],
   ['proxy/engine/a.ts', "await import('../io/epoll.ts')"],
   ['proxy/engine/main.ts', "import '../agent/sync.ts'"],
+  ['proxy/main.ts', "import './engine/engine.ts'"],
+  ['proxy/port.ts', "import type { A } from './engine/pool/pool.ts'"],
+  ['proxy/memory/a.ts', "import '../engine/workers/workers.ts'"],
+  ['proxy/agent/restart/a.ts', "import '../agent.ts'"],
+  ['proxy/agent/restart/a.ts', "import '../../engine/engine.ts'"],
   ['proxy/console/a.ts', "import '../io/epoll.ts'"],
+  ['proxy/console/show/a.ts', "import '../../agent/sync.ts'"],
+  ['proxy/engine/a.ts', "import type { A } from '../console/session.ts'"],
+  ['proxy/engine/pool/a.ts', "import type { A } from '../engine.ts'"],
+  ['proxy/engine/pool/a.ts', "import '../../console/operations.ts'"],
+  ['proxy/engine/session/a.ts', "import type { A } from '../pool/client.ts'"],
+  ['proxy/engine/wire/a.ts', "import type { A } from '../pool/server.ts'"],
+  ['proxy/engine/workers/a.ts', "import type { A } from '../pool/pool.ts'"],
+  ['proxy/engine/cancel/a.ts', "import type { A } from '../pool/server.ts'"],
+  ['proxy/engine/auth/a.ts', "import type { A } from '../pool/context.ts'"],
   ['proxy/protocol/a.ts', "import '../io/io.ts'"],
   ['proxy/protocol/a.ts', "import '../../shared/wire.ts'"],
   ['proxy/protocol/a.ts', "import 'node:net'"],
@@ -51,6 +65,10 @@ const right = [
   ['proxy/engine/a.ts', "import '../io/io.ts'"],
   ['proxy/engine/a.ts', "import type { Position } from '../../shared/wire.ts'"],
   ['proxy/engine/main.ts', "import '../io/epoll.ts'"],
+  ['proxy/engine/main.ts', "import '../console/console.ts'"],
+  ['proxy/console/a.ts', "import '../engine/engine.ts'"],
+  ['proxy/engine/pool/a.ts', "import '../refusals.ts'"],
+  ['proxy/engine/auth/a.ts', "import '../pool/target.ts'"],
   ['proxy/protocol/a.ts', "import './read.ts'"],
   ['proxy/protocol/a.ts', "import '../../shared/errors.ts'"],
   ['proxy/io/a.ts', "import 'koffi'"],
@@ -71,18 +89,38 @@ async function lint(files: readonly (readonly [string, string])[]): Promise<{ in
   const tree = await mkdtemp(join(root, 'test/project/linted-'))
   atEndOfFile(() => rm(tree, { recursive: true, force: true }))
   await writeFile(join(tree, 'oxlint.config.ts'), "export { default } from '../../../oxlint.config.ts'\n")
-  const refused: { index: number }[] = []
-  for (const [index, [path, line]] of files.entries()) {
-    const file = join(tree, path)
-    await mkdir(dirname(file), { recursive: true })
-    await writeFile(file, `${line}\n`)
+  const refused = new Set<number>()
+  for (const round of rounds(files)) {
+    for (const [path, { line }] of round) {
+      const file = join(tree, path)
+      await mkdir(dirname(file), { recursive: true })
+      await writeFile(file, `${line}\n`)
+    }
     const { stdout } = await promisify(execFile)(
       process.execPath,
-      [join(root, 'node_modules/oxlint/bin/oxlint'), '--format', 'unix', path],
+      [join(root, 'node_modules/oxlint/bin/oxlint'), '--format', 'unix', ...round.keys()],
       { cwd: tree },
     ).catch((error: { stdout: string }) => error)
-    await rm(file)
-    if (/no-restricted-imports|no-process-env/.test(stdout)) refused.push({ index })
+    for (const report of stdout.split('\n')) {
+      const [path] = report.split(':', 1)
+      const linted = path === undefined ? undefined : round.get(path)
+      if (linted !== undefined && /no-restricted-imports|no-process-env/.test(report)) refused.add(linted.index)
+    }
+    for (const path of round.keys()) await rm(join(tree, path))
   }
-  return refused
+  return [...refused].sort((a, b) => a - b).map((index) => ({ index }))
+}
+
+type Round = Map<string, { readonly line: string; readonly index: number }>
+
+/** All lines that may stand side by side: the name a.ts means any file, other names come one after another. */
+function rounds(files: readonly (readonly [string, string])[]): Round[] {
+  const result: Round[] = []
+  for (const [index, [given, line]] of files.entries()) {
+    const path = given.replace(/\/a\.ts$/, `/a${index}.ts`)
+    let round = result.find((one) => !one.has(path))
+    if (round === undefined) result.push((round = new Map()))
+    round.set(path, { line, index })
+  }
+  return result
 }
