@@ -53,8 +53,9 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
   if (sendBuffer.length > 0) sendBuffer.clear()
   const renaming = renames(client, server)
   const watches = server.serverSet.settings.poolMode !== 'session'
-  // In session mode the session's statement without a name is the client's.
-  const owns = watches && server.replication === null
+  if (watches) server.unnamedIsShared = true
+  // In session mode the session's statement without a name is the client's, once it is no other client's.
+  const owns = server.unnamedIsShared && server.replication === null
   while (client.passing === 0 && end - at >= headerBytes) {
     const length = readLength(bytes, at)
     const tag = bytes[at] as number

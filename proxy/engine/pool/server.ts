@@ -74,6 +74,8 @@ export class Server implements SocketEvents, Listed<Server> {
   passing = 0
   /** The client's statement without a name that the session has; null when it is not known whose. */
   unnamedOf: UnnamedStatement | null = null
+  /** It may be any client's: the server has served transactions and has executed nothing of our own since. */
+  unnamedIsShared = false
   /** Which of its Parses, by its stamp. */
   unnamedStamp = 0
   /** False while a Parse of ours for it is unanswered. */
@@ -304,6 +306,7 @@ export class Server implements SocketEvents, Listed<Server> {
   #start(exchange: Exchange<void>): void {
     // Whatever is asked, by a simple query or by a Parse of our own, takes the place of a client's.
     this.unnamedOf = null
+    this.unnamedIsShared = false
     this.#exchange = exchange
     this.#resume()
   }

@@ -601,3 +601,16 @@ test('a statement without a name is not another client’s that was parsed while
 
   expect(rows(executed)).toEqual(['mine'])
 })
+
+test('the unnamed statement is not another client’s when the pool mode changes to session', async () => {
+  const [client, other] = [await loginTo(world, 'changing'), await loginTo(world, 'changing')]
+  await answers(client, parse('', "SELECT 'mine'"), sync)
+  await answers(other, parse('', "SELECT 'of the other'"), sync)
+
+  await change({ pool_mode: 'session' })
+  const executed = await answers(client, ...bindAndExecute)
+  for (const one of [client, other]) one.destroy()
+  await change({})
+
+  expect(rows(executed)).toEqual(['mine'])
+})
