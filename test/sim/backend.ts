@@ -150,6 +150,11 @@ export class Backend {
     return copy
   }
 
+  /** Text of the unnamed statement, null when there is none. */
+  get unnamed(): string | null {
+    return this.#statements.get('') ?? null
+  }
+
   /** Names of prepared statements, without the unnamed one. */
   get statementNames(): string[] {
     return [...this.#statements.keys()].filter((name) => name !== '')
@@ -213,6 +218,7 @@ export class Backend {
   /** The answer to the atom when a cancel request or an error of its own interrupts it. */
   fail(atom: Atom, failure: Failure): Reply[] {
     this.#copying = null
+    if (atom.kind === 'statement') this.#statements.delete('')
     if (this.status === 'I') this.#rollback()
     else {
       this.#restore()
@@ -241,6 +247,8 @@ export class Backend {
         if (this.#copying !== null) return []
         return [this.#ready()]
       case 'parse':
+        // Dropped first, also by a Parse that fails.
+        if (atom.name === '') this.#statements.delete('')
         this.#begun(atom.text)
         if (atom.name !== '' && this.#statements.has(atom.name)) throw new Failure('42P05', `"${atom.name}" exists`)
         this.#statements.set(atom.name, atom.text)

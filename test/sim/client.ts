@@ -205,13 +205,14 @@ export class Client {
   #begin(): void {
     const { session, prepares, bytesMax, floodBytes, sleepMsMax } = this.options
     const owner = `${this.id}.${++this.works}`
-    const { status, statementNames: prepared } = this.#ahead
+    const { status, statementNames: prepared, unnamed } = this.#ahead
     const situation = {
       random: this.random,
       status,
       session,
       prepares,
       prepared,
+      unnamed,
       bytesMax,
       floodBytes,
       sleepMsMax,

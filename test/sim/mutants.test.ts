@@ -13,6 +13,7 @@ import { ServerSet } from '../../proxy/engine/pool/server-set.ts'
 import { Pools } from '../../proxy/engine/pool/pools.ts'
 import { ServerStatements } from '../../proxy/engine/session/prepared.ts'
 import { Server } from '../../proxy/engine/pool/server.ts'
+import { UnnamedChange, UnnamedStatement } from '../../proxy/engine/session/unnamed.ts'
 import { SimulationFailure } from './checker.ts'
 import { SimSocket } from './io.ts'
 import { changesThings } from './profile.ts'
@@ -205,6 +206,19 @@ const mutants: Readonly<Record<string, () => () => void>> = {
   'a statement counts as prepared before the server confirms it': () =>
     replace(ServerStatements.prototype, 'isAwaitedFromBefore', () => () => false),
   'a server’s prepared statement is forgotten': () => replace(ServerStatements.prototype, 'has', () => () => false),
+  'an unnamed statement cannot be told from the one before it': () =>
+    replace(
+      UnnamedStatement.prototype,
+      'parsed',
+      (parsed) =>
+        function (this: UnnamedStatement, settled, group) {
+          const change = parsed.call(this, settled, group)
+          change.stamp = 1
+          return change
+        },
+    ),
+  'the unnamed statement does not follow its client': () =>
+    replace(UnnamedChange.prototype, 'keep', () => () => undefined),
   'a client that leaves keeps its server': () =>
     replace(Server.prototype, 'clientGone', () => {
       return () => undefined
@@ -259,6 +273,8 @@ const places: Readonly<Record<string, (profile: Profile) => boolean>> = {
   'a client that logs in during a SUSPEND is served': changesThings,
   'servers are opened during a SUSPEND': changesThings,
   'a server is not paused while its client does not read': ({ floodBytes }) => floodBytes > 1000,
+  'an unnamed statement cannot be told from the one before it': ({ mode, preparedMax }) =>
+    mode === 'transaction' && preparedMax > 0,
   'a statement counts as prepared before the server confirms it': ({ mode, preparedMax }) =>
     mode === 'transaction' && preparedMax > 0,
 }

@@ -15,6 +15,8 @@ export interface Situation {
   readonly prepares: boolean
   /** Names of its prepared statements after everything sent so far. */
   readonly prepared: readonly string[]
+  /** Text of its unnamed statement, null when it has none. */
+  readonly unnamed: string | null
   /** Most bytes of one message or result. */
   readonly bytesMax: number
   /** Bytes of one row of a result that is larger than all buffers together; small where that would take too long. */
@@ -63,6 +65,8 @@ const works = {
   prepare: { weight: 5, when: anywhere, make: prepare },
   usePrepared: { weight: 8, when: anywhere, make: usePrepared },
   forget: { weight: 2, when: anywhere, make: forget },
+  parseUnnamed: { weight: 3, when: anywhere, make: parseUnnamed },
+  useUnnamed: { weight: 4, when: anywhere, make: useUnnamed },
   portals: { weight: 2, when: ['T'], make: portals },
   call: { weight: 1, when: anywhere, make: (at) => [{ kind: 'call', argument: `call @${at.owner}` }] },
   copyIn: { weight: 3, when: healthy, make: copyIn },
@@ -256,6 +260,31 @@ function forget(at: Situation): Step[] {
         'await',
       ]
   }
+}
+
+/** Leaves an unnamed statement for later work, which may run on another server. */
+function parseUnnamed(at: Situation): Step[] {
+  const { random, owner } = at
+  const text = random.weighted({ select: 6, error: 1, 'rows 2 10': 1, [show(at)]: 1 })
+  const steps: Step[] = [{ kind: 'parse', name: '', text: `${text === 'select' ? 'select later' : text} @${owner}` }]
+  if (random.chance(0.3)) steps.push({ kind: 'describe', what: 'S', name: '' })
+  if (random.chance(0.05)) steps.push({ kind: 'close', what: 'S', name: '' })
+  return [...steps, sync]
+}
+
+/** Longest text of an unnamed statement that a client executes after its Sync: longer ones need not follow it. */
+const followingBytesMax = 16_000
+
+/** Executes the unnamed statement of earlier work, or the lack of one. */
+function useUnnamed(at: Situation): Step[] {
+  const { random, unnamed } = at
+  const follows = unnamed === null || (/^(select|rows|show|error)/.test(unnamed) && unnamed.length < followingBytesMax)
+  if (!at.prepares || !follows) return parseUnnamed(at)
+  const steps: Step[] = []
+  if (random.chance(0.2)) steps.push({ kind: 'describe', what: 'S', name: '' })
+  steps.push({ kind: 'bind', portal: '', name: '', values: [] })
+  if (random.chance(0.2)) steps.push({ kind: 'describe', what: 'P', name: '' })
+  return [...steps, { kind: 'execute', portal: '', rowsMax: 0 }, sync]
 }
 
 /** Two portals of one transaction, read alternately. */
