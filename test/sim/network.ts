@@ -107,7 +107,8 @@ class Pipe {
     const { random, rules } = this.#wire
     if (this.#flight.length > 0) {
       const bytes = this.#flight.take(random.chance(0.3) ? rules.grainBytes : random.size(rules.grainBytes))
-      if (this.receiver.closed) {
+      // After a reset what was lost leaves no gap: nothing arrives behind it.
+      if (this.receiver.closed || this.receiver.broken) {
         this.#flight.clear()
         this.#wire.later(() => this.sender.resetByPeer())
         return
