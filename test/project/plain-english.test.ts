@@ -14,6 +14,7 @@ const finished = [
   'control',
   'proxy/agent',
   'proxy/main.ts',
+  'proxy/protocol',
 ]
 
 /** Words that PostgreSQL's and PgBouncer's manuals do without, and what they say instead. */
