@@ -15,6 +15,7 @@ const finished = [
   'proxy/agent',
   'proxy/main.ts',
   'proxy/protocol',
+  'test/support',
 ]
 
 /** Words that PostgreSQL's and PgBouncer's manuals do without, and what they say instead. */
