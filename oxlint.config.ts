@@ -37,8 +37,8 @@ const schemas = ['**/shared/wire.ts', '**/shared/disconnect.ts']
 const engineFolders = (...names: readonly string[]): string[] => names.map((name) => `../${name}/**`)
 
 /**
- * Who may import what (DESIGN "Layout and directions"). Where two lines fit a file, the later one alone counts, so a
- * narrower folder repeats what still holds.
+ * Import directions. Where two lines match a file, only the later one applies, so a line for a narrower folder repeats
+ * what still holds.
  */
 const directions: readonly Direction[] = [
   {
@@ -207,7 +207,7 @@ export default defineConfig({
   categories: { correctness: 'error', suspicious: 'error' },
   ignorePatterns: ['coverage/**'],
   rules: {
-    'typescript/no-unsafe-type-assertion': 'off', // a cast carries its reason (STYLE 8); a reviewer reads it
+    'typescript/no-unsafe-type-assertion': 'off', // a cast carries its reason, which a reviewer reads
     'no-shadow': 'off',
     'no-await-in-loop': 'off',
     'unicorn/consistent-function-scoping': 'off',

@@ -14,7 +14,7 @@ const engineEntry = new URL('engine/main.ts', import.meta.url)
 const exitDone = 0
 const exitFailed = 1
 const exitUsage = 2
-/** What a process that fell over still gets to end its engine. */
+/** Time for a crashed process to end its engine. */
 const lastGaspMs = 1000
 
 const stderrLog: Log = jsonLog(
@@ -22,7 +22,7 @@ const stderrLog: Log = jsonLog(
   () => new Date(),
 )
 
-/** Starts a proxy in this process and leaves signals alone. Rejects with an error that is for the operator. */
+/** Starts a proxy in this process, without signal handlers. Rejects with an error for the operator. */
 export async function startProxy(settings: AgentSettings, log: Log = stderrLog): Promise<Agent> {
   const agent = newAgent(settings, log)
   await agent.start()
@@ -30,21 +30,20 @@ export async function startProxy(settings: AgentSettings, log: Log = stderrLog):
 }
 
 /**
- * Runs a proxy until it is told to end, and gives the exit code of the process. SIGTERM and SIGINT drain, a second one
- * or SIGQUIT ends at once; SIGUSR1 is PAUSE and SIGUSR2 RESUME of every database; SIGHUP polls control, or reads the
- * file again, now.
+ * Runs a proxy until it is stopped, and returns the exit code. SIGTERM and SIGINT drain, a second one or SIGQUIT stops
+ * at once; SIGUSR1 pauses and SIGUSR2 resumes all databases; SIGHUP polls control, or reads the file, now.
  */
 export async function runProxy(settings: AgentSettings, log: Log = stderrLog): Promise<number> {
   const agent = newAgent(settings, log)
   const forget = obeySignals(agent, log)
-  // Whoever reads the log may go away; the proxy must not go with them.
+  // The reader of the log may close the pipe; the proxy continues.
   process.stderr.on('error', () => undefined)
   try {
     await agent.start()
     const failure = await agent.ended
     return failure === null ? exitDone : exitFailed
   } catch (error) {
-    log('error', 'the proxy cannot start', { reason: reasonOf(error) })
+    log('error', 'could not start', { reason: reasonOf(error) })
     return exitFailed
   } finally {
     forget()
@@ -61,13 +60,13 @@ function newAgent(settings: AgentSettings, log: Log): Agent {
   })
 }
 
-/** Signals that do what PAUSE and RESUME without a database do at the console. */
+/** Signals with the effect of PAUSE and RESUME without a database at the console. */
 const ordersBySignal = {
   SIGUSR1: { operation: 'pause', done: 'paused', vain: 'already paused or suspended' },
   SIGUSR2: { operation: 'resume', done: 'resumed', vain: 'neither paused nor suspended' },
 } as const
 
-/** Returns what takes the handlers away again. */
+/** Returns a function that removes the handlers. */
 function obeySignals(agent: Agent, log: Log): () => void {
   let asked = false
   const stop = (mode: 'drain' | 'now'): void => {
@@ -83,11 +82,11 @@ function obeySignals(agent: Agent, log: Log): () => void {
     SIGUSR2: () => void obey(agent, log, 'SIGUSR2'),
   }
   const received = (signal: NodeJS.Signals): void => {
-    log('info', 'got a signal', { signal })
+    log('info', 'signal received', { signal })
     handlers[signal]?.()
   }
   const fell = (error: unknown): void => {
-    log('error', 'the proxy falls over by a fault of its own', {
+    log('error', 'internal error, exiting', {
       reason: reasonOf(error),
       stack: error instanceof Error ? (error.stack ?? null) : null,
     })
@@ -106,21 +105,21 @@ function obeySignals(agent: Agent, log: Log): () => void {
 async function reload(agent: Agent, log: Log): Promise<void> {
   const error = await agent.reload()
   if (error === null) log('info', 'reloaded')
-  else log('error', 'the reload changed nothing', { reason: error })
+  else log('error', 'reload failed', { reason: error })
 }
 
 async function obey(agent: Agent, log: Log, signal: keyof typeof ordersBySignal): Promise<void> {
   const { operation, done, vain } = ordersBySignal[signal]
   try {
     if (await agent.operateAll(operation)) log('info', done)
-    else log('warn', `${operation} changed nothing`, { reason: vain })
+    else log('warn', `${operation} had no effect`, { reason: vain })
   } catch (error) {
-    log('error', `${operation} changed nothing`, { reason: reasonOf(error) })
+    log('error', `${operation} failed`, { reason: reasonOf(error) })
   }
 }
 
 async function fall(agent: Agent): Promise<void> {
-  // The process cannot end by itself while the engine's thread blocks in its loop.
+  // The process cannot exit by itself while the engine's thread blocks in its loop.
   setTimeout(() => process.kill(process.pid, 'SIGKILL'), lastGaspMs)
   await agent.stop('now')
   process.exit(exitFailed)

@@ -35,47 +35,47 @@ import { mockKeyBytes, StateFolder } from './state.ts'
 import { Sync } from './sync.ts'
 import { TlsWatch } from './tls-files.ts'
 
-/** Who says what to run. */
+/** Where versions come from. */
 export type SourceSettings =
   | {
       readonly kind: 'control'
       readonly url: string
       readonly fleet: string
       readonly token: string
-      /** Where last-known-good, proxy id and outbox are kept. */
+      /** Directory of last-known-good, proxy id and outbox. */
       readonly stateFolder: string
-      /** Null: made at the first start and kept in the state folder. */
+      /** Null: generated at the first start and kept in the state directory. */
       readonly proxyId: string | null
     }
   | {
       readonly kind: 'file'
       readonly path: string
-      /** Where the key is kept by which users that do not exist look as if they did; without it, it is each process's own. */
+      /** Directory of the mock secret; without it, each process has a secret of its own. */
       readonly stateFolder?: string
     }
 
 export interface AgentSettings {
   readonly source: SourceSettings
-  /** Null where the configuration decides. Port 0 takes a free one. */
+  /** Null where the configuration decides. Port 0 chooses a free one. */
   readonly listen: { readonly host: string | null; readonly port: number | null }
-  /** Unix socket over which the next process takes the listener of this one; null when none may. */
+  /** Unix socket over which the next process takes over the listener; null disables this. */
   readonly takeover: string | null
   /** Null where the configuration decides. */
   readonly workers: number | null
   /** Whether the engine may use io_uring. */
   readonly ioUring: boolean
-  /** Hints, health and metrics. */
+  /** Address for hints, health and metrics. */
   readonly http: { readonly host: string; readonly port: number }
-  /** By which operators may ask this proxy itself over `http`; null when none may. */
+  /** Token for operators who call this proxy over `http`; null disables these calls. */
   readonly httpToken: string | null
-  /** Where control reaches `http` from its side; null when it cannot. */
+  /** Where control reaches `http`; null if it cannot. */
   readonly hintUrl: string | null
-  /** Where other proxies reach this one; null where its other addresses say so. */
+  /** Where other proxies reach this one; null to derive it from the other addresses. */
   readonly peerHost: string | null
   readonly region: string | null
-  /** Of Flotilla itself. */
+  /** Version of Flotilla. */
   readonly version: string
-  /** For passwords that name a variable. */
+  /** For passwords that refer to environment variables. */
   readonly environment: Readonly<Record<string, string | undefined>>
 }
 
@@ -84,7 +84,7 @@ export interface AgentTools {
   readonly chance: Chance
   readonly waits: Waits
   readonly lookup: Lookup
-  /** The module of the engine's thread. */
+  /** Module of the engine's thread. */
   readonly engineEntry: URL
 }
 
@@ -100,15 +100,15 @@ const emptySnapshot: EngineSnapshot = {
 }
 
 const bootBytes = 8
-/** 24 days: as long as timers go. */
+/** 24 days: the maximum of a timer. */
 const noDeadlineMs = 2 ** 31 - 1
 const idBytes = 4
-/** How often what was handed over is tried to be had back. */
+/** Interval of attempts to take back what was handed over. */
 const takeBackMs = 500
-/** A last report must not hold up the end of the process for long. */
+/** The last report must not delay the exit for long. */
 const lastReportMs = 2000
 
-/** What only a proxy with a control plane has. */
+/** Parts of a proxy that has a control plane. */
 interface Fleet {
   readonly source: SourceSettings & { readonly kind: 'control' }
   readonly proxyId: string
@@ -123,20 +123,20 @@ interface Fleet {
 }
 
 /**
- * The main thread of a proxy. Wires the parts together: a source of versions (control or a file) → applier → engine;
- * what the engine tells → outbox, reports, metrics, log.
+ * The main thread of a proxy. Connects the parts: a source of versions (control or a file) → applier → engine; events
+ * of the engine → outbox, reports, metrics, log.
  */
 export class Agent {
   readonly #settings: AgentSettings
   readonly #tools: AgentTools
-  /** Made anew at every start, so that control tells a restarted proxy from a repeated report. */
+  /** Random at every start, so that control can tell a restarted proxy from a repeated report. */
   #boot = randomBytes(bootBytes).toString('hex')
   /**
-   * By which users that do not exist look as if they did: the fleet's, which control tells and the state folder keeps;
-   * else this folder's; else this process's.
+   * Mock secret: the fleet's, sent by control and kept in the state directory; otherwise the state directory's or this
+   * process's own.
    */
   #mockKey: Uint8Array = randomBytes(mockKeyBytes)
-  /** From the first use on another one is for the next process: what was made by the former would tell. */
+  /** Once used, it stays for this process: with another one, salts of unknown users would change. */
   #mockKeyInUse: Uint8Array | undefined
   readonly #engine: Workers
   readonly #resolver: Resolver
@@ -147,24 +147,24 @@ export class Agent {
   readonly #http: HttpServer
   readonly #ended = Promise.withResolvers<string | null>()
   #fleet: Fleet | undefined
-  /** For what is lost while the outbox is another process's. */
+  /** For events while the outbox belongs to another process. */
   #drainOutbox: DrainOutbox | undefined
   #file: ConfigFile | undefined
   #hintSecret: string | null = null
   #httpPort = 0
   #eventCount = 0
-  /** The process settings of the version the engine was started with. */
+  /** Process settings of the version that the engine was started with. */
   #startedWith: FleetSpec['generalValues'] | undefined
   #stopping: Promise<void> | undefined
-  /** What the process before this one has given, until this one serves clients. */
+  /** What the former process handed over, until this process serves clients. */
   #taken: Taken | null = null
-  /** Whether that process is still asked for it. */
+  /** Aborts the request to that process. */
   readonly #asking = new AbortController()
   #cancelSockets: CancelSockets | null = null
   #handover: Handover | undefined
-  /** Another process has what only one may have. */
+  /** Another process has what only one process can have. */
   #isReleased = false
-  /** Why the proxy stops, when nobody asked it to. */
+  /** Why the proxy stops, unless it was told to. */
   #failure: string | null = null
 
   constructor(settings: AgentSettings, tools: AgentTools) {
@@ -192,7 +192,7 @@ export class Agent {
       timeoutMs: waits.lookupTimeoutMs,
       log,
       onChange: (hosts) => {
-        log('info', 'names have other addresses now', { hosts: JSON.stringify(hosts) })
+        log('info', 'server names resolve to different addresses', { hosts: JSON.stringify(hosts) })
         this.#engine.addresses(hosts)
       },
     })
@@ -224,16 +224,16 @@ export class Agent {
       hintSecret: () => this.#hintSecret,
       onHint: (hint) => void this.#hinted(hint),
       onOrder: async ({ operation, pool }) => {
-        log('info', 'control gave an order', { operation, pool })
+        log('info', 'operation received from control', { operation, pool })
         return await this.#engine.operate(operation, pool)
       },
       token: settings.httpToken,
       onOperation: async (operation, pool) => {
-        log('info', 'an order came over HTTP', { operation, pool })
+        log('info', 'operation received over HTTP', { operation, pool })
         return await this.#engine.operate(operation, pool)
       },
       onReload: async () => {
-        log('info', 'a reload was asked for over HTTP')
+        log('info', 'reload requested over HTTP')
         return await this.reload()
       },
       notReady: () => this.#notReady(),
@@ -241,29 +241,29 @@ export class Agent {
     })
   }
 
-  /** Resolves when the proxy has stopped: with null when it was asked to, else with the reason. */
+  /** Resolves when the proxy has stopped: with null if it was told to, otherwise with the reason. */
   get ended(): Promise<string | null> {
     return this.#ended.promise
   }
 
-  /** Of hints, health and metrics. */
+  /** Port of hints, health and metrics. */
   get httpPort(): number {
     return this.#httpPort
   }
 
-  /** Where clients are served; undefined until a first version is applied. */
+  /** Address for clients; undefined until the first version is applied. */
   get clientAddress(): { readonly host: string; readonly port: number } | undefined {
     return this.#engine.address
   }
 
-  /** Why clients should not be sent here; null when they may. */
+  /** Why the proxy is not ready for clients; null if it is. */
   get notReady(): string | null {
     return this.#notReady()
   }
 
   /**
-   * Resolves when the proxy is on its way: HTTP answers, and control is polled or the file is applied. Rejects with an
-   * error that is for the operator when it cannot start at all.
+   * Resolves when HTTP is available and control is being polled, or the file was applied. Rejects with an error for the
+   * operator if the proxy cannot start.
    */
   async start(): Promise<void> {
     const { source, http, takeover } = this.#settings
@@ -275,7 +275,7 @@ export class Agent {
       }
       if (source.kind === 'control') this.#fleet = await this.#openFleet(source)
       this.#httpPort = await this.#http.listen(http)
-      this.#tools.log('info', 'the proxy starts', {
+      this.#tools.log('info', 'starting', {
         version: this.#settings.version,
         boot: this.#boot,
         proxy: this.#fleet?.proxyId ?? null,
@@ -293,7 +293,7 @@ export class Agent {
   }
 
   /**
-   * Polls control, or reads the file again, now. Resolves with null when what is wanted runs, else with the reason.
+   * Polls control, or reads the file, now. Resolves with null if the desired version runs, otherwise with the reason.
    */
   async reload(): Promise<string | null> {
     const unusable = await this.#tlsWatch.check()
@@ -305,12 +305,14 @@ export class Agent {
     return error ?? unusable
   }
 
-  /** PAUSE or RESUME of every database. False when that changed nothing; rejects while no engine runs. */
+  /** PAUSE or RESUME of all databases. False if it had no effect; rejects if no engine runs. */
   async operateAll(operation: 'pause' | 'resume'): Promise<boolean> {
     return await this.#engine.operateAll(operation)
   }
 
-  /** `drain` lets transactions finish within `shutdown_timeout`; `now` ends everything, also a drain under way. */
+  /**
+   * `drain` lets transactions finish within `shutdown_timeout`; `now` ends everything, including a drain in progress.
+   */
   async stop(mode: 'drain' | 'now'): Promise<void> {
     const timeoutMs = mode === 'drain' ? (this.#engine.running?.general.shutdownTimeoutMs ?? 0) : 0
     if (this.#stopping === undefined) this.#stopping = this.#stop(mode, timeoutMs)
@@ -318,7 +320,7 @@ export class Agent {
     await this.#stopping
   }
 
-  /** SHUTDOWN at the console has no deadline: a signal hurries it. */
+  /** SHUTDOWN at the console has no deadline; a signal sets one. */
   async #shutDown(mode: StopMode): Promise<void> {
     if (mode === 'now') await this.stop('now')
     else await (this.#stopping ??= this.#stop(mode, noDeadlineMs))
@@ -333,7 +335,7 @@ export class Agent {
       const fields = { path: takeover, reason: reasonOf(error) }
       this.#tools.log(
         'error',
-        'after an online restart, cancel requests will not find the clients of this process',
+        'cancel requests will not reach the clients of this process after an online restart',
         fields,
       )
     }
@@ -344,11 +346,11 @@ export class Agent {
     if (this.#taken === null) return
     const { host, port, unix } = this.#taken.listeners
     const fields = { host, port, unix_socket_dir: unix?.dir ?? null }
-    this.#tools.log('info', 'took the listener of the process that runs', fields)
-    this.#taken.onLost(() => this.#fatal('the process that runs did not wait any longer, and goes on'))
+    this.#tools.log('info', 'took over the listener of the running process', fields)
+    this.#taken.onLost(() => this.#fatal('the running process timed out and continues'))
   }
 
-  /** The first version runs: this process serves clients, and can be followed by another one. */
+  /** The first version runs: this process serves clients, and another one can take over from it. */
   async #settled(): Promise<void> {
     const { takeover } = this.#settings
     const taken = this.#taken
@@ -367,17 +369,17 @@ export class Agent {
     try {
       await handover.listen()
     } catch (error) {
-      this.#tools.log('error', 'no other process can take over', { path: takeover, reason: reasonOf(error) })
+      this.#tools.log('error', 'online restart is not available', { path: takeover, reason: reasonOf(error) })
     }
   }
 
-  /** Clients are served on; state folder, HTTP and control are for the next process. */
+  /** Gives up state directory, HTTP and control to the next process; clients are still served. */
   async #release(): Promise<OpenListeners | null> {
     const { listeners } = this.#engine
     const open = listeners?.open
     if (listeners === undefined || open === undefined || this.#stopping !== undefined) return null
     this.#isReleased = true
-    // From now on the other may serve it, so this process never removes it.
+    // The other process may serve it from now on, so this process never removes it.
     listeners.ownsFile = false
     await this.#openDrainOutbox()
     await this.#closeFleet()
@@ -392,7 +394,7 @@ export class Agent {
     try {
       this.#drainOutbox = await DrainOutbox.open(source.stateFolder, this.#boot, log)
     } catch (error) {
-      log('error', 'what is lost from now on does not reach control', { reason: reasonOf(error) })
+      log('error', 'disconnect events will not reach control from now on', { reason: reasonOf(error) })
     }
   }
 
@@ -404,7 +406,7 @@ export class Agent {
 
   async #takeBack(): Promise<void> {
     const { source, http } = this.#settings
-    // Control knows what one boot has reported; this is the next one.
+    // Control knows the reports of the former boot; this is a new one.
     this.#boot = randomBytes(bootBytes).toString('hex')
     while (this.#stopping === undefined) {
       try {
@@ -413,7 +415,7 @@ export class Agent {
         break
       } catch (error) {
         await this.#closeFleet()
-        this.#tools.log('warn', 'what was handed over is not free yet', { reason: reasonOf(error) })
+        this.#tools.log('warn', 'could not take back what was handed over, retrying', { reason: reasonOf(error) })
         await sleep(takeBackMs)
       }
     }
@@ -426,14 +428,14 @@ export class Agent {
     await this.#closeDrainOutbox()
   }
 
-  /** Another process serves clients: those that are here leave by and by. */
+  /** Another process serves clients: disconnect the clients of this one gradually. */
   async #retire(): Promise<void> {
     const timeoutMs = this.#engine.running?.general.drainTimeoutMs ?? 0
     await (this.#stopping ??= this.#stop('handover', timeoutMs))
   }
 
   async #stop(mode: StopMode, timeoutMs: number): Promise<void> {
-    this.#tools.log('info', 'the proxy stops', { mode, timeout_ms: timeoutMs })
+    this.#tools.log('info', 'stopping', { mode, timeout_ms: timeoutMs })
     this.#asking.abort()
     void this.#handover?.close()
     this.#fleet?.sync.stop()
@@ -442,7 +444,7 @@ export class Agent {
     this.#tlsWatch.stop()
     await this.#engine.stop(mode, timeoutMs)
     await this.#close()
-    this.#tools.log('info', 'the proxy has stopped')
+    this.#tools.log('info', 'stopped')
     this.#ended.resolve(this.#failure)
   }
 
@@ -455,7 +457,7 @@ export class Agent {
     this.#taken?.giveUp()
   }
 
-  /** Nothing is asked of control or told to it any more, and the state folder is free. */
+  /** Ends communication with control and frees the state directory. */
   async #closeFleet(): Promise<void> {
     const fleet = this.#fleet
     if (fleet === undefined) return
@@ -475,7 +477,7 @@ export class Agent {
     if (stateFolder !== undefined) await this.#readMockKey(stateFolder)
     this.#file = new ConfigFile(path, this.#applier)
     const refused = await this.#file.reload()
-    // A name may become resolvable; anything else needs somebody who mends the file, and sees now that it must be.
+    // A name may become resolvable; anything else is an error in the file, reported at once.
     if (refused !== null && this.#applier.error?.code !== 'unresolvable_host') throw new Error(refused)
   }
 
@@ -486,7 +488,7 @@ export class Agent {
       this.#mockKey = await folder.mockKey(() => this.#mockKey)
       await folder.close()
     } catch (error) {
-      log('warn', 'users that do not exist will look different after the next start', { reason: reasonOf(error) })
+      log('warn', 'salts of unknown users will change at the next start', { reason: reasonOf(error) })
     }
   }
 
@@ -497,7 +499,7 @@ export class Agent {
       this.#secrets.remember(good.secrets)
       this.#resolver.remember(good.addresses)
       sync.startFrom(good.etag)
-      // Not awaited: control is asked at the same time, and may have something newer.
+      // Not awaited: control is polled at the same time, and may have a newer version.
       void this.#applier.apply(candidates.lastKnownGood(good))
     }
     await peers.start()
@@ -596,7 +598,7 @@ export class Agent {
     try {
       await this.#fleet?.folder.saveMockKey(key)
     } catch (error) {
-      this.#tools.log('error', 'the mock key of the fleet cannot be kept', { reason: reasonOf(error) })
+      this.#tools.log('error', "could not save the fleet's mock secret", { reason: reasonOf(error) })
     }
   }
 
@@ -607,7 +609,7 @@ export class Agent {
     if (hint.reason === 'reload') fleet.reports.edge()
   }
 
-  /** Where to listen is said by the settings, else by the first version that can run. */
+  /** The listen address comes from the settings, otherwise from the first version that can run. */
   async #startEngine(spec: FleetSpec): Promise<void> {
     const host = this.#settings.listen.host ?? spec.general.listenHost
     const port = this.#settings.listen.port ?? spec.general.listenPort
@@ -629,7 +631,7 @@ export class Agent {
       if (this.#taken !== null && listeners !== undefined) listeners.ownsFile = false
       this.#fleet?.sync.greetNow()
     } catch (error) {
-      const reason = `cannot listen on ${host}:${port}: ${reasonOf(error)}`
+      const reason = `could not listen on ${host}:${port}: ${reasonOf(error)}`
       if (this.#stopping === undefined) this.#fatal(reason)
       throw new ApplyError('engine_died', reason, { cause: error })
     }
@@ -637,12 +639,12 @@ export class Agent {
 
   async #firstAddress(host: string): Promise<string> {
     const [address] = await this.#tools.lookup(host)
-    if (address === undefined) throw new Error('the name has no address')
+    if (address === undefined) throw new Error('the name does not resolve')
     return address
   }
 
   #fatal(reason: string): void {
-    this.#tools.log('error', 'the proxy cannot go on', { reason })
+    this.#tools.log('error', 'fatal error', { reason })
     this.#failure ??= reason
     void this.stop('now')
   }
@@ -662,7 +664,7 @@ export class Agent {
         addresses: this.#resolver.addresses,
       })
     } catch (error) {
-      this.#tools.log('error', 'the last-known-good cannot be saved; a restart needs control', {
+      this.#tools.log('error', 'could not save last-known-good; a restart will need control', {
         reason: reasonOf(error),
       })
     }
@@ -673,7 +675,7 @@ export class Agent {
     const event = eventOf(disconnect, `${this.#boot}-${(this.#eventCount += 1)}`, this.#tools.chance.now())
     this.#metrics.disconnected(event)
     const { message, ...fields } = event
-    this.#tools.log('warn', 'lost a server connection', { ...fields, reason: message })
+    this.#tools.log('warn', 'server connection lost', { ...fields, reason: message })
     const outbox = this.#fleet?.outbox ?? this.#drainOutbox
     outbox?.append(event)
     this.#fleet?.reports.edge()
@@ -698,7 +700,7 @@ export class Agent {
     }
   }
 
-  /** Process settings that the running version wants otherwise than the process was started. */
+  /** Process settings that differ from the running version. */
   #needsRestart(): string[] {
     const started = this.#startedWith
     const wanted = this.#engine.running?.generalValues
@@ -715,7 +717,7 @@ export class Agent {
       .filter((key) => started[key] !== wanted[key])
   }
 
-  /** The engine's, or an empty one while there is no engine. */
+  /** The engine's snapshot, or an empty one without an engine. */
   async #snapshot(tables?: true): Promise<EngineSnapshot> {
     if (!this.#engine.isServing) return emptySnapshot
     try {
@@ -727,9 +729,9 @@ export class Agent {
 
   #notReady(): string | null {
     if (this.#stopping !== undefined) return 'the proxy is shutting down'
-    if (this.#isReleased) return 'another process takes over'
+    if (this.#isReleased) return 'another process is taking over'
     if (this.#engine.running === undefined) return 'no configuration has been applied yet'
-    return this.#engine.isServing ? null : 'the engine is being started again'
+    return this.#engine.isServing ? null : 'the engine is restarting'
   }
 
   async #metricsPage(): Promise<string> {

@@ -11,14 +11,14 @@ import type { Offer } from './offer.ts'
 import { hostsOf, prepare, type PrepareTools } from './prepare.ts'
 import type { Resolver } from './resolver.ts'
 
-/** A version that somebody wants to run. */
+/** A desired version. */
 export interface Candidate {
   readonly position: Position
-  /** What it promises, before its content is known. */
+  /** Its pools by hash, before their configuration is loaded. */
   readonly pools: readonly PoolHash[]
-  /** Gets and verifies the content. Called again at every attempt. Throws an ApplyError. */
+  /** Fetches and verifies the content, again at every attempt. Throws an ApplyError. */
   readonly load: () => Promise<Offer>
-  /** Runs even if its position is not above the running one. */
+  /** Apply even if its position is not above the running one. */
   readonly force: boolean
 }
 
@@ -27,29 +27,29 @@ export interface ApplierOptions {
   readonly tools: PrepareTools & { readonly resolver: Resolver }
   readonly backoff: Backoff
   readonly log: Log
-  /** Starts the engine for the version that is run first, which says where to listen. */
+  /** Starts the engine for the first version, which determines the listen address. */
   readonly startEngine: (spec: FleetSpec) => Promise<void>
-  /** The engine runs this offer now; keeps it on disk. Must not throw. */
+  /** The engine runs this offer; saves it on disk. Must not throw. */
   readonly onApplied: (offer: Offer) => Promise<void>
-  /** Something that control should hear of at once: applied, failed. */
+  /** Called when control should be told at once: applied, failed. */
   readonly onEdge: () => void
 }
 
 /**
- * The one path by which a configuration comes to run, wherever it came from. What is compared is always what is
- * desired with what the engine runs. A candidate that fails stays the desired one, and is tried again: by itself where
- * the cause may pass, at once when somebody asks.
+ * The only path by which a configuration is applied, whatever its source. The desired version is always compared with
+ * what the engine runs. A candidate that fails remains desired and is retried: with backoff where the cause may pass,
+ * at once on request.
  */
 export class Applier {
   readonly #options: ApplierOptions
   #candidate: Candidate | undefined
-  /** How often the engine has ended while it took the candidate. */
+  /** Number of times the engine has died while applying the candidate. */
   #deaths = 0
   #error: ApplyError | null = null
   #runningPools: readonly PoolHash[] = []
   #appliedAtMs: number | undefined
   #retryTimer: NodeJS.Timeout | undefined
-  /** Attempts run one after the other. */
+  /** Attempts run one at a time. */
   #queue: Promise<unknown> = Promise.resolve()
   #stopped = false
 
@@ -57,17 +57,17 @@ export class Applier {
     this.#options = options
   }
 
-  /** The last candidate's position; null before the first. */
+  /** Position of the last candidate; null before the first. */
   get offered(): Position | null {
     return this.#candidate?.position ?? null
   }
 
-  /** What the engine runs; null before the first. */
+  /** Position that the engine runs; null before the first. */
   get applied(): Position | null {
     return this.#options.engine.running?.position ?? null
   }
 
-  /** Why the candidate does not run; null when it does. */
+  /** Why the candidate does not run; null if it does. */
   get error(): ApplyError | null {
     return this.#error
   }
@@ -80,12 +80,12 @@ export class Applier {
     return this.#runningPools
   }
 
-  /** Since the running version was applied; undefined while nothing runs. */
+  /** Time since the running version was applied; undefined without one. */
   get appliedAgeMs(): number | undefined {
     return this.#appliedAtMs === undefined ? undefined : performance.now() - this.#appliedAtMs
   }
 
-  /** Makes the candidate run. Resolves with why it does not; null when it does. Never rejects. */
+  /** Applies the candidate. Resolves with the error, or null. Never rejects. */
   async apply(candidate: Candidate): Promise<ApplyError | null> {
     return await this.#enqueue(async () => {
       this.#candidate = candidate
@@ -95,7 +95,7 @@ export class Applier {
     })
   }
 
-  /** Tries a failed candidate again now. Resolves like `apply`. */
+  /** Retries a failed candidate now. Resolves like `apply`. */
   async retry(): Promise<ApplyError | null> {
     return await this.#enqueue(async () => {
       if (this.#candidate === undefined || this.#error === null) return this.#error
@@ -103,7 +103,7 @@ export class Applier {
     })
   }
 
-  /** Something is wanted that cannot even be offered: a configuration file that is not valid. */
+  /** Records a desired version that cannot be loaded, such as an invalid configuration file. */
   async refuse(position: Position, error: ApplyError): Promise<ApplyError> {
     return await this.#enqueue(async () => {
       const load = async (): Promise<Offer> => await Promise.reject(error)
@@ -113,7 +113,7 @@ export class Applier {
     })
   }
 
-  /** Resolves once no attempt is under way; none is begun afterwards. */
+  /** Resolves when no attempt is in progress; no further attempt begins. */
   async stop(): Promise<void> {
     this.#stopped = true
     clearTimeout(this.#retryTimer)
@@ -136,7 +136,7 @@ export class Applier {
     } catch (error) {
       const failure = asApplyError(error)
       if (failure.code === 'internal_error') {
-        this.#options.log('error', 'applying a version failed by a fault of the proxy', { stack: stackOf(error) })
+        this.#options.log('error', 'internal error while applying a version', { stack: stackOf(error) })
       }
       this.#fail(failure, before)
       return failure
@@ -161,7 +161,7 @@ export class Applier {
     this.#runningPools = candidate.pools
     this.#appliedAtMs = performance.now()
     tools.resolver.watch(hostsOf(offer), spec.general.dnsMaxTtlMs)
-    log('info', 'applied a version', {
+    log('info', 'version applied', {
       ...candidate.position,
       ...countsOf(outcome),
       took_ms: Math.round(this.#appliedAtMs - startedAtMs),
@@ -170,7 +170,7 @@ export class Applier {
     this.#succeed(candidate)
   }
 
-  /** The running pools are the very ones the candidate wants, under its position. */
+  /** Whether the engine runs exactly the candidate's pools at its position. */
   #runs({ position, pools }: Candidate): boolean {
     return comparePositions(position, this.applied) === 0 && sameHashes(pools, this.#runningPools)
   }
@@ -187,7 +187,7 @@ export class Applier {
     const candidate = this.#candidate
     if (candidate !== undefined) this.#tellDesired(candidate, error)
     if (before?.sentence !== error.sentence) {
-      this.#options.log('error', 'a version was refused; what ran goes on', {
+      this.#options.log('error', 'version rejected; the running version stays', {
         ...candidate?.position,
         code: error.code,
         reason: error.message,
@@ -197,7 +197,8 @@ export class Applier {
     }
     this.#options.onEdge()
     if (error.code === 'engine_died') this.#deaths += 1
-    // The first death may have had nothing to do with the version; a second one has, and costs clients again.
+    // One death may have another cause. After a second one the version is not retried, because each costs all clients
+    // their connections.
     const mayPass = error.code === 'engine_died' ? this.#deaths === 1 : error.retriesAlone
     if (mayPass && !this.#stopped) {
       this.#retryTimer = setTimeout(() => void this.retry(), this.#options.backoff.next())
@@ -224,8 +225,8 @@ function olderThan(offered: Position, applied: Position | null): ApplyError {
   const running = applied === null ? 'nothing' : `version ${applied.version} of epoch ${applied.epoch}`
   return new ApplyError(
     'older_position',
-    `version ${offered.version} of epoch ${offered.epoch} is not above what runs, ${running}; ` +
-      'when control was restored from a backup, its epoch must be raised',
+    `version ${offered.version} of epoch ${offered.epoch} is not above the running one, ${running}; ` +
+      'if control was restored from a backup, raise its epoch',
   )
 }
 

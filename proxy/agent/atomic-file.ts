@@ -1,12 +1,12 @@
 import { open, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
-/** What the state folder keeps is for the proxy's own user alone. */
+/** Files of the state directory are accessible to the proxy's user only. */
 export const privateFileMode = 0o600
 
 /**
- * Puts `bytes` in place of the file's content, all or nothing, even when the machine loses power: the new file is on
- * disk before it takes the name, and the name is on disk before this returns.
+ * Replaces the content of a file atomically, also on power loss: the new file is synced before the rename, and the
+ * directory before this returns.
  */
 export async function replaceFile(path: string, bytes: string | Uint8Array): Promise<void> {
   const temporary = `${path}.new`

@@ -1,4 +1,4 @@
-/** Spreads a fleet's requests: `ms` ± 20 %. `random` gives 0 ≤ x < 1. */
+/** Spreads the requests of a fleet: `ms` ± 20 %. `random` returns 0 ≤ x < 1. */
 export function jittered(ms: number, random: () => number): number {
   const spread = 0.2
   return Math.round(ms * (1 - spread + 2 * spread * random()))
@@ -10,7 +10,7 @@ export interface BackoffOptions {
   readonly random: () => number
 }
 
-/** Waits that double from `firstMs` to `maxMs`, each with jitter, until something succeeds. */
+/** Delays that double from `firstMs` to `maxMs`, with jitter, until an attempt succeeds. */
 export class Backoff {
   readonly #options: BackoffOptions
   #nextMs: number
@@ -20,14 +20,14 @@ export class Backoff {
     this.#nextMs = options.firstMs
   }
 
-  /** The wait before the next attempt, in milliseconds. */
+  /** Delay before the next attempt, in milliseconds. */
   next(): number {
     const ms = this.#nextMs
     this.#nextMs = Math.min(ms * 2, this.#options.maxMs)
     return jittered(ms, this.#options.random)
   }
 
-  /** Call it when an attempt succeeded. */
+  /** Call after a successful attempt. */
   reset(): void {
     this.#nextMs = this.#options.firstMs
   }

@@ -1,4 +1,4 @@
-/** What of time and chance the agent uses, given by the entry so that tests decide them. */
+/** Sources of time and randomness, passed in so that tests control them. */
 export interface Chance {
   /** The wall clock. */
   readonly now: () => Date
@@ -6,31 +6,31 @@ export interface Chance {
   readonly random: () => number
 }
 
-/** Waits of the agent, in milliseconds, where neither control nor the configuration decides them. */
+/** Delays of the agent in milliseconds that neither control nor the configuration determines. */
 export interface Waits {
   readonly backoffFirstMs: number
   readonly backoffMaxMs: number
-  /** Between two polls while control refuses the proxy's token. */
+  /** Between polls while control rejects the token. */
   readonly refusedPollMs: number
-  /** Between polls until control has said its own interval. */
+  /** Between polls until control has sent an interval. */
   readonly pollIntervalMs: number
-  /** Between two reports when nothing happens. */
+  /** Between reports without events. */
   readonly reportIntervalMs: number
-  /** Between two reports while old servers finish transactions. */
+  /** Between reports while servers drain. */
   readonly drainingReportMs: number
-  /** For control to answer one request, beyond the time it was asked to wait. */
+  /** For control's response to a request, in addition to a requested wait. */
   readonly requestTimeoutMs: number
-  /** For one look-up of a server's name. */
+  /** For one DNS lookup. */
   readonly lookupTimeoutMs: number
-  /** Between two times that control is asked for the other proxies of the fleet. */
+  /** Between requests for the list of peers. */
   readonly peersMs: number
-  /** At least this long when requests for proxies that are not known ask for it. */
+  /** Minimum between such requests when cancel requests name unknown proxies. */
   readonly peersAgainMs: number
-  /** Between two looks at the files of certificates. */
+  /** Between checks of certificate files. */
   readonly tlsFilesMs: number
-  /** Between two looks at what former processes lose while they drain. */
+  /** Between checks for events of draining processes. */
   readonly drainsMs: number
-  /** For the engine's thread to answer; one that does not is ended and started again. */
+  /** For a response of the engine's thread; a thread that takes longer is terminated and restarted. */
   readonly engineAnswerMs: number
 }
 

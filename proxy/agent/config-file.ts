@@ -9,21 +9,21 @@ import { ApplyError } from './failure.ts'
 import { reasonOf } from './log.ts'
 import type { Offer, OfferedPool } from './offer.ts'
 
-/** A proxy without control has no store that could be restored. */
+/** Without control there is no store that could be restored. */
 const fileEpoch = 1
 const fileBytesMax = 4 * 1024 * 1024
 
 /**
- * Runs a proxy from a file alone. The version counts the contents that came to run; a file that cannot be used leaves
- * the running one alone.
+ * Runs a proxy from a file. The version counts the contents that were applied; an invalid file does not affect the
+ * running one.
  */
 export class ConfigFile {
   readonly #path: string
   readonly #applier: Applier
   #version = 0
-  /** Of the content that runs. */
+  /** Hash of the running content. */
   #runningHash: string | undefined
-  /** Of the content that was last made a candidate. */
+  /** Hash of the last candidate's content. */
   #candidateHash: string | undefined
 
   constructor(path: string, applier: Applier) {
@@ -31,7 +31,7 @@ export class ConfigFile {
     this.#applier = applier
   }
 
-  /** Reads the file and makes it run. Resolves with path and reason when it does not; null when it does. */
+  /** Reads and applies the file. Resolves with path and reason if that fails, otherwise with null. */
   async reload(): Promise<string | null> {
     try {
       const content = await this.#read()
@@ -47,7 +47,7 @@ export class ConfigFile {
 
   async #read(): Promise<Omit<Offer, 'position'>> {
     const text = await readFile(this.#path, 'utf8')
-    if (text.length > fileBytesMax) throw new Error(`the file is longer than ${fileBytesMax} bytes`)
+    if (text.length > fileBytesMax) throw new Error(`the file exceeds ${fileBytesMax} bytes`)
     const document = readDocument(parseToml(text), noSecrets)
     const general = effectiveGeneral(document)
     const pools = effectivePools(document).map((body): OfferedPool => {
@@ -59,7 +59,7 @@ export class ConfigFile {
 
   async #apply(content: Omit<Offer, 'position'>): Promise<ApplyError | null> {
     const contentHash = hashOf(content)
-    // Nothing differs from what was tried last: either it runs, or the cause of its failure may have gone.
+    // Same content as the last attempt: it runs already, or the cause of its failure may have passed.
     if (contentHash === this.#candidateHash) return await this.#applier.retry()
     this.#candidateHash = contentHash
     const position = this.#position(contentHash === this.#runningHash ? this.#version : this.#version + 1)
@@ -73,7 +73,7 @@ export class ConfigFile {
     return await this.#applier.apply({ position, pools, load, force: true })
   }
 
-  /** A candidate came to run. */
+  /** A candidate was applied. */
   applied(position: Position): void {
     this.#version = position.version
     this.#runningHash = this.#candidateHash

@@ -15,20 +15,20 @@ import { reasonOf } from './log.ts'
 import { sentences } from './offer.ts'
 
 /**
- * Why control did not give what was asked for.
- *   unreachable  no answer: refused, reset, timed out
- *   forbidden    401 or 403: the token is not, or no longer, good for this fleet
- *   missing      404: no such fleet, proxy or thing
+ * Why a call of control failed.
+ *   unreachable  no response: refused, reset, timed out
+ *   forbidden    401 or 403: the token is not valid for this fleet
+ *   missing      404: no such fleet, proxy or object
  *   refused      any other 4xx
- *   failing      5xx and 429: later perhaps
- *   garbled      an answer that is not what the API promises
- *   given_up     the caller ended the request
+ *   failing      5xx and 429: may pass
+ *   garbled      the response violates the API
+ *   given_up     the caller aborted the request
  */
 export type ControlFault = 'unreachable' | 'forbidden' | 'missing' | 'refused' | 'failing' | 'garbled' | 'given_up'
 
 export class ControlError extends Error {
   readonly fault: ControlFault
-  /** What Retry-After asked for, in milliseconds. */
+  /** Retry-After in milliseconds. */
   readonly retryAfterMs: number | null
 
   constructor(fault: ControlFault, message: string, about: { retryAfterMs?: number | null; cause?: unknown } = {}) {
@@ -40,7 +40,7 @@ export class ControlError extends Error {
 }
 
 export interface ControlClientOptions {
-  /** Where control answers, for example "https://control.internal:8080"; a path in front of /v1 is kept. */
+  /** URL of control, for example "https://control.internal:8080"; a path before /v1 is kept. */
   readonly url: string
   readonly fleet: string
   readonly proxy: string
@@ -51,8 +51,8 @@ export interface ControlClientOptions {
 }
 
 /**
- * `unchanged`: what was last offered still stands; `isAsked` when control ended a parked poll because an operator wants
- * to know now. `none`: the fleet has no version yet.
+ * `unchanged`: the last offer is still current; `isAsked` if control ended a parked poll because an operator waits.
+ * `none`: the fleet has no version.
  */
 export type Polled =
   | { readonly kind: 'unchanged'; readonly isAsked: boolean }
@@ -69,10 +69,10 @@ interface Answer {
 const connectionsMax = 8
 const answerBytesMax = 64 * 1024 * 1024
 const connectTimeoutMs = 5000
-/** Longer silences than this are not obeyed. */
+/** Longer delays are not honored. */
 const retryAfterMaxMs = 600_000
 
-/** What a proxy asks of control. Every call throws a ControlError. */
+/** Calls of control by a proxy. All throw a ControlError. */
 export class ControlClient {
   readonly #options: ControlClientOptions
   readonly #pool: Pool
@@ -95,8 +95,8 @@ export class ControlClient {
   }
 
   /**
-   * Asks for the manifest unless it is still the one of `etag`. With `waitS` control may hold the request that long
-   * for a newer one; `signal` ends such a wait.
+   * Requests the manifest unless it still has `etag`. With `waitS` control may hold the request for that long; `signal`
+   * ends such a wait.
    */
   async manifest(
     etag: string | null,
@@ -124,7 +124,7 @@ export class ControlClient {
     return read(secretValueSchema, answer).value
   }
 
-  /** The proxies of the fleet that have a number, this one among them. */
+  /** Proxies of the fleet that have a number, including this one. */
   async peers(): Promise<readonly Peer[]> {
     return read(peersSchema, await this.#ask('GET', 'peers')).peers
   }
@@ -134,7 +134,7 @@ export class ControlClient {
     return read(reportResponseSchema, answer)
   }
 
-  /** Ends every request that is under way. */
+  /** Aborts all requests in progress. */
   async close(): Promise<void> {
     await this.#pool.destroy()
   }
@@ -150,7 +150,7 @@ export class ControlClient {
   ): Promise<Answer> {
     const answer = await this.#send(method, path, request)
     if (answer.status < 300 || answer.status === 304) return answer
-    throw new ControlError(faultOf(answer.status), `${method} ${path} was answered ${describe(answer)}`, {
+    throw new ControlError(faultOf(answer.status), `${method} ${path} failed: ${describe(answer)}`, {
       retryAfterMs: answer.retryAfterMs,
     })
   }
@@ -162,7 +162,7 @@ export class ControlClient {
   ): Promise<Answer & { retryAfterMs: number | null }> {
     const { requestTimeoutMs, token, proxy, agentVersion } = this.#options
     const allowedMs = requestTimeoutMs + (request.extraMs ?? 0)
-    // One limit for the whole exchange: a peer that sends a byte now and then must not hold it for ever.
+    // One limit for the whole exchange, so that a peer that sends slowly cannot hold it forever.
     const deadline = AbortSignal.timeout(allowedMs)
     try {
       const response = await this.#pool.request({
@@ -189,8 +189,8 @@ export class ControlClient {
         text: await response.body.text(),
       }
     } catch (error) {
-      if (request.signal?.aborted === true) throw new ControlError('given_up', 'the request was given up')
-      const reason = deadline.aborted ? `no answer within ${allowedMs} ms` : reasonOf(error)
+      if (request.signal?.aborted === true) throw new ControlError('given_up', 'the request was aborted')
+      const reason = deadline.aborted ? `no response within ${allowedMs} ms` : reasonOf(error)
       throw new ControlError('unreachable', `${method} ${path}: ${reason}`, { cause: error })
     }
   }
@@ -206,7 +206,7 @@ function faultOf(status: number): ControlFault {
 const quotedMax = 500
 const describedSchema = problemSchema.pick({ title: true, detail: true, errors: true }).partial()
 
-/** The status and, of a problem document (RFC 9457), the title, the detail and what is wrong with which field. */
+/** The status and, of a problem document (RFC 9457), title, detail and errors. */
 function describe(answer: Answer): string {
   const { title, detail, errors = [] } = describedSchema.safeParse(jsonOrUndefined(answer.text)).data ?? {}
   const words = [title, detail].filter((word) => word !== undefined).join(': ')
@@ -218,7 +218,7 @@ function describe(answer: Answer): string {
 function read<Schema extends z.ZodType>(schema: Schema, answer: Answer): z.output<Schema> {
   const parsed = schema.safeParse(parseJson(answer))
   if (parsed.success) return parsed.data
-  throw new ControlError('garbled', `the answer is not what the API promises: ${sentences(parsed.error)}`)
+  throw new ControlError('garbled', `the response violates the API: ${sentences(parsed.error)}`)
 }
 
 function jsonOrUndefined(text: string): unknown {
@@ -233,7 +233,7 @@ function parseJson(answer: Answer): unknown {
   try {
     return JSON.parse(answer.text)
   } catch (error) {
-    throw new ControlError('garbled', 'the answer is not JSON', { cause: error })
+    throw new ControlError('garbled', 'the response is not JSON', { cause: error })
   }
 }
 

@@ -8,18 +8,18 @@ import { verifyBody, verifyGeneral, type Offer, type OfferedPool } from './offer
 import { secretKey } from './secrets.ts'
 import type { LastKnownGood } from './state.ts'
 
-/** Requests for pool bodies at a time. */
+/** Maximum number of concurrent requests for pool bodies. */
 const fetchesAtOnce = 8
 
 /**
- * Makes candidates of manifests: gets the pool bodies whose hashes are not held, verifies each, and holds those of the
- * running version and the one being tried.
+ * Turns manifests into candidates: fetches missing pool bodies, verifies them, and keeps those of the running version
+ * and the candidate.
  */
 export class ControlSource {
   readonly #control: Pick<ControlClient, 'poolBody'>
-  /** Verified, by hash. */
+  /** Verified bodies by hash. */
   readonly #held = new Map<string, OfferedPool>()
-  /** Where an offer came from. */
+  /** The manifest of each offer. */
   readonly #origins = new WeakMap<Offer, { readonly manifest: Manifest; readonly etag: string | null }>()
 
   constructor(control: Pick<ControlClient, 'poolBody'>) {
@@ -36,7 +36,7 @@ export class ControlSource {
     }
   }
 
-  /** The version of the last run. A body that was damaged on disk is fetched again. */
+  /** The version of the last run. A body damaged on disk is fetched again. */
   lastKnownGood(good: LastKnownGood): Candidate {
     for (const promised of good.manifest.pools) {
       const body = good.bodies[promised.hash]
@@ -44,13 +44,13 @@ export class ControlSource {
       try {
         this.#held.set(promised.hash, verifyBody(promised, body))
       } catch {
-        // Not held, so it is asked for like any other.
+        // Not kept, so it is fetched like any other.
       }
     }
     return this.candidate(good.manifest, good.etag)
   }
 
-  /** Forgets what the offer that runs now does not need. What is kept on disk of it, and the secrets it names. */
+  /** Drops what the running offer does not need. Returns what is saved on disk of it, and its secrets. */
   applied(
     offer: Offer,
   ): (Pick<LastKnownGood, 'manifest' | 'etag' | 'bodies'> & { secretKeys: Set<string> }) | undefined {

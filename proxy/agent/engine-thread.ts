@@ -20,10 +20,10 @@ export interface ListenAddress {
   readonly unix?: UnixListen | undefined
 }
 
-/** Where to listen and, of what is open, the descriptors by key, which outlive the threads that accept from them. */
+/** Where to listen, and open descriptors by key, which outlive the threads that accept from them. */
 export type Listening = EngineStart['listen']
 
-/** What ties one of several workers to the others. */
+/** Connects a worker with the others. */
 export interface WorkerTies {
   readonly start: WorkersStart
   readonly onHandOver: (to: number, handed: Handed, bytes: Uint8Array, placedLife: number | null) => void
@@ -31,32 +31,32 @@ export interface WorkerTies {
 }
 
 export interface EngineThreadOptions {
-  /** The module the thread runs. */
+  /** The module that the thread runs. */
   readonly entry: URL
   readonly listen: Listening
   /** The agent's eventfd; it outlives the thread. */
   readonly wakeFd: number
-  /** A thread that owes an answer for longer than this is ended. */
+  /** A thread that does not answer for this long is terminated. */
   readonly answerMs: number
   readonly log: Log
   readonly onDisconnect: (disconnect: EngineDisconnect) => void
   readonly onReload: (id: number) => void
-  /** The engine wants to know who is in the fleet. */
+  /** The engine needs the list of peers. */
   readonly onPeers: () => void
-  /** An operator has changed something that outlives the thread. */
+  /** Operators' state has changed. */
   readonly onOperated?: (state: OperatedState) => void
-  /** Somebody at the console wants the proxy to end. */
+  /** An operator requested a shutdown at the console. */
   readonly onShutdown: (mode: StopMode) => void
-  /** It accepts nothing any more. */
+  /** It no longer accepts connections. */
   readonly onUnlistened?: () => void
   readonly process: ProcessStart
-  /** The thread is gone: what it held is free. */
+  /** The thread has exited, and its descriptors are closed. */
   readonly onOver?: () => void
-  /** Absent where the process has one worker. */
+  /** Absent with a single worker. */
   readonly workers?: WorkerTies
 }
 
-/** The thread ended before it answered. */
+/** The thread exited before it answered. */
 export class EngineDied extends Error {
   override readonly name = 'EngineDied'
 }
@@ -68,21 +68,21 @@ interface Pending {
   readonly reject: (error: EngineDied) => void
 }
 
-/** More file descriptors than this a process cannot have (fs.nr_open's default). */
+/** No process can have more descriptors (default of fs.nr_open). */
 const fdsMax = 1_048_576
 
 /**
- * The engine allocates little once clients have logged in, so V8's usual young generation (48 MiB) would fill with the
- * garbage of logins alone: with 2,000 idle clients that is 7 KB of resident memory for each instead of 1.3.
+ * The engine allocates little once clients have logged in, so V8's default young generation (48 MiB) would fill with
+ * garbage of logins alone: with 2,000 idle clients, 7 KB of resident memory for each instead of 1.3.
  */
 const maxYoungGenerationSizeMb = 6
 
-/** A deadline that fires this much late tells that this whole process stood still, not that the engine did. */
+/** A deadline that fires this late shows that the whole process was stopped, not the engine alone. */
 const stoodStillMs = 1000
 
 /**
- * One run of the engine's thread, from its start to its end. The thread blocks in its own loop, so every message to
- * it is followed by a wake. When it has ended, the file descriptors it left open are closed.
+ * One run of the engine's thread, from start to exit. The thread blocks in its own loop, so each message to it is
+ * followed by a wakeup. File descriptors that it leaves open are closed.
  */
 export class EngineThread {
   readonly #options: EngineThreadOptions
@@ -92,13 +92,13 @@ export class EngineThread {
   readonly #listening = Promise.withResolvers<Listening>()
   readonly #ended = Promise.withResolvers<{ readonly reason: string }>()
   #lastId = 0
-  /** Why it ends, as far as is known; the first reason stands. */
+  /** Why it ends; the first reason is kept. */
   #reason: string | undefined
   #isOver = false
 
   constructor(options: EngineThreadOptions) {
     this.#options = options
-    // A caller that asks only for `ended` must not die of this rejection.
+    // A caller that uses `ended` only must not fail on this rejection.
     this.#listening.promise.catch(() => undefined)
     const workerData: EngineStart = {
       listen: options.listen,
@@ -113,7 +113,7 @@ export class EngineThread {
       resourceLimits: { maxYoungGenerationSizeMb },
     })
     this.#worker.on('message', (message: FromEngine) => this.#receive(message))
-    this.#worker.on('messageerror', (error) => this.#end(`it sent what cannot be read: ${reasonOf(error)}`))
+    this.#worker.on('messageerror', (error) => this.#end(`it sent an invalid message: ${reasonOf(error)}`))
     this.#worker.on('error', (error) => {
       this.#reason ??= reasonOf(error)
       options.log('error', 'the engine failed', { reason: reasonOf(error), stack: stackOf(error) })
@@ -122,12 +122,12 @@ export class EngineThread {
     this.#endUnlessListening()
   }
 
-  /** Where it listens; rejects with an EngineDied when it ends before. */
+  /** Where it listens; rejects with an EngineDied if it exits before. */
   get listening(): Promise<Listening> {
     return this.#listening.promise
   }
 
-  /** Resolves when the thread is gone and its file descriptors are closed. Never rejects. */
+  /** Resolves when the thread has exited and its file descriptors are closed. Never rejects. */
   get ended(): Promise<{ readonly reason: string }> {
     return this.#ended.promise
   }
@@ -141,7 +141,7 @@ export class EngineThread {
 
   /** Rejects with an EngineDied. */
   async apply(spec: FleetSpec, force: boolean): Promise<ApplyOutcome> {
-    // The engine answers `apply` with `applied` under the same id: see #receive.
+    // The engine answers `apply` with `applied` and the same id: see #receive.
     return (await this.#ask((id) => ({ type: 'apply', id, force, spec }))) as ApplyOutcome
   }
 
@@ -156,19 +156,19 @@ export class EngineThread {
     return (await this.#ask((id) => ({ type: 'operate', id, operation, pool }))) as OperationOutcome
   }
 
-  /** Rejects with an EngineDied. What is waited for may take as long as it likes. */
+  /** Rejects with an EngineDied. The answer may take any time. */
   async query(query: WorkerQuery): Promise<WorkerAnswer> {
     const answer = await this.#ask((id) => ({ type: 'query', id, query }), query.kind !== 'wait')
     return (answer as { readonly of: WorkerAnswer }).of
   }
 
-  /** Gives it a connection, which is closed with what it leaves open should it end before it hears of this. */
+  /** Hands over a connection. Its descriptor is closed with the thread's if it exits before it receives it. */
   handOver(handed: Handed, bytes: Uint8Array, placedLife: number | null): void {
     mark(this.#openFds, handed.fd)
     this.post({ type: 'handed', handed, bytes, placedLife })
   }
 
-  /** Ends the thread whatever it does, even in an endless loop. */
+  /** Terminates the thread, even in an endless loop. */
   terminate(reason: string): void {
     this.#end(reason)
   }
@@ -270,7 +270,7 @@ export class EngineThread {
     if (this.#isOver) return
     this.#reason ??= reason
     void this.#worker.terminate()
-    // Termination is noticed only when the thread comes back from its system call.
+    // The thread notices the termination only when its system call returns.
     wake(this.#options.wakeFd)
   }
 
@@ -279,8 +279,8 @@ export class EngineThread {
     const reason = this.#reason ?? `it exited with code ${exitCode}`
     const left = closeMarked(this.#openFds)
     this.#options.onOver?.()
-    if (left > 0) this.#options.log('info', 'closed what the engine left open', { file_descriptors: left })
-    const died = new EngineDied(`the engine ended: ${reason}`)
+    if (left > 0) this.#options.log('info', 'closed connections left open by the engine', { file_descriptors: left })
+    const died = new EngineDied(`the engine died: ${reason}`)
     this.#listening.reject(died)
     for (const { reject } of this.#pending.values()) reject(died)
     this.#pending.clear()

@@ -1,7 +1,7 @@
 import { textLengths } from '../../shared/disconnect.ts'
 import type { Disconnect, EngineDisconnect } from '../../shared/disconnect.ts'
 
-/** A disconnect as control is told of it. */
+/** The event sent to control for a lost server. `id` is unique over all boots of all proxies. */
 export function eventOf(disconnect: EngineDisconnect, id: string, at: Date): Disconnect {
   const cut = (field: keyof typeof textLengths): string | null =>
     disconnect[field]?.slice(0, textLengths[field]) ?? null

@@ -1,28 +1,33 @@
 import type { Desired } from '../spec.ts'
 
 /**
- * Why an offered version does not run. `alone`: the cause may pass, so the proxy tries again by itself, with backoff.
- * `asked`: only another version, a hint, RELOAD or SIGHUP makes it try again.
+ * Why an offered version does not run. `alone`: the cause may pass, so the proxy retries with backoff. `asked`: only
+ * another version, a hint, RELOAD or SIGHUP triggers a retry.
  */
 export const failures = {
-  unresolvable_host: { retry: 'alone', help: 'the name of a server has no address' },
-  missing_environment_variable: { retry: 'alone', help: 'a password names an environment variable that is not set' },
-  secret_unavailable: { retry: 'alone', help: 'control did not give the value of a secret' },
-  body_unavailable: { retry: 'alone', help: 'control did not give the configuration of a pool' },
-  hash_mismatch: { retry: 'alone', help: 'the configuration of a pool is not what its hash promises' },
-  unusable_password: { retry: 'asked', help: 'a password cannot serve for what it is needed' },
-  unusable_tls: { retry: 'alone', help: 'a file or list that TLS needs cannot be read or used' },
-  unsupported_body: { retry: 'asked', help: 'this proxy does not understand the configuration; it may be too old' },
+  unresolvable_host: { retry: 'alone', help: 'a server name does not resolve' },
+  missing_environment_variable: {
+    retry: 'alone',
+    help: 'a password refers to an environment variable that is not set',
+  },
+  secret_unavailable: { retry: 'alone', help: 'could not get the value of a secret from control' },
+  body_unavailable: { retry: 'alone', help: 'could not get the configuration of a pool from control' },
+  hash_mismatch: { retry: 'alone', help: 'the configuration of a pool does not match its hash' },
+  unusable_password: { retry: 'asked', help: 'a password is not usable for its purpose' },
+  unusable_tls: { retry: 'alone', help: 'a TLS file or cipher list could not be used' },
+  unsupported_body: { retry: 'asked', help: 'unsupported configuration; the proxy may be too old' },
   empty_configuration: { retry: 'asked', help: 'a configuration without pools never replaces a working one' },
-  invalid_configuration: { retry: 'asked', help: 'the configuration file cannot be read or is not valid' },
-  older_position: { retry: 'asked', help: 'what is offered is not above what runs' },
-  engine_died: { retry: 'asked', help: 'the engine ended while it took the version; it is tried once more' },
-  internal_error: { retry: 'alone', help: 'a fault of the proxy itself' },
+  invalid_configuration: { retry: 'asked', help: 'the configuration file is unreadable or invalid' },
+  older_position: { retry: 'asked', help: 'the offered version is not above the running one' },
+  engine_died: { retry: 'asked', help: 'the engine died while applying the version; it is retried once' },
+  internal_error: { retry: 'alone', help: 'internal error of the proxy' },
 } as const satisfies Record<string, { retry: 'alone' | 'asked'; help: string }>
 
 export type FailureCode = keyof typeof failures
 
-/** A version was refused; nothing that runs has changed. The message may be shown to operators: no secret is in it. */
+/**
+ * A version was rejected; nothing that runs has changed. The message may be shown to operators and contains no secret.
+ */
 export class ApplyError extends Error {
   readonly code: FailureCode
   readonly pool: string | null
@@ -44,12 +49,12 @@ export class ApplyError extends Error {
     return failures[this.code].retry === 'alone'
   }
 
-  /** As the engine and control are told. */
+  /** As sent to the engine and control. */
   get outline(): NonNullable<Desired['error']> {
     return { code: this.code, message: this.message, pool: this.pool, user: this.user }
   }
 
-  /** As a person at the console reads it: `pools.app.users.web: message (code)`. */
+  /** As shown at the console: `pools.app.users.web: message (code)`. */
   get sentence(): string {
     return `${pathOf(this.pool, this.user)}${this.message} (${this.code})`
   }

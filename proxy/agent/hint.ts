@@ -2,12 +2,12 @@ import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { z } from 'zod'
 import { hintSchema, orderSchema, type Hint, type Order } from '../../shared/wire.ts'
 
-/** The headers of the Standard Webhooks specification that a hint comes with. */
+/** Headers of a hint (Standard Webhooks). */
 export interface HintHeaders {
   readonly id: string | undefined
   /** Seconds since 1970. */
   readonly timestamp: string | undefined
-  /** Space-separated `v1,<base64>`: several while a secret is being replaced. */
+  /** Space-separated `v1,<base64>`, several during a rotation of the secret. */
   readonly signature: string | undefined
 }
 
@@ -18,8 +18,8 @@ const secretPrefix = 'whsec_'
 const signaturePrefix = 'v1,'
 
 /**
- * Checks that a hint was signed with the secret control gave this proxy, not long ago (Standard Webhooks, "Verifying
- * signatures"). Undefined when it was not; the caller is not told which part is wrong.
+ * Verifies that a hint was signed recently with this proxy's secret (Standard Webhooks, "Verifying signatures").
+ * Returns undefined otherwise, without telling why.
  */
 export function verifiedHint(headers: HintHeaders, body: Uint8Array, secret: string, now: Date): Hint | undefined {
   return isSigned(headers, body, secret, now) ? parsed(hintSchema, body) : undefined
@@ -30,15 +30,15 @@ export function verifiedOrder(headers: HintHeaders, body: Uint8Array, secret: st
   return isSigned(headers, body, secret, now) ? parsed(orderSchema, body) : undefined
 }
 
-/** Signed messages that came in the time in which their signature holds: an order is obeyed once. */
+/** Ids of signed messages within the validity of their signatures: an operation is executed once. */
 export class Repetitions {
   readonly #seen = new Map<string, number>()
 
-  /** True when no message with this id came before. */
+  /** Whether this id is new. */
   isFirst(id: string, now: Date): boolean {
     const nowS = now.getTime() / 1000
     for (const [old, seenS] of this.#seen) {
-      // A message may be dated as far in the future as in the past.
+      // Messages may be dated as far in the future as in the past.
       if (nowS - seenS <= 2 * toleranceS) break
       this.#seen.delete(old)
     }

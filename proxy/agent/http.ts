@@ -9,19 +9,19 @@ import { reasonOf, type Log } from './log.ts'
 export interface HttpOptions {
   readonly log: Log
   readonly now: () => Date
-  /** The fleet this proxy belongs to; null for one that runs without control and takes no hints. */
+  /** The fleet of this proxy; null for one that runs without control and accepts no hints. */
   readonly fleet: string | null
-  /** Given by control at hello; null before. */
+  /** Sent by control at hello; null before. */
   readonly hintSecret: () => string | null
   readonly onHint: (hint: Hint) => void
-  /** What an operator wants, by way of control. */
+  /** An operator's operation, sent by control. */
   readonly onOrder: (order: Order) => Promise<OrderOutcome>
-  /** By which operators may ask this proxy itself; null when none may. */
+  /** Token for operators who call this proxy directly; null disables these calls. */
   readonly token: string | null
   readonly onOperation: (operation: Order['operation'], pool: string) => Promise<OrderOutcome>
-  /** Reads the configuration again; resolves with the reason when that fails. */
+  /** Reloads the configuration; resolves with the reason if that fails. */
   readonly onReload: () => Promise<string | null>
-  /** Why clients should not be sent here; null when they may. */
+  /** Why the proxy is not ready for clients; null if it is. */
   readonly notReady: () => string | null
   readonly metrics: () => Promise<{ readonly contentType: string; readonly page: string }>
 }
@@ -38,7 +38,7 @@ interface Given extends HttpOptions {
 
 type Handler = (request: IncomingMessage, given: Given) => Promise<Answer>
 
-/** What the proxy answers, by method and path. */
+/** Handlers by method and path. */
 const routes: Readonly<Record<string, Handler>> = {
   'POST /v1/hint': takeHint,
   'POST /v1/order': takeOrder,
@@ -63,8 +63,8 @@ const requestTimeoutMs = 10_000
 const connectionsMax = 256
 
 /**
- * The proxy's own small HTTP server: hints and orders from control, health for the platform, figures for Prometheus, and
- * what an operator may do to this proxy alone, also when there is no control or it is down.
+ * The proxy's HTTP server: hints and operations from control, health checks, Prometheus metrics, and operations on this
+ * proxy alone, which work without control.
  */
 export class HttpServer {
   readonly #server: Server
@@ -80,14 +80,14 @@ export class HttpServer {
     this.#server.maxConnections = connectionsMax
   }
 
-  /** Gives the real port. Rejects when the address cannot be listened on. */
+  /** Returns the actual port. Rejects if it cannot listen on the address. */
   async listen({ host, port }: { readonly host: string; readonly port: number }): Promise<number> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     this.#server.once('error', reject)
     this.#server.listen({ host, port }, resolve)
     await promise
     this.#server.off('error', reject)
-    this.#server.on('error', (error) => this.#log('error', 'the HTTP server has trouble', { reason: reasonOf(error) }))
+    this.#server.on('error', (error) => this.#log('error', 'HTTP server error', { reason: reasonOf(error) }))
     // A server that listens on TCP has such an address.
     return (this.#server.address() as AddressInfo).port
   }
@@ -104,7 +104,7 @@ export class HttpServer {
 async function respond(request: IncomingMessage, response: ServerResponse, options: Given): Promise<void> {
   const answer = await answerTo(request, options)
   const { status, contentType = 'text/plain; charset=utf-8', body } = answer
-  // Whatever of the request was not read is not worth reading.
+  // Do not read the rest of an incomplete request.
   if (!request.complete) response.setHeader('connection', 'close')
   response.writeHead(status, { 'content-type': contentType, 'content-length': Buffer.byteLength(body) })
   response.end(request.method === 'HEAD' ? undefined : body)
@@ -125,20 +125,20 @@ async function answerTo(request: IncomingMessage, options: Given): Promise<Answe
   try {
     return await handler(request, options)
   } catch (error) {
-    options.log('error', 'answering a request failed', { path, reason: reasonOf(error) })
+    options.log('error', 'request failed', { path, reason: reasonOf(error) })
     return { status: 500, body: 'internal error\n' }
   }
 }
 
 async function takeOrder(request: IncomingMessage, given: Given): Promise<Answer> {
   const body = await readBody(request)
-  if (body === undefined) return { status: 413, body: 'an order is shorter\n' }
+  if (body === undefined) return { status: 413, body: 'the request is too long\n' }
   const secret = given.hintSecret()
   const headers = signatureOf(request)
   const order = secret === null ? undefined : verifiedOrder(headers, body, secret, given.now())
-  if (order === undefined || headers.id === undefined) return { status: 401, body: 'not signed by control\n' }
+  if (order === undefined || headers.id === undefined) return { status: 401, body: 'invalid signature\n' }
   if (order.fleet !== given.fleet) return { status: 409, body: 'this proxy belongs to another fleet\n' }
-  if (!given.repetitions.isFirst(headers.id, given.now())) return { status: 409, body: 'obeyed before\n' }
+  if (!given.repetitions.isFirst(headers.id, given.now())) return { status: 409, body: 'repeated message\n' }
   const outcome = await given.onOrder(order)
   return { status: 200, contentType: 'application/json', body: JSON.stringify(outcome) }
 }
@@ -152,7 +152,7 @@ async function operate(
   const refusal = refusalOf(request, given)
   if (refusal !== null) return refusal
   const pool = decoded(encoded)
-  if (pool === null) return { status: 400, body: 'the name of the pool is not percent-encoded UTF-8\n' }
+  if (pool === null) return { status: 400, body: 'the pool name is not percent-encoded UTF-8\n' }
   const outcome = await given.onOperation(operation, pool)
   return { status: outcome.known ? 200 : 404, contentType: 'application/json', body: JSON.stringify(outcome) }
 }
@@ -164,12 +164,12 @@ async function reload(request: IncomingMessage, given: Given): Promise<Answer> {
   return error === null ? { status: 200, body: 'reloaded\n' } : { status: 503, body: `${error}\n` }
 }
 
-/** Null for who has the token of this proxy. */
+/** Null for a caller with this proxy's token. */
 function refusalOf({ headers }: IncomingMessage, { token }: Given): Answer | null {
   if (token === null) return { status: 403, body: 'this proxy was started without --http-token\n' }
   const [, given] = /^Bearer +(\S+)$/i.exec(headers.authorization ?? '') ?? []
   if (given !== undefined && timingSafeEqual(digest(given), digest(token))) return null
-  return { status: 401, body: 'the token of this proxy is needed: authorization: Bearer …\n' }
+  return { status: 401, body: "this proxy's token is required: authorization: Bearer …\n" }
 }
 
 function digest(text: string): Buffer {
@@ -194,17 +194,17 @@ function signatureOf({ headers }: IncomingMessage): HintHeaders {
 
 async function takeHint(request: IncomingMessage, options: Given): Promise<Answer> {
   const body = await readBody(request)
-  if (body === undefined) return { status: 413, body: 'a hint is shorter\n' }
+  if (body === undefined) return { status: 413, body: 'the request is too long\n' }
   const secret = options.hintSecret()
   const headers = signatureOf(request)
   const hint = secret === null ? undefined : verifiedHint(headers, body, secret, options.now())
-  if (hint === undefined) return { status: 401, body: 'not signed by control\n' }
+  if (hint === undefined) return { status: 401, body: 'invalid signature\n' }
   if (hint.fleet !== options.fleet) return { status: 409, body: 'this proxy belongs to another fleet\n' }
   options.onHint(hint)
   return { status: 202, body: '' }
 }
 
-/** Undefined when it is too long; the rest is then not read. */
+/** Undefined if it is too long; the rest is not read. */
 async function readBody(request: IncomingMessage): Promise<Uint8Array | undefined> {
   const { promise, resolve, reject } = Promise.withResolvers<Uint8Array | undefined>()
   const chunks: Buffer[] = []

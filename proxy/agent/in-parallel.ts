@@ -1,6 +1,6 @@
 /**
- * Runs `work` on every item, at most `limit` at a time, and gives the results in the order of the items. The first
- * error is thrown once the work that had begun has ended; no more is begun.
+ * Runs `work` on all items, at most `limit` at a time, and returns the results in order. The first error is thrown when
+ * the work in progress has ended; no further work begins.
  */
 export async function inParallel<Item, Result>(
   items: readonly Item[],

@@ -1,4 +1,4 @@
-/** The few system calls the agent needs besides Node's own; the engine has its own set. */
+/** System calls of the agent besides Node's; the engine has a set of its own. */
 import { strict as assert } from 'node:assert'
 import koffi from 'koffi'
 
@@ -16,7 +16,7 @@ const SIG_UNBLOCK = 1
 /** sizeof(sigset_t) of glibc; musl's is not longer. */
 const signalSetBytes = 128
 
-/** <sys/eventfd.h> and <sys/file.h>, the same on every Linux architecture. */
+/** <sys/eventfd.h> and <sys/file.h>, the same on all Linux architectures. */
 const EFD_NONBLOCK = 0o4000
 const EFD_CLOEXEC = 0o2000000
 const LOCK_EX = 2
@@ -26,14 +26,14 @@ const LOCK_NB = 4
 const one = Buffer.alloc(8)
 one.writeBigUInt64LE(1n)
 
-/** Opens the descriptor by which the engine's loop is woken. */
+/** Opens the descriptor that wakes the engine's loop. */
 export function openWakeFd(): number {
   const fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
   assert(fd >= 0, `eventfd failed with errno ${koffi.errno()}`)
   return fd
 }
 
-/** A full counter refuses the write, and is readable anyway: nothing is lost. */
+/** If the counter is full the write fails, and the descriptor is readable anyway. */
 export function wake(fd: number): void {
   write(fd, one, one.length)
 }
@@ -43,8 +43,8 @@ export function closeFd(fd: number): void {
 }
 
 /**
- * Lets this thread receive the signal. Node starts with SIGUSR1 blocked until its debugger waits for it, and under
- * `--disable-sigusr1` it stays blocked, also when a handler is installed.
+ * Unblocks a signal for this thread. Node starts with SIGUSR1 blocked until its debugger waits for it, and with
+ * `--disable-sigusr1` it stays blocked, even with a handler.
  */
 export function unblockSignal(signal: number): void {
   const set = new Uint8Array(signalSetBytes)
@@ -54,17 +54,17 @@ export function unblockSignal(signal: number): void {
   assert(failed === 0, `pthread_sigmask failed with errno ${failed}`)
 }
 
-/** Takes the lock for as long as the descriptor is open, so that it ends with the process however that ends. */
+/** Takes a lock that lasts as long as the descriptor is open, so that it ends with the process. */
 export function tryLock(fd: number): boolean {
   return flock(fd, LOCK_EX | LOCK_NB) === 0
 }
 
-/** Sets the bit of a descriptor that is closed with the others. */
+/** Marks a descriptor to be closed by `closeMarked`. */
 export function mark(openFds: SharedArrayBuffer, fd: number): void {
   Atomics.or(new Uint8Array(openFds), fd >> 3, 1 << (fd & 7))
 }
 
-/** Closes every descriptor whose bit is set, and clears the bits. Returns how many there were. */
+/** Closes all marked descriptors and clears the marks. Returns how many there were. */
 export function closeMarked(openFds: SharedArrayBuffer): number {
   const bits = new Uint8Array(openFds)
   let closed = 0
@@ -79,7 +79,7 @@ export function closeMarked(openFds: SharedArrayBuffer): number {
   return closed
 }
 
-// Descriptors handed to another process (unix(7), cmsg(3))
+// Passing descriptors to another process (unix(7), cmsg(3))
 
 const unixSocket: Int = libc.func('int socket(int domain, int type, int protocol)')
 const connect: Int = libc.func('int connect(int fd, const uint8_t *address, uint32_t length)')
@@ -98,15 +98,15 @@ const EAGAIN = 11
 const pathBytesMax = 107
 const messageHeadBytes = 56
 const cmsgHeadBytes = 16
-/** As many as are handed over in one message. */
+/** Maximum number of descriptors in one message. */
 const descriptorsMax = 8
 const controlBytes = cmsgHeadBytes + 4 * descriptorsMax
 const textBytesMax = 4096
 
-/** A connection to the Unix socket at `path`; null when nobody listens there. */
+/** A connection to the Unix socket at `path`; null if no process listens there. */
 export function connectUnix(path: string): number | null {
   const name = Buffer.from(path)
-  assert(name.length <= pathBytesMax, `the path of a Unix socket has at most ${pathBytesMax} bytes: ${path}`)
+  assert(name.length <= pathBytesMax, `the path of a Unix socket must not exceed ${pathBytesMax} bytes: ${path}`)
   const address = Buffer.alloc(2 + pathBytesMax + 1)
   address.writeUInt16LE(AF_UNIX, 0)
   name.copy(address, 2)
@@ -117,10 +117,10 @@ export function connectUnix(path: string): number | null {
   return null
 }
 
-/** `text` and one to eight descriptors in one message. False when the other side is gone. */
+/** Sends `text` and one to eight descriptors in one message. False if the peer has closed. */
 export function sendDescriptors(socketFd: number, text: string, fds: readonly number[]): boolean {
   assert(fds.length > 0 && fds.length <= descriptorsMax, `${fds.length} descriptors in one message`)
-  assert(Buffer.byteLength(text) <= textBytesMax, 'more text than is received')
+  assert(Buffer.byteLength(text) <= textBytesMax, 'text too long')
   const { message, body, control } = messageOf(Buffer.byteLength(text), fds.length)
   body.write(text)
   control.writeBigUInt64LE(BigInt(cmsgHeadBytes + 4 * fds.length), 0)
@@ -135,7 +135,7 @@ export interface Descriptors {
   readonly fds: readonly number[]
 }
 
-/** What `sendDescriptors` has sent; undefined while nothing has come, null when the other side has ended. */
+/** Receives a message of `sendDescriptors`; undefined if none has arrived, null if the peer has closed. */
 export function receiveDescriptors(socketFd: number): Descriptors | null | undefined {
   const { message, body, control } = messageOf(textBytesMax, descriptorsMax)
   const length = recvmsg(socketFd, message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)
@@ -146,9 +146,12 @@ export function receiveDescriptors(socketFd: number): Descriptors | null | undef
   return { text: body.toString('utf8', 0, length), fds }
 }
 
-/** struct msghdr with one piece of `bodyBytes` and room for `fds` descriptors. The three must live through the call. */
+/**
+ * struct msghdr with one buffer of `bodyBytes` and room for `fds` descriptors. All three buffers must live through the
+ * call.
+ */
 function messageOf(bodyBytes: number, fds: number): { message: Buffer; body: Buffer; control: Buffer } {
-  // One piece of memory, so that whoever holds the head holds what it points to.
+  // One allocation, so that a reference to the header keeps alive what it points to.
   const memory = Buffer.from(new ArrayBuffer(messageHeadBytes + 16 + controlBytes + bodyBytes))
   const at = koffi.address(memory)
   const message = memory.subarray(0, messageHeadBytes)

@@ -1,4 +1,4 @@
-/** What several workers say becomes what the process says. */
+/** Merges the snapshots and tables of workers into those of the process. */
 import type { OperationOutcome } from '../operation.ts'
 import type {
   AuthQuerySnapshot,
@@ -17,7 +17,7 @@ export function mergedOutcome(outcomes: readonly OperationOutcome[]): OperationO
   }
 }
 
-/** One line per pool, whichever workers have a part of it. */
+/** One line per pool, over all workers. */
 export function mergedSnapshot(snapshots: readonly EngineSnapshot[]): EngineSnapshot {
   const [first] = snapshots
   if (first === undefined) throw new Error('there is at least one worker')
@@ -57,7 +57,7 @@ function mergedPool(one: PoolSnapshot, other: PoolSnapshot): PoolSnapshot {
     serversDraining: one.serversDraining + other.serversDraining,
     maxWaitMs: Math.max(one.maxWaitMs, other.maxWaitMs),
     poolSize: Math.max(one.poolSize, other.poolSize),
-    // The same keys in both.
+    // Both have the same keys.
     totals: added({ ...one.totals }, { ...other.totals }) as unknown as PoolTotals,
     waits: one.waits.map((count, at) => count + (other.waits[at] ?? 0)),
     serverErrors: added(one.serverErrors, other.serverErrors),
@@ -94,7 +94,7 @@ function tablesOf(all: readonly ConsoleTables[]): { readonly tables?: ConsoleTab
     poolCounts,
   )
   const different = (column: string): number => new Set(pools.map((row) => row[column])).size
-  // A name that was made for "*" is known to one worker only.
+  // A pool created for "*" is known to one worker only.
   const ofNames = new Map([
     ['databases', different('database')],
     ['users', different('user')],
@@ -128,7 +128,7 @@ function tablesOf(all: readonly ConsoleTables[]): { readonly tables?: ConsoleTab
   }
 }
 
-/** Of SHOW LISTS, what each worker has of its own. */
+/** Rows of SHOW LISTS that are counted per worker. */
 const heldByOne: ReadonlySet<string> = new Set(['used_clients', 'login_clients', 'used_servers'])
 
 const poolCounts = (
@@ -136,7 +136,7 @@ const poolCounts = (
   'sv_idle sv_used sv_tested sv_login'
 ).split(' ')
 
-/** Rows with the same `keys` become one, in which the columns `summed` are added up. */
+/** Merges rows with equal `keys` by adding up the columns `summed`. */
 function joined(
   ofWorkers: readonly (readonly ShownRow[])[],
   keys: readonly string[],

@@ -4,12 +4,12 @@ import type { Disconnect } from '../../shared/disconnect.ts'
 import { waitBoundsMs } from '../snapshot.ts'
 import type { EngineSnapshot, PoolSnapshot, ShownRow } from '../snapshot.ts'
 
-/** What the agent knows besides the engine's snapshot. */
+/** Values of the agent, in addition to the engine's snapshot. */
 export interface AgentFigures {
   readonly configVersion: number
   readonly configEpoch: number
   readonly configAgeSeconds: number | undefined
-  /** The offered version is not the running one. */
+  /** The offered version does not run. */
   readonly configFailed: boolean
   readonly outboxEvents: number
   readonly outboxDropped: number
@@ -19,7 +19,7 @@ export interface AgentFigures {
 
 type Labels = Readonly<Record<string, string>>
 
-/** Observations by class, as PostgreSQL's clients had to wait; `counts` has one class more than there are bounds. */
+/** A histogram; `counts` has one more class than `bounds`. */
 interface Distribution {
   readonly counts: readonly number[]
   readonly sum: number
@@ -29,7 +29,7 @@ interface Figured<Kind, Value> {
   readonly kind: Kind
   readonly name: string
   readonly help: string
-  /** Made anew from the state at every scrape. */
+  /** Computed at every scrape. */
   readonly rows: (engine: EngineSnapshot, agent: AgentFigures) => readonly (readonly [Labels, Value])[]
 }
 
@@ -38,15 +38,15 @@ type Line =
   Figured<'gauge' | 'counter', number> | (Figured<'histogram', Distribution> & { readonly bounds: readonly number[] })
 
 /**
- * What pgbouncer_exporter makes of the console, under its names, so that its dashboards and alerts work as they are.
- * `labels` are columns of the same row.
+ * The metrics of pgbouncer_exporter under its names, so that its dashboards and alerts work unchanged. `labels` are
+ * columns of the same row.
  */
 const exported: readonly {
   readonly table: 'databases' | 'stats_totals' | 'pools'
   readonly kind: 'gauge' | 'counter'
   readonly labels: readonly string[]
   readonly factor?: number
-  /** Column, the metric's name behind "pgbouncer_<table>_", help. */
+  /** Column, name after "pgbouncer_<table>_", help. */
   readonly columns: readonly (readonly [column: string, name: string, help: string])[]
 }[] = [
   {
@@ -54,18 +54,22 @@ const exported: readonly {
     kind: 'gauge',
     labels: ['database', 'user'],
     columns: [
-      ['cl_active', 'client_active_connections', 'Clients linked to a server, or idle'],
-      ['cl_waiting', 'client_waiting_connections', 'Clients waiting for a server'],
-      ['cl_active_cancel_req', 'client_active_cancel_connections', 'Cancel requests that are being passed on'],
-      ['cl_waiting_cancel_req', 'client_waiting_cancel_connections', 'Cancel requests that wait'],
-      ['sv_active', 'server_active_connections', 'Servers linked to a client'],
-      ['sv_active_cancel', 'server_active_cancel_connections', 'Connections that pass on a cancel request'],
-      ['sv_being_canceled', 'server_being_canceled_connections', 'Free servers that wait for cancel requests to end'],
-      ['sv_idle', 'server_idle_connections', 'Servers ready for a client'],
-      ['sv_used', 'server_used_connections', 'Servers that need a check before their next use'],
-      ['sv_tested', 'server_testing_connections', 'Servers in a reset or check'],
-      ['sv_login', 'server_login_connections', 'Servers being connected and logged in to'],
-      ['maxwait', 'client_maxwait_seconds', 'Age of the oldest waiting client, in whole seconds'],
+      ['cl_active', 'client_active_connections', 'Client connections that are linked to a server or idle'],
+      ['cl_waiting', 'client_waiting_connections', 'Client connections that wait for a server'],
+      ['cl_active_cancel_req', 'client_active_cancel_connections', 'Cancel requests being forwarded'],
+      ['cl_waiting_cancel_req', 'client_waiting_cancel_connections', 'Cancel requests waiting to be forwarded'],
+      ['sv_active', 'server_active_connections', 'Server connections linked to a client'],
+      ['sv_active_cancel', 'server_active_cancel_connections', 'Server connections that forward a cancel request'],
+      [
+        'sv_being_canceled',
+        'server_being_canceled_connections',
+        'Idle servers waiting for cancel requests to complete',
+      ],
+      ['sv_idle', 'server_idle_connections', 'Server connections ready for a client'],
+      ['sv_used', 'server_used_connections', 'Server connections that need a check before their next use'],
+      ['sv_tested', 'server_testing_connections', 'Server connections being reset or checked'],
+      ['sv_login', 'server_login_connections', 'Server connections being opened'],
+      ['maxwait', 'client_maxwait_seconds', 'Time the oldest client has waited for a server, in whole seconds'],
     ],
   },
   {
@@ -77,15 +81,11 @@ const exported: readonly {
       ['bytes_received', 'received_bytes_total', 'Bytes received from clients'],
       ['bytes_sent', 'sent_bytes_total', 'Bytes received from servers, for clients'],
       ['xact_count', 'sql_transactions_pooled_total', 'Transactions'],
-      ['client_parse_count', 'client_parses_total', 'Named statements that clients prepared, where names are tracked'],
-      [
-        'server_parse_count',
-        'server_parses_total',
-        'Named statements that were prepared on servers, where names are tracked',
-      ],
+      ['client_parse_count', 'client_parses_total', 'Named statements prepared by clients, where names are tracked'],
+      ['server_parse_count', 'server_parses_total', 'Named statements prepared on servers, where names are tracked'],
       ['bind_count', 'binds_total', 'Binds of named statements, where names are tracked'],
-      ['server_assignment_count', 'server_assignments_total', 'Times a server was given to a client'],
-      ['client_login_count', 'client_logins_total', 'Logins of clients'],
+      ['server_assignment_count', 'server_assignments_total', 'Number of times a server was assigned to a client'],
+      ['client_login_count', 'client_logins_total', 'Client logins'],
     ],
   },
   {
@@ -94,9 +94,9 @@ const exported: readonly {
     labels: ['database'],
     factor: 1e-6, // microseconds
     columns: [
-      ['query_time', 'queries_duration_seconds_total', 'Time servers spent with queries'],
-      ['wait_time', 'client_wait_seconds_total', 'Time clients waited for a server'],
-      ['xact_time', 'server_in_transaction_seconds_total', 'Time servers spent in transactions'],
+      ['query_time', 'queries_duration_seconds_total', 'Time spent by servers in queries'],
+      ['wait_time', 'client_wait_seconds_total', 'Time spent by clients waiting for a server'],
+      ['xact_time', 'server_in_transaction_seconds_total', 'Time spent by servers in transactions'],
     ],
   },
   {
@@ -104,35 +104,35 @@ const exported: readonly {
     kind: 'gauge',
     labels: ['name', 'host', 'port', 'database', 'force_user', 'pool_mode'],
     columns: [
-      ['pool_size', 'pool_size', 'Server connections a pool of the database may hold'],
-      ['reserve_pool_size', 'reserve_pool', 'Further ones for clients that have waited long'],
-      ['max_connections', 'max_connections', 'Server connections all its pools may hold together'],
-      ['current_connections', 'current_connections', 'Server connections of a database'],
-      ['paused', 'paused', '1 while it is paused'],
-      ['disabled', 'disabled', '1 while it is disabled'],
+      ['pool_size', 'pool_size', 'Maximum server connections of a pool'],
+      ['reserve_pool_size', 'reserve_pool', 'Additional server connections for clients that have waited long'],
+      ['max_connections', 'max_connections', 'Maximum server connections of the database'],
+      ['current_connections', 'current_connections', 'Current server connections of the database'],
+      ['paused', 'paused', '1 if paused'],
+      ['disabled', 'disabled', '1 if disabled'],
     ],
   },
 ]
 
-/** Rows of SHOW LISTS by their metric behind "pgbouncer_". */
+/** Rows of SHOW LISTS and their metrics, after "pgbouncer_". */
 const listed: readonly (readonly [list: string, name: string, help: string])[] = [
   ['databases', 'databases', 'Databases'],
   ['users', 'users', 'Users'],
   ['pools', 'pools', 'Pools'],
-  ['free_clients', 'free_clients', 'Clients kept for later use: none ever'],
+  ['free_clients', 'free_clients', 'Free client slots: always 0'],
   ['used_clients', 'used_clients', 'Clients that are logged in'],
   ['login_clients', 'login_clients', 'Clients that are logging in'],
-  ['free_servers', 'free_servers', 'Servers kept for later use: none ever'],
+  ['free_servers', 'free_servers', 'Free server slots: always 0'],
   ['used_servers', 'used_servers', 'Server connections'],
-  ['dns_names', 'cached_dns_names', 'Names of servers that are looked up'],
-  ['dns_zones', 'cached_dns_zones', 'Zones of DNS: none ever'],
-  ['dns_queries', 'in_flight_dns_queries', 'Look-ups under way in the engine: none ever'],
+  ['dns_names', 'cached_dns_names', 'Server names in the DNS cache'],
+  ['dns_zones', 'cached_dns_zones', 'DNS zones: always 0'],
+  ['dns_queries', 'in_flight_dns_queries', 'DNS queries in flight: always 0'],
 ]
 
-/** Rows of SHOW CONFIG by their metric behind "pgbouncer_config_". */
+/** Rows of SHOW CONFIG and their metrics, after "pgbouncer_config_". */
 const configured: readonly (readonly [key: string, name: string, help: string])[] = [
-  ['max_client_conn', 'max_client_connections', 'Clients served at a time'],
-  ['max_user_connections', 'max_user_connections', 'Server connections a user may hold; 0 no limit'],
+  ['max_client_conn', 'max_client_connections', 'Maximum client connections'],
+  ['max_user_connections', 'max_user_connections', 'Maximum server connections per user; 0 means no limit'],
 ]
 
 const none: Labels = {}
@@ -164,7 +164,7 @@ function keyed(
   }
 }
 
-/** Clients and servers by the list they stand in. */
+/** Clients and servers by their lists. */
 const clientStates = [
   ['active', (pool: PoolSnapshot) => pool.clientsActive],
   ['idle', (pool: PoolSnapshot) => pool.clientsIdle],
@@ -184,13 +184,13 @@ const lines: readonly Line[] = [
   {
     name: 'pgbouncer_version_info',
     kind: 'gauge',
-    help: 'Whose console it is',
+    help: 'Version of the console',
     rows: ({ tables }) => (tables?.version ?? []).map((row) => [picked(row, ['version']), 1] as const),
   },
   {
     name: 'pgbouncer_up',
     kind: 'gauge',
-    help: 'Whether the proxy runs a configuration',
+    help: '1 if the proxy runs a configuration',
     rows: ({ running }) => [[none, running === null ? 0 : 1]],
   },
   {
@@ -205,14 +205,14 @@ const lines: readonly Line[] = [
   {
     name: 'flotilla_client_maxwait_seconds',
     kind: 'gauge',
-    help: 'Age of the oldest waiting client, exactly',
+    help: 'Time the oldest client has waited for a server',
     rows: ({ pools }) => pools.map((pool) => [labelsOf(pool), pool.maxWaitMs / 1000]),
   },
   {
     name: 'flotilla_checkout_wait_seconds',
     kind: 'histogram',
     bounds: [0, ...waitBoundsMs.map((ms) => ms / 1000)],
-    help: 'Time from a request to the server it was given',
+    help: 'Time between a request and the assignment of a server',
     rows: ({ pools }) =>
       pools.map(({ totals, waits, ...pool }) => {
         return [labelsOf(pool), { counts: waits, sum: totals.wait_time / 1e6 }] as const
@@ -221,19 +221,19 @@ const lines: readonly Line[] = [
   {
     name: 'flotilla_pool_size',
     kind: 'gauge',
-    help: 'Server connections a pool may hold',
+    help: 'Maximum server connections of a pool',
     rows: ({ pools }) => pools.map((pool) => [labelsOf(pool), pool.poolSize]),
   },
   {
     name: 'flotilla_servers_replication',
     kind: 'gauge',
-    help: 'Servers opened for one client each, for replication',
+    help: 'Server connections for replication',
     rows: ({ pools }) => pools.map((pool) => [labelsOf(pool), pool.serversReplication]),
   },
   {
     name: 'flotilla_auth_query_connections',
     kind: 'gauge',
-    help: 'Connections on which auth_query is asked, by database, role and state',
+    help: 'Connections for auth_query, by database, role and state',
     rows: ({ authQueries }) =>
       authQueries.flatMap(({ database, user, connections }) =>
         Object.entries(connections).map(([state, count]) => [{ database, user, state }, count] as const),
@@ -242,31 +242,31 @@ const lines: readonly Line[] = [
   {
     name: 'flotilla_auth_query_waiting',
     kind: 'gauge',
-    help: 'Users who wait for such a connection to be looked up',
+    help: 'Users waiting for a connection for auth_query',
     rows: ({ authQueries }) => authQueries.map(({ database, user, waiting }) => [{ database, user }, waiting]),
   },
   {
     name: 'flotilla_servers_draining',
     kind: 'gauge',
-    help: 'Old servers that finish a transaction',
+    help: 'Old server connections finishing a transaction',
     rows: ({ pools }) => pools.map((pool) => [labelsOf(pool), pool.serversDraining]),
   },
   {
     name: 'flotilla_servers_pinned',
     kind: 'gauge',
-    help: 'Servers that stay with their client because of what its session keeps',
+    help: 'Server connections pinned to a client by session state',
     rows: ({ pools }) => pools.map((pool) => [labelsOf(pool), pool.serversPinned]),
   },
   {
     name: 'flotilla_servers_closed_total',
     kind: 'counter',
-    help: 'Server connections closed, planned or not, by cause',
+    help: 'Server connections closed, by cause, planned or not',
     rows: ({ pools }) => pools.flatMap((pool) => counted(labelsOf(pool), 'cause', pool.closed)),
   },
   {
     name: 'flotilla_clients_refused_total',
     kind: 'counter',
-    help: 'Errors the proxy itself sent to clients, limits among them; without a pool where none was known yet',
+    help: 'Errors sent to clients by the proxy itself; the pool is empty if unknown',
     rows: ({ pools, refused }) => [
       ...counted({ database: '', user: '' }, 'sqlstate', refused),
       ...pools.flatMap((pool) => counted(labelsOf(pool), 'sqlstate', pool.refused)),
@@ -275,25 +275,25 @@ const lines: readonly Line[] = [
   {
     name: 'flotilla_logins_delayed_total',
     kind: 'counter',
-    help: 'Failed logins whose answer was delayed, for many had failed from the same address',
+    help: 'Failed logins whose answer was delayed because of earlier failures from the address',
     rows: ({ loginsDelayed }) => [[none, loginsDelayed]],
   },
   {
     name: 'flotilla_server_errors_total',
     kind: 'counter',
-    help: 'Errors of PostgreSQL that clients were sent, by the class of their SQLSTATE',
+    help: 'Errors of PostgreSQL sent to clients, by class of SQLSTATE',
     rows: ({ pools }) => pools.flatMap((pool) => counted(labelsOf(pool), 'class', pool.serverErrors)),
   },
   {
     name: 'flotilla_config_version',
     kind: 'gauge',
-    help: 'The version that runs; 0 while none does',
+    help: 'Running version; 0 without one',
     rows: (_, { configVersion }) => [[none, configVersion]],
   },
   {
     name: 'flotilla_config_epoch',
     kind: 'gauge',
-    help: 'The epoch of the version that runs',
+    help: 'Epoch of the running version',
     rows: (_, { configEpoch }) => [[none, configEpoch]],
   },
   {
@@ -305,50 +305,49 @@ const lines: readonly Line[] = [
   {
     name: 'flotilla_config_overrides',
     kind: 'gauge',
-    help: 'Keys that SET at the console has changed; a new version or RELOAD takes them back',
+    help: 'Number of keys overridden by SET at the console',
     rows: ({ overrides }) => [[none, overrides.length]],
   },
   {
     name: 'flotilla_config_failed',
     kind: 'gauge',
-    help: '1 while the offered version is refused',
+    help: '1 if the offered version was rejected',
     rows: (_, { configFailed }) => [[none, configFailed ? 1 : 0]],
   },
   {
     name: 'flotilla_outbox_events',
     kind: 'gauge',
-    help: 'Disconnect events that control has not acknowledged',
+    help: 'Disconnect events not yet acknowledged by control',
     rows: (_, { outboxEvents }) => [[none, outboxEvents]],
   },
   {
     name: 'flotilla_outbox_dropped_total',
     kind: 'counter',
-    help: 'Disconnect events lost because too many waited',
+    help: 'Disconnect events dropped because the outbox was full',
     rows: (_, { outboxDropped }) => [[none, outboxDropped]],
   },
   {
     name: 'flotilla_engine_restarts_total',
     kind: 'counter',
-    help: 'Times the engine was started again',
+    help: 'Number of engine restarts',
     rows: (_, { engineRestarts }) => [[none, engineRestarts]],
   },
   {
     name: 'flotilla_proxy_info',
     kind: 'gauge',
-    help: 'The version of the proxy itself',
+    help: 'Version of the proxy',
     rows: (_, { proxyVersion }) => [[{ version: proxyVersion }, 1]],
   },
 ]
 
 /**
- * How late this thread's loop was lately is found out by waking it all the time, a hundred times a second by default,
- * which costs more than the thread does otherwise. Nothing but reports waits for it: these are left out, and
- * `nodejs_eventloop_lag_seconds`, which is measured when it is asked for, stays.
+ * prom-client measures the delay of this thread's loop by waking it a hundred times a second, which costs more than the
+ * thread's other work. These metrics are removed; `nodejs_eventloop_lag_seconds`, measured at each scrape, stays.
  */
 const loopDelays = ['min', 'max', 'mean', 'stddev', 'p50', 'p90', 'p99']
 const loopDelayEveryMs = 60_000
 
-/** The page Prometheus reads. */
+/** The Prometheus page. */
 export class Metrics {
   readonly #registry = new Registry()
   readonly #disconnects: Counter
@@ -364,7 +363,8 @@ export class Metrics {
         get: async () =>
           await Promise.resolve({ name, help, type: kind, aggregator: 'sum', values: this.#values(line) }),
       }
-      // What a registry asks of a metric; the library's own classes count, while these figures are counted elsewhere.
+      // The registry requires a metric object; the library's classes count themselves, while these values are read
+      // elsewhere.
       this.#registry.registerMetric(reading as unknown as Metric)
     }
     this.#disconnects = new Counter({
@@ -402,7 +402,7 @@ interface Reading {
   readonly value: number
 }
 
-/** Each bucket holds those below it too. */
+/** Buckets are cumulative. */
 function histogram(name: string, bounds: readonly number[], labels: Labels, { counts, sum }: Distribution): Reading[] {
   let below = 0
   const buckets = counts.map((count, index) => {
@@ -434,7 +434,7 @@ function counted(
   return Object.entries(counts).map(([key, count = 0]) => [{ ...labels, [label]: key }, count] as const)
 }
 
-/** Columns of a row as labels; NULL is the empty text. */
+/** Columns of a row as labels; NULL is empty. */
 function picked(row: ShownRow, columns: readonly string[]): Labels {
   return Object.fromEntries(columns.map((column) => [column, String(row[column] ?? '')]))
 }

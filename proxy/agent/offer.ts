@@ -8,14 +8,14 @@ import { secretRefSchema } from '../../shared/wire.ts'
 import type { Manifest, Position } from '../../shared/wire.ts'
 import { ApplyError } from './failure.ts'
 
-/** One pool of an offer: its effective configuration and the hashes that were recomputed from it. */
+/** One pool of an offer: its effective configuration, and hashes recomputed from it. */
 export interface OfferedPool {
   readonly hash: string
   readonly connectHash: string
   readonly body: EffectivePool
 }
 
-/** A whole version as it was offered, verified, with names not resolved and secrets not fetched. */
+/** An offered version, verified, before names are resolved and secrets fetched. */
 export interface Offer {
   readonly position: Position
   readonly general: Partial<GeneralValues>
@@ -29,7 +29,7 @@ const serverSchema = z.strictObject({
   role: z.enum(['primary', 'replica']),
 })
 
-/** What a body has besides the keys of the table. */
+/** Fields of a body besides the keys of the table. */
 const bodySchema = z.looseObject({
   pool: z.string().min(1),
   user: z.string().min(1),
@@ -46,9 +46,8 @@ const bodySchema = z.looseObject({
 const bodyKeys = new Set([...Object.keys(bodySchema.shape), ...Object.keys(poolKeys)])
 
 /**
- * Verifies what control gave for a line of its manifest: the content must have the promised hashes and name, and hold
- * nothing that this proxy does not know, for a key that is ignored may be one that protects something. Throws an
- * ApplyError: `hash_mismatch`, `unsupported_body`.
+ * Verifies a pool body against its line in the manifest: name and hashes must match, and there must be no unknown key,
+ * because an ignored key may be one that protects something. Throws an ApplyError: `hash_mismatch`, `unsupported_body`.
  */
 export function verifyBody(promised: Manifest['pools'][number], body: unknown): OfferedPool {
   const about = { pool: promised.pool, user: promised.user }
@@ -62,7 +61,7 @@ export function verifyBody(promised: Manifest['pools'][number], body: unknown): 
     known.pool === promised.pool &&
     known.user === promised.user
   if (!same) {
-    throw new ApplyError('hash_mismatch', `the body given for ${promised.hash} is that of ${hashes.hash}`, about)
+    throw new ApplyError('hash_mismatch', `the body of ${promised.hash} has the hash ${hashes.hash}`, about)
   }
   return { hash: hashes.hash, connectHash: hashes.connect_hash, body: known }
 }
@@ -71,19 +70,19 @@ const tooOld = 'this proxy may be older than control'
 
 function asEffective(body: z.infer<typeof bodySchema>, about: { pool: string; user: string }): EffectivePool {
   for (const key of Object.keys(body)) {
-    if (!bodyKeys.has(key)) throw new ApplyError('unsupported_body', `the key ${key} is not known; ${tooOld}`, about)
+    if (!bodyKeys.has(key)) throw new ApplyError('unsupported_body', `unknown key ${key}; ${tooOld}`, about)
   }
   const fault = valuesFault(poolKeys, body)
   if (fault !== undefined) throw new ApplyError('unsupported_body', `${fault}; ${tooOld}`, about)
-  // Checked above: the shape by the schema, the remaining keys and their values by the table.
+  // Checked above: the shape by the schema, keys and values by the table.
   return body as unknown as EffectivePool
 }
 
-/** The general part of a manifest. Throws an ApplyError `unsupported_body`. */
+/** Verifies the general part of a manifest. Throws an ApplyError `unsupported_body`. */
 export function verifyGeneral(general: Manifest['general']): Pick<Offer, 'general' | 'consoleUsers'> {
   for (const key of Object.keys(general.settings)) {
     if (!Object.hasOwn(generalKeys, key)) {
-      throw new ApplyError('unsupported_body', `the key general.${key} is not known; ${tooOld}`)
+      throw new ApplyError('unsupported_body', `unknown key general.${key}; ${tooOld}`)
     }
   }
   const fault = valuesFault(generalKeys, general.settings)
@@ -91,7 +90,7 @@ export function verifyGeneral(general: Manifest['general']): Pick<Offer, 'genera
   return { general: general.settings, consoleUsers: general.console_users }
 }
 
-/** The first value that the table does not allow; a key that is absent takes its default. */
+/** The first invalid value; an absent key has its default. */
 function valuesFault(keys: Record<string, KeySpec>, values: Record<string, unknown>): string | undefined {
   for (const [key, spec] of Object.entries(keys)) {
     if (values[key] === undefined) continue
@@ -101,7 +100,7 @@ function valuesFault(keys: Record<string, KeySpec>, values: Record<string, unkno
   return undefined
 }
 
-/** A zod error in one line, without the values that were found. */
+/** A zod error in one line, without the values. */
 export function sentences(error: z.ZodError): string {
   return error.issues.map(({ path, message }) => `${path.join('.') || 'body'}: ${message}`).join('; ')
 }

@@ -10,32 +10,32 @@ const syncToDisk = promisify(fsync)
 
 export interface OutboxOptions {
   readonly path: string
-  /** More events than this push out the oldest. */
+  /** Maximum number of events; further ones replace the oldest. */
   readonly eventsMax: number
   readonly log: Log
 }
 
 export const outboxEventsMax = 10_000
 
-/** An event is on disk, safe from a power loss, within this time; safe from the process's death at once. */
+/** An event survives a power loss within this time, and the death of the process at once. */
 const syncDelayMs = 50
 
 /**
- * Disconnect events that control has not acknowledged, oldest first, kept in a log of JSON lines. The file may hold
- * more than the list (acknowledged or dropped events, until it is rewritten), never less: an event may be reported
- * twice, and control knows it by its id.
+ * Disconnect events that control has not acknowledged, oldest first, in a log of JSON lines. The file may contain more
+ * than the list (acknowledged or dropped events, until it is rewritten), never less: an event may be reported twice,
+ * and control recognizes it by its id.
  */
 export class Outbox {
   readonly #options: OutboxOptions
   #events: Disconnect[]
-  /** Lines in the file, live or not. */
+  /** Number of lines in the file. */
   #lines: number
   #fd: number
-  /** Events that are in the list and not yet in the file. */
+  /** Events in the list that are not yet in the file. */
   #unwritten: Disconnect[] = []
   #syncTimer: NodeJS.Timeout | undefined
   #rewriting = false
-  /** What is being done to the file; one thing at a time. */
+  /** File operations run one at a time. */
   #work: Promise<void> = Promise.resolve()
   #droppedEvents = 0
   #failing = false
@@ -48,7 +48,7 @@ export class Outbox {
     this.#fd = openSync(options.path, 'a', privateFileMode)
   }
 
-  /** Reads what an earlier run left. A line that is torn or damaged is passed over with one warning. */
+  /** Reads what an earlier run left. Damaged lines are skipped with one warning. */
   static async open(options: OutboxOptions): Promise<Outbox> {
     const text = await readOrEmpty(options)
     const lines = text.split('\n').filter((line) => line !== '')
@@ -56,21 +56,21 @@ export class Outbox {
     const kept = events.slice(-options.eventsMax)
     const damaged = lines.length - events.length
     if (damaged > 0) {
-      options.log('warn', 'lines of the outbox are damaged; going on without them', { path: options.path, damaged })
+      options.log('warn', 'damaged lines in the outbox, skipped', { path: options.path, damaged })
     }
-    // Also so that the next line does not continue a torn one.
+    // Also prevents the next line from continuing a torn one.
     if (text !== '') await replaceFile(options.path, toLines(kept))
     const outbox = new Outbox(options, kept)
     outbox.#droppedEvents = events.length - kept.length
     return outbox
   }
 
-  /** Events that wait. */
+  /** Number of waiting events. */
   get size(): number {
     return this.#events.length
   }
 
-  /** Events pushed out in this run. */
+  /** Number of events dropped in this run. */
   get droppedEvents(): number {
     return this.#droppedEvents
   }
@@ -82,7 +82,7 @@ export class Outbox {
       this.#events.shift()
       this.#droppedEvents += 1
     }
-    // Events come in crowds when a database dies: those of one turn of the loop are written together.
+    // A dead database produces many events at once: those of one turn of the loop are written together.
     if (this.#unwritten.length === 1) setImmediate(() => this.#write())
   }
 
@@ -91,7 +91,7 @@ export class Outbox {
     return this.#events.slice(0, count)
   }
 
-  /** Control has them. Their lines leave the file when nothing else waits. */
+  /** Control has acknowledged these. Their lines leave the file when no event waits. */
   remove(ids: ReadonlySet<string>): void {
     this.#events = this.#events.filter(({ id }) => !ids.has(id))
     if (this.#events.length > 0 || this.#lines === 0 || this.#rewriting) return
@@ -99,7 +99,7 @@ export class Outbox {
     this.#lines = 0
   }
 
-  /** Gives up an event that control refuses. */
+  /** Drops an event that control rejects. */
   drop(id: string): void {
     this.#droppedEvents += 1
     this.remove(new Set([id]))
@@ -136,7 +136,7 @@ export class Outbox {
     if (this.#lines > 2 * this.#options.eventsMax) void this.#rewrite()
   }
 
-  /** Puts exactly the list into the file. What comes meanwhile is written after it, into the new file. */
+  /** Rewrites the file with exactly the list. Later events are appended to the new file. */
   async #rewrite(): Promise<void> {
     this.#rewriting = true
     await this.#enqueue(async () => {
@@ -175,10 +175,10 @@ export class Outbox {
     this.#failing = false
   }
 
-  /** A disk that refuses is told once, until it takes something again; the events stay in memory. */
+  /** A failing disk is logged once until it works again; events stay in memory. */
   #failed(error: unknown): void {
     if (!this.#failing) {
-      this.#options.log('error', 'the outbox cannot be written; events are kept in memory only', {
+      this.#options.log('error', 'could not write the outbox; events are kept in memory only', {
         path: this.#options.path,
         reason: reasonOf(error),
       })
@@ -187,7 +187,7 @@ export class Outbox {
   }
 }
 
-/** What another process writes there; a line that is being written comes with the next reading. */
+/** Reads the file of another process; an incomplete line is read the next time. */
 export async function readEvents(path: string): Promise<Disconnect[]> {
   const lines = (await readFile(path, 'utf8')).split('\n')
   return lines.map(parseEvent).filter((event) => event !== undefined)
@@ -211,7 +211,7 @@ async function readOrEmpty({ path, log }: OutboxOptions): Promise<string> {
     return await readFile(path, 'utf8')
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
-      log('warn', 'the outbox cannot be read; going on without what is in it', { path, reason: reasonOf(error) })
+      log('warn', 'could not read the outbox; continuing without it', { path, reason: reasonOf(error) })
     }
     return ''
   }

@@ -8,32 +8,32 @@ import { ApplyError } from './failure.ts'
 
 const derive = promisify(pbkdf2)
 
-/** RFC 7677, 4: the least that a SCRAM-SHA-256 server uses, and PostgreSQL's default. */
+/** RFC 7677, 4: the minimum for SCRAM-SHA-256, and PostgreSQL's default. */
 const usualIterations = 4096
 const saltBytes = 16
 const digestBytes = 32
-/** Verifiers remembered, so that an unchanged password costs no new derivation. */
+/** Number of verifiers cached, so that an unchanged password needs no new derivation. */
 const rememberedMax = 20_000
 
 type VerifierForm = Pick<ScramVerifier, 'iterations' | 'salt'>
 
-/** Nobody has to prove anything (auth_type "trust"). */
+/** For auth_type "trust". */
 const noSecret: ClientSecret = { md5: null, scram: null }
 
-/** Makes what a client's login is checked against from what the configuration says about its password. */
+/** Derives what client logins are checked against from the configured password. */
 export class Passwords {
-  /** By digest under a key of this process, so that the map's keys tell nothing about the passwords. */
+  /** Keyed by a digest with a key of this process, so that the map's keys reveal nothing about passwords. */
   readonly #verifiers = new Map<string, Promise<ScramVerifier>>()
   readonly #digestKey = randomBytes(digestBytes)
   readonly #mockKey: () => Uint8Array
 
-  /** `mockKey` is the secret by which salts are made: see `saltOf`. */
+  /** `mockKey` is the secret from which salts are derived: see `saltOf`. */
   constructor(mockKey: () => Uint8Array) {
     this.#mockKey = mockKey
   }
 
   /**
-   * `text` is the password, or as in pg_authid an md5 hash or a SCRAM verifier; null needs none. Throws an ApplyError
+   * `text` is a password or, as in pg_authid, an md5 hash or a SCRAM verifier; null needs none. Throws an ApplyError
    * `unusable_password`.
    */
   async clientSecret(text: string | null, user: string): Promise<ClientSecret> {
@@ -58,8 +58,8 @@ export class Passwords {
   }
 
   /**
-   * A secret while it is exchanged: `previous` is good as well, until then. A client answers for one salt only, so both
-   * verifiers are derived with that of the one that cannot be derived anew. Throws an ApplyError `unusable_password`.
+   * Secrets during a rotation: `previous` is also accepted until then. A client is challenged with one salt, so both
+   * verifiers use the salt of the one that cannot be derived anew. Throws an ApplyError `unusable_password`.
    */
   async rotatedSecret(
     text: string,
@@ -81,7 +81,7 @@ export class Passwords {
     }
     throw new ApplyError(
       'unusable_password',
-      'password and previous_password are verifiers with different salts, and a client answers for one; give one of the two as the password itself',
+      'password and previous_password are verifiers with different salts, and a client is challenged with one salt; use the password itself for one of the two',
     )
   }
 
@@ -93,7 +93,7 @@ export class Passwords {
     const form = `${iterations} ${Buffer.from(salt).toString('base64')}`
     const digest = `${createHmac('sha256', this.#digestKey).update(password).digest('base64')} ${form}`
     const known = this.#verifiers.get(digest)
-    // Taken out and put back, so that the map stays in the order of last use.
+    // Deleted and set again, so that the map stays in order of use.
     if (known !== undefined) this.#verifiers.delete(digest)
     const verifier = known ?? deriveVerifier(password, { iterations, salt })
     this.#verifiers.set(digest, verifier)
@@ -127,7 +127,7 @@ function parseVerifier(text: string): ScramVerifier {
   const verifier = readVerifier(text)
   if (verifier !== undefined) return verifier
   // Its form has been checked.
-  throw new ApplyError('unusable_password', `the SCRAM verifier asks for more than ${iterationsMax} iterations`)
+  throw new ApplyError('unusable_password', `the SCRAM verifier has more than ${iterationsMax} iterations`)
 }
 
 function digestOf(password: string): Uint8Array {

@@ -9,7 +9,7 @@ import { reasonOf, type Log } from './log.ts'
 import type { Lookup } from './resolver.ts'
 import type { StateFolder } from './state.ts'
 
-/** Where other proxies reach a listener; null when nothing says so. */
+/** Address at which other proxies reach a listener; null if unknown. */
 export function peerAddress(
   listen: ListenAddress,
   peerHost: string | null,
@@ -22,7 +22,7 @@ export function peerAddress(
   return { host: new URL(hintUrl).hostname.replace(/^\[|\]$/g, ''), port: listen.port }
 }
 
-/** "Every address of this machine": nothing that others could connect to. */
+/** Addresses that others cannot connect to. */
 const wildcards: ReadonlySet<string> = new Set(['0.0.0.0', '::'])
 
 export interface PeersOptions {
@@ -33,14 +33,14 @@ export interface PeersOptions {
   readonly lookup: Lookup
   readonly waits: Pick<Waits, 'peersMs' | 'peersAgainMs'>
   readonly log: Log
-  /** What the engine is to know; null when nobody could say. */
+  /** The update for the engine; null if the peers are unknown. */
   readonly onPeers: (update: PeersUpdate | null) => void
 }
 
 /**
- * Who else is in the fleet, so that cancel requests find their proxy. Control is asked after each introduction, now and
- * then, and when a request is for a number that nobody is known to have; while it does not answer, what was known last
- * stands, over restarts too.
+ * The other proxies of the fleet, for forwarding cancel requests. The list is fetched from control after each hello,
+ * periodically, and when a request names an unknown number; if control does not answer, the last list is used, also
+ * after a restart.
  */
 export class Peers {
   readonly #options: PeersOptions
@@ -48,7 +48,7 @@ export class Peers {
   #timer: NodeJS.Timeout | undefined
   #askedAtMs = -Infinity
   #asking: Promise<void> | undefined
-  /** The engine has asked since control's answer under way was requested, and is to have another one. */
+  /** The engine has asked again since the request in progress began, and gets another answer. */
   #isWantedAgain = false
   #stopped = false
 
@@ -56,19 +56,19 @@ export class Peers {
     this.#options = options
   }
 
-  /** What was known when this proxy last ran. */
+  /** Loads the list of the last run. */
   async start(): Promise<void> {
     const kept = await this.#options.folder.readPeers(this.#options.fleet)
     this.#again(this.#options.waits.peersMs)
     if (kept !== undefined) void this.#tell(kept)
   }
 
-  /** Control has answered an introduction: this proxy has a number now. */
+  /** Control has answered a hello: this proxy has a number now. */
   greeted(): void {
     void this.#ask()
   }
 
-  /** The engine needs to know. It is answered in any case, and not more often than strangers may make control work. */
+  /** The engine needs the list. It always gets an answer, and control is queried at a limited rate. */
   wanted(): void {
     if (this.#asking !== undefined) this.#isWantedAgain = true
     else this.#askSoon()
@@ -106,8 +106,8 @@ export class Peers {
       await this.#tell(peers)
       if (changed) await folder.savePeers(fleet, peers)
     } catch (error) {
-      // Whether control can be reached is logged by the polls.
-      log('debug', 'the other proxies of the fleet are not known anew', { reason: reasonOf(error) })
+      // Polls already log whether control is reachable.
+      log('debug', 'could not update the list of peers', { reason: reasonOf(error) })
       onPeers(null)
     }
     this.#asking = undefined
@@ -121,7 +121,7 @@ export class Peers {
     const known = JSON.stringify(peers)
     this.#known = known
     const specs = await Promise.all(peers.map(async (peer) => await this.#specOf(peer)))
-    // Something newer has come while names were looked up.
+    // A newer list has arrived while names were resolved.
     if (this.#known !== known) return
     onPeers({
       number: peers.find(({ proxy }) => proxy === proxyId)?.number ?? 0,
@@ -138,10 +138,10 @@ export class Peers {
       if (found === undefined) return null
       const fault = addressFault(found)
       if (fault === undefined) return { number, address: found, port }
-      log('warn', 'a peer registered an address that is never connected to', { proxy, host, reason: fault })
+      log('warn', 'a peer registered a forbidden address', { proxy, host, reason: fault })
       return null
     } catch (error) {
-      log('warn', 'a proxy of the fleet cannot be looked up', { proxy, host, reason: reasonOf(error) })
+      log('warn', 'could not resolve the address of a peer', { proxy, host, reason: reasonOf(error) })
       return null
     }
   }

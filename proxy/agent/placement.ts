@@ -1,12 +1,12 @@
 import type { FleetSpec, PoolSpec } from '../spec.ts'
 
-/** A database of fewer servers than this for each worker is not worth dividing. */
+/** A database with fewer servers per worker is not divided. */
 const sharePerWorkerMin = 2
 
 /**
- * Where each database is served: by every worker, or by one that it is at home with, which is kept in `homes`. What
- * workers hold together is counted exactly either way; but a limit below the sum of the pools, or a handful of servers,
- * would go back and forth between them at the price of logins.
+ * Assigns each database to all workers or to one, remembered in `homes`. Limits are exact either way; but with a limit
+ * below the sum of the pools, or with few servers, servers would move back and forth between workers at the price of
+ * logins.
  */
 export function placed(spec: FleetSpec, workers: number, placements: Map<string, number>): FleetSpec {
   if (workers === 1) return spec

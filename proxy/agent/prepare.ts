@@ -21,16 +21,16 @@ export interface PrepareTools {
   readonly passwords: Passwords
 }
 
-/** Pools prepared at a time: enough to keep requests for secrets and key derivations busy. */
+/** Pools prepared concurrently: enough to overlap requests for secrets with key derivation. */
 const atOnce = 8
 
 /**
- * Makes an offer ready to run: names resolved, secrets fetched, verifiers derived. Everything that can fail about a
- * version fails here, as an ApplyError with the pool and user it is about, before anything that runs has changed.
+ * Prepares an offer: resolves names, fetches secrets, derives verifiers. Everything that can fail about a version fails
+ * here, as an ApplyError with the pool and user, before anything that runs has changed.
  */
 export async function prepare(offer: Offer, tools: PrepareTools): Promise<FleetSpec> {
   if (offer.pools.length === 0) {
-    throw new ApplyError('empty_configuration', 'the configuration has no pools; what runs goes on')
+    throw new ApplyError('empty_configuration', 'the configuration has no pools; the running one stays')
   }
   const addresses = await resolveHosts(offer, tools.resolver)
   const tls = new TlsReader()
@@ -54,7 +54,7 @@ export async function prepare(offer: Offer, tools: PrepareTools): Promise<FleetS
   }
 }
 
-/** Control has read the same texts; a proxy that is older may know less of them. */
+/** Control has validated the same texts; an older proxy may support less. */
 function accessOf({ authHba, authIdent }: GeneralSettings): AccessRules | undefined {
   if (authHba === '' && authIdent === '') return undefined
   const hba = parseHba(authHba)
@@ -78,7 +78,7 @@ async function resolveHosts(offer: Offer, resolver: PrepareTools['resolver']): P
   }
 }
 
-/** Every server name of an offer, repeated where pools share it. */
+/** All server names of an offer, with duplicates. */
 export function hostsOf(offer: Offer): string[] {
   return offer.pools.flatMap(({ body }) => body.servers.map(({ host }) => host))
 }
@@ -114,7 +114,7 @@ async function preparePool(
 
 async function poolSecret(body: EffectivePool, { secrets, passwords }: PrepareTools): Promise<ClientSecret> {
   if (body.password === null && asksForPassword(body.auth_type) && body.auth_user === '') {
-    throw new ApplyError('unusable_password', `a user needs a password with auth_type = "${body.auth_type}"`)
+    throw new ApplyError('unusable_password', `a user requires a password with auth_type = "${body.auth_type}"`)
   }
   const text = body.password === null ? null : await secrets.value(body.password)
   const previous = await previousPassword(body, secrets)
@@ -138,22 +138,22 @@ function checkPlainWork({ scram }: ClientSecret): void {
   if (scram === null || scram.iterations <= plainIterationsMax) return
   throw new ApplyError(
     'unusable_password',
-    `the SCRAM verifier has ${scram.iterations} iterations, and auth_type = "plain" does at most ${plainIterationsMax}`,
+    `the SCRAM verifier has ${scram.iterations} iterations, but auth_type = "plain" supports at most ${plainIterationsMax}`,
   )
 }
 
-/** Plaintext, or null where the servers are expected to ask for none. */
+/** The password itself, or null if the servers should not request one. */
 async function serverPassword(body: EffectivePool, { secrets }: PrepareTools): Promise<string | null> {
   if (body.server_password === null) return null
   const text = await secrets.value(body.server_password)
   if (text === '') return null
   const kind = passwordKind(text)
   if (kind === 'plain') return text
-  // The client's own verifier: what opens the servers is learnt when it logs in.
+  // The client's own verifier: the keys for the servers are known when it logs in.
   if (body.server_auth === 'passthrough') return null
   throw new ApplyError(
     'unusable_password',
-    `server_password is a ${kind} hash, with which nobody can log in to a server; it must be the password itself`,
+    `server_password is a ${kind} hash, which cannot log in to a server; it must be the password itself`,
   )
 }
 
@@ -165,7 +165,7 @@ async function prepareConsoleUser(
   return { user, right, clientSecret }
 }
 
-/** Adds to an error which pool it is about. */
+/** Adds the pool to an error. */
 async function namingThePool<Result>(
   pool: { readonly pool: string; readonly user: string },
   work: () => Promise<Result>,

@@ -9,7 +9,7 @@ import type { ApplyError } from './failure.ts'
 import { reasonOf, type Log } from './log.ts'
 import type { Outbox } from './outbox.ts'
 
-/** What a report tells besides events and its number. */
+/** A report without events and sequence number. */
 export type ReportState = Omit<Report, 'boot' | 'seq' | 'events' | 'dropped_events'>
 
 export interface ReportsOptions {
@@ -21,25 +21,25 @@ export interface ReportsOptions {
   readonly random: () => number
   readonly log: Log
   readonly onAnswer: (answer: ReportResponse) => void
-  /** Control does not know this proxy (any more). */
+  /** Control does not know this proxy. */
   readonly onUnknown: () => void
 }
 
-/** As many as control takes in one report. */
+/** Maximum number of events that control accepts in one report. */
 const eventsPerReport = 500
-/** Edges that come together (a database dies and takes a hundred connections along) make one report. */
+/** Delay that gathers events which occur together, such as a hundred servers lost with one database. */
 const gatherMs = 20
 
 /**
- * Tells control what the proxy runs and which servers it lost: at once when something happened, else now and then. A
- * report keeps its number and its content until it is acknowledged, so that one whose answer was lost is not counted
+ * Reports to control what the proxy runs and which servers it lost: at once after an event, otherwise periodically. A
+ * report keeps its number and content until it is acknowledged, so that one whose response was lost is not counted
  * twice.
  */
 export class Reports {
   readonly #options: ReportsOptions
   readonly #backoff: Backoff
   #seq = 0
-  /** Sent, perhaps, and not acknowledged. */
+  /** Sent, or about to be, and not acknowledged. */
   #unacknowledged: Report | undefined
   #eventsMax = eventsPerReport
   #due = true
@@ -59,19 +59,19 @@ export class Reports {
     this.#done = this.#run()
   }
 
-  /** Something happened that control should hear of now. */
+  /** Something happened that control should know at once. */
   edge(): void {
     this.#due = true
-    // While control is away, what happens waits for the next attempt.
+    // While control is unreachable, events wait for the next attempt.
     if (this.#trouble === null) this.#endWait?.()
   }
 
-  /** Control answered something else, so it may be reached again. */
+  /** Control answered another request, so it may be reachable again. */
   hurry(): void {
     if (this.#trouble !== null) this.#endWait?.()
   }
 
-  /** Ends reporting, after one last report if something waits and control takes it. */
+  /** Stops reporting, after one last report if events wait and control accepts it. */
   async stop(): Promise<void> {
     this.#stopped = true
     this.#endWait?.()
@@ -88,7 +88,7 @@ export class Reports {
     }
   }
 
-  /** Sends one report. Gives the wait before the next, unless something happens. */
+  /** Sends one report. Returns the delay before the next. */
   async #turn(): Promise<number> {
     const report = this.#unacknowledged ?? (await this.#make())
     this.#unacknowledged = report
@@ -117,7 +117,7 @@ export class Reports {
     this.#unacknowledged = undefined
     this.#eventsMax = eventsPerReport
     this.#backoff.reset()
-    if (this.#trouble !== null) log('info', 'reports reach control again', { waiting_events: outbox.size })
+    if (this.#trouble !== null) log('info', 'reporting to control works again', { waiting_events: outbox.size })
     this.#trouble = null
     outbox.remove(new Set(report.events.map(({ id }) => id)))
     if (outbox.size > 0) this.#due = true
@@ -128,7 +128,7 @@ export class Reports {
     const { log, onUnknown } = this.#options
     const fault = error instanceof ControlError ? error.fault : null
     const reason = reasonOf(error)
-    if (this.#trouble !== reason) log('warn', 'a report does not reach control; events wait', { fault, reason })
+    if (this.#trouble !== reason) log('warn', 'could not report to control; events wait', { fault, reason })
     this.#trouble = reason
     if (fault === 'missing') onUnknown()
     if (fault === 'refused') this.#giveWay(report)
@@ -138,15 +138,15 @@ export class Reports {
   }
 
   /**
-   * Control will never take this report. If one event in it is to blame, smaller reports find it, and it is given up,
-   * so that it does not hold back all others.
+   * Control will never accept this report. If one event is the cause, smaller reports find it, and it is dropped, so
+   * that it does not block the others.
    */
   #giveWay(report: Report): void {
     const { outbox, log } = this.#options
     this.#unacknowledged = undefined
     const [only] = report.events
     if (report.events.length === 1 && only !== undefined) {
-      log('error', 'control refuses an event; it is given up', { id: only.id })
+      log('error', 'control rejects an event; it is dropped', { id: only.id })
       outbox.drop(only.id)
     }
     this.#eventsMax = Math.max(1, Math.floor(report.events.length / 2))
@@ -164,7 +164,7 @@ export class Reports {
   }
 }
 
-/** One line for every pool that runs, drains or is wanted; those made for "*" are counted in the line of "*". */
+/** One line for each pool that runs, drains or is desired; pools created for "*" are counted in its line. */
 export function poolReports(
   snapshot: EngineSnapshot,
   desired: readonly PoolHash[],
@@ -173,7 +173,7 @@ export function poolReports(
   const keyOf = ({ pool, user }: { pool: string; user: string }): string => JSON.stringify([pool, user])
   const wanted = new Map(desired.map((pool) => [keyOf(pool), pool.hash]))
   const present = new Set(snapshot.pools.map(keyOf))
-  // Once their "*" is gone, what still drains of them has lines of its own.
+  // Without their "*", draining pools have lines of their own.
   const made = Map.groupBy(snapshot.pools, ({ template }) =>
     template !== undefined && present.has(keyOf(template)) ? keyOf(template) : null,
   )
@@ -197,14 +197,14 @@ export function poolReports(
   })
 }
 
-/** What an operator should know of the pool. */
+/** What operators should know about the pool. */
 function told(failure: ApplyError | null, overrides: readonly string[]): Pick<PoolReport, 'code' | 'message'> {
   if (failure !== null) return { code: failure.code, message: failure.message }
   if (overrides.length === 0) return { code: null, message: null }
   return { code: 'overridden', message: `SET at the proxy's console: ${overrides.join(', ')}` }
 }
 
-/** What drains of the pools that were made for it drains for it. */
+/** Draining servers of pools created for "*" count for it. */
 function withMade(pool: PoolSnapshot, made: readonly PoolSnapshot[]): PoolSnapshot {
   const serversDraining = made.reduce((sum, one) => sum + one.serversDraining, pool.serversDraining)
   return { ...pool, serversDraining }

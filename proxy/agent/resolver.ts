@@ -3,10 +3,10 @@ import { isIP } from 'node:net'
 import { inParallel } from './in-parallel.ts'
 import { reasonOf, type Log } from './log.ts'
 
-/** Gives all addresses a name has now; the default asks the system, /etc/hosts included. */
+/** Returns all current addresses of a name; the default uses the system, including /etc/hosts. */
 export type Lookup = (host: string) => Promise<readonly string[]>
 
-/** getaddrinfo(3) blocks a thread of Node's pool of four; files and key derivation need the others. */
+/** getaddrinfo(3) blocks one of the four threads of Node's pool; files and key derivation need the others. */
 const lookupsAtOnce = 2
 
 export const systemLookup: Lookup = async (host) => {
@@ -18,13 +18,13 @@ export interface ResolverOptions {
   readonly lookup: Lookup
   readonly timeoutMs: number
   readonly log: Log
-  /** Names whose set of addresses changed in a later look-up. */
+  /** Names whose addresses changed in a later lookup. */
   readonly onChange: (hosts: Readonly<Record<string, readonly string[]>>) => void
 }
 
 /**
- * Names of servers and the addresses they have. Names in use are looked up again every `dns_max_ttl`; a look-up that
- * fails later on keeps the addresses that were known.
+ * Server names and their addresses. Names in use are looked up again every `dns_max_ttl`; if a later lookup fails, the
+ * known addresses are kept.
  */
 export class Resolver {
   readonly #options: ResolverOptions
@@ -37,7 +37,7 @@ export class Resolver {
     this.#options = options
   }
 
-  /** Addresses of the last run, used only for a name that cannot be looked up now. */
+  /** Addresses of the last run, used only if a lookup fails. */
   remember(hosts: Readonly<Record<string, readonly string[]>>): void {
     for (const [host, addresses] of Object.entries(hosts)) {
       if (!this.#known.has(host)) this.#known.set(host, addresses)
@@ -51,7 +51,7 @@ export class Resolver {
     return new Map(unique.map((host, index) => [host, found[index]!]))
   }
 
-  /** From now on these names are in use; all others are forgotten. */
+  /** Sets the names in use; others are dropped. */
   watch(hosts: readonly string[], intervalMs: number): void {
     const names = new Set(hosts)
     this.#watched = [...names].filter((host) => !isAddress(host))
@@ -62,7 +62,7 @@ export class Resolver {
     this.#schedule()
   }
 
-  /** What is known now about the names in use, for the last-known-good. */
+  /** Known addresses of the names in use, for last-known-good. */
   get addresses(): Record<string, readonly string[]> {
     return Object.fromEntries(this.#known)
   }
@@ -84,12 +84,12 @@ export class Resolver {
     const changed: Record<string, readonly string[]> = {}
     await inParallel(names, lookupsAtOnce, async (host) => {
       const before = this.#known.get(host)
-      // Undefined: a version that was applied meanwhile uses the name no more.
+      // Undefined: a version applied meanwhile does not use the name.
       if (before === undefined) return
       const after = await this.#resolve(host)
       if (!sameSet(before, after)) changed[host] = after
     })
-    // A version that was applied meanwhile has brought its own names and its own timer.
+    // A version applied meanwhile has set other names and another timer.
     if (names !== this.#watched) return
     if (Object.keys(changed).length > 0) this.#options.onChange(changed)
     this.#schedule()
@@ -100,12 +100,12 @@ export class Resolver {
     const known = this.#known.get(host)
     try {
       const addresses = [...new Set(await this.#lookupInTime(host))]
-      if (addresses.length === 0) throw new Error('the name has no address')
+      if (addresses.length === 0) throw new Error('the name does not resolve')
       this.#known.set(host, addresses)
       return addresses
     } catch (error) {
       if (known === undefined) throw new UnresolvableHost(host, reasonOf(error))
-      this.#options.log('warn', 'a name cannot be looked up; its last addresses stay in use', {
+      this.#options.log('warn', 'could not resolve a server name; its last addresses stay in use', {
         host,
         reason: reasonOf(error),
       })
@@ -116,7 +116,7 @@ export class Resolver {
   async #lookupInTime(host: string): Promise<readonly string[]> {
     const { promise, reject } = Promise.withResolvers<never>()
     const timer = setTimeout(
-      () => reject(new Error(`no answer within ${this.#options.timeoutMs} ms`)),
+      () => reject(new Error(`no response within ${this.#options.timeoutMs} ms`)),
       this.#options.timeoutMs,
     )
     try {
@@ -127,7 +127,7 @@ export class Resolver {
   }
 }
 
-/** Needs no look-up: an IP address, or the folder of a Unix socket. */
+/** Needs no lookup: an IP address, or the directory of a Unix socket. */
 function isAddress(host: string): boolean {
   return isIP(host) !== 0 || host.startsWith('/')
 }
@@ -135,7 +135,7 @@ function isAddress(host: string): boolean {
 export class UnresolvableHost extends Error {
   readonly host: string
   constructor(host: string, reason: string) {
-    super(`the host ${host} cannot be resolved: ${reason}`)
+    super(`could not resolve the host ${host}: ${reason}`)
     this.name = 'UnresolvableHost'
     this.host = host
   }

@@ -2,15 +2,15 @@ import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:cr
 
 const keyBytes = 32
 const saltBytes = 16
-/** NIST SP 800-38D, 8.2: 96 bits is the length GCM is made for. */
+/** NIST SP 800-38D, 8.2: the recommended length for GCM. */
 const nonceBytes = 12
 const tagBytes = 16
 const purpose = 'flotilla proxy secrets on disk'
 
-/** Seals secrets that a proxy keeps on its disk: AES-256-GCM with a key derived from its token (HKDF, RFC 5869). */
+/** Encrypts secrets that a proxy keeps on disk: AES-256-GCM with a key derived from its token (HKDF, RFC 5869). */
 export class Seal {
   readonly #key: Uint8Array
-  /** Base64; needed, with the token, to open what was sealed. */
+  /** Base64; needed, with the token, to open sealed values. */
   readonly salt: string
 
   constructor(token: string, salt: string = randomBytes(saltBytes).toString('base64')) {
@@ -18,7 +18,9 @@ export class Seal {
     this.#key = new Uint8Array(hkdfSync('sha256', token, Buffer.from(salt, 'base64'), purpose, keyBytes))
   }
 
-  /** `name` is bound to the value: it opens under the same name only. Base64 of nonce, tag and ciphertext. */
+  /**
+   * `name` is authenticated with the value, which opens under the same name only. Base64 of nonce, tag and ciphertext.
+   */
   close(name: string, value: string): string {
     const nonce = randomBytes(nonceBytes)
     const cipher = createCipheriv('aes-256-gcm', this.#key, nonce)
@@ -27,7 +29,7 @@ export class Seal {
     return Buffer.concat([nonce, cipher.getAuthTag(), sealed]).toString('base64')
   }
 
-  /** Undefined when it was sealed with another token or name, or was changed. */
+  /** Undefined if it was sealed with another token or name, or was modified. */
   open(name: string, sealed: string): string | undefined {
     const bytes = Buffer.from(sealed, 'base64')
     if (bytes.length < nonceBytes + tagBytes) return undefined

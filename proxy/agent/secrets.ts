@@ -2,21 +2,21 @@ import type { SecretRef } from '../../shared/config/effective.ts'
 import { ApplyError, type FailureCode } from './failure.ts'
 import { reasonOf } from './log.ts'
 
-/** The name under which a value of control's table of secrets is kept: a version of a secret never changes. */
+/** Key of a secret of control: a version of a secret never changes. */
 export function secretKey(ref: { readonly secret: string; readonly version: number }): string {
   return `${ref.secret}@${ref.version}`
 }
 
 /**
- * Turns references into values: literals, environment variables, and control's secrets by name and version, each of
- * which is fetched once.
+ * Resolves references to values: literals, environment variables, and control's secrets by name and version, each
+ * fetched once.
  */
 export class Secrets {
   readonly #environment: Readonly<Record<string, string | undefined>>
   readonly #fetch: ((name: string, version: number) => Promise<string>) | null
   readonly #values = new Map<string, string>()
 
-  /** `fetch` is null for a proxy that runs without control. */
+  /** `fetch` is null for a proxy without control. */
   constructor(
     environment: Readonly<Record<string, string | undefined>>,
     fetch: ((name: string, version: number) => Promise<string>) | null,
@@ -32,12 +32,12 @@ export class Secrets {
     return this.#values.get(secretKey(ref)) ?? (await this.#fetched(ref))
   }
 
-  /** Values known from the last run of this proxy. */
+  /** Values of the last run. */
   remember(values: Readonly<Record<string, string>>): void {
     for (const [key, value] of Object.entries(values)) this.#values.set(key, value)
   }
 
-  /** Forgets everything but `keys` and gives what is left, for the last-known-good. */
+  /** Drops everything but `keys` and returns the rest, for last-known-good. */
   keepOnly(keys: ReadonlySet<string>): Record<string, string> {
     for (const key of this.#values.keys()) {
       if (!keys.has(key)) this.#values.delete(key)
@@ -54,13 +54,13 @@ export class Secrets {
   async #fetched(ref: { readonly secret: string; readonly version: number }): Promise<string> {
     const code: FailureCode = 'secret_unavailable'
     const what = `version ${ref.version} of the secret ${ref.secret}`
-    if (this.#fetch === null) throw new ApplyError(code, `there is no control to ask for ${what}`)
+    if (this.#fetch === null) throw new ApplyError(code, `no control plane to get ${what} from`)
     try {
       const value = await this.#fetch(ref.secret, ref.version)
       this.#values.set(secretKey(ref), value)
       return value
     } catch (error) {
-      throw new ApplyError(code, `control does not give ${what}: ${reasonOf(error)}`, { cause: error })
+      throw new ApplyError(code, `could not get ${what} from control: ${reasonOf(error)}`, { cause: error })
     }
   }
 }

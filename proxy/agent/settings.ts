@@ -3,85 +3,85 @@ import { generalKeys } from '../../shared/config/keys.ts'
 import { nameSchema } from '../../shared/wire.ts'
 import type { AgentSettings, SourceSettings } from './agent.ts'
 
-/** The command line or environment is not usable. The message is for whoever typed it. */
+/** The command line or environment is invalid. The message is for the operator. */
 export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
 
 interface Option {
-  /** Read where the option is not given. */
+  /** Used if the option is not given. */
   readonly variable: string
   readonly value: string
   readonly help: string
 }
 
-/** Every setting of a proxy process; the rest is in the fleet's configuration. */
+/** All settings of a proxy process; the rest is in the fleet's configuration. */
 export const proxyOptions = {
-  control: { variable: 'FLOTILLA_CONTROL', value: 'URL', help: 'control plane, such as http://127.0.0.1:8080' },
-  fleet: { variable: 'FLOTILLA_FLEET', value: 'NAME', help: 'fleet this proxy belongs to' },
+  control: { variable: 'FLOTILLA_CONTROL', value: 'URL', help: 'URL of control, such as http://127.0.0.1:8080' },
+  fleet: { variable: 'FLOTILLA_FLEET', value: 'NAME', help: 'fleet of this proxy' },
   token: {
     variable: 'FLOTILLA_PROXY_TOKEN',
     value: 'TOKEN',
-    help: "the fleet's proxy token; better given by the variable, which other users cannot see",
+    help: "the fleet's proxy token; preferably set by the variable, which other users cannot see",
   },
-  config: { variable: 'FLOTILLA_CONFIG', value: 'FILE', help: 'run from this file alone, without a control plane' },
+  config: { variable: 'FLOTILLA_CONFIG', value: 'FILE', help: 'run from this file, without control' },
   state: {
     variable: 'FLOTILLA_STATE',
     value: 'DIR',
-    help: 'folder for what outlives the process (default flotilla-state; with --config, none)',
+    help: 'state directory (default flotilla-state; with --config, none)',
   },
-  id: { variable: 'FLOTILLA_PROXY_ID', value: 'NAME', help: 'name of this proxy (default: made once and kept)' },
+  id: { variable: 'FLOTILLA_PROXY_ID', value: 'NAME', help: 'name of this proxy (default: generated once and kept)' },
   'listen-host': {
     variable: 'FLOTILLA_LISTEN_HOST',
     value: 'HOST',
-    help: "address for clients (default: general.listen_host of the fleet's configuration)",
+    help: "listen address for clients (default: general.listen_host of the fleet's configuration)",
   },
   'listen-port': {
     variable: 'FLOTILLA_LISTEN_PORT',
     value: 'PORT',
-    help: "port for clients (default: general.listen_port of the fleet's configuration)",
+    help: "listen port for clients (default: general.listen_port of the fleet's configuration)",
   },
   takeover: {
     variable: 'FLOTILLA_TAKEOVER',
     value: 'SOCKET',
-    help: 'Unix socket by which a process that starts takes the listener of the one that runs (default: none)',
+    help: 'Unix socket for online restarts, over which a new process takes over the listener (default: none)',
   },
   workers: {
     variable: 'FLOTILLA_WORKERS',
     value: 'COUNT',
-    help: "engine threads (default: general.workers of the fleet's configuration)",
+    help: "number of engine threads (default: general.workers of the fleet's configuration)",
   },
   'io-uring': {
     variable: 'FLOTILLA_IO_URING',
     value: 'auto|off',
-    help: 'whether sends leave together by io_uring, where the kernel allows it (default auto)',
+    help: 'use io_uring for sends if the kernel allows it: auto or off (default auto)',
   },
   'http-host': {
     variable: 'FLOTILLA_HTTP_HOST',
     value: 'HOST',
-    help: 'address for hints, health and metrics (default 127.0.0.1)',
+    help: 'listen address for hints, health and metrics (default 127.0.0.1)',
   },
   'http-port': {
     variable: 'FLOTILLA_HTTP_PORT',
     value: 'PORT',
-    help: 'port for hints, health and metrics (default 9930)',
+    help: 'listen port for hints, health and metrics (default 9930)',
   },
   'http-token': {
     variable: 'FLOTILLA_HTTP_TOKEN',
     value: 'TOKEN',
-    help: 'by which this proxy takes operations on that port: POST /v1/pools/{pool}/pause and the like, /v1/reload (default: none may)',
+    help: 'token that allows operations over that port: POST /v1/pools/{pool}/pause and others, POST /v1/reload (default: not allowed)',
   },
   'hint-url': {
     variable: 'FLOTILLA_HINT_URL',
     value: 'URL',
-    help: 'where control reaches that port from its side, such as http://10.0.0.7:9930 (default: no hints)',
+    help: 'URL at which control reaches that port, such as http://10.0.0.7:9930 (default: no hints)',
   },
   'peer-host': {
     variable: 'FLOTILLA_PEER_HOST',
     value: 'HOST',
-    help: 'where other proxies of the fleet reach this one, to pass on cancel requests (default: the address it listens on, or the host of --hint-url)',
+    help: 'address at which other proxies of the fleet reach this one, to forward cancel requests (default: the listen address, or the host of --hint-url)',
   },
-  region: { variable: 'FLOTILLA_REGION', value: 'NAME', help: 'where this proxy runs, shown to operators' },
+  region: { variable: 'FLOTILLA_REGION', value: 'NAME', help: 'region of this proxy, shown to operators' },
 } as const satisfies Record<string, Option>
 
 type OptionName = keyof typeof proxyOptions
@@ -93,10 +93,10 @@ const defaultStateFolder = 'flotilla-state'
 const portMax = 65535
 const regionLengthMax = 64
 const tokenLengthMin = 16
-/** A Unix socket's path has 107 at most, and that of the cancel sockets is longer by as much as 17. */
+/** The path of a Unix socket has at most 107 bytes, and cancel sockets add up to 17. */
 const takeoverBytesMax = 90
 
-/** Settings from the words after `flotilla proxy` and the environment. Throws a UsageError. */
+/** Settings from the arguments of `flotilla proxy` and the environment. Throws a UsageError. */
 export function proxySettings(
   words: readonly string[],
   environment: Readonly<Record<string, string | undefined>>,
@@ -133,7 +133,7 @@ function readGiven(words: readonly string[], environment: Readonly<Record<string
     const value = values[name] ?? environment[proxyOptions[name].variable]
     if (typeof value === 'string' && value !== '') given[name] = value
   }
-  // Words outrank the environment also where they say another way to run.
+  // Arguments override the environment, also the choice between control and file.
   if (values['control'] !== undefined && values['config'] === undefined) delete given.config
   if (values['config'] !== undefined && values['control'] === undefined) delete given.control
   return given
@@ -141,13 +141,13 @@ function readGiven(words: readonly string[], environment: Readonly<Record<string
 
 function sourceOf(given: Given): SourceSettings {
   if (given.config !== undefined && given.control !== undefined) {
-    throw new UsageError('--config runs without a control plane; give either --config or --control')
+    throw new UsageError('--config runs without control; use either --config or --control')
   }
   if (given.config !== undefined) {
     return { kind: 'file', path: given.config, ...(given.state === undefined ? {} : { stateFolder: given.state }) }
   }
   if (given.control === undefined) {
-    throw new UsageError('say where the configuration comes from: --control URL (with --fleet) or --config FILE')
+    throw new UsageError('the source of the configuration is required: --control URL (with --fleet) or --config FILE')
   }
   return {
     kind: 'control',
@@ -162,14 +162,16 @@ function sourceOf(given: Given): SourceSettings {
 function required(given: Given, name: OptionName): string {
   const value = given[name]
   if (value !== undefined) return value
-  throw new UsageError(`--${name} (or ${proxyOptions[name].variable}) is needed with --control`)
+  throw new UsageError(`--${name} (or ${proxyOptions[name].variable}) is required with --control`)
 }
 
 function httpTokenOf(given: Given): string | null {
   const token = given['http-token']
   if (token === undefined) return null
   if (token.length >= tokenLengthMin && /^[\x21-\x7e]+$/.test(token)) return token
-  throw new UsageError(`--http-token must be at least ${tokenLengthMin} visible ASCII characters, without spaces`)
+  throw new UsageError(
+    `--http-token must consist of at least ${tokenLengthMin} visible ASCII characters, without spaces`,
+  )
 }
 
 function hintUrlOf(given: Given): string | null {
@@ -185,7 +187,7 @@ function urlOf(text: string, option: string): string {
 
 function nameOf(text: string, option: string): string {
   if (nameSchema.safeParse(text).success) return text
-  throw new UsageError(`${option} must be letters, digits, ".", "_" and "-", at most 63 of them`)
+  throw new UsageError(`${option} must consist of at most 63 letters, digits, ".", "_" and "-"`)
 }
 
 function takeoverOf({ takeover }: Given): string | null {

@@ -8,15 +8,15 @@ import { reasonOf, type Log } from './log.ts'
 import { tryLock } from './libc.ts'
 import { Seal } from './seal.ts'
 
-/** The version a proxy last ran, whole: it starts from it when control does not answer. */
+/** The last version that the proxy ran, complete: it starts with it if control does not answer. */
 export interface LastKnownGood {
   readonly etag: string | null
   readonly manifest: Manifest
-  /** Pool bodies as control gave them, by hash. Verified again when they are used. */
+  /** Pool bodies from control, by hash. Verified again when used. */
   readonly bodies: Readonly<Record<string, unknown>>
   /** `name@version` → value. */
   readonly secrets: Readonly<Record<string, string>>
-  /** The addresses names had, for a start while names cannot be looked up. */
+  /** Addresses of names, for a start without DNS. */
   readonly addresses: Readonly<Record<string, readonly string[]>>
 }
 
@@ -35,7 +35,7 @@ const fileSchema = z.object({
 
 const peersFileSchema = peersSchema.extend({ format: z.literal(format), fleet: z.string() })
 
-/** Another process holds the folder, or it cannot be used at all. The message is for the operator. */
+/** Another process holds the directory, or it cannot be used. The message is for the operator. */
 class StateFolderError extends Error {
   override readonly name = 'StateFolderError'
 }
@@ -45,8 +45,9 @@ const folderMode = 0o700
 export const mockKeyBytes = 32
 
 /**
- * The folder a proxy keeps between its runs: `proxy-id`, `mock-key`, `last-known-good.json`, `peers.json`, `outbox.log`. A
- * file in it that is damaged or was made for another fleet or token is warned about once and passed over. One process at a time holds it.
+ * The directory that a proxy keeps between runs: `proxy-id`, `mock-key`, `last-known-good.json`, `peers.json`,
+ * `outbox.log`. A file that is damaged or belongs to another fleet or token is skipped with one warning. One process at
+ * a time holds the directory.
  */
 export class StateFolder {
   readonly #path: string
@@ -59,19 +60,19 @@ export class StateFolder {
     this.#log = log
   }
 
-  /** Makes the folder when there is none. Throws a StateFolderError. */
+  /** Creates the directory if missing. Throws a StateFolderError. */
   static async open(path: string, log: Log): Promise<StateFolder> {
     const lock = await openLock(path)
     if (tryLock(lock.fd)) return new StateFolder(path, lock, log)
     await lock.close()
-    throw new StateFolderError(`the state folder ${path} is in use by another proxy`)
+    throw new StateFolderError(`the state directory ${path} is in use by another proxy`)
   }
 
   get outboxPath(): string {
     return join(this.#path, 'outbox.log')
   }
 
-  /** The name kept here, or the one `make` gives, which is kept from now on. */
+  /** The stored name, or the result of `make`, which is stored. */
   async proxyId(make: () => string): Promise<string> {
     const path = join(this.#path, 'proxy-id')
     const kept = nameSchema.safeParse((await this.#read(path))?.trim())
@@ -81,7 +82,7 @@ export class StateFolder {
     return made
   }
 
-  /** The key by which users that do not exist look as if they did, or the one that is kept from now on. */
+  /** The stored mock secret, or the result of `make`, which is stored. */
   async mockKey(make: () => Uint8Array): Promise<Uint8Array> {
     const kept = Buffer.from((await this.#read(this.#mockKeyPath)) ?? '', 'base64')
     if (kept.length === mockKeyBytes) return kept
@@ -110,14 +111,14 @@ export class StateFolder {
     await replaceFile(this.#lastKnownGoodPath, `${JSON.stringify(content)}\n`)
   }
 
-  /** Undefined when there is none that can be used. */
+  /** Undefined if there is none that can be used. */
   async readLastKnownGood(fleet: string, token: string): Promise<LastKnownGood | undefined> {
     const path = this.#lastKnownGoodPath
     const text = await this.#read(path)
     if (text === undefined) return undefined
     const parsed = fileSchema.safeParse(jsonOrUndefined(text))
     if (!parsed.success) return this.#passOver(path, 'is damaged')
-    if (parsed.data.fleet !== fleet) return this.#passOver(path, `was made for the fleet ${parsed.data.fleet}`)
+    if (parsed.data.fleet !== fleet) return this.#passOver(path, `belongs to the fleet ${parsed.data.fleet}`)
     const { etag, manifest, bodies, addresses, salt, sealed_secrets: sealed } = parsed.data
     const secrets = this.#openSecrets(fleet, new Seal(token, salt), sealed)
     return { etag, manifest, bodies, addresses, secrets }
@@ -128,7 +129,7 @@ export class StateFolder {
     await replaceFile(this.#peersPath, `${JSON.stringify(content)}\n`)
   }
 
-  /** The proxies of the fleet as they were known last; undefined when they are not. */
+  /** The last known proxies of the fleet; undefined if unknown. */
   async readPeers(fleet: string): Promise<readonly Peer[] | undefined> {
     const text = await this.#read(this.#peersPath)
     if (text === undefined) return undefined
@@ -161,23 +162,23 @@ export class StateFolder {
     }
     const lost = Object.keys(sealed).length - Object.keys(secrets).length
     if (lost > 0) {
-      this.#log('warn', 'secrets kept on disk were sealed with another token; they must be fetched again', { lost })
+      this.#log('warn', 'stored secrets were sealed with another token; they must be fetched again', { lost })
     }
     return secrets
   }
 
   #passOver(path: string, fault: string): undefined {
-    this.#log('warn', `a file of the state folder ${fault}; going on without it`, { path })
+    this.#log('warn', `a file in the state directory ${fault}; continuing without it`, { path })
     return undefined
   }
 
-  /** Undefined when there is no such file, or it cannot be read. */
+  /** Undefined if the file does not exist or cannot be read. */
   async #read(path: string): Promise<string | undefined> {
     try {
       return await readFile(path, 'utf8')
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-      return this.#passOver(path, `cannot be read (${reasonOf(error)})`)
+      return this.#passOver(path, `could not be read (${reasonOf(error)})`)
     }
   }
 }
@@ -187,7 +188,7 @@ async function openLock(path: string): Promise<FileHandle> {
     await mkdir(path, { recursive: true, mode: folderMode })
     return await open(join(path, 'lock'), 'a', privateFileMode)
   } catch (error) {
-    throw new StateFolderError(`the state folder ${path} cannot be used: ${reasonOf(error)}`, { cause: error })
+    throw new StateFolderError(`could not use the state directory ${path}: ${reasonOf(error)}`, { cause: error })
   }
 }
 

@@ -21,9 +21,9 @@ import { withTls } from './tls-files.ts'
 export type EngineRestart = Report['engine_restarts'][number]
 
 export interface SupervisorOptions extends Omit<EngineThreadOptions, 'listen' | 'wakeFd' | 'workers'> {
-  /** Absent where the process has one worker. */
+  /** Absent with a single worker. */
   readonly workers?: () => WorkerTies
-  /** What operators have done: for a thread that begins anew. Undefined while they have done nothing. */
+  /** Operators' state, for a restarted thread. Undefined if there is none. */
   readonly operated?: () => OperatedState | undefined
   readonly chance: Chance
   readonly onListening: (address: ListenAddress) => void
@@ -31,21 +31,21 @@ export interface SupervisorOptions extends Omit<EngineThreadOptions, 'listen' | 
   readonly onRestart: () => void
 }
 
-/** A thread that lived this long died of something new. */
+/** After this lifetime a death counts as the first again. */
 const settledMs = 10_000
 const restartFirstMs = 250
 const restartMaxMs = 30_000
-/** As many as a report may tell. */
+/** Limit of a report. */
 const restartsMax = 20
 const reasonLengthMax = 500
-/** What the engine's own clock may add to a drain before the agent ends the thread. */
+/** Tolerance for the engine's own drain timeout before the agent terminates the thread. */
 const drainGraceMs = 2000
-/** Longest delay of a timer, 24 days: as good as none. */
+/** Maximum of a timer, 24 days: practically none. */
 const timerMsMax = 2 ** 31 - 1
 
 /**
- * Keeps an engine running: starts its thread, remembers what it runs, and when the thread dies starts it anew with
- * that. The first death is answered at once; a thread that keeps dying is started with growing pauses.
+ * Keeps an engine running: starts its thread, remembers what it runs, and restarts a dead thread with it. The first
+ * restart is immediate; repeated ones are delayed more and more.
  */
 export class Supervisor {
   readonly #options: SupervisorOptions
@@ -53,9 +53,12 @@ export class Supervisor {
   readonly #backoff: Backoff
   readonly #restarts: EngineRestart[] = []
   #restartCount = 0
-  /** The thread, once it listens and has what ran before; undefined before the first start and between two threads. */
+  /**
+   * The thread, once it listens and runs the former configuration; undefined before the first start and between
+   * threads.
+   */
   #thread: EngineThread | undefined
-  /** Settled when there is a thread again, or none will come. */
+  /** Settles when a thread runs again, or none will. */
   #back: PromiseWithResolvers<void> | undefined
   #endPause: (() => void) | undefined
   #running: FleetSpec | undefined
@@ -63,7 +66,7 @@ export class Supervisor {
   #peers: PeersUpdate | null = null
   #listening: Listening | undefined
   #starting: Promise<Listening> | undefined
-  /** Its last death was not long ago. */
+  /** It has died recently. */
   #isDyingAgain = false
   #stopping = false
 
@@ -72,22 +75,22 @@ export class Supervisor {
     this.#backoff = new Backoff({ firstMs: restartFirstMs, maxMs: restartMaxMs, random: options.chance.random })
   }
 
-  /** Where the engine listens; undefined before the first start. */
+  /** Address of the engine; undefined before the first start. */
   get address(): ListenAddress | undefined {
     return this.#listening === undefined ? undefined : { host: this.#listening.host, port: this.#listening.port }
   }
 
-  /** What is open of it is not closed with the engine. */
+  /** Its open descriptors are not closed with the engine. */
   get listening(): Listening | undefined {
     return this.#listening
   }
 
-  /** False while no thread serves clients. */
+  /** False if no thread serves clients. */
   get isServing(): boolean {
     return this.#thread !== undefined && !this.#stopping
   }
 
-  /** What the engine runs, or will run again once its thread is back. */
+  /** What the engine runs, or will run when its thread has restarted. */
   get running(): FleetSpec | undefined {
     return this.#running
   }
@@ -101,7 +104,10 @@ export class Supervisor {
     return this.#restartCount
   }
 
-  /** The first start. Rejects with an EngineDied when the thread ends before it listens: a port in use, for instance. */
+  /**
+   * The first start. Rejects with an EngineDied if the thread exits before it listens, for instance if the port is in
+   * use.
+   */
   async start(listen: Listening): Promise<ListenAddress> {
     if (this.#stopping) throw new EngineDied('the proxy is shutting down')
     const startedAtMs = performance.now()
@@ -114,7 +120,7 @@ export class Supervisor {
     return { host, port, unix }
   }
 
-  /** Gives the engine a whole version. Rejects with an EngineDied; what ran before then runs again. */
+  /** Applies a version. Rejects with an EngineDied, in which case the former version runs again. */
   async apply(spec: FleetSpec, force: boolean): Promise<ApplyOutcome> {
     await this.#back?.promise
     await this.#starting?.catch(() => undefined)
@@ -137,7 +143,7 @@ export class Supervisor {
     return await this.#thread.operate(operation, pool)
   }
 
-  /** Of its eventfd, which outlives the threads. */
+  /** The eventfd, which outlives the threads. */
   get wakeFd(): number {
     return this.#wakeFd
   }
@@ -152,7 +158,7 @@ export class Supervisor {
     this.#thread?.post({ type: 'answers', id, answers })
   }
 
-  /** A connection that another worker has accepted; it waits for a thread that is being started again. */
+  /** Hands over a connection accepted by another worker; it waits while the thread restarts. */
   async handOver(handed: Handed, bytes: Uint8Array, placedLife: number | null): Promise<void> {
     await this.#back?.promise
     if (this.#thread === undefined) closeFd(handed.fd)
@@ -174,7 +180,7 @@ export class Supervisor {
     this.#thread?.post({ type: 'tls', update })
   }
 
-  /** Null when nobody could say. */
+  /** Null if the peers are unknown. */
   peers(update: PeersUpdate | null): void {
     this.#peers = update ?? this.#peers
     this.#thread?.post({ type: 'peers', update })
@@ -184,7 +190,7 @@ export class Supervisor {
     this.#thread?.post({ type: 'reloaded', id, error })
   }
 
-  /** A second call, with "now", hurries the first. Resolves when the thread is gone. */
+  /** A second call, with "now", speeds up the first. Resolves when the thread has exited. */
   async stop(mode: StopMode, timeoutMs: number): Promise<void> {
     this.#stopping = true
     this.#endPause?.()
@@ -193,15 +199,15 @@ export class Supervisor {
     const thread = this.#thread
     if (thread === undefined) return
     thread.post({ type: 'stop', mode, timeoutMs })
-    // A handover ends as a drain does.
+    // A handover ends like a drain.
     const drainMs = mode === 'handover' ? (this.#running?.general.shutdownTimeoutMs ?? 0) : 0
     const limitMs = Math.min((mode === 'now' ? 0 : timeoutMs) + drainMs + drainGraceMs, timerMsMax)
-    const timer = setTimeout(() => thread.terminate('it did not stop in time'), limitMs)
+    const timer = setTimeout(() => thread.terminate('not stopped in time'), limitMs)
     await thread.ended
     clearTimeout(timer)
   }
 
-  /** After `stop`. */
+  /** Call after `stop`. */
   close(): void {
     closeFd(this.#wakeFd)
   }
@@ -216,7 +222,7 @@ export class Supervisor {
     })
   }
 
-  /** What operators have done holds, and nothing else. */
+  /** Sends operators' state to the engine. */
   restore(): void {
     if (this.#thread !== undefined) this.#restore(this.#thread)
   }
@@ -228,7 +234,7 @@ export class Supervisor {
 
   #adopt(thread: EngineThread, startedAtMs: number): void {
     this.#thread = thread
-    // What was done while it was being started did not reach it.
+    // Changes made during its start did not reach it.
     this.#restore(thread)
     if (this.#desired !== undefined) thread.post({ type: 'desired', desired: this.#desired })
     if (this.#peers !== null) thread.post({ type: 'peers', update: this.#peers })
@@ -256,7 +262,7 @@ export class Supervisor {
     this.#restartCount += 1
     this.#restarts.push(restart)
     if (this.#restarts.length > restartsMax) this.#restarts.shift()
-    this.#options.log('error', 'the engine ended and is started again', { reason })
+    this.#options.log('error', 'the engine died, restarting it', { reason })
     this.#options.onRestart()
   }
 
@@ -268,7 +274,7 @@ export class Supervisor {
     clearTimeout(timer)
   }
 
-  /** Starts a thread with what ran before. False when that fails too. */
+  /** Starts a thread with the former configuration. False if that fails. */
   async #restart(): Promise<boolean> {
     const listen = this.#listening
     if (listen === undefined) return false
@@ -279,12 +285,12 @@ export class Supervisor {
       this.#restore(thread)
       if (this.#running !== undefined) await thread.apply(this.#running, true)
     } catch (error) {
-      this.#options.log('error', 'the engine could not be started again', { reason: reasonOf(error) })
+      this.#options.log('error', 'could not restart the engine', { reason: reasonOf(error) })
       await thread.ended
       return false
     }
     this.#adopt(thread, startedAtMs)
-    this.#options.log('info', 'the engine runs again', { took_ms: Math.round(performance.now() - startedAtMs) })
+    this.#options.log('info', 'the engine restarted', { took_ms: Math.round(performance.now() - startedAtMs) })
     this.#options.onRestart()
     return true
   }

@@ -11,39 +11,39 @@ export interface SyncOptions {
   readonly applier: Applier
   readonly hello: () => HelloRequest
   readonly onHello: (answer: HelloResponse) => void
-  /** Control asked by a parked poll how the proxy stands, and what failed has been tried again. */
+  /** A parked poll ended with a question: what failed has been retried, and control wants a report. */
   readonly onAsked: () => void
   readonly candidate: (manifest: Manifest, etag: string | null) => Candidate
-  /** Control asks hints of this proxy to reach it; where they cannot, it asks control to hold its polls instead. */
+  /** Control reaches this proxy with hints; otherwise polls are parked. */
   readonly parksPolls: boolean
   readonly waits: Waits
   readonly random: () => number
   readonly log: Log
 }
 
-/** Control answers a parked poll after this long at the latest. */
+/** Maximum time that control parks a poll. */
 const parkedMaxS = 25
-/** A proxy must not look absent while its poll is parked: control gives it three polls and ten seconds. */
+/** A proxy must not look offline while its poll is parked: control tolerates three poll intervals and ten seconds. */
 const parkedPolls = 3
-/** Between two polls, whatever control answers. */
+/** Minimum between two polls, whatever control answers. */
 const gapMs = 50
 
 /**
- * Keeps a proxy at the version control offers: says hello, polls, and makes what is offered a candidate. There is one
- * poll at a time. A hint, RELOAD or SIGHUP only makes the next poll come at once.
+ * Keeps a proxy at the version that control offers: says hello, polls, and makes offers candidates. There is one poll
+ * at a time. A hint, RELOAD or SIGHUP only makes the next poll immediate.
  */
 export class Sync {
   readonly #options: SyncOptions
   readonly #backoff: Backoff
   #pollIntervalMs: number
-  /** What was last offered, applied or refused. */
+  /** ETag of the last offer, applied or rejected. */
   #etag: string | null = null
   #greeted = false
-  /** Those who asked for a poll that begins after they asked. */
+  /** Callers waiting for a poll that begins after their call. */
   #waiting: ((error: string | null) => void)[] = []
   #endWait: (() => void) | undefined
   #parked: AbortController | undefined
-  /** The trouble that was last logged, so that a long one is logged once. */
+  /** The last error logged, so that a persistent one is logged once. */
   #trouble: string | null = null
   #stopped = false
 
@@ -54,17 +54,17 @@ export class Sync {
     this.#backoff = new Backoff({ firstMs: backoffFirstMs, maxMs: backoffMaxMs, random: options.random })
   }
 
-  /** What hinders the proxy from reaching control; null when the last poll was answered. */
+  /** Why control could not be reached; null if the last poll was answered. */
   get trouble(): string | null {
     return this.#trouble
   }
 
-  /** Before `run`: what was offered in the last run of this proxy needs no second offer. */
+  /** Call before `run`: the offer of the last run is not requested again. */
   startFrom(etag: string | null): void {
     this.#etag = etag
   }
 
-  /** Polls until `stop`. The first poll begins at once. */
+  /** Polls until `stop`, at once at first. */
   async run(): Promise<void> {
     while (!this.#stopped) {
       const answered = this.#waiting
@@ -77,8 +77,8 @@ export class Sync {
   }
 
   /**
-   * Polls now, and tries again what failed. Resolves with null when the proxy runs what control wants, else with the
-   * reason as a person reads it.
+   * Polls now, and retries what failed. Resolves with null if the proxy runs the desired version, otherwise with the
+   * reason for an operator.
    */
   async pollNow(): Promise<string | null> {
     if (this.#stopped) return 'the proxy is shutting down'
@@ -89,7 +89,7 @@ export class Sync {
     return await promise
   }
 
-  /** A repeated or late hint costs nothing: what it announces is known already, and is not in trouble. */
+  /** A repeated or late hint has no effect: its version is known already. */
   async hint(hint: Hint): Promise<void> {
     const { applier } = this.#options
     const old = applier.error === null && comparePositions(hint, applier.offered) <= 0
@@ -97,12 +97,12 @@ export class Sync {
     await this.pollNow()
   }
 
-  /** Control no longer knows this proxy: introduces it with the next poll. */
+  /** Control does not know this proxy any more: says hello with the next poll. */
   greetAgain(): void {
     this.#greeted = false
   }
 
-  /** What the introduction says has changed: says it anew now, not after a poll that may be parked for long. */
+  /** The content of hello has changed: says hello now instead of after a parked poll. */
   greetNow(): void {
     this.#greeted = false
     this.#parked?.abort()
@@ -127,7 +127,7 @@ export class Sync {
       this.#recovered()
       const refused = await this.#take(polled, asked)
       const tookMs = performance.now() - startedAtMs
-      // Asked by control, or with an introduction to make: polls again at once, so that it is soon parked again.
+      // After a question of control or before a hello the next poll is immediate, so that it is parked again soon.
       const atOnce = !this.#greeted || isAsked(polled)
       const waitMs = atOnce ? gapMs : Math.max(jittered(this.#pollIntervalMs, this.#options.random) - tookMs, gapMs)
       return { error: refused, waitMs }
@@ -139,7 +139,7 @@ export class Sync {
 
   async #greet(): Promise<void> {
     const { control, hello, onHello, log } = this.#options
-    // Before the request: an introduction that changes while this one is on its way is made again.
+    // Set before the request: if the content of hello changes during the request, hello is sent again.
     this.#greeted = true
     try {
       const answer = await control.hello(hello())
@@ -147,14 +147,14 @@ export class Sync {
       onHello(answer)
     } catch (error) {
       if (!(error instanceof ControlError) || error.fault !== 'refused') throw error
-      // Something in the introduction is wrong, the hint URL perhaps; that must not keep new versions away.
-      log('error', 'control refuses the introduction; going on without hints', { reason: error.message })
+      // Something in hello is invalid, such as the hint URL; this must not block new versions.
+      log('error', 'control rejected hello; continuing without hints', { reason: error.message })
     }
   }
 
   async #poll(asked: boolean): Promise<Polled> {
     const { control, parksPolls } = this.#options
-    // Not parked: the first poll, and one whose answer somebody waits for or has asked for since this turn began.
+    // Not parked: the first poll, and polls that a caller waits for.
     const isHurried = asked || this.#waiting.length > 0 || !this.#greeted || this.#stopped
     const parks = parksPolls && this.#etag !== null && !isHurried
     if (!parks) return await control.manifest(this.#etag)
@@ -167,7 +167,7 @@ export class Sync {
     }
   }
 
-  /** Why the proxy does not run what control wants; null when it does. */
+  /** Why the proxy does not run the desired version; null if it does. */
   async #take(polled: Polled, asked: boolean): Promise<string | null> {
     const { applier, candidate, onAsked } = this.#options
     switch (polled.kind) {
@@ -193,7 +193,7 @@ export class Sync {
     const fault = error instanceof ControlError ? error.fault : null
     if (this.#trouble !== reason) this.#options.log('warn', troubleText[fault ?? 'none'], { fault, reason })
     this.#trouble = reason
-    // A control that was away may have lost what it knew of this proxy.
+    // Control may have been restored and lost this proxy.
     this.#greeted = false
     return { error: reason, waitMs: this.#waitAfter(error) }
   }
@@ -203,14 +203,14 @@ export class Sync {
     if (!(error instanceof ControlError)) return this.#backoff.next()
     if (error.retryAfterMs !== null) return error.retryAfterMs
     if (error.fault === 'forbidden') return jittered(waits.refusedPollMs, random)
-    // The fleet may be made, or get its first version, at any moment.
+    // The fleet or its first version may be created at any moment.
     if (error.fault === 'missing') return jittered(this.#pollIntervalMs, random)
     return this.#backoff.next()
   }
 
   #recovered(): void {
     this.#backoff.reset()
-    if (this.#trouble !== null) this.#options.log('info', 'control answers again')
+    if (this.#trouble !== null) this.#options.log('info', 'control is reachable again')
     this.#trouble = null
   }
 
@@ -230,12 +230,12 @@ function isAsked(polled: Polled): boolean {
 }
 
 const troubleText = {
-  unreachable: 'control cannot be reached; what runs goes on',
-  forbidden: 'control refuses the token; what runs goes on',
-  missing: 'control does not know the fleet; what runs goes on',
-  refused: 'control refuses to answer; what runs goes on',
-  failing: 'control cannot answer now; what runs goes on',
-  garbled: 'control answers what cannot be understood; what runs goes on',
-  given_up: 'a poll was given up',
-  none: 'a poll failed by a fault of the proxy; what runs goes on',
+  unreachable: 'control is unreachable; the running version stays',
+  forbidden: 'control rejected the token; the running version stays',
+  missing: 'control does not know the fleet; the running version stays',
+  refused: 'control rejected the poll; the running version stays',
+  failing: 'control returned an error; the running version stays',
+  garbled: 'control sent an invalid response; the running version stays',
+  given_up: 'a poll was aborted',
+  none: 'internal error while polling; the running version stays',
 } as const

@@ -8,7 +8,7 @@ import { reasonOf, type Log } from './log.ts'
 
 const fileBytesMax = 1024 * 1024
 
-/** Keys whose values are paths, or lists that only OpenSSL can judge, by the option they lead to. */
+/** Keys for paths, or for lists that only OpenSSL can check, by option. */
 type KeyOf = Readonly<Record<'certificate' | 'key' | 'ca' | 'ciphers' | 'tls13Ciphers', string>>
 
 const clientKeys: KeyOf = {
@@ -33,9 +33,8 @@ interface Wanted extends Omit<TlsOptions, 'certificate' | 'key' | 'ca'> {
 }
 
 /**
- * What the TLS keys of one configuration come to, with its files read once: pools with equal keys get the same object.
- * Everything is tried with OpenSSL as the engine will use it. Throws an ApplyError `unusable_tls` with key, path and
- * reason.
+ * Reads the TLS keys of one configuration, each file once: pools with equal keys get the same object. Everything is
+ * checked with OpenSSL as the engine will use it. Throws an ApplyError `unusable_tls` with key, path and reason.
  */
 export class TlsReader {
   readonly #texts = new Map<string, Promise<string>>()
@@ -105,10 +104,10 @@ export class TlsReader {
     this.#texts.set(path, known)
     try {
       const text = await known
-      if (text.length > fileBytesMax) throw new Error(`it is longer than ${fileBytesMax} bytes`)
+      if (text.length > fileBytesMax) throw new Error(`the file exceeds ${fileBytesMax} bytes`)
       return text
     } catch (error) {
-      throw unusable(key, path, `it cannot be read: ${reasonOf(error)}`, error)
+      throw unusable(key, path, `could not be read: ${reasonOf(error)}`, error)
     }
   }
 }
@@ -122,18 +121,18 @@ export interface TlsWatchOptions {
   readonly everyMs: number
   readonly log: Log
   readonly running: () => FleetSpec | undefined
-  /** The content of files has changed, and can be used. */
+  /** Files have changed and are valid. */
   readonly onChange: (update: TlsUpdate) => void
 }
 
 /**
- * The files that the running configuration names: looked at every `everyMs`, and read again when one has changed.
- * Files that cannot be used leave what runs alone: half of a renewed pair, for instance, until the other half comes.
+ * Watches the files of the running configuration: checks them every `everyMs`, and reloads them when one has changed.
+ * Invalid files change nothing, for instance half of a renewed pair until the other half arrives.
  */
 export class TlsWatch {
   readonly #options: TlsWatchOptions
   #timer: NodeJS.Timeout | undefined
-  /** As the files were when they were last read. */
+  /** State of the files when they were last read. */
   #seen = ''
   #checking: Promise<string | null> | undefined
   #stopped = false
@@ -163,7 +162,7 @@ export class TlsWatch {
     if (seen !== this.#seen) await this.check()
   }
 
-  /** Reads all files now. Resolves with why they cannot be used; null when they are in use. */
+  /** Reads all files now. Resolves with the error, or null if they are in use. */
   async check(): Promise<string | null> {
     this.#checking ??= this.#check().finally(() => {
       this.#checking = undefined
@@ -180,14 +179,14 @@ export class TlsWatch {
     this.#seen = await signatureOf(paths)
     try {
       const update = await read(spec)
-      // A version that was applied meanwhile has read its files itself; addresses that changed are no reason to wait.
+      // A version applied meanwhile has read its files itself; unchanged content needs no update.
       if (running()?.position !== spec.position || !differs(update, spec)) return null
-      log('info', 'certificates have changed and are in use', { files: paths.join(', ') })
+      log('info', 'certificates reloaded', { files: paths.join(', ') })
       onChange(update)
       return null
     } catch (error) {
       const reason = reasonOf(error)
-      log('error', 'certificates have changed and cannot be used; the former ones stay in use', { reason })
+      log('error', 'could not reload certificates; the former ones stay in use', { reason })
       return reason
     }
   }
@@ -211,7 +210,7 @@ function differs(update: TlsUpdate, spec: FleetSpec): boolean {
   return [...after].some((text) => !before.has(text))
 }
 
-/** What the running configuration is once the update is in use. */
+/** The running configuration after the update. */
 export function withTls(spec: FleetSpec, update: TlsUpdate): FleetSpec {
   const fresh = new Map(
     update.pools.map(({ database: pool, user, serverTls }) => [JSON.stringify([pool, user]), serverTls]),
@@ -241,7 +240,7 @@ function pathsOf({ general, pools }: FleetSpec): string[] {
   return [...paths].sort()
 }
 
-/** Changes whenever a file does, also by a link that leads elsewhere. */
+/** Changes with any of the files, also when a symbolic link changes. */
 async function signatureOf(paths: readonly string[]): Promise<string> {
   const parts = paths.map(async (path) => {
     try {

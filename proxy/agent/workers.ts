@@ -10,21 +10,21 @@ import { Listeners } from './restart/listeners.ts'
 import { placed } from './placement.ts'
 import { mergedOutcome, mergedSnapshot } from './merged.ts'
 
-/** How long a worker's console waits for another worker to answer. */
+/** Maximum time that a console waits for other workers. */
 const queryMs = 2000
 
 export interface WorkersOptions extends Omit<
   SupervisorOptions,
   'workers' | 'operated' | 'onOperated' | 'onOver' | 'onUnlistened' | 'process'
 > {
-  /** Secret bytes, asked for at the start: see ProcessStart. */
+  /** The mock secret, read at the start: see ProcessStart. */
   readonly mockKey: () => Uint8Array
   readonly ioUring: boolean
 }
 
 /**
- * The workers of a process: engines on one listener, which is opened once and outlives each of them. What the agent
- * wants it wants of all; what one of them wants of the others goes through here.
+ * The workers of a process: engines on one listener, which is opened once and outlives each of them. Requests of the
+ * agent go to all workers; requests between workers pass through here.
  */
 export class Workers {
   readonly #options: WorkersOptions
@@ -34,13 +34,13 @@ export class Workers {
   #running: FleetSpec | undefined
   #desired: Desired | undefined
   #peers: PeersUpdate | null = null
-  /** As any worker has told it last: what one of them does for an operator, all do. */
+  /** As last reported by a worker: an operator's state is the same in all workers. */
   #operated: OperatedState | undefined
-  /** Operations that a worker has yet to answer, and workers that were not there for one. */
+  /** Operations in progress, and the workers that missed one. */
   #operationsOpen = 0
   readonly #missed = new Set<Supervisor>()
   #stopping = false
-  /** Workers that accept nothing any more. */
+  /** Workers that no longer accept connections. */
   readonly #unlistened = new Set<number>()
   #listeners: Listeners | undefined
 
@@ -48,17 +48,17 @@ export class Workers {
     this.#options = options
   }
 
-  /** Where clients are served; undefined before the first start. */
+  /** Address for clients; undefined before the first start. */
   get address(): ListenAddress | undefined {
     return this.#supervisors[0]?.address
   }
 
-  /** False while no worker serves clients. */
+  /** False if no worker serves clients. */
   get isServing(): boolean {
     return this.#supervisors.some((supervisor) => supervisor.isServing)
   }
 
-  /** What is open for clients; undefined before the first start. */
+  /** Open listeners; undefined before the first start. */
   get listeners(): Listeners | undefined {
     return this.#listeners
   }
@@ -83,7 +83,7 @@ export class Workers {
     return this.#supervisors.length
   }
 
-  /** The first start. Rejects with an EngineDied when a worker ends before it listens. */
+  /** The first start. Rejects with an EngineDied if a worker exits before it listens. */
   async start(listen: Listening, workers: number): Promise<ListenAddress> {
     if (this.#stopping) throw new EngineDied('the proxy is shutting down')
     const memory = SharedCounters.memory(workers)
@@ -133,15 +133,14 @@ export class Workers {
     })
   }
 
-  /** Workers accept from the same descriptors: they are closed when none of them looks at them any more. */
+  /** Workers accept from shared descriptors, which are closed when no worker uses them any more. */
   #stoppedListening(worker: number): void {
     this.#unlistened.add(worker)
     if (this.#unlistened.size === this.#supervisors.length) this.#listeners?.closeToClients()
   }
 
   /**
-   * Gives every worker a whole version: all of them run it when this resolves, and none when it rejects with an
-   * EngineDied.
+   * Applies a version on all workers: when this resolves, all run it; when it rejects with an EngineDied, none does.
    */
   async apply(spec: FleetSpec, force: boolean): Promise<ApplyOutcome> {
     const before = this.#running
@@ -161,28 +160,28 @@ export class Workers {
     return outcome
   }
 
-  /** With what SET had changed over it. */
+  /** Including the overrides of SET. */
   async #goBack(spec: FleetSpec, operated: OperatedState | undefined): Promise<void> {
     await Promise.allSettled(this.#supervisors.map(async (supervisor) => await supervisor.apply(spec, true)))
     this.#operated = operated
     for (const supervisor of this.#supervisors) supervisor.restore()
   }
 
-  /** Of all workers that serve. Rejects with an EngineDied when there is none. */
+  /** Merged over all serving workers. Rejects with an EngineDied if there is none. */
   async snapshot(tables?: true): Promise<EngineSnapshot> {
     const ask = orNull(async (supervisor) => await supervisor.snapshot(tables))
     return mergedSnapshot(given(await Promise.all(this.#supervisors.map(ask))))
   }
 
-  /** Rejects with an EngineDied when no worker serves. */
+  /** Rejects with an EngineDied if no worker serves. */
   async operate(operation: PoolOperation, pool: string): Promise<OperationOutcome> {
     const ask = orNull(async (supervisor) => await supervisor.operate(operation, pool))
     return mergedOutcome(given(await this.#operateAll(ask)))
   }
 
   /**
-   * PAUSE or RESUME of every database, as at the console. False when that changed nothing. Rejects with an EngineDied
-   * when no worker serves.
+   * PAUSE or RESUME of all databases, as at the console. False if it had no effect. Rejects with an EngineDied if no
+   * worker serves.
    */
   async operateAll(operation: 'pause' | 'resume'): Promise<boolean> {
     const query: WorkerQuery = { kind: 'operate', operation, database: null }
@@ -210,18 +209,18 @@ export class Workers {
     for (const supervisor of this.#supervisors) supervisor.peers(update)
   }
 
-  /** Answers the worker whose console asked: its ids leave its number as the rest. */
+  /** Answers the worker whose console requested it: the remainder of the id is its number. */
   reloaded(id: number, error: string | null): void {
     this.#supervisors[id % this.#supervisors.length]?.reloaded(id, error)
   }
 
-  /** A second call, with "now", hurries the first. Resolves when all threads are gone. */
+  /** A second call, with "now", speeds up the first. Resolves when all threads have exited. */
   async stop(mode: StopMode, timeoutMs: number): Promise<void> {
     this.#stopping = true
     await Promise.all(this.#supervisors.map(async (supervisor) => await supervisor.stop(mode, timeoutMs)))
   }
 
-  /** After `stop`. */
+  /** Call after `stop`. */
   close(): void {
     this.#listeners?.close()
     for (const supervisor of this.#supervisors) supervisor.close()
@@ -229,7 +228,9 @@ export class Workers {
 
   // Between workers
 
-  /** What changes something is for the one that asks as well: so all of them have it in the same order. */
+  /**
+   * A request that changes state goes to the requesting worker too, so that all workers execute it in the same order.
+   */
   async #queryWorkers(from: number, id: number, query: WorkerQuery): Promise<void> {
     const ask = async (supervisor: Supervisor): Promise<QueryAnswer> => await answerOf(supervisor, query)
     const others = this.#supervisors.filter((_, worker) => worker !== from)
@@ -241,8 +242,8 @@ export class Workers {
   }
 
   /**
-   * Gives all workers something to do that lasts; null from one that was not there for it. That one may have come back
-   * before the others had said what they did: so it hears of that when all have answered all there is.
+   * Sends an operation to all workers; null for one that was not running. Such a worker may return before the others
+   * have executed it, so it receives the state again when no operation is in progress.
    */
   async #operateAll<Given>(ask: (supervisor: Supervisor) => Promise<Given | null>): Promise<(Given | null)[]> {
     this.#operationsOpen += 1
@@ -258,21 +259,21 @@ export class Workers {
   }
 }
 
-/** Null of a worker that is not there. */
+/** Null for a worker that is not running. */
 function orNull<Given>(
   ask: (supervisor: Supervisor) => Promise<Given>,
 ): (supervisor: Supervisor) => Promise<Given | null> {
   return async (supervisor) => (supervisor.isServing ? await ask(supervisor).catch(() => null) : null)
 }
 
-/** @throws EngineDied when no worker was there */
+/** @throws EngineDied if no worker was running */
 function given<Given>(answers: readonly (Given | null)[]): Given[] {
   const there = answers.filter((answer) => answer !== null)
   if (there.length === 0) throw new EngineDied('the engine is not running')
   return there
 }
 
-/** Null when it does not answer in time: a worker that has died holds nothing that one could wait for. */
+/** Null after a timeout or if the worker dies; a dead worker has nothing to wait for. */
 async function answerOf(supervisor: Supervisor, query: WorkerQuery): Promise<QueryAnswer> {
   const late = Promise.withResolvers<null>()
   const timer = query.kind === 'wait' ? undefined : setTimeout(() => late.resolve(null), queryMs)
@@ -285,5 +286,5 @@ async function answerOf(supervisor: Supervisor, query: WorkerQuery): Promise<Que
   }
 }
 
-/** As many as a report may tell. */
+/** Limit of a report. */
 const restartsMax = 20

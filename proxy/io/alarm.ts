@@ -3,12 +3,12 @@ import type { Memory } from './libc.ts'
 import type { Entry } from './entry.ts'
 
 /**
- * The alarm clock of a loop, a timerfd (timerfd_create(2)): set once for the next timer, it ends waits. A timeout given to
- * each wait would be set up and taken down by the kernel every time.
+ * A timer of the loop, a timerfd (timerfd_create(2)): set to the next timer, it ends waits. With a timeout for each
+ * wait, the kernel would set up and remove a timer every time.
  */
 export class Alarm implements Entry {
   readonly fd: number
-  /** When it goes off; Infinity when it has, or was never set. */
+  /** Time at which it fires; Infinity if it has fired or was never set. */
   atMs = Infinity
   generation = 0
   readonly #scratch: Memory
@@ -20,13 +20,13 @@ export class Alarm implements Entry {
     this.#closeFd = closeFd
   }
 
-  /** Goes off at `atMs`, a moment that is still to come, and not at the one set before. */
+  /** Fires at `atMs`, which is in the future, in place of the time set before. */
   set(atMs: number, nowMs: number): void {
     this.atMs = atMs
     const delayMs = Math.min(atMs - nowMs, delayMsMax)
     const seconds = Math.floor(delayMs / 1000)
     const { bytes, address } = this.#scratch
-    // struct itimerspec: the interval, which is none, and the time to the first; zero would turn it off.
+    // struct itimerspec: no interval, and the time until it fires; zero would disarm it.
     bytes.fill(0, 0, 32)
     bytes.writeUInt32LE(seconds, 16)
     bytes.writeUInt32LE(Math.min(Math.floor((delayMs - seconds * 1000) * 1e6) + 1, 999_999_999), 24)
@@ -42,5 +42,5 @@ export class Alarm implements Entry {
   }
 }
 
-/** Ten days; then it goes off for nothing, and is set again. */
+/** Ten days; a longer delay is set again when it fires. */
 const delayMsMax = 10 * 24 * 3_600_000

@@ -1,7 +1,7 @@
-/** Up to this length a loop is faster than the view that `set` needs, and allocates nothing. */
+/** Up to this length a loop is faster than the view that `set` requires, and allocates nothing. */
 const loopBytesMax = 128
 
-/** HOT. Copies bytes `start` to `end` of `from` to `at` of `to`, which has the room. */
+/** HOT. Copies bytes `start` to `end` of `from` to `at` of `to`, which has room for them. */
 export function copyBytes(from: Uint8Array, start: number, end: number, to: Uint8Array, at: number): void {
   if (end - start > loopBytesMax) {
     to.set(from.subarray(start, end), at)

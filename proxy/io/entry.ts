@@ -1,11 +1,11 @@
-/** Something with a file descriptor that the loop closes at its end. */
+/** Has a file descriptor that the loop closes at its end. */
 export interface Entry {
   readonly fd: number
-  /** Given by the loop: tells an event of this descriptor from one of an earlier owner or an earlier watch of it. */
+  /** Set by the loop: tells an event of this descriptor from one of a former owner or watch. */
   generation: number
   ready(events: number): void
-  /** Is its peer taking what it is sent? Asked every `periodMs`, of what may have sent anything. */
+  /** Checks whether the peer takes what it is sent. Called every `periodMs` for entries that may have sent anything. */
   checkStall?(periodMs: number): void
-  /** Closes the descriptor without a word to anybody; at the end of the loop. */
+  /** Closes the descriptor without events, at the end of the loop. */
   abandon(): void
 }

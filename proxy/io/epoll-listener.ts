@@ -7,13 +7,13 @@ import type { Entry } from './entry.ts'
 import type { Loop } from './loop.ts'
 import { readSocketAddress, socketAddressBytes } from './socket-address.ts'
 
-/** Connections accepted in one turn, so that a flood of new ones does not starve the others. */
+/** Connections accepted per turn, so that a flood of new ones does not starve the others. */
 const acceptsPerTurn = 64
 
-/** How long nothing is accepted after the system ran out of descriptors or memory. */
+/** Pause after the system ran out of descriptors or memory. */
 const exhaustedPauseMs = 100
 
-/** A listening socket in the loop. One that is `lasting` others accept from too, and is not closed with the loop. */
+/** A listening socket in the loop. A `lasting` one is shared with other loops and not closed with this one. */
 export class EpollListener implements Listener, Entry {
   readonly fd: number
   readonly port: number
@@ -22,7 +22,7 @@ export class EpollListener implements Listener, Entry {
   readonly #lasting: boolean
   readonly #onAccept: (socket: Socket) => SocketEvents
   readonly #onExhausted: (errno: string) => void
-  /** Of a Unix socket, which is where its clients are too; null for TCP. */
+  /** Address of a Unix socket, also used as the address of its clients; null for TCP. */
   readonly #unix: Address | null
   #pause: Timer | null = null
   #closed = false
@@ -69,11 +69,11 @@ export class EpollListener implements Listener, Entry {
         this.#exhausted(libc.errnoName(errno))
         return
       }
-      // The connection is gone again (ECONNABORTED and the like): the next one.
+      // The connection has ended already (ECONNABORTED and the like): accept the next one.
     }
   }
 
-  /** A listener that is ready but cannot accept would spin the loop. */
+  /** A listener that is ready but cannot accept would make the loop spin. */
   #exhausted(errno: string): void {
     this.#loop.rest(this)
     this.#pause = this.#loop.timers.at(this.#loop.nowMs + exhaustedPauseMs, () => {
@@ -99,7 +99,7 @@ export class EpollListener implements Listener, Entry {
 
 const exhausted: ReadonlySet<number> = new Set([Errno.EMFILE, Errno.ENFILE, Errno.ENOBUFS, Errno.ENOMEM])
 
-/** Until somebody listens. */
+/** Handlers of a socket until its user sets others. */
 export const deaf: SocketEvents = { onConnect() {}, onData: (_bytes, _start, end) => end, onDrain() {}, onClose() {} }
 
 const lengthAt = 64

@@ -24,10 +24,10 @@ import { judgeStall } from './stall.ts'
 import { OpensslContext } from './tls-context.ts'
 import { TlsStream } from './tls-stream.ts'
 
-/** Time the peer has to read what was queued, and to close its side, after `end`. */
+/** Time after `end` for the peer to read what was queued and close its side. */
 const endTimeoutMs = 1000
 
-/** Says something about the end of the connection; the rest is said by a receive. */
+/** Events about the end of the connection; a receive tells the rest. */
 const endEvents = EpollEvents.Error | EpollEvents.HangUp | EpollEvents.ReadHangUp
 
 /**
@@ -37,11 +37,11 @@ const endEvents = EpollEvents.Error | EpollEvents.HangUp | EpollEvents.ReadHangU
  *                  │  ▲
  *                securing
  *
- * `securing`: the TLS handshake. Nothing is delivered, and what is sent is dropped.
- * `ending`: everything is sent, then our side is shut, and what the peer still sends is dropped until it closes too
- * (closing with unread bytes would send a reset, and the peer might lose what we sent last).
+ * `securing`: the TLS handshake. Nothing is delivered, and what is sent is dropped. `ending`: everything queued is
+ * sent, then our side is shut down, and what the peer still sends is dropped until it closes too (closing with unread
+ * bytes would send a reset, and the peer might lose our last bytes).
  *
- * A send that fails does not end the socket there: what the peer sent before, often its reason, is read first.
+ * A failed send does not end the socket at once: what the peer sent before, often its reason, is read first.
  */
 export class EpollSocket implements Socket, Entry, Postponed, Sender {
   events: SocketEvents
@@ -51,34 +51,34 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
   readonly #loop: Loop
   readonly #accepted: boolean
   #state: 'connecting' | 'open' | 'securing' | 'ending' | 'closed'
-  /** Events asked of epoll; null while not in the set. */
+  /** Events requested from epoll; null if not in the set. */
   #interest: number | null = null
-  /** Why nothing is read: bits of `Pause`. */
+  /** Reasons not to read: bits of `Pause`. */
   #paused = 0
-  /** Bytes that the handler left, in the first `keptBytes` of a piece. */
+  /** Bytes that the handler left, at the start of a chunk. */
   #kept: Uint8Array | null = null
   #keptBytes = 0
-  /** What is kept is to be handled again before more is received. */
+  /** Kept bytes must be handled again before more is received. */
   #redeliver = false
   #delivering = false
   #postponed = false
   #queue: SendQueue | null = null
   deferred = false
-  /** errno of a send or connect that failed; 0 when none did. */
+  /** errno of a failed send or connect; 0 without one. */
   #failure = 0
   #peerEnded = false
   #endTimer: Timer | null = null
   #local: Address | null = null
   #userTimeoutMs = 0
-  /** Something was sent since the kernel last had nothing left to send. */
+  /** Something was sent since the kernel last had nothing to send. */
   #sending = false
-  /** The peer takes nothing but is there: TCP_USER_TIMEOUT is put aside. */
+  /** The peer takes nothing but responds: TCP_USER_TIMEOUT is disabled. */
   #stalled = false
   #tls: TlsStream | null = null
   #session: TlsSession | null = null
-  /** TLS holds bytes that epoll does not know of. */
+  /** TLS has bytes that epoll does not report. */
   #unread = false
-  /** TLS cannot go on reading before it has written something of its own. */
+  /** TLS must write before it can read on. */
   #writeFirst = false
 
   constructor(
@@ -120,8 +120,8 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
   }
 
   /**
-   * Gives the connection to whoever takes it over, be it in another thread; null when that cannot be now, because
-   * something is queued or the connection has failed. No event follows.
+   * Gives the connection to another owner, possibly in another thread; null if that is not possible now, because bytes
+   * are queued or the connection has failed. No event follows.
    */
   hand(): Handed | null {
     this.#leave()
@@ -164,7 +164,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     if (this.#state !== 'open') return
     this.#leave()
     assert(context instanceof OpensslContext, 'a context of another Io')
-    assert(this.#queue === null && this.#tls === null, 'TLS begins once, when all that was sent has left')
+    assert(this.#queue === null && this.#tls === null, 'TLS starts once, after everything sent has left')
     this.#dropKept()
     this.#redeliver = false
     this.#tls = new TlsStream({ context, options: start }, this.fd)
@@ -175,7 +175,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
 
   #handshake(): void {
     const tls = this.#tls
-    assert(tls !== null, 'a handshake has begun')
+    assert(tls !== null, 'a handshake is in progress')
     tls.handshake()
     this.#writeFirst = tls.outcome === 'write'
     switch (tls.outcome) {
@@ -200,7 +200,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     }
   }
 
-  /** The peer reads our alert before the connection is closed. */
+  /** The peer should read our alert before the connection closes. */
   #tlsFailed(tls: TlsStream): void {
     const cause: CloseCause = {
       kind: 'tls',
@@ -224,7 +224,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
       if (got === 0 || !this.#unread || length === readBytesMax) break
     }
     if (length > 0) {
-      // Whatever ended it comes again after these bytes.
+      // The end is reported again after these bytes.
       if (tls.outcome === 'end' || tls.outcome === 'failed') this.#unread = true
       this.#received(at, length)
       if (this.#unread && this.#state === 'open' && this.#paused === 0) this.#postpone()
@@ -253,7 +253,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     }
   }
 
-  /** As `#sendNow`: a record at a time, until the kernel takes no more. */
+  /** Like `#sendNow`: one record at a time, until the kernel takes no more. */
   #sendSecure(tls: TlsStream, address: number, length: number): number {
     let sent = 0
     while (sent < length) {
@@ -271,7 +271,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
 
   // Sending
 
-  /** HOT: what is sent leaves at the end of the turn, see turn-buffer.ts. */
+  /** HOT: bytes leave at the end of the turn, see turn-buffer.ts. */
   send(bytes: Uint8Array, start: number, end: number): boolean {
     if (start >= end) return this.#queue === null
     const { turnBuffer } = this.#loop
@@ -288,7 +288,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     return turnBuffer.deferCopy(this, bytes, start, end) || this.#sendLong(bytes, start, end)
   }
 
-  /** For more than the turn buffer has room for. */
+  /** For more bytes than the turn buffer has room for. */
   #sendLong(bytes: Uint8Array, start: number, end: number): boolean {
     this.#leave()
     if (this.#queue !== null) {
@@ -310,7 +310,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     return true
   }
 
-  /** What was put off leaves now. */
+  /** Deferred bytes leave now. */
   #leave(): void {
     if (this.deferred) this.#loop.turnBuffer.flush()
   }
@@ -319,7 +319,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     return this.#tls === null && this.#queue === null && this.#failure === 0
   }
 
-  /** HOT: one send when nothing is queued. */
+  /** HOT: one send if nothing is queued. */
   transmit(start: number, end: number): void {
     const { memory } = this.#loop.turnBuffer
     if (this.#queue !== null) this.#enqueue(memory.bytes, start, end)
@@ -332,12 +332,12 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     this.#sent(start, end, result < 0 ? this.#sendFailed(-result) : result)
   }
 
-  /** Of bytes of the turn buffer `count` have left; -1 when none can. */
+  /** `count` bytes of the turn buffer have left; -1 if none can. */
   #sent(start: number, end: number, count: number): void {
     if (count >= 0 && count < end - start) this.#enqueue(this.#loop.turnBuffer.memory.bytes, start + count, end)
   }
 
-  /** Bytes the kernel took, or -1 when the connection is broken; that is reported from the loop. */
+  /** Bytes taken by the kernel, or -1 if the connection is broken, which the loop reports. */
   #sendNow(address: number, length: number): number {
     this.#sending = true
     if (this.#tls !== null) return this.#sendSecure(this.#tls, address, length)
@@ -382,7 +382,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     this.events.onDrain()
   }
 
-  // What the loop reports
+  // Events of the loop
 
   ready(events: number): void {
     if (this.#state === 'connecting') {
@@ -445,12 +445,12 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     else if (this.#failure !== 0) this.#ended(this.#failure)
   }
 
-  /** Fresh bytes stand at `at` of the turn buffer; what was kept goes before them. */
+  /** New bytes are at `at` of the turn buffer; kept bytes go before them. */
   #received(at: number, length: number): void {
     const { turnBuffer } = this.#loop
     let start = at
     if (this.#kept !== null) {
-      assert(this.#keptBytes <= carryBytesMax, 'a handler goes on with carryBytesMax')
+      assert(this.#keptBytes <= carryBytesMax, 'a handler must progress with carryBytesMax')
       start -= this.#keptBytes
       copyBytes(this.#kept, 0, this.#keptBytes, turnBuffer.memory.bytes, start)
     }
@@ -463,7 +463,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     const handled = this.events.onData(this.#loop.turnBuffer.memory.bytes, start, end)
     this.#delivering = false
     if (this.#state !== 'open') return
-    assert(handled >= start && handled <= end, 'a handler says how far it came')
+    assert(handled >= start && handled <= end, 'a handler returns an offset within its bytes')
     if (handled < end) this.#keep(handled, end)
     else if (this.#kept !== null) this.#dropKept()
   }
@@ -486,8 +486,8 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
   }
 
   /**
-   * Nothing is read. A client that disappeared is reported: nobody is left to answer. What a server sent last must not
-   * be lost, so its end waits for resumeReading, out of the epoll set, because epoll would report it for ever.
+   * Reading is paused. A lost client is reported: there is no peer to answer. A server's last bytes must not be lost,
+   * so its end waits for resumeReading, outside the epoll set, because epoll would report it forever.
    */
   #readyWhilePaused(events: number): void {
     if ((events & endEvents) === 0) this.#watch()
@@ -497,7 +497,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
 
   // Pausing
 
-  /** Epoll goes on reporting until bytes arrive: most pauses end before, and cost no system call. */
+  /** Epoll continues to report until bytes arrive: most pauses end before, and cost no system call. */
   pauseReading(): void {
     this.#paused |= Pause.byOwner
   }
@@ -532,7 +532,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     this.#loop.postpone(this)
   }
 
-  /** From the loop: what was kept is handled again, or a failure is followed to its end. */
+  /** Called by the loop: handles kept bytes again, or follows a failure to its end. */
   resume(): void {
     this.#postponed = false
     if (this.#state === 'connecting') {
@@ -571,7 +571,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     return this.#state === 'open'
   }
 
-  /** Tells epoll what is wanted now, if that is not what it knows. */
+  /** Updates the events requested from epoll. */
   #watch(): void {
     let interest = this.#accepted ? EpollEvents.ReadHangUp : 0
     if (this.#state === 'connecting' || this.#queue !== null || this.#writeFirst) interest |= EpollEvents.Out
@@ -602,7 +602,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     if (options.userTimeoutMs > 0) this.#loop.watchStalls(options.userTimeoutMs)
   }
 
-  /** Asked by the loop every `periodMs`; see stall.ts. */
+  /** Called by the loop every `periodMs`; see stall.ts. */
   checkStall(periodMs: number): void {
     if (this.#interest === null || !this.#sending || this.#userTimeoutMs === 0 || this.#state === 'connecting') return
     const unacknowledged = this.#unacknowledgedBytes()
@@ -633,11 +633,11 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
   #setOption(level: number, option: number, value: number): void {
     const { scratch } = this.#loop
     scratch.bytes.writeInt32LE(value, 0)
-    // Refused only for a connection that has ended already, which is reported by itself.
+    // Fails only for a connection that has ended, which is reported separately.
     libc.setsockopt(this.fd, level, option, scratch.address, 4)
   }
 
-  /** SO_ERROR: reading it takes it away. */
+  /** SO_ERROR, which is cleared by reading it. */
   #takeError(): number {
     const { scratch } = this.#loop
     scratch.bytes.writeInt32LE(4, lengthAt)
@@ -700,7 +700,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     this.close()
   }
 
-  /** The peer or the network ended it; `errno` 0 is the peer's orderly end. */
+  /** The peer or network ended it; `errno` 0 is an orderly end. */
   #ended(errno: number): void {
     const cause = this.#cause(errno)
     this.close()
@@ -719,7 +719,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
         return 'reset'
       case Errno.ECONNREFUSED:
         return 'refused'
-      // Of a Unix socket: no such file, not for us, or more wait for the server than it takes.
+      // For a Unix socket: no such file, no permission, or the server's queue is full.
       case Errno.ENOENT:
       case Errno.EACCES:
       case Errno.EAGAIN:
@@ -738,9 +738,9 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
 
   /**
    * After ETIMEDOUT the kernel has dropped its send queue and tcpi_unacked is 0, but SIOCOUTQ, the distance between two
-   * sequence numbers, still stands. Measured on Linux 6.18 between network namespaces with the link taken down, with
-   * keepalive 1 s/1 s/2 and TCP_USER_TIMEOUT 3 s: idle 2.8 s, SIOCOUTQ 0 (two probes); a 5-byte query in flight 3.0 s,
-   * SIOCOUTQ 5 (three retransmits); peer's window closed before 2.1 s, SIOCOUTQ 47784.
+   * sequence numbers, remains. Measured on Linux 6.18 between network namespaces with the link down, with keepalive 1
+   * s/1 s/2 and TCP_USER_TIMEOUT 3 s: idle 2.8 s, SIOCOUTQ 0 (two probes); a 5-byte query in flight 3.0 s, SIOCOUTQ 5
+   * (three retransmits); peer's window closed before 2.1 s, SIOCOUTQ 47784.
    */
   #unacknowledgedBytes(): number {
     const { scratch } = this.#loop
@@ -754,7 +754,7 @@ const Pause = { byOwner: 1, held: 2 } as const
 const endOfFile: CloseCause = { kind: 'eof', errno: null }
 const nowhere: Address = { host: '', port: 0 }
 
-/** Where in the scratch memory the length of a result stands. */
+/** Offset of a result's length in the scratch memory. */
 const lengthAt = 64
 
 function seconds(ms: number): number {

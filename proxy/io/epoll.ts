@@ -25,23 +25,23 @@ import { listenerKey, unixPath, writeSocketAddress } from './socket-address.ts'
 import { identityOf, removeFile } from './socket-file.ts'
 import { OpensslContext } from './tls-context.ts'
 
-/** Connections the kernel completes ahead of accept. */
+/** Length of the kernel's accept queue. */
 const backlog = 1024
 
-/** Mode of a Unix socket's file where nothing else is said. */
+/** Default mode of a Unix socket's file. */
 const ownerOnly = 0o600
 
 export interface EpollIoOptions {
-  /** Where the open descriptors are noted for whoever survives this thread; null notes none. */
+  /** Records open descriptors for the owner of this thread; null records none. */
   readonly openFds: SharedArrayBuffer | null
   /**
-   * Listeners outlive this loop, whoever closes them: descriptors of those that are open, which other loops may accept
-   * from too, by `listenerKey`; the others are opened. Absent: listeners are this loop's own.
+   * Listeners outlive this loop: descriptors of those that are open already, shared with other loops, by `listenerKey`;
+   * missing ones are opened. Absent: listeners belong to this loop.
    */
   readonly lasting?: Readonly<Record<string, number>>
-  /** Whether sends leave together by io_uring(7), if the kernel lets them; else each is a system call. */
+  /** Whether to send through io_uring(7) if the kernel allows it; otherwise each send is a system call. */
   readonly ioUring: boolean
-  /** Nothing can be accepted for a moment: `errno` says what the system has run out of. */
+  /** Accepting is paused; `errno` tells what the system has run out of. */
   readonly onExhausted: (errno: string) => void
 }
 
@@ -50,7 +50,7 @@ export class EpollIo implements Io {
   readonly #loop: Loop
   readonly #onExhausted: (errno: string) => void
   readonly #lasting: Readonly<Record<string, number>> | undefined
-  /** Descriptors of the listeners that outlive this loop, by `listenerKey`. */
+  /** Descriptors of listeners that outlive this loop, by `listenerKey`. */
   readonly listeners: Record<string, number> = {}
 
   constructor(options: EpollIoOptions) {
@@ -59,17 +59,17 @@ export class EpollIo implements Io {
     this.#onExhausted = options.onExhausted
   }
 
-  /** The errno for which the kernel refuses io_uring; null when it does not, or was not asked. */
+  /** errno with which the kernel refused io_uring; null if it did not, or was not tried. */
   get ioUringRefused(): string | null {
     return this.#loop.ringRefused
   }
 
-  /** Turns until `until` is true, which is asked before each turn. What a handler throws comes out here. */
+  /** Turns until `until`, evaluated before each turn, returns true. Errors of handlers are thrown from here. */
   run(until: () => boolean): void {
     while (!until()) this.#loop.turn(Infinity)
   }
 
-  /** Waits for something to do, at most `waitMsMax`, and does it. */
+  /** Waits for events, at most `waitMsMax`, and handles them. */
   turn(waitMsMax: number): void {
     this.#loop.turn(waitMsMax)
   }
@@ -139,23 +139,23 @@ export class EpollIo implements Io {
     if (fd < 0) throw libc.systemError('socket')
     try {
       if (!this.#bound(fd, address)) {
-        if (this.#answers(address)) throw new IoError('somebody does already', 'EADDRINUSE')
+        if (this.#answers(address)) throw new IoError('another process is listening', 'EADDRINUSE')
         if (lstatSync(path).isSocket()) unlinkSync(path)
         if (!this.#bound(fd, address)) throw libc.systemError('bind')
       }
-      // Before anybody can connect, which takes a listen.
+      // Before a client can connect, which requires listen.
       chmodSync(path, mode)
       if (libc.listen(fd, backlog) < 0) throw libc.systemError('listen')
     } catch (error) {
       this.#loop.closeFd(fd)
-      // Else it is one of node:fs, which names its errno in `code`.
+      // Otherwise an error of node:fs, with its errno in `code`.
       const errno = error instanceof IoError ? error.errno : (error as NodeJS.ErrnoException).code
-      throw new IoError(`cannot listen at ${path}: ${(error as Error).message}`, errno ?? 'EIO')
+      throw new IoError(`could not listen at ${path}: ${(error as Error).message}`, errno ?? 'EIO')
     }
     return fd
   }
 
-  /** False when there is a file already. */
+  /** False if the file exists. */
   #bound(fd: number, address: Address): boolean {
     const { scratch } = this.#loop
     const { length } = writeSocketAddress(address, scratch)
@@ -164,7 +164,7 @@ export class EpollIo implements Io {
     throw libc.systemError('bind')
   }
 
-  /** Whether the file of a Unix socket has somebody behind it, be it somebody who is too busy to answer. */
+  /** Whether a process listens behind the file of a Unix socket, even if it is too busy to accept. */
   #answers(address: Address): boolean {
     const { scratch } = this.#loop
     const fd = this.#loop.own(libc.socket(Family.Unix, libc.streamSocket, 0))
@@ -175,20 +175,20 @@ export class EpollIo implements Io {
     return !refused
   }
 
-  /** Gives a connection away, with everything that has not been read of it; null when it cannot be now. */
+  /** Gives a connection away with everything that has not been read; null if that is not possible now. */
   hand(socket: Socket): Handed | null {
     assert(socket instanceof EpollSocket, 'a socket of another Io')
     return socket.hand()
   }
 
-  /** Takes a connection over as if it had been accepted here; `bytes` of it have been read before. */
+  /** Takes over a connection as if it had been accepted here; `bytes` were read before. */
   adopt(handed: Handed, bytes: Uint8Array, onAccept: (socket: Socket) => SocketEvents): void {
     if (this.#loop.own(handed.fd) < 0) return
     const socket = new EpollSocket(this.#loop, { by: 'handed', ...handed, bytes }, deaf)
     socket.events = onAccept(socket)
   }
 
-  /** Wakes another loop by its eventfd. */
+  /** Wakes another loop through its eventfd. */
   wake(fd: number): void {
     const { scratch } = this.#loop
     scratch.bytes.writeBigUInt64LE(1n, 0)
@@ -209,12 +209,12 @@ export class EpollIo implements Io {
     return socket
   }
 
-  /** `handler` runs in the loop after someone wrote to the eventfd `fd`, which stays theirs. */
+  /** `handler` runs in the loop after a write to the eventfd `fd`, which remains the caller's. */
   onWake(fd: number, handler: () => void): void {
     this.#loop.watch(new Wake(this.#loop, fd, handler), EpollEvents.In)
   }
 
-  /** Closes everything that is open, without events. */
+  /** Closes everything without events. */
   dispose(): void {
     this.#loop.dispose()
   }
@@ -226,7 +226,7 @@ export class EpollIo implements Io {
   }
 }
 
-/** An eventfd (eventfd(2)): readable while its counter is not zero; reading takes the counter away. */
+/** An eventfd (eventfd(2)): readable while its counter is not zero; reading resets the counter. */
 class Wake implements Entry {
   readonly fd: number
   generation = 0

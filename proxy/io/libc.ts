@@ -1,8 +1,8 @@
 /**
- * The system calls of the epoll loop, called straight from JavaScript through koffi. Addresses are plain numbers
- * (`address + offset`), so a call allocates nothing; it costs about 100 ns above the kernel's own time.
+ * System calls of the epoll loop, made through koffi. Addresses are plain numbers (`address + offset`), so a call
+ * allocates nothing; it costs about 100 ns in addition to the kernel's time.
  *
- * Constants are Linux's, equal on x64 and arm64 where nothing else is said.
+ * Constants are Linux's, equal on x64 and arm64 unless noted.
  */
 import { strict as assert } from 'node:assert'
 import { getSystemErrorName } from 'node:util'
@@ -11,7 +11,7 @@ import { IoError } from './io.ts'
 
 assert(process.platform === 'linux', 'the engine runs on Linux only')
 
-/** The running binary's own symbols: Node is linked against libc. */
+/** Symbols of the running binary: Node is linked against libc. */
 const binary = koffi.load(null)
 
 type Fd = number
@@ -73,24 +73,24 @@ const munmap: (at: Address, length: number) => number = binary.func('int munmap(
 const madvise: (at: Address, length: number, advice: number) => number = binary.func(
   'int madvise(uintptr_t addr, size_t length, int advice)',
 )
-/** syscall(2): for calls that libc has no function for. The same numbers on x64 and arm64. */
+/** syscall(2), for calls without a function in libc. The numbers are the same on x64 and arm64. */
 const syscall: (call: number, a: number, b: number, c: number, d: number, e: Address, f: number) => number =
   binary.func('int syscall(long number, long a, long b, long c, long d, uintptr_t e, long f)')
 export const inetPton: (family: number, text: string, bytes: Address) => number = binary.func(
   'int inet_pton(int af, str src, uintptr_t dst)',
 )
 
-/** io_uring_setup(2): a descriptor, with `params` filled in. */
+/** io_uring_setup(2): returns a descriptor and fills in `params`. */
 export function ioUringSetup(entries: number, params: Memory): Fd {
   return syscall(425, entries, params.address, 0, 0, 0, 0)
 }
 
-/** HOT. io_uring_enter(2): how many of `count` submissions the kernel has taken. */
+/** HOT. io_uring_enter(2): returns how many of `count` submissions the kernel has taken. */
 export function ioUringEnter(ring: Fd, count: number): number {
   return syscall(426, ring, count, 0, 0, 0, 0)
 }
 
-/** The errno of this thread's last call that failed. */
+/** errno of this thread's last failed call. */
 export function errno(): number {
   return koffi.errno()
 }
@@ -104,13 +104,13 @@ export function errnoName(number: number): string {
   return getSystemErrorName(-number)
 }
 
-/** For a call that failed just now. */
+/** For the call that has just failed. */
 export function systemError(call: string): IoError {
   const name = errnoName(errno())
   return new IoError(`${call}: ${name}`, name)
 }
 
-/** Memory that system calls may write to: it does not move, and lives as long as `bytes` is referenced. */
+/** Memory for system calls: it does not move, and lives as long as `bytes` is referenced. */
 export interface Memory {
   readonly bytes: Buffer
   readonly address: Address
@@ -122,33 +122,33 @@ export function allocate(length: number): Memory {
 }
 
 /**
- * As `allocate`, for memory that is kept: below 2 GiB where there is room. V8 passes such an address as it is, and any
- * higher one as an object that it allocates for the call.
+ * Like `allocate`, below 2 GiB where there is room. V8 passes such an address as it is, and allocates an object for a
+ * higher one at each call.
  */
 export function allocateLow(length: number): Memory {
   const hint =
     MemoryMap.lowest + Math.floor((Math.random() * (MemoryMap.lowEnd - MemoryMap.lowest)) / pageBytes) * pageBytes
   const flags = MemoryMap.private | MemoryMap.anonymous | (process.arch === 'x64' ? MemoryMap.low : 0)
   const address = mmap(hint, length, MemoryMap.readWrite, flags, -1, 0)
-  // Where there is no flag for it the hint is all there is; -1 comes back as the highest address.
+  // Without a flag the hint is all there is; -1 is returned as the highest address.
   if (address + length <= MemoryMap.lowEnd) return { bytes: Buffer.from(koffi.view(BigInt(address), length)), address }
   if (address % pageBytes === 0) munmap(address, length)
   return allocate(length)
 }
 
-/** Memory that is shared with the kernel, of the descriptor `fd` at `offset`. Lives until `unmap`, read or not. */
+/** Maps memory shared with the kernel, of the descriptor `fd` at `offset`. Lives until `unmap`, referenced or not. */
 export function mapShared(fd: Fd, length: number, offset: number): Memory {
   const address = mmap(0, length, MemoryMap.readWrite, MemoryMap.shared | MemoryMap.populate, fd, offset)
   if (address > Number.MAX_SAFE_INTEGER) throw systemError('mmap')
   return { bytes: Buffer.from(koffi.view(BigInt(address), length)), address }
 }
 
-/** Nothing may look at it any more: that would end the process. */
+/** It must not be accessed any more: that would end the process. */
 export function unmap({ address, bytes }: Memory): void {
   munmap(address, bytes.length)
 }
 
-/** The pages of `allocateLow` go back to the system. What reads them later gets zeros: nobody may be left to care. */
+/** Returns the pages of `allocateLow` to the system. Later reads return zeros, so the content must not be needed. */
 export function discard({ address, bytes }: Memory): void {
   if (address < MemoryMap.lowEnd) madvise(address, bytes.length, MemoryMap.dontNeed)
 }
@@ -156,8 +156,8 @@ export function discard({ address, bytes }: Memory): void {
 const pageBytes = 65_536
 
 /**
- * PROT_READ | PROT_WRITE, MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_POPULATE, MAP_32BIT (x64 only), MADV_DONTNEED; and
- * where low addresses are.
+ * PROT_READ | PROT_WRITE, MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_POPULATE, MAP_32BIT (x64 only), MADV_DONTNEED;
+ * and the range of low addresses.
  */
 const MemoryMap = {
   readWrite: 3,
@@ -185,9 +185,9 @@ export const EpollEvents = {
   Error: 0x8,
   HangUp: 0x10,
   ReadHangUp: 0x2000,
-  /** Said once for each time that it comes true. */
+  /** Reported once per transition. */
   Edge: 0x80000000 | 0,
-  /** Of several loops that watch one descriptor, one is woken. Cannot be changed, only taken out. */
+  /** Of several loops that watch a descriptor, one is woken. Cannot be modified, only removed. */
   Exclusive: 0x10000000,
 } as const
 
@@ -203,7 +203,9 @@ export const Family = { Unix: 1, Inet: 2, Inet6: 10 } as const
 export const streamSocket = 0x80801
 export const acceptFlags = 0x80800
 
-/** MSG_NOSIGNAL: a broken connection is an errno, not a SIGPIPE. MSG_DONTWAIT: also where the descriptor would wait. */
+/**
+ * MSG_NOSIGNAL: a broken connection is an errno, not a SIGPIPE. MSG_DONTWAIT: also where the descriptor would block.
+ */
 export const msgNoSignal = 0x4000
 export const msgDontWait = 0x40
 
@@ -216,13 +218,13 @@ export const SocketOption = { ReuseAddress: 2, Error: 4, KeepAlive: 9, ReusePort
 
 export const TcpOption = { NoDelay: 1, KeepIdle: 4, KeepInterval: 5, KeepCount: 6, Info: 11, UserTimeout: 18 } as const
 
-/** Where in struct tcp_info (TCP_INFO) stand: a Uint8, two Uint32; and how much of it is asked for. */
+/** Offsets in struct tcp_info (TCP_INFO) of a Uint8 and two Uint32, and the number of bytes requested. */
 export const TcpInfo = { probesAt: 3, unackedAt: 24, lastAckReceivedMsAt: 56, bytes: 60 } as const
 
 /** IPV6_V6ONLY */
 export const ipv6Only = 26
 
-/** SIOCOUTQ: bytes sent and not acknowledged, with those not sent yet. */
+/** SIOCOUTQ: bytes sent and not acknowledged, plus those not sent yet. */
 export const unacknowledgedRequest = 0x5411
 
 export const Errno = {

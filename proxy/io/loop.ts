@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert'
-// HOT: the global of this name is a getter, looked up anew by every call.
+// HOT: the global of this name is a getter, evaluated at each use.
 import { performance } from 'node:perf_hooks'
 import { Alarm } from './alarm.ts'
 import type { Timer } from './io.ts'
@@ -13,30 +13,29 @@ import { TurnBuffer, sendsMax } from './turn-buffer.ts'
 import { SendRing } from './send-ring.ts'
 import { Timers } from './timers.ts'
 
-/** Something that asked to be called from the loop, outside of whatever is running now. */
+/** Called by the loop after the current handlers. */
 export interface Postponed {
   resume(): void
 }
 
-/** Ready descriptors taken from the kernel at a time; the others come with the next turn. */
+/** Events taken from the kernel at a time; others come with the next turn. */
 const eventsMax = 256
 
 const stallPeriodMsMin = 100
 
-/** Kept bytes up to this length come from a list of reused pieces. */
+/** Kept bytes up to this length use a list of reused chunks. */
 const pieceBytes = 512
 const sparePiecesMax = 1024
 
 /**
- * One blocking epoll loop and what its sockets share: clock, timers, the read buffer, and which descriptor belongs to
- * whom. A turn waits, then handles what is ready, what was postponed, and the timers that are due. What a handler
- * throws leaves the turn.
+ * One blocking epoll loop and what its sockets share: clock, timers, read buffer, and the owners of descriptors. A turn
+ * waits, then handles ready descriptors, postponed calls and due timers. Errors of handlers are thrown from the turn.
  */
 export class Loop {
-  /** Monotonic; taken once per turn. */
+  /** Monotonic; read once per turn. */
   nowMs = performance.now()
   readonly timers = new Timers()
-  /** What is received, and what is to be sent of it. */
+  /** Received bytes, and what is to be sent of them. */
   readonly turnBuffer = new TurnBuffer()
   /** Bytes on their way to the kernel that do not fit the turn buffer. */
   readonly outgoing = libc.allocateLow(65536)
@@ -57,9 +56,9 @@ export class Loop {
   #stallPeriodMs = Infinity
   #stallTimer: Timer | null = null
 
-  /** Null where `ioUring` is not asked for or refused. */
+  /** Null if `ioUring` is not requested or was refused. */
   readonly #ring: SendRing | null
-  /** The errno for which io_uring is refused; null when it is not. */
+  /** errno with which io_uring was refused; null if it was not. */
   ringRefused: string | null = null
 
   constructor(openFds: OpenFds | null, ioUring: boolean) {
@@ -92,7 +91,7 @@ export class Loop {
     }
   }
 
-  /** Notes a descriptor that a system call has just made; gives it back, or -1 and EMFILE above the last one noted. */
+  /** Records a descriptor returned by a system call; returns it, or -1 with EMFILE above the maximum. */
   own(fd: number): number {
     if (fd < 0 || this.openFds === null) return fd
     if (fd >= this.openFds.fdMax) {
@@ -109,7 +108,7 @@ export class Loop {
     libc.close(fd)
   }
 
-  /** Closes the descriptor with the loop, though nobody watches it yet. */
+  /** Closes the descriptor with the loop, although it is not watched yet. */
   hold(entry: Entry): void {
     this.#generation = (this.#generation + 1) | 0
     entry.generation = this.#generation
@@ -125,19 +124,19 @@ export class Loop {
     this.#control(EpollOperation.Modify, entry, events)
   }
 
-  /** Takes the descriptor out of the epoll set until it is watched again; what the kernel said of it before is void. */
+  /** Removes the descriptor from the epoll set until it is watched again; pending events are void. */
   rest(entry: Entry): void {
     this.hold(entry)
     this.#control(EpollOperation.Delete, entry, 0)
   }
 
-  /** Lets go of a descriptor that others go on with; it stays open. */
+  /** Releases a descriptor that others continue to use; it stays open. */
   release(entry: Entry): void {
     this.#entries[entry.fd] = undefined
     this.#control(EpollOperation.Delete, entry, 0)
   }
 
-  /** Closes the descriptor of an entry, which leaves the set with it. */
+  /** Closes the descriptor of an entry, which removes it from the set. */
   close(entry: Entry): void {
     this.#entries[entry.fd] = undefined
     this.closeFd(entry.fd)
@@ -150,12 +149,12 @@ export class Loop {
     if (libc.epollCtl(this.#epollFd, operation, entry.fd, this.#change.address) < 0) throw libc.systemError('epoll_ctl')
   }
 
-  /** `what.resume` is called once, in this turn after the ready descriptors or in the next one. */
+  /** Calls `what.resume` once, in this turn after the ready descriptors or in the next one. */
   postpone(what: Postponed): void {
     this.#postponed.push(what)
   }
 
-  /** Waits for something to do, at most `waitMsMax`, and does it. */
+  /** Waits for events, at most `waitMsMax`, and handles them. */
   turn(waitMsMax: number): void {
     this.turnBuffer.clear()
     const count = libc.epollWait(this.#epollFd, this.#ready.address, eventsMax, this.#waitMs(waitMsMax))
@@ -172,7 +171,7 @@ export class Loop {
     this.turnBuffer.clear()
   }
 
-  /** For epoll_wait; -1 is for ever, until something is ready or the alarm goes off. */
+  /** For epoll_wait; -1 waits until an event or the alarm. */
   #waitMs(waitMsMax: number): number {
     if (this.#postponed.length > 0) return 0
     const { nextMs } = this.timers
@@ -193,7 +192,7 @@ export class Loop {
     postponed.length = 0
   }
 
-  /** From now on stalls are looked for often enough for a user timeout of `userTimeoutMs`. */
+  /** Checks for stalls often enough for a user timeout of `userTimeoutMs` from now on. */
   watchStalls(userTimeoutMs: number): void {
     const periodMs = Math.max(stallPeriodMsMin, userTimeoutMs / 4)
     if (periodMs >= this.#stallPeriodMs) return
@@ -219,7 +218,7 @@ export class Loop {
     if (piece.length === pieceBytes && this.#pieces.length < sparePiecesMax) this.#pieces.push(piece)
   }
 
-  /** Closes every descriptor. The loop cannot turn again. */
+  /** Closes all descriptors. The loop cannot be used again. */
   dispose(): void {
     for (const entry of this.#entries) entry?.abandon()
     this.turnBuffer.ring = null

@@ -1,6 +1,6 @@
 /**
- * One bit per file descriptor that the engine's thread holds open, in memory it shares with the agent: when the thread
- * dies, the agent closes what it left. The agent adds what it hands to the thread, and reads after that has ended.
+ * One bit per open file descriptor of the engine's thread, in memory shared with the agent: when the thread dies, the
+ * agent closes what it left open. The agent adds what it hands to the thread, and reads after the thread has exited.
  */
 export class OpenFds {
   readonly #bits: Uint8Array
@@ -9,7 +9,7 @@ export class OpenFds {
     this.#bits = new Uint8Array(memory)
   }
 
-  /** Descriptors below this have a bit; the engine does not use others. */
+  /** Descriptors below this have a bit; the engine uses no others. */
   get fdMax(): number {
     return this.#bits.length * 8
   }

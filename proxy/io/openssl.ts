@@ -1,8 +1,8 @@
 /**
- * The functions of OpenSSL that TLS needs, called through koffi in the running binary: Node brings its own OpenSSL
- * (3.5 in Node 24), so TLS costs no dependency. Pointers are plain numbers, as in libc.ts.
+ * The functions of OpenSSL that TLS needs, called through koffi in the running binary: Node contains OpenSSL (3.5 in
+ * Node 24), so TLS needs no dependency. Pointers are plain numbers, as in libc.ts.
  *
- * What OpenSSL allocates is counted where it is made and freed, so that a test can see that nothing is left.
+ * Objects are counted when they are created and freed, so that tests can check that none is leaked.
  */
 import koffi from 'koffi'
 import type { Memory } from './libc.ts'
@@ -96,7 +96,7 @@ const sslNew: (ctx: Pointer) => Pointer = binary.func('uintptr_t SSL_new(uintptr
 const sslFree: (ssl: Pointer) => void = binary.func('void SSL_free(uintptr_t ssl)')
 export const sslSetFd: (ssl: Pointer, fd: number) => number = binary.func('int SSL_set_fd(uintptr_t ssl, int fd)')
 export const sslSetReadFd: (ssl: Pointer, fd: number) => number = binary.func('int SSL_set_rfd(uintptr_t ssl, int fd)')
-/** Takes the BIO over. */
+/** Takes ownership of the BIO. */
 const sslSetReadBio: (ssl: Pointer, bio: Pointer) => void = binary.func(
   'void SSL_set0_rbio(uintptr_t ssl, uintptr_t bio)',
 )
@@ -175,11 +175,11 @@ const serverNameTypeHost = 0
 const verified = 0
 const endOfMemoryRetry = -1
 
-// What is allocated
+// Allocated objects
 
 const made = { contexts: 0, connections: 0, certificates: 0, keys: 0, bios: 0 }
 
-/** Objects made here and not freed yet, by kind. */
+/** Living objects of this thread, by kind. */
 export function livingObjects(): Readonly<typeof made> {
   return { ...made }
 }
@@ -193,7 +193,7 @@ export function newContext(): Pointer {
   return count('contexts', ctxNew(tlsMethod()))
 }
 
-/** Connections made with it go on; the last of them takes it along. */
+/** Connections made with it continue; the last of them frees it. */
 export function freeContext(ctx: Pointer): void {
   ctxFree(ctx)
   made.contexts--
@@ -208,19 +208,19 @@ export function freeConnection(ssl: Pointer): void {
   made.connections--
 }
 
-/** A connection leaves this thread's count for another's, or comes from there: it is used by one thread at a time. */
+/** Moves a connection from or to the count of another thread: it is used by one thread at a time. */
 export function countHanded(by: 1 | -1): void {
   made.connections += by
 }
 
-/** The connection reads from `memory` first; what it stands in must live until `sslSetReadFd`. */
+/** The connection reads from `memory` first, which must live until `sslSetReadFd`. */
 export function readFirst(ssl: Pointer, memory: Memory, length: number): void {
   const bio = bioNewMemBuf(memory.address, length)
   bioCtrl(bio, Command.SetEndOfMemory, endOfMemoryRetry, 0)
   sslSetReadBio(ssl, bio)
 }
 
-/** Calls `use` with each certificate of a PEM text, in order; gives how many there were. */
+/** Calls `use` with each certificate of a PEM text, in order; returns how many there were. */
 export function eachCertificate(pem: string, use: (certificate: Pointer, index: number) => void): number {
   return withBio(pem, (bio) => {
     let found = 0
@@ -233,13 +233,13 @@ export function eachCertificate(pem: string, use: (certificate: Pointer, index: 
         freeCertificate(certificate)
       }
     }
-    // What ended the loop: usually "no start line".
+    // The error that ended the loop, usually "no start line".
     clearErrors()
     return found
   })
 }
 
-/** Calls `use` with the private key of a PEM text; false when there is none that can be read. */
+/** Calls `use` with the private key of a PEM text; false if there is none that can be read. */
 export function withKey(pem: string, use: (key: Pointer) => void): boolean {
   return withBio(pem, (bio) => {
     const key = count('keys', pemReadKey(bio, 0, 0, noPassword.address))
@@ -268,7 +268,7 @@ function withBio<Result>(text: string, use: (bio: Pointer) => Result): Result {
   }
 }
 
-/** The peer's certificate, to be freed with `freeCertificate`; 0 when it showed none. */
+/** The peer's certificate, to be freed with `freeCertificate`; 0 without one. */
 export function peerCertificate(ssl: Pointer): Pointer {
   return count('certificates', sslPeerCertificate(ssl))
 }
@@ -278,7 +278,7 @@ export function freeCertificate(certificate: Pointer): void {
   made.certificates--
 }
 
-/** The subject's common name; null when it has none, or one with a NUL that could pass for another. */
+/** The subject's common name; null without one, or if it contains a NUL, with which it could pass for another name. */
 export function commonName(certificate: Pointer): string | null {
   const length = nameText(x509Subject(certificate), commonNameNid, scratch.address, scratch.bytes.length)
   if (length <= 0) return null
@@ -287,8 +287,8 @@ export function commonName(certificate: Pointer): string | null {
 }
 
 /**
- * The channel binding `tls-server-end-point` (RFC 5929, 4.1): the certificate's hash by the hash of its signature,
- * SHA-256 in place of MD5 and SHA-1; null for signatures without one, such as Ed25519's.
+ * The channel binding `tls-server-end-point` (RFC 5929, 4.1): the certificate's hash by the hash function of its
+ * signature, SHA-256 in place of MD5 and SHA-1; null for signatures without one, such as Ed25519's.
  */
 export function serverEndPoint(certificate: Pointer): Uint8Array | null {
   const known = x509SignatureInfo(certificate, scratch.address, 0, 0, 0)
@@ -316,18 +316,21 @@ export function alpnSelected(ssl: Pointer): string | null {
   return scratch.bytes.toString('latin1', 0, length)
 }
 
-/** Which name or address the server's certificate must be for; false when OpenSSL does not take it. */
+/** Sets the name or address that the server's certificate must match; false if OpenSSL rejects it. */
 export function expectHost(ssl: Pointer, host: string, isAddress: boolean): boolean {
   const param = sslGetParam(ssl)
   return (isAddress ? paramSetIp(param, host) : paramSetHost(param, host, 0)) === 1
 }
 
-/** Server name indication (RFC 6066): which of its certificates a server is asked for. */
+/** Server name indication (RFC 6066): selects among the server's certificates. */
 export function setServerName(ssl: Pointer, host: string): void {
   sslCtrlText(ssl, Command.SetServerName, serverNameTypeHost, host)
 }
 
-/** Why the last call failed, as OpenSSL words it, with what was wrong with the peer's certificate. Empties the queue. */
+/**
+ * Why the last call failed, in OpenSSL's words, including the verification error of the peer's certificate. Empties the
+ * error queue.
+ */
 export function takeReason(ssl: Pointer): { reason: string; errno: number } {
   let reason = ''
   let systemError = 0
@@ -361,7 +364,7 @@ const alpnAccept = 0
 /** SSL_TLSEXT_ERR_ALERT_FATAL: no_application_protocol */
 const alpnRefuse = 2
 
-/** A server's choice: our protocol, or the end of the handshake. Not called for clients that offer nothing. */
+/** A server's selection: our protocol, or the end of the handshake. Not called for clients that offer none. */
 const selectAlpn = koffi.register(
   (_ssl: Pointer, out: Pointer, outLength: Pointer, offered: Pointer, length: number): number => {
     copyMemory(alpnOffer.address, offered, Math.min(length, alpnOfferMax))
@@ -389,6 +392,6 @@ export function selectOurProtocol(ctx: Pointer): void {
 
 const scratch = allocate(512)
 const alpnOffer = allocate(alpnOfferMax)
-/** A password, so that OpenSSL does not ask the terminal for one: a key that needs it is refused. */
+/** A password, so that OpenSSL does not prompt for one: keys with a passphrase are rejected. */
 const noPassword = allocate(1)
 noPassword.bytes[0] = 0

@@ -1,7 +1,7 @@
 import type { Memory } from './libc.ts'
 import { allocate } from './libc.ts'
 
-/** Small sends that follow each other share a chunk of this length. */
+/** Small consecutive sends share a chunk of this length. */
 const chunkBytesMin = 4096
 
 interface Chunk {
@@ -36,7 +36,7 @@ export class SendQueue {
     this.#bytes += end - start
   }
 
-  /** The oldest bytes that stand together: address and length; length 0 when there are none. */
+  /** The oldest contiguous bytes: address and length; length 0 if there are none. */
   get headAddress(): number {
     const head = this.#chunks[0]
     return head === undefined ? 0 : head.memory.address + head.start

@@ -5,14 +5,14 @@ import type { Memory } from './libc.ts'
 import { Errno } from './libc.ts'
 
 /**
- * Sends by many sockets in one system call: io_uring(7), Linux 5.6 and later, where this process may use it. No send may
- * wait, so each is done when the call returns, and the ring is empty between two calls.
+ * Sends of many sockets in one system call: io_uring(7), Linux 5.6 and later, where this process may use it. No send
+ * may wait, so each is complete when the call returns, and the ring is empty between two calls.
  */
 export class SendRing {
   readonly #fd: number
   readonly #closeFd: (fd: number) => void
   readonly #memories: readonly Memory[]
-  /** Both queues' heads, tails and masks, and what became of each submission. */
+  /** Head, tail and mask of both queues, and the results of submissions. */
   readonly #words: Int32Array
   readonly #submissions: Int32Array
   readonly #submissionTailAt: number
@@ -28,7 +28,7 @@ export class SendRing {
   /**
    * Room for `sendsMax` sends. `own` and `closeFd` are the loop's.
    *
-   * @throws IoError with the errno for which there is none: ENOSYS, EPERM, ENOMEM
+   * @throws IoError with the errno if io_uring is not available: ENOSYS, EPERM, ENOMEM
    */
   constructor(sendsMax: number, own: (fd: number) => number, closeFd: (fd: number) => void) {
     const params = libc.allocate(paramsWords * 4)
@@ -72,7 +72,7 @@ export class SendRing {
     this.#try()
   }
 
-  /** Kernels without this operation, and sandboxes that only look like one, are found out before anything depends on it. */
+  /** Detects kernels without this operation, and sandboxes that imitate one, before anything depends on it. */
   #try(): void {
     this.put(0, -1, this.#memories[0]!.address, 1)
     this.submit()
@@ -81,7 +81,7 @@ export class SendRing {
     throw new IoError('io_uring cannot send', 'EOPNOTSUPP')
   }
 
-  /** HOT. `length` bytes at `address` are to be sent with the others; `number`, below `sendsMax`, is the sender's choice. */
+  /** HOT. Adds a send of `length` bytes at `address`; `number`, below `sendsMax`, is chosen by the sender. */
   put(number: number, fd: number, address: number, length: number): void {
     const at = (this.#tail & this.#submissionMask) * submissionWords
     const submissions = this.#submissions
@@ -94,21 +94,24 @@ export class SendRing {
     this.#count++
   }
 
-  /** HOT. Sends what was put. The kernel reads and writes the ring within the call, in this thread: nothing to order. */
+  /**
+   * HOT. Sends what was added. The kernel reads and writes the ring during the call, in this thread, so no memory
+   * ordering is needed.
+   */
   submit(): void {
     if (this.#count === 0) return
     const words = this.#words
     words[this.#submissionTailAt] = this.#tail
     const taken = libc.ioUringEnter(this.#fd, this.#count)
     if (taken !== this.#count) {
-      // Out of memory, perhaps: what it did not take is taken back.
+      // The kernel may be out of memory: remove what it did not take.
       this.#tail = (this.#tail - this.#count + Math.max(taken, 0)) | 0
       words[this.#submissionTailAt] = this.#tail
     }
     this.#count = 0
     const tail = words[this.#completionTailAt] as number
     let head = words[this.#completionHeadAt] as number
-    assert(((tail - head) | 0) === Math.max(taken, 0), 'a send that may not wait is over when the call returns')
+    assert(((tail - head) | 0) === Math.max(taken, 0), 'a send that may not wait is complete when the call returns')
     for (; head !== tail; head = (head + 1) | 0) {
       const at = this.#completionsAt + (head & this.#completionMask) * completionWords
       this.#results[words[at + Completion.number] as number] = words[at + Completion.result] as number
@@ -116,7 +119,7 @@ export class SendRing {
     words[this.#completionHeadAt] = tail
   }
 
-  /** Once for each number, after `submit`: the bytes taken, a negated errno, or `notSent`. */
+  /** Call once per number, after `submit`: the number of bytes taken, a negated errno, or `notSent`. */
   takeResult(number: number): number {
     const result = this.#results[number] as number
     this.#results[number] = notSent
@@ -129,17 +132,17 @@ export class SendRing {
   }
 }
 
-/** No errno: the kernel was not asked, or did not take the submission. */
+/** Not an errno: the kernel did not take the submission. */
 export const notSent = -0x8000_0000
 
 /** IORING_OP_SEND */
 const sendOperation = 26
 
-/** IORING_OFF_SQ_RING, which has both rings (IORING_FEAT_SINGLE_MMAP, Linux 5.4), and IORING_OFF_SQES. */
+/** IORING_OFF_SQ_RING, which contains both rings (IORING_FEAT_SINGLE_MMAP, Linux 5.4), and IORING_OFF_SQES. */
 const ringOffset = 0
 const submissionsOffset = 0x1000_0000
 
-/** struct io_uring_params in words: entries of both queues, and where in the ring things are, in bytes. */
+/** struct io_uring_params in words: sizes of both queues, and byte offsets in the ring. */
 const paramsWords = 30
 const Params = {
   submissions: 0,
@@ -151,7 +154,7 @@ const Params = {
   completionsAt: 25,
 } as const
 
-/** struct io_uring_sqe in words; those not named are zero. The last named is user_data, which comes back. */
+/** struct io_uring_sqe in words; unnamed ones are zero. The last named is user_data, which is returned. */
 const submissionWords = 16
 const Submission = { operation: 0, fd: 1, address: 4, addressHigh: 5, length: 6, flags: 7, number: 8 } as const
 

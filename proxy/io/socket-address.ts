@@ -7,18 +7,18 @@ import { Family, inetPton } from './libc.ts'
 /** struct sockaddr_in6, the longest one that is read. */
 export const socketAddressBytes = 28
 
-/** sun_path, NUL included. */
+/** sun_path, including the NUL. */
 const pathBytesMax = 108
 
-/** Where a Unix socket lies: PostgreSQL's name for the port. */
+/** Path of a Unix socket: PostgreSQL's name for the port. */
 export function unixPath({ host, port }: Address): string {
   return join(host, `.s.PGSQL.${port}`)
 }
 
-/** The key of the one listener that has an address of TCP. */
+/** Key of the TCP listener. */
 export const tcpListener = 'tcp'
 
-/** What tells the listeners of a process apart. */
+/** Key of a listener within the process. */
 export function listenerKey(address: Address): string {
   return isUnix(address) ? unixPath(address) : tcpListener
 }
@@ -54,7 +54,7 @@ function notAnAddress(host: string): IoError {
   return new IoError(`not an IPv4 or IPv6 address: ${host}`, 'EINVAL')
 }
 
-/** An IPv4 address that came in over an IPv6 socket reads as IPv4. */
+/** An IPv4 address of an IPv6 socket is returned as IPv4. */
 export function readSocketAddress(bytes: Buffer): Address {
   const port = bytes.readUInt16BE(2)
   if (bytes.readUInt16LE(0) === Family.Inet) return { host: dotted(bytes, 4), port }

@@ -1,13 +1,13 @@
-/** Files of Unix sockets: whoever has opened one may find somebody else's at its path later. */
+/** Files of Unix sockets: another process may have replaced the file of a socket. */
 import { lstatSync, unlinkSync } from 'node:fs'
 
-/** Which file it is; null when there is none. */
+/** Identity of the file; null if there is none. */
 export function identityOf(path: string): string | null {
   const found = lstatSync(path, { bigint: true, throwIfNoEntry: false })
   return found === undefined ? null : `${found.dev} ${found.ino} ${found.birthtimeNs}`
 }
 
-/** Removes the file, unless another one has taken its path. */
+/** Removes the file unless it has been replaced. */
 export function removeFile(path: string, identity: string | null): void {
   if (identity !== null && identityOf(path) === identity) unlinkSync(path)
 }

@@ -1,8 +1,8 @@
 import type { Timer } from './io.ts'
 
 /**
- * Timers of one loop in a binary heap, the earliest at its root; of those due at the same time the older one first.
- * A canceled timer leaves the heap at once, so what is canceled costs no memory until it would have been due.
+ * Timers of a loop in a binary heap, the earliest at its root; of those due at the same time the older one first. A
+ * canceled timer leaves the heap at once, so it uses no memory until it would have been due.
  */
 export class Timers {
   readonly #heap: Entry[] = []
@@ -12,7 +12,7 @@ export class Timers {
     return this.#heap.length
   }
 
-  /** When the next timer is due; Infinity when there is none. */
+  /** Time of the next timer; Infinity if there is none. */
   get nextMs(): number {
     return this.#heap[0]?.atMs ?? Infinity
   }
@@ -25,7 +25,7 @@ export class Timers {
     return entry
   }
 
-  /** Runs what is due. A timer set by one of them waits for the next call, however short it is. */
+  /** Runs due timers. A timer set by one of them waits for the next call, however short it is. */
   runDue(nowMs: number): void {
     const newer = this.#sequence
     for (;;) {

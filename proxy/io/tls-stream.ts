@@ -7,28 +7,28 @@ import { Failure } from './openssl.ts'
 import type { OpensslContext } from './tls-context.ts'
 
 /**
- * TLS over one file descriptor, which OpenSSL reads and writes itself: a record is decrypted from its own buffer
- * straight into ours, with one receive for all records that have come. Every call leaves in `outcome` what it needs:
+ * TLS over a file descriptor, which OpenSSL reads and writes itself: a record is decrypted from OpenSSL's buffer
+ * straight into ours, with one receive for all records that have arrived. Every call sets `outcome`:
  *
- *   done    it did what was asked
- *   read    more bytes of the peer        write   room in the kernel's send buffer
- *   end     the peer has closed           failed  see `reason` and `errno`
+ *   done    success
+ *   read    needs bytes of the peer        write   needs room in the kernel's send buffer
+ *   end     the peer has closed            failed  see `reason` and `errno`
  */
 export class TlsStream {
   outcome: 'done' | 'read' | 'write' | 'end' | 'failed' = 'done'
   reason = ''
-  /** Of the system call that failed, 0 when none did. */
+  /** errno of the failed system call; 0 without one. */
   errno = 0
-  /** What was agreed on; null before the handshake is over. */
+  /** Result of the handshake; null before it has completed. */
   session: TlsSession | null = null
   readonly #side: OpensslContext['side']
-  /** Of our own certificate. */
+  /** Channel binding of our certificate. */
   readonly #endPoint: Uint8Array | null
   readonly #fd: number
   #ssl: number
-  /** Bytes that had been received before TLS began, until OpenSSL has read them. */
+  /** Bytes received before TLS began, until OpenSSL has read them. */
   #early: Memory | null = null
-  /** A connection that broke cannot be told that it ends. */
+  /** No close_notify can be sent on a broken connection. */
   #broken = false
 
   constructor(start: { readonly context: OpensslContext; readonly options: TlsStart } | HandedTls, fd: number) {
@@ -61,13 +61,13 @@ export class TlsStream {
     const isAddress = isIP(host) !== 0
     if (!isAddress) openssl.setServerName(this.#ssl, host)
     if (verify && !openssl.expectHost(this.#ssl, host, isAddress)) {
-      throw new Error(`OpenSSL cannot check a certificate for ${host}`)
+      throw new Error(`OpenSSL cannot verify a certificate for ${host}`)
     }
   }
 
-  /** Gives the connection away, after its handshake: for another thread to go on with. */
+  /** Gives the connection away after its handshake, to another thread. */
   hand(session: TlsSession): HandedTls {
-    // A handshake cannot end before its peer has read our part: what came early has been read by then.
+    // The handshake is complete, so early bytes have been read.
     if (this.#early !== null) openssl.sslSetReadFd(this.#ssl, this.#fd)
     this.#early = null
     const pointer = this.#ssl
@@ -76,7 +76,7 @@ export class TlsStream {
     return { pointer, session }
   }
 
-  /** Goes on with the handshake. */
+  /** Continues the handshake. */
   handshake(): void {
     openssl.clearErrors()
     const result = openssl.sslDoHandshake(this.#ssl)
@@ -86,7 +86,7 @@ export class TlsStream {
     } else if (this.#failed(result)) this.handshake()
   }
 
-  /** Bytes put at `address`, at most `length`; 0 when there are none, and `outcome` says why. */
+  /** Reads at most `length` bytes to `address`; 0 if there are none, see `outcome`. */
   read(address: number, length: number): number {
     openssl.clearErrors()
     const result = openssl.sslRead(this.#ssl, address, length)
@@ -94,14 +94,14 @@ export class TlsStream {
     return this.#failed(result) ? this.read(address, length) : 0
   }
 
-  /** OpenSSL holds bytes that it has received already: the kernel will not report them again. */
+  /** OpenSSL holds received bytes, which the kernel does not report again. */
   get pending(): boolean {
     return openssl.sslHasPending(this.#ssl) !== 0
   }
 
   /**
-   * Bytes taken, of a call for at most 16 KB; 0 when there are none, and `outcome` says why. What was not taken must
-   * come again first.
+   * Number of bytes taken, at most 16 KB per call; 0 if none, see `outcome`. Bytes that were not taken must be given
+   * first the next time.
    */
   write(address: number, length: number): number {
     openssl.clearErrors()
@@ -111,7 +111,7 @@ export class TlsStream {
     return 0
   }
 
-  /** close_notify, as far as the kernel takes it now. */
+  /** Sends close_notify if the kernel takes it now. */
   sayEnd(): void {
     if (this.#broken || this.session === null) return
     openssl.clearErrors()
@@ -125,7 +125,7 @@ export class TlsStream {
     this.#ssl = 0
   }
 
-  /** True when it is to be tried again at once, with the descriptor in place of the early bytes. */
+  /** True if the call should be repeated at once, with the descriptor in place of the early bytes. */
   #failed(result: number): boolean {
     const errno = openssl.lastErrno()
     const failure = openssl.sslGetError(this.#ssl, result)

@@ -1,9 +1,9 @@
 import { SqlError } from '../../shared/errors.ts'
 
 /**
- * The startup parameter `options`: command-line arguments for the backend, separated by blanks, a backslash taking the
- * next character as it is (manual, "Message Formats", StartupMessage). Of them a session may set parameters:
- * `-c name=value` and `--name=value`. Throws SqlError for anything else.
+ * The startup parameter `options`: command-line arguments for the backend, separated by blanks; a backslash quotes the
+ * next character (manual, "Message Formats", StartupMessage). Only run-time parameters can be set: `-c name=value` and
+ * `--name=value`. Throws SqlError for anything else.
  */
 export function parseOptions(options: string): [name: string, value: string][] {
   const settings: [string, string][] = []
@@ -19,13 +19,13 @@ export function parseOptions(options: string): [name: string, value: string][] {
     if (setting === undefined || equals < 1) {
       throw new SqlError('syntax_error', `${word} ${setting ?? ''} in startup options requires a value`)
     }
-    // As in PostgreSQL, "-" in a name stands for "_".
+    // As in PostgreSQL, "-" in a name is read as "_".
     settings.push([setting.slice(0, equals).replaceAll('-', '_'), setting.slice(equals + 1)])
   }
   return settings
 }
 
-/** C's isspace, not Unicode's: a no-break space belongs to a word. */
+/** C's isspace, not Unicode's: a no-break space is part of a word. */
 const blanks = ' \t\n\v\f\r'
 
 function split(options: string): string[] {
@@ -33,7 +33,7 @@ function split(options: string): string[] {
   let word: string | null = null
   for (let at = 0; at < options.length; at++) {
     const character = options[at] as string
-    // One at the very end takes nothing, and goes.
+    // A backslash at the end quotes nothing and is dropped.
     if (character === '\\') word = (word ?? '') + (options[++at] ?? '')
     else if (blanks.includes(character)) {
       if (word !== null) words.push(word)

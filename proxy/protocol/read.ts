@@ -1,11 +1,11 @@
 /**
- * Readers of message bodies by offset. They take the whole buffer with `start` and `end` of the body, copy nothing but
- * the text they return, and tolerate a body that is cut short.
+ * Readers of message bodies by offset. They take the whole buffer with `start` and `end` of the body, copy only the
+ * text they return, and tolerate truncated bodies.
  */
 
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
 
-/** Int32, most significant byte first. */
+/** Int32, big-endian. */
 export function int32(bytes: Uint8Array, at: number): number {
   return (
     ((bytes[at] as number) << 24) |
@@ -15,12 +15,12 @@ export function int32(bytes: Uint8Array, at: number): number {
   )
 }
 
-/** Int16, most significant byte first, unsigned. */
+/** Int16, big-endian, unsigned. */
 export function int16(bytes: Uint8Array, at: number): number {
   return ((bytes[at] as number) << 8) | (bytes[at + 1] as number)
 }
 
-/** Where the NUL that ends the string at `at` stands; `end` when there is none. */
+/** Offset of the NUL that ends the string at `at`; `end` if there is none. */
 export function stringEnd(bytes: Uint8Array, at: number, end: number): number {
   const found = bytes.indexOf(0, at)
   return found === -1 || found > end ? end : found
@@ -36,7 +36,7 @@ export interface ErrorFields {
   /** SQLSTATE. */
   readonly code: string
   readonly message: string
-  /** The function of the server that reported it: what a cause is recognised by where SQLSTATE does not tell. */
+  /** The server's function that reported the error, which tells apart causes with the same SQLSTATE. */
   readonly routine: string
 }
 
@@ -44,7 +44,7 @@ const errorMessageCharactersMax = 500
 
 /**
  * ErrorResponse and NoticeResponse: { Byte1 field type, String value } …, Byte1 0 (manual, "Error and Notice Message
- * Fields"). Field V is the severity that is never translated; S stands in for it before PostgreSQL 9.6.
+ * Fields"). Field V is the severity that is never translated; before PostgreSQL 9.6 there is only S.
  */
 export function errorFields(bytes: Uint8Array, start: number, end: number): ErrorFields {
   let severity = ''
@@ -84,13 +84,13 @@ export function errorFields(bytes: Uint8Array, start: number, end: number): Erro
   }
 }
 
-/** What an error says beyond its message. */
+/** Detail and hint of an error. */
 export interface Advice {
   readonly detail?: string
   readonly hint?: string
 }
 
-/** Fields D and H of an ErrorResponse, where it has them. */
+/** Fields D and H of an ErrorResponse, if present. */
 export function errorAdvice(bytes: Uint8Array, start: number, end: number): Advice {
   const field = (letter: number): string | undefined => {
     for (let at = start; at < end && bytes[at] !== 0;) {
@@ -107,7 +107,7 @@ export function errorAdvice(bytes: Uint8Array, start: number, end: number): Advi
   return { ...(detail === undefined ? {} : { detail }), ...(hint === undefined ? {} : { hint }) }
 }
 
-/** The error ends the connection. */
+/** Whether the error ends the connection. */
 export function isFatal(severity: string): boolean {
   return severity === 'FATAL' || severity === 'PANIC'
 }

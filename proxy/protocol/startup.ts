@@ -1,6 +1,6 @@
 import { int16, int32, stringEnd } from './read.ts'
 
-/** As PostgreSQL's MAX_STARTUP_PACKET_LENGTH: nothing longer is kept for a peer that has not logged in. */
+/** PostgreSQL's MAX_STARTUP_PACKET_LENGTH: no longer packet is kept for a peer that has not logged in. */
 export const startupBytesMax = 10_000
 
 const shortestBytes = 8
@@ -19,9 +19,9 @@ export type StartupPacket =
       readonly end: number
       readonly major: number
       readonly minor: number
-      /** As sent; of a name that is repeated the last value counts, as in PostgreSQL. */
+      /** As sent; of a repeated name the last value counts, as in PostgreSQL. */
       readonly parameters: ReadonlyMap<string, string>
-      /** Names that begin with `_pq_.`: protocol extensions, none of which is spoken. */
+      /** Names that begin with `_pq_.`: protocol extensions, none of which is supported. */
       readonly protocolOptions: readonly string[]
     }
   | {
@@ -82,7 +82,7 @@ function startupMessage(bytes: Uint8Array, start: number, body: number, stop: nu
   const minor = int16(bytes, start + 6)
   const parameters = new Map<string, string>()
   const protocolOptions: string[] = []
-  // Another major version may have another layout: it is refused by its number alone.
+  // Another major version may have another layout, so it is rejected by its number alone.
   if (major !== 3) return { kind: 'startup', end: stop, major, minor, parameters, protocolOptions }
 
   let at = body

@@ -1,6 +1,6 @@
 /**
- * Builders of whole messages, for the cold paths: logins, errors, the console. The grammar of each message is in the
- * comment above it (manual, "Message Formats"); Int32 length counts itself.
+ * Builders of whole messages for cold paths: logins, errors, the console. The grammar of each message is in the comment
+ * above it (manual, "Message Formats"); Int32 length includes itself.
  */
 import { BackendTag, FrontendTag } from './tags.ts'
 
@@ -13,7 +13,7 @@ export function message(tag: number, ...parts: readonly Uint8Array[]): Buffer {
   return Buffer.concat([head, body])
 }
 
-/** String: the bytes and a NUL. A NUL inside would end it early, so it is cut there. */
+/** String: the bytes and a NUL. A value is truncated at a NUL inside it. */
 function string(value: string): Buffer {
   const end = value.indexOf('\0')
   return Buffer.from(`${end === -1 ? value : value.slice(0, end)}\0`)
@@ -31,7 +31,7 @@ function int32(value: number): Buffer {
   return bytes
 }
 
-// Authentication requests: Int32 kind, then what the kind needs
+// Authentication requests: Int32 kind, then its data
 
 export function authenticationOk(): Buffer {
   return message(BackendTag.Authentication, int32(0))
@@ -86,7 +86,7 @@ export function negotiateProtocolVersion(newestMinor: number, options: readonly 
   return message(BackendTag.NegotiateProtocolVersion, version, int32(options.length), ...options.map(string))
 }
 
-/** The number of protocol 3.`minor`: the major version stands in the high half. */
+/** Version number of protocol 3.`minor`: the major version is in the high half. */
 export function protocolVersion(minor: number): number {
   return (3 << 16) | minor
 }
@@ -99,7 +99,7 @@ export interface Trouble {
   readonly message: string
   readonly detail?: string
   readonly hint?: string
-  /** The function that reported it, by which some drivers tell errors of one SQLSTATE apart. */
+  /** The function that reported it, by which some drivers tell apart errors with the same SQLSTATE. */
   readonly routine?: string
 }
 
@@ -122,7 +122,7 @@ function fields(trouble: Trouble): Buffer[] {
 
 // Results
 
-/** Type oids of the columns that the console has. */
+/** Type oids of the console's columns. */
 export const TypeOid = { bytea: 17, int8: 20, int4: 23, text: 25, numeric: 1700 } as const
 export type TypeOid = (typeof TypeOid)[keyof typeof TypeOid]
 
@@ -172,8 +172,8 @@ export function emptyQueryResponse(): Buffer {
 // To PostgreSQL
 
 /**
- * Int32 length, Int32 protocol version, { String name, String value } …, Byte1 0. No client_encoding is asked for:
- * then nobody could know, nor reset to, the encoding that the role or database has by default.
+ * Int32 length, Int32 protocol version, { String name, String value } …, Byte1 0. client_encoding is not sent:
+ * otherwise the default encoding of the role or database could not be known or reset to.
  */
 export function startup(parameters: Readonly<Record<string, string>>, minor = 0): Buffer {
   const pairs = Object.entries(parameters).flatMap(([name, value]) => [string(name), string(value)])
@@ -233,7 +233,7 @@ export function describeStatement(name: string): Buffer {
   return message(FrontendTag.Describe, Buffer.from('S'), string(name))
 }
 
-/** Has the server send what it has answered so far. */
+/** Makes the server send its pending output. */
 export function flush(): Buffer {
   return message(FrontendTag.Flush)
 }
@@ -246,7 +246,7 @@ export function closeComplete(): Buffer {
   return message(BackendTag.CloseComplete)
 }
 
-/** Int32 length, Int32 request code: asks for TLS. */
+/** Int32 length, Int32 request code: requests TLS. */
 export function sslRequest(): Buffer {
   return Buffer.concat([int32(8), int32(80877103)])
 }
@@ -257,9 +257,9 @@ export function cancelRequest(pid: number, secret: Uint8Array): Buffer {
 }
 
 /**
- * One statement that sets all of `settings` for the session, ended by a Sync. Names and values travel as parameters of
- * the Bind, never as SQL. The session may have any encoding: what is not ASCII travels as bytes that are told to be
- * UTF-8. The statement is closed, so that the session's client cannot execute it.
+ * One statement that sets all of `settings` for the session, ended by a Sync. Names and values are parameters of the
+ * Bind, never SQL. The session may have any encoding, so a value that is not ASCII is sent as bytes, declared as UTF-8.
+ * The statement is closed, so that the session's client cannot execute it.
  */
 export function setConfig(settings: readonly (readonly [name: string, value: string])[]): Buffer {
   const calls = settings.map(([, value], index) => {
@@ -279,7 +279,7 @@ export function setConfig(settings: readonly (readonly [name: string, value: str
   ])
 }
 
-/** One statement with `values` as its parameters, whose types the server finds, ended by a Sync. */
+/** One statement with `values` as parameters, whose types are inferred by the server, ended by a Sync. */
 export function extendedQuery(sql: string, values: readonly string[]): Buffer {
   return Buffer.concat([parse(sql, []), bind(values), execute(), sync()])
 }

@@ -5,7 +5,19 @@ import { describe, expect, test } from 'vitest'
 const root = new URL('../../', import.meta.url).pathname
 
 /** Paths whose text is finished; what is below them is checked. The list only grows. */
-const finished = ['README.md', 'CHANGELOG.md', 'docs', 'shared', 'cli', 'control']
+const finished = [
+  'README.md',
+  'ARCHITECTURE.md',
+  'CHANGELOG.md',
+  'docs',
+  'shared',
+  'cli',
+  'control',
+  'proxy/agent',
+  'proxy/main.ts',
+  'proxy/protocol',
+  'test/support',
+]
 
 /** Words that PostgreSQL's and PgBouncer's manuals do without, and what they say instead. */
 const refused: readonly { readonly words: RegExp; readonly instead: string }[] = [

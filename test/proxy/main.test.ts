@@ -101,14 +101,14 @@ async function newFile(text: string): Promise<string> {
 test('SIGHUP reads the file again, SIGTERM ends the process with 0', async () => {
   const path = await newFile(toml(5))
   const proxy = new Process(['--config', path, '--http-port', '0'])
-  await proxy.logs('applied a version')
+  await proxy.logs('version applied')
   await writeFile(path, toml(6))
 
   proxy.signal('SIGHUP')
-  const second = await proxy.logs('applied a version', 2)
+  const second = await proxy.logs('version applied', 2)
   await writeFile(path, 'pool_size = 1')
   proxy.signal('SIGHUP')
-  const refused = await proxy.logs('the reload changed nothing')
+  const refused = await proxy.logs('reload failed')
   proxy.signal('SIGTERM')
 
   expect(await proxy.exitCode()).toBe(0)
@@ -124,8 +124,8 @@ test.for([
 ] as const)('SIGUSR1 is PAUSE and SIGUSR2 is RESUME, as in PgBouncer: %s', async ([, workers, option]) => {
   const words = ['--config', await newFile(toml(5)), '--http-port', '0', '--workers', workers]
   const proxy = new Process(words, [option])
-  const { http_port: port } = await proxy.logs('the proxy starts')
-  await proxy.logs('applied a version')
+  const { http_port: port } = await proxy.logs('starting')
+  await proxy.logs('version applied')
   const paused = async (): Promise<string | undefined> => {
     const page = await (await fetch(`http://127.0.0.1:${String(port)}/metrics`)).text()
     return /^pgbouncer_databases_paused\{.*app.*\} (\d)$/m.exec(page)?.[1]
@@ -135,7 +135,7 @@ test.for([
   await proxy.logs('paused')
   const whilePaused = await paused()
   proxy.signal('SIGUSR1')
-  const again = await proxy.logs('pause changed nothing')
+  const again = await proxy.logs('pause had no effect')
   proxy.signal('SIGUSR2')
   await proxy.logs('resumed')
   const afterwards = await paused()
@@ -144,7 +144,7 @@ test.for([
   expect(await proxy.exitCode()).toBe(0)
   expect([whilePaused, afterwards]).toEqual(['1', '0'])
   expect(again).toMatchObject({ level: 'warn', reason: 'already paused or suspended' })
-  const signals = proxy.lines.filter(({ message }) => message === 'got a signal')
+  const signals = proxy.lines.filter(({ message }) => message === 'signal received')
   expect(signals.map(({ signal }) => signal)).toEqual(['SIGUSR1', 'SIGUSR1', 'SIGUSR2', 'SIGTERM'])
   expect(proxy.text).not.toContain('Debugger')
 })
@@ -155,29 +155,29 @@ test('a SIGUSR1 that comes before the proxy can obey it waits, and opens no debu
   await until('SIGUSR1 is blocked', () => (proxy.blocked & bit) !== 0n)
 
   proxy.signal('SIGUSR1')
-  await proxy.logs('applied a version')
+  await proxy.logs('version applied')
   proxy.signal('SIGTERM')
 
   expect(await proxy.exitCode()).toBe(0)
-  expect(proxy.lines.find(({ message }) => message === 'got a signal')).toMatchObject({ signal: 'SIGUSR1' })
+  expect(proxy.lines.find(({ message }) => message === 'signal received')).toMatchObject({ signal: 'SIGUSR1' })
   expect(proxy.text).not.toContain('Debugger')
 })
 
 test('SIGQUIT ends the process at once', async () => {
   const proxy = new Process(['--config', await newFile(toml(5)), '--http-port', '0'])
-  await proxy.logs('applied a version')
+  await proxy.logs('version applied')
 
   proxy.signal('SIGQUIT')
 
   expect(await proxy.exitCode()).toBe(0)
-  expect(await proxy.logs('the proxy stops')).toMatchObject({ mode: 'now' })
+  expect(await proxy.logs('stopping')).toMatchObject({ mode: 'now' })
 })
 
 test('a proxy goes on when nobody reads its log any more', async () => {
   const path = await newFile(toml(5))
   const proxy = new Process(['--config', path, '--http-port', '0'])
-  const { http_port: port } = await proxy.logs('the proxy starts')
-  await proxy.logs('applied a version')
+  const { http_port: port } = await proxy.logs('starting')
+  await proxy.logs('version applied')
   proxy.closeLog()
 
   proxy.signal('SIGHUP')
@@ -193,7 +193,7 @@ test('a file that cannot be used ends the process with 1 and names path and reas
   const proxy = new Process(['--config', path, '--http-port', '0'])
 
   expect(await proxy.exitCode()).toBe(1)
-  const { reason } = await proxy.logs('the proxy cannot start')
+  const { reason } = await proxy.logs('could not start')
   expect(reason).toContain(path)
   expect(reason).toContain('pools.app.pool_sise')
 })
@@ -206,8 +206,8 @@ test('a port for clients that is in use ends the process with 1 and one reason',
   const proxy = new Process(['--config', await newFile(toml(5, port)), '--http-port', '0'])
 
   expect(await proxy.exitCode()).toBe(1)
-  const { reason } = await proxy.logs('the proxy cannot go on')
-  expect(reason).toMatch(new RegExp(`^cannot listen on 127.0.0.1:${port}: .*EADDRINUSE`))
+  const { reason } = await proxy.logs('fatal error')
+  expect(reason).toMatch(new RegExp(`^could not listen on 127.0.0.1:${port}: .*EADDRINUSE`))
 })
 
 test('a port for hints that is in use ends the process with 1', async () => {
@@ -218,7 +218,7 @@ test('a port for hints that is in use ends the process with 1', async () => {
   const proxy = new Process(['--config', await newFile(toml(5)), '--http-port', String(port)])
 
   expect(await proxy.exitCode()).toBe(1)
-  expect((await proxy.logs('the proxy cannot start'))['reason']).toContain('EADDRINUSE')
+  expect((await proxy.logs('could not start'))['reason']).toContain('EADDRINUSE')
 })
 
 test('wrong words end the process with 2', async () => {
@@ -230,7 +230,7 @@ test('wrong words end the process with 2', async () => {
 
 test('a proxy that nobody uses sleeps: neither of its threads wakes more than a few times a second', async () => {
   const proxy = new Process(['--config', await newFile(toml(5)), '--http-port', '0'])
-  await proxy.logs('applied a version')
+  await proxy.logs('version applied')
   // What starting leaves to do in the background is over.
   await sleep(1500)
 

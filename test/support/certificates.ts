@@ -1,4 +1,4 @@
-/** Certificates for tests, made by the openssl program: a CA of the test's own, and what it vouches for. */
+/** Certificates for tests, created with the openssl program: a CA and the certificates it issues. */
 import { execFile } from 'node:child_process'
 import { chmod, chown, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -30,7 +30,7 @@ export class Authority {
 
   static async create(name = 'Test CA'): Promise<Authority> {
     const folder = await tempFolder()
-    // PostgreSQL's own user reads what lies here.
+    // PostgreSQL's own user reads the files.
     await chmod(folder, 0o755)
     const authority = new Authority(folder)
     const key = join(folder, 'ca-key.pem')
@@ -45,7 +45,7 @@ export class Authority {
     return await readFile(this.caFile, 'utf8')
   }
 
-  /** A certificate for `commonName`, and for `hosts` such as "DNS:localhost" and "IP:127.0.0.1". */
+  /** A certificate with the common name `commonName`, for `hosts` such as "DNS:localhost" and "IP:127.0.0.1". */
   async issue(commonName: string, hosts: readonly string[] = []): Promise<Certificate> {
     this.#issued++
     const path = (end: string): string => join(this.folder, `${this.#issued}-${end}`)
@@ -68,7 +68,7 @@ export class Authority {
     }
   }
 
-  /** Settings of a PostgreSQL that does TLS with a certificate of this authority. */
+  /** Settings of a PostgreSQL with TLS and a certificate of this CA. */
   async postgresSettings(hosts: readonly string[], clientCa?: string): Promise<Record<string, string>> {
     const { certFile, keyFile } = await this.issue('postgres', hosts)
     const { uid, gid } = postgresUser()
@@ -78,7 +78,7 @@ export class Authority {
   }
 }
 
-/** Puts another certificate and key where those of `there` are. */
+/** Replaces the certificate and key of `there`. */
 export async function replaceCertificate(there: Certificate, by: Certificate): Promise<void> {
   await writeFile(there.certFile, by.cert)
   await writeFile(there.keyFile, by.key)

@@ -3,8 +3,8 @@ import type { AddressInfo, Socket } from 'node:net'
 import { atEndOfFile } from './cleanup.ts'
 
 /**
- * Stands between two sides of TCP and passes everything on in pieces of one byte, so that whoever reads sees a message
- * in as many parts as it has bytes. Stops at the end of the test file.
+ * A TCP proxy that forwards every byte as a piece of its own, so that the reader sees each message in as many parts as
+ * it has bytes. Stops at the end of the test file.
  */
 export async function startChopper(target: {
   readonly host: string
@@ -41,6 +41,6 @@ async function passOn(from: Socket, to: Socket): Promise<void> {
     }
     to.end()
   } catch {
-    // The connection was reset; both ends learn it by 'close'.
+    // The connection was reset; both ends get 'close'.
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Runs in a network namespace (`ip netns exec NAME node …`): a PostgreSQL cluster whose options come as JSON in the
- * first argument. Says each line of its log and then that it is ready; a signal is passed on.
+ * Runs in a network namespace (`ip netns exec NAME node …`): a PostgreSQL cluster whose options are JSON in the first
+ * argument. Prints its log, and a line when it is ready; signals are forwarded.
  */
 import { startCluster } from '../../cli/start/embedded-postgres.ts'
 

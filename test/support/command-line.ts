@@ -17,7 +17,7 @@ export interface Ran {
   readonly stderr: string
 }
 
-/** Runs `flotilla ARGS` to its end. */
+/** Runs `flotilla ARGS` until it exits. */
 export async function flotilla(
   args: readonly string[],
   how: { environment?: Readonly<Record<string, string>>; input?: string; cwd?: string } = {},
@@ -41,7 +41,7 @@ export class Running {
   readonly #ended: Promise<number | NodeJS.Signals | null>
   #changed = Promise.withResolvers<void>()
 
-  /** `words` is the whole command: ["npm", "start"], or flotilla's own by `flotillaWords`. */
+  /** `words` is the whole command: ["npm", "start"], or `flotillaWords`. */
   constructor(words: readonly [string, ...string[]], environment: Readonly<Record<string, string>> = {}) {
     const [command, ...args] = words
     this.child = spawn(command, args, {
@@ -69,7 +69,7 @@ export class Running {
     })
   }
 
-  /** Resolves when a line fits. @throws Error with all that was said when it ends without it. */
+  /** Resolves when a line matches. @throws Error with all output if it exits before. */
   async says(pattern: RegExp): Promise<string> {
     let hasEnded = false
     void this.#ended.then(() => (hasEnded = true))
@@ -81,13 +81,13 @@ export class Running {
     }
   }
 
-  /** Ctrl-C in a terminal: SIGINT to the whole group. Gives the exit code. */
+  /** Ctrl-C in a terminal: SIGINT to the process group. Returns the exit code. */
   async ctrlC(): Promise<number | NodeJS.Signals | null> {
     process.kill(-(this.child.pid as number), 'SIGINT')
     return this.#ended
   }
 
-  /** A signal to it alone, and its exit code. */
+  /** Sends a signal to the process alone. Returns the exit code. */
   async end(signal: NodeJS.Signals): Promise<number | NodeJS.Signals | null> {
     this.child.kill(signal)
     return this.#ended
@@ -98,7 +98,7 @@ export class Running {
   }
 }
 
-/** The words that start `flotilla ARGS`. */
+/** The words of the command `flotilla ARGS`. */
 export function flotillaWords(...args: string[]): [string, ...string[]] {
   return [process.execPath, noDebugger, main, ...args]
 }

@@ -1,7 +1,7 @@
 /**
- * `npm run coverage`: runs the tests with V8's own coverage switched on for every process they start (test workers,
- * control, proxies and their engine threads alike; Node hands NODE_V8_COVERAGE on to children by itself) and prints
- * one report over all of it. Arguments go to Vitest. Exit code: of the tests, else of the report.
+ * `npm run coverage`: runs the tests with V8's coverage enabled in all processes (test workers, control, proxies and
+ * their engine threads; Node passes NODE_V8_COVERAGE to children) and prints one report. Arguments go to Vitest. Exit
+ * code: the tests', otherwise the report's.
  */
 import { spawnSync } from 'node:child_process'
 import { rmSync } from 'node:fs'

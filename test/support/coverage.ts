@@ -1,4 +1,4 @@
-/** Whether this run is `npm run coverage`: V8 counts in compiled code, which is slower then and allocates. */
+/** Whether this is `npm run coverage`: V8 counts in compiled code, which makes it slower and allocate. */
 export function isCovered(): boolean {
   return process.env['NODE_V8_COVERAGE'] !== undefined
 }

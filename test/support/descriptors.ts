@@ -1,7 +1,7 @@
 import { readdirSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** What the open descriptors of a process are, as "socket:[INODE]" or "/a/file" (proc_pid_fd(5)). */
+/** The open descriptors of a process, as "socket:[INODE]" or "/a/file" (proc_pid_fd(5)). */
 export function descriptorsOf(pid: number): string[] {
   const folder = `/proc/${pid}/fd`
   return readdirSync(folder).flatMap((fd) => {

@@ -1,4 +1,4 @@
-/** What a test and the process that runs an engine for it say to each other. */
+/** Messages between a test and the process that runs an engine for it. */
 import type { ToEngine } from '../../proxy/port.ts'
 import type { EngineSnapshot } from '../../proxy/snapshot.ts'
 import type { ApplyOutcome, FleetSpec } from '../../proxy/spec.ts'

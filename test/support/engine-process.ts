@@ -1,6 +1,6 @@
 /**
- * The process of one engine under test: its thread, driven over IPC as the agent drives it. In a process of its own,
- * so that its memory can be measured and its death does not take the test along. Ends when the engine does.
+ * The process of one engine under test: its thread, driven over IPC as the agent drives it. It is a process of its own,
+ * so that its memory can be measured and its death does not end the test. Exits with the engine.
  */
 import { Workers } from '../../proxy/agent/workers.ts'
 import { EngineThread } from '../../proxy/agent/engine-thread.ts'
@@ -23,7 +23,7 @@ export interface EngineProcessOptions {
   readonly mockKey: string
 }
 
-/** What the test drives: one engine, or the crew that the agent would run. */
+/** What the test drives: one engine, or workers as the agent runs them. */
 interface Driven {
   readonly listening: Promise<{ readonly port: number }>
   readonly ended: Promise<{ readonly reason: string }>
@@ -96,9 +96,9 @@ function several(count: number): Driven {
     post(message) {
       if (message.type === 'stop') void end(message.mode, message.timeoutMs)
       else if (message.type === 'peers') workers.peers(message.update)
-      else throw new Error(`a crew is not told ${message.type}`)
+      else throw new Error(`workers do not take ${message.type}`)
     },
-    // The answer to a RELOAD goes to the worker whose number is the rest of the id.
+    // The answer to a RELOAD goes to the worker given by the remainder of the id.
     failWorker: (worker) => workers.reloaded(worker, fault),
     terminate: () => void end('now', 0),
   }

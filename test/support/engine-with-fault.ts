@@ -1,4 +1,4 @@
-/** The engine's thread as in production, which fails as by a bug of its own when a test wants it to. */
+/** The engine's thread as in production, except that it fails on request of a test, as if by a bug. */
 import { Engine } from '../../proxy/engine/engine.ts'
 import type { ToEngine } from '../../proxy/port.ts'
 import { fault } from './fault.ts'

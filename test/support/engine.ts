@@ -1,4 +1,4 @@
-/** The engine as it runs in production, in a process of its own, without an agent: configured and asked by a test. */
+/** The engine as in production, in a process of its own and without an agent, configured and queried by a test. */
 import { fork } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -18,21 +18,21 @@ import { poolHashes } from '../../shared/hash.ts'
 import { atEndOfFile } from './cleanup.ts'
 import type { FromProcess, LogLine, ToProcess } from './engine-messages.ts'
 
-/** A configuration document as JSON: what is in a TOML file. Passwords are written out; hosts are addresses. */
+/** A configuration document as JSON, with literal passwords and addresses as hosts. */
 export type Document = Readonly<Record<string, unknown>>
 
-/** Of the fleet that all engines of a test are of. */
+/** Shared by all engines of a test, as in a fleet. */
 const mockKey = randomBytes(32)
 
 const entry = join(import.meta.dirname, 'engine-process.ts')
 
-/** Longest wait of `until`; a test that waits longer has failed. */
+/** Maximum wait of `until`, after which the test fails. */
 const untilMsMax = 15_000
 const lookEveryMs = 10
 
 /**
- * Starts an engine that runs `document`; it stops at the end of the test file at the latest. With `workers` it is what
- * the agent runs: a thread that dies is started again.
+ * Starts an engine that runs `document`; it stops at the end of the test file at the latest. With `workers` it runs as
+ * under the agent: a dead thread is restarted.
  */
 export async function startEngine(
   document: Document,
@@ -52,7 +52,7 @@ export async function startEngine(
 export class Engine {
   readonly host = '127.0.0.1'
   port = 0
-  /** Server connections that ended unplanned, oldest first. */
+  /** Unplanned ends of server connections, oldest first. */
   readonly lost: EngineDisconnect[] = []
   readonly log: LogLine[] = []
   /** Why the thread ended; null while it runs. */
@@ -84,7 +84,7 @@ export class Engine {
     return this.#child.pid ?? 0
   }
 
-  /** Makes the next version of `document` and applies it. @throws ConfigError, or Error when the engine has died. */
+  /** Creates and applies the next version of `document`. @throws ConfigError, or Error if the engine has died. */
   async apply(tree: Document): Promise<ApplyOutcome> {
     const document = readDocument(tree, noSecrets)
     const { settings, console_users } = effectiveGeneral(document)
@@ -108,7 +108,7 @@ export class Engine {
     return (await this.#ask((id) => ({ ask: 'snapshot', id }))) as EngineSnapshot
   }
 
-  /** Resolves once `condition` holds. @throws Error with the last one when none comes. */
+  /** Resolves when `condition` holds. @throws Error with the last snapshot if it does not. */
   async until(condition: (snapshot: EngineSnapshot) => boolean): Promise<void> {
     let last: EngineSnapshot | undefined
     await until(
@@ -117,7 +117,7 @@ export class Engine {
     )
   }
 
-  /** @throws Error when there is no such pool. */
+  /** @throws Error if there is no such pool. */
   async pool(pool: string, user = 'app'): Promise<PoolSnapshot> {
     const { pools } = await this.snapshot()
     const found = pools.find((one) => one.pool === pool && one.user === user)
@@ -125,7 +125,7 @@ export class Engine {
     return found
   }
 
-  /** The first snapshot of a pool for which `condition` holds. @throws Error with the last one when none comes. */
+  /** The first snapshot of a pool for which `condition` holds. @throws Error with the last one if there is none. */
   async poolUntil(pool: string, condition: (pool: PoolSnapshot) => boolean): Promise<PoolSnapshot> {
     let last: PoolSnapshot | undefined
     await until(
@@ -135,7 +135,7 @@ export class Engine {
     return last as PoolSnapshot
   }
 
-  /** The first lost server for which `condition` holds, also one that was lost before. */
+  /** The first lost server for which `condition` holds, including earlier ones. */
   async lostUntil(condition: (server: EngineDisconnect) => boolean): Promise<EngineDisconnect> {
     await until(
       () => this.lost.some(condition),
@@ -148,18 +148,18 @@ export class Engine {
     this.#send({ ask: 'post', message })
   }
 
-  /** Resident memory of the process: Node's own is about 60 MB of it. */
+  /** Resident memory of the process, about 60 MB of which are Node's. */
   rssBytes(): number {
     const kilobytes = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'))?.[1]
     return Number(kilobytes) * 1024
   }
 
-  /** Makes a worker's thread fail, as it would on a bug of its own. */
+  /** Makes a worker's thread fail, as if by a bug. */
   failWorker(worker: number): void {
     this.#send({ ask: 'fail worker', worker })
   }
 
-  /** Resolves when the process has ended. */
+  /** Resolves when the process has exited. */
   async stop(mode: 'drain' | 'now', timeoutMs: number): Promise<void> {
     this.post({ type: 'stop', mode, timeoutMs })
     await this.#gone
@@ -167,7 +167,7 @@ export class Engine {
 
   async kill(): Promise<void> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
-    // In order, so that coverage is written; by force when that does not work.
+    // In order, so that coverage is written; by force if that does not work.
     if (this.#child.connected) this.#child.disconnect()
     const forced = setTimeout(() => this.#child.kill('SIGKILL'), 2000)
     await this.#gone
@@ -216,7 +216,7 @@ export class Engine {
   }
 }
 
-/** For a state that nobody announces: looks again and again. @throws Error with `last()` when it does not come. */
+/** Polls for a state that no event reports. @throws Error with `last()` if it does not occur. */
 export async function until(
   condition: () => Promise<boolean> | boolean,
   last: () => string = () => condition.toString(),

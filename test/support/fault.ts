@@ -1,2 +1,2 @@
-/** The answer to a RELOAD on which an engine under test fails. */
+/** The answer to a RELOAD that makes an engine under test fail. */
 export const fault = 'a fault set off by a test'

@@ -1,6 +1,6 @@
 /**
- * Loaded into a process before all else, it takes io_uring away from it, as containers' seccomp profiles do: from then on
- * io_uring_setup(2) fails with EPERM (seccomp(2), a filter on the number of the call).
+ * Loaded first into a process, it forbids io_uring, as containers' seccomp profiles do: io_uring_setup(2) fails with
+ * EPERM (seccomp(2), a filter on the system call number).
  */
 import koffi from 'koffi'
 

@@ -1,5 +1,5 @@
 /**
- * What a client may send, byte by byte (PostgreSQL manual, "Message Formats"). Written apart from the product's own
+ * Messages of a client, byte by byte (PostgreSQL manual, "Message Formats"). Written independently of the product's
  * writer, so that tests do not share its mistakes.
  */
 
@@ -23,7 +23,7 @@ export function parse(name: string, sql: string, parameterTypes: readonly number
   return message('P', cstring(name), cstring(sql), int16(parameterTypes.length), ...parameterTypes.map(int32))
 }
 
-/** Parameters as text; null for NULL. Results come as text. */
+/** Parameters as text; null for NULL. Results in text format. */
 export function bind(portal: string, statement: string, values: readonly (string | null)[] = []): Buffer {
   const parameters = values.flatMap((value) => {
     if (value === null) return [int32(-1)]
@@ -41,7 +41,7 @@ export function describePortal(name: string): Buffer {
   return message('D', Buffer.from('P'), cstring(name))
 }
 
-/** `rowsMax` 0 takes all rows. */
+/** `rowsMax` 0 fetches all rows. */
 export function execute(portal: string, rowsMax = 0): Buffer {
   return message('E', cstring(portal), int32(rowsMax))
 }
@@ -67,7 +67,7 @@ export function copyFail(reason: string): Buffer {
   return message('f', cstring(reason))
 }
 
-/** Calls a function by its OID, with text arguments and a text result. */
+/** Calls a function by its OID, with arguments and result as text. */
 export function functionCall(oid: number, values: readonly (string | null)[]): Buffer {
   const parameters = values.flatMap((value) => {
     if (value === null) return [int32(-1)]
@@ -77,7 +77,7 @@ export function functionCall(oid: number, values: readonly (string | null)[]): B
   return message('F', int32(oid), int16(0), int16(values.length), ...parameters, int16(0))
 }
 
-/** Also SASLInitialResponse and SASLResponse, which share the tag. */
+/** Also SASLInitialResponse and SASLResponse, which have the same tag. */
 export function passwordMessage(...parts: readonly Uint8Array[]): Buffer {
   return message('p', ...parts)
 }
@@ -103,7 +103,7 @@ function int16(value: number): Buffer {
   return bytes
 }
 
-/** Length (itself included) and body. */
+/** Length (including itself) and body. */
 function packet(...parts: readonly Uint8Array[]): Buffer {
   const body = Buffer.concat(parts)
   return Buffer.concat([int32(body.length + 4), body])

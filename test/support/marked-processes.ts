@@ -1,6 +1,6 @@
 /**
- * Every process that a test starts, at whatever depth, inherits a mark in its environment. By the mark, what was left
- * behind is found even when nobody kept its process id.
+ * All processes that a test starts, at any depth, inherit a mark in their environment, by which leftovers are found
+ * without their process ids.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 
@@ -11,7 +11,7 @@ export interface MarkedProcess {
   readonly command: string
 }
 
-/** Processes whose mark starts with `mark`, without the present one. Empty where there is no /proc. */
+/** Processes whose mark starts with `mark`, except this one. Empty without /proc. */
 export function markedProcesses(mark: string): MarkedProcess[] {
   const wanted = `${markVariable}=${mark}`
   const found: MarkedProcess[] = []
@@ -29,19 +29,19 @@ export function markedProcesses(mark: string): MarkedProcess[] {
   return found
 }
 
-/** What this test file has started and what still runs, at whatever depth. */
+/** Running processes started by this test file, at any depth. */
 export function processesOfThisFile(): MarkedProcess[] {
   const mark = process.env[markVariable]
   return mark === undefined ? [] : markedProcesses(mark)
 }
 
-/** SIGKILL to each; one that has ended meanwhile is no trouble. */
+/** SIGKILL to each, unless it has exited. */
 export function killAll(processes: readonly MarkedProcess[]): void {
   for (const { pid } of processes) {
     try {
       process.kill(pid, 'SIGKILL')
     } catch {
-      // It has ended by itself.
+      // It has exited.
     }
   }
 }
@@ -54,7 +54,7 @@ function namesIn(folder: string): string[] {
   }
 }
 
-/** Empty when the process has ended or belongs to somebody else. */
+/** Empty if the process has exited or belongs to another user. */
 function textOf(path: string): string {
   try {
     return readFileSync(path, 'latin1')

@@ -1,6 +1,6 @@
 /**
- * A host of its own for a test: a network namespace behind a veth pair, whose link can be cut the way a cable or a
- * failing host cuts it: frames vanish, and neither side is told.
+ * A host of its own for a test: a network namespace behind a veth pair, whose link can be cut like a cable: frames
+ * vanish, and neither side is told.
  */
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
@@ -8,12 +8,12 @@ import { atEndOfFile } from './cleanup.ts'
 
 const run = promisify(execFile)
 
-/** A link-layer address that nobody has: frames sent there are dropped without a word. */
-const nobodysMac = '02:00:00:00:00:99'
+/** A link-layer address of no host: frames sent there are dropped silently. */
+const unusedMac = '02:00:00:00:00:99'
 
 export class NetworkNamespace {
   readonly name: string
-  /** Of this machine's end and of the namespace's. */
+  /** Address of this machine's end, and of the namespace's. */
   readonly here: string
   readonly there: string
   readonly #link: string
@@ -27,7 +27,7 @@ export class NetworkNamespace {
     this.there = `10.213.${number % 250}.2`
   }
 
-  /** Gone at the end of the test file. Gives the reason instead where the kernel or the user forbids it. */
+  /** Removed at the end of the test file. Returns the reason if the kernel or the user does not allow it. */
   static async make(): Promise<NetworkNamespace | string> {
     if (process.getuid?.() !== 0) return 'network namespaces need root'
     const made = new NetworkNamespace(process.pid % 32_000)
@@ -36,7 +36,7 @@ export class NetworkNamespace {
       return made
     } catch (error) {
       await made.remove()
-      return `no network namespace can be made here: ${error instanceof Error ? error.message.trim() : String(error)}`
+      return `could not create a network namespace: ${error instanceof Error ? error.message.trim() : String(error)}`
     }
   }
 
@@ -58,14 +58,14 @@ export class NetworkNamespace {
 
   /** From now on no frame arrives on either side. */
   async cut(): Promise<void> {
-    await this.#neighbours(nobodysMac, nobodysMac)
+    await this.#neighbours(unusedMac, unusedMac)
   }
 
   async mend(): Promise<void> {
     await this.#neighbours(this.#macHere, this.#macThere)
   }
 
-  /** Neighbours are entered by hand, so that nobody finds out by asking (ARP) that the link is cut. */
+  /** Static neighbour entries, so that ARP does not reveal that the link is cut. */
   async #neighbours(macHere: string, macThere: string): Promise<void> {
     const entry = (address: string, mac: string, dev: string) => {
       return ['neighbour', 'replace', address, 'lladdr', mac, 'nud', 'permanent', 'dev', dev]
@@ -74,7 +74,7 @@ export class NetworkNamespace {
     await run('ip', ['-n', this.name, ...entry(this.here, macHere, 'eth0')])
   }
 
-  /** What this machine has sent into the namespace and got no acknowledgement for yet. */
+  /** Bytes sent into the namespace that are not acknowledged. */
   async unacknowledgedBytes(): Promise<number> {
     const { stdout } = await run('ss', ['-Htn', 'dst', this.there])
     const lines = stdout.split('\n').filter((line) => line !== '')
@@ -90,6 +90,6 @@ export class NetworkNamespace {
 async function macOf(args: readonly string[]): Promise<string> {
   const { stdout } = await run('ip', [...args])
   const [link] = JSON.parse(stdout) as { address: string }[]
-  if (link === undefined) throw new Error('the link that was made is not there')
+  if (link === undefined) throw new Error('the created link is missing')
   return link.address
 }

@@ -1,15 +1,15 @@
-/** PostgreSQL itself says what is right: the same bytes to it and to a proxy must give the same messages. */
+/** PostgreSQL as the oracle: the same bytes sent to it and to a proxy must give the same messages. */
 import { errorFields } from './wire.ts'
 import type { Message, WireClient } from './wire.ts'
 
 export interface Step {
   readonly send: readonly Uint8Array[]
-  /** Read until this many messages of this tag have come: "Z", or for example "G" for CopyInResponse. */
+  /** Read until this many messages with this tag have arrived: "Z", or for example "G" for CopyInResponse. */
   readonly until: string
   readonly count?: number
 }
 
-/** Runs the steps and tells each answer in one line per message. */
+/** Runs the steps; returns one line per message. */
 export async function transcript(client: WireClient, steps: readonly Step[]): Promise<string[]> {
   const lines: string[] = []
   for (const { send, until, count = 1 } of steps) {
@@ -19,7 +19,7 @@ export async function transcript(client: WireClient, steps: readonly Step[]): Pr
   return lines
 }
 
-/** What a client can rely on in a message; what differs from run to run (process ids, source lines) is left out. */
+/** What a client can rely on in a message; what differs from run to run (process ids, source lines) is omitted. */
 export function describe(message: Message): string {
   const { tag, body } = message
   switch (tag) {
@@ -42,7 +42,7 @@ export function describe(message: Message): string {
   }
 }
 
-/** Of a RowDescription; table OIDs and the like differ between databases. */
+/** Column names of a RowDescription; table OIDs and the like differ between databases. */
 function columnNames(body: Buffer): string[] {
   const names: string[] = []
   for (let at = 2, left = body.readUInt16BE(0); left > 0; left--) {

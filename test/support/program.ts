@@ -1,4 +1,6 @@
-/** Programs of PostgreSQL that a machine may have; tests that need one that is missing are skipped, and it is said. */
+/**
+ * Programs of PostgreSQL that may be missing on a machine; tests that need a missing one are skipped with a message.
+ */
 import { execFile, spawnSync } from 'node:child_process'
 
 export function hasProgram(name: string): boolean {
@@ -13,7 +15,9 @@ export interface ProgramResult {
   readonly stderr: string
 }
 
-/** Runs a program to its end; `environment` is added to the present one. A failure is a result, not an exception. */
+/**
+ * Runs a program until it exits; `environment` is added to the present one. A failure is a result, not an exception.
+ */
 export async function runProgram(
   name: string,
   args: readonly string[],

@@ -1,4 +1,4 @@
-/** A PostgreSQL server that does what a test says, byte by byte: for what a real one cannot be made to do. */
+/** A PostgreSQL server scripted by a test, byte by byte, for what a real one cannot be made to do. */
 import { createServer } from 'node:net'
 import type { AddressInfo, Socket } from 'node:net'
 import { atEndOfFile } from './cleanup.ts'
@@ -7,15 +7,15 @@ import { cstring, int32, message } from './frontend-messages.ts'
 export interface ScriptedServer {
   readonly host: string
   readonly port: number
-  /** Every connection so far, oldest first; those that ended too. */
+  /** All connections so far, oldest first, including ended ones. */
   readonly connections: readonly Connection[]
-  /** The next connection that arrives, or the oldest that nobody took yet. */
+  /** The next connection, or the oldest that was not returned yet. */
   next(): Promise<Connection>
-  /** Refuses connections from now on; those that are open stay. */
+  /** Refuses connections from now on; open ones stay. */
   refuse(): Promise<void>
 }
 
-/** `script` runs for each connection; what it throws because the connection ended is no trouble. */
+/** `script` runs for each connection; its errors after the end of the connection are ignored. */
 export async function startScriptedServer(
   script: (connection: Connection) => Promise<void> = async () => {},
 ): Promise<ScriptedServer> {
@@ -53,7 +53,7 @@ export async function startScriptedServer(
       new Promise((resolve) => {
         server.close()
         server.unref()
-        // Closing is immediate for new connections; the callback would wait for the open ones.
+        // New connections are refused at once; the callback would wait for the open ones.
         setImmediate(resolve)
       }),
   }
@@ -63,7 +63,7 @@ class Ended extends Error {}
 
 export class Connection {
   readonly socket: Socket
-  /** Resolves when the other side has closed or reset it. */
+  /** Resolves when the peer has closed or reset it. */
   readonly ended: Promise<void>
   #received: Buffer = Buffer.alloc(0)
   #over = false
@@ -87,7 +87,7 @@ export class Connection {
     })
   }
 
-  /** A startup packet, or a cancel request: what follows the length. */
+  /** A startup packet or cancel request, without the length. */
   async readStartup(): Promise<Buffer> {
     await this.#until(4)
     const length = this.#received.readInt32BE(0)
@@ -103,12 +103,12 @@ export class Connection {
     return { tag: whole.toString('latin1', 0, 1), body: whole.subarray(5) }
   }
 
-  /** Reads up to and with the first message of this tag. */
+  /** Reads up to and including the first message with this tag. */
   async readUntil(tag: string): Promise<void> {
     while ((await this.read()).tag !== tag);
   }
 
-  /** Reads the startup packet and lets everybody in. */
+  /** Reads the startup packet and accepts the login. */
   async acceptLogin(): Promise<void> {
     await this.readStartup()
     this.send(authenticationOk, parameterStatus('server_version', '18.0'), backendKeyData(1, 2), ready())
@@ -118,7 +118,7 @@ export class Connection {
     this.socket.write(Buffer.concat(parts))
   }
 
-  /** FIN, after what was sent. */
+  /** FIN, after everything sent. */
   close(): void {
     this.socket.end()
   }
@@ -143,7 +143,7 @@ export class Connection {
   }
 }
 
-// What a server sends
+// Messages of a server
 
 export const authenticationOk = message('R', int32(0))
 
@@ -175,7 +175,7 @@ export function commandComplete(tag: string): Buffer {
   return message('C', cstring(tag))
 }
 
-/** One row with one column of text. */
+/** One row with one text column. */
 export function dataRow(value: string): Buffer {
   const bytes = Buffer.from(value)
   return message('D', Buffer.from([0, 1]), int32(bytes.length), bytes)

@@ -1,4 +1,4 @@
-/** How long soak tests last: a minute in CI, a glance elsewhere, or as long as whoever runs them says. */
+/** Duration of soak tests: a minute in CI, short elsewhere, or as given by the environment. */
 export function soakSeconds(): number {
   const given = Number(process.env['FLOTILLA_SOAK_SECONDS'] ?? '')
   if (given > 0) return given

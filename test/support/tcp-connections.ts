@@ -2,14 +2,14 @@ import { readFileSync } from 'node:fs'
 import { descriptorsOf } from './descriptors.ts'
 
 /**
- * How many IPv4 connections to `port` a process has at this moment, those it is still making among them (proc_pid_net(5)).
- * One that it has closed does not count, though its peer may not know yet.
+ * Number of a process's IPv4 connections to `port`, including those being opened (proc_pid_net(5)). One that it has
+ * closed does not count, even if its peer does not know yet.
  */
 export function connectionsTo(port: number, pid: number): number {
-  // Its sockets first: what is in both was open in between, all of it at once.
+  // Its sockets are read first: what is in both was open in between, all at the same time.
   const own = new Set(descriptorsOf(pid))
   const entries = readFileSync(`/proc/${pid}/net/tcp`, 'utf8').split('\n').slice(1, -1)
-  // The kernel gives the table in pieces, and may give an entry twice when others come in between.
+  // The kernel returns the table in pieces, and may repeat an entry when others are added in between.
   const sockets = new Set<string>()
   for (const entry of entries) {
     const fields = entry.trim().split(/\s+/)

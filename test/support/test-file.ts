@@ -1,13 +1,13 @@
 /**
- * Around each test file: what was started in it is stopped in reverse order, also when a test failed; a process that
- * is still there after that is printed and makes the file fail.
+ * Around each test file: what was started in it is stopped in reverse order, also after a failure; a process that
+ * remains is printed and fails the file.
  */
 import { takeCoverage } from 'node:v8'
 import { afterAll } from 'vitest'
 import { runCleanups } from './cleanup.ts'
 import { killAll, markedProcesses, markVariable } from './marked-processes.ts'
 
-/** Time that stopped processes have to disappear. */
+/** Time for stopped processes to disappear. */
 const graceMs = 3_000
 
 const mark = `${process.env['FLOTILLA_TEST_RUN']}.${process.pid}`
@@ -15,7 +15,7 @@ process.env[markVariable] = mark
 
 afterAll(async () => {
   const failures = await runCleanups()
-  takeCoverage() // a worker is ended without the chance to write it
+  takeCoverage() // a worker is ended before it could write it
   let left = markedProcesses(mark)
   for (const deadline = Date.now() + graceMs; left.length > 0 && Date.now() < deadline; left = markedProcesses(mark)) {
     await new Promise((resolve) => setTimeout(resolve, 20))
@@ -30,5 +30,5 @@ afterAll(async () => {
   if (failures.length > 1) throw new AggregateError(failures, failures.map(String).join('\n'))
 })
 
-// The last resort when the worker ends without its hooks: whatever it started goes with it.
+// If the worker ends without its hooks, everything it started ends with it.
 process.on('exit', () => killAll(markedProcesses(mark)))

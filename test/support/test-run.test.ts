@@ -42,7 +42,7 @@ async function runFixture(name: string): Promise<{ code: number | null; output: 
   return { code, output: output + errors }
 }
 
-/** The fixtures' own children, wherever they hang now. */
+/** The fixtures' own children, wherever they are now. */
 function sleepers(): string[] {
   return markedProcesses('')
     .filter(({ command }) => command === 'sleep 300')

@@ -1,6 +1,6 @@
 /**
- * Around the whole run: one folder for everything temporary, a reaper that survives even a killed Vitest, and at the
- * end a search for processes that were left behind. One that is found makes the run fail.
+ * Around the whole run: one directory for all temporary files, a reaper that survives even a killed Vitest, and finally
+ * a search for leftover processes, which fail the run.
  */
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'

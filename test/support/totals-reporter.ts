@@ -2,8 +2,8 @@ import { writeSync } from 'node:fs'
 import type { Reporter, TestCase, TestModule } from 'vitest/node'
 
 /**
- * Ends the output with why tests that passed had failed before, and one plain line that programs read:
- * `12 passed, 0 failed, 1 skipped`.
+ * Ends the output with the first failures of tests that passed on a retry, and one line for programs: `12 passed, 0
+ * failed, 1 skipped`.
  */
 export class TotalsReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], unhandled: readonly unknown[]): void {
@@ -18,7 +18,7 @@ export class TotalsReporter implements Reporter {
     }
     const failed = counts.failed + counts.pending
     const line = `${counts.passed} passed, ${failed} failed, ${counts.skipped} skipped\n`
-    // After what the other reporters still have to say.
+    // After the output of other reporters.
     process.once('exit', () => writeSync(1, `${failedBefore.join('')}${line}`))
   }
 }

@@ -1,4 +1,4 @@
-/** A client that sends any bytes and sees every message: for what a well-behaved driver cannot be made to do. */
+/** A client that sends any bytes and sees every message, for what a well-behaved driver cannot be made to do. */
 import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect } from 'node:net'
@@ -33,9 +33,9 @@ export class ConnectionEnded extends Error {
 
 export class WireClient {
   readonly socket: Socket
-  /** Of BackendKeyData; the secret is as long as the server makes it. */
+  /** From BackendKeyData; the server determines the length of the secret. */
   key: { pid: number; secret: Buffer } | undefined
-  /** As ParameterStatus tells, during login and later. */
+  /** From ParameterStatus, during login and later. */
   readonly parameters = new Map<string, string>()
   #received: Buffer = Buffer.alloc(0)
   #ended: ConnectionEnded | undefined
@@ -66,14 +66,14 @@ export class WireClient {
     return client
   }
 
-  /** Connects and logs in by whatever the server asks for, up to ReadyForQuery. @throws Error with the SQLSTATE. */
+  /** Connects and logs in by the method the server requests, up to ReadyForQuery. @throws Error with the SQLSTATE. */
   static async login(address: { host: string; port: number }, options: LoginOptions): Promise<WireClient> {
     const client = await WireClient.connect(address)
     await client.login(options)
     return client
   }
 
-  /** Sends the startup packet and what is asked for after it; gives all messages up to ReadyForQuery. */
+  /** Sends the startup packet and authenticates; returns all messages up to ReadyForQuery. */
   async login(options: LoginOptions): Promise<Message[]> {
     const { user, password = '', database = user, parameters = {} } = options
     this.send(startup({ user, database, ...parameters }))
@@ -113,7 +113,7 @@ export class WireClient {
     }
   }
 
-  /** Bytes, or hex with blanks for reading. */
+  /** Bytes, or hex with blanks for readability. */
   send(...parts: readonly (Uint8Array | string)[]): void {
     this.socket.write(
       Buffer.concat(
@@ -122,7 +122,7 @@ export class WireClient {
     )
   }
 
-  /** The next message. @throws ConnectionEnded when there is none. */
+  /** The next message. @throws ConnectionEnded if there is none. */
   async read(): Promise<Message> {
     await this.#until(5)
     const length = this.#received.readInt32BE(1) + 1
@@ -134,7 +134,7 @@ export class WireClient {
     return { tag, body }
   }
 
-  /** All messages up to and with the `count`th of this tag. */
+  /** All messages up to and including the `count`th with this tag. */
   async readUntil(tag: string, count = 1): Promise<Message[]> {
     const seen: Message[] = []
     for (let left = count; left > 0;) {
@@ -153,7 +153,7 @@ export class WireClient {
     return byte
   }
 
-  /** All messages until the other side ends the connection, and how it did. */
+  /** All messages until the peer ends the connection, and how it did. */
   async readToEnd(): Promise<{ messages: Message[]; how: 'closed' | 'reset' }> {
     const messages: Message[] = []
     for (;;) {
@@ -166,12 +166,12 @@ export class WireClient {
     }
   }
 
-  /** Bytes that arrived and were not read yet. */
+  /** Bytes received and not read yet. */
   get unread(): number {
     return this.#received.length
   }
 
-  /** FIN, after what was sent. */
+  /** FIN, after everything sent. */
   close(): void {
     this.socket.end()
   }
@@ -214,7 +214,7 @@ export class LoginRefused extends Error {
   }
 }
 
-/** The fields of an ErrorResponse or NoticeResponse by their one-letter codes: C is the SQLSTATE, M the message. */
+/** Fields of an ErrorResponse or NoticeResponse by their one-letter codes: C is the SQLSTATE, M the message. */
 export function errorFields({ body }: Message): Record<string, string> {
   const fields: Record<string, string> = {}
   for (const field of body.toString().split('\0')) if (field !== '') fields[field.slice(0, 1)] = field.slice(1)

@@ -3,30 +3,30 @@ import { join } from 'node:path'
 import type { Address } from '../../io/io.ts'
 import { closeFd, connectUnix } from '../libc.ts'
 
-/** Where processes that share a takeover socket reach each other. */
+/** Sockets at which processes with the same takeover socket reach each other. */
 export interface CancelSockets {
-  /** For this process to listen on. */
+  /** The socket of this process. */
   readonly own: Address
-  /** Of those that live: the one that runs, and former ones that still have clients. */
+  /** The sockets of living processes: the running one, and former ones that still have clients. */
   readonly predecessors: readonly Address[]
 }
 
-/** Only this user may enter: whoever can connect can have a query canceled whose key he knows, and nothing else. */
+/** For this user only: a peer that can connect can have queries canceled whose key it knows, nothing else. */
 const folderMode = 0o700
 
 const cancelSocketName = /^\.s\.PGSQL\.(\d{1,5})$/
 
 /**
- * A process that has given its listener away receives cancel requests on a socket of its own: a Unix socket in a folder
- * beside the takeover socket, under a number that no living process has. Throws where that folder cannot be used.
+ * A process that handed over its listener receives cancel requests on a socket of its own: a Unix socket in a directory
+ * beside the takeover socket, with a number that no living process has. Throws if the directory cannot be used.
  */
 export function cancelSocketsOf(takeover: string): CancelSockets {
   const folder = `${takeover}.d`
   mkdirSync(folder, { recursive: true, mode: folderMode })
-  // It may have been there; then it must be ours.
+  // It may have existed; then it must belong to this user.
   chmodSync(folder, folderMode)
   const numbers = readdirSync(folder).flatMap((file) => cancelSocketName.exec(file)?.[1] ?? [])
-  // What a process left behind that was killed answers nobody, and its number is taken again.
+  // The socket of a killed process does not answer, and its number is reused.
   const living = numbers.filter((number) => answers(join(folder, `.s.PGSQL.${number}`))).map(Number)
   let own = 1
   while (living.includes(own)) own += 1

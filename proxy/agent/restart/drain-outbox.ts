@@ -1,9 +1,10 @@
 /**
- * What a process loses while it drains after an online restart: the state folder and control are its successor's by
- * then. It writes its events into a folder of its own inside the state folder, and whoever holds the state folder takes
- * them over into the outbox: from one that still runs as they come, from one that has ended, however, the rest.
+ * Events of a process that drains after an online restart, when the state directory and control belong to its
+ * successor. It writes them to a directory of its own inside the state directory, and the process that holds the state
+ * directory moves them to its outbox: from a running process as they come, from one that has exited, for any reason,
+ * the rest.
  *
- *   drains/<boot>/lock        held by the process that drains
+ *   drains/<boot>/lock        held by the draining process
  *   drains/<boot>/outbox.log  its events
  */
 import { readdir, rm, stat } from 'node:fs/promises'
@@ -19,7 +20,7 @@ function drainsIn(stateFolder: string): string {
   return join(stateFolder, 'drains')
 }
 
-/** Where a process that has given up its state folder keeps what control has to hear. */
+/** The outbox of a process that has given up its state directory. */
 export class DrainOutbox {
   readonly #folder: StateFolder
   readonly #outbox: Outbox
@@ -29,7 +30,7 @@ export class DrainOutbox {
     this.#outbox = outbox
   }
 
-  /** To be opened while the state folder is still this process's own. Throws when it cannot be. */
+  /** Open this while the state directory still belongs to this process. Throws if that fails. */
   static async open(stateFolder: string, boot: string, log: Log): Promise<DrainOutbox> {
     const folder = await StateFolder.open(join(drainsIn(stateFolder), boot), log)
     return new DrainOutbox(folder, await Outbox.open({ path: folder.outboxPath, eventsMax: outboxEventsMax, log }))
@@ -39,7 +40,7 @@ export class DrainOutbox {
     this.#outbox.append(event)
   }
 
-  /** What it holds is for whoever has the state folder. */
+  /** Its content is for the holder of the state directory. */
   async close(): Promise<void> {
     await this.#outbox.close()
     await this.#folder.close()
@@ -51,18 +52,18 @@ export interface DrainReaderOptions {
   readonly outbox: Outbox
   readonly everyMs: number
   readonly log: Log
-  /** Something has come into the outbox. */
+  /** Events were added to the outbox. */
   readonly onEvents: () => void
 }
 
-/** How far one process's events were taken over. */
+/** How far the events of one process were moved. */
 interface Progress {
   /** Size and time of the file when it was read. */
   seen: string
   readonly ids: Set<string>
 }
 
-/** Takes over, into the outbox, what former processes lose. An event may come twice; control knows it by its id. */
+/** Moves events of draining processes to the outbox. An event may be moved twice; control recognizes it by its id. */
 export class DrainReader {
   readonly #options: DrainReaderOptions
   readonly #progress = new Map<string, Progress>()
@@ -95,14 +96,14 @@ export class DrainReader {
       for (const boot of boots) if (!this.#stopped && bootName.test(boot)) await this.#take(boot)
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
-      log('warn', 'what a former process has lost cannot be read now', { reason: reasonOf(error) })
+      log('warn', 'could not read the events of a former process', { reason: reasonOf(error) })
     }
   }
 
   async #take(boot: string): Promise<void> {
     const { stateFolder, outbox, log } = this.#options
     const path = join(drainsIn(stateFolder), boot)
-    // Asked first, so that nothing is written after the last reading.
+    // Before the last read, so that nothing is written after it.
     const ended = await StateFolder.open(path, log).catch(() => null)
     try {
       await this.#read(boot, join(path, 'outbox.log'))

@@ -1,11 +1,11 @@
 /**
- * An online restart: a proxy that starts takes the listening sockets of the one that runs, over a Unix socket. Both then
- * accept from the same queues of the kernel, so no connection is refused or lost between them.
+ * Online restart: a starting proxy takes over the listening sockets of the running one, over a Unix socket. Both then
+ * accept from the same kernel queues, so no connection is refused or lost in between.
  *
- *   new: connects ──► old: gives up state folder, HTTP and polling, sends the listeners' descriptors and addresses
- *   new: serves clients, says "ready" ──► old: accepts nothing any more, and drains
+ *   new: connects ──► old: gives up state directory, HTTP and polling, sends descriptors and addresses of the listeners
+ *   new: serves clients, sends "ready" ──► old: stops accepting, and drains
  *
- * Should the new one end before it is ready, the old one takes everything back.
+ * If the new process exits before it is ready, the old one takes everything back.
  */
 import { chmodSync, rmSync } from 'node:fs'
 import { createServer, Socket, type Server } from 'node:net'
@@ -16,33 +16,33 @@ import type { OpenListeners } from './listeners.ts'
 import { privateFileMode } from '../atomic-file.ts'
 import { reasonOf, type Log } from '../log.ts'
 
-/** How long the new one waits for the old one to give up what only one of them may have. */
+/** How long the new process waits for the old one to release what only one of them can have. */
 const answerMsMax = 20_000
-/** How often it looks for the answer: a stream of Node's would drop the descriptors that come with it. */
+/** Polling interval for the answer: a Node stream would drop the descriptors. */
 const lookEveryMs = 10
-/** How long the old one waits for the new one to serve clients. */
+/** How long the old process waits for the new one to serve clients. */
 const readyMsMax = 60_000
 const ready = 'ready\n'
 
-/** What a proxy that runs has given to one that starts. */
+/** What a running proxy handed over to a starting one. */
 export interface Taken {
   readonly listeners: OpenListeners
   /** This process serves clients. */
   ready(): void
-  /** It does not come to that: the other goes on at once. */
+  /** This process will not serve clients: the other one continues at once. */
   giveUp(): void
-  /** Called when the other has taken everything back because this took too long. */
+  /** Called if the other process has taken everything back after a timeout. */
   onLost(lost: () => void): void
 }
 
-/** Their descriptors come in this order: TCP, Unix. */
+/** The descriptors come in this order: TCP, Unix. */
 const addressSchema = z.object({
   host: z.string(),
   port: z.number(),
   unix: z.object({ dir: z.string(), file: z.string().nullable() }).nullable(),
 })
 
-/** Null when nobody runs that could be followed, or `signal` says that nobody will follow. Rejects when it fails. */
+/** Null if no process is running, or `signal` aborts. Rejects on failure. */
 export async function takeOver(path: string, signal: AbortSignal): Promise<Taken | null> {
   const fd = connectUnix(path)
   if (fd === null) return null
@@ -50,7 +50,7 @@ export async function takeOver(path: string, signal: AbortSignal): Promise<Taken
   if (received === null) {
     closeFd(fd)
     if (signal.aborted) return null
-    throw new Error(`the proxy behind ${path} did not hand over its listener`)
+    throw new Error(`the process at ${path} did not hand over its listener`)
   }
   const { host, port, unix } = addressSchema.parse(JSON.parse(received.text))
   const [tcpFd, unixFd] = received.fds as [number, number?]
@@ -78,7 +78,7 @@ export async function takeOver(path: string, signal: AbortSignal): Promise<Taken
   }
 }
 
-/** Null when it does not come. */
+/** Null if no answer comes. */
 async function answerTo(fd: number, signal: AbortSignal): Promise<Descriptors | null> {
   const untilMs = performance.now() + answerMsMax
   while (!signal.aborted && performance.now() < untilMs) {
@@ -92,15 +92,15 @@ async function answerTo(fd: number, signal: AbortSignal): Promise<Descriptors | 
 export interface HandoverOptions {
   readonly path: string
   readonly log: Log
-  /** Gives up what only one process may have. Null when there is nothing to hand over yet. */
+  /** Gives up what only one process can have. Null if there is nothing to hand over yet. */
   readonly release: () => Promise<OpenListeners | null>
   /** The other process serves clients. */
   readonly done: () => void
-  /** The other process has failed: what `release` gave up is this one's again. */
+  /** The other process has failed: take back what `release` gave up. */
   readonly takeBack: () => Promise<void>
 }
 
-/** Waits for a process that wants to take over. */
+/** Waits for a process that takes over. */
 export class Handover {
   readonly #options: HandoverOptions
   #server: Server | undefined
@@ -109,15 +109,15 @@ export class Handover {
     this.#options = options
   }
 
-  /** Rejects when the path cannot be used. */
+  /** Rejects if the path cannot be used. */
   async listen(): Promise<void> {
     const { path } = this.#options
-    // What is there was left by a process that has ended: nobody answered.
+    // Left by a process that has exited: it did not answer.
     rmSync(path, { force: true })
     const server = createServer((socket) => void this.#asked(socket))
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     server.once('error', reject)
-    // Whoever may connect gets the listener; so nobody else may, not even for a moment.
+    // A peer that can connect gets the listener, so the socket is created without permissions for other users.
     const mask = process.umask(0o177)
     server.listen(path, resolve)
     process.umask(mask)
@@ -138,19 +138,19 @@ export class Handover {
   async #asked(socket: Socket): Promise<void> {
     const { log, release } = this.#options
     socket.on('error', () => undefined)
-    // One successor at a time; the path is its own from now on. Closing waits for this very connection to end.
+    // One successor at a time; the path belongs to it from now on. Closing waits for this connection to end.
     if (this.#server === undefined) {
       socket.destroy()
       return
     }
     void this.close()
-    log('info', 'another process takes over')
+    log('info', 'another process is taking over')
     const answer = this.#waitForReady(socket)
     try {
       const listeners = await release()
       if (listeners === null || !send(socket, listeners)) socket.destroy()
     } catch (error) {
-      log('error', 'the listener could not be handed over', { reason: reasonOf(error) })
+      log('error', 'could not hand over the listener', { reason: reasonOf(error) })
       socket.destroy()
     }
     if (await answer) {
@@ -158,7 +158,7 @@ export class Handover {
       this.#options.done()
       return
     }
-    log('error', 'the other process did not take over; this one goes on')
+    log('error', 'the other process did not take over; this one continues')
     await this.#options.takeBack()
     await this.listen()
   }
@@ -187,7 +187,7 @@ function send(socket: Socket, { host, port, fd, unix }: OpenListeners): boolean 
     unix: unix === null ? null : { dir: unix.dir, file: unix.file },
   }
   const fds = unix === null ? [fd] : [fd, unix.fd]
-  // libuv names the descriptor of a stream nowhere else.
+  // libuv exposes the descriptor of a stream here only.
   const { _handle: handle } = socket as unknown as { _handle: { readonly fd: number } | null }
   return handle !== null && sendDescriptors(handle.fd, JSON.stringify(address), fds)
 }

@@ -5,7 +5,7 @@ import type { Listening } from '../engine-thread.ts'
 import { closeFd } from '../libc.ts'
 import { reasonOf, type Log } from '../log.ts'
 
-/** What clients come by, as one process hands it to the next. */
+/** Listening sockets as handed from one process to the next. */
 export interface OpenListeners {
   readonly host: string
   readonly port: number
@@ -15,24 +15,24 @@ export interface OpenListeners {
 
 interface UnixListener {
   readonly dir: string
-  /** Which file it was when it was opened. */
+  /** Identity of its file when it was opened. */
   readonly file: string | null
   readonly fd: number
 }
 
 /**
  * The listeners of a process: they outlive the threads that accept from them, and the process when another one takes
- * them over. A descriptor is closed once; a file is removed by the process that owns it, if it still is that file.
+ * over. A descriptor is closed once; a socket file is removed by the process that owns it, if it is still that file.
  */
 export class Listeners {
-  /** False while another process serves, or may come to serve, what is behind the file of the Unix socket. */
+  /** False if another process serves, or may come to serve, the Unix socket. */
   ownsFile = true
   readonly #listening: Listening
-  /** Open ones by key. */
+  /** Open descriptors by key. */
   readonly #fds: Map<string, number>
   readonly #files: ReadonlyMap<string, string | null>
 
-  /** Of an engine that listens. */
+  /** `listening` is an engine's. */
   constructor(listening: Listening) {
     this.#listening = listening
     this.#fds = new Map(Object.entries(listening.fds ?? {}))
@@ -40,7 +40,7 @@ export class Listeners {
     this.#files = new Map(paths.map((path) => [path, identityOf(path)]))
   }
 
-  /** What clients come by; undefined when it is closed. */
+  /** Listeners for clients; undefined when closed. */
   get open(): OpenListeners | undefined {
     const { host, port } = this.#listening
     const fd = this.#fds.get(tcpListener)
@@ -55,7 +55,7 @@ export class Listeners {
     return fd === undefined ? null : { dir: unix.dir, file: this.#files.get(path) ?? null, fd }
   }
 
-  /** This process serves in place of the one that had these: its is the file, also one that nobody serves now. */
+  /** This process replaces the owner of these listeners: it owns the socket file, even if it does not serve it. */
   succeed({ port, unix }: OpenListeners): void {
     this.ownsFile = true
     if (unix === null) return
@@ -63,7 +63,7 @@ export class Listeners {
     if (!this.#fds.has(path)) removeFile(path, unix.file)
   }
 
-  /** No more clients are accepted. Cancel requests come in by the socket for them. */
+  /** Stops accepting clients. Cancel requests still arrive at the cancel socket. */
   closeToClients(): void {
     const { cancelSocket } = this.#listening
     const kept = cancelSocket === undefined ? null : listenerKey(cancelSocket)
@@ -84,25 +84,25 @@ export class Listeners {
   }
 }
 
-/** Where to listen, with what was taken over where that is what is wanted. The rest of it is closed. */
+/** What to listen on, with taken-over descriptors where they match the settings. The others are closed. */
 export function inherit(taken: OpenListeners, wanted: Listening, log: Log): Listening {
   const fds: Record<string, number> = {}
   const isWanted = taken.host === wanted.host && (wanted.port === 0 || taken.port === wanted.port)
   if (isWanted) fds[tcpListener] = taken.fd
   else {
-    log('info', 'the listener that was taken over is for another address', { host: taken.host, port: taken.port })
+    log('info', 'the listener taken over has another address', { host: taken.host, port: taken.port })
     closeFd(taken.fd)
   }
   const { unix, port } = taken
   if (unix === null) return { ...wanted, fds }
   const path = unixPath({ host: unix.dir, port })
-  // Without its file nobody reaches it.
+  // Without its file no client reaches it.
   const isThere = unix.file !== null && identityOf(path) === unix.file
   if (isWanted && wanted.unix?.dir === unix.dir && isThere) {
     fds[path] = unix.fd
     allow(path, wanted.unix.mode, log)
   } else {
-    log('info', 'the Unix socket that was taken over is for another path', { path, is_there: isThere })
+    log('info', 'the Unix socket taken over has another path', { path, is_there: isThere })
     closeFd(unix.fd)
   }
   return { ...wanted, fds }
@@ -112,6 +112,6 @@ function allow(path: string, mode: number, log: Log): void {
   try {
     chmodSync(path, mode)
   } catch (error) {
-    log('error', 'the Unix socket keeps the mode it had', { path, reason: reasonOf(error) })
+    log('error', 'the Unix socket keeps its former mode', { path, reason: reasonOf(error) })
   }
 }

@@ -266,7 +266,7 @@ test('a process that cannot open its door serves clients all the same, and says 
   await client.end()
 
   expect(rows).toEqual([{ one: 1 }])
-  expect(await first.logged(/cancel requests will not find/)).toContain('.s.PGSQL.1')
+  expect(await first.logged(/cancel requests will not reach/)).toContain('.s.PGSQL.1')
 }, 60_000)
 
 test('with another unix_socket_dir the next process opens its own, and takes the former file away', async () => {
@@ -399,10 +399,10 @@ test('a process that fails when it has taken over leaves everything to the one t
   const answer = await client.query('SELECT 1 AS one')
   await (await connected({ host: dir, port: first.port })).end()
   const second = await next()
-  await second.logged(/took the listener/)
+  await second.logged(/took over the listener of the running process/)
 
   expect(answer.rows).toEqual([{ one: 1 }])
-  expect(await first.logged(/this one goes on/)).toContain('error')
+  expect(await first.logged(/this one continues/)).toContain('error')
   await Promise.all([client.end(), operator.end()])
   expect(await first.ended()).toBe(0)
 }, 90_000)

@@ -1,4 +1,4 @@
-/** The faults of the same family as the reload that did nothing (DESIGN, first incident), each shown not to exist. */
+/** Faults of the same family as a reload without effect, each shown not to exist. */
 import { expect, test } from 'vitest'
 import { Agent } from '../../../proxy/agent/agent.ts'
 import { defaultWaits } from '../../../proxy/agent/clock.ts'

@@ -55,7 +55,7 @@ async function consoleOf(world: World, worker: number, workers: number): Promise
 async function die({ engine }: World, worker: number): Promise<void> {
   const lineCount = engine.log.length
   engine.failWorker(worker)
-  await until(() => engine.log.slice(lineCount).some(({ message }) => message === 'the engine runs again'))
+  await until(() => engine.log.slice(lineCount).some(({ message }) => message === 'the engine restarted'))
 }
 
 async function start(workers: number): Promise<World> {

@@ -316,9 +316,9 @@ test('a new certificate is shown to new clients, and nobody who is there is drop
 test.for([
   [
     { client_tls_cert_file: '/nonexistent/cert.pem' },
-    'client_tls_cert_file = "/nonexistent/cert.pem": it cannot be read',
+    'client_tls_cert_file = "/nonexistent/cert.pem": could not be read',
   ],
-  [{ client_tls_ciphers: 'NONSENSE' }, 'client_tls_ciphers: the list of ciphers cannot be used'],
+  [{ client_tls_ciphers: 'NONSENSE' }, 'client_tls_ciphers: could not use the cipher list'],
 ] as const)('a version with %o is refused with key and reason, and what runs goes on', async ([general, reason]) => {
   const engine = await engineWith('require')
 

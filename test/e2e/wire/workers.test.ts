@@ -411,7 +411,7 @@ group.each([2, 4])('with %i workers', (workers) => {
     const lineCount = world.engine.log.length
     world.engine.failWorker(worker)
     const diedAtMs = performance.now()
-    await until(() => world.engine.log.slice(lineCount).some(({ message }) => message === 'the engine runs again'))
+    await until(() => world.engine.log.slice(lineCount).some(({ message }) => message === 'the engine restarted'))
     const tookMs = performance.now() - diedAtMs
     await Promise.all(going)
     const again = await connectAll(world, 'divided', 16)

@@ -283,7 +283,7 @@ test('a body that does not have the promised hash is refused, and what ran goes 
   const error = await proxy.agent.reload()
 
   expect(error).toContain('(hash_mismatch)')
-  expect(proxy.logged('applied a version')).toHaveLength(1)
+  expect(proxy.logged('version applied')).toHaveLength(1)
   const report = await until('it is reported', () => control.reports.find((one) => one.error !== null))
   expect(report).toMatchObject({
     offered: { version: 2 },
@@ -302,7 +302,7 @@ test('a body with a key that this proxy does not know is refused', async () => {
   await proxy.agent.start()
   const error = await proxy.agent.reload()
 
-  expect(error).toContain('the key tls is not known')
+  expect(error).toContain('unknown key tls')
   expect(error).toContain('(unsupported_body)')
 })
 
@@ -323,7 +323,7 @@ test('a version that failed is applied when the cause is gone, though control of
   const error = await proxy.agent.reload()
 
   expect(refused).toBe(
-    'pools.app.users.web: the host db.internal cannot be resolved: getaddrinfo ENOTFOUND db.internal (unresolvable_host)',
+    'pools.app.users.web: could not resolve the host db.internal: getaddrinfo ENOTFOUND db.internal (unresolvable_host)',
   )
   expect(error).toBeNull()
   expect(proxy.agent.clientAddress).toBeDefined()
@@ -376,7 +376,7 @@ test('112: a version below the running one is never applied', async () => {
   expect(error).toContain('(older_position)')
   // Not even looked at: the engine would refuse it too, but only after everything was prepared.
   expect(control.asked.filter(({ path }) => path.includes('/pools/'))).toHaveLength(1)
-  expect(proxy.logged('applied a version')).toHaveLength(1)
+  expect(proxy.logged('version applied')).toHaveLength(1)
 })
 
 test('a lower version of a higher epoch is applied', async () => {
@@ -458,7 +458,7 @@ test('a damaged last-known-good is warned about once and passed over', async () 
   await again.applies(1)
 
   expect(again.log.filter(({ level }) => level === 'warn').map(({ message }) => message)).toEqual([
-    'a file of the state folder is damaged; going on without it',
+    'a file in the state directory is damaged; continuing without it',
   ])
 })
 
@@ -494,7 +494,7 @@ test('a version that killed the engine once is tried once more by itself, and th
   const error = await proxy.agent.reload()
   await proxy.applies(2)
 
-  expect(error).toContain('the engine ended: this version is deadly (engine_died)')
+  expect(error).toContain('the engine died: this version is deadly (engine_died)')
   expect(control.askedFor('/manifest')).toHaveLength(2)
 })
 
@@ -502,13 +502,13 @@ test('a hint URL that control refuses is logged with the reason and does not kee
   const { control, proxy } = await newFleet({ hintUrl: 'http://169.254.0.1' })
   control.offer(1, toml(5))
   const errors = [{ path: 'hint_url', message: '169.254.0.1 is a link-local address' }]
-  control.next('/hello', { status: 422, body: { title: 'The content cannot be used', detail: 'not there', errors } })
+  control.next('/hello', { status: 422, body: { title: 'Invalid content', detail: 'not there', errors } })
 
   await proxy.agent.start()
   await proxy.applies(1)
 
-  const [logged, ...more] = proxy.logged('control refuses the introduction; going on without hints')
-  expect(logged?.fields['reason']).toMatch(/ 422 The content cannot be used: not there; hint_url 169\.254\.0\.1 is /)
+  const [logged, ...more] = proxy.logged('control rejected hello; continuing without hints')
+  expect(logged?.fields['reason']).toMatch(/ 422 Invalid content: not there; hint_url 169\.254\.0\.1 is /)
   expect(more).toEqual([])
 })
 
@@ -533,7 +533,7 @@ test('a refused token leaves the pools running, and polls become slow', async ()
 
   const error = await proxy.agent.reload()
 
-  expect(error).toBe('GET manifest was answered 401 Unauthorized')
+  expect(error).toBe('GET manifest failed: 401 Unauthorized')
   expect((await proxy.get('/readyz')).status).toBe(200)
   expect(await proxy.agent.reload()).toBeNull()
 })
@@ -562,7 +562,7 @@ test('attempts to reach a control that is away come at growing distances', async
   expect(gaps[0]).toBeGreaterThan(35)
   expect(gaps[1]).toBeGreaterThan(75)
   expect(gaps[2]).toBeGreaterThan(150)
-  expect(proxy.logged('control cannot be reached; what runs goes on')).toHaveLength(1)
+  expect(proxy.logged('control is unreachable; the running version stays')).toHaveLength(1)
 })
 
 test('a lost server becomes an event that control gets once, a planned end does not', async () => {
@@ -628,7 +628,7 @@ test('events of a control outage arrive after it, also over a restart of the pro
   await proxy.applies(1)
   await control.stop()
   proxy.engine.order({ do: 'say', message: { type: 'disconnect', disconnect: lostServer } })
-  await until('it is noticed', () => proxy.logged('lost a server connection').length === 1)
+  await until('it is noticed', () => proxy.logged('server connection lost').length === 1)
   await proxy.agent.stop('now')
 
   const again = new ScriptedAgent({ source })
@@ -653,7 +653,7 @@ test('RELOAD on the console polls and is answered with the error, if there is on
   const answer = await proxy.engine.gets('reloaded')
 
   expect(answer.id).toBe(17)
-  expect(answer.error).toContain('pools.app.users.web: the host db.internal cannot be resolved')
+  expect(answer.error).toContain('pools.app.users.web: could not resolve the host db.internal')
 })
 
 test('the engine is told what is desired and why it does not run', async () => {
@@ -678,7 +678,7 @@ test('the death of the engine is reported, and readiness follows it', async () =
   await proxy.applies(1)
 
   proxy.engine.order({ do: 'throw', message: 'a bug of the engine' })
-  await until('not ready', () => proxy.agent.notReady === 'the engine is being started again')
+  await until('not ready', () => proxy.agent.notReady === 'the engine is restarting')
   const report = await until('it is reported', () => control.reports.find((one) => one.engine_restarts.length > 0))
   await until('ready again', () => proxy.agent.notReady === null)
 
@@ -743,8 +743,8 @@ test('a control that answers nothing is given up after the time allowed, and ask
   await proxy.agent.start()
   await proxy.applies(1)
 
-  expect(proxy.logged('control cannot be reached; what runs goes on')[0]?.fields['reason']).toBe(
-    'GET manifest: no answer within 100 ms',
+  expect(proxy.logged('control is unreachable; the running version stays')[0]?.fields['reason']).toBe(
+    'GET manifest: no response within 100 ms',
   )
 })
 
@@ -757,7 +757,7 @@ test('112: an answer that is not what the API promises changes nothing', async (
 
   const error = await proxy.agent.reload()
 
-  expect(error).toContain('the answer is not what the API promises: pools: ')
+  expect(error).toContain('the response violates the API: pools: ')
   expect(proxy.agent.notReady).toBeNull()
   expect(await proxy.agent.reload()).toBeNull()
 })
@@ -796,7 +796,7 @@ test('metrics carry the names of pgbouncer_exporter and our own', async () => {
   await proxy.agent.start()
   await proxy.applies(3)
   proxy.engine.order({ do: 'say', message: { type: 'disconnect', disconnect: lostServer } })
-  await until('it is noticed', () => proxy.logged('lost a server connection').length === 1)
+  await until('it is noticed', () => proxy.logged('server connection lost').length === 1)
 
   const { text } = await proxy.get('/metrics')
 

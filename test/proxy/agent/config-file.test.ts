@@ -48,7 +48,7 @@ test('the version counts the contents that came to run', async () => {
   expect(await reload(toml(5))).toBeNull()
 
   await proxy.applies(3)
-  expect(proxy.logged('applied a version').map(({ fields }) => fields['version'])).toEqual([1, 2, 3])
+  expect(proxy.logged('version applied').map(({ fields }) => fields['version'])).toEqual([1, 2, 3])
 })
 
 test('a change of the general settings alone is applied too', async () => {
@@ -81,7 +81,7 @@ test('a host that cannot be resolved leaves the old one running', async () => {
   await proxy.agent.start()
 
   expect(await reload(toml(5, 'db.internal'))).toContain('(unresolvable_host)')
-  expect(proxy.logged('applied a version')).toHaveLength(1)
+  expect(proxy.logged('version applied')).toHaveLength(1)
 })
 
 test.each([

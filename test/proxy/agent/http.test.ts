@@ -74,11 +74,11 @@ test('nobody else may, and nothing may be ordered that does not exist', async ()
   const without = await newServer()
 
   for (const bearer of [null, 'x', `${token}x`, token.slice(1), '']) {
-    expect(await ask(url, '/v1/pools/app/pause', bearer)).toMatch(/^401 the token of this proxy is needed/)
+    expect(await ask(url, '/v1/pools/app/pause', bearer)).toMatch(/^401 this proxy's token is required/)
     expect(await ask(url, '/v1/reload', bearer)).toMatch(/^401/)
   }
   expect(await ask(without.url, '/v1/pools/app/pause')).toBe('403 this proxy was started without --http-token')
-  expect(await ask(url, '/v1/pools/%ff/pause')).toBe('400 the name of the pool is not percent-encoded UTF-8')
+  expect(await ask(url, '/v1/pools/%ff/pause')).toBe('400 the pool name is not percent-encoded UTF-8')
   expect(await ask(url, '/v1/pools/app/pause', token, 'GET')).toBe('405 method not allowed')
   expect(await ask(url, '/v1/pools/app/drop')).toBe('404 not found')
   expect([...operated, ...without.operated]).toEqual([])

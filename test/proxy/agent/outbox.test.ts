@@ -66,7 +66,7 @@ test('a torn last line is passed over with one warning, and the next event is wh
   const again = await open()
 
   expect(ids(again)).toEqual(['a', 'c'])
-  expect(logged).toEqual([{ level: 'warn', message: 'lines of the outbox are damaged; going on without them' }])
+  expect(logged).toEqual([{ level: 'warn', message: 'damaged lines in the outbox, skipped' }])
 })
 
 test('a line that is no event is passed over', async () => {
@@ -129,7 +129,7 @@ test('a disk that refuses is told once, and the events wait in memory', async ()
   await turn()
 
   expect(ids(outbox)).toEqual(['a', 'b'])
-  expect(logged).toEqual([{ level: 'error', message: 'the outbox cannot be written; events are kept in memory only' }])
+  expect(logged).toEqual([{ level: 'error', message: 'could not write the outbox; events are kept in memory only' }])
 })
 
 function isFile(fd: string, path: string): boolean {

@@ -102,5 +102,5 @@ test('a port in use is told in one line', async () => {
     ...unheard,
   })
 
-  await expect(other.start(address)).rejects.toThrow(/^the engine ended: .*EADDRINUSE[^\n]*$/)
+  await expect(other.start(address)).rejects.toThrow(/^the engine died: .*EADDRINUSE[^\n]*$/)
 })

@@ -37,7 +37,7 @@ test('a name without an address is unresolvable', async () => {
   const { resolver } = newResolver({ empty: [] })
 
   await expect(resolver.resolveAll(['empty'])).rejects.toThrow(UnresolvableHost)
-  await expect(resolver.resolveAll(['nowhere'])).rejects.toThrow('the host nowhere cannot be resolved: ENOTFOUND')
+  await expect(resolver.resolveAll(['nowhere'])).rejects.toThrow('could not resolve the host nowhere: ENOTFOUND')
 })
 
 test('a look-up that never answers is given up', async () => {
@@ -48,7 +48,7 @@ test('a look-up that never answers is given up', async () => {
     onChange: () => undefined,
   })
 
-  await expect(resolver.resolveAll(['slow'])).rejects.toThrow('no answer within 20 ms')
+  await expect(resolver.resolveAll(['slow'])).rejects.toThrow('no response within 20 ms')
 })
 
 test('a name in use is looked up again, and a changed set of addresses is told once', async () => {

@@ -70,7 +70,7 @@ export class ScriptedAgent {
 
   async applies(version: number): Promise<void> {
     await until(`version ${version} is applied`, () =>
-      this.logged('applied a version').some(({ fields }) => fields['version'] === version),
+      this.logged('version applied').some(({ fields }) => fields['version'] === version),
     )
   }
 

@@ -37,21 +37,21 @@ test('a word that says another way to run outranks the variable of the first', (
 })
 
 test.each([
-  [[], 'say where the configuration comes from'],
-  [['--control', 'http://c', '--config', 'f'], 'give either --config or --control'],
+  [[], 'the source of the configuration is required'],
+  [['--control', 'http://c', '--config', 'f'], 'use either --config or --control'],
   [['--control', 'c:8080', '--fleet', 'demo', '--token', 't'], '--control must be a URL'],
-  [['--control', 'http://c'], '--fleet (or FLOTILLA_FLEET) is needed'],
-  [['--control', 'http://c', '--fleet', 'demo'], '--token (or FLOTILLA_PROXY_TOKEN) is needed'],
-  [['--control', 'http://c', '--fleet', 'a/b', '--token', 't'], '--fleet must be letters'],
+  [['--control', 'http://c'], '--fleet (or FLOTILLA_FLEET) is required'],
+  [['--control', 'http://c', '--fleet', 'demo'], '--token (or FLOTILLA_PROXY_TOKEN) is required'],
+  [['--control', 'http://c', '--fleet', 'a/b', '--token', 't'], '--fleet must consist of at most 63 letters'],
   [['--config', 'f', '--listen-port', '70000'], '--listen-port must be a port'],
   [['--config', 'f', '--hint-url', 'ftp://x'], '--hint-url must be a URL'],
   [['--config', 'f', '--listen-prot', '1'], '--listen-prot'],
   [['--config', 'f', '--takeover', `/${'t'.repeat(90)}`], '--takeover must be a path of at most 90 bytes'],
   [['--config', 'f', '--io-uring', 'on'], '--io-uring must be "auto" or "off"'],
-  [['--config', 'f', '--http-token', 'short'], '--http-token must be at least 16 visible ASCII characters'],
+  [['--config', 'f', '--http-token', 'short'], '--http-token must consist of at least 16 visible ASCII characters'],
   [
     ['--config', 'f', '--http-token', 'a token with spaces'],
-    '--http-token must be at least 16 visible ASCII characters',
+    '--http-token must consist of at least 16 visible ASCII characters',
   ],
   [['--config', 'f', 'word'], 'word'],
 ])('%j is refused with the remedy', (words, message) => {

@@ -43,7 +43,7 @@ test('secrets do not open with another token, and everything else does', async (
   await folder.saveLastKnownGood('demo', 'token', good)
 
   expect(await folder.readLastKnownGood('demo', 'new token')).toEqual({ ...good, secrets: {} })
-  expect(warnings).toEqual(['secrets kept on disk were sealed with another token; they must be fetched again'])
+  expect(warnings).toEqual(['stored secrets were sealed with another token; they must be fetched again'])
 })
 
 test('a sealed secret that was changed or put under another name does not open', async () => {
@@ -66,7 +66,7 @@ test.each([
   await writeFile(file, text)
 
   expect(await folder.readLastKnownGood('demo', 'token')).toBeUndefined()
-  expect(warnings).toEqual(['a file of the state folder is damaged; going on without it'])
+  expect(warnings).toEqual(['a file in the state directory is damaged; continuing without it'])
 })
 
 test('the last-known-good of another fleet is passed over', async () => {
@@ -74,7 +74,7 @@ test('the last-known-good of another fleet is passed over', async () => {
   await folder.saveLastKnownGood('other', 'token', good)
 
   expect(await folder.readLastKnownGood('demo', 'token')).toBeUndefined()
-  expect(warnings).toEqual(['a file of the state folder was made for the fleet other; going on without it'])
+  expect(warnings).toEqual(['a file in the state directory belongs to the fleet other; continuing without it'])
 })
 
 test('a new folder has no last-known-good and nothing to warn about', async () => {
@@ -112,7 +112,9 @@ test('a folder that cannot be made is refused with its path', async () => {
   const file = join(await tempFolder(), 'file')
   await writeFile(file, '')
 
-  await expect(StateFolder.open(join(file, 'state'), () => undefined)).rejects.toThrow(`${file}/state cannot be used`)
+  await expect(StateFolder.open(join(file, 'state'), () => undefined)).rejects.toThrow(
+    `could not use the state directory ${file}/state`,
+  )
 })
 
 test('the mock key is made once and kept, for the owner alone, and one that is damaged is made anew', async () => {

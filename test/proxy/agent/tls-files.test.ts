@@ -58,10 +58,10 @@ test('a file that is missing fails the apply with key, path and reason', async (
   const { proxy: other } = await newProxy({ cert, key, ca: key })
 
   await expect(proxy.agent.start()).rejects.toThrow(
-    'client_tls_cert_file = "/nonexistent/cert.pem": it cannot be read: ENOENT',
+    'client_tls_cert_file = "/nonexistent/cert.pem": could not be read: ENOENT',
   )
   await expect(other.agent.start()).rejects.toThrow(
-    `pools.app.users.web: server_tls_ca_file = "${key}": the certificate of the CA cannot be used`,
+    `pools.app.users.web: server_tls_ca_file = "${key}": could not use the CA certificate`,
   )
 })
 
@@ -72,7 +72,7 @@ test('a key of another certificate fails the apply, and no content of a file is 
 
   const refusal = await proxy.agent.start().then(String, String)
 
-  expect(refusal).toContain(`client_tls_key_file = "${key}": the private key cannot be used: key values mismatch`)
+  expect(refusal).toContain(`client_tls_key_file = "${key}": could not use the private key: key values mismatch`)
   expect(refusal).not.toContain('BEGIN')
 })
 

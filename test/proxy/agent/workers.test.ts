@@ -31,7 +31,7 @@ async function startCrew(count: number) {
 async function die(script: ScriptedEngine, log: readonly string[]): Promise<void> {
   const before = log.length
   script.order({ do: 'throw', message: 'a bug of the engine' })
-  await until('the worker is back', () => log.slice(before).includes('the engine runs again'))
+  await until('the worker is back', () => log.slice(before).includes('the engine restarted'))
 }
 
 test('a worker that comes back while an order is under way has it too', async () => {

@@ -135,7 +135,7 @@ describe('receiving', () => {
     const { connected } = await pair(io, new Recorder(), new Taker(() => 0))
     connected.send(Buffer.alloc(200_000), 0, 200_000)
 
-    expect(() => turnUntil(io, () => false)).toThrow('a handler goes on with carryBytesMax')
+    expect(() => turnUntil(io, () => false)).toThrow('a handler must progress with carryBytesMax')
   })
 })
 

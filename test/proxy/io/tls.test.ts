@@ -197,11 +197,11 @@ test('bytes that are not TLS end the connection with a reason', async () => {
 })
 
 test('options that cannot be used are refused by name', () => {
-  expect(() => serverContext({ certificate: 'no PEM' })).toThrow('there is no certificate in PEM')
+  expect(() => serverContext({ certificate: 'no PEM' })).toThrow('no certificate in PEM found')
   expect(() => serverContext({ key: localhost.cert })).toThrow('no private key in PEM')
-  expect(() => serverContext({ ca: '' })).toThrow('the certificate of the CA')
+  expect(() => serverContext({ ca: '' })).toThrow('the CA certificate')
   expect(() => serverContext({ ciphers: 'NONSENSE' })).toThrow('no cipher match')
-  expect(() => serverContext({ tls13Ciphers: 'NONSENSE' })).toThrow('the list of TLS 1.3 ciphers')
+  expect(() => serverContext({ tls13Ciphers: 'NONSENSE' })).toThrow('the TLS 1.3 cipher list')
 })
 
 test('a private key of another certificate is refused', async () => {
