@@ -1,11 +1,6 @@
-import type {
-  Credentials,
-  FleetDocument,
-  KnownSecrets,
-  PasswordSource,
-  PoolSection,
-  ServerSection,
-} from './sections.ts'
+import { secretKeys } from './credentials.ts'
+import type { PasswordSource, Sources } from './credentials.ts'
+import type { FleetDocument, KnownSecrets, PoolSection, ServerSection } from './sections.ts'
 import { generalValuesOf, sourcesOf, valuesOf } from './effective.ts'
 import type { GeneralValues, PoolValues } from './keys.ts'
 import { parseHba } from './hba.ts'
@@ -27,7 +22,7 @@ export function checkConsistency(document: FleetDocument, secrets: KnownSecrets,
   if (Object.keys(document.pools).length === 0 && !problems.anyUnder('pools')) {
     problems.add('pools', 'must define at least one pool; an empty configuration never replaces a working one')
   }
-  checkSecret(document.defaults.auth_password, join('defaults', 'auth_password'), secrets, problems)
+  checkSecrets(document.defaults, 'defaults', secrets, problems)
   if (!problems.anyUnder('general')) {
     checkClientTls(generalValuesOf(document), problems)
     checkUnixSocket(generalValuesOf(document), problems)
@@ -187,7 +182,7 @@ function checkLogin(
 ): void {
   const values = valuesOf(document, name, user)
   const { auth_type: authType } = values
-  const { password, serverPassword } = sourcesOf(document, name, user)
+  const { password, server_password: serverPassword, server_user: serverUser = user } = sourcesOf(document, name, user)
   const kind = kindOf(password, secrets)
   const looksUp = values.auth_user !== '' && password === undefined && authType !== 'trust' && authType !== 'cert'
   if (password === undefined && asksForPassword(authType) && !looksUp && user !== wildcard) {
@@ -198,7 +193,6 @@ function checkLogin(
     problems.add(join(path, 'password'), `is an md5 hash, which scram-sha-256 cannot use; ${remedy}`)
   }
   checkRotation(document, name, user, path, secrets, problems)
-  const serverUser = document.pools[name]!.users[user]!.server_user ?? document.pools[name]!.server_user ?? user
   if (values.server_auth === 'passthrough') {
     checkPassthrough({ authType, serverPassword, isOwnRole: serverUser === user }, path, problems)
     return
@@ -233,7 +227,7 @@ function checkRotation(
   problems: Problems,
 ): void {
   const { auth_type: authType } = valuesOf(document, name, user)
-  const { password, previous } = sourcesOf(document, name, user)
+  const { password, previous_password: previous } = sourcesOf(document, name, user)
   const fault = rotationFault(authType, kindOf(password, secrets), kindOf(previous, secrets))
   if (fault !== undefined) problems.add(join(path, 'previous_password'), fault)
 }
@@ -309,11 +303,12 @@ function kindOf(source: PasswordSource | undefined, secrets: KnownSecrets): Pass
   return 'secret' in source ? secrets.find(source.secret, source.version)?.kind : undefined
 }
 
-function checkSecrets(section: Credentials, path: string, secrets: KnownSecrets, problems: Problems): void {
-  checkSecret(section.password, join(path, 'password'), secrets, problems)
-  checkSecret(section.previous_password, join(path, 'previous_password'), secrets, problems)
-  checkSecret(section.server_password, join(path, 'server_password'), secrets, problems)
-  checkSecret(section.auth_password, join(path, 'auth_password'), secrets, problems)
+function checkSecrets(section: object, path: string, secrets: KnownSecrets, problems: Problems): void {
+  for (const key of secretKeys()) {
+    // Of type secret in the table, so a source where it is present.
+    const source = (section as Sources)[key]
+    checkSecret(source, join(path, key), secrets, problems)
+  }
 }
 
 function checkSecret(

@@ -1,14 +1,16 @@
-import type { FleetDocument, PasswordSource } from './sections.ts'
+import { credentialEntries, secretKeys } from './credentials.ts'
+import type {
+  CredentialKey,
+  Credentials,
+  EffectiveCredentials,
+  PasswordSource,
+  SecretRef,
+  Sources,
+} from './credentials.ts'
+import type { FleetDocument } from './sections.ts'
 import { formatDuration, parseDuration } from './duration.ts'
 import { generalKeys, poolKeys } from './keys.ts'
 import type { GeneralValues, KeySpec, PoolValues } from './keys.ts'
-
-/**
- * Source of a password. `literal` exists only in the memory of a proxy that runs from a file; control moves literals into
- * secrets when a document is written.
- */
-export type SecretRef =
-  { readonly secret: string; readonly version: number } | { readonly env: string } | { readonly literal: string }
 
 export interface ServerAddress {
   readonly host: string
@@ -20,22 +22,13 @@ export interface ServerAddress {
  * Effective configuration of one (pool, user): defaults ← pool ← user, with all defaults filled in and durations in
  * canonical spelling. This is the "pool body" that a proxy fetches by its hash.
  */
-export type EffectivePool = PoolValues & {
-  readonly pool: string
-  readonly user: string
-  readonly database: string
-  readonly servers: readonly ServerAddress[]
-  readonly server_user: string
-  /** Password of clients; null where they need none. */
-  readonly password: SecretRef | null
-  /** Also accepted, until `previous_password_until`; absent outside a rotation. */
-  readonly previous_password?: SecretRef
-  readonly previous_password_until?: string
-  /** Password for logins to servers; the client's password unless set; null without either. */
-  readonly server_password: SecretRef | null
-  /** Password of `auth_user`, if there is one. */
-  readonly auth_password?: SecretRef
-}
+export type EffectivePool = PoolValues &
+  EffectiveCredentials & {
+    readonly pool: string
+    readonly user: string
+    readonly database: string
+    readonly servers: readonly ServerAddress[]
+  }
 
 /** A user of the console (the virtual database `pgbouncer`). */
 export interface ConsoleUser {
@@ -69,33 +62,31 @@ export function effectivePools(document: FleetDocument): EffectivePool[] {
 
 function effectivePool(document: FleetDocument, pool: string, user: string): EffectivePool {
   const section = document.pools[pool]!
-  const values = valuesOf(document, pool, user)
-  const { password, serverPassword, authPassword } = sourcesOf(document, pool, user)
-  const authRef = values.auth_user === '' ? null : refOf(authPassword)
-  const needed = values.auth_type !== 'trust' && values.auth_type !== 'cert'
+  const written = { values: valuesOf(document, pool, user), sources: sourcesOf(document, pool, user), user }
+  const found: Record<string, unknown> = {}
+  for (const [key, { type, presence, effective }] of credentialEntries()) {
+    const source = effective(written)
+    const value = type === 'secret' ? refOf(source) : (source ?? null)
+    if (value !== null || presence === 'or_null') found[key] = value
+  }
   return {
-    ...values,
+    ...written.values,
     pool,
     user,
     database: section.database ?? pool,
     servers: section.servers.map(({ host, port, role }) => ({ host, port, role })),
-    server_user: section.users[user]!.server_user ?? section.server_user ?? user,
-    password: needed ? refOf(password) : null,
-    ...(needed ? previousOf(document, pool, user) : {}),
-    server_password: refOf(serverPassword ?? password),
-    ...(authRef === null ? {} : { auth_password: authRef }),
+    // The table says which are present, and the type is derived from it.
+    ...(found as EffectiveCredentials),
   }
 }
 
-function previousOf(
-  document: FleetDocument,
-  pool: string,
-  user: string,
-): Pick<EffectivePool, 'previous_password' | 'previous_password_until'> {
-  const { previous, previousUntil } = sourcesOf(document, pool, user)
-  const ref = refOf(previous)
-  if (ref === null) return {}
-  return { previous_password: ref, ...(previousUntil === undefined ? {} : { previous_password_until: previousUntil }) }
+/** The references to passwords of an effective configuration, by credential. */
+export function secretRefsOf(body: EffectivePool): [CredentialKey, SecretRef][] {
+  return secretKeys().flatMap((key): [CredentialKey, SecretRef][] => {
+    // Of type secret in the table, so a reference where it is present.
+    const ref = body[key] as SecretRef | null | undefined
+    return ref === null || ref === undefined ? [] : [[key, ref]]
+  })
 }
 
 export function effectiveGeneral(document: FleetDocument): EffectiveGeneral {
@@ -124,29 +115,25 @@ export function valuesOf(document: FleetDocument, pool: string, user: string): P
   return filled(poolKeys, { ...document.defaults, ...section, ...section.users[user]! }) as PoolValues
 }
 
-export interface PasswordSources {
-  readonly password: PasswordSource | undefined
-  readonly previous: PasswordSource | undefined
-  readonly previousUntil: string | undefined
-  readonly serverPassword: PasswordSource | undefined
-  readonly authPassword: PasswordSource | undefined
+/**
+ * The credentials written for one (pool, user): each of the most specific section that has it, or of the section that has
+ * the credential it belongs to.
+ */
+export function sourcesOf(document: FleetDocument, pool: string, user: string): Sources {
+  const section: Sources = credentialsIn(document.pools[pool]!)
+  const own: Sources = credentialsIn(document.pools[pool]!.users[user]!)
+  const defaults: Sources = credentialsIn(document.defaults)
+  const sources: Record<string, PasswordSource | undefined> = {}
+  for (const [key, { beside, inDefaults }] of credentialEntries()) {
+    if (beside !== undefined) sources[key] = own[beside.key] === undefined ? section[key] : own[key]
+    else sources[key] = own[key] ?? section[key] ?? (inDefaults === true ? defaults[key] : undefined)
+  }
+  return sources
 }
 
-/**
- * Passwords of one (pool, user), the most specific section first; undefined where there is none. The previous password is
- * taken from the section that has the current one.
- */
-export function sourcesOf(document: FleetDocument, pool: string, user: string): PasswordSources {
-  const section = document.pools[pool]!
-  const own = section.users[user]!
-  const from = own.password === undefined ? section : own
-  return {
-    password: from.password,
-    previous: from.previous_password,
-    previousUntil: from.previous_password_until,
-    serverPassword: own.server_password ?? section.server_password,
-    authPassword: own.auth_password ?? section.auth_password ?? document.defaults.auth_password,
-  }
+/** A section by the names of its credentials; its other keys are not looked up. */
+function credentialsIn(section: Credentials): Sources {
+  return section
 }
 
 /** Exactly the keys of one table, with defaults filled in and durations in canonical spelling. */
