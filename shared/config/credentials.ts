@@ -14,10 +14,11 @@ export type PasswordSource = string | { readonly env: string } | { readonly secr
 /** What is written for one user of a pool, by credential. */
 export type Sources = Readonly<Record<string, PasswordSource | undefined>>
 
-interface Written {
+/** A user of a pool, with everything it inherits. */
+export interface WrittenUser {
+  readonly user: string
   readonly values: PoolValues
   readonly sources: Sources
-  readonly user: string
 }
 
 export interface CredentialSpec {
@@ -35,7 +36,7 @@ export interface CredentialSpec {
   readonly beside?: { readonly key: string; readonly fault: string }
   readonly help: string
   /** Its source in the effective configuration. */
-  readonly effective: (written: Written) => PasswordSource | undefined
+  readonly effective: (written: WrittenUser) => PasswordSource | undefined
 }
 
 export const credentials = {

@@ -2,12 +2,14 @@ import { credentialEntries, secretKeys } from './credentials.ts'
 import type {
   CredentialKey,
   Credentials,
+  CredentialSpec,
   EffectiveCredentials,
   PasswordSource,
   SecretRef,
   Sources,
+  WrittenUser,
 } from './credentials.ts'
-import type { FleetDocument } from './sections.ts'
+import type { FleetDocument, UserSection } from './sections.ts'
 import { formatDuration, parseDuration } from './duration.ts'
 import { generalKeys, poolKeys } from './keys.ts'
 import type { GeneralValues, KeySpec, PoolValues } from './keys.ts'
@@ -51,33 +53,39 @@ export interface PoolHash {
   readonly connect_hash: string
 }
 
-/** All (pool, user) pairs of a document, sorted by name. References to secrets must have a version. */
+/** The effective configurations of a document, sorted by name. References to secrets must have a version. */
 export function effectivePools(document: FleetDocument): EffectivePool[] {
-  const pools: EffectivePool[] = []
-  for (const pool of Object.keys(document.pools).sort()) {
-    for (const user of Object.keys(document.pools[pool]!.users).sort()) pools.push(effectivePool(document, pool, user))
-  }
-  return pools
+  return Object.keys(document.pools)
+    .sort()
+    .flatMap((pool) => effectiveUsers(document, pool))
 }
 
-function effectivePool(document: FleetDocument, pool: string, user: string): EffectivePool {
+function effectiveUsers(document: FleetDocument, pool: string): EffectivePool[] {
   const section = document.pools[pool]!
-  const written = { values: valuesOf(document, pool, user), sources: sourcesOf(document, pool, user), user }
-  const found: Record<string, unknown> = {}
-  for (const [key, { type, presence, effective }] of credentialEntries()) {
+  const database = section.database ?? pool
+  const servers = section.servers.map(({ host, port, role }) => ({ host, port, role }))
+  const entries = credentialEntries()
+  const written = usersOf(document, pool)
+  return Object.keys(section.users)
+    .sort()
+    .map((user) => {
+      const own = written(user)
+      return { ...own.values, pool, user, database, servers, ...effectiveCredentials(own, entries) }
+    })
+}
+
+function effectiveCredentials(
+  written: WrittenUser,
+  entries: readonly (readonly [CredentialKey, CredentialSpec])[],
+): EffectiveCredentials {
+  const found: Partial<Record<CredentialKey, SecretRef | PasswordSource | null>> = {}
+  for (const [key, { type, presence, effective }] of entries) {
     const source = effective(written)
     const value = type === 'secret' ? refOf(source) : (source ?? null)
     if (value !== null || presence === 'or_null') found[key] = value
   }
-  return {
-    ...written.values,
-    pool,
-    user,
-    database: section.database ?? pool,
-    servers: section.servers.map(({ host, port, role }) => ({ host, port, role })),
-    // The table says which are present, and the type is derived from it.
-    ...(found as EffectiveCredentials),
-  }
+  // The table says which are present, and the type is derived from it.
+  return found as EffectiveCredentials
 }
 
 /** The references to passwords of an effective configuration, by credential. */
@@ -109,26 +117,32 @@ function consoleUsers(document: FleetDocument, right: ConsoleUser['right']): Con
     .map((user) => ({ user, right, password: refOf(sections[user]!.password) }))
 }
 
-/** Values of the key table for one (pool, user): defaults ← pool ← user. */
-export function valuesOf(document: FleetDocument, pool: string, user: string): PoolValues {
+/**
+ * Resolves users of one pool: values are defaults ← pool ← user; a credential is that of the most specific section which has
+ * it, or of the section that has the credential it belongs to. What users inherit is resolved once, for all of them.
+ */
+export function usersOf(document: FleetDocument, pool: string): (user: string) => WrittenUser {
   const section = document.pools[pool]!
-  return filled(poolKeys, { ...document.defaults, ...section, ...section.users[user]! }) as PoolValues
+  // The table that values are checked against is the one that the type is derived from.
+  const inherited = filled(poolKeys, { ...document.defaults, ...section }) as PoolValues
+  const [defaults, shared] = [credentialsIn(document.defaults), credentialsIn(section)]
+  const entries = credentialEntries()
+  return (user) => {
+    const own = credentialsIn(section.users[user]!)
+    const sources: Record<string, PasswordSource | undefined> = {}
+    for (const [key, { beside, inDefaults }] of entries) {
+      if (beside !== undefined) sources[key] = own[beside.key] === undefined ? shared[key] : own[key]
+      else sources[key] = own[key] ?? shared[key] ?? (inDefaults === true ? defaults[key] : undefined)
+    }
+    return { user, values: { ...inherited, ...valuesIn(section.users[user]!) }, sources }
+  }
 }
 
-/**
- * The credentials written for one (pool, user): each of the most specific section that has it, or of the section that has
- * the credential it belongs to.
- */
-export function sourcesOf(document: FleetDocument, pool: string, user: string): Sources {
-  const section: Sources = credentialsIn(document.pools[pool]!)
-  const own: Sources = credentialsIn(document.pools[pool]!.users[user]!)
-  const defaults: Sources = credentialsIn(document.defaults)
-  const sources: Record<string, PasswordSource | undefined> = {}
-  for (const [key, { beside, inDefaults }] of credentialEntries()) {
-    if (beside !== undefined) sources[key] = own[beside.key] === undefined ? section[key] : own[key]
-    else sources[key] = own[key] ?? section[key] ?? (inDefaults === true ? defaults[key] : undefined)
-  }
-  return sources
+/** The values of a section that has credentials too. */
+function valuesIn(section: UserSection): Partial<PoolValues> {
+  const values: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(section)) if (Object.hasOwn(poolKeys, key)) values[key] = value
+  return values
 }
 
 /** A section by the names of its credentials; its other keys are not looked up. */
