@@ -1,3 +1,5 @@
+import { operationNames, operations } from '../shared/operations.ts'
+import type { PoolOperation } from '../shared/operations.ts'
 import type { Command } from './command.ts'
 
 interface Entry {
@@ -5,6 +7,16 @@ interface Entry {
   /** Loads the command on demand, so that `flotilla versions` does not load a database. */
   readonly load: () => Promise<Command>
 }
+
+const operationEntries = Object.fromEntries(
+  operationNames.map((name): [PoolOperation, Entry] => [
+    name,
+    {
+      help: `on all proxies, for POOL: ${operations[name].help}`,
+      load: async () => (await import('./commands/operations.ts')).operationCommand(name),
+    },
+  ]),
+) as Record<PoolOperation, Entry>
 
 /** All commands, in the order of the help text. To add one, add a line here and a file in commands/. */
 export const commands = {
@@ -60,30 +72,7 @@ export const commands = {
     help: 'make all proxies poll the current version now',
     load: async () => (await import('./commands/reload.ts')).reload,
   },
-  pause: {
-    help: 'pause POOL on all proxies: clients wait, servers are closed',
-    load: async () => (await import('./commands/operations.ts')).pause,
-  },
-  resume: {
-    help: 'resume a paused POOL on all proxies',
-    load: async () => (await import('./commands/operations.ts')).resume,
-  },
-  reconnect: {
-    help: 'replace the servers of POOL on all proxies as they become free',
-    load: async () => (await import('./commands/operations.ts')).reconnect,
-  },
-  disable: {
-    help: 'reject new clients of POOL on all proxies',
-    load: async () => (await import('./commands/operations.ts')).disable,
-  },
-  enable: {
-    help: 'accept new clients of a disabled POOL again',
-    load: async () => (await import('./commands/operations.ts')).enable,
-  },
-  kill: {
-    help: 'close all connections of POOL on all proxies now, and pause it',
-    load: async () => (await import('./commands/operations.ts')).kill,
-  },
+  ...operationEntries,
   proxies: {
     help: 'list proxies and what they run',
     load: async () => (await import('./commands/proxies.ts')).proxies,

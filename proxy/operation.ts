@@ -1,8 +1,8 @@
 /** What operators do to pools, and what workers ask each other for their consoles. */
 
-export type Operation = 'pause' | 'resume' | 'suspend' | 'reconnect' | 'kill' | 'disable' | 'enable'
+import type { PoolOperation } from '../shared/operations.ts'
 
-export type PoolOperation = 'pause' | 'resume' | 'reconnect' | 'disable' | 'enable' | 'kill'
+export type Operation = PoolOperation | 'suspend'
 
 /** Servers of the database that still have to end: at 0, a pause is complete and nobody is on an old connection. */
 export interface OperationOutcome {

@@ -3,8 +3,9 @@
  * structured cloning. The agent wakes the engine, which blocks in its loop, by the loop's wake handle.
  */
 import type { EngineDisconnect } from '../shared/disconnect.ts'
+import type { PoolOperation } from '../shared/operations.ts'
 import type { Address, Handed } from './io/io.ts'
-import type { OperatedState, OperationOutcome, PoolOperation, QueryAnswer, WorkerQuery } from './operation.ts'
+import type { OperatedState, OperationOutcome, QueryAnswer, WorkerQuery } from './operation.ts'
 import type { EngineSnapshot } from './snapshot.ts'
 import type { ApplyOutcome, Desired, FleetSpec, PeersUpdate, TlsUpdate } from './spec.ts'
 

@@ -1,7 +1,10 @@
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js'
 import canonicalize from 'canonicalize'
-import type { EffectivePool, SecretRef } from './config/effective.ts'
+import { credentialEntries } from './config/credentials.ts'
+import type { SecretRef } from './config/credentials.ts'
+import { secretRefsOf } from './config/effective.ts'
+import type { EffectivePool } from './config/effective.ts'
 import { poolKeys } from './config/keys.ts'
 
 /** SHA-256 of the text in UTF-8, in lower-case hex. */
@@ -26,23 +29,16 @@ export function hashOf(value: object): string {
  * role of server connections, and the keys of class "connect". Of a literal password only the digest is hashed.
  */
 export function poolHashes(effective: EffectivePool): { readonly hash: string; readonly connect_hash: string } {
-  const body = {
-    ...effective,
-    password: withoutLiteral(effective.password),
-    ...(effective.previous_password === undefined
-      ? {}
-      : { previous_password: withoutLiteral(effective.previous_password) }),
-    server_password: withoutLiteral(effective.server_password),
-    ...(effective.auth_password === undefined ? {} : { auth_password: withoutLiteral(effective.auth_password) }),
-  }
-  const { database, servers, server_user, server_password } = body
-  const connect: Record<string, unknown> = { database, servers, server_user, server_password }
+  const body: Record<string, unknown> = { ...effective }
+  for (const [key, ref] of secretRefsOf(effective)) body[key] = withoutLiteral(ref)
+  const connect: Record<string, unknown> = { database: effective.database, servers: effective.servers }
+  for (const [key, spec] of credentialEntries()) if (spec.class === 'connect') connect[key] = body[key]
   for (const [key, spec] of Object.entries(poolKeys)) {
     if ((spec.class as string) === 'connect') connect[key] = effective[key as keyof typeof poolKeys]
   }
   return { hash: hashOf(body), connect_hash: hashOf(connect) }
 }
 
-function withoutLiteral(ref: SecretRef | null): object | null {
-  return ref !== null && 'literal' in ref ? { literal_sha256: sha256Hex(ref.literal) } : ref
+function withoutLiteral(ref: SecretRef): object {
+  return 'literal' in ref ? { literal_sha256: sha256Hex(ref.literal) } : ref
 }

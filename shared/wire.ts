@@ -4,6 +4,7 @@
  */
 import { z } from 'zod'
 import { disconnectSchema } from './disconnect.ts'
+import { operationNames } from './operations.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
@@ -152,10 +153,9 @@ export type ReportResponse = z.infer<typeof reportResponseSchema>
 export const secretValueSchema = z.object({ value: z.string() })
 
 /** An operation of an operator that control sends to a proxy; signed like a hint. */
-export const operations = ['pause', 'resume', 'reconnect', 'disable', 'enable', 'kill'] as const
 export const orderSchema = z.object({
   fleet: nameSchema,
-  operation: z.enum(operations),
+  operation: z.enum(operationNames),
   pool: z.string().min(1).max(255),
 })
 export type Order = z.infer<typeof orderSchema>

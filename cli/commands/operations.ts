@@ -1,13 +1,13 @@
 import { operationSchema } from '../../shared/api.ts'
 import type { OperationResult } from '../../shared/api.ts'
-import type { operations } from '../../shared/wire.ts'
+import type { PoolOperation } from '../../shared/operations.ts'
 import { Api, apiOptions } from '../api.ts'
 import { command } from '../command.ts'
 import type { Command } from '../command.ts'
 import { table } from '../table.ts'
 
 /** Fails if a proxy could not be reached or has no such pool. */
-function operation(name: (typeof operations)[number]): Command {
+export function operationCommand(name: PoolOperation): Command {
   return command({ operands: ['POOL'], options: apiOptions }, async ({ operands, options }, around) => {
     const path = `/pools/${encodeURIComponent(operands[0] ?? '')}/${name}`
     const answer = await new Api(options, around).inFleet(operationSchema, path, { method: 'POST', body: {} })
@@ -20,10 +20,3 @@ function operation(name: (typeof operations)[number]): Command {
 function row({ id, outcome, servers, message }: OperationResult['proxies'][number]): (string | number | null)[] {
   return [id, outcome, servers, message]
 }
-
-export const pause = operation('pause')
-export const resume = operation('resume')
-export const reconnect = operation('reconnect')
-export const disable = operation('disable')
-export const enable = operation('enable')
-export const kill = operation('kill')

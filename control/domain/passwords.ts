@@ -1,4 +1,6 @@
-import type { FleetDocument, PasswordSource } from '../../shared/config/sections.ts'
+import { secretKeys } from '../../shared/config/credentials.ts'
+import type { PasswordSource } from '../../shared/config/credentials.ts'
+import type { FleetDocument } from '../../shared/config/sections.ts'
 import { join } from '../../shared/config/problems.ts'
 
 /** A password in a document, and its path. */
@@ -25,16 +27,12 @@ export function mapPasswords(document: FleetDocument, change: Change): FleetDocu
   return copy
 }
 
-const passwordKeys = ['password', 'previous_password', 'server_password', 'auth_password'] as const
-
-function changeIn(
-  section: { [key in (typeof passwordKeys)[number]]?: PasswordSource },
-  path: string,
-  change: Change,
-): void {
-  for (const key of passwordKeys) {
-    const source = section[key]
-    if (source !== undefined) section[key] = change({ path: join(path, key), source })
+function changeIn(section: object, path: string, change: Change): void {
+  // The keys that are looked at are of type secret in the table, so their values are sources.
+  const sources = section as Record<string, PasswordSource | undefined>
+  for (const key of secretKeys()) {
+    const source = sources[key]
+    if (source !== undefined) sources[key] = change({ path: join(path, key), source })
   }
 }
 

@@ -1,5 +1,6 @@
+import type { PasswordSource } from '../../shared/config/credentials.ts'
 import { secretNamePattern } from '../../shared/config/document.ts'
-import type { FleetDocument, KnownSecrets, PasswordSource } from '../../shared/config/sections.ts'
+import type { FleetDocument, KnownSecrets } from '../../shared/config/sections.ts'
 import { passwordKind } from '../../shared/config/password.ts'
 import type { PasswordKind } from '../../shared/config/password.ts'
 import { sha256Hex } from '../../shared/hash.ts'

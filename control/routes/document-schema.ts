@@ -1,4 +1,6 @@
-/** The configuration document as JSON Schema for the API description, generated from the key table. */
+/** The configuration document as JSON Schema for the API description, generated from the tables of keys and credentials. */
+import { credentialEntries } from '../../shared/config/credentials.ts'
+import type { CredentialSpec } from '../../shared/config/credentials.ts'
 import { generalKeys, poolKeys } from '../../shared/config/keys.ts'
 import type { KeySpec } from '../../shared/config/keys.ts'
 
@@ -60,17 +62,16 @@ const password: JsonSchema = {
     },
   ],
 }
-const credentials: Record<string, JsonSchema> = {
-  password,
-  previous_password: password,
-  previous_password_until: {
-    type: 'string',
-    description: 'when previous_password expires, RFC 3339; never unless set',
-  },
-  server_user: name,
-  server_password: password,
-  auth_password: password,
+const credentialTypes: Record<CredentialSpec['type'], JsonSchema> = { secret: password, name, time: { type: 'string' } }
+
+function credentialSchemas(isListed: (spec: CredentialSpec) => boolean): Record<string, JsonSchema> {
+  const listed = credentialEntries().filter(([, spec]) => isListed(spec))
+  return Object.fromEntries(
+    listed.map(([key, { type, help }]) => [key, { ...credentialTypes[type], description: help }]),
+  )
 }
+
+const credentials = credentialSchemas(() => true)
 
 const servers: JsonSchema = {
   type: 'array',
@@ -100,7 +101,10 @@ export const documentJsonSchema = {
   type: 'object',
   properties: {
     general: section(generalKeys),
-    defaults: section(poolKeys, { auth_password: password }),
+    defaults: section(
+      poolKeys,
+      credentialSchemas(({ inDefaults }) => inDefaults === true),
+    ),
     pools: { type: 'object', additionalProperties: pool },
     admin_users: consoleUsers,
     stats_users: consoleUsers,

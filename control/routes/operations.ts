@@ -1,7 +1,8 @@
 import { z } from '@hono/zod-openapi'
 import { operationSchema } from '../../shared/api.ts'
 import type { OperationResult } from '../../shared/api.ts'
-import { nameSchema, operations, orderSchema } from '../../shared/wire.ts'
+import { operationNames, operations } from '../../shared/operations.ts'
+import { nameSchema, orderSchema } from '../../shared/wire.ts'
 import { noSuchFleet } from '../api-problem.ts'
 import type { OrderAnswer } from '../host.ts'
 import { listHintTargets, listProxies } from '../store/proxies.ts'
@@ -10,22 +11,13 @@ import type { App, Control } from './route.ts'
 
 const poolPath = z.object({ fleet: nameSchema, pool: orderSchema.shape.pool })
 
-const summaries = {
-  pause: 'Pause a pool on all proxies: clients wait, and servers are closed as they become free',
-  resume: 'Resume a paused pool on all proxies',
-  reconnect: 'Replace the servers of a pool on all proxies as they become free',
-  disable: 'Reject new clients of a pool on all proxies; existing ones stay',
-  enable: 'Accept new clients of a disabled pool on all proxies again',
-  kill: 'Close all connections of a pool on all proxies now; new clients wait until it is resumed',
-} as const
-
 /** Repeating a call is harmless, and shows its progress. */
 export function operationRoutes(app: App, { host, hot }: Control): void {
-  for (const operation of operations) {
+  for (const operation of operationNames) {
     const route = operatorRoute({
       method: 'post',
       path: `/v1/fleets/{fleet}/pools/{pool}/${operation}`,
-      summary: summaries[operation],
+      summary: `On all proxies, for one pool: ${operations[operation].help}`,
       request: { params: poolPath },
       responses: { 200: json(operationSchema, 'All proxies and their outcomes'), ...problems },
     })

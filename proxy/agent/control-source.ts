@@ -1,3 +1,4 @@
+import { secretRefsOf } from '../../shared/config/effective.ts'
 import type { Manifest } from '../../shared/wire.ts'
 import type { Candidate } from './applier.ts'
 import { ControlError, type ControlClient } from './control-client.ts'
@@ -93,12 +94,7 @@ export class ControlSource {
 
 function secretKeysOf(offer: Offer): Set<string> {
   const refs = [
-    ...offer.pools.flatMap(({ body }) => [
-      body.password,
-      body.previous_password ?? null,
-      body.server_password,
-      body.auth_password ?? null,
-    ]),
+    ...offer.pools.flatMap(({ body }) => secretRefsOf(body).map(([, ref]) => ref)),
     ...offer.consoleUsers.map(({ password }) => password),
   ]
   return new Set(refs.filter((ref) => ref !== null).flatMap((ref) => ('secret' in ref ? [secretKey(ref)] : [])))

@@ -1,13 +1,8 @@
 import { Worker } from 'node:worker_threads'
 import type { EngineDisconnect } from '../../shared/disconnect.ts'
+import type { PoolOperation } from '../../shared/operations.ts'
 import type { Handed } from '../io/io.ts'
-import type {
-  QueryAnswer as WorkerAnswer,
-  OperatedState,
-  PoolOperation,
-  OperationOutcome,
-  WorkerQuery,
-} from '../operation.ts'
+import type { QueryAnswer as WorkerAnswer, OperatedState, OperationOutcome, WorkerQuery } from '../operation.ts'
 import type { WorkersStart, EngineStart, FromEngine, ProcessStart, StopMode, ToEngine, UnixListen } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
 import type { ApplyOutcome, FleetSpec } from '../spec.ts'

@@ -1,7 +1,8 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { operations, type Hint, type Order, type OrderOutcome } from '../../shared/wire.ts'
+import { operationNames } from '../../shared/operations.ts'
+import type { Hint, Order, OrderOutcome } from '../../shared/wire.ts'
 import { hintBodyBytesMax, Repetitions, verifiedHint, verifiedOrder } from './hint.ts'
 import type { HintHeaders } from './hint.ts'
 import { reasonOf, type Log } from './log.ts'
@@ -57,7 +58,7 @@ const routes: Readonly<Record<string, Handler>> = {
 }
 
 /** POST /v1/pools/{pool}/{operation} */
-const poolPath = new RegExp(`^/v1/pools/([^/]+)/(${operations.join('|')})$`)
+const poolPath = new RegExp(`^/v1/pools/([^/]+)/(${operationNames.join('|')})$`)
 
 const requestTimeoutMs = 10_000
 const connectionsMax = 256

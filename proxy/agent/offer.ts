@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { credentialEntries } from '../../shared/config/credentials.ts'
 import type { ConsoleUser, EffectivePool } from '../../shared/config/effective.ts'
 import { generalKeys, poolKeys } from '../../shared/config/keys.ts'
 import type { GeneralValues, KeySpec } from '../../shared/config/keys.ts'
@@ -35,13 +36,19 @@ const bodySchema = z.looseObject({
   user: z.string().min(1),
   database: z.string().min(1),
   servers: z.array(serverSchema).min(1),
-  server_user: z.string().min(1),
-  password: secretRefSchema.nullable(),
-  previous_password: secretRefSchema.optional(),
-  previous_password_until: z.iso.datetime().optional(),
-  server_password: secretRefSchema.nullable(),
-  auth_password: secretRefSchema.optional(),
+  ...credentialSchemas(),
 })
+
+function credentialSchemas(): Record<string, z.ZodType> {
+  const types = { secret: secretRefSchema, name: z.string().min(1), time: z.iso.datetime() }
+  return Object.fromEntries(
+    credentialEntries().map(([key, { type, presence }]) => {
+      const schema = types[type]
+      if (presence === 'always') return [key, schema]
+      return [key, presence === 'or_null' ? schema.nullable() : schema.optional()]
+    }),
+  )
+}
 
 const bodyKeys = new Set([...Object.keys(bodySchema.shape), ...Object.keys(poolKeys)])
 

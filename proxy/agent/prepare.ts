@@ -1,3 +1,5 @@
+import type { CredentialKey } from '../../shared/config/credentials.ts'
+import { secretRefsOf } from '../../shared/config/effective.ts'
 import type { ConsoleUser, EffectivePool } from '../../shared/config/effective.ts'
 import { parseHba } from '../../shared/config/hba.ts'
 import { parseIdent } from '../../shared/config/ident.ts'
@@ -92,6 +94,7 @@ async function preparePool(
   return await namingThePool(nameOf(body), async () => {
     const settings = poolSettings(body)
     const serverTls = await tls.forServers(settings)
+    const texts = await textsOf(body, tools.secrets)
     return {
       database: body.pool,
       user: body.user,
@@ -104,34 +107,38 @@ async function preparePool(
         ...server,
         addresses: addresses.get(server.host) ?? [server.host],
       })),
-      clientSecret: await poolSecret(body, tools),
-      serverPassword: await serverPassword(body, tools),
-      authPassword: body.auth_password === undefined ? null : await tools.secrets.value(body.auth_password),
+      clientSecret: await poolSecret(body, texts, tools.passwords),
+      serverPassword: serverPassword(body, texts),
+      authPassword: texts.auth_password ?? null,
       ...(serverTls === undefined ? {} : { serverTls }),
     }
   })
 }
 
-async function poolSecret(body: EffectivePool, { secrets, passwords }: PrepareTools): Promise<ClientSecret> {
+/** The passwords of a pool in clear, by credential. */
+type Texts = Readonly<Partial<Record<CredentialKey, string>>>
+
+async function textsOf(body: EffectivePool, secrets: PrepareTools['secrets']): Promise<Texts> {
+  const texts: Partial<Record<CredentialKey, string>> = {}
+  for (const [key, ref] of secretRefsOf(body)) texts[key] = await secrets.value(ref)
+  return texts
+}
+
+async function poolSecret(body: EffectivePool, texts: Texts, passwords: Passwords): Promise<ClientSecret> {
   if (body.password === null && asksForPassword(body.auth_type) && body.auth_user === '') {
     throw new ApplyError('unusable_password', `a user requires a password with auth_type = "${body.auth_type}"`)
   }
-  const text = body.password === null ? null : await secrets.value(body.password)
-  const previous = await previousPassword(body, secrets)
+  const { password = null, previous_password: previous } = texts
   const secret =
-    text === null || previous === null
-      ? await passwords.clientSecret(text, body.user)
-      : await passwords.rotatedSecret(text, previous, body.user)
+    password === null || previous === undefined
+      ? await passwords.clientSecret(password, body.user)
+      : await passwords.rotatedSecret(password, { text: previous, untilMs: previousUntilMs(body) }, body.user)
   if (body.auth_type === 'plain' && secret.digest === undefined) checkPlainWork(secret)
   return secret
 }
 
-async function previousPassword(
-  { previous_password: ref, previous_password_until: until }: EffectivePool,
-  secrets: PrepareTools['secrets'],
-): Promise<{ text: string; untilMs: number | null } | null> {
-  if (ref === undefined) return null
-  return { text: await secrets.value(ref), untilMs: until === undefined ? null : Date.parse(until) }
+function previousUntilMs({ previous_password_until: until }: EffectivePool): number | null {
+  return until === undefined ? null : Date.parse(until)
 }
 
 function checkPlainWork({ scram }: ClientSecret): void {
@@ -142,10 +149,8 @@ function checkPlainWork({ scram }: ClientSecret): void {
   )
 }
 
-/** The password itself, or null if the servers should not request one. */
-async function serverPassword(body: EffectivePool, { secrets }: PrepareTools): Promise<string | null> {
-  if (body.server_password === null) return null
-  const text = await secrets.value(body.server_password)
+/** Plaintext, or null where the servers are expected to ask for none. */
+function serverPassword(body: EffectivePool, { server_password: text = '' }: Texts): string | null {
   if (text === '') return null
   const kind = passwordKind(text)
   if (kind === 'plain') return text

@@ -1,4 +1,4 @@
-import type { SecretRef } from '../../shared/config/effective.ts'
+import type { SecretRef } from '../../shared/config/credentials.ts'
 import { ApplyError, type FailureCode } from './failure.ts'
 import { reasonOf } from './log.ts'
 

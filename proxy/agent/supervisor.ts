@@ -1,5 +1,6 @@
+import type { PoolOperation } from '../../shared/operations.ts'
 import type { Handed } from '../io/io.ts'
-import type { QueryAnswer, OperatedState, PoolOperation, OperationOutcome, WorkerQuery } from '../operation.ts'
+import type { QueryAnswer, OperatedState, OperationOutcome, WorkerQuery } from '../operation.ts'
 import type { StopMode } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
 import type { ApplyOutcome, Desired, FleetSpec, HostSpec, PeersUpdate, TlsUpdate } from '../spec.ts'

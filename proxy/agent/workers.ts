@@ -1,6 +1,7 @@
+import type { PoolOperation } from '../../shared/operations.ts'
 import { SharedCounters } from '../memory/shared-counters.ts'
 import { KeyCounts } from '../memory/key-counts.ts'
-import type { QueryAnswer, OperatedState, PoolOperation, OperationOutcome, WorkerQuery } from '../operation.ts'
+import type { QueryAnswer, OperatedState, OperationOutcome, WorkerQuery } from '../operation.ts'
 import type { ProcessStart, StopMode } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
 import type { ApplyOutcome, Desired, FleetSpec, PeersUpdate, TlsUpdate } from '../spec.ts'

@@ -1,5 +1,7 @@
 import { nearest } from '../../shared/config/nearest.ts'
 import { SqlError } from '../../shared/errors.ts'
+import { operationNames, operations } from '../../shared/operations.ts'
+import type { PoolOperation } from '../../shared/operations.ts'
 import * as write from '../protocol/write.ts'
 import type { Exchange } from '../engine/wire/conversation.ts'
 import type { OperatedEngine } from './operated-engine.ts'
@@ -85,23 +87,7 @@ const commands: readonly Command[] = [
   { name: 'SHOW LISTS', right: 'stats', help: 'how much there is of everything', run: answer(lists) },
   { name: 'SHOW CONFIG', right: 'stats', help: 'configuration keys and values', run: answer(config) },
   { name: 'RELOAD', right: 'admin', help: 'look for a newer configuration now', run: reload },
-  {
-    name: 'PAUSE',
-    right: 'admin',
-    help: '[db] let clients wait and close servers',
-    run: pauseCommand,
-    arguments: true,
-  },
-  { name: 'RESUME', right: 'admin', help: '[db] end a PAUSE, KILL or SUSPEND', run: resumeCommand, arguments: true },
-  { name: 'DISABLE', right: 'admin', help: 'db: refuse new clients', run: disableCommand, arguments: true },
-  { name: 'ENABLE', right: 'admin', help: 'db: let new clients in again', run: enableCommand, arguments: true },
-  {
-    name: 'RECONNECT',
-    right: 'admin',
-    help: '[db] replace servers as they get free',
-    run: reconnectCommand,
-    arguments: true,
-  },
+  ...operationCommands(),
   {
     name: 'WAIT_CLOSE',
     right: 'admin',
@@ -109,7 +95,6 @@ const commands: readonly Command[] = [
     run: waitCloseCommand,
     arguments: true,
   },
-  { name: 'KILL', right: 'admin', help: '[db] end all connections now, and pause', run: killCommand, arguments: true },
   { name: 'KILL_CLIENT', right: 'admin', help: 'id: end one client', run: killClientCommand, arguments: true },
   {
     name: 'SHUTDOWN',
@@ -126,6 +111,23 @@ const commands: readonly Command[] = [
     return { name: `SHOW ${parameter.toUpperCase()}`, right: 'stats', help: null, run: answer(table) }
   }),
 ]
+
+function operationCommands(): Command[] {
+  const runs: Readonly<Record<PoolOperation, Command['run']>> = {
+    pause: pauseCommand,
+    resume: resumeCommand,
+    reconnect: reconnectCommand,
+    disable: disableCommand,
+    enable: enableCommand,
+    kill: killCommand,
+  }
+  return operationNames.map((operation) => {
+    const { right, database, help } = operations[operation]
+    const operand = database === 'required' ? 'db' : '[db]'
+    const run = runs[operation]
+    return { name: operation.toUpperCase(), right, help: `${operand} ${help}`, run, arguments: true }
+  })
+}
 
 const byName = new Map(commands.map((command) => [command.name, command]))
 

@@ -1,10 +1,12 @@
 /** What operators do to databases and clients, whichever way they ask: the console, or control through the agent. */
 import { wildcard } from '../../shared/config/wildcard.ts'
 import { sqlstates } from '../../shared/errors.ts'
+import { operations } from '../../shared/operations.ts'
+import type { OperationSpec, PoolOperation } from '../../shared/operations.ts'
 import { Client } from '../engine/pool/client.ts'
 import type { Engine } from '../engine/engine.ts'
 import { suspend, unsuspend } from '../engine/suspension.ts'
-import type { Operation, PoolOperation, OperationOutcome } from '../operation.ts'
+import type { Operation, OperationOutcome } from '../operation.ts'
 import type { Pool } from '../engine/pool/pool.ts'
 
 /** What of an engine is operated. */
@@ -105,41 +107,17 @@ export function operate(engine: Operated, operation: Operation, database: string
   }
 }
 
-/** What control may ask for: to ask twice is the same as once. */
+/** Carries out an operation for control. Repeating it changes nothing. */
 export function operateForControl(engine: Operated, operation: PoolOperation, pool: string): OperationOutcome {
   const known = engine.pools.hasDatabase(pool)
-  switch (operation) {
-    case 'pause':
-      if (known) pause(engine, pool)
-      break
-    case 'resume':
-      resume(engine, pool)
-      break
-    case 'reconnect':
-      reconnect(engine, pool)
-      break
-    case 'disable':
-      if (known) engine.pools.setDisabled(pool, true)
-      break
-    case 'enable':
-      engine.pools.setDisabled(pool, false)
-      break
-    case 'kill':
-      if (known) kill(engine, pool)
-      break
-    default:
-      operation satisfies never
-  }
-  const servers = serversToEnd[operation](engine, pool)
-  return { known, paused: engine.pools.pauseApplies(pool), servers }
+  const { undoes, waitsFor } = operations[operation]
+  // A pool that has left the configuration may still be paused or disabled.
+  if (known || undoes.length > 0) operate(engine, operation, pool)
+  return { known, paused: engine.pools.pauseApplies(pool), servers: serversToEnd[waitsFor](engine, pool) }
 }
 
-/** Which servers an operation still waits for. */
-const serversToEnd: Readonly<Record<PoolOperation, (engine: Operated, pool: string) => number>> = {
-  pause: serversLeft,
-  resume: serversLeaving,
-  reconnect: serversLeaving,
-  disable: () => 0,
-  enable: () => 0,
-  kill: serversLeft,
+const serversToEnd: Readonly<Record<OperationSpec['waitsFor'], (engine: Operated, pool: string) => number>> = {
+  servers: serversLeft,
+  leaving_servers: serversLeaving,
+  nothing: () => 0,
 }

@@ -9,18 +9,6 @@ import type { Engine } from '../engine/engine.ts'
 import type { OperatedState } from '../operation.ts'
 import type { PoolSpec } from '../spec.ts'
 
-/** General keys that the engine itself obeys; the others are the agent's, and nothing here would come of a SET. */
-const generalOfEngine: ReadonlySet<string> = new Set<GeneralKey>([
-  'max_client_connections',
-  'client_login_timeout',
-  'client_tcp_keepalives_idle',
-  'client_tcp_keepalives_interval',
-  'client_tcp_keepalives_count',
-  'client_tcp_user_timeout',
-  'cancel_wait_timeout',
-  'suspend_timeout',
-])
-
 /** PgBouncer's names of what SHOW CONFIG shows under them. */
 const otherNames: Readonly<Record<string, string>> = { max_client_conn: 'max_client_connections' }
 
@@ -69,7 +57,9 @@ export class Overrides {
   /** Gives why it cannot be; null when it is done. */
   set(name: string, text: string): string | null {
     const key = otherNames[name] ?? name
-    const isGeneral = generalOfEngine.has(key)
+    const isGeneral = Object.hasOwn(generalKeys, key)
+    // Of a general key that the agent reads too, nothing here would come of a SET.
+    if (isGeneral && generalKeys[key as GeneralKey].obeyedBy !== 'engine') return `${name} cannot be set here`
     const spec: KeySpec | undefined = isGeneral ? generalKeys[key as GeneralKey] : ownSpec(key)
     if (spec === undefined) return `${name} cannot be set here`
     if (spec.class !== 'live') return `${name} cannot be changed while servers are connected; make a new version`

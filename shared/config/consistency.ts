@@ -1,12 +1,7 @@
-import type {
-  Credentials,
-  FleetDocument,
-  KnownSecrets,
-  PasswordSource,
-  PoolSection,
-  ServerSection,
-} from './sections.ts'
-import { generalValuesOf, sourcesOf, valuesOf } from './effective.ts'
+import { secretKeys } from './credentials.ts'
+import type { PasswordSource, Sources, WrittenUser } from './credentials.ts'
+import type { FleetDocument, KnownSecrets, ServerSection } from './sections.ts'
+import { generalValuesOf, usersOf } from './effective.ts'
 import type { GeneralValues, PoolValues } from './keys.ts'
 import { parseHba } from './hba.ts'
 import { parseIdent } from './ident.ts'
@@ -27,19 +22,15 @@ export function checkConsistency(document: FleetDocument, secrets: KnownSecrets,
   if (Object.keys(document.pools).length === 0 && !problems.anyUnder('pools')) {
     problems.add('pools', 'must define at least one pool; an empty configuration never replaces a working one')
   }
-  checkSecret(document.defaults.auth_password, join('defaults', 'auth_password'), secrets, problems)
-  if (!problems.anyUnder('general')) {
-    checkClientTls(generalValuesOf(document), problems)
-    checkUnixSocket(generalValuesOf(document), problems)
-    checkAccess(generalValuesOf(document), problems)
-  }
+  checkSecrets(document.defaults, 'defaults', secrets, problems)
+  const general = checkGeneral(document, problems)
   for (const [name, pool] of Object.entries(document.pools)) {
     const path = join('pools', name)
     if (reservedPools.includes(name)) problems.add(path, 'is reserved for the console; choose another name')
     if (problems.anyUnder(path) || problems.anyUnder('defaults')) continue
     checkServers(pool.servers, join(path, 'servers'), problems)
     checkSecrets(pool, path, secrets, problems)
-    checkUsers(document, name, pool, path, secrets, problems)
+    checkUsers(document, name, { general, secrets, problems })
   }
   for (const section of ['admin_users', 'stats_users'] as const) {
     for (const [user, { password }] of Object.entries(document[section])) {
@@ -51,6 +42,24 @@ export function checkConsistency(document: FleetDocument, secrets: KnownSecrets,
       problems.add(join('stats_users', user), 'is also in admin_users; remove one of the two')
     }
   }
+}
+
+/** What users are checked against; undefined where `[general]` itself has a problem. */
+interface General {
+  readonly values: GeneralValues
+  readonly identMaps: ReadonlySet<string>
+}
+
+function checkGeneral(document: FleetDocument, problems: Problems): General | undefined {
+  if (problems.anyUnder('general')) return undefined
+  const values = generalValuesOf(document)
+  const ident = parseIdent(values.auth_ident)
+  const general = { values, identMaps: new Set(ident.lines.map(({ map }) => map)) }
+  checkClientTls(values, problems)
+  checkUnixSocket(values, problems)
+  checkHba(general, problems)
+  for (const { line, message } of ident.faults) problems.add('general.auth_ident', `line ${line}: ${message}`)
+  return problems.anyUnder('general') ? undefined : general
 }
 
 function checkServers(servers: readonly ServerSection[], path: string, problems: Problems): void {
@@ -66,31 +75,38 @@ function checkServers(servers: readonly ServerSection[], path: string, problems:
   }
 }
 
-function checkUsers(
-  document: FleetDocument,
-  name: string,
-  pool: PoolSection,
-  poolPath: string,
-  secrets: KnownSecrets,
-  problems: Problems,
-): void {
-  const users = Object.entries(pool.users)
-  if (users.length === 0)
-    problems.add(join(poolPath, 'users'), `must define at least one user, such as [${poolPath}.users.web]`)
-  for (const [user, section] of users) {
-    const path = join(join(poolPath, 'users'), user)
-    checkSecrets(section, path, secrets, problems)
+/** What a user is checked with. */
+interface Checks {
+  readonly general: General | undefined
+  readonly secrets: KnownSecrets
+  readonly problems: Problems
+}
 
-    const values = valuesOf(document, name, user)
-    if (values.min_pool_size > values.pool_size) {
-      const sizes = `min_pool_size is ${values.min_pool_size} and pool_size is ${values.pool_size}`
-      problems.add(join(path, 'min_pool_size'), `must not exceed pool_size: ${sizes}`)
-    }
-    checkLogin(document, name, user, path, secrets, problems)
-    checkAuthQuery(document, name, user, path, problems)
-    checkServerTls(values, path, problems)
-    if (!problems.anyUnder('general')) checkAuthType(generalValuesOf(document), values, path, problems)
+function checkUsers(document: FleetDocument, name: string, checks: Checks): void {
+  const { secrets, problems } = checks
+  const path = join(join('pools', name), 'users')
+  const sections = Object.entries(document.pools[name]!.users)
+  if (sections.length === 0) {
+    problems.add(path, `must define at least one user, such as [${path}.web]`)
   }
+  const written = usersOf(document, name)
+  for (const [user, section] of sections) {
+    const ownPath = join(path, user)
+    checkSecrets(section, ownPath, secrets, problems)
+    checkUser(name, written(user), ownPath, checks)
+  }
+}
+
+function checkUser(pool: string, user: WrittenUser, path: string, { general, secrets, problems }: Checks): void {
+  const { values } = user
+  if (values.min_pool_size > values.pool_size) {
+    const sizes = `min_pool_size is ${values.min_pool_size} and pool_size is ${values.pool_size}`
+    problems.add(join(path, 'min_pool_size'), `must not exceed pool_size: ${sizes}`)
+  }
+  checkLogin(user, path, secrets, problems)
+  checkAuthQuery(pool, user, path, problems)
+  checkServerTls(values, path, problems)
+  if (general !== undefined) checkAuthType(general, values, path, problems)
 }
 
 function checkClientTls(values: GeneralValues, problems: Problems): void {
@@ -120,23 +136,26 @@ function readsCertificates({ client_tls_sslmode: mode, client_tls_ca_file: ca }:
 
 const certificateRemedy = 'set client_tls_sslmode and client_tls_ca_file'
 
-/** Every line is valid, and every referenced map exists. */
-function checkAccess(values: GeneralValues, problems: Problems): void {
+/** Every line of the rules is valid, and every map they name exists. */
+function checkHba({ values, identMaps }: General, problems: Problems): void {
   const hba = parseHba(values.auth_hba)
-  const ident = parseIdent(values.auth_ident)
   for (const { line, message } of hba.faults) problems.add('general.auth_hba', `line ${line}: ${message}`)
-  for (const { line, message } of ident.faults) problems.add('general.auth_ident', `line ${line}: ${message}`)
-  const maps = new Set(ident.lines.map(({ map }) => map))
   for (const { line, method, map, clientcert } of hba.rules) {
     if ((method === 'cert' || clientcert !== null) && !readsCertificates(values)) {
       problems.add('general.auth_hba', `line ${line}: requires client certificates; ${certificateRemedy}`)
     }
-    if (map !== null && !maps.has(map)) problems.add('general.auth_hba', `line ${line}: auth_ident has no map "${map}"`)
+    if (map !== null && !identMaps.has(map))
+      problems.add('general.auth_hba', `line ${line}: auth_ident has no map "${map}"`)
   }
 }
 
 /** Checks what `auth_type` and `auth_ident_map` require of `[general]`. */
-function checkAuthType(general: GeneralValues, values: PoolValues, path: string, problems: Problems): void {
+function checkAuthType(
+  { values: general, identMaps }: General,
+  values: PoolValues,
+  path: string,
+  problems: Problems,
+): void {
   const { auth_type: type, auth_ident_map: map } = values
   const at = join(path, 'auth_type')
   if (type === 'cert' && !readsCertificates(general)) {
@@ -147,8 +166,7 @@ function checkAuthType(general: GeneralValues, values: PoolValues, path: string,
     const remedy = 'set client_tls_sslmode, or client_plain_allowed = "on" on a trusted network'
     problems.add(at, `"plain" sends cleartext passwords and requires TLS; ${remedy}`)
   }
-  if (map === '') return
-  if (!parseIdent(general.auth_ident).lines.some((line) => line.map === map)) {
+  if (map !== '' && !identMaps.has(map)) {
     problems.add(join(path, 'auth_ident_map'), `auth_ident has no map "${map}"`)
   }
 }
@@ -177,30 +195,22 @@ function checkServerTls(values: PoolValues, path: string, problems: Problems): v
 }
 
 /** Clients can authenticate, and the proxy has a credential for the servers. */
-function checkLogin(
-  document: FleetDocument,
-  name: string,
-  user: string,
-  path: string,
-  secrets: KnownSecrets,
-  problems: Problems,
-): void {
-  const values = valuesOf(document, name, user)
+function checkLogin(user: WrittenUser, path: string, secrets: KnownSecrets, problems: Problems): void {
+  const { values } = user
   const { auth_type: authType } = values
-  const { password, serverPassword } = sourcesOf(document, name, user)
+  const { password, server_password: serverPassword, server_user: serverUser = user.user } = user.sources
   const kind = kindOf(password, secrets)
   const looksUp = values.auth_user !== '' && password === undefined && authType !== 'trust' && authType !== 'cert'
-  if (password === undefined && asksForPassword(authType) && !looksUp && user !== wildcard) {
+  if (password === undefined && asksForPassword(authType) && !looksUp && user.user !== wildcard) {
     problems.add(join(path, 'password'), `is required by auth_type "${authType}"; set it, or auth_type = "trust"`)
   }
   if (kind === 'md5' && authType === 'scram-sha-256') {
     const remedy = 'set auth_type = "md5", or use the password itself or a SCRAM-SHA-256 verifier'
     problems.add(join(path, 'password'), `is an md5 hash, which scram-sha-256 cannot use; ${remedy}`)
   }
-  checkRotation(document, name, user, path, secrets, problems)
-  const serverUser = document.pools[name]!.users[user]!.server_user ?? document.pools[name]!.server_user ?? user
+  checkRotation(user, path, secrets, problems)
   if (values.server_auth === 'passthrough') {
-    checkPassthrough({ authType, serverPassword, isOwnRole: serverUser === user }, path, problems)
+    checkPassthrough({ authType, serverPassword, isOwnRole: serverUser === user.user }, path, problems)
     return
   }
   const remedy =
@@ -225,16 +235,13 @@ function checkLogin(
 
 /** One exchange must work for both passwords, whichever the client has. */
 function checkRotation(
-  document: FleetDocument,
-  name: string,
-  user: string,
+  { values, sources }: WrittenUser,
   path: string,
   secrets: KnownSecrets,
   problems: Problems,
 ): void {
-  const { auth_type: authType } = valuesOf(document, name, user)
-  const { password, previous } = sourcesOf(document, name, user)
-  const fault = rotationFault(authType, kindOf(password, secrets), kindOf(previous, secrets))
+  const { password, previous_password: previous } = sources
+  const fault = rotationFault(values.auth_type, kindOf(password, secrets), kindOf(previous, secrets))
   if (fault !== undefined) problems.add(join(path, 'previous_password'), fault)
 }
 
@@ -280,11 +287,9 @@ function checkPassthrough(
   }
 }
 
-function checkAuthQuery(document: FleetDocument, name: string, user: string, path: string, problems: Problems): void {
-  const values = valuesOf(document, name, user)
+function checkAuthQuery(pool: string, { user, values, sources }: WrittenUser, path: string, problems: Problems): void {
   if (user === wildcard) {
-    const { password } = sourcesOf(document, name, user)
-    if (password !== undefined) {
+    if (sources['password'] !== undefined) {
       problems.add(join(path, 'password'), 'must not be set for "*", which is for users known to auth_query')
     }
     if (values.auth_type === 'trust' || values.auth_type === 'cert') {
@@ -296,7 +301,7 @@ function checkAuthQuery(document: FleetDocument, name: string, user: string, pat
   }
   if (values.auth_user === '') return
   if (!values.auth_query.includes('$1')) problems.add(join(path, 'auth_query'), 'must contain $1 for the user name')
-  if (name === wildcard && values.auth_database === '') {
+  if (pool === wildcard && values.auth_database === '') {
     const reason = 'otherwise clients would choose the database in which auth_query runs'
     problems.add(join(path, 'auth_database'), `is required for [pools."*"]: ${reason}`)
   }
@@ -309,11 +314,12 @@ function kindOf(source: PasswordSource | undefined, secrets: KnownSecrets): Pass
   return 'secret' in source ? secrets.find(source.secret, source.version)?.kind : undefined
 }
 
-function checkSecrets(section: Credentials, path: string, secrets: KnownSecrets, problems: Problems): void {
-  checkSecret(section.password, join(path, 'password'), secrets, problems)
-  checkSecret(section.previous_password, join(path, 'previous_password'), secrets, problems)
-  checkSecret(section.server_password, join(path, 'server_password'), secrets, problems)
-  checkSecret(section.auth_password, join(path, 'auth_password'), secrets, problems)
+function checkSecrets(section: object, path: string, secrets: KnownSecrets, problems: Problems): void {
+  for (const key of secretKeys()) {
+    // Of type secret in the table, so a source where it is present.
+    const source = (section as Sources)[key]
+    checkSecret(source, join(path, key), secrets, problems)
+  }
 }
 
 function checkSecret(

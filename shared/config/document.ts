@@ -2,16 +2,18 @@
  * The configuration document of a fleet: its shape, and how a tree parsed from TOML or JSON becomes one. The result is the
  * normal form that is stored, compared and returned: all sections, durations in canonical spelling, no unknown keys.
  *
- *   [general] [defaults]     any pool key, auth_password
+ *   [general]                any general key
+ *   [defaults]               any pool key, the credentials of credentials.ts that say so
  *   [pools.NAME]             database, servers, any credential, any pool key
- *   [pools.NAME.users.USER]  password, previous_password, previous_password_until, server_user, server_password,
- *                            auth_password, any pool key
+ *   [pools.NAME.users.USER]  any credential, any pool key
  *
  * NAME "*" stands for databases without a section of their own, USER "*" for users of a database without one.
  *
  *   [admin_users.NAME] [stats_users.NAME]  password, or auth_type = "trust"
  */
 import { checkConsistency } from './consistency.ts'
+import { credentialEntries, credentials } from './credentials.ts'
+import type { Credentials, CredentialSpec, PasswordSource } from './credentials.ts'
 import { generalKeys, poolKeys } from './keys.ts'
 import type { GeneralValues, KeySpec, PoolValues } from './keys.ts'
 import { nearest } from './nearest.ts'
@@ -19,11 +21,9 @@ import { passwordFault } from './password.ts'
 import { join, Problems } from './problems.ts'
 import type {
   ConsoleSection,
-  Credentials,
   DefaultsSection,
   FleetDocument,
   KnownSecrets,
-  PasswordSource,
   PoolSection,
   ServerSection,
   UserSection,
@@ -134,26 +134,24 @@ function readNamed<Section>(
   return sections
 }
 
-const credentialKeys = [
-  'password',
-  'previous_password',
-  'previous_password_until',
-  'server_user',
-  'server_password',
-  'auth_password',
-]
-
 function readDefaults(table: Tree, problems: Problems): DefaultsSection {
-  const defaults: DefaultsSection = takeKeys<PoolValues>(table, 'defaults', poolKeys, ['auth_password'], problems)
-  const authPassword = readPassword(table, 'auth_password', 'defaults', problems)
-  if (authPassword !== undefined) defaults.auth_password = authPassword
-  return defaults
+  const specs = Object.fromEntries(credentialEntries().filter(([, { inDefaults }]) => inDefaults === true))
+  return {
+    ...takeKeys<PoolValues>(table, 'defaults', poolKeys, Object.keys(specs), problems),
+    ...readCredentials(table, specs, 'defaults', problems),
+  }
 }
 
 function readPool(table: Tree, path: string, problems: Problems): PoolSection {
   const pool: PoolSection = {
-    ...takeKeys<PoolValues>(table, path, poolKeys, ['database', 'servers', 'users', ...credentialKeys], problems),
-    ...readCredentials(table, path, problems),
+    ...takeKeys<PoolValues>(
+      table,
+      path,
+      poolKeys,
+      ['database', 'servers', 'users', ...Object.keys(credentials)],
+      problems,
+    ),
+    ...readCredentials(table, credentials, path, problems),
     servers: readServers(table['servers'], join(path, 'servers'), problems),
     users: readNamed(table['users'], join(path, 'users'), problems, readUser),
   }
@@ -164,32 +162,46 @@ function readPool(table: Tree, path: string, problems: Problems): PoolSection {
 
 function readUser(table: Tree, path: string, problems: Problems): UserSection {
   return {
-    ...takeKeys<PoolValues>(table, path, poolKeys, credentialKeys, problems),
-    ...readCredentials(table, path, problems),
+    ...takeKeys<PoolValues>(table, path, poolKeys, Object.keys(credentials), problems),
+    ...readCredentials(table, credentials, path, problems),
   }
 }
 
-function readCredentials(table: Tree, path: string, problems: Problems): Credentials {
-  const credentials: Credentials = {}
-  const password = readPassword(table, 'password', path, problems)
-  const previous = readPassword(table, 'previous_password', path, problems)
-  const until = readTime(table, 'previous_password_until', path, problems)
-  const serverUser = readName(table, 'server_user', path, problems)
-  const serverPassword = readPassword(table, 'server_password', path, problems)
-  if (previous !== undefined && table['password'] === undefined) {
-    problems.add(join(path, 'previous_password'), 'requires password, which replaces it, in the same section')
+function readCredentials(
+  table: Tree,
+  specs: Readonly<Record<string, CredentialSpec>>,
+  path: string,
+  problems: Problems,
+): Credentials {
+  const found: Record<string, PasswordSource> = {}
+  for (const [key, spec] of Object.entries(specs)) {
+    const value = readCredential(table, key, spec, path, problems)
+    if (value === undefined) continue
+    found[key] = value
+    const { beside } = spec
+    if (beside !== undefined && table[beside.key] === undefined) problems.add(join(path, key), beside.fault)
   }
-  if (until !== undefined && previous === undefined) {
-    problems.add(join(path, 'previous_password_until'), 'requires previous_password')
+  // The keys and types of values are those of the table, which `Credentials` is derived from.
+  return found
+}
+
+function readCredential(
+  table: Tree,
+  key: string,
+  { type, mayBeEmpty }: CredentialSpec,
+  path: string,
+  problems: Problems,
+): PasswordSource | undefined {
+  switch (type) {
+    case 'secret':
+      return readPassword(table, key, path, problems, mayBeEmpty)
+    case 'name':
+      return readName(table, key, path, problems)
+    case 'time':
+      return readTime(table, key, path, problems)
+    default:
+      return type satisfies never
   }
-  if (password !== undefined) credentials.password = password
-  if (previous !== undefined) credentials.previous_password = previous
-  if (until !== undefined) credentials.previous_password_until = until
-  if (serverUser !== undefined) credentials.server_user = serverUser
-  if (serverPassword !== undefined) credentials.server_password = serverPassword
-  const authPassword = readPassword(table, 'auth_password', path, problems)
-  if (authPassword !== undefined) credentials.auth_password = authPassword
-  return credentials
 }
 
 function readConsoleUser(table: Tree, path: string, problems: Problems): ConsoleSection {
@@ -272,12 +284,18 @@ function hostFault(host: unknown): string | undefined {
   return undefined
 }
 
-function readPassword(table: Tree, key: string, parent: string, problems: Problems): PasswordSource | undefined {
+function readPassword(
+  table: Tree,
+  key: string,
+  parent: string,
+  problems: Problems,
+  mayBeEmpty = false,
+): PasswordSource | undefined {
   const given = table[key]
   const path = join(parent, key)
   if (given === undefined) return undefined
   if (typeof given === 'string') {
-    const fault = given === '' && key !== 'server_password' ? 'must not be empty' : passwordFault(given)
+    const fault = given === '' && !mayBeEmpty ? 'must not be empty' : passwordFault(given)
     if (fault !== undefined) problems.add(path, fault)
     return given
   }

@@ -1,14 +1,18 @@
-import type { FleetDocument, PasswordSource } from './sections.ts'
+import { credentialEntries, secretKeys } from './credentials.ts'
+import type {
+  CredentialKey,
+  Credentials,
+  CredentialSpec,
+  EffectiveCredentials,
+  PasswordSource,
+  SecretRef,
+  Sources,
+  WrittenUser,
+} from './credentials.ts'
+import type { FleetDocument, UserSection } from './sections.ts'
 import { formatDuration, parseDuration } from './duration.ts'
 import { generalKeys, poolKeys } from './keys.ts'
 import type { GeneralValues, KeySpec, PoolValues } from './keys.ts'
-
-/**
- * Source of a password. `literal` exists only in the memory of a proxy that runs from a file; control moves literals into
- * secrets when a document is written.
- */
-export type SecretRef =
-  { readonly secret: string; readonly version: number } | { readonly env: string } | { readonly literal: string }
 
 export interface ServerAddress {
   readonly host: string
@@ -20,22 +24,13 @@ export interface ServerAddress {
  * Effective configuration of one (pool, user): defaults ← pool ← user, with all defaults filled in and durations in
  * canonical spelling. This is the "pool body" that a proxy fetches by its hash.
  */
-export type EffectivePool = PoolValues & {
-  readonly pool: string
-  readonly user: string
-  readonly database: string
-  readonly servers: readonly ServerAddress[]
-  readonly server_user: string
-  /** Password of clients; null where they need none. */
-  readonly password: SecretRef | null
-  /** Also accepted, until `previous_password_until`; absent outside a rotation. */
-  readonly previous_password?: SecretRef
-  readonly previous_password_until?: string
-  /** Password for logins to servers; the client's password unless set; null without either. */
-  readonly server_password: SecretRef | null
-  /** Password of `auth_user`, if there is one. */
-  readonly auth_password?: SecretRef
-}
+export type EffectivePool = PoolValues &
+  EffectiveCredentials & {
+    readonly pool: string
+    readonly user: string
+    readonly database: string
+    readonly servers: readonly ServerAddress[]
+  }
 
 /** A user of the console (the virtual database `pgbouncer`). */
 export interface ConsoleUser {
@@ -58,44 +53,48 @@ export interface PoolHash {
   readonly connect_hash: string
 }
 
-/** All (pool, user) pairs of a document, sorted by name. References to secrets must have a version. */
+/** The effective configurations of a document, sorted by name. References to secrets must have a version. */
 export function effectivePools(document: FleetDocument): EffectivePool[] {
-  const pools: EffectivePool[] = []
-  for (const pool of Object.keys(document.pools).sort()) {
-    for (const user of Object.keys(document.pools[pool]!.users).sort()) pools.push(effectivePool(document, pool, user))
-  }
-  return pools
+  return Object.keys(document.pools)
+    .sort()
+    .flatMap((pool) => effectiveUsers(document, pool))
 }
 
-function effectivePool(document: FleetDocument, pool: string, user: string): EffectivePool {
+function effectiveUsers(document: FleetDocument, pool: string): EffectivePool[] {
   const section = document.pools[pool]!
-  const values = valuesOf(document, pool, user)
-  const { password, serverPassword, authPassword } = sourcesOf(document, pool, user)
-  const authRef = values.auth_user === '' ? null : refOf(authPassword)
-  const needed = values.auth_type !== 'trust' && values.auth_type !== 'cert'
-  return {
-    ...values,
-    pool,
-    user,
-    database: section.database ?? pool,
-    servers: section.servers.map(({ host, port, role }) => ({ host, port, role })),
-    server_user: section.users[user]!.server_user ?? section.server_user ?? user,
-    password: needed ? refOf(password) : null,
-    ...(needed ? previousOf(document, pool, user) : {}),
-    server_password: refOf(serverPassword ?? password),
-    ...(authRef === null ? {} : { auth_password: authRef }),
-  }
+  const database = section.database ?? pool
+  const servers = section.servers.map(({ host, port, role }) => ({ host, port, role }))
+  const entries = credentialEntries()
+  const written = usersOf(document, pool)
+  return Object.keys(section.users)
+    .sort()
+    .map((user) => {
+      const own = written(user)
+      return { ...own.values, pool, user, database, servers, ...effectiveCredentials(own, entries) }
+    })
 }
 
-function previousOf(
-  document: FleetDocument,
-  pool: string,
-  user: string,
-): Pick<EffectivePool, 'previous_password' | 'previous_password_until'> {
-  const { previous, previousUntil } = sourcesOf(document, pool, user)
-  const ref = refOf(previous)
-  if (ref === null) return {}
-  return { previous_password: ref, ...(previousUntil === undefined ? {} : { previous_password_until: previousUntil }) }
+function effectiveCredentials(
+  written: WrittenUser,
+  entries: readonly (readonly [CredentialKey, CredentialSpec])[],
+): EffectiveCredentials {
+  const found: Partial<Record<CredentialKey, SecretRef | PasswordSource | null>> = {}
+  for (const [key, { type, presence, effective }] of entries) {
+    const source = effective(written)
+    const value = type === 'secret' ? refOf(source) : (source ?? null)
+    if (value !== null || presence === 'or_null') found[key] = value
+  }
+  // The table says which are present, and the type is derived from it.
+  return found as EffectiveCredentials
+}
+
+/** The references to passwords of an effective configuration, by credential. */
+export function secretRefsOf(body: EffectivePool): [CredentialKey, SecretRef][] {
+  return secretKeys().flatMap((key): [CredentialKey, SecretRef][] => {
+    // Of type secret in the table, so a reference where it is present.
+    const ref = body[key] as SecretRef | null | undefined
+    return ref === null || ref === undefined ? [] : [[key, ref]]
+  })
 }
 
 export function effectiveGeneral(document: FleetDocument): EffectiveGeneral {
@@ -118,35 +117,37 @@ function consoleUsers(document: FleetDocument, right: ConsoleUser['right']): Con
     .map((user) => ({ user, right, password: refOf(sections[user]!.password) }))
 }
 
-/** Values of the key table for one (pool, user): defaults ← pool ← user. */
-export function valuesOf(document: FleetDocument, pool: string, user: string): PoolValues {
-  const section = document.pools[pool]!
-  return filled(poolKeys, { ...document.defaults, ...section, ...section.users[user]! }) as PoolValues
-}
-
-export interface PasswordSources {
-  readonly password: PasswordSource | undefined
-  readonly previous: PasswordSource | undefined
-  readonly previousUntil: string | undefined
-  readonly serverPassword: PasswordSource | undefined
-  readonly authPassword: PasswordSource | undefined
-}
-
 /**
- * Passwords of one (pool, user), the most specific section first; undefined where there is none. The previous password is
- * taken from the section that has the current one.
+ * Resolves users of one pool: values are defaults ← pool ← user; a credential is that of the most specific section which has
+ * it, or of the section that has the credential it belongs to. What users inherit is resolved once, for all of them.
  */
-export function sourcesOf(document: FleetDocument, pool: string, user: string): PasswordSources {
+export function usersOf(document: FleetDocument, pool: string): (user: string) => WrittenUser {
   const section = document.pools[pool]!
-  const own = section.users[user]!
-  const from = own.password === undefined ? section : own
-  return {
-    password: from.password,
-    previous: from.previous_password,
-    previousUntil: from.previous_password_until,
-    serverPassword: own.server_password ?? section.server_password,
-    authPassword: own.auth_password ?? section.auth_password ?? document.defaults.auth_password,
+  // The table that values are checked against is the one that the type is derived from.
+  const inherited = filled(poolKeys, { ...document.defaults, ...section }) as PoolValues
+  const [defaults, shared] = [credentialsIn(document.defaults), credentialsIn(section)]
+  const entries = credentialEntries()
+  return (user) => {
+    const own = credentialsIn(section.users[user]!)
+    const sources: Record<string, PasswordSource | undefined> = {}
+    for (const [key, { beside, inDefaults }] of entries) {
+      if (beside !== undefined) sources[key] = own[beside.key] === undefined ? shared[key] : own[key]
+      else sources[key] = own[key] ?? shared[key] ?? (inDefaults === true ? defaults[key] : undefined)
+    }
+    return { user, values: { ...inherited, ...valuesIn(section.users[user]!) }, sources }
   }
+}
+
+/** The values of a section that has credentials too. */
+function valuesIn(section: UserSection): Partial<PoolValues> {
+  const values: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(section)) if (Object.hasOwn(poolKeys, key)) values[key] = value
+  return values
+}
+
+/** A section by the names of its credentials; its other keys are not looked up. */
+function credentialsIn(section: Credentials): Sources {
+  return section
 }
 
 /** Exactly the keys of one table, with defaults filled in and durations in canonical spelling. */

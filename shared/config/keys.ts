@@ -28,6 +28,18 @@ export type KeySpec =
       readonly mayBeEmpty?: true
     })
 
+/**
+ * Which half of a proxy reads a general key. The engine's type of settings has those that it may read, and SET at the console
+ * changes those that it alone reads.
+ */
+export type GeneralKeySpec = KeySpec & { readonly obeyedBy: 'engine' | 'agent' | 'both' }
+
+/**
+ * `ofAuthQuery`: connections of auth_query are opened or used by it, so pools share them only where it is equal. Those
+ * connections see no other keys.
+ */
+export type PoolKeySpec = KeySpec & { readonly ofAuthQuery?: true }
+
 /** `[general]`: settings of the proxy processes. */
 export const generalKeys = {
   listen_host: {
@@ -35,6 +47,7 @@ export const generalKeys = {
     default: '0.0.0.0',
     maxLength: 255,
     class: 'process',
+    obeyedBy: 'agent',
     help: 'address on which the proxy listens; --listen-host overrides it',
   },
   listen_port: {
@@ -43,6 +56,7 @@ export const generalKeys = {
     min: 0,
     max: 65535,
     class: 'process',
+    obeyedBy: 'agent',
     help: 'port on which the proxy listens; --listen-port overrides it',
   },
   unix_socket_dir: {
@@ -50,6 +64,7 @@ export const generalKeys = {
     default: '',
     maxLength: 90,
     class: 'process',
+    obeyedBy: 'agent',
     help: 'directory on the proxies for a Unix socket, .s.PGSQL.<listen_port>; empty disables it',
   },
   unix_socket_mode: {
@@ -57,6 +72,7 @@ export const generalKeys = {
     default: '0777',
     maxLength: 4,
     class: 'process',
+    obeyedBy: 'agent',
     help: 'file mode of the Unix socket, in octal',
   },
   workers: {
@@ -65,6 +81,7 @@ export const generalKeys = {
     min: 1,
     max: 31,
     class: 'process',
+    obeyedBy: 'agent',
     help: 'number of engine threads of a proxy, which share its listener and limits; --workers overrides it',
   },
   max_client_connections: {
@@ -73,6 +90,7 @@ export const generalKeys = {
     min: 1,
     max: 1000000,
     class: 'live',
+    obeyedBy: 'engine',
     help: 'maximum client connections per proxy; further ones are rejected with 53300',
   },
   client_login_timeout: {
@@ -81,6 +99,7 @@ export const generalKeys = {
     min: '100ms',
     max: '1h',
     class: 'live',
+    obeyedBy: 'engine',
     help: 'maximum time from connect to the end of a client login',
   },
   login_backoff_after: {
@@ -89,6 +108,7 @@ export const generalKeys = {
     min: 0,
     max: 1000,
     class: 'live',
+    obeyedBy: 'engine',
     help: 'number of failed logins from an address after which the answer to each further failure is delayed, by 250 ms at first and twice as long each time; a successful login is never delayed and resets the count; 0 disables the delay',
   },
   login_backoff_window: {
@@ -97,6 +117,7 @@ export const generalKeys = {
     min: '1s',
     max: '24h',
     class: 'live',
+    obeyedBy: 'engine',
     help: 'time without a failed login after which the failures of an address are forgotten',
   },
   login_backoff_max: {
@@ -105,6 +126,7 @@ export const generalKeys = {
     min: '0ms',
     max: '1m',
     class: 'live',
+    obeyedBy: 'engine',
     help: 'maximum delay of the answer to a failed login',
   },
   client_tcp_keepalives_idle: {
@@ -113,6 +135,7 @@ export const generalKeys = {
     min: '1s',
     max: '9h',
     class: 'live',
+    obeyedBy: 'engine',
     help: 'idle time on a client connection before the first keepalive probe (TCP_KEEPIDLE)',
   },
   client_tcp_keepalives_interval: {
@@ -121,6 +144,7 @@ export const generalKeys = {
     min: '1s',
     max: '9h',
     class: 'live',
+    obeyedBy: 'engine',
     help: 'time between keepalive probes to a client (TCP_KEEPINTVL)',
   },
   client_tcp_keepalives_count: {
@@ -129,6 +153,7 @@ export const generalKeys = {
     min: 1,
     max: 127,
     class: 'live',
+    obeyedBy: 'engine',
     help: 'number of unanswered keepalive probes after which a client connection is closed (TCP_KEEPCNT)',
   },
   client_tcp_user_timeout: {
@@ -137,6 +162,7 @@ export const generalKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
+    obeyedBy: 'engine',
     help: 'maximum time that data sent to a client may remain unacknowledged (TCP_USER_TIMEOUT); 0 uses the system default',
   },
   dns_max_ttl: {
@@ -145,6 +171,7 @@ export const generalKeys = {
     min: '1s',
     max: '24h',
     class: 'live',
+    obeyedBy: 'both',
     help: 'how long DNS answers for server names are cached',
   },
   cancel_wait_timeout: {
@@ -153,6 +180,7 @@ export const generalKeys = {
     min: '10ms',
     max: '1h',
     class: 'live',
+    obeyedBy: 'engine',
     help: 'maximum time for a server to accept a forwarded cancel request',
   },
   suspend_timeout: {
@@ -161,6 +189,7 @@ export const generalKeys = {
     min: '0ms',
     max: '1h',
     class: 'live',
+    obeyedBy: 'engine',
     help: 'maximum time that SUSPEND waits for connections to receive what was sent to them; the others are closed',
   },
   shutdown_timeout: {
@@ -169,6 +198,7 @@ export const generalKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
+    obeyedBy: 'both',
     help: 'maximum time that open transactions may take after SIGTERM',
   },
   drain_rate: {
@@ -177,6 +207,7 @@ export const generalKeys = {
     min: 0,
     max: 100000,
     class: 'live',
+    obeyedBy: 'engine',
     help: 'number of idle clients per second that a proxy disconnects, with 57P01, after another process has taken over its listener; 0 disconnects none',
   },
   drain_timeout: {
@@ -185,6 +216,7 @@ export const generalKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
+    obeyedBy: 'agent',
     help: 'maximum time that clients may stay after another process has taken over the listener; shutdown_timeout follows',
   },
   poll_interval: {
@@ -193,6 +225,7 @@ export const generalKeys = {
     min: '100ms',
     max: '1h',
     class: 'live',
+    obeyedBy: 'agent',
     help: 'how often a proxy polls control for a new version',
   },
   max_dynamic_pools: {
@@ -201,6 +234,7 @@ export const generalKeys = {
     min: 1,
     max: 100000,
     class: 'live',
+    obeyedBy: 'engine',
     help: 'maximum number of pools that a proxy creates for "*"; a further one replaces the least recently used, or is rejected with 53300',
   },
   autodb_idle_timeout: {
@@ -209,6 +243,7 @@ export const generalKeys = {
     min: '1s',
     max: '720h',
     class: 'live',
+    obeyedBy: 'engine',
     help: 'time without clients after which a pool created for "*" is removed',
   },
   client_tls_sslmode: {
@@ -216,6 +251,7 @@ export const generalKeys = {
     default: 'disable',
     choices: ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'],
     class: 'live',
+    obeyedBy: 'both',
     help: 'TLS for clients: disable does not offer it, allow and prefer offer it, require demands it, verify-ca also demands a certificate issued by client_tls_ca_file, and verify-full one whose common name is the user name',
   },
   client_tls_cert_file: {
@@ -223,6 +259,7 @@ export const generalKeys = {
     default: '',
     maxLength: 4096,
     class: 'live',
+    obeyedBy: 'agent',
     help: 'path on the proxies of the certificate presented to clients, with its chain, in PEM; reloaded when the file changes',
   },
   client_tls_key_file: {
@@ -230,6 +267,7 @@ export const generalKeys = {
     default: '',
     maxLength: 4096,
     class: 'live',
+    obeyedBy: 'agent',
     help: 'path on the proxies of the private key for client_tls_cert_file, in PEM without a passphrase',
   },
   client_tls_ca_file: {
@@ -237,6 +275,7 @@ export const generalKeys = {
     default: '',
     maxLength: 4096,
     class: 'live',
+    obeyedBy: 'agent',
     help: 'path on the proxies of the CA certificates that verify client certificates, in PEM',
   },
   client_tls_min_protocol: {
@@ -244,6 +283,7 @@ export const generalKeys = {
     default: 'TLSv1.2',
     choices: ['TLSv1.2', 'TLSv1.3'],
     class: 'live',
+    obeyedBy: 'agent',
     help: 'minimum TLS version for clients',
   },
   client_tls_ciphers: {
@@ -251,6 +291,7 @@ export const generalKeys = {
     default: '',
     maxLength: 4096,
     class: 'live',
+    obeyedBy: 'agent',
     help: 'TLS 1.2 ciphers for clients, as an OpenSSL cipher list; empty uses the OpenSSL default',
   },
   client_tls13_ciphers: {
@@ -258,6 +299,7 @@ export const generalKeys = {
     default: '',
     maxLength: 4096,
     class: 'live',
+    obeyedBy: 'agent',
     help: 'TLS 1.3 cipher suites for clients, as an OpenSSL list; empty uses the OpenSSL default',
   },
   client_plain_allowed: {
@@ -265,6 +307,7 @@ export const generalKeys = {
     default: 'off',
     choices: ['on', 'off'],
     class: 'live',
+    obeyedBy: 'engine',
     help: 'allow auth_type "plain" without TLS, which exposes passwords on the network',
   },
   auth_hba: {
@@ -272,6 +315,7 @@ export const generalKeys = {
     default: '',
     maxLength: 65536,
     class: 'live',
+    obeyedBy: 'agent',
     help: 'authentication rules in pg_hba.conf syntax for users with auth_type "hba"; the first matching rule applies',
   },
   auth_ident: {
@@ -279,9 +323,10 @@ export const generalKeys = {
     default: '',
     maxLength: 65536,
     class: 'live',
+    obeyedBy: 'agent',
     help: 'user name maps in pg_ident.conf syntax, for certificates whose common name is not the user name',
   },
-} as const satisfies Record<string, KeySpec>
+} as const satisfies Record<string, GeneralKeySpec>
 
 /** Settings of pools, inherited in this order: `[defaults]` ← `[pools.NAME]` ← `[pools.NAME.users.USER]`. */
 export const poolKeys = {
@@ -421,6 +466,7 @@ export const poolKeys = {
     default: '',
     maxLength: 63,
     class: 'live',
+    ofAuthQuery: true,
     help: 'role that runs auth_query for users without a configured password; empty disables auth_query',
   },
   auth_query: {
@@ -429,6 +475,7 @@ export const poolKeys = {
       'SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1 AND rolcanlogin AND (rolvaliduntil IS NULL OR rolvaliduntil > pg_catalog.now())',
     maxLength: 4000,
     class: 'live',
+    ofAuthQuery: true,
     help: 'query that returns name and verifier (md5 or SCRAM-SHA-256) of user $1; it runs with search_path = pg_catalog, so other names must be schema-qualified',
   },
   auth_database: {
@@ -436,6 +483,7 @@ export const poolKeys = {
     default: '',
     maxLength: 63,
     class: 'live',
+    ofAuthQuery: true,
     help: 'database in which auth_query runs; empty uses the database of the pool',
   },
   auth_query_timeout: {
@@ -444,6 +492,7 @@ export const poolKeys = {
     min: '10ms',
     max: '1h',
     class: 'live',
+    ofAuthQuery: true,
     help: 'maximum time for auth_query, including the connection to the server; after that the login fails',
   },
   auth_query_cache_ttl: {
@@ -452,6 +501,7 @@ export const poolKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
+    ofAuthQuery: true,
     help: 'how long auth_query answers are cached; a changed password remains valid for as long; 0 runs the query at each login',
   },
   max_auth_query_connections: {
@@ -460,6 +510,7 @@ export const poolKeys = {
     min: 1,
     max: 1000,
     class: 'live',
+    ofAuthQuery: true,
     help: 'maximum auth_query connections per proxy for one database and role, outside pools and their limits; divided among workers, at least one each',
   },
   server_auth: {
@@ -475,6 +526,7 @@ export const poolKeys = {
     min: '10ms',
     max: '1h',
     class: 'live',
+    ofAuthQuery: true,
     help: 'maximum time to connect and log in to a server',
   },
   query_wait_timeout: {
@@ -570,6 +622,7 @@ export const poolKeys = {
     min: '1s',
     max: '9h',
     class: 'live',
+    ofAuthQuery: true,
     help: 'idle time on a server connection before the first keepalive probe (TCP_KEEPIDLE)',
   },
   tcp_keepalives_interval: {
@@ -578,6 +631,7 @@ export const poolKeys = {
     min: '1s',
     max: '9h',
     class: 'live',
+    ofAuthQuery: true,
     help: 'time between keepalive probes to a server (TCP_KEEPINTVL)',
   },
   tcp_keepalives_count: {
@@ -586,6 +640,7 @@ export const poolKeys = {
     min: 1,
     max: 127,
     class: 'live',
+    ofAuthQuery: true,
     help: 'number of unanswered keepalive probes after which a server connection is closed (TCP_KEEPCNT)',
   },
   tcp_user_timeout: {
@@ -594,6 +649,7 @@ export const poolKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
+    ofAuthQuery: true,
     help: 'maximum time that data sent to a server may remain unacknowledged (TCP_USER_TIMEOUT); 0 uses the system default',
   },
   server_max_protocol_version: {
@@ -608,6 +664,7 @@ export const poolKeys = {
     default: 'disable',
     choices: ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'],
     class: 'connect',
+    ofAuthQuery: true,
     help: 'TLS to servers: disable, allow (only if the server rejects plaintext), prefer (if the server supports it), require, verify-ca (require, with a certificate issued by server_tls_ca_file), verify-full (verify-ca, and the certificate matches the host)',
   },
   server_tls_negotiation: {
@@ -615,6 +672,7 @@ export const poolKeys = {
     default: 'postgres',
     choices: ['postgres', 'direct'],
     class: 'connect',
+    ofAuthQuery: true,
     help: 'how TLS to servers starts: with an SSLRequest (postgres), or directly, which saves a round trip and needs PostgreSQL 17',
   },
   server_tls_ca_file: {
@@ -659,7 +717,7 @@ export const poolKeys = {
     class: 'connect',
     help: 'TLS 1.3 cipher suites for servers, as an OpenSSL list; empty uses the OpenSSL default',
   },
-} as const satisfies Record<string, KeySpec>
+} as const satisfies Record<string, PoolKeySpec>
 
 export type GeneralKey = keyof typeof generalKeys
 export type PoolKey = keyof typeof poolKeys

@@ -1,29 +1,9 @@
 /** The sections of a fleet's document, as written in TOML and sent to the API. */
+import type { Credentials, DefaultCredentials, PasswordSource } from './credentials.ts'
 import type { GeneralValues, PoolValues } from './keys.ts'
 import type { PasswordKind } from './password.ts'
 
-/**
- * A password in a document: the text itself (plain, md5 hash or SCRAM verifier), an environment variable of the proxies, or
- * a secret kept by control, in its newest version unless given.
- */
-export type PasswordSource = string | { readonly env: string } | { readonly secret: string; readonly version?: number }
-
-export interface Credentials {
-  /** Password of clients. */
-  password?: PasswordSource
-  /** Also accepted, during a rotation. */
-  previous_password?: PasswordSource
-  /** Until when it is accepted, RFC 3339 in UTC; unlimited unless set. */
-  previous_password_until?: string
-  /** Role for logins to servers; the client's user unless set. */
-  server_user?: string
-  /** Password for logins to servers; the client's password unless set; "" for servers that trust the role. */
-  server_password?: PasswordSource
-  /** Password of `auth_user`. */
-  auth_password?: PasswordSource
-}
-
-export type DefaultsSection = Partial<PoolValues> & Pick<Credentials, 'auth_password'>
+export type DefaultsSection = Partial<PoolValues> & DefaultCredentials
 
 export interface ServerSection {
   readonly host: string

@@ -4,7 +4,7 @@
  */
 import { formatDuration, parseDuration } from './duration.ts'
 import { generalKeys, poolKeys } from './keys.ts'
-import type { GeneralKey, GeneralValues, KeySpec, PoolKey, PoolValues } from './keys.ts'
+import type { GeneralKey, GeneralValues, KeySpec, PoolKey, PoolKeySpec, PoolValues } from './keys.ts'
 
 type Camel<Text extends string> = Text extends `${infer Head}_${infer Tail}`
   ? `${Head}${Capitalize<Camel<Tail>>}`
@@ -23,6 +23,29 @@ export type GeneralSettings = {
 
 export type PoolSettings = {
   readonly [Key in PoolKey as Name<Key, (typeof poolKeys)[Key]>]: Value<(typeof poolKeys)[Key], PoolValues[Key]>
+}
+
+type NamesOf<Keys extends Record<string, KeySpec>, Mark> = {
+  [Key in keyof Keys & string]: Keys[Key] extends Mark ? Name<Key, Keys[Key]> : never
+}[keyof Keys & string]
+
+/** What the engine may read of `[general]`. */
+export type EngineGeneralSettings = Pick<
+  GeneralSettings,
+  NamesOf<typeof generalKeys, { obeyedBy: 'engine' | 'both' }> & keyof GeneralSettings
+>
+
+/** What auth_query may read of a pool's settings. */
+export type AuthQuerySettings = Pick<PoolSettings, NamesOf<typeof poolKeys, { ofAuthQuery: true }> & keyof PoolSettings>
+
+/** Exactly the settings of auth_query. */
+export function authQuerySettings(settings: PoolSettings): AuthQuerySettings {
+  const names = Object.entries<PoolKeySpec>(poolKeys).flatMap(([key, spec]) =>
+    spec.ofAuthQuery === true ? [settingName(key, spec)] : [],
+  )
+  // The names are made by the rule the type is made by.
+  const values = settings as Readonly<Record<string, unknown>>
+  return Object.fromEntries(names.map((name) => [name, values[name]])) as unknown as AuthQuerySettings
 }
 
 function settingsOf(keys: Record<string, KeySpec>, values: Record<string, string | number>): Record<string, unknown> {

@@ -3,7 +3,7 @@ import { firstMatch } from '../../../shared/config/hba.ts'
 import type { HbaMethod } from '../../../shared/config/hba.ts'
 import { mayBe } from '../../../shared/config/ident.ts'
 import { parseIp } from '../../../shared/config/network.ts'
-import type { GeneralSettings, PoolSettings } from '../../../shared/config/settings.ts'
+import type { EngineGeneralSettings, PoolSettings } from '../../../shared/config/settings.ts'
 import { SqlError } from '../../../shared/errors.ts'
 import { isUnix } from '../../io/io.ts'
 import type { Socket } from '../../io/io.ts'
@@ -31,7 +31,7 @@ export function demandOf(
   visitor: Visitor,
   { authType, authIdentMap }: Pick<PoolSettings, 'authType' | 'authIdentMap'>,
   { rules, maps }: AccessRules,
-  general: GeneralSettings,
+  general: EngineGeneralSettings,
 ): Demanded {
   const { user, socket } = visitor
   const { method, map, clientcert } =

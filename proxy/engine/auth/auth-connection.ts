@@ -1,3 +1,4 @@
+import type { AuthQuerySettings } from '../../../shared/config/settings.ts'
 import { SqlError } from '../../../shared/errors.ts'
 import type { CloseCause, Io, Socket, SocketEvents, Timer } from '../../io/io.ts'
 import { errorFields, int16, int32, isFatal, text } from '../../protocol/read.ts'
@@ -48,10 +49,15 @@ export interface AuthContext {
   readonly workers: Workers | null
 }
 
+/** A pool's specification as a source sees it: what is in its key and nothing else. */
+export type AuthSpec = Pick<PoolSpec, 'database' | 'serverDatabase' | 'hosts' | 'authPassword' | 'serverTls'> & {
+  readonly settings: AuthQuerySettings
+}
+
 /** What a connection works for. */
 export interface ConnectionSource {
   readonly context: AuthContext
-  readonly spec: PoolSpec
+  readonly spec: AuthSpec
   readonly tls: TlsHold | null
   readonly saltedKeys: SaltedKeys
   readonly database: string

@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto'
 import { passwordKind, readVerifier } from '../../../shared/config/password.ts'
+import { authQuerySettings } from '../../../shared/config/settings.ts'
 import { SqlError } from '../../../shared/errors.ts'
 import type { Exchange } from '../wire/conversation.ts'
 import type { AuthQuerySnapshot } from '../../snapshot.ts'
@@ -12,7 +13,7 @@ import type { ClientSecret, PoolSpec } from '../../spec.ts'
 import { targetsOf } from '../pool/target.ts'
 import type { TlsHold } from '../wire/tls.ts'
 import { AuthConnection, authState } from './auth-connection.ts'
-import type { Answer, AuthContext, ConnectionSource, UserQuery } from './auth-connection.ts'
+import type { Answer, AuthContext, AuthSpec, ConnectionSource, UserQuery } from './auth-connection.ts'
 import { unknownUser } from './methods.ts'
 import type { SaltedKeys } from './scram.ts'
 
@@ -103,18 +104,16 @@ export function looksUp({ settings, clientSecret }: PoolSpec): boolean {
   return authUser !== '' && authType !== 'trust' && clientSecret.md5 === null && clientSecret.scram === null
 }
 
-function keyOf({ serverDatabase: database, settings, hosts, authPassword, serverTls }: PoolSpec): string {
-  const { authUser, authQuery, authDatabase, authQueryTimeoutMs, authQueryCacheTtlMs, serverTlsSslmode } = settings
+/** Pools with the same key are looked up by the same source. */
+function keyOf({ serverDatabase, settings, hosts, authPassword, serverTls }: PoolSpec): string {
+  const own = authQuerySettings(settings)
   const digest = createHash('sha256')
     .update(authPassword ?? '')
     .digest('base64')
-  const how = [authUser, digest, authQuery, authDatabase || database, authQueryTimeoutMs, authQueryCacheTtlMs]
   return JSON.stringify([
     hosts,
-    ...how,
-    settings.maxAuthQueryConnections,
-    serverTlsSslmode,
-    settings.serverTlsNegotiation,
+    digest,
+    { ...own, authDatabase: own.authDatabase || serverDatabase },
     serverTls ?? null,
   ])
 }
@@ -130,7 +129,7 @@ interface Ties {
 /** One database that is asked as one role: its connections, the questions in line, and the answers that are believed. */
 export class AuthSource implements ConnectionSource {
   readonly context: AuthContext
-  readonly spec: PoolSpec
+  readonly spec: AuthSpec
   readonly tls: TlsHold | null
   /** A reconnect derives nothing anew. */
   readonly saltedKeys: SaltedKeys = new Map()
@@ -152,7 +151,7 @@ export class AuthSource implements ConnectionSource {
   #closed = false
   #tlsReleased = false
 
-  constructor(context: AuthContext, spec: PoolSpec, ties: Ties) {
+  constructor(context: AuthContext, spec: AuthSpec, ties: Ties) {
     this.context = context
     this.spec = spec
     this.key = ties.key

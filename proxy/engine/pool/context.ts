@@ -1,4 +1,4 @@
-import type { GeneralSettings } from '../../../shared/config/settings.ts'
+import type { EngineGeneralSettings } from '../../../shared/config/settings.ts'
 import type { Io, Socket } from '../../io/io.ts'
 import type { Cancels } from '../cancel/cancel.ts'
 import type { Client } from './client.ts'
@@ -41,7 +41,7 @@ export interface Context {
   readonly operated: () => void
   /** Called when a server has ended: somebody may wait for that. */
   readonly serverEnded: () => void
-  general: GeneralSettings
+  general: EngineGeneralSettings
   /** Everyone who has logged in. */
   readonly clients: Set<Client | OperatorSession>
   /** Secret bytes of this process, or of the fleet: makes up what an unknown user is challenged with. */

@@ -10,13 +10,18 @@ export interface Target {
 }
 
 /** The primary alone when there is one; without a primary, the replicas in turn. */
-export function targetsOf(spec: PoolSpec): readonly Target[] {
+export function targetsOf(spec: Pick<PoolSpec, 'hosts'>): readonly Target[] {
   const primaries = spec.hosts.filter((host) => host.role === 'primary')
   const hosts = primaries.length > 0 ? primaries : spec.hosts
   return hosts.flatMap((host) => host.addresses.map((address) => ({ host, address })))
 }
 
-export function tcpOptionsOf(settings: PoolSettings): TcpOptions {
+type TcpSettings = Pick<
+  PoolSettings,
+  'tcpKeepalivesIdleMs' | 'tcpKeepalivesIntervalMs' | 'tcpKeepalivesCount' | 'tcpUserTimeoutMs'
+>
+
+export function tcpOptionsOf(settings: TcpSettings): TcpOptions {
   return {
     keepaliveIdleMs: settings.tcpKeepalivesIdleMs,
     keepaliveIntervalMs: settings.tcpKeepalivesIntervalMs,

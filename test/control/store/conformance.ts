@@ -130,7 +130,7 @@ export function storePortConforms(open: (name: string) => Promise<SqlPort>): voi
       "UPDATE secrets SET sealed = 'other'",
       'DELETE FROM secrets',
     ]) {
-      await expect(port.write([statement(sql)])).rejects.toThrow(/never|already/)
+      await expect(port.write([statement(sql)])).rejects.toThrow(/never|exists/)
     }
 
     expect(await contents(port)).toEqual(before)

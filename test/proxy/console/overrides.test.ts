@@ -2,6 +2,8 @@
 import type { Client } from 'pg'
 import { beforeAll, beforeEach, expect, test } from 'vitest'
 import { poolReports } from '../../../proxy/agent/reports.ts'
+import { generalKeys } from '../../../shared/config/keys.ts'
+import type { GeneralKeySpec } from '../../../shared/config/keys.ts'
 import { startPostgres } from '../../support/postgres.ts'
 import { EngineInProcess, hashA, poolSpec } from './engine-in-process.ts'
 
@@ -97,6 +99,18 @@ test('RELOAD takes back all of them, also without a newer version', async () => 
   expect(await shown('SHOW CONFIG', 'max_client_connections')).toMatchObject({ value: '10000' })
 })
 
+const ofEngine = Object.entries<GeneralKeySpec>(generalKeys).filter(([, { obeyedBy }]) => obeyedBy === 'engine')
+
+test.for(ofEngine)('SET changes %s, a general key that the engine alone obeys', async ([key, spec]) => {
+  const another = spec.type === 'choice' ? spec.choices.find((choice) => choice !== spec.default) : undefined
+  const value = String(another ?? ('max' in spec ? spec.max : ''))
+
+  await console.query(`SET ${key} = '${value}'`)
+
+  expect(running.operated.snapshot().overrides).toEqual([expect.stringContaining(`${key} = `)])
+  expect(running.operated.generalValues[key]).not.toBe(spec.default)
+})
+
 test('setting the same again is the same, and setting it back is still an override', async () => {
   await console.query('SET pool_size = 7')
   const once = pool().hash
@@ -112,6 +126,7 @@ test.for([
   ['SET pool_sise = 3', 'SET failed: pool_sise cannot be set here'],
   ['SET listen_port = 3', 'SET failed: listen_port cannot be set here'],
   ['SET poll_interval = 3s', 'SET failed: poll_interval cannot be set here'],
+  ['SET shutdown_timeout = 3s', 'SET failed: shutdown_timeout cannot be set here'],
   ['SET constructor = 3', 'SET failed: constructor cannot be set here'],
   [
     'SET server_tls_sslmode = require',
