@@ -527,8 +527,14 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   *#reset(sql: string): Exchange<void> {
-    this.write(write.query(sql))
-    const failure = yield* this.#untilReady(1)
+    let failure: Failure | null
+    let mayBeCanceled: boolean
+    do {
+      // A request for the client that left cancels what the server does when it comes.
+      mayBeCanceled = this.cancels > 0
+      this.write(write.query(sql))
+      failure = yield* this.#untilReady(1)
+    } while (mayBeCanceled && failure?.sqlstate === sqlstates.query_canceled)
     this.#exchange = null
     if (failure !== null || this.status !== TransactionStatus.Idle) {
       this.close('reset_failed', failure ?? {})
