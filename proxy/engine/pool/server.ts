@@ -652,7 +652,7 @@ export class Server implements SocketEvents, Listed<Server> {
       return
     }
     if (this.outstanding.doubtful) {
-      this.close('reset_failed', { message: 'a failed copy may owe a further answer' })
+      this.close('client_gone', { message: 'a failed copy may owe a further answer' })
       return
     }
     const sql = this.#resetNeeded()
