@@ -319,3 +319,39 @@ test('a cancel that comes when its client has left repeats the reset that it has
   await done
   server.close()
 })
+
+test.for([
+  ['a simple query', [one]],
+  ['an extended one', [parse('', 'SELECT 1'), bind('', ''), execute(''), sync]],
+] as const)(
+  'a cancel cancels %s that waits until its server has the parameters of the client',
+  async ([kind, request]) => {
+    for (const { socket } of scripted.connections) socket.destroy()
+    await world.engine.poolUntil('scripted', ({ serversIdle }) => serversIdle === 0)
+    const login = loginTo(world, 'scripted')
+    const server = await scripted.next()
+    await server.acceptLogin()
+    const client = await login
+    // Parameters that no client has had yet, so that the server is given them at once.
+    const others = loginTo(world, 'scripted', { parameters: { application_name: kind } })
+    await server.readUntil('S')
+    server.send(commandComplete('SELECT 1'), ready())
+    const other = await others
+    client.send(...request)
+    const { body: reset } = await server.read()
+
+    await cancel(client)
+    server.send(commandComplete('DISCARD ALL'), ready())
+    const answers = (await client.readUntil('Z')).map(describe)
+    client.send(one)
+    const next = await server.read()
+    server.send(commandComplete('SELECT 1'), ready())
+
+    expect(reset.toString()).toBe('DISCARD ALL\0')
+    expect(answers).toEqual([canceled, 'Z I'])
+    expect(next).toEqual({ tag: 'Q', body: Buffer.from('SELECT 1 AS a\0') })
+    expect((await client.readUntil('Z')).map(describe)).toEqual(['C SELECT 1', 'Z I'])
+    client.close()
+    other.close()
+  },
+)
