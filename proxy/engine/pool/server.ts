@@ -12,9 +12,9 @@ import { LoginRefused, serverLogin } from '../auth/server-login.ts'
 import type { CancelKey } from '../cancel/cancel-request.ts'
 import type { Client } from './client.ts'
 import { headerBytes, Inbox, nextMessage, readLength } from '../wire/conversation.ts'
-import type { Conversation, Exchange } from '../wire/conversation.ts'
+import type { Conversation, Exchange, Message } from '../wire/conversation.ts'
 import { newServerId } from '../workers/workers.ts'
-import { serverData } from './link.ts'
+import { nameNotifier, serverData } from './link.ts'
 import type { List, Listed } from './list.ts'
 import { Outstanding } from '../session/outstanding.ts'
 import { adjustment, Parameters } from '../session/parameters.ts'
@@ -448,8 +448,7 @@ export class Server implements SocketEvents, Listed<Server> {
           break
         case BackendTag.NotificationResponse: {
           // While a listener's session is asked what it keeps: it is still the listener's.
-          const body = message.bytes.subarray(message.start, message.end)
-          this.client?.tell(write.message(BackendTag.NotificationResponse, body))
+          this.#passNotification(message)
           break
         }
         default:
@@ -457,6 +456,13 @@ export class Server implements SocketEvents, Listed<Server> {
       }
     }
     return failure
+  }
+
+  #passNotification({ tag, bytes, start, end }: Message): void {
+    const { client } = this
+    if (client === null) return
+    nameNotifier(this, client, bytes, start)
+    client.tell(write.message(tag, bytes.subarray(start, end)))
   }
 
   /** Asks what the session keeps; `client.probed` is called when it is known. */
@@ -511,7 +517,7 @@ export class Server implements SocketEvents, Listed<Server> {
       } else if (tag === BackendTag.ParameterStatus) {
         this.noteParameter(bytes, start, end)
       } else if (tag === BackendTag.NotificationResponse) {
-        this.client?.tell(write.message(tag, bytes.subarray(start, end)))
+        this.#passNotification({ tag, bytes, start, end })
       }
     }
     this.outstanding.clear()
