@@ -15,10 +15,10 @@ export const causes = {
   tls_failed: { planned: false, help: 'the TLS handshake failed' },
   protocol_error: { planned: false, help: 'the server violated the protocol' },
   health_check: { planned: false, help: 'server_check_query failed or timed out' },
+  reset_failed: { planned: false, help: 'server_reset_query, or another reset between two clients, failed' },
   idle: { planned: true, help: 'idle for longer than idle_timeout' },
   lifetime: { planned: true, help: 'older than server_lifetime' },
   drained: { planned: true, help: 'its pool was rebuilt, shrunk or removed, or its address disappeared from DNS' },
-  reset_failed: { planned: true, help: 'the reset between two clients failed' },
   client_gone: { planned: true, help: 'its client disconnected during a transaction or a query' },
   query_timeout: { planned: true, help: 'a query exceeded query_timeout' },
   transaction_timeout: {

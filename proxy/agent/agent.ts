@@ -673,12 +673,20 @@ export class Agent {
   #disconnected(disconnect: EngineDisconnect): void {
     if (causes[disconnect.cause].planned) return
     const event = eventOf(disconnect, `${this.#boot}-${(this.#eventCount += 1)}`, this.#tools.chance.now())
-    this.#metrics.disconnected(event)
+    if (this.#hasOwnSeries(disconnect)) this.#metrics.disconnected(event)
     const { message, ...fields } = event
     this.#tools.log('warn', 'server connection lost', { ...fields, reason: message })
     const outbox = this.#fleet?.outbox ?? this.#drainOutbox
     outbox?.append(event)
     this.#fleet?.reports.edge()
+  }
+
+  /** As the running version says, whatever SET has changed at a console. */
+  #hasOwnSeries({ pool, user }: EngineDisconnect): boolean {
+    const { running } = this.#engine
+    const mode = running?.general.metricsPerPool ?? 'all'
+    if (mode !== 'configured') return mode === 'all'
+    return running?.pools.some((one) => one.database === pool && one.user === user) === true
   }
 
   async #reportState(): Promise<ReportState> {

@@ -1,5 +1,6 @@
 /** What metrics are made of: the console's own answers, so that a page of metrics and SHOW never differ. */
 import { Client } from '../engine/pool/client.ts'
+import type { Pool } from '../engine/pool/pool.ts'
 import type { OperatedEngine } from './operated-engine.ts'
 import type { ClientGroup, ConsoleTables, ShownRow } from '../snapshot.ts'
 import { consoleName } from './console-name.ts'
@@ -15,16 +16,32 @@ import type { Table } from './table.ts'
 const clientGroupsMax = 1000
 const others = '(others)'
 
+/** Pools that have series of their own in metrics (`metrics_per_pool`). */
+export function poolsWithSeries({ pools, context }: Pick<OperatedEngine, 'pools' | 'context'>): Pool[] {
+  const { metricsPerPool } = context.general
+  if (metricsPerPool === 'none') return []
+  return [...pools.all()].filter(({ template }) => metricsPerPool === 'all' || template === null)
+}
+
+/** Of pools, their databases and clients, those alone that have series of their own. */
 export function consoleTablesOf(engine: OperatedEngine): ConsoleTables {
+  const withSeries = poolsWithSeries(engine)
+  const names = new Set([consoleName, ...withSeries.map(({ database }) => database)])
+  const users = new Set(withSeries.map(keyOf))
+  const hasSeries = (row: ShownRow): boolean => row['database'] === consoleName || users.has(keyOf(row))
   return {
-    databases: shown(databases, engine),
+    databases: shown(databases, engine).filter(({ name }) => names.has(String(name))),
     lists: shown(lists, engine),
     config: shown(config, engine),
-    pools: shown(pools, engine),
-    stats_totals: shown(statsTotals, engine),
+    pools: shown(pools, engine).filter(hasSeries),
+    stats_totals: shown(statsTotals, engine).filter(({ database }) => names.has(String(database))),
     version: shown(version, engine),
-    clients: clientGroups(engine),
+    clients: clientGroups(engine).filter((group) => hasSeries({ ...group })),
   }
+}
+
+function keyOf({ database, user }: ShownRow | Pool): string {
+  return JSON.stringify([database, user])
 }
 
 function shown(table: Table, engine: OperatedEngine): ShownRow[] {

@@ -7,7 +7,7 @@ import type { ToConsole } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
 import type { ConsoleUserSpec, Desired, FleetSpec } from '../spec.ts'
 import { answerTo } from './answers.ts'
-import { consoleTablesOf } from './console-tables.ts'
+import { consoleTablesOf, poolsWithSeries } from './console-tables.ts'
 import { Disconnects } from './disconnects.ts'
 import type { OperatedEngine } from './operated-engine.ts'
 import { operateForControl } from './operations.ts'
@@ -139,9 +139,10 @@ export class Console implements EngineConsole, OperatedEngine {
     this.stateChanged()
   }
 
+  /** With `tables`, for metrics: of those pools alone that have series of their own. */
   snapshot(tables?: true): EngineSnapshot {
     return {
-      ...this.engine.snapshot(),
+      ...this.engine.snapshot(tables === true ? poolsWithSeries(this) : undefined),
       overrides: this.overrides.texts(),
       ...(tables === true ? { tables: consoleTablesOf(this) } : {}),
     }

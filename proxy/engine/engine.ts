@@ -18,6 +18,7 @@ import type { EngineSnapshot } from '../snapshot.ts'
 import type { AccessRules, FleetSpec } from '../spec.ts'
 import type { Workers } from './workers/workers.ts'
 import { Peers } from './cancel/peers.ts'
+import type { Pool } from './pool/pool.ts'
 import { Pools } from './pool/pools.ts'
 import { Refusals } from './refusals.ts'
 import { ProcessCounts } from './workers/process-counts.ts'
@@ -355,13 +356,13 @@ export class Engine {
     return this.#ended
   }
 
-  snapshot(): Omit<EngineSnapshot, 'overrides' | 'tables'> {
+  snapshot(pools: Iterable<Pool> = this.pools.all()): Omit<EngineSnapshot, 'overrides' | 'tables'> {
     return {
       running: this.pools.running,
       clients: this.context.clients.size,
       clientsLogin: this.logins.size,
       loginsDelayed: this.failedLogins.delayed,
-      pools: [...this.pools.all()].map(snapshotOf),
+      pools: [...pools].map(snapshotOf),
       authQueries: authQuerySnapshots(this.pools.authQueries.sources()),
       refused: { ...this.refused },
     }

@@ -246,6 +246,13 @@ export const generalKeys = {
     obeyedBy: 'engine',
     help: 'time without clients after which a pool created for "*" is removed',
   },
+  metrics_per_pool: {
+    type: 'choice',
+    default: 'all',
+    choices: ['all', 'configured', 'none'],
+    class: 'live',
+    help: 'which pools have series of their own in /metrics, about 36 each: all, those written in the configuration and not those made for "*", or none',
+  },
   client_tls_sslmode: {
     type: 'choice',
     default: 'disable',

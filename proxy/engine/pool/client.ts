@@ -71,8 +71,10 @@ export class Client implements SocketEvents, Listed<Client> {
   cancelKey: CancelKey | null = null
   readonly #secretBytes: number
   #greeted = false
-  /** The server is being given this client's parameters. */
+  /** The server is being given this client's parameters, or is asked something else of our own. */
   #adjusting = false
+  /** Its request waits until the server has its parameters; `canceled` is to be answered then, not sent. */
+  #requested: 'nothing' | 'pending' | 'canceled' = 'nothing'
   /**
    * Its request was answered with an error while it waited: a simple query is dropped when it comes `next`, and of
    * extended ones the whole `group` up to its Sync, as PostgreSQL does after an error.
@@ -229,14 +231,23 @@ export class Client implements SocketEvents, Listed<Client> {
     this.moveTo(this.pool.active)
     server.requestedAtMs = this.context.io.nowMs()
     this.#adjusting = true
-    if (server.adjust(this, !this.#greeted)) this.adjusted(server)
-    else this.socket.pauseReading()
+    if (server.adjust(this, !this.#greeted)) {
+      this.adjusted(server)
+      return
+    }
+    if (this.#greeted) this.#requested = 'pending'
+    this.socket.pauseReading()
   }
 
   /** The server has this client's parameters: requests may pass. */
   adjusted(server: Server): void {
+    const canceled = this.#requested === 'canceled'
+    this.#requested = 'nothing'
     this.#adjusting = false
-    if (!this.#greeted) {
+    if (canceled) {
+      this.free(server)
+      if (this.list !== null) this.#cancelRequest()
+    } else if (!this.#greeted) {
       const standby = server.reported.get('in_hot_standby')
       if (standby !== undefined) this.pool.noteReported('in_hot_standby', standby)
       const welcome = { parameters: this.parameters, statuses: write.parameterStatuses(server.reported) }
@@ -414,13 +425,19 @@ export class Client implements SocketEvents, Listed<Client> {
       this.context.cancels.send(this.server, done)
       return
     }
+    if (this.#requested === 'pending') this.#requested = 'canceled'
     if (this.list === this.pool.waiting && this.#greeted) {
       this.moveTo(this.pool.idle)
-      this.#skipping = 'next'
-      this.#write(write.errorResponse({ severity: 'ERROR', code: sqlstates.query_canceled, message: canceledText }))
+      this.#cancelRequest()
       this.socket.resumeReading()
     }
     done()
+  }
+
+  /** Its next request is answered as a canceled one, without a server. */
+  #cancelRequest(): void {
+    this.#skipping = 'next'
+    this.#write(write.errorResponse({ severity: 'ERROR', code: sqlstates.query_canceled, message: canceledText }))
   }
 
   /** Leaves with the end of its transaction; at once if it has none open. */

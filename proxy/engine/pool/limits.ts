@@ -80,11 +80,29 @@ export class Limits {
   admitTo(pool: Pool, target: Target): boolean {
     const { settings } = pool.current as ServerSet // called by the current set
     const slot = this.#context().counts?.addressSlot(target) ?? null
-    return this.#makesRoom(pool, settings.maxAddressConnections, slot, () =>
-      serversOf(this.#pools().all()).filter(
-        (server) => server.target.address === target.address && server.target.host.port === target.host.port,
-      ),
+    return this.#makesRoom(pool, settings.maxAddressConnections, slot, () => this.#serversAt(target))
+  }
+
+  #serversAt({ address, host }: Target): Server[] {
+    return serversOf(this.#pools().all()).filter(
+      ({ target }) => target.address === address && target.host.port === host.port,
     )
+  }
+
+  /**
+   * PostgreSQL at `target` accepts no further connection (53300): where clients of `pool` wait for one, the server of
+   * another pool there that has been idle for longest makes room. The limit may be that of a role or a database, so one
+   * of the same role or database goes first. Those of a minimum stay, because they would be opened again.
+   */
+  makeRoomAt(pool: Pool, target: Target): void {
+    const wanted = pool.current?.spec
+    if (pool.waiting.size === 0 || wanted === undefined) return
+    const spare = idlest(this.#serversAt(target), pool).filter(({ serverSet }) => serverSet.size > serverSet.sizeMin)
+    const related = spare.find(({ serverSet: { spec } }) => {
+      return spec.serverUser === wanted.serverUser || spec.serverDatabase === wanted.serverDatabase
+    })
+    const server = related ?? spare[0]
+    this.#look(() => server?.close('evicted'))
   }
 
   /** `slot` is where workers count together what is limited. */

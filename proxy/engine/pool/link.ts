@@ -9,7 +9,7 @@
 import assert from 'node:assert/strict'
 import { sqlstates } from '../../../shared/errors.ts'
 import { carryBytesMax } from '../../io/io.ts'
-import { errorFields, isFatal, stringEnd, text } from '../../protocol/read.ts'
+import { errorFields, int32, isFatal, stringEnd, text } from '../../protocol/read.ts'
 import { BackendTag, FrontendTag, isRequestTag, TransactionStatus } from '../../protocol/tags.ts'
 import type { Client } from './client.ts'
 import { headerBytes, readLength } from '../wire/conversation.ts'
@@ -390,7 +390,9 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
       case BackendTag.CopyBothResponse:
       case BackendTag.CopyDone:
       case BackendTag.NoticeResponse:
+        break
       case BackendTag.NotificationResponse:
+        if (next <= end) nameNotifier(server, client, bytes, at + headerBytes)
         break
       default:
         server.close('protocol_error', { message: `unexpected message type ${bytes[at]}` })
@@ -422,6 +424,20 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
   }
   if (freed) client.endTransaction(server)
   return at
+}
+
+/**
+ * NotificationResponse: Int32 process id, String channel, String payload. A client that notifies itself knows itself by
+ * the process id it was given, not by its server's.
+ */
+export function nameNotifier(server: Server, client: Client, bytes: Uint8Array, start: number): void {
+  const { backendKey } = server
+  const { cancelKey } = client
+  if (backendKey === null || cancelKey === null || int32(bytes, start) !== backendKey.pid) return
+  bytes[start] = cancelKey.pid >>> 24
+  bytes[start + 1] = cancelKey.pid >>> 16
+  bytes[start + 2] = cancelKey.pid >>> 8
+  bytes[start + 3] = cancelKey.pid
 }
 
 function refusesTransactions({ serverSet, replication }: Server): boolean {

@@ -323,6 +323,7 @@ export class Pool {
         ? 0
         : Math.min(serverSet.settings.serverLoginRetryMs, retryFirstMs * 2 ** Math.min(rounds, 20))
     this.health.failed(target, { message, nowMs: this.context.io.nowMs(), pauseMs: delayMs })
+    if (sqlstate === sqlstates.too_many_connections) this.context.limits.makeRoomAt(this, target)
     this.#retry ??= this.context.io.after(delayMs, () => {
       this.#retry = null
       this.grow()

@@ -12,9 +12,9 @@ import { LoginRefused, serverLogin } from '../auth/server-login.ts'
 import type { CancelKey } from '../cancel/cancel-request.ts'
 import type { Client } from './client.ts'
 import { headerBytes, Inbox, nextMessage, readLength } from '../wire/conversation.ts'
-import type { Conversation, Exchange } from '../wire/conversation.ts'
+import type { Conversation, Exchange, Message } from '../wire/conversation.ts'
 import { newServerId } from '../workers/workers.ts'
-import { serverData } from './link.ts'
+import { nameNotifier, serverData } from './link.ts'
 import type { List, Listed } from './list.ts'
 import { Outstanding } from '../session/outstanding.ts'
 import { adjustment, Parameters } from '../session/parameters.ts'
@@ -451,8 +451,7 @@ export class Server implements SocketEvents, Listed<Server> {
           break
         case BackendTag.NotificationResponse: {
           // While a listener's session is asked what it keeps: it is still the listener's.
-          const body = message.bytes.subarray(message.start, message.end)
-          this.client?.tell(write.message(BackendTag.NotificationResponse, body))
+          this.#passNotification(message)
           break
         }
         default:
@@ -460,6 +459,13 @@ export class Server implements SocketEvents, Listed<Server> {
       }
     }
     return failure
+  }
+
+  #passNotification({ tag, bytes, start, end }: Message): void {
+    const { client } = this
+    if (client === null) return
+    nameNotifier(this, client, bytes, start)
+    client.tell(write.message(tag, bytes.subarray(start, end)))
   }
 
   /** Asks what the session keeps; `client.probed` is called when it is known. */
@@ -514,7 +520,7 @@ export class Server implements SocketEvents, Listed<Server> {
       } else if (tag === BackendTag.ParameterStatus) {
         this.noteParameter(bytes, start, end)
       } else if (tag === BackendTag.NotificationResponse) {
-        this.client?.tell(write.message(tag, bytes.subarray(start, end)))
+        this.#passNotification({ tag, bytes, start, end })
       }
     }
     this.outstanding.clear()
@@ -530,8 +536,14 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   *#reset(sql: string): Exchange<void> {
-    this.write(write.query(sql))
-    const failure = yield* this.#untilReady(1)
+    let failure: Failure | null
+    let mayBeCanceled: boolean
+    do {
+      // A request for the client that left cancels what the server does when it comes.
+      mayBeCanceled = this.cancels > 0
+      this.write(write.query(sql))
+      failure = yield* this.#untilReady(1)
+    } while (mayBeCanceled && failure?.sqlstate === sqlstates.query_canceled)
     this.#exchange = null
     if (failure !== null || this.status !== TransactionStatus.Idle) {
       this.close('reset_failed', failure ?? {})
@@ -649,7 +661,7 @@ export class Server implements SocketEvents, Listed<Server> {
       return
     }
     if (this.outstanding.doubtful) {
-      this.close('reset_failed', { message: 'a failed copy may owe a further answer' })
+      this.close('client_gone', { message: 'a failed copy may owe a further answer' })
       return
     }
     const sql = this.#resetNeeded()

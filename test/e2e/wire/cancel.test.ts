@@ -4,7 +4,7 @@ import { beforeAll, expect, test } from 'vitest'
 import { until } from '../../support/engine.ts'
 import { bind, cancelRequest, execute, flush, parse, query, sslRequest, sync } from '../../support/frontend-messages.ts'
 import { describe, transcript } from '../../support/oracle.ts'
-import { commandComplete, ready, startScriptedServer } from '../../support/scripted-server.ts'
+import { commandComplete, errorResponse, ready, startScriptedServer } from '../../support/scripted-server.ts'
 import type { ScriptedServer } from '../../support/scripted-server.ts'
 import { WireClient } from '../../support/wire.ts'
 import { loginTo, poolNames, startWorld } from './world.ts'
@@ -18,6 +18,7 @@ beforeAll(async () => {
   world = await startWorld({
     pools: () => ({
       scripted: { servers: [{ host: scripted.host, port: scripted.port }], pool_size: 1, query_wait_notify: '0ms' },
+      resets: { servers: [{ host: scripted.host, port: scripted.port }], pool_size: 1, pool_mode: 'session' },
     }),
   })
 })
@@ -289,3 +290,68 @@ test('87: a cancel that its server never takes ends, and that server serves nobo
   await server.ended
   await once(request.socket.destroy(), 'close')
 })
+
+test('a cancel that comes when its client has left repeats the reset that it has canceled', async () => {
+  const login = loginTo(world, 'resets')
+  const server = await scripted.next()
+  await server.acceptLogin()
+  await server.readUntil('Q') // the reset after the greeting
+  server.send(commandComplete('DISCARD ALL'), ready())
+  const client = await login
+  client.send(one)
+  await server.readUntil('Q')
+  const done = cancel(client)
+  const request = await scripted.next()
+  await request.readStartup()
+
+  server.send(commandComplete('SELECT 1'), ready())
+  await client.readUntil('Z')
+  client.close()
+  await server.readUntil('Q')
+  server.send(errorResponse('ERROR', '57014', 'canceling statement due to user request'), ready())
+  request.close()
+  const again = await server.read()
+  server.send(commandComplete('DISCARD ALL'), ready())
+
+  expect(again).toMatchObject({ tag: 'Q', body: Buffer.from('DISCARD ALL\0') })
+  await world.engine.poolUntil('resets', ({ serversIdle }) => serversIdle === 1)
+  expect(world.engine.lost.filter(({ pool }) => pool === 'resets')).toEqual([])
+  await done
+  server.close()
+})
+
+test.for([
+  ['a simple query', [one]],
+  ['an extended one', [parse('', 'SELECT 1'), bind('', ''), execute(''), sync]],
+] as const)(
+  'a cancel cancels %s that waits until its server has the parameters of the client',
+  async ([kind, request]) => {
+    for (const { socket } of scripted.connections) socket.destroy()
+    await world.engine.poolUntil('scripted', ({ serversIdle }) => serversIdle === 0)
+    const login = loginTo(world, 'scripted')
+    const server = await scripted.next()
+    await server.acceptLogin()
+    const client = await login
+    // Parameters that no client has had yet, so that the server is given them at once.
+    const others = loginTo(world, 'scripted', { parameters: { application_name: kind } })
+    await server.readUntil('S')
+    server.send(commandComplete('SELECT 1'), ready())
+    const other = await others
+    client.send(...request)
+    const { body: reset } = await server.read()
+
+    await cancel(client)
+    server.send(commandComplete('DISCARD ALL'), ready())
+    const answers = (await client.readUntil('Z')).map(describe)
+    client.send(one)
+    const next = await server.read()
+    server.send(commandComplete('SELECT 1'), ready())
+
+    expect(reset.toString()).toBe('DISCARD ALL\0')
+    expect(answers).toEqual([canceled, 'Z I'])
+    expect(next).toEqual({ tag: 'Q', body: Buffer.from('SELECT 1 AS a\0') })
+    expect((await client.readUntil('Z')).map(describe)).toEqual(['C SELECT 1', 'Z I'])
+    client.close()
+    other.close()
+  },
+)

@@ -66,6 +66,7 @@ beforeAll(async () => {
       missing: { database: 'missing', query_wait_timeout: '5s' },
       forbidden: { users: { app: { server_user: 'forbidden' } } },
       queue: { pool_size: 1 },
+      unresettable: { pool_mode: 'session', server_reset_query: 'RESET no_such_parameter' },
       'barred-session': { pool_mode: 'session', pool_size: 2, users: { app: { server_user: 'barred' } } },
       'barred-transaction': { pool_size: 2, users: { app: { server_user: 'barred' } } },
     }),
@@ -377,12 +378,29 @@ test('23: a role that may not log in is told with the server’s SQLSTATE', asyn
   await expect(loginTo(world, 'forbidden')).rejects.toMatchObject({ sqlstate: '28000' })
 })
 
+test('a server_reset_query that fails loses the server, and its error is told', async () => {
+  const client = await loginTo(world, 'unresettable')
+  await ask(client, one)
+
+  client.close()
+  const lost = await world.engine.lostUntil(({ pool }) => pool === 'unresettable')
+
+  expect(lost).toMatchObject({
+    cause: 'reset_failed',
+    sqlstate: '42704',
+    message: 'unrecognized configuration parameter "no_such_parameter"',
+    client_hurt: false,
+  })
+  expect((await world.engine.pool('unresettable')).closed).toEqual({ reset_failed: 1 })
+})
+
 test.for([
   ['session', 'SELECT 1'],
   ['transaction', 'LISTEN something'],
 ])('23: in %s mode, after %s of another client, one that waits is told that no login succeeds', async ([mode, sql]) => {
   const pool = `barred-${mode}`
   const [holder, waiter] = [await loginTo(world, pool), await loginTo(world, pool)]
+  await world.engine.poolUntil(pool, ({ serversIdle }) => serversIdle === 1)
   await transcript(holder, [{ send: [query(sql as string)], until: 'Z' }])
   await world.postgres.sql('ALTER ROLE barred NOLOGIN')
 
@@ -399,6 +417,7 @@ test.for([
 test('23: while no login succeeds, a client is served by a server that another gives back', async () => {
   const pool = 'barred-transaction'
   const [holder, waiter] = [await loginTo(world, pool), await loginTo(world, pool)]
+  await world.engine.poolUntil(pool, ({ serversIdle }) => serversIdle === 1)
   await transcript(holder, [{ send: [query('BEGIN')], until: 'Z' }])
   await world.postgres.sql('ALTER ROLE barred NOLOGIN')
   const failed = (): number => world.engine.lost.filter(({ sqlstate }) => sqlstate === '28000').length

@@ -8,7 +8,7 @@ import type { Document } from '../../support/engine.ts'
 import { WireClient } from '../../support/wire.ts'
 import { errorFields } from '../../support/wire.ts'
 import type { Message } from '../../support/wire.ts'
-import { loginTo, startWorld } from './world.ts'
+import { loginTo, poolNames, startWorld } from './world.ts'
 import type { World } from './world.ts'
 
 let world: World
@@ -461,3 +461,22 @@ test(
     await leave(...clients)
   },
 )
+
+test.for(poolNames)('a NOTIFY to oneself through %s has the process id that the client was given', async (pool) => {
+  const client = await loginTo(world, pool)
+  const pids = (messages: readonly Message[]): number[] =>
+    messages.filter(({ tag }) => tag === 'A').map(({ body }) => body.readInt32BE(0))
+  client.send(query('LISTEN own'))
+  await client.readUntil('Z')
+
+  client.send(query("NOTIFY own, 'in one message'"))
+  const own = pids(await client.readUntil('Z'))
+  await world.postgres.sql("NOTIFY own, 'of another session'", [], 'app')
+  const others = pids(await client.readUntil('A'))
+
+  expect(own).toEqual([client.key?.pid])
+  expect(others).toHaveLength(1)
+  expect(others).not.toEqual(own)
+  client.close()
+  await client.readToEnd()
+})

@@ -21,11 +21,13 @@ const clients: WireClient[] = []
 
 beforeAll(async () => {
   world = await startWorld({
-    sql: ['CREATE ROLE other LOGIN'],
+    sql: ['CREATE ROLE other LOGIN', 'CREATE ROLE narrow LOGIN CONNECTION LIMIT 2'],
     pools: () => ({
       crowd: { max_db_client_connections: 2, users: { app: {}, other: {} } },
       mine: { users: { app: { max_user_client_connections: 1 } } },
       few: { max_db_connections: 2, pool_size: 2, users: { app: {}, other: {} } },
+      'narrow-1': { database: 'postgres', pool_size: 2, users: { app: { server_user: 'narrow' } } },
+      'narrow-2': { database: 'postgres', pool_size: 2, users: { app: { server_user: 'narrow' } } },
       reserve: { pool_size: 1, reserve_pool_size: 1, reserve_pool_timeout: '100ms' },
       told: { pool_size: 1, query_wait_notify: '100ms' },
       query: { query_timeout: '200ms' },
@@ -64,6 +66,21 @@ async function running(text: string): Promise<number> {
   ])
   return rowCount ?? 0
 }
+
+test('where PostgreSQL takes no further connection, an idle server of another pool with that role makes room', async () => {
+  await ask(await login('transaction1'), 'SELECT 1')
+  const [one, two] = [await login('narrow-1'), await login('narrow-1')]
+  one.send(query('BEGIN'))
+  await Promise.all([one.readUntil('Z'), ask(two, 'SELECT 1')])
+  await ask(one, 'COMMIT')
+  await world.engine.poolUntil('narrow-1', ({ serversIdle }) => serversIdle === 2)
+
+  const answers = await ask(await login('narrow-2'), 'SELECT 2')
+
+  expect(answers).toContain('C SELECT 1')
+  expect((await world.engine.pool('narrow-1')).closed).toEqual({ evicted: 1 })
+  expect((await world.engine.pool('transaction1')).closed).toEqual({})
+})
 
 test('max_db_client_connections counts the clients of all users of a pool', async () => {
   await login('crowd')

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import type { Client } from 'pg'
 import { beforeAll, expect, test } from 'vitest'
+import { generalSettings } from '../../../shared/config/settings.ts'
 import { Metrics } from '../../../proxy/agent/metrics.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { until } from '../../support/engine.ts'
@@ -40,8 +41,8 @@ async function show(command: string): Promise<Shown> {
   return { columns: fields.map(({ name }) => name), rows }
 }
 
-async function page(): Promise<string> {
-  return await new Metrics().page(running.operated.snapshot(true), {
+async function page(of = running): Promise<string> {
+  return await new Metrics().page(of.operated.snapshot(true), {
     configVersion: 1,
     configEpoch: 1,
     configAgeSeconds: 1,
@@ -92,6 +93,30 @@ test('the histogram of waits counts every server that was given away', async () 
   // The first client's welcome waited, and the query that came before a COMMIT.
   expect(of('bucket{database="app",le="0",user="web"}')).toBeLessThan(given)
   expect(of('sum{database="app",user="web"}')).toBeCloseTo((totals?.wait_time ?? 0) / 1e6, 9)
+})
+
+test.for([
+  ['all', ['*', 'app', 'one', 'two']],
+  ['configured', ['*', 'app']],
+  ['none', []],
+] as const)('with metrics_per_pool = "%s" the pools with series of their own are %j', async ([mode, expected]) => {
+  const several = new EngineInProcess()
+  const { port } = postgres
+  several.apply(1, [
+    poolSpec({ port, serverUser: 'app_rw' }),
+    poolSpec({ port, database: '*', user: '*', serverUser: 'app_rw' }),
+  ])
+  for (const database of ['app', 'one', 'two']) await several.connect({ user: 'web', database })
+  several.engine.context.general = generalSettings({ metrics_per_pool: mode })
+
+  const series = [...seriesOf(await page(several)).keys()].filter((name) => !name.includes('"pgbouncer"'))
+
+  const shownAs = series.filter((name) => name.startsWith('pgbouncer_databases_'))
+  const rest = series.filter((name) => !name.startsWith('pgbouncer_databases_'))
+  const names = (of: readonly string[], label: string): string[] =>
+    [...new Set(of.flatMap((name) => new RegExp(`[{,]${label}="([^"]+)"`).exec(name)?.slice(1) ?? []))].sort()
+  expect(names(rest, 'database')).toEqual(expected)
+  expect(names(shownAs, 'name')).toEqual(expected)
 })
 
 test('clients that all have names of their own are told apart up to a limit', async () => {
