@@ -736,7 +736,7 @@ test('a proxy that is stopped while it prepares its first version ends as asked'
 })
 
 test('a control that answers nothing is given up after the time allowed, and asked again', async () => {
-  const { control, proxy } = await newFleet({ waits: { requestTimeoutMs: 100 } })
+  const { control, proxy } = await newFleet({ waits: { requestTimeoutMs: 1000 } })
   control.offer(1, toml(5))
   control.next('/manifest', 'be silent')
 
@@ -744,7 +744,7 @@ test('a control that answers nothing is given up after the time allowed, and ask
   await proxy.applies(1)
 
   expect(proxy.logged('control cannot be reached; what runs goes on')[0]?.fields['reason']).toBe(
-    'GET manifest: no answer within 100 ms',
+    'GET manifest: no answer within 1000 ms',
   )
 })
 
