@@ -243,13 +243,15 @@ test('a hint for a reload polls and reports even when nothing is new', async () 
   control.offer(1, toml(5))
   await proxy.agent.start()
   await until('it is reported', () => control.reports.some(({ applied }) => applied?.version === 1))
+  // It introduces itself once more, with the port of its listener, and polls at once.
+  await until('it polls again', () => control.askedFor('/manifest').length === 2)
   const before = control.reports.length
 
   const status = await hint(proxy, 1, 'reload')
   await until('it is reported again', () => control.reports.length > before)
 
   expect(status).toBe(202)
-  expect(control.askedFor('/manifest')).toHaveLength(2)
+  expect(control.askedFor('/manifest')).toHaveLength(3)
 })
 
 test('only the bodies of hashes that are not held are fetched', async () => {
