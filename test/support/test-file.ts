@@ -13,6 +13,10 @@ const graceMs = 3_000
 const mark = `${process.env['FLOTILLA_TEST_RUN']}.${process.pid}`
 process.env[markVariable] = mark
 
+// The last resort when the worker ends without its hooks: whatever it started goes with it.
+const endAll = (): void => killAll(markedProcesses(mark))
+process.on('exit', endAll)
+
 afterAll(async () => {
   const failures = await runCleanups()
   takeCoverage() // a worker is ended before it could write it
@@ -26,9 +30,7 @@ afterAll(async () => {
       new Error(`left behind by this file:\n${left.map((one) => `  ${one.pid} ${one.command}`).join('\n')}`),
     )
   }
+  process.off('exit', endAll)
   if (failures.length === 1) throw failures[0]
   if (failures.length > 1) throw new AggregateError(failures, failures.map(String).join('\n'))
 })
-
-// If the worker ends without its hooks, everything it started ends with it.
-process.on('exit', () => killAll(markedProcesses(mark)))

@@ -27,7 +27,6 @@ const shortWaits: Waits = {
   ...defaultWaits,
   backoffFirstMs: 20,
   backoffMaxMs: 200,
-  requestTimeoutMs: 2000,
   reportIntervalMs: 60_000,
 }
 
