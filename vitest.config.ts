@@ -27,8 +27,9 @@ export const measured = [
   'test/proxy/io/epoll.test.ts',
 ]
 
-/** Beside the sources that they test, but with PostgreSQL or another process. */
+/** Beside the sources that they test, but with PostgreSQL, another process, or sources that they change. */
 export const withProcesses = [
+  'test/control/credentials.test.ts',
   'test/control/node/racing.test.ts',
   'test/proxy/agent/restart/handover.test.ts',
   'test/proxy/agent/tls-files.test.ts',

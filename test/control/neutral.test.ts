@@ -43,7 +43,7 @@ test('nothing that the app imports, directly or not, needs Node', () => {
   expect(graph.builtins).toEqual([])
   // The walk went where it should.
   expect([...graph.ours]).toEqual(
-    expect.arrayContaining(['control/routes/manifest.ts', 'shared/hash.ts', 'control/store/hot.ts']),
+    expect.arrayContaining(['control/routes/manifest.ts', 'shared/hash.ts', 'control/store/poll-reads.ts']),
   )
   expect([...graph.packages].some((name) => name.startsWith('drizzle-orm'))).toBe(true)
 })
