@@ -681,7 +681,7 @@ export class Agent {
     this.#fleet?.reports.edge()
   }
 
-  /** As the running version says, whatever SET has changed at a console. */
+  /** `metrics_per_pool`, for disconnects, which are counted here. */
   #hasOwnSeries({ pool, user }: EngineDisconnect): boolean {
     const { running } = this.#engine
     const mode = running?.general.metricsPerPool ?? 'all'

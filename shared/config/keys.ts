@@ -251,7 +251,7 @@ export const generalKeys = {
     default: 'all',
     choices: ['all', 'configured', 'none'],
     class: 'live',
-    obeyedBy: 'engine',
+    obeyedBy: 'both',
     help: 'which pools have series of their own in /metrics, about 36 each: all, those written in the configuration and not those made for "*", or none',
   },
   client_tls_sslmode: {
