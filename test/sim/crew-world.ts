@@ -1,8 +1,8 @@
 /**
  * A world with several engines: the workers of one process, which accept from one listener, hand clients to each other
- * and count on a board what they hold together. Clients come and go, servers are lost and pools removed in a storm, in
- * which threads die too; limits hold for all of them at every moment; afterwards everybody is served, and nothing is
- * left on the board.
+ * and count in shared memory what they hold together. While clients come and go, servers are lost, pools removed and
+ * threads die, the limits of all workers together hold at every moment; afterwards every client is served, and all
+ * shared counters are zero.
  */
 import assert from 'node:assert/strict'
 import { generalSettings } from '../../shared/config/settings.ts'
@@ -36,20 +36,20 @@ const general = generalSettings({})
 
 const faultyEvents = 2000
 const faultyMsMax = 120_000
-/** A thread is started again within this time. */
+/** Longest time until a dead thread is started again. */
 const restartMsMax = 1000
 
-/** The workers get a version one after another, within this time. */
+/** Longest time until a worker gets a version, which reaches them one after another. */
 const applyMsMax = 5
 
-/** Longer than it takes to hear of a need, to close a server for it, and to log in to another one. */
+/** Longer than a worker needs to see what another wants, close a server for it, and log in to another one. */
 const neglectMs = 8000
 
-/** One thread's life. */
+/** The Io of one worker thread. */
 class WorkerIo extends SimIo {
   onAccept: ((socket: Socket) => SocketEvents) | null = null
 
-  /** There is one listener for all of them: see `CrewWorld.#accept`. */
+  /** All workers share one listener, see `CrewWorld.#accept`. */
   override listen(address: { readonly port: number }, onAccept: (socket: Socket) => SocketEvents): Listener {
     this.onAccept = onAccept
     return { port: address.port, close: () => (this.onAccept = null) }
@@ -70,17 +70,17 @@ export class CrewWorld {
   readonly #servers: readonly Postgres[]
   readonly #run: Run
   readonly #memory = SharedCounters.memory(count)
-  readonly #board = new SharedCounters(this.#memory, count)
-  /** With every pool. */
+  readonly #counters = new SharedCounters(this.#memory, count)
+  /** The version with every pool. */
   readonly #whole: Version
-  /** For how long a connection is on its way to another worker: not long, or until much has happened to its pool. */
+  /** Longest time that a connection is in transit to another worker: short, or enough for changes of its pool. */
   readonly #handMsMax: number
   #number = 1
   #spec: FleetSpec
   readonly #homes = new Map<string, number>()
-  /** Workers that are still to get the version. */
+  /** Number of workers that do not have the latest version yet. */
   #behind = 0
-  /** Null while it is dead. */
+  /** Null while the worker is dead. */
   readonly #workers: (Worker | null)[] = Array.from({ length: count }, () => null)
   readonly #woken = new Set<number>()
   #nextClient = 1
@@ -102,7 +102,7 @@ export class CrewWorld {
     this.checker.trace(`profile ${JSON.stringify(this.profile)}`)
   }
 
-  /** Pools are as large as they have to be to be divided, or at home with one worker. */
+  /** Pools of sizes that are divided between workers, or placed on one. */
   #version(): Version {
     const first = new Configurer(this.random, this.profile).first()
     return new Map(
@@ -133,7 +133,7 @@ export class CrewWorld {
     return placed(specOf(version, this.#number++, passwords, general), count, this.#homes)
   }
 
-  /** No worker has it when another one does; the next version comes when all have this one. */
+  /** Workers get a version at different times; the next one comes when all have it. */
   #apply(version: Version): void {
     this.checker.trace(`apply ${[...version.keys()].join(' ')}`)
     this.#spec = this.#next(version)
@@ -156,7 +156,7 @@ export class CrewWorld {
     const workers = {
       self: number,
       count,
-      counters: this.#board,
+      counters: this.#counters,
       clockOffsetMs: 0,
       handOver: (socket: Socket, to: number, bytes: Uint8Array, placedLife: number | null) =>
         this.#hand(socket, to, Uint8Array.from(bytes), placedLife),
@@ -168,7 +168,7 @@ export class CrewWorld {
     this.checker.trace(`worker ${number} begins`)
   }
 
-  /** Whoever is there first accepts. */
+  /** A random worker accepts. */
   #accept(end: End): void {
     const { io } = this.random.pick(this.#alive)
     assert(io.onAccept !== null, 'a worker that lives accepts')
@@ -178,7 +178,7 @@ export class CrewWorld {
     socket.events = io.onAccept(socket)
   }
 
-  /** By an eventfd: what comes before it is read is read with it. */
+  /** As by an eventfd: one read serves every wake-up before it. */
   #wake(to: number): void {
     if (this.#woken.has(to)) return
     this.#woken.add(to)
@@ -196,7 +196,7 @@ export class CrewWorld {
     return true
   }
 
-  /** A connection for a worker that is dead waits for the next one. */
+  /** A connection for a dead worker waits for its successor. */
   #arrive(socket: SimSocket, to: number, bytes: Uint8Array, placedLife: number | null): void {
     this.#schedule.after(this.random.next() * this.#handMsMax, () => {
       const worker = this.#workers[to]
@@ -205,7 +205,7 @@ export class CrewWorld {
     })
   }
 
-  /** The thread is gone in the middle of whatever it does; its descriptors are closed, and another one takes its place. */
+  /** The thread ends at any moment; its descriptors are closed, and another thread takes its place. */
   #die(number: number): void {
     const worker = this.#workers[number]
     if (worker === null || worker === undefined || this.#alive.length < count) return
@@ -219,7 +219,7 @@ export class CrewWorld {
       socket.events = { ...deaf }
       socket.close()
     }
-    this.#board.workerEnded(number)
+    this.#counters.workerEnded(number)
     this.#schedule.after(this.random.next() * restartMsMax, () => this.#start(number))
   }
 
@@ -234,7 +234,7 @@ export class CrewWorld {
     this.checker.lost(cause, state, client_hurt)
   }
 
-  // What holds for all of them
+  // Invariants of all workers together
 
   #connecting(events: object): void {
     if (!(events instanceof Server)) return
@@ -257,7 +257,7 @@ export class CrewWorld {
     }
   }
 
-  /** Nobody waits for long while another worker has a server that it has not used for as long. */
+  /** No client waits for long while another worker has a server that has been idle as long. */
   #neglected({ pools }: Engine): string | null {
     for (const { database, user, maxWaitMs } of pools.all()) {
       if (maxWaitMs < neglectMs) continue
@@ -270,18 +270,18 @@ export class CrewWorld {
     return null
   }
 
-  /** What a worker has on the board is what it has in its lists. */
+  /** The shared counters of a worker equal the sizes of its lists. */
   #misCounted({ pools, context }: Engine): string | null {
     const worker = context.workers?.self ?? 0
     for (const { slots, current, database, user, clientCount } of pools.all()) {
-      if (slots === null || slots.servers === null || slots.placed === null) return 'there is no room on the board'
-      const servers = this.#board.count(slots.servers, worker)
+      if (slots === null || slots.servers === null || slots.placed === null) return 'it has no shared counters'
+      const servers = this.#counters.count(slots.servers, worker)
       if (servers !== (current?.size ?? 0)) {
-        return `worker ${worker} has ${current?.size} servers of ${database}/${user}, and ${servers} on the board`
+        return `worker ${worker} has ${current?.size} servers of ${database}/${user}, ${servers} counted`
       }
-      const seats = this.#board.count(slots.placed, worker)
-      if (seats < clientCount) {
-        return `worker ${worker} has ${clientCount} clients of ${database}/${user}, and ${seats} on the board`
+      const placedClients = this.#counters.count(slots.placed, worker)
+      if (placedClients < clientCount) {
+        return `worker ${worker} has ${clientCount} clients of ${database}/${user}, ${placedClients} counted`
       }
     }
     return null
@@ -332,7 +332,7 @@ export class CrewWorld {
     }
   }
 
-  /** A pool leaves the configuration, and whatever left it before is back. */
+  /** Removes one pool from the configuration and restores all others. */
   #remove(): void {
     const { pool, user } = this.random.pick(poolNames)
     const version = new Map(this.#whole)
@@ -352,12 +352,12 @@ export class CrewWorld {
 
   #comeIn(): void {
     const { profile, random } = this
-    // Most want the same, so that workers lack what others have.
+    // Most clients want one pool, so that workers want what others have.
     const { pool, user } = random.chance(0.7) ? poolNames[0] : random.pick(poolNames)
     const id = `c${this.#nextClient++}`
     const client = new Client(this.#network, random, this.checker, proxy, {
       id,
-      // One for each, so that it is known by it.
+      // Unique, because it identifies the client.
       host: `10.2.${this.#nextClient >> 8}.${this.#nextClient & 255}`,
       pool,
       user,
@@ -397,8 +397,8 @@ export class CrewWorld {
       if (wrong !== null) this.checker.fail(wrong)
       for (const { slots, database, user } of engine.pools.all()) {
         for (const slot of [slots?.placed, slots?.databaseClients, slots?.userClients]) {
-          const left = this.#board.total(slot ?? 0)
-          if (left !== 0) this.checker.fail(`${left} clients of ${database}/${user} are left on the board`)
+          const left = this.#counters.total(slot ?? 0)
+          if (left !== 0) this.checker.fail(`${left} clients of ${database}/${user} remain in the shared counters`)
         }
       }
     }

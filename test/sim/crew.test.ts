@@ -1,4 +1,4 @@
-/** Worlds of two workers on one listener and one board, and mutants that prove that these worlds are checked. */
+/** Worlds of two workers with one listener and shared counters, and mutants that prove that they are checked. */
 import { expect, test } from 'vitest'
 import { SharedCounters } from '../../proxy/memory/shared-counters.ts'
 import { Limits } from '../../proxy/engine/pool/limits.ts'
@@ -59,10 +59,11 @@ const mutants: Readonly<Record<string, () => () => void>> = {
     ]
     return () => undo.forEach((take) => take())
   },
-  'what a dead worker held is not free': () => replace(SharedCounters.prototype, 'workerEnded', () => () => undefined),
-  'a seat of a name that is not here stays taken': () =>
+  'what a dead worker held stays counted': () =>
+    replace(SharedCounters.prototype, 'workerEnded', () => () => undefined),
+  'a client placed in a pool that is gone stays counted': () =>
     replace(ProcessCounts.prototype, 'unplaceUnknown', () => () => undefined),
-  'a seat that was taken in a former life counts': () => replace(SharedCounters.prototype, 'life', () => () => 0),
+  'a client placed with a former thread stays counted': () => replace(SharedCounters.prototype, 'life', () => () => 0),
 }
 
 for (const [mutant, apply] of Object.entries(mutants)) {

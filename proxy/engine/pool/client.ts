@@ -384,7 +384,11 @@ export class Client implements SocketEvents, Listed<Client> {
       case FrontendTag.Query:
       case FrontendTag.FunctionCall:
         if (this.#skipping === 'nothing') break
-        if (this.#skipping === 'next') this.#skipped()
+        if (this.#skipping === 'next') {
+          // A canceled Query takes the unnamed statement away as one that has run.
+          if (tag === FrontendTag.Query) this.unnamed?.taken(true, this.group)
+          this.#skipped()
+        }
         return this.#drop(next, end)
       case FrontendTag.Sync:
         if (this.#skipping === 'nothing') break

@@ -26,7 +26,7 @@ import {
 import type { ClientStatements, Named, Statement } from '../session/prepared.ts'
 import type { SendBuffer } from '../wire/send-buffer.ts'
 import type { Server } from './server.ts'
-import { closeUnnamed, describeUnnamed, has, lacksUnnamed, parseUnkept } from '../session/unnamed.ts'
+import { closeUnnamed, describeUnnamed, has, lacksUnnamed, parseUnkept, unnamedGone } from '../session/unnamed.ts'
 import type { UnnamedChange, UnnamedStatement } from '../session/unnamed.ts'
 
 /** Nothing to exchange: the message passes as it is. */
@@ -366,6 +366,7 @@ function query(out: SendBuffer, request: Request): number {
   if (name === null) return asItIs
   pass(out, request)
   client.statements?.remove(name.name)
+  unnamedGone(client, server)
   client.answerLocally(write.commandComplete('DEALLOCATE'), server.status)
   return next
 }

@@ -143,6 +143,22 @@ test('81: a waiting pipeline is canceled up to its first Sync', async () => {
   for (const client of [holder, waiter]) client.destroy()
 })
 
+test('81: a waiting query that is canceled has taken the unnamed statement away, as in PostgreSQL', async () => {
+  const [holder, waiter] = [await loginTo(world, 'transaction1'), await loginTo(world, 'transaction1')]
+  await transcript(waiter, [{ send: [parse('', 'SELECT 1'), sync], until: 'Z' }])
+  await transcript(holder, [{ send: [query('BEGIN')], until: 'Z' }])
+  waiter.send(query('SELECT 2'))
+  await world.engine.poolUntil('transaction1', ({ clientsWaiting }) => clientsWaiting === 1)
+
+  await cancel(waiter)
+  await waiter.readUntil('Z')
+  await transcript(holder, [{ send: [query('COMMIT')], until: 'Z' }])
+  const answers = await transcript(waiter, [{ send: [bind('', ''), execute(''), sync], until: 'Z' }])
+  for (const client of [holder, waiter]) client.destroy()
+
+  expect(answers).toEqual(['E ERROR 26000 unnamed prepared statement does not exist', 'Z I'])
+})
+
 test('82: a cancel of a client that asked for nothing does nothing', async () => {
   const client = await loginTo(world, 'transaction1')
   const other = await loginTo(world, 'transaction1')

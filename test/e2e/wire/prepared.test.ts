@@ -464,6 +464,16 @@ test.for([
   expect(rows(others)).toEqual(['of the other'])
 })
 
+test('53: a simple DEALLOCATE takes the unnamed statement away, as every simple query does', async () => {
+  const same = await compare(world, [
+    { send: [parse('named', 'SELECT 1'), parse('', 'SELECT 2'), sync], until: 'Z' },
+    { send: [query('DEALLOCATE named')], until: 'Z' },
+    { send: [...bindAndExecute], until: 'Z' },
+  ])
+
+  expect(tags(same)).toBe('11ZCZEZ')
+})
+
 /** A client that holds one of two servers in a transaction until it is told to let go. */
 async function holdServer(): Promise<{ letGo: () => Promise<void> }> {
   const holder = await loginTo(world, 'transaction2')
