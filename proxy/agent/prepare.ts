@@ -149,7 +149,7 @@ function checkPlainWork({ scram }: ClientSecret): void {
   )
 }
 
-/** Plaintext, or null where the servers are expected to ask for none. */
+/** The password itself, or null if the servers should not request one. */
 function serverPassword(body: EffectivePool, { server_password: text = '' }: Texts): string | null {
   if (text === '') return null
   const kind = passwordKind(text)
