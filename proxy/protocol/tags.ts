@@ -30,6 +30,11 @@ export function isRequestTag(tag: number): boolean {
 const requestTags = new Uint8Array(256)
 for (const tag of Object.values(FrontendTag)) if (tag !== FrontendTag.Password) requestTags[tag] = 1
 
+/** In the words of PostgreSQL. */
+export function invalidTypeText(tag: number): string {
+  return `invalid frontend message type ${tag}`
+}
+
 /** ReadyForQuery's indicator of the transaction. */
 export const TransactionStatus = {
   Idle: 0x49, // I

@@ -1,0 +1,279 @@
+/** HOT. What a server sends to the client it is joined with, walked and forwarded as requests are: see requests.ts. */
+import { sqlstates } from '../../../shared/errors.ts'
+import { carryBytesMax } from '../../io/io.ts'
+import { errorFields, int32, isFatal, stringEnd, text } from '../../protocol/read.ts'
+import { BackendTag, TransactionStatus } from '../../protocol/tags.ts'
+import type { Client } from './client.ts'
+import { headerBytes, readLength } from '../wire/conversation.ts'
+import { wholeBytesMax } from './link.ts'
+import { descriptionOf } from '../session/description.ts'
+import { contradictsStatements, errorInClientsWords, Named } from '../session/prepared.ts'
+import type { Server } from './server.ts'
+import { signsOfTag } from '../session/session-state.ts'
+import { unnamedFailed } from '../session/unnamed.ts'
+
+/**
+ * Bytes of a server that is joined with `client`. Returns the offset up to which they were forwarded; on the last
+ * answer of a transaction the link ends.
+ */
+export function serverData(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): number {
+  const { outstanding } = server
+  const watches = server.serverSet.settings.poolMode !== 'session'
+  let from = start
+  let at = start
+  let freed = false
+  if (server.passing > 0) {
+    const passed = Math.min(server.passing, end - at)
+    server.passing -= passed
+    at += passed
+  }
+  while (server.passing === 0 && end - at >= headerBytes) {
+    const length = readLength(bytes, at)
+    if (length < 4) {
+      server.close('protocol_error', { message: 'invalid message length' })
+      return end
+    }
+    const next = at + 1 + length
+    if (next > end && (length <= wholeBytesMax || mustBeWhole(server, bytes[at] as number, length))) break
+    let ours = false
+    switch (bytes[at]) {
+      case BackendTag.DataRow:
+      case BackendTag.CopyData:
+        break
+      case BackendTag.ReadyForQuery:
+        server.status = bytes[at + headerBytes] as number
+        if (server.status !== TransactionStatus.Idle && refusesTransactions(server)) {
+          if (at > from) client.socket.send(bytes, from, at)
+          client.fatal(sqlstates.protocol_violation, noTransactionsText)
+          return end
+        }
+        outstanding.ready()
+        client.goOn()
+        freed = endQuery(client, server)
+        break
+      case BackendTag.CommandComplete:
+        outstanding.executed()
+        if (watches && (bytes[next - 2] as number) > digitMax) {
+          noteTag(server, bytes, at + headerBytes, Math.min(next, end))
+        }
+        if (server.statements !== null || client.statements !== null) {
+          noteDiscarded(server, client, bytes, at + headerBytes, Math.min(next, end))
+        }
+        break
+      case BackendTag.EmptyQueryResponse:
+      case BackendTag.PortalSuspended:
+        outstanding.executed()
+        break
+      case BackendTag.ParseComplete:
+        ours = !outstanding.parsed()
+        break
+      case BackendTag.BindComplete:
+        outstanding.bound()
+        break
+      case BackendTag.CloseComplete:
+        ours = !outstanding.closed()
+        break
+      case BackendTag.RowDescription:
+      case BackendTag.NoData:
+        if (outstanding.keepsDescription) ours = noteDescription(server, bytes, at, next, end)
+        else outstanding.described()
+        break
+      case BackendTag.ParameterDescription:
+        ours = outstanding.describesOwn
+        break
+      case BackendTag.CopyInResponse:
+        outstanding.copyIn()
+        break
+      case BackendTag.ErrorResponse:
+        from = passError(server, client, bytes, from, at, next, end)
+        break
+      case BackendTag.ParameterStatus:
+        if (next <= end) noteParameter(server, client, bytes, at + headerBytes, next)
+        break
+      case BackendTag.FunctionCallResponse:
+      case BackendTag.CopyOutResponse:
+      case BackendTag.CopyBothResponse:
+      case BackendTag.CopyDone:
+      case BackendTag.NoticeResponse:
+        break
+      case BackendTag.NotificationResponse:
+        if (next <= end) nameNotifier(server, client, bytes, at + headerBytes)
+        break
+      default:
+        server.close('protocol_error', { message: `unexpected message type ${bytes[at]}` })
+        return end
+    }
+    if (next > end) {
+      server.passing = next - end
+      at = end
+      break
+    }
+    if (ours) {
+      // The answer to a request of our own: what stands before it goes to the client, it does not.
+      if (at > from) client.socket.send(bytes, from, at)
+      from = next
+    }
+    at = next
+    if (freed) break
+    if (outstanding.noted) {
+      if (at > from) client.socket.send(bytes, from, at)
+      from = at
+      answerLocally(client, server)
+    }
+  }
+  const sent = at > from ? client.socket.send(bytes, from, at) : client.socket.queuedBytes === 0
+  if (!sent && !freed) server.socket.pauseReading()
+  if (outstanding.lost) {
+    server.close('protocol_error', { message: 'an answer that nothing asked for' })
+    return end
+  }
+  if (freed) client.endTransaction(server)
+  return at
+}
+
+/**
+ * NotificationResponse: Int32 process id, String channel, String payload. A client that notifies itself knows itself by
+ * the process id it was given, not by its server's.
+ */
+export function nameNotifier(server: Server, client: Client, bytes: Uint8Array, start: number): void {
+  const { backendKey } = server
+  const { cancelKey } = client
+  if (backendKey === null || cancelKey === null || int32(bytes, start) !== backendKey.pid) return
+  bytes[start] = cancelKey.pid >>> 24
+  bytes[start + 1] = cancelKey.pid >>> 16
+  bytes[start + 2] = cancelKey.pid >>> 8
+  bytes[start + 3] = cancelKey.pid
+}
+
+/** Answers what is our own to answer and has come to its turn. */
+export function answerLocally(client: Client, server: Server): void {
+  for (;;) {
+    const answer = server.outstanding.local()
+    if (answer === null) return
+    client.socket.send(answer, 0, answer.length)
+  }
+}
+
+function refusesTransactions({ serverSet, replication }: Server): boolean {
+  return serverSet.settings.poolMode === 'statement' && replication === null
+}
+
+/** At ReadyForQuery: what was measured, and whether the server may go. */
+function endQuery(client: Client, server: Server): boolean {
+  const nowMs = client.context.io.nowMs()
+  const { totals } = client.pool
+  if (client.queryBeganMs !== 0 && server.outstanding.empty) {
+    totals.query_time += (nowMs - client.queryBeganMs) * 1000
+    client.queryBeganMs = 0
+  }
+  if (server.harmlessSets.length > 0) server.harmlessSets = []
+  if (server.status !== TransactionStatus.Idle) return false
+  totals.xact_count++
+  totals.xact_time += (nowMs - client.transactionBeganMs) * 1000
+  client.transactionBeganMs = 0
+  if (!server.outstanding.empty || client.midMessage) return false
+  return client.leavesAtTransactionEnd(server)
+}
+
+/**
+ * An error, in the client's words where it speaks of a statement by the server's name. Gives the offset from which the
+ * server's own bytes go on.
+ */
+function passError(
+  server: Server,
+  client: Client,
+  bytes: Uint8Array,
+  from: number,
+  at: number,
+  next: number,
+  end: number,
+): number {
+  const { outstanding } = server
+  const fields = errorFields(bytes, at + headerBytes, Math.min(next, end))
+  const refusal = fields.code === sqlstates.invalid_sql_statement_name ? outstanding.refusal : undefined
+  let told = refusal ?? null
+  if (told === null && client.statements !== null && next <= end) {
+    told = errorInClientsWords(client.statements, outstanding.askedName, bytes, at, next)
+  }
+  outstanding.failed()
+  unnamedFailed(client, server)
+  server.serverSet.pool.noteServerError(refusal === undefined ? fields.code : sqlstates.feature_not_supported)
+  if (refusal === undefined && contradictsStatements(fields)) server.statements?.doubt()
+  if (isFatal(fields.severity)) {
+    server.fatal = { sqlstate: fields.code, message: fields.message, forwarded: true }
+  }
+  if (told === null) return from
+  if (at > from) client.socket.send(bytes, from, at)
+  client.socket.send(told, 0, told.length)
+  return next
+}
+
+/** A description that is kept is read whole, if the loop can keep it so long. */
+function mustBeWhole(server: Server, tag: number, length: number): boolean {
+  return tag === BackendTag.RowDescription && length < carryBytesMax && server.outstanding.keepsDescription
+}
+
+/** What a server returns for a statement. True when we have asked, so that it is not for the client. */
+function noteDescription(server: Server, bytes: Uint8Array, at: number, next: number, end: number): boolean {
+  const { outstanding } = server
+  const tag = bytes[at] as number
+  const whole = next <= end
+  if (outstanding.describesOwn) {
+    if (!whole) server.close('protocol_error', { message: 'the description of a statement is too long' })
+    else outstanding.describedOwn(descriptionOf(tag, bytes, at + headerBytes, next))
+    return true
+  }
+  const subject = outstanding.described()
+  if (subject === null || !whole) return false
+  subject.describe(tag, bytes, at + headerBytes, next)
+  if (subject instanceof Named) server.statements?.describe(subject.statement, subject.description)
+  return false
+}
+
+/** A parameter that changed under this client follows it to its next server; the end of a standby is for everybody. */
+function noteParameter(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): void {
+  const [parameter, value] = server.noteParameter(bytes, start, end)
+  const name = parameter.toLowerCase()
+  if (name === 'in_hot_standby') client.pool.noteReported(parameter, value)
+  if (!server.serverSet.followed.has(name)) return
+  client.parameters = client.parameters.with(name, value)
+  if (client.statements !== null) client.statements.meaningChanged = true
+  server.parameters = server.parameters.with(name, value)
+}
+
+/** What a command has left in the session. */
+function noteTag(server: Server, bytes: Uint8Array, start: number, end: number): void {
+  const signs = signsOfTag(bytes, start, end)
+  if (signs === null) return
+  const set = signs.settings && bytes[start] === letterS
+  if (set && server.harmlessSets.length > 0 && server.harmlessSets.shift() === true) return
+  server.note(signs)
+}
+
+/** A session whose statements were taken off by a command: DEALLOCATE, DEALLOCATE ALL or DISCARD ALL. */
+function noteDiscarded(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): void {
+  // HOT for everything else: "DE" and "DI" begin few other tags, and their third letters differ.
+  const third = bytes[start + 2]
+  if (bytes[start] !== letterD || (third !== letterA && third !== letterS)) return
+  const tag = text(bytes, start, stringEnd(bytes, start, end))
+  if (tag === 'DEALLOCATE') {
+    const name = client.statements?.deallocating.shift()
+    if (name !== undefined) client.statements?.remove(name)
+    server.statements?.doubt()
+  }
+  if (tag !== 'DEALLOCATE ALL' && tag !== 'DISCARD ALL') return
+  client.statements?.clearSettled()
+  // What was sent after it may have been prepared meanwhile.
+  if (server.outstanding.noted) server.statements?.doubt()
+  else server.statements?.clear()
+}
+
+const letterA = 0x41
+const letterD = 0x44
+const letterS = 0x53
+
+/** '9' in ASCII: the last character of a tag that counts rows is not above it. */
+const digitMax = 0x39
+
+/** As PgBouncer says it. */
+const noTransactionsText = 'transaction blocks not allowed in statement pooling mode'

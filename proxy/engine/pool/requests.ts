@@ -1,0 +1,280 @@
+/**
+ * HOT. What a client sends to the server it is joined with. Messages are walked by offset and forwarded in the longest
+ * contiguous run by one send; nothing here allocates, awaits or logs per message. See bench/README.md for what a
+ * transaction costs.
+ */
+import assert from 'node:assert/strict'
+import { sqlstates } from '../../../shared/errors.ts'
+import { stringEnd, text } from '../../protocol/read.ts'
+import { FrontendTag, invalidTypeText, isRequestTag, TransactionStatus } from '../../protocol/tags.ts'
+import type { Client } from './client.ts'
+import { headerBytes, readLength } from '../wire/conversation.ts'
+import { wholeBytesMax } from './link.ts'
+import { RequestKind } from '../session/outstanding.ts'
+import type { Described } from '../session/outstanding.ts'
+import { answerLocally } from './replies.ts'
+import { asItIs, incomplete, refused, rename, tooLongToKeep, unsettled } from './statement-names.ts'
+import type { Request } from './statement-names.ts'
+import { SendBuffer } from '../wire/send-buffer.ts'
+import type { Server } from './server.ts'
+import { harmlessSets, maySet, signsOfText } from '../session/session-state.ts'
+import { isUnnamedStatement, lacksUnnamed, parsedUnnamed, parseUnkept, unnamedGone } from '../session/unnamed.ts'
+
+/**
+ * Bytes of a client that is joined with `server`. Returns the offset up to which they were forwarded.
+ */
+export function clientData(client: Client, server: Server, bytes: Uint8Array, start: number, end: number): number {
+  if (client.transactionBeganMs === 0) client.transactionBeganMs = client.context.io.nowMs()
+  let from = start
+  let at = start
+  let leaving = false
+  let mayBeOver = false
+  if (client.passing > 0) {
+    const passed = Math.min(client.passing, end - at)
+    client.passing -= passed
+    at += passed
+    mayBeOver = client.passing === 0
+  }
+  // What was laid out for a client that was sent away half-way is nobody's.
+  if (sendBuffer.length > 0) sendBuffer.clear()
+  const renaming = renames(client, server)
+  const watches = server.serverSet.settings.poolMode !== 'session'
+  if (watches) server.unnamedIsShared = true
+  // In session mode the session's statement without a name is the client's, once it is no other client's.
+  const owns = server.unnamedIsShared && server.replication === null
+  while (client.passing === 0 && end - at >= headerBytes) {
+    const length = readLength(bytes, at)
+    const tag = bytes[at] as number
+    if (!isRequestTag(tag)) break
+    if (length < 4) return violation(client, server, bytes, from, at, 'invalid message length', end)
+    const next = at + 1 + length
+    // Of a longer message the first byte of the body must be there: of a Parse it tells whether it has a name.
+    if (next > end && (length <= wholeBytesMax || end - at === headerBytes)) break
+    if ((renaming && mayBeNamed(tag, bytes, at + headerBytes, end)) || (owns && lacksUnnamed(client, server, tag))) {
+      const onward = renameIn(client, server, bytes, from, at, next, end)
+      if (onward === refused) return end
+      if (onward === incomplete) break
+      if (onward === unsettled) {
+        from = (request as Request).from
+        client.waitForAnswer()
+        break
+      }
+      if (onward === tooLongToKeep) {
+        client.gather(bytes, at, end, next - at)
+        const sent = forward(server, bytes, from, at)
+        if (!sent) client.socket.pauseReading()
+        return end
+      }
+      if (onward !== asItIs) {
+        from = onward
+        at = Math.min(next, end)
+        client.passing = next - at
+        // A DEALLOCATE was answered here, and perhaps the server has been asked nothing at all.
+        if (tag === FrontendTag.Query) mayBeOver = true
+        continue
+      }
+    }
+    switch (tag) {
+      case FrontendTag.Query:
+        client.beginGroup()
+        if (watches) noteQuery(server, bytes, at + headerBytes, Math.min(next, end))
+        unnamedGone(client, server)
+        beginQuery(client)
+        owe(client, server, RequestKind.Query)
+        break
+      case FrontendTag.Parse:
+        if (watches) noteParse(client, bytes, at + headerBytes, Math.min(next, end))
+        if (bytes[at + headerBytes] === 0) {
+          // Noted in every mode: the mode may change before the Bind.
+          if (owns) parsedUnnamed(client, server, bytes, at, next, end)
+          else parseUnkept(client, server)
+          owe(client, server, RequestKind.UnnamedParse)
+        } else {
+          owe(client, server, RequestKind.Parse)
+        }
+        break
+      case FrontendTag.Bind:
+        if (client.parsed !== null) server.note(client.parsed)
+        if (owns && bytes[at + headerBytes] === 0) {
+          client.bound = bytes[at + headerBytes + 1] === 0 ? (client.unnamed?.current ?? null) : null
+        }
+        owe(client, server, RequestKind.Bind)
+        break
+      case FrontendTag.Describe:
+        owe(client, server, RequestKind.Describe, owns ? subjectOf(client, bytes, at + headerBytes) : null)
+        break
+      case FrontendTag.Execute:
+        beginQuery(client)
+        owe(client, server, RequestKind.Execute)
+        break
+      case FrontendTag.Close:
+        if (isUnnamedStatement(bytes, at + headerBytes)) {
+          unnamedGone(client, server)
+          owe(client, server, RequestKind.UnnamedClose)
+        } else {
+          owe(client, server, RequestKind.Close)
+        }
+        break
+      case FrontendTag.Sync:
+        client.beginGroup()
+        owe(client, server, RequestKind.Sync)
+        break
+      case FrontendTag.FunctionCall:
+        client.beginGroup()
+        beginQuery(client)
+        owe(client, server, RequestKind.FunctionCall)
+        break
+      case FrontendTag.CopyDone:
+      case FrontendTag.CopyFail:
+        owe(client, server, RequestKind.CopyEnd)
+        break
+      case FrontendTag.CopyData:
+      case FrontendTag.Flush:
+        break
+      case FrontendTag.Terminate:
+        leaving = true
+        break
+      default:
+        assert.fail('a type that a client may send is missing here')
+    }
+    if (leaving) break
+    if (client.list === null) return end
+    if (next > end) {
+      client.passing = next - end
+      at = end
+      break
+    }
+    at = next
+  }
+  if (client.passing === 0 && at < end && !isRequestTag(bytes[at] as number)) {
+    return violation(client, server, bytes, from, at, invalidTypeText(bytes[at] as number), end)
+  }
+  if (!forward(server, bytes, from, at)) client.socket.pauseReading()
+  if (leaving) {
+    client.terminate()
+    return end
+  }
+  if (server.outstanding.noted) answerLocally(client, server)
+  // The end of a transaction may have come while a long message (CopyData after a failed COPY) was still passing, or
+  // without the server.
+  if (mayBeOver && client.passing === 0 && server.status === TransactionStatus.Idle && server.outstanding.empty) {
+    if (client.leavesAtTransactionEnd(server)) client.endTransaction(server)
+  }
+  return at
+}
+
+/** HOT. Whether a message may concern a prepared statement that has a name; a text by way of DEALLOCATE. */
+function mayBeNamed(tag: number, bytes: Uint8Array, body: number, end: number): boolean {
+  switch (tag) {
+    case FrontendTag.Parse:
+      // Of a long message the name may not have arrived.
+      return body + 1 >= end || bytes[body] !== 0 || mayBeginDeallocate(bytes[body + 1] as number)
+    case FrontendTag.Bind:
+      return body + 1 >= end || bytes[body] !== 0 || bytes[body + 1] !== 0
+    case FrontendTag.Describe:
+    case FrontendTag.Close:
+      return bytes[body + 1] !== 0
+    case FrontendTag.Query:
+      return mayBeginDeallocate(bytes[body] as number)
+    default:
+      return false
+  }
+}
+
+/** A d, or a blank before it. */
+function mayBeginDeallocate(byte: number): boolean {
+  return (byte | 0x20) === 0x64 || byte <= 0x20
+}
+
+const sendBuffer = new SendBuffer()
+
+/** Filled anew for each message, so that none is allocated. */
+let request: Request | null = null
+
+function renameIn(
+  client: Client,
+  server: Server,
+  bytes: Uint8Array,
+  from: number,
+  at: number,
+  next: number,
+  end: number,
+): number {
+  if (request === null) request = { client, server, bytes, from, at, next, end }
+  request.client = client
+  request.server = server
+  request.bytes = bytes
+  request.from = from
+  request.at = at
+  request.next = next
+  request.end = end
+  return rename(sendBuffer, request)
+}
+
+/** In transaction mode statements follow the client; one that has some keeps them when the mode changes. */
+function renames(client: Client, server: Server): boolean {
+  if (client.statements !== null) return true
+  if (server.replication !== null) return false
+  const { settings } = server.serverSet
+  return settings.maxPreparedStatements > 0 && settings.poolMode !== 'session'
+}
+
+/** HOT. What a simple query may leave in the session. */
+function noteQuery(server: Server, bytes: Uint8Array, start: number, end: number): void {
+  const signs = signsOfText(bytes, start, end)
+  if (signs !== null) server.note(signs)
+  if (!maySet(bytes, start, end) || !server.outstanding.empty) return
+  server.harmlessSets = harmlessSets(text(bytes, start, stringEnd(bytes, start, end)), (name) => server.follows(name))
+}
+
+/** HOT. What the statement may leave when it is bound: this one, or one of those whose names are not exchanged. */
+function noteParse(client: Client, bytes: Uint8Array, start: number, end: number): void {
+  const nameEnd = bytes[start] === 0 ? start : stringEnd(bytes, start, end)
+  const signs = signsOfText(bytes, Math.min(nameEnd + 1, end), end)
+  if (nameEnd === start || signs !== null) client.parsed = signs
+}
+
+/** What was rewritten, and then the client's bytes from `from` to `to`, by one send. False when some of it was queued. */
+function forward(server: Server, bytes: Uint8Array, from: number, to: number): boolean {
+  if (sendBuffer.length > 0) {
+    sendBuffer.add(bytes, from, to)
+    return sendBuffer.sendTo(server.socket)
+  }
+  if (to === from) return true
+  return server.socket.send(bytes, from, to)
+}
+
+/** The client broke the protocol: what came before it is still forwarded, then it is told and sent away. */
+function violation(
+  client: Client,
+  server: Server,
+  bytes: Uint8Array,
+  from: number,
+  at: number,
+  reason: string,
+  end: number,
+): number {
+  forward(server, bytes, from, at)
+  client.fatal(sqlstates.protocol_violation, reason)
+  return end
+}
+
+/**
+ * HOT. Whose description a Describe asks for: that of the statement without a name, or of the one that the portal without
+ * a name was made of, unless the client was told that already. Others are described under their names.
+ */
+function subjectOf(client: Client, bytes: Uint8Array, body: number): Described | null {
+  if (bytes[body + 1] !== 0) return null
+  if (isUnnamedStatement(bytes, body)) return client.unnamed?.current ?? null
+  return client.bound === null || client.bound.description !== null ? null : client.bound
+}
+
+function owe(client: Client, server: Server, request: RequestKind, subject: Described | null = null): void {
+  if (server.outstanding.push(request, undefined, subject)) return
+  client.fatal(sqlstates.program_limit_exceeded, 'too many requests in flight without an answer')
+}
+
+function beginQuery(client: Client): void {
+  client.pool.totals.query_count++
+  if (client.queryBeganMs === 0) client.queryBeganMs = client.context.io.nowMs()
+}
