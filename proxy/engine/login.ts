@@ -286,8 +286,12 @@ export class Login implements SocketEvents {
     const refusal = context.limits.refusal(pool)
     if (refusal !== null) throw new SqlError('too_many_connections', refusal)
     pool.learn({ md5: secret.md5, scram: keys }, byFormer)
-    const client = new Client(context, pool, this.#socket, this.#id, parameters, secretBytesOf(minor))
-    client.replication = replication
+    const client = new Client(pool, this.#socket, {
+      id: this.#id,
+      parameters,
+      replication,
+      secretBytes: secretBytesOf(minor),
+    })
     this.#placedPool ??= this.#placedAnew(pool)
     // The client counts from now on.
     this.#placedPool = null

@@ -42,7 +42,6 @@ const mutants: Readonly<Record<string, () => () => void>> = {
       'clientGone',
       () =>
         function (this: Server) {
-          this.client = null
           this.giveBack()
         },
     ),

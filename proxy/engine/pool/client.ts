@@ -9,7 +9,7 @@ import * as write from '../../protocol/write.ts'
 import type { CancelKey } from '../cancel/cancel-request.ts'
 import type { Context } from './context.ts'
 import { headerBytes, readLength } from '../wire/conversation.ts'
-import { wholeBytesMax } from './link.ts'
+import { join, part, wholeBytesMax } from './link.ts'
 import { clientData } from './requests.ts'
 import type { List, Listed } from './list.ts'
 import type { Pool, Welcome } from './pool.ts'
@@ -21,6 +21,15 @@ import type { Parameters } from '../session/parameters.ts'
 import type { Replication } from '../session/replication.ts'
 import type { Server } from './server.ts'
 import type { Signs } from '../session/session-state.ts'
+
+/** What a client has shown by its login. */
+interface LoggedIn {
+  readonly id: number
+  readonly parameters: Parameters
+  readonly replication: Replication | null
+  /** Length of the secret in its cancel key. */
+  readonly secretBytes: number
+}
 
 /**
  * A client that has proven who it is, until it leaves. It stands in one list of its pool:
@@ -38,9 +47,11 @@ export class Client implements SocketEvents, Listed<Client> {
   readonly id: number
   readonly connectedAtMs: number
   parameters: Parameters
-  server: Server | null = null
+  /** The server it is joined with; set by `join` and `part`. */
+  readonly server: Server | null = null
   /** Bytes of a long message that are still to pass, or to be dropped while there is no server. */
   passing = 0
+  /** Meaningful in the list `waiting`. */
   waitingSinceMs = 0
   /** Its prepared statements by its own names, in transaction mode; null while it has prepared none. */
   statements: ClientStatements | null = null
@@ -58,10 +69,9 @@ export class Client implements SocketEvents, Listed<Client> {
   parsed: Signs | null = null
   /** A long Parse that arrives in pieces. */
   #gathered: { readonly bytes: Buffer; length: number } | null = null
-  /** It has a server of its own, for replication; null for everybody else. */
-  replication: Replication | null = null
-  /** It was told that it waits. */
-  notified = false
+  /** It gets a server of its own, for replication; null for other clients. */
+  readonly replication: Replication | null
+  #notified = false
   /** Meaningful in the list `idle`, which is in this order. */
   idleSinceMs = 0
   /** When the request in flight began; 0 when none is. */
@@ -84,12 +94,14 @@ export class Client implements SocketEvents, Listed<Client> {
   /** Its pool is gone: it leaves with the end of its transaction. */
   #dismissed = false
 
-  constructor(context: Context, pool: Pool, socket: Socket, id: number, parameters: Parameters, secretBytes: number) {
+  constructor(pool: Pool, socket: Socket, { id, parameters, replication, secretBytes }: LoggedIn) {
+    const { context } = pool
     this.context = context
     this.pool = pool
     this.socket = socket
     this.id = id
     this.parameters = parameters
+    this.replication = replication
     this.#secretBytes = secretBytes
     this.connectedAtMs = context.io.nowMs()
     this.idleSinceMs = this.connectedAtMs
@@ -112,7 +124,7 @@ export class Client implements SocketEvents, Listed<Client> {
   #dedicate(replication: Replication): void {
     const server = this.pool.dedicate(this, replication)
     if (server === null) return
-    this.server = server
+    join(this, server)
     this.moveTo(this.pool.active)
     this.#adjusting = true
     this.socket.pauseReading()
@@ -156,7 +168,7 @@ export class Client implements SocketEvents, Listed<Client> {
   }
 
   moveTo(list: List<Client>): void {
-    assert(this.list !== null, 'a client that left does not come back')
+    if (this.list === null) assert.fail('a client that left does not come back')
     this.list.remove(this)
     list.pushTail(this)
     if (list === this.pool.idle) this.idleSinceMs = this.context.io.nowMs()
@@ -175,6 +187,38 @@ export class Client implements SocketEvents, Listed<Client> {
   /** HOT. A Sync, or what does as much, is passed on. */
   beginGroup(): void {
     this.group = (this.group + 1) & groupMask
+  }
+
+  /** HOT. A request that counts as a query is passed on. */
+  beginQuery(): void {
+    this.pool.totals.query_count++
+    if (this.queryBeganMs === 0) this.queryBeganMs = this.context.io.nowMs()
+  }
+
+  /** HOT. All requests were answered. */
+  countQuery(nowMs: number): void {
+    if (this.queryBeganMs === 0) return
+    this.pool.totals.query_time += (nowMs - this.queryBeganMs) * 1000
+    this.queryBeganMs = 0
+  }
+
+  /** HOT. Something is passed on, perhaps in a transaction that has begun before. */
+  beginTransaction(): void {
+    if (this.transactionBeganMs === 0) this.transactionBeganMs = this.context.io.nowMs()
+  }
+
+  /** HOT. */
+  countTransaction(nowMs: number): void {
+    const { totals } = this.pool
+    totals.xact_count++
+    totals.xact_time += (nowMs - this.transactionBeganMs) * 1000
+    this.transactionBeganMs = 0
+  }
+
+  /** A parameter has another value in its session, which it takes to its next server. */
+  follow(name: string, value: string): void {
+    this.parameters = this.parameters.with(name, value)
+    if (this.statements !== null) this.statements.meaningChanged = true
   }
 
   /** Nothing further is read until `goOn`. */
@@ -226,11 +270,9 @@ export class Client implements SocketEvents, Listed<Client> {
 
   /** Becomes linked with `server`, which was free. */
   join(server: Server): void {
-    assert(server.client === null && this.server === null, 'a link has two ends')
-    this.server = server
-    server.client = this
+    join(this, server)
     this.moveTo(this.pool.active)
-    server.requestedAtMs = this.context.io.nowMs()
+    server.requested()
     this.#adjusting = true
     if (server.adjust(this, !this.#greeted)) {
       this.adjusted(server)
@@ -303,8 +345,7 @@ export class Client implements SocketEvents, Listed<Client> {
 
   /** The link is over: nothing is owed and no transaction is open. */
   free(server: Server): void {
-    this.server = null
-    server.client = null
+    part(this, server)
     this.queryBeganMs = 0
     this.transactionBeganMs = 0
     this.#awaitsAnswer = false
@@ -462,16 +503,27 @@ export class Client implements SocketEvents, Listed<Client> {
 
   /** Its server ended while they were joined. */
   serverLost(server: Server, cause: Cause): void {
-    this.server = null
     // The server's own FATAL error has been passed on, or half a message has: nothing may follow.
     if (server.fatal?.forwarded === true) this.#gone('end')
     else if (server.passing > 0) this.#gone('close')
     else this.fatal(sqlstates.connection_failure, `server connection lost: ${causes[cause].help}`)
   }
 
+  /** Gets in line for a server. */
+  wait(): void {
+    this.waitingSinceMs = this.context.io.nowMs()
+    this.#notified = false
+    this.moveTo(this.pool.waiting)
+  }
+
+  /** It was told that it waits. */
+  get notified(): boolean {
+    return this.#notified
+  }
+
   /** It still waits for a server. */
   notify(message: string): void {
-    this.notified = true
+    this.#notified = true
     this.#write(write.noticeResponse({ severity: 'NOTICE', code: '00000', message }))
   }
 
@@ -506,7 +558,7 @@ export class Client implements SocketEvents, Listed<Client> {
     if (this.list === null) return
     const { server } = this
     this.list.remove(this)
-    this.server = null
+    if (server !== null) part(this, server)
     this.context.clients.delete(this)
     const { counts } = this.context
     counts?.clientLeft(this.pool)

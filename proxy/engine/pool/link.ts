@@ -5,6 +5,35 @@
  * Short messages are forwarded whole, so that an error of our own never lands inside one; a long one passes in pieces
  * as it arrives, so that it costs one read buffer whatever its size.
  */
+import assert from 'node:assert/strict'
 
 /** Messages up to this length are forwarded whole. */
 export const wholeBytesMax = 16_384
+
+/** An end of a link names the other; only `join` and `part` write these names, to all else they are readonly. */
+interface ClientEnd {
+  readonly pool: object
+  readonly list: object | null
+  server: object | null
+}
+
+interface ServerEnd {
+  readonly serverSet: { readonly pool: object }
+  readonly list: object | null
+  client: object | null
+}
+
+/** HOT, as `part` is: a call of `assert` would allocate its arguments where V8 does not inline it. */
+export function join(client: ClientEnd, server: ServerEnd): void {
+  if (client.server !== null || server.client !== null) assert.fail('an end of the new link has another')
+  if (client.list === null || server.list === null) assert.fail('an end of the new link has left')
+  if (server.serverSet.pool !== client.pool) assert.fail('a client is joined with a server of another pool')
+  client.server = server
+  server.client = client
+}
+
+export function part(client: ClientEnd, server: ServerEnd): void {
+  if (client.server !== server || server.client !== client) assert.fail('an end of the link has another')
+  client.server = null
+  server.client = null
+}

@@ -218,10 +218,8 @@ export class Pool {
         return server
       }
     }
-    client.waitingSinceMs = this.context.io.nowMs()
-    client.notified = false
+    client.wait()
     this.#untoldSinceMs = Math.min(this.#untoldSinceMs, client.waitingSinceMs)
-    client.moveTo(this.waiting)
     this.#watchLine()
     this.grow()
     return null
@@ -240,7 +238,7 @@ export class Pool {
       client.fatal(sqlstates.too_many_connections, 'too many replication connections (max_replication_connections)')
       return null
     }
-    const server = serverSet.dedicate(client, replication)
+    const server = serverSet.dedicate(replication)
     if (server === null) client.fatal(sqlstates.too_many_connections, 'no further server connection is allowed now')
     return server
   }

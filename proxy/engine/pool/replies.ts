@@ -161,16 +161,10 @@ function refusesTransactions({ serverSet, replication }: Server): boolean {
 /** At ReadyForQuery: what was measured, and whether the server may go. */
 function endQuery(client: Client, server: Server): boolean {
   const nowMs = client.context.io.nowMs()
-  const { totals } = client.pool
-  if (client.queryBeganMs !== 0 && server.outstanding.empty) {
-    totals.query_time += (nowMs - client.queryBeganMs) * 1000
-    client.queryBeganMs = 0
-  }
-  if (server.harmlessSets.length > 0) server.harmlessSets = []
+  if (server.outstanding.empty) client.countQuery(nowMs)
+  server.forgetSets()
   if (server.status !== TransactionStatus.Idle) return false
-  totals.xact_count++
-  totals.xact_time += (nowMs - client.transactionBeganMs) * 1000
-  client.transactionBeganMs = 0
+  client.countTransaction(nowMs)
   if (!server.outstanding.empty || client.midMessage) return false
   return client.leavesAtTransactionEnd(server)
 }
@@ -236,9 +230,8 @@ function noteParameter(server: Server, client: Client, bytes: Uint8Array, start:
   const name = parameter.toLowerCase()
   if (name === 'in_hot_standby') client.pool.noteReported(parameter, value)
   if (!server.serverSet.followed.has(name)) return
-  client.parameters = client.parameters.with(name, value)
-  if (client.statements !== null) client.statements.meaningChanged = true
-  server.parameters = server.parameters.with(name, value)
+  client.follow(name, value)
+  server.follow(name, value)
 }
 
 /** What a command has left in the session. */
@@ -246,7 +239,7 @@ function noteTag(server: Server, bytes: Uint8Array, start: number, end: number):
   const signs = signsOfTag(bytes, start, end)
   if (signs === null) return
   const set = signs.settings && bytes[start] === letterS
-  if (set && server.harmlessSets.length > 0 && server.harmlessSets.shift() === true) return
+  if (set && server.nextSetIsHarmless()) return
   server.note(signs)
 }
 

@@ -24,7 +24,7 @@ import { isUnnamedStatement, lacksUnnamed, parsedUnnamed, parseUnkept, unnamedGo
  * Bytes of a client that is joined with `server`. Returns the offset up to which they were forwarded.
  */
 export function clientData(client: Client, server: Server, bytes: Uint8Array, start: number, end: number): number {
-  if (client.transactionBeganMs === 0) client.transactionBeganMs = client.context.io.nowMs()
+  client.beginTransaction()
   let from = start
   let at = start
   let leaving = false
@@ -79,7 +79,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         client.beginGroup()
         if (watches) noteQuery(server, bytes, at + headerBytes, Math.min(next, end))
         unnamedGone(client, server)
-        beginQuery(client)
+        client.beginQuery()
         owe(client, server, RequestKind.Query)
         break
       case FrontendTag.Parse:
@@ -104,7 +104,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         owe(client, server, RequestKind.Describe, owns ? subjectOf(client, bytes, at + headerBytes) : null)
         break
       case FrontendTag.Execute:
-        beginQuery(client)
+        client.beginQuery()
         owe(client, server, RequestKind.Execute)
         break
       case FrontendTag.Close:
@@ -121,7 +121,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         break
       case FrontendTag.FunctionCall:
         client.beginGroup()
-        beginQuery(client)
+        client.beginQuery()
         owe(client, server, RequestKind.FunctionCall)
         break
       case FrontendTag.CopyDone:
@@ -224,7 +224,7 @@ function noteQuery(server: Server, bytes: Uint8Array, start: number, end: number
   const signs = signsOfText(bytes, start, end)
   if (signs !== null) server.note(signs)
   if (!maySet(bytes, start, end) || !server.outstanding.empty) return
-  server.harmlessSets = harmlessSets(text(bytes, start, stringEnd(bytes, start, end)), (name) => server.follows(name))
+  server.expectSets(harmlessSets(text(bytes, start, stringEnd(bytes, start, end)), (name) => server.follows(name)))
 }
 
 /** HOT. What the statement may leave when it is bound: this one, or one of those whose names are not exchanged. */
@@ -272,9 +272,4 @@ function subjectOf(client: Client, bytes: Uint8Array, body: number): Described |
 function owe(client: Client, server: Server, request: RequestKind, subject: Described | null = null): void {
   if (server.outstanding.push(request, undefined, subject)) return
   client.fatal(sqlstates.program_limit_exceeded, 'too many requests in flight without an answer')
-}
-
-function beginQuery(client: Client): void {
-  client.pool.totals.query_count++
-  if (client.queryBeganMs === 0) client.queryBeganMs = client.context.io.nowMs()
 }

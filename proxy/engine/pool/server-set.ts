@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import type { PoolSettings } from '../../../shared/config/settings.ts'
 import type { TcpOptions } from '../../io/io.ts'
-import type { Client } from './client.ts'
 import { List } from './list.ts'
 import type { PoolSpec } from '../../spec.ts'
 import type { Pool } from './pool.ts'
@@ -104,9 +103,9 @@ export class ServerSet {
 
   /** The only place that changes the list a server stands in. Idle ones are used last first, but for a `last` one. */
   move(server: Server, to: List<Server>, last = false): void {
-    assert(server.serverSet === this, 'a server stays in its set')
+    // HOT, so the texts are made only when they are needed.
+    if (server.serverSet !== this) assert.fail('a server stays in its set')
     const from = server.list
-    // HOT, so the text is made only when it is needed.
     if (from === null || !this.#leads(from, to)) assert.fail(`${from?.name ?? 'closed'} -> ${to.name}`)
     from.remove(server)
     if (to === this.idle && !last) to.pushHead(server)
@@ -140,13 +139,12 @@ export class ServerSet {
     return true
   }
 
-  /** Opens a server for `client` alone; null when a limit that pools share does not allow one. */
-  dedicate(client: Client, replication: Replication): Server | null {
+  /** Opens a server for one client alone; null when a limit that pools share does not allow one. */
+  dedicate(replication: Replication): Server | null {
     const target = this.#nextTarget()
     if (target === null) return null
     this.pool.context.counts?.dedicated(this, target)
     const server = new Server(this, target, replication)
-    server.client = client
     this.replication.pushTail(server)
     return server
   }
@@ -186,7 +184,7 @@ export class ServerSet {
       }
     }
     this.move(server, this.idle, checked)
-    if (!checked) server.idleSinceMs = this.pool.context.io.nowMs()
+    if (!checked) server.becameIdle()
     if (!this.pool.serve(server)) this.pool.context.limits.serverIdle()
   }
 
@@ -207,8 +205,7 @@ export class ServerSet {
   retire(): void {
     for (const list of this.lists) {
       for (const server of list) {
-        server.retired = true
-        server.closeNeeded = true
+        server.retire()
       }
     }
     for (const server of this.login.copy()) server.close('admin')
@@ -254,7 +251,7 @@ export class ServerSet {
             target.host.host === server.target.host.host &&
             target.host.port === server.target.host.port,
         )
-        server.closeNeeded = server.retired || !stays
+        server.leavesAddress = !stays
         if (server.closeNeeded && (list === this.idle || list === this.login)) server.close('drained')
       }
     }

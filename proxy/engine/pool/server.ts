@@ -15,6 +15,7 @@ import { headerBytes, Inbox, nextMessage, readLength } from '../wire/conversatio
 import type { Conversation, Exchange, Message } from '../wire/conversation.ts'
 import { newServerId } from '../workers/workers.ts'
 import { nameNotifier, serverData } from './replies.ts'
+import { part } from './link.ts'
 import type { List, Listed } from './list.ts'
 import { Outstanding } from '../session/outstanding.ts'
 import { adjustment, Parameters } from '../session/parameters.ts'
@@ -64,8 +65,8 @@ export class Server implements SocketEvents, Listed<Server> {
   readonly connectedAtMs: number
   /** Since when it has been free; meaningful in the list `idle`. */
   idleSinceMs = 0
-  /** The client it is joined with. */
-  client: Client | null = null
+  /** The client it is joined with; set by `join` and `part`. */
+  readonly client: Client | null = null
   /** It was opened for that client alone. */
   readonly replication: Replication | null
   /** What the server owes that client. */
@@ -95,15 +96,15 @@ export class Server implements SocketEvents, Listed<Server> {
   /** A setting that nothing reports may have another value than at login. */
   settingsChanged = false
   /** Of the query in flight: for each SET in it whether it leaves nothing. */
-  harmlessSets: boolean[] = []
+  #harmlessSets: boolean[] = []
   /** Cancel requests on their way to it. */
   cancels = 0
   /** A cancel request was not taken in time and may still arrive: nobody else may be there when it does. */
   cancelLost = false
-  /** To be closed when it becomes free. */
-  closeNeeded = false
+  /** Its address is none that new servers are opened to: it is closed when it becomes free. */
+  leavesAddress = false
   /** An operator wants it replaced: whatever else changes, it is closed when it becomes free. */
-  retired = false
+  #retired = false
   backendKey: CancelKey | null = null
   /** What the session's clients have set. */
   parameters = Parameters.none
@@ -190,6 +191,28 @@ export class Server implements SocketEvents, Listed<Server> {
     if (this.cancels === 0 && this.list !== null && this.list === serverSet.canceled) serverSet.checkin(this)
   }
 
+  retire(): void {
+    this.#retired = true
+  }
+
+  get retired(): boolean {
+    return this.#retired
+  }
+
+  /** To be closed when it becomes free. */
+  get closeNeeded(): boolean {
+    return this.#retired || this.leavesAddress
+  }
+
+  becameIdle(): void {
+    this.idleSinceMs = this.serverSet.pool.context.io.nowMs()
+  }
+
+  /** A client was joined. */
+  requested(): void {
+    this.requestedAtMs = this.serverSet.pool.context.io.nowMs()
+  }
+
   /** Owes nothing, belongs to nobody, and is between transactions. */
   get free(): boolean {
     return (
@@ -212,6 +235,26 @@ export class Server implements SocketEvents, Listed<Server> {
   /** Whether it reports a parameter that follows clients. */
   follows(parameter: string): boolean {
     return this.serverSet.followed.has(parameter) && this.initial.has(parameter)
+  }
+
+  /** Its client has set a parameter that follows clients. */
+  follow(name: string, value: string): void {
+    this.parameters = this.parameters.with(name, value)
+  }
+
+  /** A query is passed on; `harmless` says of each SET in it whether it leaves nothing. */
+  expectSets(harmless: boolean[]): void {
+    this.#harmlessSets = harmless
+  }
+
+  /** A SET of the query in flight was done. */
+  nextSetIsHarmless(): boolean {
+    return this.#harmlessSets.length > 0 && this.#harmlessSets.shift() === true
+  }
+
+  /** HOT. The query in flight has ended. */
+  forgetSets(): void {
+    if (this.#harmlessSets.length > 0) this.#harmlessSets = []
   }
 
   /** Something was seen that a session may keep. */
@@ -601,7 +644,7 @@ export class Server implements SocketEvents, Listed<Server> {
     this.suspect = 0
     this.kept = 0
     this.settingsChanged = false
-    this.harmlessSets = []
+    this.#harmlessSets = []
   }
 
   // Without a client
@@ -683,9 +726,6 @@ export class Server implements SocketEvents, Listed<Server> {
 
   /** Its client left, which closes it with `cause` unless it is clean. What it left open must not reach anybody else, so only a server that is clean stays. */
   clientGone(clean: boolean, inOrder: boolean, cause: Cause): void {
-    const { client } = this
-    if (client === null) return
-    this.client = null
     if (this.replication !== null) {
       this.#finishes = inOrder
       this.close(cause)
@@ -709,7 +749,7 @@ export class Server implements SocketEvents, Listed<Server> {
     const state = this.stateName
     list.remove(this)
     serverSet.pool.context.counts?.closed(serverSet, this.target, this.replication !== null)
-    this.client = null
+    if (client !== null) part(client, this)
     this.#exchange = null
     this.#loginTimer?.cancel()
     this.#loginTimer = null
