@@ -123,7 +123,7 @@ export class Console implements EngineConsole, OperatedEngine {
         return
       default:
         message satisfies never
-        throw new Error('the agent sent a message the engine does not know')
+        throw new Error('unknown message from the agent')
     }
   }
 

@@ -60,7 +60,7 @@ export function* killCommand(caller: Caller, statement: Statement): Exchange<voi
 export function* killClientCommand(caller: Caller, statement: Statement): Exchange<void> {
   const text = optionalName(statement) ?? ''
   const id = /^\d{1,15}$/.test(text) ? Number(text) : null
-  if (id === null) throw new CommandError('syntax_error', 'invalid client id', 'SHOW CLIENTS lists the ids.')
+  if (id === null) throw new CommandError('syntax_error', 'invalid client id', 'Use SHOW CLIENTS to list the ids.')
   if (!killClient(caller.engine, id)) {
     const answers = yield* queryOthers(caller, { kind: 'kill client', client: id })
     if (!answers.includes(true)) throw new SqlError('undefined_object', 'client not found')
@@ -107,7 +107,7 @@ const shutdownModes: Readonly<Record<string, StopMode>> = {
 /** SHUTDOWN [WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]: ends the proxy. */
 export function shutdownCommand(caller: Caller, statement: Statement): void {
   const mode = shutdownModes[(optionalName(statement) ?? '').toUpperCase()]
-  if (mode === undefined) throw invalid(statement, 'Its modes: WAIT_FOR_SERVERS, WAIT_FOR_CLIENTS.')
+  if (mode === undefined) throw invalid(statement, 'The modes are WAIT_FOR_SERVERS and WAIT_FOR_CLIENTS.')
   done(caller, 'SHUTDOWN')
   caller.engine.context.post({ type: 'shutdown', mode })
 }
@@ -142,14 +142,15 @@ function* wait(caller: Caller, condition: () => boolean): Exchange<void> {
 function optionalName(statement: Statement): string | null {
   const [, name, ...rest] = statement
   if (rest.length > 0 || name?.kind === 'symbol') {
-    throw invalid(statement, 'At most one name follows; quote it where it is no word.')
+    throw invalid(statement, 'At most one name may follow; quote a name that is not an identifier.')
   }
   return name?.value ?? null
 }
 
 function neededName(statement: Statement): string {
   const name = optionalName(statement)
-  if (name === null) throw new CommandError('syntax_error', 'a database is required', 'Its name must follow.')
+  if (name === null)
+    throw new CommandError('syntax_error', 'a database is required', 'The command must be followed by its name.')
   return name
 }
 

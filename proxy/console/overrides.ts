@@ -62,7 +62,7 @@ export class Overrides {
     if (isGeneral && generalKeys[key as GeneralKey].obeyedBy !== 'engine') return `${name} cannot be set here`
     const spec: KeySpec | undefined = isGeneral ? generalKeys[key as GeneralKey] : ownSpec(key)
     if (spec === undefined) return `${name} cannot be set here`
-    if (spec.class !== 'live') return `${name} cannot be changed while servers are connected; make a new version`
+    if (spec.class !== 'live') return `${name} cannot be changed while servers are connected; create a new version`
     const checked = checkValue(spec, spec.type === 'integer' && /^\d{1,15}$/.test(text) ? Number(text) : text)
     if ('fault' in checked) return `${name} ${checked.fault}`
     this.#values.set(key, checked.value)

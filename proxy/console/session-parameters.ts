@@ -42,7 +42,7 @@ export function* set(caller: Caller, statement: Statement): Exchange<void> {
   const rest = statement.slice(isWord(statement[1], 'SESSION', 'LOCAL') ? 2 : 1)
   const [name, assignment, ...values] = rest
   if (name === undefined || values.length === 0 || !isAssignment(assignment)) {
-    throw new CommandError('syntax_error', 'syntax error in SET', 'Write SET name = value.')
+    throw new CommandError('syntax_error', 'syntax error in SET', 'Use SET name = value.')
   }
   const parameter = name.value.toLowerCase()
   if (!settable.has(parameter)) {
@@ -63,13 +63,13 @@ function* override(caller: Caller, name: string, values: Statement): Exchange<vo
   const text = values.map(({ value }) => value).join('')
   const fault = engine.overrides.set(name, text)
   if (fault !== null) {
-    const hint = 'SHOW CONFIG lists the keys; what SET cannot change is changed by a new version in control.'
+    const hint = 'Use SHOW CONFIG to list the keys; keys that SET cannot change are changed by a new version.'
     throw new CommandError('invalid_parameter_value', `SET failed: ${fault.slice(0, faultMax)}`, hint)
   }
   // Here once more, when its turn among all operations comes.
   yield* queryOthers(caller, { kind: 'set', key: name, value: text })
   const fields = { key: name, value: text, user }
-  engine.context.post({ type: 'log', level: 'warn', message: 'SET at the console changed what runs', fields })
+  engine.context.post({ type: 'log', level: 'warn', message: 'configuration changed by SET at the console', fields })
   caller.send(write.commandComplete('SET'))
 }
 

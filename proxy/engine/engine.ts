@@ -126,7 +126,7 @@ export class Engine {
     post({ type: 'listening', host: options.listen.host, port: this.#listener.port })
     // Clients are served without it.
     if (cancelSocketFault !== null) {
-      const message = 'after an online restart, cancel requests will not find the clients of this process'
+      const message = 'cancel requests will not reach the clients of this process after an online restart'
       post({ type: 'log', level: 'error', message, fields: { reason: cancelSocketFault.message } })
     }
     this.#every(maintainEveryMs, () => {
@@ -163,7 +163,7 @@ export class Engine {
         this.context.peers.update(message.update)
         return
       case 'handed':
-        throw new Error('a connection is taken over before messages come here')
+        throw new Error('a handed connection is taken over before this switch')
       case 'stop':
         this.#stop(message.mode, message.timeoutMs)
         return

@@ -202,7 +202,7 @@ export class Login implements SocketEvents {
   *#run(): Exchange<void> {
     const packet = yield* this.#startup()
     if (packet.kind === 'startup' && this.#engine.cameByCancelSocket(this.#socket)) {
-      throw new SqlError('cannot_connect_now', 'nothing is taken here but cancel requests')
+      throw new SqlError('cannot_connect_now', 'only cancel requests are accepted here')
     }
     if (this.#engine.context.workers !== null) {
       const worker = this.#workerFor(packet)
@@ -223,7 +223,7 @@ export class Login implements SocketEvents {
     if (target.to === 'console') {
       const { console } = this.#engine
       if (console === null) throw noDatabase(database)
-      if (replication !== null) throw new SqlError('feature_not_supported', 'the console has nothing to replicate')
+      if (replication !== null) throw new SqlError('feature_not_supported', 'the console does not support replication')
       const known = console.find(user)
       const secret = known === undefined ? unknownUser : known.clientSecret
       this.#requireName(user)
@@ -282,7 +282,7 @@ export class Login implements SocketEvents {
     if (pools.isDisabled(database)) throw disabled(database)
     this.#limit(database)
     const pool = now.to === 'pool' ? now.pool : pools.make(database, user)
-    if (pool === null) throw new SqlError('too_many_connections', 'too many pools made for "*" (max_dynamic_pools)')
+    if (pool === null) throw new SqlError('too_many_connections', 'too many pools for "*" (max_dynamic_pools)')
     const refusal = context.limits.refusal(pool)
     if (refusal !== null) throw new SqlError('too_many_connections', refusal)
     pool.learn({ md5: secret.md5, scram: keys }, byFormer)
@@ -379,7 +379,7 @@ export class Login implements SocketEvents {
   /** PostgreSQL 17's `sslnegotiation=direct`: the first bytes are those of a TLS handshake. */
   *#directTls(): Exchange<void> {
     const tls = isUnix(this.#socket.remote) ? null : this.#engine.clientTls
-    if (tls === null) throw new SqlError('protocol_violation', 'TLS is not offered here (client_tls_sslmode)')
+    if (tls === null) throw new SqlError('protocol_violation', 'TLS is not enabled (client_tls_sslmode)')
     const { bytes, start, end } = this.#inbox
     this.#socket.startTls(tls.context, { received: bytes.subarray(start, end) })
     this.#inbox.advanceTo(end)
@@ -396,7 +396,7 @@ export class Login implements SocketEvents {
     // Nobody is on the way, so PostgreSQL does not offer TLS there either.
     if (isUnix(this.#socket.remote)) return
     if (this.#socket.tls === null) {
-      throw new SqlError('invalid_authorization_specification', 'TLS is required here (client_tls_sslmode)')
+      throw new SqlError('invalid_authorization_specification', 'TLS is required (client_tls_sslmode)')
     }
   }
 

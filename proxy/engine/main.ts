@@ -24,12 +24,13 @@ const io = new EpollIo({
   openFds: start.openFds,
   lasting: start.listen.fds ?? {},
   ioUring: start.process.ioUring,
-  onExhausted: (errno) => post({ type: 'log', level: 'error', message: 'cannot accept clients', fields: { errno } }),
+  onExhausted: (errno) =>
+    post({ type: 'log', level: 'error', message: 'could not accept client connections', fields: { errno } }),
 })
 
 if (io.ioUringRefused !== null) {
   const fields = { errno: io.ioUringRefused }
-  post({ type: 'log', level: 'info', message: 'no io_uring here: every send is a system call of its own', fields })
+  post({ type: 'log', level: 'info', message: 'io_uring is not available: each send is a system call', fields })
 }
 
 /** The clock of the machine, which all threads have, beside the one that begins with this thread. */

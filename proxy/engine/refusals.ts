@@ -29,12 +29,12 @@ export class Refusals {
   }
 
   login(who: Refused, sqlstate: string, reason: string): void {
-    this.#tell('a login was refused', who, sqlstate, reason)
+    this.#tell('login rejected', who, sqlstate, reason)
   }
 
   /** One that had logged in. */
   client(who: Refused, sqlstate: string, reason: string): void {
-    this.#tell('a client was ended', who, sqlstate, reason)
+    this.#tell('client disconnected', who, sqlstate, reason)
   }
 
   #tell(message: string, { database, user, from }: Refused, sqlstate: string, reason: string): void {
@@ -53,7 +53,7 @@ export class Refusals {
   maintain(nowMs: number): void {
     if (nowMs < this.#periodEndMs) return
     this.#periodEndMs = nowMs + periodMs
-    if (this.#untold > 0) this.#log('more logins were refused or clients ended', { count: this.#untold })
+    if (this.#untold > 0) this.#log('further logins rejected or clients disconnected', { count: this.#untold })
     this.#told = 0
     this.#untold = 0
   }

@@ -48,10 +48,7 @@ export function demandOf(
   if (general.clientTlsSslmode === 'verify-full' && !certified && !local) throw otherName(user)
   if (clientcert === 'verify-full' && !certified) throw certificateRefused(user)
   if (method === 'plain' && socket.tls === null && !local && general.clientPlainAllowed === 'off') {
-    throw new SqlError(
-      'invalid_authorization_specification',
-      'a password in clear is taken over TLS only (client_plain_allowed)',
-    )
+    throw new SqlError('invalid_authorization_specification', 'cleartext passwords require TLS (client_plain_allowed)')
   }
   return { method, certified }
 }
@@ -59,7 +56,7 @@ export function demandOf(
 export function otherName(user: string): SqlError {
   return new SqlError(
     'invalid_authorization_specification',
-    `certificate authentication failed for user "${user}": the certificate is for another name`,
+    `certificate authentication failed for user "${user}": the certificate's common name does not match`,
   )
 }
 

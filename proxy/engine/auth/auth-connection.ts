@@ -106,7 +106,7 @@ export class AuthConnection implements SocketEvents {
     const { serverTlsSslmode: mode } = settings
     this.#secured = secured || (mode !== 'disable' && mode !== 'allow')
     this.#timer = io.after(Math.min(settings.connectTimeoutMs, settings.authQueryTimeoutMs), () => {
-      this.#end('no login within connect_timeout or auth_query_timeout')
+      this.#end('login did not complete within connect_timeout or auth_query_timeout')
     })
     this.#conversation = {
       take: () => this.#inbox.take(messageBytesMax),
@@ -137,7 +137,7 @@ export class AuthConnection implements SocketEvents {
 
   onClose(cause: CloseCause): void {
     const reason = cause.reason ?? cause.errno ?? cause.kind
-    this.#end(`the connection to ${this.target.host.host} port ${this.target.host.port} ended: ${reason}`)
+    this.#end(`connection to ${this.target.host.host} port ${this.target.host.port} lost: ${reason}`)
   }
 
   /** It has logged in and is asked nothing. */
@@ -232,8 +232,8 @@ export class AuthConnection implements SocketEvents {
     if (query === null) return
     const [row] = rows
     if (failure !== null) this.source.failed(query, failure)
-    else if (rows.length > 1) this.source.failed(query, 'it gives more than one row')
-    else if (row !== undefined && row.count < 2) this.source.failed(query, 'it gives less than two columns')
+    else if (rows.length > 1) this.source.failed(query, 'it returned more than one row')
+    else if (row !== undefined && row.count < 2) this.source.failed(query, 'it returned fewer than two columns')
     else this.source.answered(query, row?.name ?? null, row?.verifier ?? null)
     this.source.dispatch()
   }

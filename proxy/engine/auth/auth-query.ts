@@ -224,7 +224,7 @@ export class AuthSource implements ConnectionSource {
     query.timer = io.after(this.spec.settings.authQueryTimeoutMs, () => {
       query.timer = null
       const { connection } = query
-      this.failed(query, 'no answer within auth_query_timeout')
+      this.failed(query, 'no response within auth_query_timeout')
       connection?.close()
     })
     this.#asked.set(user, query)
@@ -272,13 +272,13 @@ export class AuthSource implements ConnectionSource {
 
   #secretOf(query: UserQuery, name: string, verifier: string): ClientSecret {
     if (name !== query.user) {
-      this.#log('auth_query gave another user than the one it was asked for')
+      this.#log('auth_query returned another user than requested')
       return unknownUser
     }
     const scram = readVerifier(verifier)
     if (scram !== undefined) return { md5: null, scram }
     if (passwordKind(verifier) === 'md5') return { md5: verifier, scram: null }
-    this.#log('auth_query gave neither an md5 hash nor a SCRAM-SHA-256 verifier')
+    this.#log('auth_query returned neither an md5 hash nor a SCRAM-SHA-256 verifier')
     return unknownUser
   }
 
@@ -403,4 +403,4 @@ function sum<Item>(items: Iterable<Item>, of: (item: Item) => number): number {
   return total
 }
 
-const cannotAsk = 'the user cannot be looked up: auth_query failed'
+const cannotAsk = 'could not look up the user: auth_query failed'

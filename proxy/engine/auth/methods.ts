@@ -200,7 +200,7 @@ function* proveScram(conversation: Conversation, claim: Checked): Exchange<boole
   }
   const first = parseClientFirst(initial, channel)
   if (first.bound !== (mechanism === scramPlusMechanism)) {
-    throw new SqlError('protocol_violation', 'the SASL mechanism and the channel binding do not go together')
+    throw new SqlError('protocol_violation', 'the SASL mechanism does not match the channel binding')
   }
   const combinedNonce = first.nonce + nonce((bytes) => conversation.random(bytes))
   const challenge = serverFirst(verifier, combinedNonce)
@@ -209,7 +209,7 @@ function* proveScram(conversation: Conversation, claim: Checked): Exchange<boole
   const response = yield* readMessage(conversation, FrontendTag.Password)
   const final = parseClientFinal(text(response.bytes, response.start, response.end))
   if (final.nonce !== combinedNonce || final.binding !== first.binding) {
-    throw new SqlError('protocol_violation', 'the SCRAM answer does not belong to this challenge')
+    throw new SqlError('protocol_violation', 'the SCRAM response does not match the challenge')
   }
   const confirmations = verifiers.map((stored) => checkProof(stored, first, challenge, final))
   const proven = confirmations.findIndex((text) => text !== null)

@@ -217,10 +217,10 @@ export function answerServerFirst(
   const [, combinedNonce = '', salt = '', count = ''] = match
   const iterations = Number(count)
   if (!combinedNonce.startsWith(clientNonce) || combinedNonce.length === clientNonce.length) {
-    throw new SqlError('protocol_violation', 'the server sent a SCRAM nonce that is not ours')
+    throw new SqlError('protocol_violation', 'the server sent a SCRAM nonce that does not begin with ours')
   }
   if (iterations > iterationsMax) {
-    throw new SqlError('protocol_violation', `the server asks for more than ${iterationsMax} SCRAM iterations`)
+    throw new SqlError('protocol_violation', `the server requested more than ${iterationsMax} SCRAM iterations`)
   }
   const { clientKey, serverKey } =
     typeof secret === 'string'
@@ -245,7 +245,7 @@ function fittingKeys(keys: ScramKeys, salt: string, iterations: number): Keys {
   if (keys.iterations === iterations && Buffer.from(salt, 'base64').equals(keys.salt)) return keys
   throw new SqlError(
     'invalid_password',
-    'the server has another SCRAM verifier (salt or iterations) than the one the client has proven itself by (server_auth = "passthrough")',
+    'the server\'s SCRAM verifier differs in salt or iterations from the one used by the client (server_auth = "passthrough")',
   )
 }
 
@@ -264,6 +264,6 @@ export function checkServerFinal(message: string, serverSignature: Uint8Array): 
   const match = /^v=([A-Za-z0-9+/]+={0,2})(?:,[a-zA-Z]=[^,]*)*$/.exec(message)
   const signature = Buffer.from(match?.[1] ?? '', 'base64')
   if (signature.length !== serverSignature.length || !timingSafeEqual(signature, serverSignature)) {
-    throw new SqlError('invalid_password', 'the server did not prove that it knows the password')
+    throw new SqlError('invalid_password', 'the server could not prove that it knows the password')
   }
 }

@@ -82,7 +82,7 @@ export function* serverLogin(conversation: Conversation, credentials: Credential
     const message = yield* nextMessage(conversation)
     switch (message.tag) {
       case BackendTag.Authentication:
-        if (authenticated) throw new SqlError('protocol_violation', 'the server asks for a second login')
+        if (authenticated) throw new SqlError('protocol_violation', 'the server requested a second authentication')
         yield* answer(conversation, message, credentials)
         authenticated = true
         break
@@ -110,10 +110,11 @@ export function* serverLogin(conversation: Conversation, credentials: Credential
       case BackendTag.NoticeResponse:
         break
       case BackendTag.ReadyForQuery:
-        if (!authenticated) throw new SqlError('protocol_violation', 'the server is ready without a login')
+        if (!authenticated)
+          throw new SqlError('protocol_violation', 'the server sent ReadyForQuery before authentication')
         return { parameters, backendKey }
       default:
-        throw new SqlError('protocol_violation', `unexpected message ${message.tag} during the login`)
+        throw new SqlError('protocol_violation', `unexpected message ${message.tag} during login`)
     }
   }
 }
@@ -122,7 +123,7 @@ export function* serverLogin(conversation: Conversation, credentials: Credential
 function acceptOlder({ bytes, start, end }: Message, minor: number): void {
   const version = end - start >= 8 ? int32(bytes, start) : -1
   if (version < protocolVersion(0) || version > protocolVersion(minor)) {
-    throw new SqlError('protocol_violation', 'the server offers a version of the protocol that was not asked for')
+    throw new SqlError('protocol_violation', 'the server offered a protocol version that was not requested')
   }
 }
 
@@ -147,16 +148,19 @@ function* answer(conversation: Conversation, first: Message, credentials: Creden
     default:
       throw new SqlError(
         'feature_not_supported',
-        `the server asks for ${unsupportedRequests[kind] ?? `authentication method ${kind}`}, which is not supported`,
+        `the server requested ${unsupportedRequests[kind] ?? `authentication method ${kind}`}, which is not supported`,
       )
   }
   const confirmation = yield* authentication(conversation)
-  if (confirmation.kind !== 0) throw new SqlError('protocol_violation', 'the server asks for a second login')
+  if (confirmation.kind !== 0) throw new SqlError('protocol_violation', 'the server requested a second authentication')
 }
 
 function known(credentials: Credentials): string {
   if (credentials.password !== null) return credentials.password
-  throw new SqlError('invalid_password', `the server asks for the password of "${credentials.user}" and none is known`)
+  throw new SqlError(
+    'invalid_password',
+    `the server requested the password of user "${credentials.user}", which is not known`,
+  )
 }
 
 /** md5(password + user), in hex. */
@@ -177,7 +181,7 @@ function* scram(conversation: Conversation, request: Message, credentials: Crede
   const channel = credentials.channel ?? null
   const binds = channel !== null && mechanisms.includes(scramPlusMechanism)
   if (!binds && !mechanisms.includes(scramMechanism)) {
-    throw new SqlError('feature_not_supported', `the server offers only ${mechanisms.join(', ')}`)
+    throw new SqlError('feature_not_supported', `the server supports only ${mechanisms.join(', ')}`)
   }
   const secret = scramSecret(credentials)
   const clientNonce = nonce((bytes) => conversation.random(bytes))
@@ -225,14 +229,14 @@ function parsed(message: Message): BackendMessage {
       result = found
     })
   } catch (error) {
-    throw new SqlError('protocol_violation', 'malformed message during the login', { cause: error })
+    throw new SqlError('protocol_violation', 'malformed message during login', { cause: error })
   }
-  if (result === undefined) throw new SqlError('protocol_violation', 'malformed message during the login')
+  if (result === undefined) throw new SqlError('protocol_violation', 'malformed message during login')
   return result
 }
 
 /** Not by pg-protocol: its parser never comes back from an ErrorResponse that lacks the last NUL. */
 function refusal({ bytes, start, end }: Message): LoginRefused {
   const { code, message } = errorFields(bytes, start, end)
-  return new LoginRefused(code, message || 'the server refused the login')
+  return new LoginRefused(code, message || 'the server rejected the login')
 }

@@ -155,7 +155,7 @@ export class Client implements SocketEvents, Listed<Client> {
   }
 
   moveTo(list: List<Client>): void {
-    assert(this.list !== null, 'a client that left does not come back')
+    assert(this.list !== null, 'a client that left does not return')
     this.list.remove(this)
     list.pushTail(this)
     if (list === this.pool.idle) this.idleSinceMs = this.context.io.nowMs()

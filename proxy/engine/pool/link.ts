@@ -299,7 +299,7 @@ function subjectOf(client: Client, bytes: Uint8Array, body: number): Described |
 
 function owe(client: Client, server: Server, request: RequestKind, subject: Described | null = null): void {
   if (server.outstanding.push(request, undefined, subject)) return
-  client.fatal(sqlstates.program_limit_exceeded, 'too many requests in flight without an answer')
+  client.fatal(sqlstates.program_limit_exceeded, 'too many unanswered requests')
 }
 
 function beginQuery(client: Client): void {
@@ -419,7 +419,7 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
   const sent = at > from ? client.socket.send(bytes, from, at) : client.socket.queuedBytes === 0
   if (!sent && !freed) server.socket.pauseReading()
   if (outstanding.lost) {
-    server.close('protocol_error', { message: 'an answer that nothing asked for' })
+    server.close('protocol_error', { message: 'unexpected response without a request' })
     return end
   }
   if (freed) client.endTransaction(server)
@@ -505,7 +505,7 @@ function noteDescription(server: Server, bytes: Uint8Array, at: number, next: nu
   const tag = bytes[at] as number
   const whole = next <= end
   if (outstanding.describesOwn) {
-    if (!whole) server.close('protocol_error', { message: 'the description of a statement is too long' })
+    if (!whole) server.close('protocol_error', { message: 'the description of a prepared statement is too long' })
     else outstanding.describedOwn(descriptionOf(tag, bytes, at + headerBytes, next))
     return true
   }

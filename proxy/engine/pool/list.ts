@@ -26,7 +26,7 @@ export class List<Item extends Listed<Item>> {
   }
 
   pushHead(item: Item): void {
-    assert(item.list === null, 'an item stands in one list only')
+    assert(item.list === null, 'an item is in one list only')
     item.list = this
     item.next = this.head
     if (this.head === null) this.tail = item
@@ -36,7 +36,7 @@ export class List<Item extends Listed<Item>> {
   }
 
   pushTail(item: Item): void {
-    assert(item.list === null, 'an item stands in one list only')
+    assert(item.list === null, 'an item is in one list only')
     item.list = this
     item.previous = this.tail
     if (this.tail === null) this.head = item
@@ -46,7 +46,7 @@ export class List<Item extends Listed<Item>> {
   }
 
   remove(item: Item): void {
-    assert(item.list === this, 'an item is taken from the list it stands in')
+    assert(item.list === this, 'an item is removed from the list it is in')
     const { previous, next } = item
     if (previous === null) this.head = next
     else previous.next = next

@@ -234,14 +234,14 @@ export class Pool {
       client.fatal(sqlstates.admin_shutdown, removedText)
       return null
     }
-    assert(!this.#paused && !this.context.suspended, 'nothing is opened now')
+    assert(!this.#paused && !this.context.suspended, 'no server is opened while paused or suspended')
     const present = this.serverSets.reduce((sum, { replication }) => sum + replication.size, 0)
     if (present >= serverSet.settings.maxReplicationConnections) {
       client.fatal(sqlstates.too_many_connections, 'too many replication connections (max_replication_connections)')
       return null
     }
     const server = serverSet.dedicate(client, replication)
-    if (server === null) client.fatal(sqlstates.too_many_connections, 'no further server connection is allowed now')
+    if (server === null) client.fatal(sqlstates.too_many_connections, 'no more server connections allowed')
     return server
   }
 
@@ -500,7 +500,7 @@ export class Pool {
   assertInvariants(): void {
     const { serverSets } = this
     if (this.isWildcard) {
-      assert(this.clientCount === 0, 'nobody is a client of "*" itself')
+      assert(this.clientCount === 0, '"*" itself has no clients')
       assert(
         serverSets.every((serverSet) => serverSet.size === 0),
         '"*" itself has no servers',
@@ -520,10 +520,10 @@ export class Pool {
     for (const client of this.idle) assert(client.server === null, 'an idle client has no server')
     for (const client of this.waiting) assert(client.server === null, 'a waiting client has no server')
     if (this.#paused && this.current !== null) {
-      assert(this.current.idle.size + this.current.login.size === 0, 'a paused pool keeps no unused server')
+      assert(this.current.idle.size + this.current.login.size === 0, 'a paused pool keeps no idle server')
     }
     if (this.current !== null && this.waiting.size > 0) {
-      assert(this.current.idle.size === 0, 'nobody waits while a server is idle')
+      assert(this.current.idle.size === 0, 'no client waits while a server is idle')
     }
   }
 }

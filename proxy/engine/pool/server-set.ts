@@ -104,7 +104,7 @@ export class ServerSet {
 
   /** The only place that changes the list a server stands in. Idle ones are used last first, but for a `last` one. */
   move(server: Server, to: List<Server>, last = false): void {
-    assert(server.serverSet === this, 'a server stays in its set')
+    assert(server.serverSet === this, 'a server stays in its server set')
     const from = server.list
     // HOT, so the text is made only when it is needed.
     if (from === null || !this.#leads(from, to)) assert.fail(`${from?.name ?? 'closed'} -> ${to.name}`)
@@ -294,7 +294,7 @@ export class ServerSet {
 
   #setTargets(): void {
     this.#targets = targetsOf(this.spec)
-    assert(this.#targets.length > 0, 'a pool is prepared with at least one address')
+    assert(this.#targets.length > 0, 'a server set has at least one address')
   }
 
   assertInvariants(): void {
@@ -302,14 +302,14 @@ export class ServerSet {
       let counted = 0
       for (const server of list) {
         counted++
-        assert(server.list === list && server.serverSet === this, 'a server is in exactly one list of one set')
+        assert(server.list === list && server.serverSet === this, 'a server is in exactly one list of one server set')
         const linked = list === this.active || list === this.replication
         assert(linked || server.client === null, 'only an active server has a client')
         assert(list !== this.idle || server.free, 'an idle server owes nothing')
       }
       assert(counted === list.size, 'a list counts its items')
     }
-    if (this.draining) assert(this.idle.size + this.login.size === 0, 'a draining set keeps no unused server')
-    if (!this.draining) assert(this.pool.current === this, 'a set that does not drain is its pool’s current one')
+    if (this.draining) assert(this.idle.size + this.login.size === 0, 'a draining server set keeps no idle server')
+    if (!this.draining) assert(this.pool.current === this, 'a server set that does not drain is its pool’s current one')
   }
 }

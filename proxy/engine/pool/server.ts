@@ -150,10 +150,12 @@ export class Server implements SocketEvents, Listed<Server> {
       random: (bytes) => context.io.random(bytes),
     }
     this.#loginTimer = context.io.after(serverSet.settings.connectTimeoutMs, () => {
-      this.close('connect_timeout', { message: `no login within ${serverSet.settings.connectTimeoutMs} ms` })
+      this.close('connect_timeout', {
+        message: `login did not complete within ${serverSet.settings.connectTimeoutMs} ms`,
+      })
     })
     const { serverTlsSslmode: mode } = serverSet.settings
-    assert(mode === 'disable' || serverSet.tls !== null, 'a pool whose servers may be secured is prepared for it')
+    assert(mode === 'disable' || serverSet.tls !== null, 'a server set with TLS has a TLS context')
     this.#secures = mode !== 'disable' && mode !== 'allow' && !isUnix(this.#address)
     this.socket = this.#connect()
   }
@@ -275,7 +277,7 @@ export class Server implements SocketEvents, Listed<Server> {
       this.close('terminated', this.fatal)
       return
     }
-    const message = cause.reason === undefined ? null : `the TLS connection failed: ${cause.reason}`
+    const message = cause.reason === undefined ? null : `TLS failed: ${cause.reason}`
     this.close(this.#causeOf(cause), { errno: cause.errno, message })
   }
 
@@ -575,7 +577,7 @@ export class Server implements SocketEvents, Listed<Server> {
     const { io } = this.serverSet.pool.context
     const limitMs = this.serverSet.settings.connectTimeoutMs
     this.#checkTimer = io.after(limitMs, () => {
-      this.close('health_check', { message: `no answer to server_check_query within ${limitMs} ms` })
+      this.close('health_check', { message: `no response to server_check_query within ${limitMs} ms` })
     })
     this.write(write.query(sql))
     const failure = yield* this.#untilReady(1)
@@ -633,7 +635,7 @@ export class Server implements SocketEvents, Listed<Server> {
           return end
         }
         default:
-          this.close('protocol_error', { message: 'an idle server sent a message nobody asked for' })
+          this.close('protocol_error', { message: 'unexpected message from an idle server' })
           return end
       }
       at = next
@@ -661,7 +663,7 @@ export class Server implements SocketEvents, Listed<Server> {
       return
     }
     if (this.outstanding.doubtful) {
-      this.close('client_gone', { message: 'a failed copy may owe a further answer' })
+      this.close('client_gone', { message: 'a failed COPY may owe a further response' })
       return
     }
     const sql = this.#resetNeeded()

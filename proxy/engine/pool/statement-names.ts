@@ -471,11 +471,11 @@ function makeRoom(out: SendBuffer, request: Request): void {
 function gather(client: Client, bytes: number): number {
   if (bytes <= carryBytesMax) return incomplete
   if (bytes <= parseBytesMax) return tooLongToKeep
-  client.fatal(sqlstates.program_limit_exceeded, `a named statement may have ${parseBytesMax} bytes`)
+  client.fatal(sqlstates.program_limit_exceeded, `a named prepared statement must not exceed ${parseBytesMax} bytes`)
   return refused
 }
 
-const tooManyRequests = 'too many requests in flight without an answer'
+const tooManyRequests = 'too many unanswered requests'
 const flush = write.flush()
 /** No statement has this name: ours begin with 1. */
 const nowhere = Buffer.from('flotilla_0')

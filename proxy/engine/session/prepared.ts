@@ -86,7 +86,7 @@ export class Statements {
 
   release(statement: Statement): void {
     statement.holders--
-    assert(statement.holders >= 0, 'a statement is released as often as it was held')
+    assert(statement.holders >= 0, 'a statement is released as often as it was acquired')
     if (statement.holders === 0 && this.#byText.get(statement.key) === statement) this.#byText.delete(statement.key)
   }
 }

@@ -81,20 +81,20 @@ export function* secureServer(inbox: Inbox, socket: Socket, tls: ServerTls): Exc
     socket.send(sslRequest, 0, sslRequest.length)
     while (inbox.start === inbox.end) yield
     const answer = inbox.bytes[inbox.start]
-    if (answer === answerError) throw new TlsRefused('the server answered the request for TLS with an error')
+    if (answer === answerError) throw new TlsRefused('the server responded to the SSLRequest with an error')
     // Whoever can write to the connection could have put it there.
-    if (inbox.end - inbox.start > 1) throw new TlsRefused('the server sent plaintext where TLS was to begin')
+    if (inbox.end - inbox.start > 1) throw new TlsRefused('the server sent plaintext after accepting TLS')
     inbox.advanceTo(inbox.end)
     if (answer === answerNo) {
       if (!tls.required && (mode === 'prefer' || mode === 'allow')) return
-      throw new TlsRefused(`the server does not do TLS, which server_tls_sslmode = "${mode}" asks for`)
+      throw new TlsRefused(`the server does not support TLS, which server_tls_sslmode = "${mode}" requires`)
     }
-    if (answer !== answerYes) throw new TlsRefused('the server answered the request for TLS with neither S nor N')
+    if (answer !== answerYes) throw new TlsRefused('unexpected response of the server to the SSLRequest')
   }
   socket.startTls(tls.context, { host: tls.host, verifyHost: mode === 'verify-full' })
   while (socket.tls === null) yield
   if (negotiation === 'direct' && socket.tls.alpn === null) {
-    throw new TlsRefused('the server does not name its protocol (ALPN): direct TLS needs PostgreSQL 17')
+    throw new TlsRefused('the server did not select an ALPN protocol: direct TLS requires PostgreSQL 17')
   }
 }
 
