@@ -43,19 +43,19 @@ import type { Join, Row, Table } from './table.ts'
 import { queryOthers } from './others.ts'
 
 interface Command {
-  /** In capitals. */
+  /** In upper case. */
   readonly name: string
-  /** Who may run it; `admin` may run everything. */
+  /** Right required to run it; `admin` may run everything. */
   readonly right: Right
-  /** For SHOW HELP; null keeps it out of there. */
+  /** For SHOW HELP; null hides it. */
   readonly help: string | null
   /** Sends the answer: at once, or as an exchange that waits in between. */
   readonly run: (caller: Caller, statement: Statement) => Exchange<void> | void
-  /** Something follows the name; `run` reads it. */
+  /** The name is followed by arguments, which `run` reads. */
   readonly arguments?: true
 }
 
-/** What SHOW commands answer with, by how they are run. */
+/** Tables of SHOW commands, by their `run`. */
 const tables = new Map<Command['run'], Table>()
 
 const commands: readonly Command[] = [
@@ -114,7 +114,7 @@ const commands: readonly Command[] = [
     arguments: true,
   },
   { name: 'SUSPEND', right: 'admin', help: 'stop all traffic until RESUME', run: suspendCommand },
-  // What drivers set of their session is for everybody; `set` asks for the right to change what runs.
+  // Session parameters are open to all users; `set` checks the right to change the configuration.
   { name: 'SET', right: 'stats', help: 'key = value, until RELOAD or a new version', run: set, arguments: true },
   ...Object.entries(fixedParameters).map(([parameter, value]): Command => {
     const table: Table = { columns: texts(parameter), join: null, rows: () => [[value]] }
@@ -141,7 +141,7 @@ function operationCommands(): Command[] {
 
 const byName = new Map(commands.map((command) => [command.name, command]))
 
-/** Runs one statement and sends its answer. Throws SqlError when it is refused; nothing has been sent of it then. */
+/** Runs one statement and sends its answer. Throws SqlError if it is rejected, before anything was sent. */
 export function* execute(caller: Caller, right: Right, statement: Statement): Exchange<void> {
   const command = find(statement)
   if (command.right === 'admin' && right !== 'admin') {
@@ -166,7 +166,7 @@ function find(statement: Statement): Command {
   throw unknownCommand(statement, name)
 }
 
-/** In the words of PgBouncer, with a hint of ours. */
+/** PgBouncer's text, with a hint of ours. */
 
 function unknownCommand(statement: Statement, name: string): CommandError {
   const shown = statement
@@ -182,7 +182,7 @@ function unknownCommand(statement: Statement, name: string): CommandError {
 
 const shownMax = 60
 
-/** About as many bytes of a long answer are sent in one turn of the loop. */
+/** Number of bytes of a long answer sent per turn of the loop, approximately. */
 const turnBytes = 16_384
 
 function answer(table: Table): Command['run'] {
@@ -210,19 +210,19 @@ function answer(table: Table): Command['run'] {
   return run
 }
 
-/** Of the workers of the process; one that does not answer is left out. */
+/** Rows of all workers of the process; one that does not answer is left out. */
 function* rowsOfAll(caller: Caller, table: Table, join: Join, command: string): Exchange<Iterable<Row>> {
   if (caller.engine.context.workers === null) return table.rows(caller.engine)
   const answers = yield* queryOthers(caller, { kind: 'rows', command })
   return join([partOf(table, caller.engine), ...answers.filter((rows) => Array.isArray(rows))])
 }
 
-/** What this worker has of a table. */
+/** This worker's part of a table. */
 export function partOf({ part, rows }: Table, engine: OperatedEngine): Row[] {
   return [...(part ?? rows)(engine)]
 }
 
-/** The table of a SHOW command; undefined when there is none. */
+/** The table of a SHOW command; undefined if there is none. */
 export function tableOf(command: string): Table | undefined {
   const found = byName.get(command)
   return found === undefined ? undefined : tables.get(found.run)
@@ -232,7 +232,7 @@ function texted(row: Row): (string | null)[] {
   return row.map((value) => (typeof value === 'number' ? String(value) : value))
 }
 
-/** As PgBouncer's: a notice, and no rows. */
+/** A notice without rows, as in PgBouncer. */
 function help(caller: Caller): void {
   const lines = commands.flatMap((command) =>
     command.help === null ? [] : [`\t${command.name.padEnd(20)}${command.help}`],
@@ -242,10 +242,7 @@ function help(caller: Caller): void {
   caller.send(write.commandComplete('SHOW'))
 }
 
-/**
- * What SET has changed is taken back, then control is asked for a newer configuration; answers when it runs, or with
- * what stands in its way.
- */
+/** Drops the overrides of SET and asks control for a newer configuration; completes when it runs, or with the error. */
 function* reload(caller: Caller): Exchange<void> {
   caller.engine.overrides.drop()
   yield* queryOthers(caller, { kind: 'set', key: '', value: null })
@@ -255,7 +252,7 @@ function* reload(caller: Caller): Exchange<void> {
     caller.wake()
   })
   yield* caller.until(() => outcome !== null)
-  const { error } = outcome as unknown as { error: string | null } // set by the answer, which the compiler cannot see
+  const { error } = outcome as unknown as { error: string | null } // set by the callback, which the compiler cannot see
   if (error !== null) throw new SqlError('config_file_error', error)
   caller.send(write.commandComplete('RELOAD'))
 }
