@@ -1,4 +1,4 @@
-/** Logging in to PostgreSQL (manual, "Message Flow", "Start-up"), with pg-protocol for the messages. */
+/** Login to PostgreSQL (manual, "Message Flow", "Start-up"), with pg-protocol for the messages. */
 import { createHash } from 'node:crypto'
 import { serialize } from 'pg-protocol'
 import { Parser } from 'pg-protocol/dist/parser.js'
@@ -28,7 +28,7 @@ import type { SaltedKeys, ScramKeys } from './scram.ts'
 export interface ServerLogin {
   /** As reported, in the server's spelling. */
   readonly parameters: ReadonlyMap<string, string>
-  /** Null when the server gave none: its queries cannot be canceled. */
+  /** Null if the server sent none: its queries cannot be canceled. */
   readonly backendKey: CancelKey | null
 }
 
@@ -41,13 +41,13 @@ export interface Credentials {
   readonly saltedKeys: SaltedKeys
   /** Further parameters of the startup packet. */
   readonly parameters?: Readonly<Record<string, string>>
-  /** The newest minor version of protocol 3 that is asked for; 2 brings longer cancel keys. Default: 0. */
+  /** Newest minor version of protocol 3 to request; 2 has longer cancel keys. Default: 0. */
   readonly minor?: number
-  /** Of the TLS channel to the server (tls-server-end-point); null or absent without. */
+  /** Channel binding of the TLS connection (tls-server-end-point); null or absent without. */
   readonly channel?: Uint8Array | null
 }
 
-/** What a client has proven itself by, which opens servers that have the same verifier; null what it has not. */
+/** Keys that a client has proven, which open servers with the same verifier; null where it has not. */
 export interface ServerKeys {
   /** As in pg_authid: enough to answer an MD5 challenge. */
   readonly md5: string | null
@@ -64,12 +64,12 @@ export class LoginRefused extends Error {
   }
 }
 
-/** Kinds of AuthenticationRequest that are not spoken, by name, so that the error says what the server wants. */
+/** Unsupported kinds of AuthenticationRequest by name, for the error message. */
 const unsupportedRequests: Readonly<Record<number, string>> = { 2: 'Kerberos V5', 6: 'SCM', 7: 'GSSAPI', 9: 'SSPI' }
 
 /**
- * From the startup message to the first ReadyForQuery. Throws LoginRefused with the server's own error, or SqlError
- * when the server does what we cannot answer.
+ * From the startup message to the first ReadyForQuery. Throws LoginRefused with the server's error, or SqlError if the
+ * server does something unsupported.
  */
 export function* serverLogin(conversation: Conversation, credentials: Credentials): Exchange<ServerLogin> {
   const minor = credentials.minor ?? 0
@@ -119,7 +119,7 @@ export function* serverLogin(conversation: Conversation, credentials: Credential
   }
 }
 
-/** The server speaks an older minor version than was asked for, which is as good: only cancel keys differ. */
+/** An older minor version than requested is accepted: only cancel keys differ. */
 function acceptOlder({ bytes, start, end }: Message, minor: number): void {
   const version = end - start >= 8 ? int32(bytes, start) : -1
   if (version < protocolVersion(0) || version > protocolVersion(minor)) {
@@ -127,7 +127,7 @@ function acceptOlder({ bytes, start, end }: Message, minor: number): void {
   }
 }
 
-/** One AuthenticationRequest after the other, until AuthenticationOk. */
+/** Answers AuthenticationRequests until AuthenticationOk. */
 function* answer(conversation: Conversation, first: Message, credentials: Credentials): Exchange<void> {
   const kind = first.end - first.start >= 4 ? int32(first.bytes, first.start) : -1
   switch (kind) {
@@ -203,7 +203,7 @@ function scramSecret(credentials: Credentials): string | ScramKeys {
   return preparePassword(known(credentials))
 }
 
-/** The next AuthenticationRequest, taken apart at once: the bytes are valid until the next yield only. */
+/** The next AuthenticationRequest, parsed at once: the bytes are valid until the next yield only. */
 function* authentication(conversation: Conversation): Exchange<{ kind: number; data: string }> {
   for (;;) {
     const message = yield* nextMessage(conversation)
@@ -219,11 +219,11 @@ function* authentication(conversation: Conversation): Exchange<{ kind: number; d
   }
 }
 
-/** What pg-protocol makes of one whole message. Its complaints are about the peer's bytes. */
+/** Parses one whole message with pg-protocol. Its errors are about the peer's bytes. */
 function parsed(message: Message): BackendMessage {
   let result: BackendMessage | undefined
   try {
-    // The parser keeps nothing of a chunk that ends with a message, so the bytes need no copy that outlives this.
+    // The parser keeps nothing of a chunk that ends with a message, so this copy need not outlive the call.
     const whole = Buffer.from(message.bytes.subarray(message.start - headerBytes, message.end))
     new Parser().parse(whole, (found) => {
       result = found
@@ -235,7 +235,7 @@ function parsed(message: Message): BackendMessage {
   return result
 }
 
-/** Not by pg-protocol: its parser never comes back from an ErrorResponse that lacks the last NUL. */
+/** Not by pg-protocol: its parser does not return from an ErrorResponse without the last NUL. */
 function refusal({ bytes, start, end }: Message): LoginRefused {
   const { code, message } = errorFields(bytes, start, end)
   return new LoginRefused(code, message || 'the server rejected the login')

@@ -1,10 +1,10 @@
 /**
  * HOT. A client and a server joined until the transaction ends (session mode: until the client leaves). Messages are
  * walked by offset and forwarded in the longest contiguous run by one send; nothing here allocates, awaits or logs per
- * message. See bench/README.md for what a transaction costs.
+ * message. See bench/README.md for the cost of a transaction.
  *
  * Short messages are forwarded whole, so that an error of our own never lands inside one; a long one passes in pieces
- * as it arrives, so that it costs one read buffer whatever its size.
+ * as it arrives, so that it uses one read buffer, whatever its size.
  */
 import assert from 'node:assert/strict'
 import { sqlstates } from '../../../shared/errors.ts'
@@ -34,9 +34,7 @@ import {
 /** Messages up to this length are forwarded whole. */
 export const wholeBytesMax = 16_384
 
-/**
- * Bytes of a client that is joined with `server`. Returns the offset up to which they were forwarded.
- */
+/** Handles bytes of a client joined with `server`. Returns the offset up to which they were forwarded. */
 export function clientData(client: Client, server: Server, bytes: Uint8Array, start: number, end: number): number {
   if (client.transactionBeganMs === 0) client.transactionBeganMs = client.context.io.nowMs()
   let from = start
@@ -49,12 +47,12 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     at += passed
     mayBeOver = client.passing === 0
   }
-  // What was laid out for a client that was sent away half-way is nobody's.
+  // Remains of a client that was disconnected in between.
   if (sendBuffer.length > 0) sendBuffer.clear()
   const renaming = renames(client, server)
   const watches = server.serverSet.settings.poolMode !== 'session'
   if (watches) server.unnamedIsShared = true
-  // In session mode the session's statement without a name is the client's, once it is no other client's.
+  // In session mode the session's unnamed statement is the client's, once it is no other client's.
   const owns = server.unnamedIsShared && server.replication === null
   while (client.passing === 0 && end - at >= headerBytes) {
     const length = readLength(bytes, at)
@@ -62,7 +60,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     if (!isRequestTag(tag)) break
     if (length < 4) return violation(client, server, bytes, from, at, 'invalid message length', end)
     const next = at + 1 + length
-    // Of a longer message the first byte of the body must be there: of a Parse it tells whether it has a name.
+    // Of a longer message the first byte of the body is needed: for a Parse it tells whether it has a name.
     if (next > end && (length <= wholeBytesMax || end - at === headerBytes)) break
     if ((renaming && mayBeNamed(tag, bytes, at + headerBytes, end)) || (owns && lacksUnnamed(client, server, tag))) {
       const onward = renameIn(client, server, bytes, from, at, next, end)
@@ -83,7 +81,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         from = onward
         at = Math.min(next, end)
         client.passing = next - at
-        // A DEALLOCATE was answered here, and perhaps the server has been asked nothing at all.
+        // A DEALLOCATE was answered here, and possibly nothing was sent to the server.
         if (tag === FrontendTag.Query) mayBeOver = true
         continue
       }
@@ -99,7 +97,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
       case FrontendTag.Parse:
         if (watches) noteParse(client, bytes, at + headerBytes, Math.min(next, end))
         if (bytes[at + headerBytes] === 0) {
-          // Noted in every mode: the mode may change before the Bind.
+          // Recorded in every mode: the mode may change before the Bind.
           if (owns) parsedUnnamed(client, server, bytes, at, next, end)
           else parseUnkept(client, server)
           owe(client, server, RequestKind.UnnamedParse)
@@ -169,19 +167,19 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     return end
   }
   if (server.outstanding.noted) answerLocally(client, server)
-  // The end of a transaction may have come while a long message (CopyData after a failed COPY) was still passing, or
-  // without the server.
+  // The transaction may have ended while a long message (CopyData after a failed COPY) was still passing, or without
+  // the server.
   if (mayBeOver && client.passing === 0 && server.status === TransactionStatus.Idle && server.outstanding.empty) {
     if (client.leavesAtTransactionEnd(server)) client.endTransaction(server)
   }
   return at
 }
 
-/** HOT. Whether a message may concern a prepared statement that has a name; a text by way of DEALLOCATE. */
+/** HOT. Whether a message may concern a named prepared statement; a text may by DEALLOCATE. */
 function mayBeNamed(tag: number, bytes: Uint8Array, body: number, end: number): boolean {
   switch (tag) {
     case FrontendTag.Parse:
-      // Of a long message the name may not have arrived.
+      // The name of a long message may not have arrived.
       return body + 1 >= end || bytes[body] !== 0 || mayBeginDeallocate(bytes[body + 1] as number)
     case FrontendTag.Bind:
       return body + 1 >= end || bytes[body] !== 0 || bytes[body + 1] !== 0
@@ -202,7 +200,7 @@ function mayBeginDeallocate(byte: number): boolean {
 
 const sendBuffer = new SendBuffer()
 
-/** Filled anew for each message, so that none is allocated. */
+/** Reused for each message, so that none is allocated. */
 let request: Request | null = null
 
 function renameIn(
@@ -225,7 +223,7 @@ function renameIn(
   return rename(sendBuffer, request)
 }
 
-/** In transaction mode statements follow the client; one that has some keeps them when the mode changes. */
+/** In transaction mode statements follow the client; a client that has some keeps them when the mode changes. */
 function renames(client: Client, server: Server): boolean {
   if (client.statements !== null) return true
   if (server.replication !== null) return false
@@ -233,7 +231,7 @@ function renames(client: Client, server: Server): boolean {
   return settings.maxPreparedStatements > 0 && settings.poolMode !== 'session'
 }
 
-/** HOT. What a simple query may leave in the session. */
+/** HOT. Signs of what a simple query may leave in the session. */
 function noteQuery(server: Server, bytes: Uint8Array, start: number, end: number): void {
   const signs = signsOfText(bytes, start, end)
   if (signs !== null) server.note(signs)
@@ -241,14 +239,17 @@ function noteQuery(server: Server, bytes: Uint8Array, start: number, end: number
   server.harmlessSets = harmlessSets(text(bytes, start, stringEnd(bytes, start, end)), (name) => server.follows(name))
 }
 
-/** HOT. What the statement may leave when it is bound: this one, or one of those whose names are not exchanged. */
+/** HOT. Signs of what the statement may leave when it is bound: this one, or one whose name is not replaced. */
 function noteParse(client: Client, bytes: Uint8Array, start: number, end: number): void {
   const nameEnd = bytes[start] === 0 ? start : stringEnd(bytes, start, end)
   const signs = signsOfText(bytes, Math.min(nameEnd + 1, end), end)
   if (nameEnd === start || signs !== null) client.parsed = signs
 }
 
-/** What was rewritten, and then the client's bytes from `from` to `to`, by one send. False when some of it was queued. */
+/**
+ * Sends what was rewritten, and then the client's bytes from `from` to `to`, in one send. False if some of it was
+ * queued.
+ */
 function forward(server: Server, bytes: Uint8Array, from: number, to: number): boolean {
   if (sendBuffer.length > 0) {
     sendBuffer.add(bytes, from, to)
@@ -258,7 +259,7 @@ function forward(server: Server, bytes: Uint8Array, from: number, to: number): b
   return server.socket.send(bytes, from, to)
 }
 
-/** Answers what is our own to answer and has come to its turn. */
+/** Sends local answers that are due. */
 function answerLocally(client: Client, server: Server): void {
   for (;;) {
     const answer = server.outstanding.local()
@@ -267,7 +268,9 @@ function answerLocally(client: Client, server: Server): void {
   }
 }
 
-/** The client broke the protocol: what came before it is still forwarded, then it is told and sent away. */
+/**
+ * A protocol violation of the client: earlier messages are still forwarded, then it gets the error and is disconnected.
+ */
 function violation(
   client: Client,
   server: Server,
@@ -282,14 +285,14 @@ function violation(
   return end
 }
 
-/** In the words of PostgreSQL. */
+/** PostgreSQL's text. */
 export function invalidTypeText(tag: number): string {
   return `invalid frontend message type ${tag}`
 }
 
 /**
- * HOT. Whose description a Describe asks for: that of the statement without a name, or of the one that the portal without
- * a name was made of, unless the client was told that already. Others are described under their names.
+ * HOT. The statement that keeps the description requested by a Describe: the unnamed statement, or the one that the
+ * unnamed portal was bound to, unless the client was told it already. Others are found by name.
  */
 function subjectOf(client: Client, bytes: Uint8Array, body: number): Described | null {
   if (bytes[body + 1] !== 0) return null
@@ -308,8 +311,8 @@ function beginQuery(client: Client): void {
 }
 
 /**
- * Bytes of a server that is joined with `client`. Returns the offset up to which they were forwarded; on the last
- * answer of a transaction the link ends.
+ * Handles bytes of a server joined with `client`. Returns the offset up to which they were forwarded; the last answer
+ * of a transaction ends the link.
  */
 export function serverData(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): number {
   const { outstanding } = server
@@ -404,7 +407,7 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
       break
     }
     if (ours) {
-      // The answer to a request of our own: what stands before it goes to the client, it does not.
+      // The answer to a request of ours is not forwarded; what is before it is.
       if (at > from) client.socket.send(bytes, from, at)
       from = next
     }
@@ -444,7 +447,7 @@ function refusesTransactions({ serverSet, replication }: Server): boolean {
   return serverSet.settings.poolMode === 'statement' && replication === null
 }
 
-/** At ReadyForQuery: what was measured, and whether the server may go. */
+/** At ReadyForQuery: updates statistics, and returns whether the server is free. */
 function endQuery(client: Client, server: Server): boolean {
   const nowMs = client.context.io.nowMs()
   const { totals } = client.pool
@@ -462,8 +465,8 @@ function endQuery(client: Client, server: Server): boolean {
 }
 
 /**
- * An error, in the client's words where it speaks of a statement by the server's name. Gives the offset from which the
- * server's own bytes go on.
+ * An error, with the client's name of a statement in place of the server's. Returns the offset from which the server's
+ * bytes continue.
  */
 function passError(
   server: Server,
@@ -494,12 +497,12 @@ function passError(
   return next
 }
 
-/** A description that is kept is read whole, if the loop can keep it so long. */
+/** A description that is kept is read whole, if the loop can keep it for as long. */
 function mustBeWhole(server: Server, tag: number, length: number): boolean {
   return tag === BackendTag.RowDescription && length < carryBytesMax && server.outstanding.keepsDescription
 }
 
-/** What a server returns for a statement. True when we have asked, so that it is not for the client. */
+/** A server's description of a statement. True if we requested it, so that it is not for the client. */
 function noteDescription(server: Server, bytes: Uint8Array, at: number, next: number, end: number): boolean {
   const { outstanding } = server
   const tag = bytes[at] as number
@@ -516,7 +519,9 @@ function noteDescription(server: Server, bytes: Uint8Array, at: number, next: nu
   return false
 }
 
-/** A parameter that changed under this client follows it to its next server; the end of a standby is for everybody. */
+/**
+ * A parameter that changed under this client follows it to its next server; the promotion of a standby concerns all.
+ */
 function noteParameter(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): void {
   const [parameter, value] = server.noteParameter(bytes, start, end)
   const name = parameter.toLowerCase()
@@ -527,7 +532,7 @@ function noteParameter(server: Server, client: Client, bytes: Uint8Array, start:
   server.parameters = server.parameters.with(name, value)
 }
 
-/** What a command has left in the session. */
+/** Signs of what a command has left in the session. */
 function noteTag(server: Server, bytes: Uint8Array, start: number, end: number): void {
   const signs = signsOfTag(bytes, start, end)
   if (signs === null) return
@@ -536,9 +541,9 @@ function noteTag(server: Server, bytes: Uint8Array, start: number, end: number):
   server.note(signs)
 }
 
-/** A session whose statements were taken off by a command: DEALLOCATE, DEALLOCATE ALL or DISCARD ALL. */
+/** A command dropped statements of the session: DEALLOCATE, DEALLOCATE ALL or DISCARD ALL. */
 function noteDiscarded(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): void {
-  // HOT for everything else: "DE" and "DI" begin few other tags, and their third letters differ.
+  // HOT for all others: few tags begin with "DE" or "DI", and their third letters differ.
   const third = bytes[start + 2]
   if (bytes[start] !== letterD || (third !== letterA && third !== letterS)) return
   const tag = text(bytes, start, stringEnd(bytes, start, end))
@@ -549,7 +554,7 @@ function noteDiscarded(server: Server, client: Client, bytes: Uint8Array, start:
   }
   if (tag !== 'DEALLOCATE ALL' && tag !== 'DISCARD ALL') return
   client.statements?.clearSettled()
-  // What was sent after it may have been prepared meanwhile.
+  // What was sent after it may have been prepared since.
   if (server.outstanding.noted) server.statements?.doubt()
   else server.statements?.clear()
 }
@@ -561,5 +566,5 @@ const letterS = 0x53
 /** '9' in ASCII: the last character of a tag that counts rows is not above it. */
 const digitMax = 0x39
 
-/** As PgBouncer says it. */
+/** PgBouncer's text. */
 const noTransactionsText = 'transaction blocks not allowed in statement pooling mode'

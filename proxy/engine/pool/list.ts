@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 
-/** Something that stands in at most one list; the list is its state. */
+/** An item of at most one list; the list is its state. */
 export interface Listed<Item extends Listed<Item>> {
   list: List<Item> | null
   previous: Item | null
@@ -8,8 +8,8 @@ export interface Listed<Item extends Listed<Item>> {
 }
 
 /**
- * A doubly linked list through its items: moving one allocates nothing. `size` belongs to the links, so it cannot
- * drift from them.
+ * A doubly linked list through its items: moving one allocates nothing. `size` is changed with the links, so it cannot
+ * drift.
  */
 export class List<Item extends Listed<Item>> {
   readonly name: string
@@ -58,12 +58,12 @@ export class List<Item extends Listed<Item>> {
     this.#size--
   }
 
-  /** For a walk during which others than the current item may leave. */
+  /** For a walk during which other items may be removed. */
   copy(): Item[] {
     return [...this]
   }
 
-  /** Safe against the current item being removed while iterating. */
+  /** Safe against removal of the current item while iterating. */
   *[Symbol.iterator](): Generator<Item> {
     let item = this.head
     while (item !== null) {

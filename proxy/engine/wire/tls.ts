@@ -9,7 +9,7 @@ interface SharedContext {
   holders: number
 }
 
-/** TLS contexts by what they are made of: pools with equal options share one, and the last holder frees it. */
+/** TLS contexts by their options: pools with equal options share one, and the last holder frees it. */
 export class TlsContexts {
   readonly #io: Io
   readonly #shared = new Map<string, SharedContext>()
@@ -49,31 +49,31 @@ export class TlsContexts {
   }
 }
 
-/** A claim on a context, to be given back by `release`. */
+/** A reference to a context, to be given back by `release`. */
 export interface TlsHold {
   readonly context: TlsContext
   again(): TlsHold
   release(): void
 }
 
-/** The server does not do TLS as it has to. The message is for operators. */
+/** The server does not support TLS as required. The message is for operators. */
 export class TlsRefused extends Error {
   override readonly name = 'TlsRefused'
 }
 
-/** How a connection to a server becomes TLS. */
+/** How a connection to a server starts TLS. */
 export interface ServerTls {
   readonly context: TlsContext
   readonly settings: Pick<PoolSettings, 'serverTlsSslmode' | 'serverTlsNegotiation'>
   /** The server's name as configured. */
   readonly host: string
-  /** Plaintext is no way out, whatever the settings say. */
+  /** Plaintext is not allowed, whatever the settings say. */
   readonly required: boolean
 }
 
 /**
- * Makes a connection that has just been opened TLS (manual, "SSL Session Encryption"), where the server can and has
- * to. Resumed by bytes and by onSecured. Throws TlsRefused; a handshake that fails ends the socket instead.
+ * Starts TLS on a connection that was just opened (manual, "SSL Session Encryption"), if the server supports it and it
+ * is wanted. Resumed by bytes and by onSecured. Throws TlsRefused; a failed handshake ends the socket instead.
  */
 export function* secureServer(inbox: Inbox, socket: Socket, tls: ServerTls): Exchange<void> {
   const { serverTlsSslmode: mode, serverTlsNegotiation: negotiation } = tls.settings
@@ -82,7 +82,7 @@ export function* secureServer(inbox: Inbox, socket: Socket, tls: ServerTls): Exc
     while (inbox.start === inbox.end) yield
     const answer = inbox.bytes[inbox.start]
     if (answer === answerError) throw new TlsRefused('the server responded to the SSLRequest with an error')
-    // Whoever can write to the connection could have put it there.
+    // An attacker on the network could have sent it.
     if (inbox.end - inbox.start > 1) throw new TlsRefused('the server sent plaintext after accepting TLS')
     inbox.advanceTo(inbox.end)
     if (answer === answerNo) {
