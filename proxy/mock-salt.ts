@@ -4,8 +4,8 @@ import { createHmac } from 'node:crypto'
 const saltBytesMax = 64
 
 /**
- * The salt of a user, by the secret key of the fleet: the same whether there is such a user or not, on every proxy and
- * over every restart, so that nobody learns who there is by asking twice.
+ * The salt of a user under the fleet's secret: the same whether or not the user exists, on every proxy and over
+ * restarts, so that repeated logins do not reveal which users exist.
  */
 export function mockSalt(mockKey: Uint8Array, user: string, bytes: number): Uint8Array {
   const made = (label: string): Buffer => createHmac('sha256', mockKey).update(`${label} ${user}`).digest()

@@ -1,37 +1,39 @@
-/** What operators do to pools, and what workers ask each other for their consoles. */
+/** Operations on pools, and queries between workers for their consoles. */
 
 import type { PoolOperation } from '../shared/operations.ts'
 
 export type Operation = PoolOperation | 'suspend'
 
-/** Servers of the database that still have to end: at 0, a pause is complete and nobody is on an old connection. */
+/**
+ * Servers of the database that still have to close: at 0, a pause is complete and no client is on an old connection.
+ */
 export interface OperationOutcome {
-  /** There is no such database here. */
+  /** The database does not exist here. */
   readonly known: boolean
   readonly paused: boolean
   readonly servers: number
 }
 
-/** PAUSE, DISABLE, SUSPEND and SET that hold: they are the process's, whichever thread serves. */
+/** State set by PAUSE, DISABLE, SUSPEND and SET: it belongs to the process, whichever thread serves. */
 export interface OperatedState {
   readonly pausedAll: boolean
   readonly paused: readonly string[]
   readonly disabled: readonly string[]
   readonly suspended: boolean
-  /** Key and value of each SET, in their order. */
+  /** Key and value of each SET, in order. */
   readonly overrides: readonly (readonly [string, string | number])[]
 }
 
-/** What one worker's console asks the others. */
+/** Queries and operations of one worker's console to the others. */
 export type WorkerQuery =
   /** The rows of a SHOW command. */
   | { readonly kind: 'rows'; readonly command: string }
   | { readonly kind: 'operate'; readonly operation: Operation; readonly database: string | null }
   | { readonly kind: 'kill client'; readonly client: number }
-  /** SET; with null, what SET has changed is taken back. */
+  /** SET; null drops all overrides. */
   | { readonly kind: 'set'; readonly key: string; readonly value: string | null }
-  /** Answered when it is so, however long that takes. */
+  /** Answered when the condition holds, however long that takes. */
   | { readonly kind: 'wait'; readonly for: 'released' | 'closed' | 'flushed'; readonly database: string | null }
 
-/** Rows; whether anything was changed or found. */
+/** Rows; or whether anything was changed or found. */
 export type QueryAnswer = readonly (readonly (string | number | null)[])[] | boolean | null

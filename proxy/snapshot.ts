@@ -1,8 +1,8 @@
-/** What an engine tells of itself: what there is now, and totals. */
+/** State and totals of an engine. */
 import type { Cause } from '../shared/causes.ts'
 import type { Position } from '../shared/wire.ts'
 
-/** Totals since the pool's name was first known; times in microseconds. Names follow SHOW STATS_TOTALS. */
+/** Totals since the pool was first known; times in microseconds. Names follow SHOW STATS_TOTALS. */
 export interface PoolTotals {
   server_assignment_count: number
   xact_count: number
@@ -21,11 +21,11 @@ export interface PoolTotals {
 export interface PoolSnapshot {
   readonly pool: string
   readonly user: string
-  /** What runs; null once the name was removed and only drains. */
+  /** The running hash; null after the pool was removed and only drains. */
   readonly hash: string | null
-  /** SET at the console has changed it: `hash` is not its version's. */
+  /** Changed by SET at the console: `hash` is not its version's. */
   readonly overridden: boolean
-  /** Of a pool that was made for a client: the one with "*" that it follows. */
+  /** For a pool created for a client: the one with "*" that it follows. */
   readonly template?: { readonly pool: string; readonly user: string }
   readonly clientsActive: number
   readonly clientsIdle: number
@@ -33,25 +33,25 @@ export interface PoolSnapshot {
   readonly serversActive: number
   readonly serversIdle: number
   readonly serversLogin: number
-  /** Opened for one client each, beside the pool's own. */
+  /** Opened for one client each, outside of the pool's own. */
   readonly serversReplication: number
   readonly serversDraining: number
-  /** Linked servers that stay with their client because of what its session keeps. */
+  /** Linked servers pinned to their client by session state. */
   readonly serversPinned: number
   readonly maxWaitMs: number
   readonly poolSize: number
   readonly totals: PoolTotals
-  /** Checkouts by how long they waited: not at all, by the classes of `waitBoundsMs`, and above all bounds. */
+  /** Checkouts by wait: none, by the classes of `waitBoundsMs`, and above all bounds. */
   readonly waits: readonly number[]
-  /** Errors of PostgreSQL that clients were sent, by the class of their SQLSTATE, its first two characters. */
+  /** Errors of PostgreSQL sent to clients, by the class of their SQLSTATE, its first two characters. */
   readonly serverErrors: Readonly<Record<string, number>>
-  /** Closed servers by cause, planned ones included. */
+  /** Closed servers by cause, including planned ends. */
   readonly closed: Readonly<Partial<Record<Cause, number>>>
   /** Errors sent to clients by the proxy itself, by SQLSTATE. */
   readonly refused: Readonly<Record<string, number>>
 }
 
-/** Upper bounds of the classes in which waits for a server are counted. */
+/** Upper bounds of the classes of waits for a server. */
 export const waitBoundsMs = [1, 5, 10, 50, 100, 500, 1000, 5000, 10_000, 30_000, 60_000] as const
 
 /** A row of a SHOW command, by column. */
@@ -65,7 +65,7 @@ export interface ClientGroup {
   count: number
 }
 
-/** What the console shows, by the names of its commands in lower case. */
+/** Console tables, by the names of their commands in lower case. */
 export interface ConsoleTables {
   readonly databases: readonly ShownRow[]
   readonly lists: readonly ShownRow[]
@@ -76,12 +76,12 @@ export interface ConsoleTables {
   readonly clients: readonly ClientGroup[]
 }
 
-/** What auth_query has of one database as one role. */
+/** State of auth_query for one database and role. */
 export interface AuthQuerySnapshot {
   readonly database: string
   readonly user: string
   readonly connections: { readonly new: number; readonly idle: number; readonly active: number }
-  /** Questions in line for one. */
+  /** Number of waiting queries. */
   readonly waiting: number
 }
 
@@ -89,15 +89,15 @@ export interface EngineSnapshot {
   readonly running: Position | null
   readonly clients: number
   readonly clientsLogin: number
-  /** Answers to failed logins that were delayed so far. */
+  /** Number of delayed answers to failed logins. */
   readonly loginsDelayed: number
   readonly pools: readonly PoolSnapshot[]
   /** By database and role. */
   readonly authQueries: readonly AuthQuerySnapshot[]
-  /** Logins refused before a pool was known, by SQLSTATE. */
+  /** Logins rejected before a pool was known, by SQLSTATE. */
   readonly refused: Readonly<Record<string, number>>
-  /** What SET at the console has changed: "key = value". */
+  /** Overrides of SET at the console: "key = value". */
   readonly overrides: readonly string[]
-  /** Where they were asked for. */
+  /** If requested. */
   readonly tables?: ConsoleTables
 }

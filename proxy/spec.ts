@@ -1,11 +1,11 @@
-/** What the agent prepares for the engine to run: a version of the configuration with names and secrets resolved. */
+/** A version of the configuration as prepared by the agent for the engine, with names and secrets resolved. */
 import type { HbaRule } from '../shared/config/hba.ts'
 import type { IdentLine } from '../shared/config/ident.ts'
 import type { GeneralSettings, PoolSettings } from '../shared/config/settings.ts'
 import type { Position } from '../shared/wire.ts'
 import type { TlsOptions } from './io/io.ts'
 
-/** A stored SCRAM-SHA-256 verifier (RFC 5803): what a client's proof is checked against. */
+/** A stored SCRAM-SHA-256 verifier (RFC 5803), against which proofs are checked. */
 export interface ScramVerifier {
   readonly iterations: number
   readonly salt: Uint8Array
@@ -13,23 +13,23 @@ export interface ScramVerifier {
   readonly serverKey: Uint8Array
 }
 
-/** Everything a client's login may be checked against. Null where the password does not allow that method. */
+/** Everything that a client's login may be checked against. Null where the password does not allow the method. */
 export interface ClientSecret {
   /** "md5" + md5(password + user), as in pg_authid. */
   readonly md5: string | null
   readonly scram: ScramVerifier | null
-  /** SHA-256 of the password itself; absent where it is not known. */
+  /** SHA-256 of the password itself; absent if it is unknown. */
   readonly digest?: Uint8Array
-  /** What is good as well, for a while. Where both have a verifier, salt and iterations are the same. */
+  /** Also accepted for a while. If both have a verifier, salt and iterations are the same. */
   readonly previous?: PreviousSecret
 }
 
 export interface PreviousSecret extends Omit<ClientSecret, 'previous'> {
-  /** By the machine's clock; null as long as it stands in the configuration. */
+  /** By the system clock; null as long as it is in the configuration. */
   readonly untilMs: number | null
 }
 
-/** One server of a pool with the addresses its name has now (IPv4 or IPv6 literals, never empty). */
+/** A server of a pool with the present addresses of its name (IPv4 or IPv6 literals, never empty). */
 export interface HostSpec {
   readonly host: string
   readonly port: number
@@ -37,9 +37,9 @@ export interface HostSpec {
   readonly addresses: readonly string[]
 }
 
-/** One pool, ready to run: resolved, with its secrets in clear. Never logged. */
+/** A pool, ready to run: resolved, with its secrets in clear. Never logged. */
 export interface PoolSpec {
-  /** What the version says where SET at the console has changed it: `hash` and `settings` are then of what runs. */
+  /** The version's values if SET at the console has changed them: `hash` and `settings` are then the running ones. */
   readonly overridden?: { readonly hash: string; readonly settings: PoolSettings }
   readonly database: string
   readonly user: string
@@ -51,55 +51,55 @@ export interface PoolSpec {
   readonly hosts: readonly HostSpec[]
   readonly clientSecret: ClientSecret
   readonly serverPassword: string | null
-  /** Of `auth_user`; null or absent where it has none. */
+  /** Password of `auth_user`; null or absent without one. */
   readonly authPassword?: string | null
   /** Absent with `server_tls_sslmode = "disable"`. Pools with equal options share the object. */
   readonly serverTls?: TlsOptions
-  /** The worker that serves the whole database; absent where every worker has a part of it. */
+  /** The worker that serves the whole database; absent if it is divided between workers. */
   readonly worker?: number
 }
 
 export interface ConsoleUserSpec {
   readonly user: string
   readonly right: 'admin' | 'stats'
-  /** Null trusts the name alone; only an explicit document says so. */
+  /** Null trusts the user name, which only an explicit document allows. */
   readonly clientSecret: ClientSecret | null
 }
 
-/** Who may log in from where and how. */
+/** Client authentication rules. */
 export interface AccessRules {
   readonly rules: readonly HbaRule[]
   readonly maps: readonly IdentLine[]
 }
 
-/** A whole version, prepared: nothing in it can fail any more. */
+/** A complete, prepared version: nothing in it can fail any more. */
 export interface FleetSpec {
   readonly position: Position
   readonly general: GeneralSettings
-  /** The general settings as people write them, for SHOW CONFIG: key → value. */
+  /** The general settings as written, for SHOW CONFIG: key → value. */
   readonly generalValues: Readonly<Record<string, string | number>>
   readonly consoleUsers: readonly ConsoleUserSpec[]
   readonly pools: readonly PoolSpec[]
-  /** What `auth_hba` and `auth_ident` say; absent when they say nothing. */
+  /** Content of `auth_hba` and `auth_ident`; absent if both are empty. */
   readonly access?: AccessRules
   /** Absent with `client_tls_sslmode = "disable"`. */
   readonly clientTls?: TlsOptions
 }
 
-/** The TLS options of what runs, after its files have changed. */
+/** The TLS options of the running version, after its files have changed. */
 export interface TlsUpdate {
   readonly clientTls: TlsOptions | undefined
   readonly pools: readonly { readonly database: string; readonly user: string; readonly serverTls: TlsOptions }[]
 }
 
-/** What control wants and why it does not run yet; SHOW POOL_VERSIONS shows it beside what runs. */
+/** The desired version, and why it does not run yet; SHOW POOL_VERSIONS shows it beside what runs. */
 export interface Desired {
   readonly position: Position
   readonly pools: readonly { pool: string; user: string; hash: string }[]
   readonly error: { code: string; message: string; pool: string | null; user: string | null } | null
 }
 
-/** A proxy of the fleet, where others reach it. `address` is an IPv4 or IPv6 literal. */
+/** A proxy of the fleet with its address, an IPv4 or IPv6 literal. */
 export interface PeerSpec {
   readonly number: number
   readonly address: string
@@ -107,13 +107,13 @@ export interface PeerSpec {
 }
 
 export interface PeersUpdate {
-  /** This proxy's own; 0 while it has none. */
+  /** This proxy's own number; 0 without one. */
   readonly number: number
   readonly peers: readonly PeerSpec[]
 }
 
 export interface ApplyOutcome {
-  /** False when the position was not above the running one; nothing changed then. */
+  /** False if the position was not above the running one, in which case nothing changed. */
   readonly applied: boolean
   readonly running: Position | null
   readonly added: number

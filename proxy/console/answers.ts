@@ -1,11 +1,11 @@
-/** What workers' consoles ask of this one. */
+/** Answers to queries of other workers' consoles. */
 import type { OperatedEngine } from './operated-engine.ts'
 import type { QueryAnswer, WorkerQuery } from '../operation.ts'
 import { isPaused, killClient, operate, serversLeaving, serversLeft } from './operations.ts'
 import { whenFlushed } from '../engine/suspension.ts'
 import { partOf, tableOf } from './commands.ts'
 
-/** Calls `answer` once, now or when what is waited for has come. */
+/** Calls `answer` once, now or after the awaited event. */
 export function answerTo(engine: OperatedEngine, query: WorkerQuery, answer: (answer: QueryAnswer) => void): void {
   switch (query.kind) {
     case 'rows': {

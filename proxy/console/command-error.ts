@@ -1,7 +1,7 @@
 import { SqlError } from '../../shared/errors.ts'
 import type { Condition } from '../../shared/errors.ts'
 
-/** A command that was refused, with a hint what to type instead. */
+/** A rejected command, with a hint. */
 export class CommandError extends SqlError {
   readonly hint: string
   constructor(condition: Condition, message: string, hint: string) {

@@ -43,69 +43,79 @@ import type { Join, Row, Table } from './table.ts'
 import { queryOthers } from './others.ts'
 
 interface Command {
-  /** In capitals. */
+  /** In upper case. */
   readonly name: string
-  /** Who may run it; `admin` may run everything. */
+  /** Right required to run it; `admin` may run everything. */
   readonly right: Right
-  /** For SHOW HELP; null keeps it out of there. */
+  /** For SHOW HELP; null hides it. */
   readonly help: string | null
   /** Sends the answer: at once, or as an exchange that waits in between. */
   readonly run: (caller: Caller, statement: Statement) => Exchange<void> | void
-  /** Something follows the name; `run` reads it. */
+  /** The name is followed by arguments, which `run` reads. */
   readonly arguments?: true
 }
 
-/** What SHOW commands answer with, by how they are run. */
+/** Tables of SHOW commands, by their `run`. */
 const tables = new Map<Command['run'], Table>()
 
 const commands: readonly Command[] = [
   { name: 'SHOW', right: 'stats', help: null, run: help },
   { name: 'SHOW HELP', right: 'stats', help: 'this list', run: help },
-  { name: 'SHOW VERSION', right: 'stats', help: 'whose console this is', run: answer(version) },
-  { name: 'SHOW DATABASES', right: 'stats', help: 'databases, their servers and limits', run: answer(databases) },
-  { name: 'SHOW POOLS', right: 'stats', help: 'clients and servers of each pool by state', run: answer(pools) },
-  { name: 'SHOW POOL_VERSIONS', right: 'stats', help: 'configuration wanted and running', run: answer(poolVersions) },
-  { name: 'SHOW CLIENTS', right: 'stats', help: 'one line per client', run: answer(clients) },
-  { name: 'SHOW SERVERS', right: 'stats', help: 'one line per server connection', run: answer(servers) },
-  { name: 'SHOW PINS', right: 'stats', help: 'clients that keep their server, and why', run: answer(pins) },
-  { name: 'SHOW DISCONNECTS', right: 'stats', help: 'server connections lost lately', run: answer(disconnects) },
-  { name: 'SHOW STATS', right: 'stats', help: 'totals, and averages of the last minute', run: answer(stats) },
+  { name: 'SHOW VERSION', right: 'stats', help: 'version of the console', run: answer(version) },
+  { name: 'SHOW DATABASES', right: 'stats', help: 'databases with their servers and limits', run: answer(databases) },
+  { name: 'SHOW POOLS', right: 'stats', help: 'clients and servers per pool, by state', run: answer(pools) },
+  {
+    name: 'SHOW POOL_VERSIONS',
+    right: 'stats',
+    help: 'desired and running configuration of each pool',
+    run: answer(poolVersions),
+  },
+  { name: 'SHOW CLIENTS', right: 'stats', help: 'clients', run: answer(clients) },
+  { name: 'SHOW SERVERS', right: 'stats', help: 'server connections', run: answer(servers) },
+  { name: 'SHOW PINS', right: 'stats', help: 'clients with a pinned server, and the reason', run: answer(pins) },
+  { name: 'SHOW DISCONNECTS', right: 'stats', help: 'recently lost server connections', run: answer(disconnects) },
+  { name: 'SHOW STATS', right: 'stats', help: 'totals, and averages over the last minute', run: answer(stats) },
   { name: 'SHOW STATS_TOTALS', right: 'stats', help: 'totals since the start', run: answer(statsTotals) },
-  { name: 'SHOW STATS_AVERAGES', right: 'stats', help: 'averages of the last minute', run: answer(statsAverages) },
-  { name: 'SHOW TOTALS', right: 'stats', help: 'totals and averages of all databases together', run: answer(totals) },
-  { name: 'SHOW USERS', right: 'stats', help: 'users and their limits', run: answer(users) },
-  { name: 'SHOW STATE', right: 'stats', help: 'whether the pooler is paused', run: answer(state) },
-  { name: 'SHOW SOCKETS', right: 'stats', help: 'all connections, with what they hold', run: answer(sockets) },
-  { name: 'SHOW ACTIVE_SOCKETS', right: 'stats', help: 'the same, of those in use', run: answer(activeSockets) },
-  { name: 'SHOW FDS', right: 'admin', help: 'connections by what they belong to; no secrets', run: answer(fds) },
-  { name: 'SHOW MEM', right: 'stats', help: 'memory of the engine', run: answer(memory) },
-  { name: 'SHOW DNS_HOSTS', right: 'stats', help: 'server names and their addresses', run: answer(dnsHosts) },
-  { name: 'SHOW PEERS', right: 'stats', help: 'proxies that cancel requests go on to', run: answer(peers) },
-  { name: 'SHOW PEER_POOLS', right: 'stats', help: 'cancel requests on their way there', run: answer(peerPools) },
-  { name: 'SHOW DNS_ZONES', right: 'stats', help: 'always empty', run: answer(dnsZones) },
-  { name: 'SHOW BANS', right: 'stats', help: 'addresses at which logins fail', run: answer(bans) },
-  { name: 'SHOW LISTS', right: 'stats', help: 'how much there is of everything', run: answer(lists) },
+  { name: 'SHOW STATS_AVERAGES', right: 'stats', help: 'averages over the last minute', run: answer(statsAverages) },
+  { name: 'SHOW TOTALS', right: 'stats', help: 'totals and averages over all databases', run: answer(totals) },
+  { name: 'SHOW USERS', right: 'stats', help: 'users with their limits', run: answer(users) },
+  { name: 'SHOW STATE', right: 'stats', help: 'state of the pooler', run: answer(state) },
+  { name: 'SHOW SOCKETS', right: 'stats', help: 'all connections, with buffer sizes', run: answer(sockets) },
+  {
+    name: 'SHOW ACTIVE_SOCKETS',
+    right: 'stats',
+    help: 'connections in use, with buffer sizes',
+    run: answer(activeSockets),
+  },
+  { name: 'SHOW FDS', right: 'admin', help: 'connections and their owners, without secrets', run: answer(fds) },
+  { name: 'SHOW MEM', right: 'stats', help: 'memory usage of the engine', run: answer(memory) },
+  { name: 'SHOW DNS_HOSTS', right: 'stats', help: 'DNS names of servers and their addresses', run: answer(dnsHosts) },
+  { name: 'SHOW PEERS', right: 'stats', help: 'proxies to which cancel requests are forwarded', run: answer(peers) },
+  { name: 'SHOW PEER_POOLS', right: 'stats', help: 'cancel requests being forwarded to peers', run: answer(peerPools) },
+  { name: 'SHOW DNS_ZONES', right: 'stats', help: 'DNS zones (always empty)', run: answer(dnsZones) },
+  { name: 'SHOW BANS', right: 'stats', help: 'server addresses at which logins fail', run: answer(bans) },
+  { name: 'SHOW LISTS', right: 'stats', help: 'number of items of each kind', run: answer(lists) },
   { name: 'SHOW CONFIG', right: 'stats', help: 'configuration keys and values', run: answer(config) },
-  { name: 'RELOAD', right: 'admin', help: 'look for a newer configuration now', run: reload },
+  { name: 'RELOAD', right: 'admin', help: 'load the newest configuration now', run: reload },
   ...operationCommands(),
   {
     name: 'WAIT_CLOSE',
     right: 'admin',
-    help: '[db] wait until replaced servers are gone',
+    help: '[db] wait until replaced servers have closed',
     run: waitCloseCommand,
     arguments: true,
   },
-  { name: 'KILL_CLIENT', right: 'admin', help: 'id: end one client', run: killClientCommand, arguments: true },
+  { name: 'KILL_CLIENT', right: 'admin', help: 'id: disconnect one client', run: killClientCommand, arguments: true },
   {
     name: 'SHUTDOWN',
     right: 'admin',
-    help: '[WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS] end the proxy',
+    help: '[WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS] stop the proxy',
     run: shutdownCommand,
     arguments: true,
   },
-  { name: 'SUSPEND', right: 'admin', help: 'read nothing until RESUME', run: suspendCommand },
-  // What drivers set of their session is for everybody; `set` asks for the right to change what runs.
-  { name: 'SET', right: 'stats', help: 'key = value until RELOAD or a new version', run: set, arguments: true },
+  { name: 'SUSPEND', right: 'admin', help: 'stop all traffic until RESUME', run: suspendCommand },
+  // Session parameters are open to all users; `set` checks the right to change the configuration.
+  { name: 'SET', right: 'stats', help: 'key = value, until RELOAD or a new version', run: set, arguments: true },
   ...Object.entries(fixedParameters).map(([parameter, value]): Command => {
     const table: Table = { columns: texts(parameter), join: null, rows: () => [[value]] }
     return { name: `SHOW ${parameter.toUpperCase()}`, right: 'stats', help: null, run: answer(table) }
@@ -131,7 +141,7 @@ function operationCommands(): Command[] {
 
 const byName = new Map(commands.map((command) => [command.name, command]))
 
-/** Runs one statement and sends its answer. Throws SqlError when it is refused; nothing has been sent of it then. */
+/** Runs one statement and sends its answer. Throws SqlError if it is rejected, before anything was sent. */
 export function* execute(caller: Caller, right: Right, statement: Statement): Exchange<void> {
   const command = find(statement)
   if (command.right === 'admin' && right !== 'admin') {
@@ -156,7 +166,7 @@ function find(statement: Statement): Command {
   throw unknownCommand(statement, name)
 }
 
-/** In the words of PgBouncer, with a hint of ours. */
+/** PgBouncer's text, with a hint of ours. */
 
 function unknownCommand(statement: Statement, name: string): CommandError {
   const shown = statement
@@ -167,12 +177,12 @@ function unknownCommand(statement: Statement, name: string): CommandError {
   const near = nearest(name.slice(0, shownMax), known)
   const guess = near === undefined ? '' : `Did you mean ${near.toUpperCase()}? `
   const message = `invalid command '${shown}', use SHOW HELP;`
-  return new CommandError('syntax_error', message, `${guess}SHOW HELP lists the commands.`)
+  return new CommandError('syntax_error', message, `${guess}Use SHOW HELP to list the commands.`)
 }
 
 const shownMax = 60
 
-/** About as many bytes of a long answer are sent in one turn of the loop. */
+/** Number of bytes of a long answer sent per turn of the loop, approximately. */
 const turnBytes = 16_384
 
 function answer(table: Table): Command['run'] {
@@ -200,19 +210,19 @@ function answer(table: Table): Command['run'] {
   return run
 }
 
-/** Of the workers of the process; one that does not answer is left out. */
+/** Rows of all workers of the process; one that does not answer is left out. */
 function* rowsOfAll(caller: Caller, table: Table, join: Join, command: string): Exchange<Iterable<Row>> {
   if (caller.engine.context.workers === null) return table.rows(caller.engine)
   const answers = yield* queryOthers(caller, { kind: 'rows', command })
   return join([partOf(table, caller.engine), ...answers.filter((rows) => Array.isArray(rows))])
 }
 
-/** What this worker has of a table. */
+/** This worker's part of a table. */
 export function partOf({ part, rows }: Table, engine: OperatedEngine): Row[] {
   return [...(part ?? rows)(engine)]
 }
 
-/** The table of a SHOW command; undefined when there is none. */
+/** The table of a SHOW command; undefined if there is none. */
 export function tableOf(command: string): Table | undefined {
   const found = byName.get(command)
   return found === undefined ? undefined : tables.get(found.run)
@@ -222,7 +232,7 @@ function texted(row: Row): (string | null)[] {
   return row.map((value) => (typeof value === 'number' ? String(value) : value))
 }
 
-/** As PgBouncer's: a notice, and no rows. */
+/** A notice without rows, as in PgBouncer. */
 function help(caller: Caller): void {
   const lines = commands.flatMap((command) =>
     command.help === null ? [] : [`\t${command.name.padEnd(20)}${command.help}`],
@@ -232,10 +242,7 @@ function help(caller: Caller): void {
   caller.send(write.commandComplete('SHOW'))
 }
 
-/**
- * What SET has changed is taken back, then control is asked for a newer configuration; answers when it runs, or with
- * what stands in its way.
- */
+/** Drops the overrides of SET and asks control for a newer configuration; completes when it runs, or with the error. */
 function* reload(caller: Caller): Exchange<void> {
   caller.engine.overrides.drop()
   yield* queryOthers(caller, { kind: 'set', key: '', value: null })
@@ -245,7 +252,7 @@ function* reload(caller: Caller): Exchange<void> {
     caller.wake()
   })
   yield* caller.until(() => outcome !== null)
-  const { error } = outcome as unknown as { error: string | null } // set by the answer, which the compiler cannot see
+  const { error } = outcome as unknown as { error: string | null } // set by the callback, which the compiler cannot see
   if (error !== null) throw new SqlError('config_file_error', error)
   caller.send(write.commandComplete('RELOAD'))
 }

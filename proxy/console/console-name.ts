@@ -1,2 +1,2 @@
-/** The console's own database and user in lists: PgBouncer's name, which tools know to leave out. */
+/** The console's database and user in lists: PgBouncer's name, which tools skip. */
 export const consoleName = 'pgbouncer'

@@ -1,4 +1,4 @@
-/** What metrics are made of: the console's own answers, so that a page of metrics and SHOW never differ. */
+/** Console tables for metrics, so that metrics and SHOW never differ. */
 import { Client } from '../engine/pool/client.ts'
 import type { Pool } from '../engine/pool/pool.ts'
 import type { OperatedEngine } from './operated-engine.ts'
@@ -12,18 +12,18 @@ import { statsTotals } from './show/stats.ts'
 import { version } from './show/version.ts'
 import type { Table } from './table.ts'
 
-/** Clients choose their application_name: so many groups are told apart, and the rest is counted as `others`. */
+/** Clients choose their application_name: this many groups are told apart, the rest is counted as `others`. */
 const clientGroupsMax = 1000
 const others = '(others)'
 
-/** Pools that have series of their own in metrics (`metrics_per_pool`). */
+/** Pools with series of their own in metrics (`metrics_per_pool`). */
 export function poolsWithSeries({ pools, context }: Pick<OperatedEngine, 'pools' | 'context'>): Pool[] {
   const { metricsPerPool } = context.general
   if (metricsPerPool === 'none') return []
   return [...pools.all()].filter(({ template }) => metricsPerPool === 'all' || template === null)
 }
 
-/** Of pools, their databases and clients, those alone that have series of their own. */
+/** Tables of pools, databases and clients that have series of their own. */
 export function consoleTablesOf(engine: OperatedEngine): ConsoleTables {
   const withSeries = poolsWithSeries(engine)
   const names = new Set([consoleName, ...withSeries.map(({ database }) => database)])

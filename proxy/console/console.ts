@@ -15,10 +15,10 @@ import { Overrides } from './overrides.ts'
 import { ConsoleSession } from './session.ts'
 import { Statistics } from './statistics.ts'
 
-/** How many disconnects SHOW DISCONNECTS remembers. */
+/** Capacity of SHOW DISCONNECTS. */
 const disconnectsMax = 1000
 
-/** The console of one engine: its sessions, what they show that the engine does not need, and what operators have done. */
+/** The console of an engine: its sessions, its own state for tables, and operators' state. */
 export class Console implements EngineConsole, OperatedEngine {
   readonly engine: Engine
   readonly disconnects = new Disconnects(disconnectsMax)
@@ -29,9 +29,9 @@ export class Console implements EngineConsole, OperatedEngine {
   #users: readonly ConsoleUserSpec[] = []
   readonly #reloads = new Map<number, (error: string | null) => void>()
   readonly #queries = new Map<number, (answers: readonly QueryAnswer[]) => void>()
-  /** Overrides to replay onto the first version that this thread gets. */
+  /** Overrides to replay onto the first version this thread receives. */
   #overridesBefore: OperatedState['overrides'] = []
-  /** What changes meanwhile comes from the agent. */
+  /** Changes during a restore come from the agent. */
   #restoring = false
 
   constructor(engine: Engine) {
@@ -63,7 +63,7 @@ export class Console implements EngineConsole, OperatedEngine {
     this.engine.when(condition, done)
   }
 
-  // What the engine tells
+  // Events of the engine
 
   find(user: string): ConsoleUserSpec | undefined {
     return this.#users.find((candidate) => candidate.user === user)
@@ -123,11 +123,11 @@ export class Console implements EngineConsole, OperatedEngine {
         return
       default:
         message satisfies never
-        throw new Error('the agent sent a message the engine does not know')
+        throw new Error('unknown message from the agent')
     }
   }
 
-  /** The agent is not told of it in turn: meanwhile it may know better. */
+  /** Not reported back to the agent, whose state may be newer by then. */
   #restore(state: OperatedState): void {
     this.#restoring = true
     this.pools.restore(state)
@@ -139,7 +139,7 @@ export class Console implements EngineConsole, OperatedEngine {
     this.stateChanged()
   }
 
-  /** With `tables`, for metrics: of those pools alone that have series of their own. */
+  /** With `tables`, for metrics: only of pools with series of their own. */
   snapshot(tables?: true): EngineSnapshot {
     return {
       ...this.engine.snapshot(tables === true ? poolsWithSeries(this) : undefined),
@@ -148,7 +148,7 @@ export class Console implements EngineConsole, OperatedEngine {
     }
   }
 
-  // What commands use
+  // For commands
 
   reload(answer: (error: string | null) => void): void {
     this.pools.authQueries.clear()

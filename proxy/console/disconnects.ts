@@ -1,15 +1,15 @@
 import type { EngineDisconnect } from '../../shared/disconnect.ts'
 
 export interface TimedDisconnect extends EngineDisconnect {
-  /** On the engine's clock. */
+  /** By the engine's clock. */
   readonly atMs: number
 }
 
-/** The latest disconnects, for SHOW DISCONNECTS. Control keeps the whole list; here the oldest make room. */
+/** The latest disconnects, for SHOW DISCONNECTS. Control keeps the whole list; here the oldest are dropped. */
 export class Disconnects {
   readonly #capacity: number
   #ring: TimedDisconnect[] = []
-  /** Where the oldest stands once the ring is full. */
+  /** Index of the oldest once the ring is full. */
   #oldest = 0
 
   constructor(capacity: number) {

@@ -1,10 +1,10 @@
-/** How the rows that workers give for one SHOW command become the rows of the process. */
+/** Merging the rows of workers for a SHOW command into the rows of the process. */
 import type { Join } from './table.ts'
 
-/** Every worker has its own. */
+/** Concatenates: every worker has rows of its own. */
 export const all: Join = (ofWorkers) => ofWorkers.flat()
 
-/** Rows that bear the same in the first `keys` columns become one, with the numbers in the columns `summed` added up. */
+/** Merges rows that are equal in the first `keys` columns by adding up the columns `summed`. */
 export function byKey(keys: number, summed: readonly number[]): Join {
   return (ofWorkers) => {
     const rows = new Map<string, (string | number | null)[]>()
@@ -18,7 +18,7 @@ export function byKey(keys: number, summed: readonly number[]): Join {
   }
 }
 
-/** The numbers from `first` up to `last`. */
+/** The numbers from `first` up to, not including, `last`. */
 export function columns(first: number, last: number): number[] {
   return Array.from({ length: last - first + 1 }, (_, at) => first + at)
 }

@@ -1,4 +1,4 @@
-/** Commands by which operators stop, start and replace connections. Texts and waiting as in PgBouncer. */
+/** Commands that stop, start and replace connections, with PgBouncer's texts and waits. */
 import { SqlError } from '../../shared/errors.ts'
 import * as write from '../protocol/write.ts'
 import type { Exchange } from '../engine/wire/conversation.ts'
@@ -12,7 +12,7 @@ import { queryOthers } from './others.ts'
 import { consoleName } from './console-name.ts'
 import type { Statement } from './statements.ts'
 
-/** PAUSE [db]: answers when every server has been released and closed. */
+/** PAUSE [db]: completes when all servers have been released and closed. */
 export function* pauseCommand(caller: Caller, statement: Statement): Exchange<void> {
   const { engine } = caller
   const database = databaseOf(caller, statement)
@@ -26,11 +26,11 @@ export function* pauseCommand(caller: Caller, statement: Statement): Exchange<vo
   done(caller, 'PAUSE')
 }
 
-/** RESUME [db]: after PAUSE and KILL; without a database after SUSPEND too. */
+/** RESUME [db]: after PAUSE and KILL; without a database also after SUSPEND. */
 export function* resumeCommand(caller: Caller, statement: Statement): Exchange<void> {
   const database = optionalName(statement)
   if (!(yield* onAllWorkers(caller, 'resume', database))) {
-    // A database that has left the configuration may still be paused, one that never was there cannot.
+    // A database that was removed from the configuration may still be paused; one that never existed cannot.
     if (database !== null) databaseOf(caller, statement)
     throw refused(database, database === null ? 'not paused/suspended' : 'not paused')
   }
@@ -49,7 +49,7 @@ export function* enableCommand(caller: Caller, statement: Statement): Exchange<v
   done(caller, 'ENABLE')
 }
 
-/** KILL [db]: what is there ends now, and who comes waits for RESUME. */
+/** KILL [db]: closes all connections now; new clients wait for RESUME. */
 export function* killCommand(caller: Caller, statement: Statement): Exchange<void> {
   const database = databaseOf(caller, statement)
   yield* onAllWorkers(caller, 'kill', database)
@@ -60,7 +60,7 @@ export function* killCommand(caller: Caller, statement: Statement): Exchange<voi
 export function* killClientCommand(caller: Caller, statement: Statement): Exchange<void> {
   const text = optionalName(statement) ?? ''
   const id = /^\d{1,15}$/.test(text) ? Number(text) : null
-  if (id === null) throw new CommandError('syntax_error', 'invalid client id', 'SHOW CLIENTS lists the ids.')
+  if (id === null) throw new CommandError('syntax_error', 'invalid client id', 'Use SHOW CLIENTS to list the ids.')
   if (!killClient(caller.engine, id)) {
     const answers = yield* queryOthers(caller, { kind: 'kill client', client: id })
     if (!answers.includes(true)) throw new SqlError('undefined_object', 'client not found')
@@ -74,7 +74,7 @@ export function* reconnectCommand(caller: Caller, statement: Statement): Exchang
   done(caller, 'RECONNECT')
 }
 
-/** WAIT_CLOSE [db]: answers when no server of before a RECONNECT or a new version is left. */
+/** WAIT_CLOSE [db]: completes when no server from before a RECONNECT or a new version is left. */
 export function* waitCloseCommand(caller: Caller, statement: Statement): Exchange<void> {
   const database = databaseOf(caller, statement)
   yield* wait(caller, () => serversLeaving(caller.engine, database) === 0)
@@ -82,11 +82,11 @@ export function* waitCloseCommand(caller: Caller, statement: Statement): Exchang
   done(caller, 'WAIT_CLOSE')
 }
 
-/** SUSPEND: answers when all that was sent has been taken; whoever does not take it in time is closed. */
+/** SUSPEND: completes when everything sent has been taken; connections that do not take it in time are closed. */
 export function* suspendCommand(caller: Caller): Exchange<void> {
   const { engine } = caller
   if (!(yield* onAllWorkers(caller, 'suspend', null))) throw alreadyStopped()
-  // All workers have the same time, so none of them waits for another.
+  // Each worker has the whole timeout, so none waits for another.
   let holds: boolean | null = null
   whenFlushed(engine, (itHolds) => {
     holds = itHolds
@@ -104,10 +104,10 @@ const shutdownModes: Readonly<Record<string, StopMode>> = {
   WAIT_FOR_CLIENTS: 'clients',
 }
 
-/** SHUTDOWN [WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]: ends the proxy. */
+/** SHUTDOWN [WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]: stops the proxy. */
 export function shutdownCommand(caller: Caller, statement: Statement): void {
   const mode = shutdownModes[(optionalName(statement) ?? '').toUpperCase()]
-  if (mode === undefined) throw invalid(statement, 'Its modes: WAIT_FOR_SERVERS, WAIT_FOR_CLIENTS.')
+  if (mode === undefined) throw invalid(statement, 'The modes are WAIT_FOR_SERVERS and WAIT_FOR_CLIENTS.')
   done(caller, 'SHUTDOWN')
   caller.engine.context.post({ type: 'shutdown', mode })
 }
@@ -117,8 +117,8 @@ function done(caller: Caller, tag: string): void {
 }
 
 /**
- * All workers carry out an operation before it is answered, this one too only when its turn comes: of opposite operations
- * at two consoles the same one is the last for all. Gives whether it has changed anything here.
+ * An operation completes when all workers have executed it, this one too only in its turn: of opposite operations at
+ * two consoles, the same one is last in all workers. Returns whether it had an effect here.
  */
 function* onAllWorkers(caller: Caller, operation: Operation, database: string | null): Exchange<boolean> {
   const { engine } = caller
@@ -142,18 +142,19 @@ function* wait(caller: Caller, condition: () => boolean): Exchange<void> {
 function optionalName(statement: Statement): string | null {
   const [, name, ...rest] = statement
   if (rest.length > 0 || name?.kind === 'symbol') {
-    throw invalid(statement, 'At most one name follows; quote it where it is no word.')
+    throw invalid(statement, 'At most one name may follow; quote a name that is not an identifier.')
   }
   return name?.value ?? null
 }
 
 function neededName(statement: Statement): string {
   const name = optionalName(statement)
-  if (name === null) throw new CommandError('syntax_error', 'a database is required', 'Its name must follow.')
+  if (name === null)
+    throw new CommandError('syntax_error', 'a database is required', 'The command must be followed by its name.')
   return name
 }
 
-/** In the words of PgBouncer. */
+/** PgBouncer's text. */
 function invalid(statement: Statement, hint: string): CommandError {
   const shown = statement.map((token) => token.value).join(' ')
   return new CommandError('syntax_error', `invalid command '${shown.slice(0, shownMax)}', use SHOW HELP;`, hint)
@@ -161,7 +162,7 @@ function invalid(statement: Statement, hint: string): CommandError {
 
 const shownMax = 60
 
-/** Null is every database. */
+/** Null means all databases. */
 function databaseOf({ engine }: Caller, statement: Statement): string | null {
   const name = optionalName(statement)
   if (name === null) return null
@@ -175,7 +176,7 @@ function databaseOf({ engine }: Caller, statement: Statement): string | null {
 
 function neededDatabase(caller: Caller, statement: Statement): string {
   neededName(statement)
-  return databaseOf(caller, statement) as string // a name is there
+  return databaseOf(caller, statement) as string // a name is present
 }
 
 function alreadyStopped(): SqlError {

@@ -5,21 +5,21 @@ import type { Disconnects } from './disconnects.ts'
 import type { Overrides } from './overrides.ts'
 import type { Statistics } from './statistics.ts'
 
-/** An engine, with what its console keeps beside it: what commands use and tables show. */
+/** An engine, with the state its console keeps beside it, for commands and tables. */
 export interface OperatedEngine extends Pick<
   Engine,
   'context' | 'pools' | 'logins' | 'port' | 'stateChanged' | 'when'
 > {
   readonly statistics: Statistics
   readonly disconnects: Disconnects
-  /** What SET has changed. */
+  /** Overrides of SET. */
   readonly overrides: Overrides
   /** The general settings as written, for SHOW CONFIG. */
   readonly generalValues: Readonly<Record<string, string | number>>
-  /** What control offered last. */
+  /** The last offer of control. */
   readonly desired: Desired | null
-  /** Asks the agent to look for a newer configuration now; `answer` gets null or what went wrong. */
+  /** Makes the agent look for a newer configuration; `answer` gets null or the error. */
   reload(answer: (error: string | null) => void): void
-  /** Asks the other workers; where there are none, the answer comes at once. */
+  /** Queries the other workers; without any, answers at once. */
   queryWorkers(query: WorkerQuery, answer: (answers: readonly QueryAnswer[]) => void): void
 }

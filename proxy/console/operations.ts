@@ -1,4 +1,4 @@
-/** What operators do to databases and clients, whichever way they ask: the console, or control through the agent. */
+/** Operations on databases and clients, from the console or from control through the agent. */
 import { wildcard } from '../../shared/config/wildcard.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import { operations } from '../../shared/operations.ts'
@@ -9,10 +9,10 @@ import { suspend, unsuspend } from '../engine/suspension.ts'
 import type { Operation, OperationOutcome } from '../operation.ts'
 import type { Pool } from '../engine/pool/pool.ts'
 
-/** What of an engine is operated. */
+/** The parts of an engine that operations use. */
 export type Operated = Pick<Engine, 'context' | 'pools' | 'stateChanged'>
 
-/** All pools of a database, or of those that "*" stands for; of every database with null. */
+/** All pools of a database, or of those that "*" stands for; with null, of all databases. */
 function poolsOf({ pools }: Operated, database: string | null): Pool[] {
   if (database === null) return [...pools.all()]
   if (database !== wildcard) return [...pools.ofDatabase(database)]
@@ -26,13 +26,13 @@ export function serversLeft(engine: Operated, database: string | null): number {
   return servers
 }
 
-/** Servers that close as soon as they are free, by RECONNECT, PAUSE, a rebuild or an address that is gone. */
+/** Servers that close as soon as they are free, after RECONNECT, PAUSE, a rebuild or the loss of an address. */
 export function serversLeaving(engine: Operated, database: string | null): number {
   let servers = 0
   for (const pool of poolsOf(engine, database)) {
     for (const serverSet of pool.serverSets) {
       for (const list of serverSet.lists) {
-        // Replication goes on where it is for as long as it likes.
+        // Replication may continue for any time.
         if (list === serverSet.replication) continue
         for (const server of list) if (serverSet.draining || server.closeNeeded) servers++
       }
@@ -45,32 +45,32 @@ export function isPaused({ pools }: Operated, database: string | null): boolean 
   return database === null ? pools.pausedAll : pools.isPaused(database)
 }
 
-/** Clients wait, servers close as they become free. False when it is paused already. */
+/** Clients wait, and servers close as they become free. False if it is already paused. */
 export function pause(engine: Operated, database: string | null): boolean {
   const changed = engine.pools.setPaused(database, true)
   engine.stateChanged()
   return changed
 }
 
-/** False when it is not paused. */
+/** False if it is not paused. */
 export function resume(engine: Operated, database: string | null): boolean {
   const changed = engine.pools.setPaused(database, false)
   engine.stateChanged()
   return changed
 }
 
-/** Every server is replaced by a new one as soon as it is free. */
+/** Replaces all servers as they become free. */
 export function reconnect(engine: Operated, database: string | null): void {
   for (const pool of poolsOf(engine, database)) pool.current?.retire()
 }
 
-/** All clients and servers end now; whoever comes waits for RESUME. */
+/** Closes all clients and servers now; new clients wait for RESUME. */
 export function kill(engine: Operated, database: string | null): void {
   pause(engine, database)
   for (const pool of poolsOf(engine, database)) pool.kill()
 }
 
-/** False when nobody has this number. */
+/** False if there is no client with this id. */
 export function killClient(engine: Operated, id: number): boolean {
   for (const client of engine.context.clients) {
     if (client.id !== id) continue
@@ -82,7 +82,7 @@ export function killClient(engine: Operated, id: number): boolean {
   return false
 }
 
-/** An operation of a console. False when it has changed nothing. */
+/** An operation from a console. False if it had no effect. */
 export function operate(engine: Operated, operation: Operation, database: string | null): boolean {
   switch (operation) {
     case 'pause':
@@ -107,11 +107,11 @@ export function operate(engine: Operated, operation: Operation, database: string
   }
 }
 
-/** Carries out an operation for control. Repeating it changes nothing. */
+/** An operation from control. Repeating it has no further effect. */
 export function operateForControl(engine: Operated, operation: PoolOperation, pool: string): OperationOutcome {
   const known = engine.pools.hasDatabase(pool)
   const { undoes, waitsFor } = operations[operation]
-  // A pool that has left the configuration may still be paused or disabled.
+  // A pool that was removed from the configuration may still be paused or disabled.
   if (known || undoes.length > 0) operate(engine, operation, pool)
   return { known, paused: engine.pools.pauseApplies(pool), servers: serversToEnd[waitsFor](engine, pool) }
 }

@@ -9,7 +9,7 @@ import type { Engine } from '../engine/engine.ts'
 import type { OperatedState } from '../operation.ts'
 import type { PoolSpec } from '../spec.ts'
 
-/** PgBouncer's names of what SHOW CONFIG shows under them. */
+/** PgBouncer's names for keys in SHOW CONFIG. */
 const otherNames: Readonly<Record<string, string>> = { max_client_conn: 'max_client_connections' }
 
 /** An engine, and its general settings as written. */
@@ -18,14 +18,14 @@ interface Overridden extends Pick<Engine, 'context' | 'pools'> {
 }
 
 /**
- * What an operator has changed at the console (SET), over the version that runs, until the next version or RELOAD. A
- * pool that runs something else than its version says has another hash, so whatever compares what is desired with what
- * runs shows it, and the next version puts it right.
+ * Values changed by SET at the console, on top of the running version, until the next version or RELOAD. A pool with
+ * such a value has another hash than its version, so that every comparison of desired and running shows the difference,
+ * and the next version removes it.
  */
 export class Overrides {
   readonly #engine: Overridden
   readonly #values = new Map<string, string | number>()
-  /** The general settings of the version. */
+  /** General settings of the version. */
   #general: (Pick<Overridden, 'generalValues'> & { readonly settings: Engine['context']['general'] }) | null = null
 
   constructor(engine: Overridden) {
@@ -36,33 +36,33 @@ export class Overrides {
     return [...this.#values]
   }
 
-  /** These hold, and no others. */
+  /** Replaces all overrides. */
   restore(values: OperatedState['overrides']): void {
     if (isDeepStrictEqual(values, this.values)) return
     this.drop()
     for (const [key, value] of values) this.set(key, String(value))
   }
 
-  /** "key = value" of each. */
+  /** "key = value" of each override. */
   texts(): string[] {
     return [...this.#values].map(([key, value]) => `${key} = ${value}`)
   }
 
-  /** Of those that concern pools; null when there are none. */
+  /** Those of pools; null without any. */
   get ofPools(): string | null {
     const texts = [...this.#values].filter(([key]) => key in poolKeys).map(([key, value]) => `${key} = ${value}`)
     return texts.length === 0 ? null : texts.join(', ')
   }
 
-  /** Gives why it cannot be; null when it is done. */
+  /** Returns the error, or null. */
   set(name: string, text: string): string | null {
     const key = otherNames[name] ?? name
     const isGeneral = Object.hasOwn(generalKeys, key)
-    // Of a general key that the agent reads too, nothing here would come of a SET.
+    // SET would have no effect on a general key that the agent reads too.
     if (isGeneral && generalKeys[key as GeneralKey].obeyedBy !== 'engine') return `${name} cannot be set here`
     const spec: KeySpec | undefined = isGeneral ? generalKeys[key as GeneralKey] : ownSpec(key)
     if (spec === undefined) return `${name} cannot be set here`
-    if (spec.class !== 'live') return `${name} cannot be changed while servers are connected; make a new version`
+    if (spec.class !== 'live') return `${name} cannot be changed while servers are connected; create a new version`
     const checked = checkValue(spec, spec.type === 'integer' && /^\d{1,15}$/.test(text) ? Number(text) : text)
     if ('fault' in checked) return `${name} ${checked.fault}`
     this.#values.set(key, checked.value)
@@ -92,7 +92,7 @@ export class Overrides {
     }
   }
 
-  /** RELOAD: what the version says runs again. */
+  /** RELOAD: restores the values of the version. */
   drop(): void {
     for (const { current } of this.#engine.pools.all()) {
       if (current?.spec.overridden !== undefined) current.retune(restored(current.spec, current.spec.overridden))
@@ -104,7 +104,7 @@ export class Overrides {
     this.clear()
   }
 
-  /** A version was applied, and runs as it is. */
+  /** A version was applied, without overrides. */
   clear(): void {
     this.#general = null
     if (this.#values.size === 0) return
@@ -122,7 +122,7 @@ function withValues(settings: PoolSettings, overridden: Readonly<Record<string, 
     const text = writtenValue(key as PoolKey, settings)
     return [key, spec.type === 'integer' ? Number(text) : text]
   })
-  // Every value was checked against its line of the key table, here or when the version was made.
+  // All values were checked against the key table, here or when the version was created.
   return poolSettings({ ...Object.fromEntries(written), ...overridden } as Parameters<typeof poolSettings>[0])
 }
 

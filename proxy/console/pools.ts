@@ -4,7 +4,7 @@ import type { Pool } from '../engine/pool/pool.ts'
 import type { ServerSet } from '../engine/pool/server-set.ts'
 import type { Server } from '../engine/pool/server.ts'
 
-/** By database, then user. */
+/** Sorted by database, then user. */
 export function sortedPools(engine: OperatedEngine): Pool[] {
   return [...engine.pools.all()].sort((a, b) => compare(a.database, b.database) || compare(a.user, b.user))
 }
@@ -14,7 +14,7 @@ export function compare(a: string, b: string): number {
   return a < b ? -1 : 1
 }
 
-/** The server set that serves a pool, and those that still drain. */
+/** The current server set of a pool, and draining ones. */
 export function serverSetsOf(pool: Pool): ServerSet[] {
   return pool.serverSets
 }
@@ -29,7 +29,7 @@ export function sum<Item>(items: Iterable<Item>, of: (item: Item) => number): nu
   return total
 }
 
-/** What all items have in common; null where they differ, or there are none. */
+/** The value that all items have in common; null if they differ, or there are none. */
 export function common<Item, Value>(items: readonly Item[], of: (item: Item) => Value): Value | null {
   const [first] = items
   if (first === undefined) return null

@@ -7,7 +7,7 @@ import { CommandError } from './command-error.ts'
 import type { Statement, Token } from './statements.ts'
 import { pgbouncerVersion } from './show/version.ts'
 
-/** The greeting of a console, as PgBouncer's. */
+/** The console's greeting, as PgBouncer's. */
 export const greeting: readonly (readonly [string, string])[] = [
   ['server_version', `${pgbouncerVersion}/bouncer`],
   ['client_encoding', 'UTF8'],
@@ -18,7 +18,7 @@ export const greeting: readonly (readonly [string, string])[] = [
   ['is_superuser', 'on'],
 ]
 
-/** What drivers ask for of a session; a console answers with what never changes. */
+/** Parameters that drivers read; a console returns constants. */
 export const fixedParameters: Readonly<Record<string, string>> = {
   client_encoding: 'UTF8',
   datestyle: 'ISO',
@@ -27,7 +27,7 @@ export const fixedParameters: Readonly<Record<string, string>> = {
   timezone: 'GMT',
 }
 
-/** What drivers set when they connect. Each is accepted and, but for application_name, means nothing here. */
+/** Parameters that drivers set when they connect. All are accepted; only application_name has an effect. */
 const settable: ReadonlySet<string> = new Set([
   ...Object.keys(fixedParameters),
   'application_name',
@@ -35,14 +35,14 @@ const settable: ReadonlySet<string> = new Set([
 ])
 
 /**
- * SET [ SESSION | LOCAL ] name { TO | = } value [, …]: of the session what drivers set, or a key of the configuration
- * for this proxy, until the next version or RELOAD.
+ * SET [ SESSION | LOCAL ] name { TO | = } value [, …]: a session parameter of drivers, or a configuration key of this
+ * proxy, until the next version or RELOAD.
  */
 export function* set(caller: Caller, statement: Statement): Exchange<void> {
   const rest = statement.slice(isWord(statement[1], 'SESSION', 'LOCAL') ? 2 : 1)
   const [name, assignment, ...values] = rest
   if (name === undefined || values.length === 0 || !isAssignment(assignment)) {
-    throw new CommandError('syntax_error', 'syntax error in SET', 'Write SET name = value.')
+    throw new CommandError('syntax_error', 'syntax error in SET', 'Use SET name = value.')
   }
   const parameter = name.value.toLowerCase()
   if (!settable.has(parameter)) {
@@ -63,13 +63,13 @@ function* override(caller: Caller, name: string, values: Statement): Exchange<vo
   const text = values.map(({ value }) => value).join('')
   const fault = engine.overrides.set(name, text)
   if (fault !== null) {
-    const hint = 'SHOW CONFIG lists the keys; what SET cannot change is changed by a new version in control.'
+    const hint = 'Use SHOW CONFIG to list the keys; keys that SET cannot change are changed by a new version.'
     throw new CommandError('invalid_parameter_value', `SET failed: ${fault.slice(0, faultMax)}`, hint)
   }
-  // Here once more, when its turn among all operations comes.
+  // Once more here, in its turn among all operations.
   yield* queryOthers(caller, { kind: 'set', key: name, value: text })
   const fields = { key: name, value: text, user }
-  engine.context.post({ type: 'log', level: 'warn', message: 'SET at the console changed what runs', fields })
+  engine.context.post({ type: 'log', level: 'warn', message: 'configuration changed by SET at the console', fields })
   caller.send(write.commandComplete('SET'))
 }
 

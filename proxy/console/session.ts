@@ -19,8 +19,8 @@ import { parseStatements } from './statements.ts'
 const messageBytesMax = 16_384
 
 /**
- * Someone who has logged in to the console. One generator reads requests and answers them in order; while it waits for
- * something else than bytes, reading is paused.
+ * A session of the console. A generator reads requests and answers them in order; while it waits for anything but
+ * bytes, reading is paused.
  */
 export class ConsoleSession implements OperatorSession, SocketEvents, Caller {
   readonly engine: OperatedEngine
@@ -54,7 +54,7 @@ export class ConsoleSession implements OperatorSession, SocketEvents, Caller {
     this.#exchange = this.#serve()
   }
 
-  /** Greets the client, whose login is over. */
+  /** Greets the client after its login. */
   begin(): void {
     this.engine.context.clients.add(this)
     this.engine.context.counts?.countConsole(1)
@@ -62,7 +62,7 @@ export class ConsoleSession implements OperatorSession, SocketEvents, Caller {
     this.send(Buffer.concat([write.parameterStatuses(greeting), ready]))
   }
 
-  /** Tells the client why, and ends. */
+  /** Sends a fatal error, and ends. */
   fatal(sqlstate: string, message: string): void {
     if (this.#gone) return
     this.send(write.errorResponse({ severity: 'FATAL', code: sqlstate, message }))
@@ -75,7 +75,7 @@ export class ConsoleSession implements OperatorSession, SocketEvents, Caller {
     if (this.engine.context.clients.delete(this)) this.engine.context.counts?.countConsole(-1)
   }
 
-  // What the socket reports
+  // Events of the socket
 
   onConnect(): void {}
 
@@ -95,7 +95,7 @@ export class ConsoleSession implements OperatorSession, SocketEvents, Caller {
     this.#leave()
   }
 
-  // What commands use
+  // For commands
 
   send(bytes: Uint8Array): void {
     this.socket.send(bytes, 0, bytes.length)
@@ -136,9 +136,9 @@ export class ConsoleSession implements OperatorSession, SocketEvents, Caller {
 
   // The conversation
 
-  /** Serves until the client leaves. What breaks the protocol is thrown, and ends the session. */
+  /** Serves until the client leaves. A protocol violation is thrown, and ends the session. */
   *#serve(): Exchange<void> {
-    // After an error in the extended protocol, everything up to its Sync is passed over.
+    // After an error in the extended protocol, messages are skipped up to its Sync.
     let skipping = false
     for (;;) {
       yield* this.#read()
@@ -208,7 +208,7 @@ export class ConsoleSession implements OperatorSession, SocketEvents, Caller {
     return this.#inbox.take(messageBytesMax)
   }
 
-  /** Waits until the client has taken what was sent: no answer is made for one that does not read. */
+  /** Waits until the client has taken what was sent, so that no answers accumulate. */
   *#read(): Exchange<void> {
     yield* this.until(() => this.socket.queuedBytes === 0)
   }

@@ -1,6 +1,6 @@
 import { SqlError } from '../../shared/errors.ts'
 
-/** A piece of a statement. A `text` was quoted, so it is data even where it reads like a keyword. */
+/** A token of a statement. A `text` was quoted, so it is data even if it reads like a keyword. */
 export interface Token {
   readonly kind: 'word' | 'text' | 'symbol'
   readonly value: string
@@ -9,9 +9,9 @@ export interface Token {
 export type Statement = readonly Token[]
 
 /**
- * The statements of one Query message, without the empty ones. Only as much of SQL as a console needs: words, quoted
- * texts, `--` and nested block comments, and `;` between statements. Throws SqlError 42601 for a quote or comment
- * that does not end.
+ * The statements of a Query message, without empty ones. Supports as much of SQL as a console needs: words, quoted
+ * texts, `--` and nested block comments, and `;` between statements. Throws SqlError 42601 for an unterminated quote or
+ * comment.
  */
 export function parseStatements(source: string): Statement[] {
   const statements: Token[][] = [[]]
@@ -30,7 +30,7 @@ const space = /(?:\s|--[^\n]*)+/y
 const word = /[A-Za-z0-9_.$]+/y
 const quoted = { "'": /'((?:[^']|'')*)'/y, '"': /"((?:[^"]|"")*)"/y } as const
 
-/** What stands at `at`: where it ends, and a token unless it is space or a comment. */
+/** Reads at `at`: the offset of its end, and a token unless it is space or a comment. */
 function readAt(source: string, at: number): [next: number, token: Token | null] {
   const skipped = matchAt(space, source, at)
   if (skipped !== null) return [at + skipped[0].length, null]

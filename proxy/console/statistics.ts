@@ -3,10 +3,10 @@ import type { Pool } from '../engine/pool/pool.ts'
 import { noTotals } from '../engine/pool/totals.ts'
 import { consoleName } from './console-name.ts'
 
-/** The window of the averages: PgBouncer's `stats_period`. */
+/** Window of the averages: PgBouncer's `stats_period`. */
 const statsPeriodMs = 60_000
 
-/** Between two samples; the window moves in such steps. */
+/** Interval between samples; the window moves in these steps. */
 const sampleEveryMs = 5000
 
 interface Sample {
@@ -29,7 +29,7 @@ export const totalNames = [
   'client_login_count',
 ] as const satisfies readonly (keyof PoolTotals)[]
 
-/** What statistics need to know of a name. */
+/** What statistics need of a pool. */
 type Measured = Pick<Pool, 'database' | 'totals' | 'abandoned'>
 
 export interface DatabaseStatistics {
@@ -39,16 +39,15 @@ export interface DatabaseStatistics {
 }
 
 /**
- * Totals per database, summed over its users, and averages over the last minute (over the time since the database was
- * first seen, while that is shorter). A user that left the configuration stays in the sums as long as its database is
- * known, because readers take a total that falls for a restart.
+ * Totals per database, over all users, and averages over the last minute (or since the database was first seen). Totals
+ * of a removed user stay in the sums as long as its database is known, because readers take a decrease for a restart.
  */
 export class Statistics {
   /** Requests on the console itself. */
   readonly console: PoolTotals = noTotals()
-  /** Oldest first, the first at most one period old; per database. */
+  /** Per database, oldest first; the first is at most one period old. */
   readonly #samples = new Map<string, Sample[]>()
-  /** Totals of users whose name was forgotten, per database. */
+  /** Totals of removed pools, per database. */
   readonly #departed = new Map<string, PoolTotals>()
   #observedMs: number
 
@@ -57,7 +56,7 @@ export class Statistics {
     this.#samples.set(consoleName, [{ atMs: nowMs, totals: noTotals() }])
   }
 
-  /** Called about once a second, before names that nothing is left of are forgotten. */
+  /** Called about once a second, before abandoned pools are removed. */
   observe(pools: Iterable<Measured>, nowMs: number): void {
     const known = [...pools]
     const now = this.#totals(known)
@@ -74,7 +73,7 @@ export class Statistics {
   #sample(database: string, totals: PoolTotals, nowMs: number): void {
     const samples = this.#samples.get(database)
     if (samples === undefined) {
-      // What it has done by now, it has done since the last call.
+      // Everything counted so far was counted since the last call.
       this.#samples.set(database, [{ atMs: this.#observedMs, totals: noTotals() }])
       return
     }
@@ -88,7 +87,7 @@ export class Statistics {
     this.#departed.set(pool.database, departed)
   }
 
-  /** In the order of the databases' names; the console's own last. */
+  /** Sorted by database; the console is last. */
   databases(pools: Iterable<Measured>, nowMs: number): DatabaseStatistics[] {
     return [...this.#totals(pools)].map(([database, totals]) => {
       const since = this.#samples.get(database)?.[0] ?? { atMs: nowMs, totals: noTotals() }
@@ -112,10 +111,7 @@ export class Statistics {
   }
 }
 
-/**
- * As PgBouncer defines them: counts, bytes and waiting per second; the time of a transaction or query per transaction
- * or query.
- */
+/** PgBouncer's definitions: counts, bytes and waits per second; times per transaction or query. */
 function averages(from: Sample, to: Sample): PoolTotals {
   const seconds = (to.atMs - from.atMs) / 1000
   const result = noTotals()

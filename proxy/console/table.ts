@@ -2,20 +2,20 @@ import { TypeOid } from '../protocol/write.ts'
 import type { Column } from '../protocol/write.ts'
 import type { OperatedEngine } from './operated-engine.ts'
 
-/** Numbers are whole; null is SQL's NULL. */
+/** Numbers are integers; null is NULL. */
 export type Value = string | number | null
 export type Row = readonly Value[]
 
-/** Makes the rows of the workers into those of one table. */
+/** Merges the rows of workers into those of one table. */
 export type Join = (ofWorkers: readonly (readonly Row[])[]) => readonly Row[]
 
-/** What a SHOW command answers with. `rows` may be read lazily, over several turns of the loop. */
+/** Result of a SHOW command. `rows` may be read lazily, over several turns of the loop. */
 export interface Table {
   readonly columns: readonly Column[]
   readonly rows: (engine: OperatedEngine) => Iterable<Row>
-  /** How the rows of several workers become one table; null where every worker would give the same. */
+  /** How the rows of several workers are merged; null if every worker has the same. */
   readonly join: Join | null
-  /** What a worker gives for `join`, where that is more than its rows. */
+  /** What a worker contributes to `join`, if that is more than its rows. */
   readonly part?: (engine: OperatedEngine) => Iterable<Row>
 }
 

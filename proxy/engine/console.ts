@@ -5,7 +5,7 @@ import type { Socket, SocketEvents } from '../io/io.ts'
 import type { OperatorSession } from './pool/context.ts'
 import type { Parameters } from './session/parameters.ts'
 
-/** An operator whose login to the console is over. */
+/** An operator who has logged in to the console. */
 export interface OperatorLogin {
   readonly socket: Socket
   readonly id: number
@@ -13,20 +13,20 @@ export interface OperatorLogin {
   readonly parameters: Parameters
 }
 
-/** What the engine knows of a console: whom it hands operators to, and what it tells of itself. */
+/** The engine's interface to a console, which serves operators and is notified of events. */
 export interface EngineConsole {
-  /** One of its users; undefined when there is none of that name. */
+  /** A user of the console; undefined if there is none with this name. */
   find(user: string): ConsoleUserSpec | undefined
-  /** Serves an operator from now on; `begin` greets it, once it has the socket's events. */
+  /** Serves an operator; `begin` greets it, once it has the socket's events. */
   open(login: OperatorLogin): OperatorSession & SocketEvents & { begin(): void }
-  /** A version was applied; when it is the first one, clients that wait for it go on after this. */
+  /** A version was applied; if it is the first one, waiting logins continue after this. */
   applied(spec: FleetSpec, isFirst: boolean): void
   /** A server connection was lost. */
   disconnected(disconnect: EngineDisconnect): void
-  /** Called about once a second, before pools of which nothing is left are dropped. */
+  /** Called about once a second, before abandoned pools are removed. */
   observe(nowMs: number): void
-  /** An operator has changed something that outlives this thread. */
+  /** Operators' state has changed. */
   operated(): void
-  /** A message that is not the engine's own. */
+  /** A message for the console. */
   receive(message: ToConsole): void
 }

@@ -27,25 +27,25 @@ import type { TlsHold } from './wire/tls.ts'
 
 export interface EngineOptions {
   readonly listen: ListenOn
-  /** The other workers of the process, if there are any. */
+  /** The other workers of the process, if any. */
   readonly workers?: Workers
-  /** Makes what serves operators; without it, nothing does. */
+  /** Creates the console; without it, operators are not served. */
   readonly console?: (engine: Engine) => EngineConsole
-  /** What outlives this engine; without it, there is nothing that does. */
+  /** What outlives this engine; absent if nothing does. */
   readonly process?: ProcessStart & {
-    /** What to add to this thread's clock to have the one of the process. */
+    /** Converts this thread's clock to that of the process. */
     readonly clockOffsetMs: number
   }
 }
 
 const maintainEveryMs = 1000
 
-/** How often a stopping engine looks whether everybody has left. */
+/** Interval at which a stopping engine checks whether all clients have left. */
 const stopCheckMs = 20
 
 /**
- * One loop's clients, servers and pools, wired together: connections come from the listener, messages from the agent by
- * `receive`, answers and events go to it by `post`. It knows nothing of threads or epoll.
+ * One loop's clients, servers and pools: connections come from the listener, messages from the agent by `receive`,
+ * answers and events go to it by `post`. It knows nothing of threads or epoll.
  */
 export class Engine {
   readonly context: Context
@@ -55,11 +55,11 @@ export class Engine {
   access: AccessRules = noRules
   readonly failedLogins: FailedLogins
   readonly refused: Record<string, number> = {}
-  /** With what clients are offered TLS; null when they are not. */
+  /** TLS context for clients; null without TLS. */
   clientTls: TlsHold | null = null
   readonly #listener: Listener
   readonly #unixListener: Listener | null = null
-  /** Beside the listeners, and open for longer. */
+  /** Opened beside the listeners, and closed later. */
   readonly #cancelSocket: Listener | null = null
   readonly #cancelSocketHost: string | null = null
   readonly #timers = new Set<Timer>()
@@ -126,7 +126,7 @@ export class Engine {
     post({ type: 'listening', host: options.listen.host, port: this.#listener.port })
     // Clients are served without it.
     if (cancelSocketFault !== null) {
-      const message = 'after an online restart, cancel requests will not find the clients of this process'
+      const message = 'cancel requests will not reach the clients of this process after an online restart'
       post({ type: 'log', level: 'error', message, fields: { reason: cancelSocketFault.message } })
     }
     this.#every(maintainEveryMs, () => {
@@ -136,12 +136,12 @@ export class Engine {
     })
   }
 
-  /** Where it really listens. */
+  /** The actual listening port. */
   get port(): number {
     return this.#listener.port
   }
 
-  /** Whether this came in where nothing is taken but cancel requests. */
+  /** Whether this connection came to the cancel socket. */
   cameByCancelSocket(socket: Socket): boolean {
     return socket.remote.host === this.#cancelSocketHost
   }
@@ -163,7 +163,7 @@ export class Engine {
         this.context.peers.update(message.update)
         return
       case 'handed':
-        throw new Error('a connection is taken over before messages come here')
+        throw new Error('a handed connection is taken over before this switch')
       case 'stop':
         this.#stop(message.mode, message.timeoutMs)
         return
@@ -188,7 +188,7 @@ export class Engine {
     this.context.post({ type: 'applied', id, outcome })
   }
 
-  /** For those who connect from now on. */
+  /** For new connections. */
   #offerTls(options: TlsOptions | undefined): void {
     const former = this.clientTls
     this.clientTls = options === undefined ? null : this.context.tls.acquire(options)
@@ -203,27 +203,27 @@ export class Engine {
     return id
   }
 
-  /** Somebody else has accepted it; its startup packet comes again. */
+  /** A connection accepted by another worker; its startup packet comes again. */
   adopt(socket: Socket, placedLife: number | null): SocketEvents {
     socket.setTcpOptions(this.#clientTcpOptions())
     return new Login(this, socket, this.newId(), { placedLife })
   }
 
   /**
-   * Calls `done`, from another turn of the loop, when `condition` holds; it is looked at whenever a server has ended
-   * or the state of a database was changed.
+   * Calls `done`, in another turn of the loop, when `condition` holds; it is checked when a server has closed or the
+   * state of a database has changed.
    */
   when(condition: () => boolean, done: () => void): void {
     this.#awaited.add({ condition, done })
     this.#serverEnded()
   }
 
-  /** Another worker has changed what workers hold together. */
+  /** Another worker has changed the shared counters. */
   lookAround(): void {
     this.context.limits.lookAround()
   }
 
-  /** Somebody may wait for that. */
+  /** Conditions of `when` may hold now. */
   stateChanged(): void {
     this.#serverEnded()
   }
@@ -267,20 +267,20 @@ export class Engine {
     arm()
   }
 
-  /** Transactions in flight may finish until the deadline; whoever is between two is sent away now. */
+  /** Transactions may finish until the deadline; clients between two are disconnected now. */
   #stop(mode: StopMode, timeoutMs: number): void {
     const { context } = this
     const ends = mode !== 'clients' && mode !== 'handover'
     const isFirst = ends && !context.stopping
     if (ends) context.stopping = true
-    // What is read no more would never end.
+    // A connection that is not read would never end.
     unsuspend(this)
     if (!this.#closed) {
       this.#closed = true
       this.#listener.close()
       this.#unixListener?.close()
       this.context.post({ type: 'unlistened' })
-      // With a handover, who has been accepted here is served here.
+      // With a handover, accepted connections are served here.
       if (mode !== 'handover') for (const login of this.logins) login.fatal(sqlstates.cannot_connect_now, shutdownText)
     }
     if (mode === 'handover') this.#moveOff()
@@ -300,7 +300,7 @@ export class Engine {
     check()
   }
 
-  /** Sends clients that are idle to the process that has taken over, who has been idle for longest first. */
+  /** Disconnects idle clients after another process has taken over, those idle for longest first. */
   #moveOff(): void {
     const { context } = this
     const { drainRate } = context.general
@@ -312,21 +312,21 @@ export class Engine {
       const [client] = heads.sort((a, b) => a.idleSinceMs - b.idleSinceMs)
       client?.fatal(sqlstates.admin_shutdown, shutdownText)
     }
-    // The other process opens its own: here stay no more than there are clients.
+    // The other process opens its own servers: no more than there are clients stay here.
     for (const pool of pools) pool.current?.keepOnly(pool.idle.size + pool.active.size + pool.waiting.size)
     const workers = context.workers?.count ?? 1
     const delayMs = drainRate === 0 ? maintainEveryMs : (1000 / drainRate) * workers
     context.io.after(delayMs, () => this.#moveOff())
   }
 
-  /** Somebody at the console holds up nobody who waits for clients to leave. */
+  /** Console sessions do not delay a wait for clients to leave. */
   #clientsLeft(mode: StopMode): boolean {
     const { clients } = this.context
     if (mode !== 'clients' && mode !== 'handover') return clients.size > 0
     return this.logins.size > 0 || [...clients].some((client) => client instanceof Client)
   }
 
-  /** The listener is: other workers may have ended, so whoever is here stays. */
+  /** The listener is closed: other workers may have exited, so connections here stay here. */
   get closed(): boolean {
     return this.#closed
   }
@@ -337,7 +337,7 @@ export class Engine {
   #end(): void {
     if (this.#ended) return
     this.#ended = true
-    // Those who wait go first: a server that closes would be replaced for their sake.
+    // Waiting clients are disconnected first: a closed server would be replaced for them.
     for (const pool of this.pools.all()) {
       for (const client of pool.waiting) client.fatal(sqlstates.admin_shutdown, shutdownText)
     }

@@ -29,13 +29,13 @@ import { isConsole, route, serving } from './router.ts'
 /** Longest message of an unauthenticated peer. */
 const loginBytesMax = 10_000
 
-/** The newest minor version of protocol 3 that is spoken: PostgreSQL 18's. */
+/** Newest supported minor version of protocol 3: PostgreSQL 18's. */
 const newestMinor = 2
 
-/** Console sessions that are let in although `max_client_connections` is reached, for the operator who looks why. */
+/** Console sessions admitted beyond `max_client_connections`, for an operator who investigates. */
 const consoleReserve = 8
 
-/** What a login needs of the engine it is for. */
+/** What a login needs of its engine. */
 export interface LoginEngine {
   readonly context: Context
   readonly pools: Pools
@@ -44,16 +44,16 @@ export interface LoginEngine {
   readonly access: AccessRules
   /** Logins refused before a pool was known, by SQLSTATE. */
   readonly refused: Record<string, number>
-  /** With what clients are offered TLS; null when they are not. */
+  /** TLS context for clients; null without TLS. */
   readonly clientTls: TlsHold | null
-  /** Whom operators are handed to; null where there is no console. */
+  /** The console for operators; null without one. */
   readonly console: EngineConsole | null
-  /** Nothing is accepted any more. */
+  /** No more connections are accepted. */
   readonly closed: boolean
   cameByCancelSocket(socket: Socket): boolean
 }
 
-/** `placedLife`: in which life of this worker the client was counted for it; null when it was not. */
+/** `placedLife`: the life of this worker in which the client was counted for it; null if it was not. */
 interface Handover {
   readonly placedLife: number | null
 }
@@ -61,30 +61,30 @@ interface Handover {
 type Started = Extract<StartupPacket, { kind: 'startup' }>
 
 /**
- * A connection from its first byte until it has proven who it is. Then it becomes a Client or a console session and
- * this object is forgotten.
+ * A connection from its first byte until it has authenticated. Then it becomes a Client or a console session, and this
+ * object is dropped.
  */
 export class Login implements SocketEvents {
   readonly #engine: LoginEngine
   readonly #socket: Socket
   readonly #id: number
-  /** Ends the login when it takes too long, or answers one that has failed. */
+  /** Ends the login after the timeout, or sends a delayed error. */
   #timer: Timer
   readonly #inbox = new Inbox()
   readonly #conversation: Conversation
   readonly #exchange: Exchange<void>
-  /** Who speaks with the peer once the login is over. */
+  /** Handles the connection after the login. */
   #successor: SocketEvents | null = null
   #over = false
   readonly #wake = (): void => this.#resume()
   readonly #handed: Handover | null
-  /** Where the packet that decides begins in the inbox. */
+  /** Offset in the inbox of the packet that selects the worker. */
   #packetAt = 0
-  /** As its startup packet says. */
+  /** From its startup packet. */
   #named: { readonly database: string | null; readonly user: string | null } = { database: null, user: null }
-  /** What the log says of a refusal and the peer must not read; null when there is nothing. */
+  /** Details of an error for the log only; null without any. */
   #untold: string | null = null
-  /** It is counted among this pool's clients, by whose numbers workers are chosen. */
+  /** The pool for which it is counted, to choose workers by the number of clients. */
   #placedPool: Pool | null = null
   /** The life of the worker for which it was counted. */
   #placedLife: number | null = null
@@ -115,7 +115,7 @@ export class Login implements SocketEvents {
     this.#resume()
     const next = this.#inbox.start
     this.#inbox.close()
-    // What follows the login in the same bytes is for whoever speaks now, or waits until RESUME.
+    // Bytes after the login are for the successor, or wait until RESUME.
     const successor = this.#successor
     if (successor instanceof Client && this.#engine.context.suspended) return next
     if (successor !== null) return successor.onData(bytes, next, end)
@@ -145,7 +145,7 @@ export class Login implements SocketEvents {
     }
   }
 
-  /** Where passwords are guessed, the answer comes later each time. */
+  /** After repeated failures the answer is delayed. */
   #failed({ sqlstate, message }: SqlError): void {
     const { failedLogins, context } = this.#engine
     const delayMs = failedLogins.failed(this.#socket.remote.host, context.io.nowMs(), context.general)
@@ -162,7 +162,7 @@ export class Login implements SocketEvents {
     this.#socket.send(bytes, 0, bytes.length)
   }
 
-  /** There is a configuration now: what waited for it is delivered again. */
+  /** There is a configuration now: waiting bytes are delivered again. */
   configured(): void {
     this.#socket.resumeReading()
   }
@@ -202,7 +202,7 @@ export class Login implements SocketEvents {
   *#run(): Exchange<void> {
     const packet = yield* this.#startup()
     if (packet.kind === 'startup' && this.#engine.cameByCancelSocket(this.#socket)) {
-      throw new SqlError('cannot_connect_now', 'nothing is taken here but cancel requests')
+      throw new SqlError('cannot_connect_now', 'only cancel requests are accepted here')
     }
     if (this.#engine.context.workers !== null) {
       const worker = this.#workerFor(packet)
@@ -223,7 +223,7 @@ export class Login implements SocketEvents {
     if (target.to === 'console') {
       const { console } = this.#engine
       if (console === null) throw noDatabase(database)
-      if (replication !== null) throw new SqlError('feature_not_supported', 'the console has nothing to replicate')
+      if (replication !== null) throw new SqlError('feature_not_supported', 'the console does not support replication')
       const known = console.find(user)
       const secret = known === undefined ? unknownUser : known.clientSecret
       this.#requireName(user)
@@ -241,14 +241,14 @@ export class Login implements SocketEvents {
     }
 
     const served = serving(target)
-    // Which databases exist is told after a proof of identity only, as which users do.
+    // Which databases exist is told only after authentication, as for users.
     const exists = pools.hasDatabase(database)
     const serverSet = exists ? served : pools.elsewhere(user)
     if (!exists) this.#untold = noDatabaseText(database)
     if (exists && pools.isDisabled(database)) throw disabled(database)
     const lookup = this.#lookup(database, user)
     const found = yield* lookup.find()
-    // Somebody who is not known is asked as the others are.
+    // An unknown user is challenged like the others.
     const model = pools.modelOf(database)
     const settings = (serverSet ?? model)?.settings ?? usual
     const visitor = { database, user, replication, socket: this.#socket }
@@ -273,16 +273,16 @@ export class Login implements SocketEvents {
         byFormer = isFormer
       },
     })
-    // Its server is opened at once. Others wait in line for one.
+    // Its server is opened at once. Other clients wait in line for one.
     if (replication !== null) yield* pools.resumed(database, this.#wake)
-    // The configuration may have changed during the exchange, and others may have come in.
+    // The configuration may have changed during the exchange, and other clients may have been admitted.
     const now = route(pools, database, user)
     this.#untold = null
     if (served === null || serving(now) === null) throw noDatabase(database)
     if (pools.isDisabled(database)) throw disabled(database)
     this.#limit(database)
     const pool = now.to === 'pool' ? now.pool : pools.make(database, user)
-    if (pool === null) throw new SqlError('too_many_connections', 'too many pools made for "*" (max_dynamic_pools)')
+    if (pool === null) throw new SqlError('too_many_connections', 'too many pools for "*" (max_dynamic_pools)')
     const refusal = context.limits.refusal(pool)
     if (refusal !== null) throw new SqlError('too_many_connections', refusal)
     pool.learn({ md5: secret.md5, scram: keys }, byFormer)
@@ -299,14 +299,14 @@ export class Login implements SocketEvents {
     client.begin()
   }
 
-  /** Its pool was made meanwhile, or has come into the configuration since a worker was looked for. */
+  /** Its pool was created meanwhile, or was added to the configuration after a worker was chosen. */
   #placedAnew(pool: Pool): Pool {
     const { workers, counts } = this.#engine.context
     if (workers !== null) counts?.placeAt(pool, workers.self)
     return pool
   }
 
-  /** A paused database is not asked about its users either: they wait, as its clients do. */
+  /** A paused database is not queried for its users either: they wait, like its clients. */
   *#untilResumed(database: string, user: string): Exchange<void> {
     const { pools } = this.#engine
     const spec = pools.askedAbout(database, user)
@@ -321,7 +321,7 @@ export class Login implements SocketEvents {
   }
 
   /**
-   * TLS at once, or requests for encryption, each at most once: TLS begins where it is offered, all else is declined.
+   * Direct TLS, or requests for encryption, each at most once: TLS is accepted if enabled, everything else is declined.
    * Then comes the startup packet or a cancel request.
    */
   *#startup(): Exchange<Extract<StartupPacket, { kind: 'startup' | 'cancel' }>> {
@@ -351,7 +351,7 @@ export class Login implements SocketEvents {
         case 'cancel':
         case 'startup':
           if (packet.kind === 'startup' && this.#engine.pools.running === null) {
-            // Nothing is known of any database yet: see `configured`.
+            // No database is known yet: see `configured`.
             this.#socket.pauseReading()
             yield
             break
@@ -366,7 +366,7 @@ export class Login implements SocketEvents {
   }
 
   *#answerEncryption(kind: 'ssl' | 'gss'): Exchange<void> {
-    // Sent ahead of the answer, so it was not encrypted, and anybody on the way could have put it there.
+    // Sent ahead of the answer, so it was not encrypted, and an attacker on the network could have sent it.
     if (this.#inbox.start < this.#inbox.end) {
       throw new SqlError('protocol_violation', `received unencrypted data after ${kind.toUpperCase()} request`)
     }
@@ -380,15 +380,15 @@ export class Login implements SocketEvents {
     while (this.#socket.tls === null) yield
   }
 
-  /** PostgreSQL 17's `sslnegotiation=direct`: the first bytes are those of a TLS handshake. */
+  /** PostgreSQL 17's `sslnegotiation=direct`: the first bytes are a TLS handshake. */
   *#directTls(): Exchange<void> {
     const tls = isUnix(this.#socket.remote) ? null : this.#engine.clientTls
-    if (tls === null) throw new SqlError('protocol_violation', 'TLS is not offered here (client_tls_sslmode)')
+    if (tls === null) throw new SqlError('protocol_violation', 'TLS is not enabled (client_tls_sslmode)')
     const { bytes, start, end } = this.#inbox
     this.#socket.startTls(tls.context, { received: bytes.subarray(start, end) })
     this.#inbox.advanceTo(end)
     while (this.#socket.tls === null) yield
-    // Without it, what speaks could be a browser that was lured here with bytes of somebody else's.
+    // Without ALPN the peer could be a browser lured here with an attacker's bytes.
     if (this.#socket.tls.alpn === null) {
       throw new SqlError('protocol_violation', 'received direct TLS connection without ALPN protocol "postgresql"')
     }
@@ -397,41 +397,41 @@ export class Login implements SocketEvents {
   #requireTls(): void {
     const { clientTlsSslmode: mode } = this.#engine.context.general
     if (mode === 'disable' || mode === 'allow' || mode === 'prefer') return
-    // Nobody is on the way, so PostgreSQL does not offer TLS there either.
+    // A Unix socket cannot be eavesdropped, so PostgreSQL does not offer TLS there either.
     if (isUnix(this.#socket.remote)) return
     if (this.#socket.tls === null) {
-      throw new SqlError('invalid_authorization_specification', 'TLS is required here (client_tls_sslmode)')
+      throw new SqlError('invalid_authorization_specification', 'TLS is required (client_tls_sslmode)')
     }
   }
 
-  /** Of the certificate, for the console; for databases a map may lead to another name. */
+  /** Checks the certificate's name for the console; for databases a map may lead to another name. */
   #requireName(user: string): void {
     const { clientTlsSslmode: mode } = this.#engine.context.general
     if (isUnix(this.#socket.remote)) return
     if (mode === 'verify-full' && this.#socket.tls?.peerName !== user) throw otherName(user)
   }
 
-  /** The worker that has to go on with this connection; null for this one. */
+  /** The worker that serves this connection; null for this one. */
   #workerFor(packet: Extract<StartupPacket, { kind: 'startup' | 'cancel' }>): number | null {
     const { pools, context } = this.#engine
     const { workers, counts } = context
     if (workers === null || counts === null) return null
     const other = (worker: number): number | null =>
       this.#handed !== null || worker === workers.self || worker >= workers.count ? null : worker
-    // What names another proxy is passed on from here.
+    // Requests that name another proxy are forwarded from here.
     if (packet.kind === 'cancel') return context.cancels.isOwn(proxyOf(packet.pid)) ? other(workerOf(packet.pid)) : null
     const given = new Map(packet.parameters)
     const user = given.get('user') ?? ''
     const database = given.get('database') || user
     if (this.#handed?.placedLife === workers.counters.life(workers.self)) {
-      // The pool may have left the configuration since, or not have come into it here.
+      // The pool may have been removed from the configuration since, or not have been added here yet.
       this.#placedPool = pools.find(database, user)
       if (this.#placedPool === null) counts.unplaceUnknown(database, user)
       return null
     }
     const target = route(pools, database, user)
     if (this.#handed !== null) {
-      // This worker has died since, or the pool was made here meanwhile.
+      // This worker has died since, or the pool was created here meanwhile.
       if (target.to === 'pool') this.#placedPool = this.#placedAnew(target.pool)
       return null
     }
@@ -440,8 +440,8 @@ export class Login implements SocketEvents {
     }
     if (target.to !== 'pool') return null
     const { pool } = target
-    // While this process is left, other workers may have ended already.
-    // Connections for replication are counted by one of them.
+    // While this process hands over, other workers may have exited already. Replication connections are counted by one
+    // of them.
     const sole = pool.worker ?? (given.has('replication') ? 0 : null)
     const chosen = this.#engine.closed ? workers.self : sole
     const placed = chosen ?? counts.place(pool)
@@ -452,12 +452,12 @@ export class Login implements SocketEvents {
     return worker
   }
 
-  /** Gives the connection to another worker, which reads the startup packet again. */
+  /** Hands the connection to another worker, which reads the startup packet again. */
   *#handOver(worker: number): Exchange<boolean> {
     const { bytes, end } = this.#inbox
     const unread = Uint8Array.from(bytes.subarray(this.#packetAt, end))
     this.#inbox.advanceTo(end)
-    // What was sent to ask for encryption may still be queued.
+    // The answer to a request for encryption may still be queued.
     while (this.#engine.context.workers?.handOver(this.#socket, worker, unread, this.#placedLife) === false) {
       this.#socket.pauseReading()
       yield
@@ -468,7 +468,7 @@ export class Login implements SocketEvents {
 
   #cancel(pid: number, secret: Uint8Array): void {
     this.#finish()
-    // Held open until it was passed on, so that the requester knows when it is.
+    // Held open until the request was forwarded, so that the requester knows when it is.
     this.#engine.context.cancels.take({ pid, secret }, this.#socket.tls !== null, () => this.#socket.close())
   }
 
@@ -512,7 +512,7 @@ export class Login implements SocketEvents {
   }
 }
 
-/** How somebody is asked in a database where nobody has to prove anything. */
+/** Default challenge in a database whose users are all trusted. */
 const usual = { authType: 'scram-sha-256', authIdentMap: '' } as const
 
 function noDatabase(database: string): SqlError {
@@ -530,5 +530,5 @@ function disabled(database: string): SqlError {
 const declineEncryption = Buffer.from('N')
 const acceptEncryption = Buffer.from('S')
 
-/** ContentType of a TLS record that belongs to a handshake (RFC 8446, 5.1): no startup packet begins so. */
+/** ContentType of a TLS record with a handshake (RFC 8446, 5.1): no startup packet begins with it. */
 const tlsHandshake = 0x16

@@ -24,15 +24,16 @@ const io = new EpollIo({
   openFds: start.openFds,
   lasting: start.listen.fds ?? {},
   ioUring: start.process.ioUring,
-  onExhausted: (errno) => post({ type: 'log', level: 'error', message: 'cannot accept clients', fields: { errno } }),
+  onExhausted: (errno) =>
+    post({ type: 'log', level: 'error', message: 'could not accept client connections', fields: { errno } }),
 })
 
 if (io.ioUringRefused !== null) {
   const fields = { errno: io.ioUringRefused }
-  post({ type: 'log', level: 'info', message: 'no io_uring here: every send is a system call of its own', fields })
+  post({ type: 'log', level: 'info', message: 'io_uring is not available: each send is a system call', fields })
 }
 
-/** The clock of the machine, which all threads have, beside the one that begins with this thread. */
+/** The clock of the machine, shared by all threads, and the one that starts with this thread. */
 const [seconds, nanoseconds] = process.hrtime()
 const clockOffsetMs = seconds * 1000 + nanoseconds / 1e6 - performance.now()
 
@@ -77,7 +78,7 @@ const receive = (): void => {
   }
 }
 io.onWake(start.wakeFd, receive)
-// Messages may have come before the wake handle was watched.
+// Messages may have arrived before the wake handle was watched.
 receive()
 io.run(() => engine.ended)
 io.dispose()

@@ -3,21 +3,21 @@ import { isUnix } from '../io/io.ts'
 import type { Address } from '../io/io.ts'
 import type { FromEngine } from '../port.ts'
 
-/** Null where it had not said that yet. */
+/** Null if it was not sent yet. */
 export interface Refused {
   readonly database: string | null
   readonly user: string | null
   readonly from: Address
 }
 
-/** So many are told one by one in each period: whoever tries passwords, or all clients at once, do not fill a disk. */
+/** Number of messages per period: an attacker who tries passwords, or all clients at once, must not fill the disk. */
 const toldMax = 10
 const periodMs = 10_000
 
-/** As long as PostgreSQL lets a name be, or a little longer: whoever is refused chooses it. */
+/** Slightly more than PostgreSQL's limit for names: rejected clients choose it. */
 const nameLengthMax = 64
 
-/** Tells the log whom this proxy sends away and why, as they are told; of those that are too many, how many there were. */
+/** Logs rejected and disconnected clients with the reason they were sent; of too many, only the number. */
 export class Refusals {
   readonly #post: (message: FromEngine) => void
   #told = 0
@@ -29,16 +29,16 @@ export class Refusals {
   }
 
   login(who: Refused, sqlstate: string, reason: string): void {
-    this.#tell('a login was refused', who, sqlstate, reason)
+    this.#tell('login rejected', who, sqlstate, reason)
   }
 
-  /** One that had logged in. */
+  /** A client that had logged in. */
   client(who: Refused, sqlstate: string, reason: string): void {
-    this.#tell('a client was ended', who, sqlstate, reason)
+    this.#tell('client disconnected', who, sqlstate, reason)
   }
 
   #tell(message: string, { database, user, from }: Refused, sqlstate: string, reason: string): void {
-    // What an operator has ended needs no warning.
+    // Disconnects by an operator are no warning.
     if (sqlstate === sqlstates.admin_shutdown) return
     if (this.#told === toldMax) {
       this.#untold++
@@ -49,11 +49,11 @@ export class Refusals {
     this.#log(message, { ...fields, sqlstate, reason })
   }
 
-  /** Called again and again. */
+  /** Called periodically. */
   maintain(nowMs: number): void {
     if (nowMs < this.#periodEndMs) return
     this.#periodEndMs = nowMs + periodMs
-    if (this.#untold > 0) this.#log('more logins were refused or clients ended', { count: this.#untold })
+    if (this.#untold > 0) this.#log('further logins rejected or clients disconnected', { count: this.#untold })
     this.#told = 0
     this.#untold = 0
   }

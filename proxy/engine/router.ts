@@ -2,7 +2,7 @@ import type { Pool } from './pool/pool.ts'
 import type { ServerSet } from './pool/server-set.ts'
 import type { Pools } from './pool/pools.ts'
 
-/** The virtual databases that are the console; PgBouncer's name is the one tools know. */
+/** The virtual databases of the console; tools know PgBouncer's name. */
 const consoleDatabases: ReadonlySet<string> = new Set(['pgbouncer', 'flotilla'])
 
 export function isConsole(database: string): boolean {
@@ -12,12 +12,12 @@ export function isConsole(database: string): boolean {
 export type Route =
   | { readonly to: 'console' }
   | { readonly to: 'pool'; readonly pool: Pool }
-  /** One that is made for this client when it has proven who it is, as `template` says. */
+  /** A pool to be created for this client after its login, from `template`. */
   | { readonly to: 'wildcard'; readonly template: Pool }
-  /** No such pool or no such user: told to the client only after a login that cannot succeed. */
+  /** No such database or user: told to the client only after a login that cannot succeed. */
   | { readonly to: 'nowhere' }
 
-/** What serves a client that asks for `database` as `user`. Rules in order; the first that matches wins. */
+/** What serves a client of `database` and `user`. The first rule that matches applies. */
 export function route(pools: Pools, database: string, user: string): Route {
   if (isConsole(database)) return { to: 'console' }
   const pool = pools.find(database, user)
@@ -27,7 +27,7 @@ export function route(pools: Pools, database: string, user: string): Route {
   return { to: 'nowhere' }
 }
 
-/** The pool whose configuration decides how the client proves itself; null when there is none. */
+/** The server set whose configuration determines how the client authenticates; null if there is none. */
 export function serving(target: Route): ServerSet | null {
   switch (target.to) {
     case 'pool':

@@ -1,7 +1,7 @@
 import type { PoolSnapshot } from '../snapshot.ts'
 import type { Pool } from './pool/pool.ts'
 
-/** What metrics and reports are made of. */
+/** Content of metrics and reports. */
 export function snapshotOf(pool: Pool): PoolSnapshot {
   const { current, template } = pool
   let serversDraining = 0

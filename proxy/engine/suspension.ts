@@ -1,4 +1,4 @@
-/** SUSPEND: nothing is read of clients and servers, and what was sent to them leaves, until its end. */
+/** SUSPEND: clients and servers are not read until its end; what was sent to them still leaves. */
 import { Client } from './pool/client.ts'
 import type { Context } from './pool/context.ts'
 import type { Pool } from './pool/pool.ts'
@@ -10,7 +10,7 @@ interface Suspendable {
   readonly pools: Pools
 }
 
-/** False when it is suspended already. */
+/** False if already suspended. */
 export function suspend({ context, pools }: Suspendable): boolean {
   if (context.suspended) return false
   context.suspended = true
@@ -23,7 +23,7 @@ export function suspend({ context, pools }: Suspendable): boolean {
   return true
 }
 
-/** False when it is not suspended. */
+/** False if not suspended. */
 export function unsuspend({ context, pools }: Suspendable): boolean {
   if (!context.suspended) return false
   context.suspended = false
@@ -37,12 +37,12 @@ export function unsuspend({ context, pools }: Suspendable): boolean {
   return true
 }
 
-/** How often is looked whether everything has left. */
+/** Interval of checks whether everything has left. */
 const flushCheckMs = 10
 
 /**
- * Calls `done` when all that was sent has been taken, or the SUSPEND of now has ended; `holds` says which. A peer that has
- * not taken it after `suspend_timeout` is closed.
+ * Calls `done` when everything sent has been taken, or the SUSPEND has ended; `holds` tells which. Peers that have not
+ * taken it after `suspend_timeout` are closed.
  */
 export function whenFlushed(engine: Suspendable, done: (holds: boolean) => void): void {
   const { context } = engine
@@ -64,11 +64,11 @@ export function whenFlushed(engine: Suspendable, done: (holds: boolean) => void)
     }
     done(true)
   }
-  // What was sent in this turn leaves at its end, and is counted only then.
+  // Bytes sent in this turn leave at its end, and are counted only then.
   io.after(flushCheckMs, look)
 }
 
-/** Clients and servers that have not taken all that was sent to them. */
+/** Clients and servers that have not taken everything sent to them. */
 function unflushed({ context, pools }: Suspendable): (Client | Server)[] {
   const clients = [...context.clients].filter((client) => client instanceof Client)
   const servers = [...pools.all()].flatMap(serversOf)

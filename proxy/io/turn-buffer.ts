@@ -5,46 +5,45 @@ import { carryBytesMax, readBytesMax } from './io.ts'
 import type { SendRing } from './send-ring.ts'
 import { notSent } from './send-ring.ts'
 
-/** Who sends; see `TurnBuffer.defer`. */
+/** A sender; see `TurnBuffer.defer`. */
 export interface Sender {
   readonly fd: number
-  /** Kept by the turn buffer: something of this sender stands there. */
+  /** Maintained by the turn buffer: it contains bytes of this sender. */
   deferred: boolean
-  /** The kernel may have the bytes as they are, at once: no TLS, nothing queued before them, no failure. */
+  /** The bytes can go to the kernel unchanged: no TLS, nothing queued before them, no failure. */
   readonly direct: boolean
   /** Bytes `start` to `end` of the turn buffer leave now. */
   transmit(start: number, end: number): void
-  /** Bytes `start` to `end` have been sent: how many the kernel took, or a negated errno. */
+  /** Bytes `start` to `end` were sent: the number taken by the kernel, or a negated errno. */
   transmitted(start: number, end: number, result: number): void
 }
 
-/** Bytes of a few reads of full length, or of hundreds of usual ones. */
+/** Room for a few reads of full length, or hundreds of usual ones. */
 const turnBufferBytes = 4 * (carryBytesMax + readBytesMax)
 
-/** Sends put off at most: the first of them waits for the handlers of the others. */
+/** Maximum number of deferred sends: the first of them waits for the handlers of the others. */
 export const sendsMax = 32
 
 /**
- * Where received bytes stand until what is sent of them has left. A turn of the loop receives from one socket after the
- * other and lets their handlers run; what these send stays here and leaves at the end of the turn, all at once. So the
- * kernel's code for sending runs many times in a row, and ours does, instead of one pushing the other out of the
- * processor's caches twice per message; and several sends of bytes that stand together are one. Where there is a ring, one
- * system call sends for all of them.
+ * Holds received bytes until what is sent of them has left. A turn of the loop receives from one socket after the other
+ * and runs their handlers; what these send stays here and leaves together at the end of the turn. So the kernel's send
+ * path runs many times in a row, and ours does, instead of both evicting each other from the CPU caches twice per
+ * message; and several sends of contiguous bytes are one. With a ring, one system call sends for all of them.
  */
 export class TurnBuffer {
   readonly memory: Memory = allocateLow(turnBufferBytes)
-  /** Up to here bytes stand that have not left. */
+  /** End of the bytes that have not left. */
   #used = 0
   readonly #senders: (Sender | null)[] = Array.from({ length: sendsMax }, () => null)
   readonly #starts = new Int32Array(sendsMax)
   readonly #ends = new Int32Array(sendsMax)
   #count = 0
-  /** Null: every send is a system call of its own. */
+  /** Null: each send is a system call. */
   ring: SendRing | null = null
 
   /**
-   * HOT. Where `length` bytes may be received, at least, with room for `keptBytes` before them. Not to be called while a
-   * handler still reads what it was given.
+   * HOT. Offset at which at least `length` bytes may be received, with room for `keptBytes` before them. Must not be
+   * called while a handler reads its bytes.
    */
   reserve(keptBytes: number, length: number): number {
     if (this.#count === 0) this.#used = 0
@@ -55,15 +54,15 @@ export class TurnBuffer {
     return this.#used + keptBytes
   }
 
-  /** Bytes stand up to `end`. */
+  /** Bytes were received up to `end`. */
   commit(end: number): void {
     this.#used = end
   }
 
   /**
-   * HOT. Before `bytes` from `start` are put off: where they cannot follow what the sender has put off already, or there
-   * is no place for one more, everything leaves. So nobody has two sends here, of which the first may be cut short; what
-   * it leaves to be sent is known when this returns.
+   * HOT. Called before `bytes` from `start` are deferred: if they cannot follow the sender's deferred bytes, or there
+   * is no room for one more send, everything leaves. So a sender never has two sends here, of which the first may be
+   * cut short; what remains to be sent is known when this returns.
    */
   makePlace(sender: Sender, bytes: Uint8Array, start: number): void {
     if (!sender.deferred && this.#count < sendsMax) return
@@ -75,7 +74,7 @@ export class TurnBuffer {
     return last >= 0 && this.#senders[last] === sender && this.#ends[last] === start
   }
 
-  /** HOT. Bytes `start` to `end`, for which `makePlace` has made place, are to leave by `sender`. */
+  /** HOT. Defers bytes `start` to `end` of `sender`, after `makePlace`. */
   defer(sender: Sender, start: number, end: number): void {
     if (this.#continues(sender, start)) {
       this.#ends[this.#count - 1] = end
@@ -88,7 +87,7 @@ export class TurnBuffer {
     this.#count++
   }
 
-  /** As `defer`, of a copy. False when there is no room. */
+  /** Like `defer`, for a copy. False if there is no room. */
   deferCopy(sender: Sender, bytes: Uint8Array, start: number, end: number): boolean {
     const at = this.#used
     if (at + (end - start) > turnBufferBytes) return false
@@ -98,13 +97,13 @@ export class TurnBuffer {
     return true
   }
 
-  /** Between two turns: everything leaves, and nobody reads what stands here. */
+  /** Between two turns: everything has left, and no handler reads its bytes. */
   clear(): void {
     this.flush()
     this.#used = 0
   }
 
-  /** HOT. Everything that was put off leaves. */
+  /** HOT. Sends everything deferred. */
   flush(): void {
     const ring = this.#count > 1 ? this.ring : null
     if (ring !== null) this.#submit(ring)

@@ -1,17 +1,17 @@
 /**
  * Counts by key, in memory that the threads of a process share and that outlives each of them. It has a fixed size: a
- * key belongs to one of many small sets, in which the key that was counted longest ago makes room. So keys are digests
- * under a secret, or somebody could choose many that fall into one set.
+ * key belongs to one of many small sets, in which the key counted longest ago is replaced. Keys are digests under a
+ * secret, so that an attacker cannot choose many that fall into one set.
  */
 import { locked, unlock } from './lock.ts'
 
 const sets = 1280
 const ways = 8
 
-/** Keys that are remembered at most. */
+/** Maximum number of keys. */
 export const keysMax = sets * ways
 
-// The lock, and how many keys there are; then for each place the key, the count (0 where it is free) and the time.
+// The lock, and the number of keys; then for each entry the key, the count (0 if free) and the time.
 const headBytes = 8
 const placeNumbers = 3
 
@@ -24,7 +24,7 @@ export class KeyCounts {
     return new SharedArrayBuffer(headBytes + keysMax * placeNumbers * Float64Array.BYTES_PER_ELEMENT)
   }
 
-  /** The thread `owner` has ended. */
+  /** The thread `owner` has exited. */
   static threadEnded(memory: SharedArrayBuffer, owner: number): void {
     unlock(new Int32Array(memory, 0, 2), 0, owner)
   }
@@ -35,12 +35,12 @@ export class KeyCounts {
     this.#places = new Float64Array(memory, headBytes)
   }
 
-  /** Keys that are remembered. */
+  /** Number of keys. */
   get size(): number {
     return Atomics.load(this.#head, 1)
   }
 
-  /** Counts `key` once more, or anew when it was counted `windowMs` ago. Gives the count. */
+  /** Counts `key` once more, or from 1 if it was last counted `windowMs` ago. Returns the count. */
   add(key: Uint8Array, nowMs: number, windowMs: number): number {
     const places = this.#places
     return locked(this.#head, 0, this.#owner, () => {
@@ -85,12 +85,12 @@ export class KeyCounts {
   }
 }
 
-/** Where the set of a key begins. */
+/** Offset of a key's set. */
 function setOf(key: Uint8Array): number {
   return (new DataView(key.buffer, key.byteOffset).getUint32(0) % sets) * ways * placeNumbers
 }
 
-/** Enough of the rest of a key to be the only one in its set: 48 bits. */
+/** 48 further bits of a key, enough to be unique in its set. */
 function nameOf(key: Uint8Array): number {
   const view = new DataView(key.buffer, key.byteOffset)
   return view.getUint16(4) * 2 ** 32 + view.getUint32(6)

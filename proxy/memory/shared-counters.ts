@@ -1,30 +1,31 @@
 /**
- * What the workers of one process count together, in memory they share. A limit that holds for the process is a slot
- * with one count per worker: whoever wants one more adds it first and looks at the sum then, so that of two who want
- * the last one at least one sees the other, and the sum of what was granted is never above the limit.
+ * Counts that the workers of a process share. A limit of the process is a slot with one count per worker: a worker that
+ * needs one more adds it first and then checks the sum, so that of two that want the last one at least one sees the
+ * other, and the sum of what was granted never exceeds the limit.
  *
  * A worker that lacks something which others hold posts a want; one of the others takes the want, once, and makes room.
  */
 import { createHash } from 'node:crypto'
 import { locked, unlock } from './lock.ts'
 
-/** Every pool takes two slots, every database, user and server address one or two more. */
+/** Each pool uses two slots, each database, user and server address one or two more. */
 const slotsMax = 65_536
 
-/** Wants one worker may have posted at a time; a further one is posted later. */
+/** Number of wants a worker may have posted at a time; further ones are posted later. */
 const wantsMax = 64
 
-// Words: the lock; for each worker whether it lives, whether it waits for room, and how often it has ended; wants (slot + 1, since when); slots
-// (two words of the key's hash, one bit for each of at most 31 workers that uses it, one count for each worker).
+// Words: the lock; for each worker whether it lives, whether it waits for room, and how often it has died; wants (slot
+// + 1, since when); slots (two words of the key's hash, one bit for each of at most 31 workers that uses it, one count
+// for each worker).
 const wantWords = 2
 const slotHeadWords = 3
 
 export interface Want {
   readonly worker: number
   readonly slot: number
-  /** On the clock that workers share, in whole milliseconds. */
+  /** By the clock that workers share, in whole milliseconds. */
   readonly sinceMs: number
-  /** Its place among the wants. */
+  /** Its index among the wants. */
   readonly at: number
 }
 
@@ -50,7 +51,7 @@ export class SharedCounters {
 
   // Slots
 
-  /** The slot of `key`, the same for every worker, until `release`; null when there is none left. */
+  /** The slot of `key`, the same for all workers, until `release`; null if none is left. */
   acquire(worker: number, key: string): number | null {
     const digest = createHash('sha256').update(key).digest()
     const high = digest.readInt32LE(0)
@@ -84,7 +85,7 @@ export class SharedCounters {
     this.#locked(worker, () => Atomics.and(this.#words, this.#slotAt(slot) + 2, ~(1 << worker)))
   }
 
-  /** A slot that another worker has acquired is `worker`'s too, as if it had acquired it. */
+  /** Makes a slot acquired by another worker `worker`'s too. */
   share(slot: number, worker: number): void {
     Atomics.or(this.#words, this.#slotAt(slot) + 2, 1 << worker)
   }
@@ -105,7 +106,7 @@ export class SharedCounters {
 
   // Wants
 
-  /** Posted again, it is renewed. Where there is no place for it, it has to come again. */
+  /** Posting again renews it. If there is no room for it, it must be posted later. */
   postWant(worker: number, slot: number, sinceMs: number): void {
     let place: number | null = null
     for (let want = 0; want < wantsMax; want++) {
@@ -128,7 +129,7 @@ export class SharedCounters {
     }
   }
 
-  /** What other workers than `self` want. */
+  /** Wants of the workers other than `self`. */
   wants(self: number): Want[] {
     const wants: Want[] = []
     for (let worker = 0; worker < this.workers; worker++) {
@@ -146,12 +147,12 @@ export class SharedCounters {
     return Atomics.load(this.#words, at) === slot + 1
   }
 
-  /** True for the one worker that now has to make room. */
+  /** True for the one worker that has to make room. */
   takeWant({ slot, at }: Want): boolean {
     return Atomics.compareExchange(this.#words, at, slot + 1, 0) === slot + 1
   }
 
-  /** Whether `worker` wants to be woken when anything becomes free. */
+  /** Whether `worker` should be woken when anything becomes free. */
   setAwaitsRoom(worker: number, awaits: boolean): void {
     Atomics.store(this.#words, 1 + this.workers + worker, awaits ? 1 : 0)
   }
@@ -170,12 +171,12 @@ export class SharedCounters {
     Atomics.store(this.#words, 1 + worker, 1)
   }
 
-  /** Changes when it ends: what was counted for it before is not counted any more. */
+  /** Changes when the worker dies: earlier counts for it are void. */
   life(worker: number): number {
     return Atomics.load(this.#words, 1 + 2 * this.workers + worker)
   }
 
-  /** The worker has ended, however: what it held is free. */
+  /** The worker has exited, for any reason: what it held is free. */
   workerEnded(worker: number): void {
     Atomics.store(this.#words, 1 + worker, 0)
     Atomics.add(this.#words, 1 + 2 * this.workers + worker, 1)

@@ -13,9 +13,7 @@ const finished = [
   'shared',
   'cli',
   'control',
-  'proxy/agent',
-  'proxy/main.ts',
-  'proxy/protocol',
+  'proxy',
   'test/support',
 ]
 

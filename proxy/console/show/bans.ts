@@ -4,8 +4,8 @@ import type { Row, Table } from '../table.ts'
 import { timestamp } from '../time.ts'
 
 /**
- * Addresses at which the last login failed: PgCat's columns, then ours. An address is banned for as long as nothing is
- * opened to it, which is the pause before the next attempt (server_login_retry); a login that succeeds ends it.
+ * Addresses at which the last login failed: PgCat's columns, then ours. An address is banned while nothing is opened to
+ * it, which is the delay before the next attempt (server_login_retry); a successful login removes it.
  */
 export const bans: Table = {
   columns: [
@@ -40,8 +40,8 @@ export const bans: Table = {
 }
 
 /**
- * Each worker opens servers of its own, and has seen a part of the failures. An address is banned since the first of
- * them, until nobody is held back; the reason is that of the worker which is held back for longest.
+ * Each worker opens servers of its own and has seen some of the failures. An address is banned from the first of them
+ * until no worker waits; the reason is that of the worker that waits longest.
  */
 function joined(ofWorkers: readonly (readonly Row[])[]): Row[] {
   const longest = ofWorkers.flat().toSorted((a, b) => Number(b[at.remaining]) - Number(a[at.remaining]))
@@ -71,7 +71,7 @@ const at = {
   failures: 10,
 } as const
 
-/** What rows are ordered by. */
+/** Sort key of rows. */
 function nameOf(row: Row): string {
   return JSON.stringify([row[at.database], row[at.user]])
 }

@@ -8,8 +8,8 @@ import { texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 
 /**
- * Every key of the configuration. A key that pools inherit shows the value that all running pools have, or `varies`.
- * `changeable` means by a new version of the configuration, without a restart of the proxy.
+ * All keys of the configuration. A key of pools shows the value of all running pools, or `varies`. `changeable` means
+ * by a new version, without restarting the proxy.
  */
 export const config: Table = {
   columns: texts('key', 'value', 'default', 'changeable'),
@@ -30,13 +30,13 @@ function poolRows(engine: OperatedEngine): Row[] {
   return Object.entries<KeySpec>(poolKeys).map(([key, spec]) => {
     const value = common(running, (serverSet) => writtenValue(key as PoolKey, serverSet.settings))
     if (value !== null || running.length === 0) return rowOf(key, value ?? defaultOf(spec), spec)
-    // Monitoring tools compute with it.
+    // Monitoring tools calculate with it.
     const largest = Math.max(...running.map((serverSet) => serverSet.settings.maxUserConnections))
     return rowOf(key, key === 'max_user_connections' ? String(largest) : 'varies', spec)
   })
 }
 
-/** Monitoring tools compute with it; the name is PgBouncer's. */
+/** Monitoring tools calculate with it; the name is PgBouncer's. */
 function expectedRows(engine: OperatedEngine): Row[] {
   const key: GeneralKey = 'max_client_connections'
   const spec = generalKeys[key]
@@ -47,7 +47,7 @@ function rowOf(key: string, value: string, spec: KeySpec): Row {
   return [key, value, defaultOf(spec), spec.class === 'process' ? 'no' : 'yes']
 }
 
-/** In the one spelling that values have. */
+/** In canonical spelling. */
 function defaultOf(spec: KeySpec): string {
   return spec.type === 'duration' ? formatDuration(parseDuration(spec.default)!) : String(spec.default)
 }

@@ -32,7 +32,7 @@ export const clients: Table = {
   columns,
   join: all,
   *rows(engine) {
-    // Those who come while the list is being read are not in it; those who leave, not any more.
+    // Clients that arrive while the list is read are not in it; those that leave are removed.
     const known = [...engine.context.clients]
     for (const client of known) {
       if (!engine.context.clients.has(client)) continue
@@ -52,7 +52,7 @@ export const servers: Table = {
   },
 }
 
-/** What a connection holds: PgBouncer's parser and buffer positions, of which only these mean something here. */
+/** Buffers of a connection: PgBouncer's parser and buffer positions, of which only these apply. */
 const socketColumns = [
   ...columns,
   ...integers('recv_pos', 'pkt_pos', 'pkt_remain', 'send_pos', 'send_remain', 'pkt_avail', 'send_avail'),
@@ -86,7 +86,7 @@ function positions(passing: number, { queuedBytes }: Socket): Row {
   return [0, 0, passing, 0, queuedBytes, 0, 0]
 }
 
-/** Connections by what they belong to. Never with a secret: the last three columns are there for their names. */
+/** Connections and their owners. No secrets: the last three columns are there for their names. */
 export const fds: Table = {
   columns: [
     ...integers('fd'),
@@ -116,7 +116,7 @@ export const fds: Table = {
 function fdRow(task: string, pool: Pool, address: Address, value: (name: string) => string | undefined): Row {
   const parameters = ['client_encoding', 'standard_conforming_strings', 'DateStyle', 'TimeZone']
   const values = parameters.map((parameter) => value(parameter) ?? null)
-  // A process hands over no descriptor, so it names none, and a cancel key is as good as a password.
+  // Descriptors are not handed over, so none is shown, and a cancel key is as good as a password.
   return [null, task, pool.user, pool.database, hostOf(address), address.port, null, 0, ...values, null, null, null]
 }
 
@@ -203,7 +203,7 @@ function serverRow({ context }: OperatedEngine, server: Server): Row {
   ]
 }
 
-/** On which auth_query is asked: servers of no pool, under the database and the role that they log in to. */
+/** Connections for auth_query: servers of no pool, under the database and role they log in with. */
 function authConnections({ pools }: OperatedEngine): AuthConnection[] {
   return [...pools.authQueries.sources()].flatMap((source) => [...source.connections])
 }
@@ -234,18 +234,18 @@ function authRow({ context }: OperatedEngine, connection: AuthConnection): Row {
   ]
 }
 
-/** As PgBouncer shows it: of a Unix socket only that it is one. */
+/** As in PgBouncer: only that it is a Unix socket. */
 function hostOf(address: Address): string {
   return isUnix(address) ? 'unix' : address.host
 }
 
-/** As PgBouncer shows it: "TLSv1.3/TLS_AES_256_GCM_SHA384/ECDH=x25519". */
+/** As in PgBouncer: "TLSv1.3/TLS_AES_256_GCM_SHA384/ECDH=x25519". */
 function tlsOf({ tls }: Socket): string {
   if (tls === null) return ''
   return `${tls.protocol}/${tls.cipher}${tls.group === null ? '' : `/ECDH=${tls.group}`}`
 }
 
-/** PgBouncer's word for each list of a pool. */
+/** PgBouncer's names for the lists of a pool. */
 const serverStates: Readonly<Record<string, string>> = {
   login: 'new',
   idle: 'idle',
@@ -255,7 +255,7 @@ const serverStates: Readonly<Record<string, string>> = {
   replication: 'active',
 }
 
-/** Unique among clients and servers, in the shape of the addresses that PgBouncer shows. */
+/** Unique among clients and servers, formatted like PgBouncer's addresses. */
 function clientPointer(id: number): string {
   return `0xc${id.toString(16).padStart(pointerDigits, '0')}`
 }

@@ -8,8 +8,8 @@ import type { Row, Table } from '../table.ts'
 import { balancing } from './pools.ts'
 
 /**
- * One row per database, while Flotilla's settings are per (database, user): where the users differ, a number is the
- * largest of theirs and a text is NULL. `max_connections` is what all users' pools may hold together; 0 in
+ * One row per database, while Flotilla's settings are per (database, user): if users differ, the largest number is
+ * shown, and NULL for texts. `max_connections` is what the pools of all users may hold together; 0 in
  * `max_client_connections` means no limit, as in PgBouncer.
  */
 export const databases: Table = {
@@ -51,7 +51,7 @@ function rowOf(database: string, all: readonly Pool[], running: readonly ServerS
     largest(running, (serverSet) => Math.floor(serverSet.settings.serverLifetimeMs / 1000)),
     common(running, (serverSet) => serverSet.settings.poolMode),
     balancing(targets),
-    // This worker's part: what was made for "*" is known to one worker only.
+    // This worker's part: pools created for "*" are known to one worker only.
     sum(running, (serverSet) => serverSet.pool.partOf(serverSet.settings.poolSize)),
     sum(all, (pool) => sum(serverSetsOf(pool), (serverSet) => serverSet.connections)),
     largest(running, (serverSet) => serverSet.settings.maxDbClientConnections),

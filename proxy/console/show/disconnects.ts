@@ -3,7 +3,7 @@ import { bigints, integers, texts } from '../table.ts'
 import type { Table } from '../table.ts'
 import { timestamp } from '../time.ts'
 
-/** Server connections lost since the proxy started, newest first; the last thousand of them. */
+/** Server connections lost since the proxy started, newest first, at most a thousand. */
 export const disconnects: Table = {
   columns: [
     ...texts('at', 'database', 'user', 'host'),

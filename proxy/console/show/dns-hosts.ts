@@ -2,7 +2,7 @@ import { compare } from '../pools.ts'
 import { bigints, texts } from '../table.ts'
 import type { Table } from '../table.ts'
 
-/** Names that servers are configured by; `ttl` is the longest time, in seconds, until a name is looked up again. */
+/** Server names in the configuration; `ttl` is the maximum time, in seconds, until a name is looked up again. */
 export const dnsHosts: Table = {
   columns: [...texts('hostname'), ...bigints('ttl'), ...texts('addrs')],
   join: null,

@@ -5,13 +5,13 @@ import { integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 
 /**
- * How much there is of everything, in PgBouncer's order. Connections are not preallocated, so none is ever free; the
+ * Counts of all kinds of items, in PgBouncer's order. Connections are not preallocated, so none is ever free; the
  * console counts as a database, a user and a pool.
  */
 export const lists: Table = {
   columns: [...texts('list'), ...integers('items')],
   join: joined,
-  // Names that were made for "*" are known to one worker only, while others may have the same user or database.
+  // Pools created for "*" are known to one worker only, while others may have the same user or database.
   part: (engine) => [
     ...listsOf(engine),
     ...[...engine.pools.all()].map(({ database, user }) => [JSON.stringify([database, user]), null]),
@@ -46,7 +46,7 @@ function listsOf({ pools, context, logins }: OperatedEngine): Row[] {
   ]
 }
 
-/** Of names, and the console. */
+/** Counts of pools, and the console. */
 function counted(list: readonly { readonly database: string; readonly user: string }[]): Record<Counted, number> {
   return {
     databases: new Set([consoleName, ...list.map(({ database }) => database)]).size,
@@ -76,5 +76,5 @@ function joined(ofWorkers: readonly (readonly Row[])[]): Row[] {
   })
 }
 
-/** What each worker has of its own; the rest is the same for all. */
+/** Rows counted per worker; the others are the same in all. */
 const heldByOne: ReadonlySet<string> = new Set(['used_clients', 'login_clients', 'used_servers'])

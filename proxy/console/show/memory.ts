@@ -2,7 +2,7 @@ import { byKey } from '../join.ts'
 import { bigints, integers, texts } from '../table.ts'
 import type { Table } from '../table.ts'
 
-/** The engine thread's own heap, and what the process holds outside of it; in bytes, so `size` is 1. */
+/** The heap of the engine's thread, and the process's memory outside of it; in bytes, so `size` is 1. */
 export const memory: Table = {
   columns: [...texts('name'), ...integers('size'), ...bigints('used', 'free', 'memtotal')],
   join: (ofWorkers) =>

@@ -3,7 +3,7 @@ import { byKey, columns } from '../join.ts'
 import { integers, texts } from '../table.ts'
 import type { Table } from '../table.ts'
 
-/** The proxies of the fleet that others can reach, this one among them. Between them go cancel requests alone. */
+/** Proxies of the fleet that others can reach, including this one. Only cancel requests are forwarded between them. */
 export const peers: Table = {
   columns: [...integers('peer_id'), ...texts('host'), ...integers('port', 'pool_size')],
   join: null,

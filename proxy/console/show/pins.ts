@@ -5,7 +5,7 @@ import { integers, texts } from '../table.ts'
 import type { Table } from '../table.ts'
 import { timestamp } from '../time.ts'
 
-/** One line per server that stays with its client because of what the session keeps. */
+/** One row per server that is pinned to its client by session state. */
 export const pins: Table = {
   columns: [...texts('database', 'user'), ...integers('client_id', 'remote_pid'), ...texts('reason', 'since')],
   join: all,

@@ -8,9 +8,9 @@ import { bigints, integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 
 /**
- * What control wants of each pool beside what runs. A pool that runs is part of the version that was applied last,
- * also when that version left it as it was. `state`: in_sync; behind, not applied yet; failed, and `error` says why;
- * overridden, by a SET at this console that `error` names.
+ * Desired and running configuration of each pool. A running pool belongs to the last applied version, even if that
+ * version kept it. `state`: in_sync; behind, not applied yet; failed, see `error`; overridden, by a SET at this console
+ * named in `error`.
  */
 export const poolVersions: Table = {
   columns: [
@@ -31,7 +31,7 @@ export const poolVersions: Table = {
 interface Comparison {
   readonly database: string
   readonly user: string
-  /** Null: it should not be there. */
+  /** Null: it should not exist. */
   readonly desiredHash: string | null
   readonly name: Pool | null
 }
@@ -56,12 +56,12 @@ function comparisons(engine: OperatedEngine): Comparison[] {
   return result
 }
 
-/** What the version says of it, whatever SET has changed. */
+/** Hash in the version, without overrides. */
 function versionHash({ current }: Pool): string | null {
   return current?.spec.overridden?.hash ?? current?.hash ?? null
 }
 
-/** A name that was made for "*" is to be as "*" is. */
+/** A pool created for "*" should run what "*" runs. */
 function followedHash({ template }: Pool, desired: Desired): string | null {
   if (template === null) return null
   const wanted = desired.pools.find(({ pool, user }) => pool === template.database && user === template.user)
@@ -72,7 +72,7 @@ function keysOf({ database, user }: Pool): { database: string; user: string } {
   return { database, user }
 }
 
-/** What control offered last, unless something newer runs already. */
+/** The last offer of control, unless something newer runs. */
 function wanted({ desired, pools }: OperatedEngine): Desired | null {
   if (desired === null || comparePositions(pools.running, desired.position) > 0) return null
   return desired

@@ -8,8 +8,8 @@ import type { Row, Table } from '../table.ts'
 import { secondsAndMicros } from '../time.ts'
 
 /**
- * A server that drains stands in its list like any other. `sv_tested` are servers in the reset between two sessions;
- * `sv_being_canceled` those that wait, free, for cancel requests that are still on their way to them.
+ * A draining server is counted in its list like any other. `sv_tested` are servers being reset between two sessions;
+ * `sv_being_canceled` are free servers waiting for cancel requests on their way to them.
  */
 export const pools: Table = {
   columns: [
@@ -68,7 +68,7 @@ function cancelsOf(server: Server): number {
   return server.cancels
 }
 
-/** PgBouncer names its way of balancing only where there is more than one host. */
+/** PgBouncer shows its load balancing only for more than one host. */
 export function balancing(targets: readonly { readonly host: { readonly host: string } }[]): string | null {
   return new Set(targets.map((target) => target.host.host)).size > 1 ? 'round-robin' : null
 }

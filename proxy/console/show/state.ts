@@ -1,7 +1,7 @@
 import { texts } from '../table.ts'
 import type { Table } from '../table.ts'
 
-/** The pooler as a whole; SHOW DATABASES has what is paused of it. */
+/** State of the pooler as a whole; SHOW DATABASES shows what is paused. */
 export const state: Table = {
   columns: texts('key', 'value'),
   join: null,

@@ -6,10 +6,10 @@ import { byKey, columns } from '../join.ts'
 import { numerics, texts } from '../table.ts'
 import type { Join, Row, Table } from '../table.ts'
 
-/** SHOW STATS shortens two names of the averages. */
+/** SHOW STATS shortens two names of averages. */
 const shortened: Partial<Record<keyof PoolTotals, string>> = { bytes_received: 'recv', bytes_sent: 'sent' }
 
-/** Prefixed in every command but for the first eight of STATS_TOTALS and STATS_AVERAGES. */
+/** Prefixed in all commands except the first eight columns of STATS_TOTALS and STATS_AVERAGES. */
 const lateNames: ReadonlySet<keyof PoolTotals> = new Set([
   'client_parse_count',
   'server_parse_count',
@@ -19,7 +19,7 @@ const lateNames: ReadonlySet<keyof PoolTotals> = new Set([
 
 /**
  * As in PgBouncer's code, `total_received` counts what came from clients and `total_sent` what came from servers; its
- * manual says less. Parses and binds are those of named statements that are tracked (max_prepared_statements).
+ * manual is less precise. Parses and binds are those of tracked named statements (max_prepared_statements).
  */
 export const stats: Table = {
   columns: [
@@ -47,11 +47,11 @@ export const statsAverages: Table = {
   rows: (engine) => statisticsOf(engine).map(({ database, averages }) => [database, ...whole(averages)]),
 }
 
-/** SHOW STATS of all databases together, one value per row. */
+/** SHOW STATS over all databases, one value per row. */
 export const totals: Table = {
   columns: [...texts('name'), ...numerics('value')],
   join: (ofWorkers) => {
-    // The values are those of one row of SHOW STATS without its name.
+    // The values are one row of SHOW STATS without the name.
     const asRow = (rows: readonly Row[]): Row => ['', ...rows.map(([, value]) => value ?? null)]
     const [row] = withAverages(1 + totalNames.length)(ofWorkers.map((rows) => [asRow(rows)]))
     return (ofWorkers[0] ?? []).map(([name], at) => [name ?? null, row?.[at + 1] ?? null])
@@ -67,7 +67,7 @@ export const totals: Table = {
   },
 }
 
-/** Averages, in the order of the totals, begin in the column `first`: a time is per transaction or query. */
+/** Averages begin at the column `first`, in the order of the totals: a time is per transaction or query. */
 function withAverages(first: number): Join {
   const columnOf = (name: keyof PoolTotals): number => first + totalNames.indexOf(name)
   const perItem = [
@@ -98,7 +98,7 @@ function statisticsOf(engine: OperatedEngine): DatabaseStatistics[] {
   return engine.statistics.databases(engine.pools.all(), engine.context.io.nowMs())
 }
 
-/** Tools read every value as an integer. */
+/** Tools read all values as integers. */
 function whole(totals: PoolTotals): number[] {
   return totalNames.map((name) => Math.round(totals[name]))
 }

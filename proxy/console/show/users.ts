@@ -3,7 +3,7 @@ import { common, compare, sum } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Table } from '../table.ts'
 
-/** One row per user; where the pools of a user differ, a limit is the largest of theirs and a text is NULL. */
+/** One row per user; if the pools of a user differ, the largest limit is shown, and NULL for texts. */
 export const users: Table = {
   columns: [
     ...texts('name', 'pool_size', 'reserve_pool_size', 'pool_mode'),

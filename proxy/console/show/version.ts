@@ -2,10 +2,10 @@ import flotilla from '../../../package.json' with { type: 'json' }
 import { texts } from '../table.ts'
 import type { Table } from '../table.ts'
 
-/** The PgBouncer whose console this one follows, to the column. */
+/** Version of PgBouncer that this console follows, to the column. */
 export const pgbouncerVersion = '1.25.2'
 
-/** Tools look for "PgBouncer" and a version behind it. */
+/** Tools look for "PgBouncer" followed by a version. */
 export const version: Table = {
   columns: texts('version'),
   join: null,

@@ -1,4 +1,4 @@
-/** What is asked of a client before it is let in: by `auth_type`, by the rules of `auth_hba`, by `client_tls_sslmode`. */
+/** What is required of a client: by `auth_type`, by the rules of `auth_hba`, by `client_tls_sslmode`. */
 import { firstMatch } from '../../../shared/config/hba.ts'
 import type { HbaMethod } from '../../../shared/config/hba.ts'
 import { mayBe } from '../../../shared/config/ident.ts'
@@ -12,11 +12,11 @@ import type { Replication } from '../session/replication.ts'
 import { certificateRefused } from './methods.ts'
 import type { Claim } from './methods.ts'
 
-/** Who comes, and by which connection. */
+/** A connecting user, and its connection. */
 export interface Visitor {
   readonly database: string
   readonly user: string
-  /** What it wants to replicate; null for an ordinary session. */
+  /** Requested kind of replication; null for an ordinary session. */
   readonly replication: Replication | null
   readonly socket: Pick<Socket, 'remote' | 'tls'>
 }
@@ -24,8 +24,8 @@ export interface Visitor {
 type Demanded = Pick<Claim, 'method' | 'certified'>
 
 /**
- * The method by which a visitor has to prove who it is; its certificate has been looked at. What it depends on is the
- * same for users that are known and that are not. Throws SqlError 28000, worded as PostgreSQL does.
+ * The method by which a visitor must authenticate; its certificate has been checked. It depends only on what is the
+ * same for known and unknown users. Throws SqlError 28000 with PostgreSQL's text.
  */
 export function demandOf(
   visitor: Visitor,
@@ -40,7 +40,7 @@ export function demandOf(
       : { method: authType, map: authIdentMap === '' ? null : authIdentMap, clientcert: null }
   const name = socket.tls?.peerName ?? null
   const certified = name !== null && mayBe(maps, map, name, user)
-  // Nobody is on the way of a Unix socket, and TLS is not offered there.
+  // A Unix socket cannot be eavesdropped, and TLS is not offered there.
   const local = isUnix(socket.remote)
   if ((method === 'cert' || clientcert !== null) && name === null) {
     throw new SqlError('invalid_authorization_specification', 'connection requires a valid client certificate')
@@ -48,10 +48,7 @@ export function demandOf(
   if (general.clientTlsSslmode === 'verify-full' && !certified && !local) throw otherName(user)
   if (clientcert === 'verify-full' && !certified) throw certificateRefused(user)
   if (method === 'plain' && socket.tls === null && !local && general.clientPlainAllowed === 'off') {
-    throw new SqlError(
-      'invalid_authorization_specification',
-      'a password in clear is taken over TLS only (client_plain_allowed)',
-    )
+    throw new SqlError('invalid_authorization_specification', 'cleartext passwords require TLS (client_plain_allowed)')
   }
   return { method, certified }
 }
@@ -59,7 +56,7 @@ export function demandOf(
 export function otherName(user: string): SqlError {
   return new SqlError(
     'invalid_authorization_specification',
-    `certificate authentication failed for user "${user}": the certificate is for another name`,
+    `certificate authentication failed for user "${user}": the certificate's common name does not match`,
   )
 }
 
@@ -82,7 +79,7 @@ function ruleFor(
     user,
     address,
     tls,
-    // To decode one database's changes is to connect to that database (manual, "The pg_hba.conf File").
+    // Logical replication connects to a database like any session (manual, "The pg_hba.conf File").
     replication: replication?.mode === 'physical',
   })
   const described = `host "${address === null ? '[local]' : socket.remote.host}", user "${user}", database "${database}", ${

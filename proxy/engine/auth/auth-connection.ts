@@ -17,25 +17,25 @@ import type { ClientSecret, PoolSpec } from '../../spec.ts'
 import type { SaltedKeys } from './scram.ts'
 import { LoginRefused, serverLogin } from './server-login.ts'
 
-/** Longest message of a login or an answer. */
+/** Longest message of a login or result. */
 const messageBytesMax = 65_000
 
-/** As PostgreSQL and the console show it. */
+/** As shown by PostgreSQL and the console. */
 export const authQueryName = 'flotilla auth_query'
 
-/** What auth_query said of a user: `unknownUser` when there is none who could log in with a password. */
+/** Answer of auth_query for a user: `unknownUser` if no such user can log in with a password. */
 export interface Answer {
   readonly secret: ClientSecret
-  /** It is not older than this. */
+  /** The answer is not older than this. */
   readonly askedAtMs: number
 }
 
-/** A question, and who waits for its answer. */
+/** A query, and the logins that wait for its answer. */
 export interface UserQuery {
   readonly user: string
   readonly askedAtMs: number
   readonly waiting: Set<() => void>
-  /** Sent on a connection that was lost before it answered. */
+  /** It was sent on a connection that was lost before it answered. */
   retried: boolean
   connection: AuthConnection | null
   timer: Timer | null
@@ -49,12 +49,12 @@ export interface AuthContext {
   readonly workers: Workers | null
 }
 
-/** A pool's specification as a source sees it: what is in its key and nothing else. */
+/** Part of a pool's specification that a source depends on: what is in its key. */
 export type AuthSpec = Pick<PoolSpec, 'database' | 'serverDatabase' | 'hosts' | 'authPassword' | 'serverTls'> & {
   readonly settings: AuthQuerySettings
 }
 
-/** What a connection works for. */
+/** The user of a connection. */
 export interface ConnectionSource {
   readonly context: AuthContext
   readonly spec: AuthSpec
@@ -63,22 +63,22 @@ export interface ConnectionSource {
   readonly database: string
   readonly closed: boolean
   connected(): void
-  /** A row, or that there is none: name and verifier of the user that was asked for. */
+  /** A row, or its absence: name and verifier of the user. */
   answered(query: UserQuery, name: string | null, verifier: string | null): void
-  /** It cannot be answered; the reason is for operators. */
+  /** The query failed; the reason is for operators. */
   failed(query: UserQuery, reason: string): void
   dispatch(): void
-  /** The connection has ended: with `reason` null as it should, before or after its login. */
+  /** The connection has closed: with `reason` null in order, before or after its login. */
   ended(connection: AuthConnection, reason: string | null, plaintextRefused: boolean): void
 }
 
-/** One connection on which auth_query runs, question after question. */
+/** A connection that runs auth_query, one query after the other. */
 export class AuthConnection implements SocketEvents {
   /** It has logged in. */
   ready = false
   /** It has answered before. */
   reused = false
-  /** What it is asked now. */
+  /** The query in progress. */
   query: UserQuery | null = null
   readonly id: number
   readonly source: ConnectionSource
@@ -86,7 +86,7 @@ export class AuthConnection implements SocketEvents {
   readonly socket: Socket
   readonly connectedAtMs: number
   requestedAtMs: number
-  /** 0 until it has logged in. */
+  /** 0 before the login. */
   backendPid = 0
   readonly #secured: boolean
   readonly #timer: Timer
@@ -106,7 +106,7 @@ export class AuthConnection implements SocketEvents {
     const { serverTlsSslmode: mode } = settings
     this.#secured = secured || (mode !== 'disable' && mode !== 'allow')
     this.#timer = io.after(Math.min(settings.connectTimeoutMs, settings.authQueryTimeoutMs), () => {
-      this.#end('no login within connect_timeout or auth_query_timeout')
+      this.#end('login did not complete within connect_timeout or auth_query_timeout')
     })
     this.#conversation = {
       take: () => this.#inbox.take(messageBytesMax),
@@ -137,10 +137,10 @@ export class AuthConnection implements SocketEvents {
 
   onClose(cause: CloseCause): void {
     const reason = cause.reason ?? cause.errno ?? cause.kind
-    this.#end(`the connection to ${this.target.host.host} port ${this.target.host.port} ended: ${reason}`)
+    this.#end(`connection to ${this.target.host.host} port ${this.target.host.port} lost: ${reason}`)
   }
 
-  /** It has logged in and is asked nothing. */
+  /** Runs a query on a connection that has logged in and is idle. */
   ask(query: UserQuery): void {
     this.query = query
     query.connection = this
@@ -148,7 +148,7 @@ export class AuthConnection implements SocketEvents {
     this.#write(write.extendedQuery(this.source.spec.settings.authQuery, [query.user]))
   }
 
-  /** Now, whatever it was asked: PostgreSQL ends a statement that nobody waits for by statement_timeout. */
+  /** Closes at once: a query in progress is ended by statement_timeout. */
   close(): void {
     this.#end(null)
   }
@@ -181,7 +181,7 @@ export class AuthConnection implements SocketEvents {
       user: settings.authUser,
       database: settings.authDatabase || spec.serverDatabase,
       password: spec.authPassword || null,
-      // They come after what is set for the role and the database, so neither can put another schema first.
+      // They override the settings of role and database, so neither can put another schema first.
       parameters: {
         search_path: 'pg_catalog',
         client_encoding: 'UTF8',
@@ -199,7 +199,7 @@ export class AuthConnection implements SocketEvents {
     this.#end(null)
   }
 
-  /** Everything up to the ReadyForQuery that ends one question; what comes unasked is passed over. */
+  /** Reads up to the ReadyForQuery that ends the query; unsolicited messages are skipped. */
   *#answer(): Exchange<void> {
     const rows: Row[] = []
     let failure: string | null = null
@@ -207,7 +207,7 @@ export class AuthConnection implements SocketEvents {
       const message = yield* nextMessage(this.#conversation)
       switch (message.tag) {
         case BackendTag.DataRow:
-          // A second one is one too many; further ones are not kept.
+          // A second row is an error; further ones are not kept.
           if (rows.length < 2) rows.push(rowOf(message))
           break
         case BackendTag.ErrorResponse: {
@@ -232,13 +232,13 @@ export class AuthConnection implements SocketEvents {
     if (query === null) return
     const [row] = rows
     if (failure !== null) this.source.failed(query, failure)
-    else if (rows.length > 1) this.source.failed(query, 'it gives more than one row')
-    else if (row !== undefined && row.count < 2) this.source.failed(query, 'it gives less than two columns')
+    else if (rows.length > 1) this.source.failed(query, 'it returned more than one row')
+    else if (row !== undefined && row.count < 2) this.source.failed(query, 'it returned fewer than two columns')
     else this.source.answered(query, row?.name ?? null, row?.verifier ?? null)
     this.source.dispatch()
   }
 
-  /** `reason` is null when it ends as it should. */
+  /** `reason` is null for an orderly end. */
   #end(reason: string | null, plaintextRefused = false): void {
     if (this.#over) return
     this.#over = true
@@ -251,7 +251,7 @@ export class AuthConnection implements SocketEvents {
   }
 }
 
-/** In the words of SHOW SERVERS. */
+/** State as in SHOW SERVERS. */
 export function authState({ ready, query }: AuthConnection): 'new' | 'idle' | 'active' {
   if (!ready) return 'new'
   return query === null ? 'idle' : 'active'

@@ -1,7 +1,6 @@
 /**
- * auth_query: what a database knows of users that have no password here. It is asked over connections of the engine's
- * own, whose session nothing of a client reaches: `search_path` is fixed when they begin, and the name that is asked for
- * travels as the parameter of a Bind.
+ * auth_query: looks up users without a configured password in a database. It uses connections of its own, whose session
+ * is not influenced by clients: `search_path` is set at startup, and the user name is a parameter of a Bind.
  */
 import { createHash } from 'node:crypto'
 import { passwordKind, readVerifier } from '../../../shared/config/password.ts'
@@ -17,31 +16,31 @@ import type { Answer, AuthContext, AuthSpec, ConnectionSource, UserQuery } from 
 import { unknownUser } from './methods.ts'
 import type { SaltedKeys } from './scram.ts'
 
-/** Questions in line; one more is refused at once. */
+/** Maximum number of waiting queries; further ones are rejected. */
 const lineMax = 1000
-/** Answers one source keeps. */
+/** Answers cached per source. */
 const answersMax = 10_000
-/** A connection that nobody has asked anything for so long is closed, a source forgotten. */
+/** An idle connection is closed, and an unused source removed, after this time. */
 const unusedMs = 30_000
-/** Of one user, a wrong proof leads to one more question in so long. */
+/** A wrong proof triggers at most one further query per user in this time. */
 const againMs = 1000
-/** Failures are logged as often as this. */
+/** Minimum interval between logged failures. */
 const logEveryMs = 1000
 
-/** Every place that is asked, by what decides who answers there and what. */
+/** All sources, by what determines their connections and answers. */
 export class AuthQueries {
   readonly #context: AuthContext
   readonly #sources = new Map<string, AuthSource>()
-  /** Sources that were forgotten, while questions are still under way there. */
+  /** Removed sources with queries in progress. */
   readonly #ending = new Set<AuthSource>()
-  /** The source of each specification that was asked about before. */
+  /** Sources by specification. */
   #bySpec = new WeakMap<PoolSpec, AuthSource>()
 
   constructor(context: AuthContext) {
     this.#context = context
   }
 
-  /** Where the clients of this pool are looked up; null when it knows them itself. */
+  /** The source of a pool; null if it does not use auth_query. */
   sourceOf(spec: PoolSpec): AuthSource | null {
     if (!looksUp(spec)) return null
     const known = this.#bySpec.get(spec)
@@ -60,19 +59,19 @@ export class AuthQueries {
     return source
   }
 
-  /** All that have connections, or may have. */
+  /** All sources with connections, including removed ones. */
   *sources(): Generator<AuthSource> {
     yield* this.#sources.values()
     yield* this.#ending
   }
 
-  /** A connection has: there is room for one where the same is asked now. */
+  /** A connection has closed: another source with the same key may open one. */
   #ended(source: AuthSource): void {
     if (!source.busy) this.#ending.delete(source)
     for (const other of this.sources()) if (other !== source && other.key === source.key) other.dispatch()
   }
 
-  /** The configuration may have changed, or somebody wants it looked at anew: nothing that was answered counts. */
+  /** The configuration may have changed, or a RELOAD was requested: cached answers are void. */
   clear(): void {
     for (const source of this.#sources.values()) {
       source.close()
@@ -82,7 +81,7 @@ export class AuthQueries {
     this.#bySpec = new WeakMap()
   }
 
-  /** The engine ends. */
+  /** The engine stops. */
   stop(): void {
     for (const source of this.sources()) source.stop()
     this.clear()
@@ -98,13 +97,13 @@ export class AuthQueries {
   }
 }
 
-/** Its clients are known to auth_query and not to the configuration. */
+/** Whether clients of the pool are looked up by auth_query. */
 export function looksUp({ settings, clientSecret }: PoolSpec): boolean {
   const { authUser, authType } = settings
   return authUser !== '' && authType !== 'trust' && clientSecret.md5 === null && clientSecret.scram === null
 }
 
-/** Pools with the same key are looked up by the same source. */
+/** Pools with the same key share a source. */
 function keyOf({ serverDatabase, settings, hosts, authPassword, serverTls }: PoolSpec): string {
   const own = authQuerySettings(settings)
   const digest = createHash('sha256')
@@ -118,33 +117,33 @@ function keyOf({ serverDatabase, settings, hosts, authPassword, serverTls }: Poo
   ])
 }
 
-/** What one source has to do with the others. */
+/** What a source needs to know of the others. */
 interface Ties {
   readonly key: string
-  /** Connections of all sources with this key. */
+  /** Number of connections of all sources with this key. */
   readonly open: () => number
   readonly ended: (source: AuthSource) => void
 }
 
-/** One database that is asked as one role: its connections, the questions in line, and the answers that are believed. */
+/** One database and role: its connections, waiting queries and cached answers. */
 export class AuthSource implements ConnectionSource {
   readonly context: AuthContext
   readonly spec: AuthSpec
   readonly tls: TlsHold | null
   /** A reconnect derives nothing anew. */
   readonly saltedKeys: SaltedKeys = new Map()
-  /** What it last knew of somebody: whoever is not known is asked in the same way. */
+  /** A secret that was found, like which unknown users are challenged. */
   like: ClientSecret | null = null
   readonly connections = new Set<AuthConnection>()
   readonly key: string
   readonly #connectionsMax: number
   readonly #tied: Ties
-  /** In line or on a connection, by user. */
+  /** Waiting or on a connection, by user. */
   readonly #asked = new Map<string, UserQuery>()
   readonly #line: UserQuery[] = []
   readonly #answers = new Map<string, Answer>()
   #nextTarget = 0
-  /** Connections that failed since one did not. */
+  /** Number of connections that have failed since one succeeded. */
   #failures = 0
   #usedAtMs = 0
   #loggedAtMs = -Infinity
@@ -167,12 +166,12 @@ export class AuthSource implements ConnectionSource {
     return this.#closed
   }
 
-  /** Somebody waits for an answer, or a connection is still open. */
+  /** A login waits for an answer, or a connection is open. */
   get busy(): boolean {
     return this.#asked.size > 0 || this.connections.size > 0
   }
 
-  /** Questions in line. */
+  /** Number of waiting queries. */
   get waiting(): number {
     return this.#line.length
   }
@@ -181,7 +180,7 @@ export class AuthSource implements ConnectionSource {
     return this.spec.settings.authDatabase || this.spec.serverDatabase
   }
 
-  /** What is believed of `user`, asked for where it has to be. `wake` resumes the exchange. Throws SqlError. */
+  /** The cached or queried answer for `user`. `wake` resumes the exchange. Throws SqlError. */
   *find(user: string, wake: () => void): Exchange<ClientSecret> {
     const { authQueryCacheTtlMs: ttlMs } = this.spec.settings
     const known = this.#answers.get(user)
@@ -189,7 +188,7 @@ export class AuthSource implements ConnectionSource {
     return believed ? known.secret : yield* this.#ask(user, wake)
   }
 
-  /** After a wrong proof: the role may have another password by now. Null where it was asked just before. */
+  /** After a wrong proof: the role may have another password by now. Null if it was queried just before. */
   *again(user: string, wake: () => void): Exchange<ClientSecret | null> {
     const known = this.#answers.get(user)
     if (this.#closed || (known !== undefined && this.context.io.nowMs() - known.askedAtMs < againMs)) return null
@@ -224,7 +223,7 @@ export class AuthSource implements ConnectionSource {
     query.timer = io.after(this.spec.settings.authQueryTimeoutMs, () => {
       query.timer = null
       const { connection } = query
-      this.failed(query, 'no answer within auth_query_timeout')
+      this.failed(query, 'no response within auth_query_timeout')
       connection?.close()
     })
     this.#asked.set(user, query)
@@ -233,7 +232,7 @@ export class AuthSource implements ConnectionSource {
     return query
   }
 
-  /** Gives questions in line to connections that are free, and opens what is wanting. */
+  /** Assigns waiting queries to idle connections, and opens missing ones. */
   dispatch(): void {
     let opening = 0
     for (const connection of this.connections) {
@@ -246,15 +245,15 @@ export class AuthSource implements ConnectionSource {
     while (opening++ < this.#line.length && this.#tied.open() < this.#connectionsMax) this.#open(false)
   }
 
-  /** `secured` is for servers that have refused plaintext (`server_tls_sslmode = "allow"`). */
+  /** `secured` is for servers that refused plaintext (`server_tls_sslmode = "allow"`). */
   #open(secured: boolean): void {
     const targets = targetsOf(this.spec)
-    // A pool is prepared with at least one address.
+    // There is at least one address.
     const target = targets[this.#nextTarget % targets.length]!
     this.connections.add(new AuthConnection(this, target, secured))
   }
 
-  /** A row, or that there is none: name and verifier of the user that was asked for. */
+  /** A row, or its absence: name and verifier of the user. */
   answered(query: UserQuery, name: string | null, verifier: string | null): void {
     const secret = name === null || verifier === null ? unknownUser : this.#secretOf(query, name, verifier)
     if (secret !== unknownUser) this.like = secret
@@ -272,17 +271,17 @@ export class AuthSource implements ConnectionSource {
 
   #secretOf(query: UserQuery, name: string, verifier: string): ClientSecret {
     if (name !== query.user) {
-      this.#log('auth_query gave another user than the one it was asked for')
+      this.#log('auth_query returned another user than requested')
       return unknownUser
     }
     const scram = readVerifier(verifier)
     if (scram !== undefined) return { md5: null, scram }
     if (passwordKind(verifier) === 'md5') return { md5: verifier, scram: null }
-    this.#log('auth_query gave neither an md5 hash nor a SCRAM-SHA-256 verifier')
+    this.#log('auth_query returned neither an md5 hash nor a SCRAM-SHA-256 verifier')
     return unknownUser
   }
 
-  /** It cannot be answered; the reason is for operators. */
+  /** The query failed; the reason is for operators. */
   failed(query: UserQuery, reason: string): void {
     if (query.outcome !== null) return
     this.#log(`auth_query failed: ${reason}`)
@@ -305,12 +304,12 @@ export class AuthSource implements ConnectionSource {
     this.dispatch()
   }
 
-  /** A connection has ended: with `reason` null as it should, before or after its login. */
+  /** A connection has closed: with `reason` null in order, before or after its login. */
   ended(connection: AuthConnection, reason: string | null, plaintextRefused: boolean): void {
     this.connections.delete(connection)
     const { query } = connection
     if (query !== null && query.outcome === null) {
-      // It may have been lost since it was last used, and is no reason to refuse anybody.
+      // It may have been lost since its last use, which is no reason to fail the login.
       if (!query.retried && connection.reused) {
         query.retried = true
         query.connection = null
@@ -340,7 +339,7 @@ export class AuthSource implements ConnectionSource {
     if (nowMs - this.#usedAtMs >= this.spec.settings.authQueryCacheTtlMs) this.close()
   }
 
-  /** What is asked already is answered still. */
+  /** Queries in progress are still answered. */
   close(): void {
     if (this.#closed) return
     this.#closed = true
@@ -376,7 +375,7 @@ export class AuthSource implements ConnectionSource {
   }
 }
 
-/** What metrics are made of; sources that differ in something else have one line together. */
+/** For metrics; sources that differ in anything else are merged. */
 export function authQuerySnapshots(sources: Iterable<AuthSource>): AuthQuerySnapshot[] {
   const snapshots = new Map<string, Counted>()
   for (const { database, spec, connections, waiting } of sources) {
@@ -403,4 +402,4 @@ function sum<Item>(items: Iterable<Item>, of: (item: Item) => number): number {
   return total
 }
 
-const cannotAsk = 'the user cannot be looked up: auth_query failed'
+const cannotAsk = 'could not look up the user: auth_query failed'

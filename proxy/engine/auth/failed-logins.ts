@@ -3,7 +3,7 @@ import { networkOf, parseIp } from '../../../shared/config/network.ts'
 import type { GeneralSettings } from '../../../shared/config/settings.ts'
 import type { KeyCounts } from '../../memory/key-counts.ts'
 
-/** An IPv6 customer has all addresses under such a prefix for himself. */
+/** An IPv6 customer has all addresses under such a prefix. */
 const ipv6PrefixBits = 64
 
 const firstDelayMs = 250
@@ -11,26 +11,25 @@ const firstDelayMs = 250
 type BackoffSettings = Pick<GeneralSettings, 'loginBackoffAfter' | 'loginBackoffWindowMs' | 'loginBackoffMaxMs'>
 
 /**
- * Failed logins by the address they came from, counted by all threads of the process together, or each of them would
- * give as many tries. Only the answer to a failure is delayed, and the one to a success never, so whoever shares an
- * address with somebody who guesses is let in as ever. Who fails from more addresses than are remembered is delayed at
- * none for long.
+ * Failed logins by address, counted by all threads of the process together, so that workers do not multiply the number
+ * of tries. Only the answer to a failure is delayed, never that to a success, so other users at the address of an
+ * attacker are not affected. An attacker with more addresses than are remembered is not delayed for long.
  */
 export class FailedLogins {
   readonly #counts: KeyCounts
   readonly #key: Uint8Array
   readonly #clockOffsetMs: number
-  /** Answers that were delayed so far. */
+  /** Number of delayed answers. */
   delayed = 0
 
-  /** `key` is secret; `clockOffsetMs` makes this thread's clock the one of all. */
+  /** `key` is secret; `clockOffsetMs` converts this thread's clock to the shared one. */
   constructor(counts: KeyCounts, key: Uint8Array, clockOffsetMs: number) {
     this.#counts = counts
     this.#key = key
     this.#clockOffsetMs = clockOffsetMs
   }
 
-  /** A login from `host` has failed: how long its answer has to wait. */
+  /** A login from `host` has failed. Returns the delay of the answer. */
   failed(host: string, nowMs: number, settings: BackoffSettings): number {
     const { loginBackoffAfter: after, loginBackoffWindowMs: windowMs, loginBackoffMaxMs: maxMs } = settings
     if (after === 0) return 0
@@ -40,7 +39,7 @@ export class FailedLogins {
     return Math.min(maxMs, firstDelayMs * 2 ** (count - after))
   }
 
-  /** Somebody there knows a password. */
+  /** A login from `host` has succeeded. */
   succeeded(host: string): void {
     if (this.#counts.size > 0) this.#counts.delete(this.#keyOf(host))
   }

@@ -3,14 +3,14 @@ import type { Exchange } from '../wire/conversation.ts'
 import type { ClientSecret } from '../../spec.ts'
 import type { AuthSource } from './auth-query.ts'
 
-/** What one login asks auth_query; nothing where its pool knows its clients itself. */
+/** The auth_query of one login; does nothing if its pool does not use auth_query. */
 export class Lookup {
   readonly #source: AuthSource | null
   readonly #user: string
   readonly #socket: Socket
   readonly #wake: () => void
 
-  /** `wake` resumes the login, if it is still there. */
+  /** `wake` resumes the login, if it still exists. */
   constructor(source: AuthSource | null, user: string, socket: Socket, wake: () => void) {
     this.#source = source
     this.#user = user
@@ -18,22 +18,22 @@ export class Lookup {
     this.#wake = wake
   }
 
-  /** Null where nobody is looked up. Throws SqlError when nobody can be. */
+  /** Null without auth_query. Throws SqlError if the lookup fails. */
   *find(): Exchange<ClientSecret | null> {
     return this.#source === null ? null : yield* this.#patiently(this.#source.find(this.#user, this.#wake))
   }
 
-  /** After a wrong proof; null where that is no reason to ask. */
+  /** After a wrong proof; null if there is no reason to query again. */
   *again(): Exchange<ClientSecret | null> {
     return this.#source === null ? null : yield* this.#patiently(this.#source.again(this.#user, this.#wake))
   }
 
-  /** The secret of somebody who was found: whoever does not exist is asked as that one. */
+  /** The secret of a known user, like which unknown users are challenged. */
   get like(): ClientSecret | null {
     return this.#source?.like ?? null
   }
 
-  /** What the client sends meanwhile is kept for later. */
+  /** Bytes from the client are kept for later. */
   *#patiently(question: Exchange<ClientSecret | null>): Exchange<ClientSecret | null> {
     this.#socket.pauseReading()
     const secret = yield* question

@@ -1,4 +1,4 @@
-/** How a client proves who it is: one line per method. */
+/** Client authentication: one line per method. */
 import { createHash, pbkdf2Sync, timingSafeEqual } from 'node:crypto'
 import { plainIterationsMax } from '../../../shared/config/password.ts'
 import { SqlError } from '../../../shared/errors.ts'
@@ -27,26 +27,29 @@ import { mockSecret } from './mock-secret.ts'
 export interface Claim {
   readonly user: string
   readonly method: 'trust' | 'plain' | 'md5' | 'scram-sha-256' | 'cert'
-  /** `unknownUser` for somebody who does not exist. */
+  /** `unknownUser` for a user that does not exist. */
   readonly secret: ClientSecret | null
-  /** Of somebody who does exist: an unknown user is asked as that one. Null or absent when there is nobody. */
+  /** Secret of an existing user, like which an unknown user is challenged. Null or absent without any. */
   readonly like?: ClientSecret | null
-  /** A certificate was shown, and it is for this user. */
+  /** A certificate was presented, and it is for this user. */
   readonly certified?: boolean
-  /** Makes up the challenge of a user that is not known. */
+  /** Derives the challenge of an unknown user. */
   readonly mockKey: Uint8Array
-  /** Of the TLS channel the client came by (tls-server-end-point); null or absent without. */
+  /** Channel binding of the client's TLS connection (tls-server-end-point); null or absent without. */
   readonly channel?: Uint8Array | null
-  /** Asks for the secret anew when a proof is wrong: it may have been changed. Null when it has not been asked. */
+  /** Looks the secret up again after a wrong proof, as it may have changed. Returns null if it was not. */
   readonly again?: () => Exchange<ClientSecret | null>
-  /** The keys of a client, by SCRAM or by a password that fits a verifier; whether those of the former password. */
+  /**
+   * Called with the keys of a client, from SCRAM or from a password that matches a verifier, and whether they are those
+   * of the former password.
+   */
   readonly proven?: (keys: ScramKeys, isFormer: boolean) => void
 }
 
-/** The secret of somebody who does not exist: no answer is right. */
+/** The secret of an unknown user: no answer is correct. */
 export const unknownUser: ClientSecret = { md5: null, scram: null }
 
-/** A claim with something to check it against. */
+/** A claim with a secret to check it against. */
 interface Checked extends Claim {
   readonly secret: ClientSecret
 }
@@ -62,13 +65,13 @@ const methods: Readonly<Record<Claim['method'], Method>> = {
 }
 
 /**
- * Has the peer prove that it is `claim.user`, and tells it so (manual, "Message Flow", "Start-up"). Throws SqlError
- * 28P01, or 28000 about certificates, when it cannot, worded as PostgreSQL does.
+ * Authenticates the peer as `claim.user` (manual, "Message Flow", "Start-up"). Throws SqlError 28P01, or 28000 for
+ * certificates, with PostgreSQL's text.
  */
 export function* authenticate(conversation: Conversation, claim: Claim): Exchange<void> {
   const known = claim.secret !== unknownUser
   const secret = holdsNothing(claim.secret) ? mockSecretFor(claim) : claim.secret
-  // Whoever does not exist is not let in for his name, and is asked for something instead.
+  // Unknown users get a password challenge, even under `trust`.
   const method = claim.method === 'trust' && !known ? 'scram-sha-256' : claim.method
   const proven = yield* methods[method](conversation, { ...claim, secret })
   if (!proven || !known) {
@@ -78,7 +81,7 @@ export function* authenticate(conversation: Conversation, claim: Claim): Exchang
   conversation.send(write.authenticationOk())
 }
 
-/** No method can be passed with it: nobody's, or that of somebody who has no password. */
+/** No method can succeed with it: the user is unknown, or has no password. */
 function holdsNothing(secret: ClientSecret | null): secret is null {
   return secret === null || (secret.md5 === null && secret.scram === null && secret.digest === undefined)
 }
@@ -96,7 +99,7 @@ function* proveNothing(): Exchange<boolean> {
   return true
 }
 
-/** The certificate was looked at in the TLS handshake; that it is for this user, before. */
+/** The certificate was verified in the TLS handshake; that it is for this user, before. */
 // eslint-disable-next-line require-yield -- as above
 function* proveCertificate(_conversation: Conversation, claim: Checked): Exchange<boolean> {
   return claim.certified === true
@@ -106,9 +109,9 @@ function* proveCertificate(_conversation: Conversation, claim: Checked): Exchang
 function* provePlain(conversation: Conversation, claim: Checked): Exchange<boolean> {
   conversation.send(write.authenticationCleartextPassword())
   const answer = yield* readMessage(conversation, FrontendTag.Password)
-  // A copy, for the bytes are valid until the next yield only.
+  // A copy, because the bytes are valid until the next yield only.
   const given = answer.bytes.slice(answer.start, stringEnd(answer.bytes, answer.start, answer.end))
-  // All are checked, whichever is right, so that the time tells nothing.
+  // All secrets are checked, so that timing reveals nothing.
   const checks = goodOf(claim.secret).map((secret) => checkPassword(given, claim.user, secret))
   const proven = checks.findIndex(({ isRight }) => isRight)
   if (proven !== -1) return isProven(claim, checks[proven] as PasswordCheck, proven > 0)
@@ -123,16 +126,16 @@ function isProven({ proven }: Claim, { isRight, keys }: PasswordCheck, isFormer:
 
 interface PasswordCheck {
   readonly isRight: boolean
-  /** Where there is a SCRAM verifier and nothing else to check it against. */
+  /** Set if the password was checked against a SCRAM verifier only. */
   readonly keys: ScramKeys | null
 }
 
-/** The secret, and the one it takes the place of while that is good as well. */
+/** The secret, and the previous one while it is valid. */
 function goodOf(secret: ClientSecret): readonly Omit<ClientSecret, 'previous'>[] {
   return secret.previous === undefined ? [secret] : [secret, secret.previous]
 }
 
-/** What is good at this time of the machine's clock. */
+/** The secrets valid at this time of the system clock. */
 export function secretAt(secret: ClientSecret, wallMs: number): ClientSecret {
   const { previous, ...rest } = secret
   return previous === undefined || previous.untilMs === null || wallMs < previous.untilMs ? secret : rest
@@ -159,8 +162,8 @@ function checkPassword(
 }
 
 /**
- * "md5" + md5(md5(password + user) + salt), in hex. With only a SCRAM verifier at hand, SCRAM (as PostgreSQL): one
- * exchange has to do for both passwords of a user who has two.
+ * "md5" + md5(md5(password + user) + salt), in hex. SCRAM if there is only a SCRAM verifier, as in PostgreSQL: one
+ * exchange must work for both passwords of a user that has two.
  */
 function* proveMd5(conversation: Conversation, claim: Checked): Exchange<boolean> {
   const stored = goodOf(claim.secret).map(({ md5 }) => md5)
@@ -169,7 +172,7 @@ function* proveMd5(conversation: Conversation, claim: Checked): Exchange<boolean
   conversation.random(salt)
   conversation.send(write.authenticationMd5(salt))
   const answer = yield* readMessage(conversation, FrontendTag.Password)
-  // A copy, for the bytes are valid until the next yield only.
+  // A copy, because the bytes are valid until the next yield only.
   const given = answer.bytes.slice(answer.start, stringEnd(answer.bytes, answer.start, answer.end))
   if (stored.filter((md5) => isMd5Answer(given, md5 ?? '', salt)).length > 0) return true
   const fresh = (yield* askedAgain(claim))?.md5 ?? null
@@ -200,7 +203,7 @@ function* proveScram(conversation: Conversation, claim: Checked): Exchange<boole
   }
   const first = parseClientFirst(initial, channel)
   if (first.bound !== (mechanism === scramPlusMechanism)) {
-    throw new SqlError('protocol_violation', 'the SASL mechanism and the channel binding do not go together')
+    throw new SqlError('protocol_violation', 'the SASL mechanism does not match the channel binding')
   }
   const combinedNonce = first.nonce + nonce((bytes) => conversation.random(bytes))
   const challenge = serverFirst(verifier, combinedNonce)
@@ -209,14 +212,14 @@ function* proveScram(conversation: Conversation, claim: Checked): Exchange<boole
   const response = yield* readMessage(conversation, FrontendTag.Password)
   const final = parseClientFinal(text(response.bytes, response.start, response.end))
   if (final.nonce !== combinedNonce || final.binding !== first.binding) {
-    throw new SqlError('protocol_violation', 'the SCRAM answer does not belong to this challenge')
+    throw new SqlError('protocol_violation', 'the SCRAM response does not match the challenge')
   }
   const confirmations = verifiers.map((stored) => checkProof(stored, first, challenge, final))
   const proven = confirmations.findIndex((text) => text !== null)
   const confirmation = confirmations[proven] ?? null
   const fitting = verifiers[proven]
   if (confirmation === null || fitting === undefined) {
-    // The proof is for the salt it was asked with: a changed verifier is for the next attempt.
+    // The proof is for the salt that was sent, so a changed verifier applies to the next attempt.
     yield* askedAgain(claim)
     return false
   }

@@ -1,14 +1,14 @@
 /**
- * Users that are not known are asked as those that are, cost the same work and are refused in the same words, so that
- * nobody can find out by guessing who there is.
+ * Unknown users are challenged like known ones, at the same cost and with the same errors, so that guessing does not
+ * reveal which users exist.
  */
 import { createHmac } from 'node:crypto'
 import type { ClientSecret, PreviousSecret } from '../../spec.ts'
 import { mockVerifier } from './scram.ts'
 
 /**
- * What `user` is checked against who does not exist: no answer is right. The same each time under one key, and in
- * the forms that the secret `like` has; null stands for one that was given as the password itself.
+ * The secret for an unknown `user`: no answer is correct. Constant under one key, and in the forms that the secret
+ * `like` has; null stands for a plain password.
  */
 export function mockSecret(mockKey: Uint8Array, user: string, like: ClientSecret | null): ClientSecret {
   const made = (label: string): Buffer => createHmac('sha256', mockKey).update(`${label} ${user}`).digest()
@@ -23,7 +23,7 @@ export function mockSecret(mockKey: Uint8Array, user: string, like: ClientSecret
   }
 }
 
-/** Of the verifier, the salt is that of the secret it belongs to, or it would be another exchange. */
+/** The verifier has the salt of the secret it belongs to, otherwise it would be another exchange. */
 function mockPrevious(mockKey: Uint8Array, user: string, like: PreviousSecret): PreviousSecret {
   const other = createHmac('sha256', mockKey).update('previous').digest()
   const stand = mockSecret(other, user, like)

@@ -1,7 +1,7 @@
 /**
- * SCRAM-SHA-256 (RFC 5802, RFC 7677), both sides. The messages are ASCII attributes separated by commas; the nonce has
- * printable ASCII without a comma. Over TLS the exchange may be bound to the channel, by the hash of the server's
- * certificate (tls-server-end-point, RFC 5929): then nobody in the middle can pass it on.
+ * SCRAM-SHA-256 (RFC 5802, RFC 7677), both sides. The messages are ASCII attributes separated by commas; the nonce is
+ * printable ASCII without commas. Over TLS the exchange may be bound to the channel by the hash of the server's
+ * certificate (tls-server-end-point, RFC 5929), so that an attacker in the middle cannot forward it.
  */
 import { createHash, createHmac, pbkdf2Sync, timingSafeEqual } from 'node:crypto'
 import { SqlError } from '../../../shared/errors.ts'
@@ -11,12 +11,12 @@ import type { ScramVerifier } from '../../spec.ts'
 export const scramMechanism = 'SCRAM-SHA-256'
 export const scramPlusMechanism = 'SCRAM-SHA-256-PLUS'
 
-/** The GS2 header of a client that binds to the channel. */
+/** The GS2 header of a client that uses channel binding. */
 const boundHeader = 'p=tls-server-end-point,,'
 
-/** What verifiers mostly look like: RFC 7677, 4, and PostgreSQL's defaults. */
+/** The usual form of verifiers: RFC 7677, 4, and PostgreSQL's defaults. */
 const usualForm = { iterations: 4096, salt: new Uint8Array(16) }
-/** A server that asks for more would stop the loop for seconds. */
+/** More iterations would block the loop for seconds. */
 const iterationsMax = 1_000_000
 const digestBytes = 32
 const nonceRandomBytes = 18
@@ -43,14 +43,14 @@ export function nonce(random: (bytes: Uint8Array) => void): string {
   return Buffer.from(bytes).toString('base64')
 }
 
-// As the server
+// As server
 
 export interface ClientFirst {
-  /** What the final message must say in base64: the GS2 header, and the channel binding where the client binds. */
+  /** What the final message must contain in base64: the GS2 header, and the channel binding if used. */
   readonly binding: string
-  /** The client binds the exchange to the channel. */
+  /** The client uses channel binding. */
   readonly bound: boolean
-  /** client-first-message-bare, part of what is signed. */
+  /** client-first-message-bare, part of the signed message. */
   readonly bare: string
   readonly nonce: string
 }
@@ -60,14 +60,14 @@ const clientFirst =
 const clientFinal = /^(c=([A-Za-z0-9+/=]+),r=([\x21-\x2b\x2d-\x7e]+)(?:,[a-zA-Z]=[^,]*)*),p=([A-Za-z0-9+/=]+)$/
 
 /**
- * gs2-header client-first-message-bare. The user name in it is ignored, as in PostgreSQL. `channel` is the binding that
- * was offered, null when none was. Throws SqlError.
+ * gs2-header client-first-message-bare. The user name in it is ignored, as in PostgreSQL. `channel` is the offered
+ * binding, null without one. Throws SqlError.
  */
 export function parseClientFirst(message: string, channel: Uint8Array | null = null): ClientFirst {
   if (message.startsWith('p=') && (channel === null || !message.startsWith('p=tls-server-end-point,'))) {
     throw new SqlError('protocol_violation', 'client requires a channel binding that was not offered')
   }
-  // It believes that none was offered: somebody between took the offer away.
+  // The client believes that none was offered: an attacker removed the offer.
   if (message.startsWith('y') && channel !== null) {
     throw new SqlError('invalid_authorization_specification', 'SCRAM channel binding negotiation error')
   }
@@ -109,7 +109,7 @@ export function serverFirst(verifier: ScramVerifier, combinedNonce: string): str
   return `r=${combinedNonce},s=${Buffer.from(verifier.salt).toString('base64')},i=${verifier.iterations}`
 }
 
-/** The server's final message, or null when the proof is wrong. */
+/** The server's final message, or null if the proof is wrong. */
 export function checkProof(
   verifier: ScramVerifier,
   first: ClientFirst,
@@ -121,7 +121,7 @@ export function checkProof(
   return `v=${hmac(verifier.serverKey, signed).toString('base64')}`
 }
 
-/** ClientKey, from the salted password. */
+/** ClientKey from the salted password. */
 export function clientKeyFrom(salted: Uint8Array): Uint8Array {
   return hmac(salted, 'Client Key')
 }
@@ -132,8 +132,8 @@ function clientKeyOf(verifier: ScramVerifier, signed: string, final: ClientFinal
 }
 
 /**
- * What opens a server whose verifier has this salt and this number of iterations, without the password. Kept in memory
- * only, and never shown.
+ * Opens servers whose verifier has this salt and iteration count, without the password. Kept in memory only, and never
+ * shown.
  */
 export interface ScramKeys {
   readonly salt: Uint8Array
@@ -142,7 +142,7 @@ export interface ScramKeys {
   readonly serverKey: Uint8Array
 }
 
-/** The keys of a client whose proof has been found right. */
+/** The keys of a client whose proof was correct. */
 export function provenKeys(
   verifier: ScramVerifier,
   first: ClientFirst,
@@ -155,8 +155,8 @@ export function provenKeys(
 }
 
 /**
- * A verifier that no password fits, the same for a user each time under one key and as `like` to look at, so that
- * nobody can tell an unknown user from a wrong password.
+ * A verifier that matches no password, constant for a user under one key and of the same form as `like`, so that an
+ * unknown user cannot be told from a wrong password.
  */
 export function mockVerifier(
   mockKey: Uint8Array,
@@ -171,9 +171,9 @@ export function mockVerifier(
   }
 }
 
-// As the client
+// As client
 
-/** Salted passwords by what they were derived from, so that a reconnect costs no derivation. */
+/** Salted passwords by what they were derived from, so that a reconnect needs no derivation. */
 export type SaltedKeys = Map<string, Uint8Array>
 
 const saltedKeysMax = 64
@@ -186,8 +186,8 @@ export function clientFirstBare(clientNonce: string): string {
 }
 
 /**
- * What a client says of the channel: n, it does not bind; y, it would but was not offered to; p, it binds. `header` is
- * sent first and `binding` last.
+ * Channel binding of the client: n, unsupported; y, supported but not offered; p, used. `header` is sent first and
+ * `binding` last.
  */
 export interface ChannelUse {
   readonly header: string
@@ -202,8 +202,8 @@ export function boundTo(channel: Uint8Array): ChannelUse {
 }
 
 /**
- * Answers server-first, by a password or by keys that a client has proven itself with; gives client-final and the
- * signature that the server must prove itself with.
+ * Answers server-first with a password, or with keys that a client has proven; returns client-final and the signature
+ * that the server must send.
  */
 export function answerServerFirst(
   secret: string | ScramKeys,
@@ -217,10 +217,10 @@ export function answerServerFirst(
   const [, combinedNonce = '', salt = '', count = ''] = match
   const iterations = Number(count)
   if (!combinedNonce.startsWith(clientNonce) || combinedNonce.length === clientNonce.length) {
-    throw new SqlError('protocol_violation', 'the server sent a SCRAM nonce that is not ours')
+    throw new SqlError('protocol_violation', 'the server sent a SCRAM nonce that does not begin with ours')
   }
   if (iterations > iterationsMax) {
-    throw new SqlError('protocol_violation', `the server asks for more than ${iterationsMax} SCRAM iterations`)
+    throw new SqlError('protocol_violation', `the server requested more than ${iterationsMax} SCRAM iterations`)
   }
   const { clientKey, serverKey } =
     typeof secret === 'string'
@@ -245,7 +245,7 @@ function fittingKeys(keys: ScramKeys, salt: string, iterations: number): Keys {
   if (keys.iterations === iterations && Buffer.from(salt, 'base64').equals(keys.salt)) return keys
   throw new SqlError(
     'invalid_password',
-    'the server has another SCRAM verifier (salt or iterations) than the one the client has proven itself by (server_auth = "passthrough")',
+    'the server\'s SCRAM verifier differs in salt or iterations from the one used by the client (server_auth = "passthrough")',
   )
 }
 
@@ -259,11 +259,11 @@ function saltedPassword(password: string, salt: string, iterations: number, salt
   return derived
 }
 
-/** server-final-message: the server knows the password too, or it is not the server. Throws SqlError. */
+/** server-final-message: proves that the server knows the password. Throws SqlError. */
 export function checkServerFinal(message: string, serverSignature: Uint8Array): void {
   const match = /^v=([A-Za-z0-9+/]+={0,2})(?:,[a-zA-Z]=[^,]*)*$/.exec(message)
   const signature = Buffer.from(match?.[1] ?? '', 'base64')
   if (signature.length !== serverSignature.length || !timingSafeEqual(signature, serverSignature)) {
-    throw new SqlError('invalid_password', 'the server did not prove that it knows the password')
+    throw new SqlError('invalid_password', 'the server could not prove that it knows the password')
   }
 }

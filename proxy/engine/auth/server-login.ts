@@ -1,4 +1,4 @@
-/** Logging in to PostgreSQL (manual, "Message Flow", "Start-up"), with pg-protocol for the messages. */
+/** Login to PostgreSQL (manual, "Message Flow", "Start-up"), with pg-protocol for the messages. */
 import { createHash } from 'node:crypto'
 import { serialize } from 'pg-protocol'
 import { Parser } from 'pg-protocol/dist/parser.js'
@@ -28,7 +28,7 @@ import type { SaltedKeys, ScramKeys } from './scram.ts'
 export interface ServerLogin {
   /** As reported, in the server's spelling. */
   readonly parameters: ReadonlyMap<string, string>
-  /** Null when the server gave none: its queries cannot be canceled. */
+  /** Null if the server sent none: its queries cannot be canceled. */
   readonly backendKey: CancelKey | null
 }
 
@@ -41,13 +41,13 @@ export interface Credentials {
   readonly saltedKeys: SaltedKeys
   /** Further parameters of the startup packet. */
   readonly parameters?: Readonly<Record<string, string>>
-  /** The newest minor version of protocol 3 that is asked for; 2 brings longer cancel keys. Default: 0. */
+  /** Newest minor version of protocol 3 to request; 2 has longer cancel keys. Default: 0. */
   readonly minor?: number
-  /** Of the TLS channel to the server (tls-server-end-point); null or absent without. */
+  /** Channel binding of the TLS connection (tls-server-end-point); null or absent without. */
   readonly channel?: Uint8Array | null
 }
 
-/** What a client has proven itself by, which opens servers that have the same verifier; null what it has not. */
+/** Keys that a client has proven, which open servers with the same verifier; null where it has not. */
 export interface ServerKeys {
   /** As in pg_authid: enough to answer an MD5 challenge. */
   readonly md5: string | null
@@ -64,12 +64,12 @@ export class LoginRefused extends Error {
   }
 }
 
-/** Kinds of AuthenticationRequest that are not spoken, by name, so that the error says what the server wants. */
+/** Unsupported kinds of AuthenticationRequest by name, for the error message. */
 const unsupportedRequests: Readonly<Record<number, string>> = { 2: 'Kerberos V5', 6: 'SCM', 7: 'GSSAPI', 9: 'SSPI' }
 
 /**
- * From the startup message to the first ReadyForQuery. Throws LoginRefused with the server's own error, or SqlError
- * when the server does what we cannot answer.
+ * From the startup message to the first ReadyForQuery. Throws LoginRefused with the server's error, or SqlError if the
+ * server does something unsupported.
  */
 export function* serverLogin(conversation: Conversation, credentials: Credentials): Exchange<ServerLogin> {
   const minor = credentials.minor ?? 0
@@ -82,7 +82,7 @@ export function* serverLogin(conversation: Conversation, credentials: Credential
     const message = yield* nextMessage(conversation)
     switch (message.tag) {
       case BackendTag.Authentication:
-        if (authenticated) throw new SqlError('protocol_violation', 'the server asks for a second login')
+        if (authenticated) throw new SqlError('protocol_violation', 'the server requested a second authentication')
         yield* answer(conversation, message, credentials)
         authenticated = true
         break
@@ -110,23 +110,24 @@ export function* serverLogin(conversation: Conversation, credentials: Credential
       case BackendTag.NoticeResponse:
         break
       case BackendTag.ReadyForQuery:
-        if (!authenticated) throw new SqlError('protocol_violation', 'the server is ready without a login')
+        if (!authenticated)
+          throw new SqlError('protocol_violation', 'the server sent ReadyForQuery before authentication')
         return { parameters, backendKey }
       default:
-        throw new SqlError('protocol_violation', `unexpected message ${message.tag} during the login`)
+        throw new SqlError('protocol_violation', `unexpected message ${message.tag} during login`)
     }
   }
 }
 
-/** The server speaks an older minor version than was asked for, which is as good: only cancel keys differ. */
+/** An older minor version than requested is accepted: only cancel keys differ. */
 function acceptOlder({ bytes, start, end }: Message, minor: number): void {
   const version = end - start >= 8 ? int32(bytes, start) : -1
   if (version < protocolVersion(0) || version > protocolVersion(minor)) {
-    throw new SqlError('protocol_violation', 'the server offers a version of the protocol that was not asked for')
+    throw new SqlError('protocol_violation', 'the server offered a protocol version that was not requested')
   }
 }
 
-/** One AuthenticationRequest after the other, until AuthenticationOk. */
+/** Answers AuthenticationRequests until AuthenticationOk. */
 function* answer(conversation: Conversation, first: Message, credentials: Credentials): Exchange<void> {
   const kind = first.end - first.start >= 4 ? int32(first.bytes, first.start) : -1
   switch (kind) {
@@ -147,16 +148,19 @@ function* answer(conversation: Conversation, first: Message, credentials: Creden
     default:
       throw new SqlError(
         'feature_not_supported',
-        `the server asks for ${unsupportedRequests[kind] ?? `authentication method ${kind}`}, which is not supported`,
+        `the server requested ${unsupportedRequests[kind] ?? `authentication method ${kind}`}, which is not supported`,
       )
   }
   const confirmation = yield* authentication(conversation)
-  if (confirmation.kind !== 0) throw new SqlError('protocol_violation', 'the server asks for a second login')
+  if (confirmation.kind !== 0) throw new SqlError('protocol_violation', 'the server requested a second authentication')
 }
 
 function known(credentials: Credentials): string {
   if (credentials.password !== null) return credentials.password
-  throw new SqlError('invalid_password', `the server asks for the password of "${credentials.user}" and none is known`)
+  throw new SqlError(
+    'invalid_password',
+    `the server requested the password of user "${credentials.user}", which is not known`,
+  )
 }
 
 /** md5(password + user), in hex. */
@@ -177,7 +181,7 @@ function* scram(conversation: Conversation, request: Message, credentials: Crede
   const channel = credentials.channel ?? null
   const binds = channel !== null && mechanisms.includes(scramPlusMechanism)
   if (!binds && !mechanisms.includes(scramMechanism)) {
-    throw new SqlError('feature_not_supported', `the server offers only ${mechanisms.join(', ')}`)
+    throw new SqlError('feature_not_supported', `the server supports only ${mechanisms.join(', ')}`)
   }
   const secret = scramSecret(credentials)
   const clientNonce = nonce((bytes) => conversation.random(bytes))
@@ -199,7 +203,7 @@ function scramSecret(credentials: Credentials): string | ScramKeys {
   return preparePassword(known(credentials))
 }
 
-/** The next AuthenticationRequest, taken apart at once: the bytes are valid until the next yield only. */
+/** The next AuthenticationRequest, parsed at once: the bytes are valid until the next yield only. */
 function* authentication(conversation: Conversation): Exchange<{ kind: number; data: string }> {
   for (;;) {
     const message = yield* nextMessage(conversation)
@@ -215,24 +219,24 @@ function* authentication(conversation: Conversation): Exchange<{ kind: number; d
   }
 }
 
-/** What pg-protocol makes of one whole message. Its complaints are about the peer's bytes. */
+/** Parses one whole message with pg-protocol. Its errors are about the peer's bytes. */
 function parsed(message: Message): BackendMessage {
   let result: BackendMessage | undefined
   try {
-    // The parser keeps nothing of a chunk that ends with a message, so the bytes need no copy that outlives this.
+    // The parser keeps nothing of a chunk that ends with a message, so this copy need not outlive the call.
     const whole = Buffer.from(message.bytes.subarray(message.start - headerBytes, message.end))
     new Parser().parse(whole, (found) => {
       result = found
     })
   } catch (error) {
-    throw new SqlError('protocol_violation', 'malformed message during the login', { cause: error })
+    throw new SqlError('protocol_violation', 'malformed message during login', { cause: error })
   }
-  if (result === undefined) throw new SqlError('protocol_violation', 'malformed message during the login')
+  if (result === undefined) throw new SqlError('protocol_violation', 'malformed message during login')
   return result
 }
 
-/** Not by pg-protocol: its parser never comes back from an ErrorResponse that lacks the last NUL. */
+/** Not by pg-protocol: its parser does not return from an ErrorResponse without the last NUL. */
 function refusal({ bytes, start, end }: Message): LoginRefused {
   const { code, message } = errorFields(bytes, start, end)
-  return new LoginRefused(code, message || 'the server refused the login')
+  return new LoginRefused(code, message || 'the server rejected the login')
 }

@@ -1,4 +1,4 @@
-/** One cancel request on its way to a PostgreSQL server, or to another proxy. */
+/** A cancel request on its way to a PostgreSQL server, or to another proxy. */
 import type { Address, Io, Socket, SocketEvents, TcpOptions, Timer } from '../../io/io.ts'
 import * as write from '../../protocol/write.ts'
 import { Inbox } from '../wire/conversation.ts'
@@ -6,7 +6,7 @@ import type { Exchange } from '../wire/conversation.ts'
 import { secureServer, TlsRefused } from '../wire/tls.ts'
 import type { ServerTls } from '../wire/tls.ts'
 
-/** What BackendKeyData tells, and a cancel request repeats. */
+/** Content of BackendKeyData and of cancel requests. */
 export interface CancelKey {
   readonly pid: number
   readonly secret: Uint8Array
@@ -15,15 +15,15 @@ export interface CancelKey {
 export interface Delivery {
   readonly address: Address
   readonly options: TcpOptions
-  /** Null sends it in plaintext. */
+  /** Null for plaintext. */
   readonly tls: ServerTls | null
   readonly key: CancelKey
   readonly timeoutMs: number
 }
 
 /**
- * Sends the request and waits until the other side has closed the connection, which is how it says that it is done.
- * `over` is called once; `late` when that took too long, and the request may still arrive.
+ * Sends the request and waits until the peer closes the connection, which completes it. `over` is called once; with
+ * `late` if that took too long and the request may still arrive.
  */
 export function deliver(io: Io, delivery: Delivery, over: (late: boolean) => void): void {
   const { address, options, tls, key, timeoutMs } = delivery
@@ -71,10 +71,7 @@ interface Waiting {
   readonly timer: Timer
 }
 
-/**
- * A gate for each of many, so that requests to one that is silent do not keep those to others waiting; and a wider one
- * behind them, which all requests go through.
- */
+/** A gate per key, so that requests to a silent peer do not delay those to others, and a wider one for all requests. */
 export class Gates {
   readonly #io: Io
   readonly #each: GateBounds
@@ -87,7 +84,7 @@ export class Gates {
     this.#all = new Gate(io, all.openMax, all.waitingMax)
   }
 
-  /** As `Gate.enter`, by the gate of `key`. */
+  /** Like `Gate.enter`, through the gate of `key`. */
   enter(key: string, waitMs: number, run: (leave: () => void) => void, refused: () => void): void {
     const begunAtMs = this.#io.nowMs()
     const gate = this.#gate(key)
@@ -127,7 +124,7 @@ export interface GateBounds {
   readonly waitingMax: number
 }
 
-/** Lets a number of requests run at a time. Further ones wait for a place, and not for ever. */
+/** Limits the number of concurrent requests. Further ones wait for a place, for a limited time. */
 export class Gate {
   readonly #io: Io
   readonly #openMax: number
@@ -149,7 +146,7 @@ export class Gate {
     return this.#waiting.size
   }
 
-  /** Calls `run` when there is a place, which it leaves once; or `refused` when there was none within `waitMs`. */
+  /** Calls `run` when there is a place, to be given back once; or `refused` if there was none within `waitMs`. */
   enter(waitMs: number, run: (leave: () => void) => void, refused: () => void): void {
     if (this.#open < this.#openMax) {
       this.#run(run)

@@ -1,9 +1,9 @@
 /**
- * Cancel requests (PostgreSQL manual, "Canceling Requests in Progress"). A cancel names a client by the key we gave
- * it; what reaches PostgreSQL is a cancel with the key of the server that client is joined with. While it is on its
- * way, that server is not given to anybody else, so it cannot hit another client's query.
+ * Cancel requests (PostgreSQL manual, "Canceling Requests in Progress"). A request names a client by the key this proxy
+ * gave it; PostgreSQL gets a request with the key of the server joined with that client. Until it is complete, no other
+ * client gets that server, so it cannot hit another client's query.
  *
- * The process id of a key says who has given it, so that any proxy of the fleet knows whom to pass a request on to:
+ * The process id of a key tells which proxy of the fleet gave it:
  *
  *   bit  31        0: a process id is a positive Int32
  *   bits 30 … 22   the proxy: its number in the fleet, from control (1 … 510); 511 while it has none
@@ -11,11 +11,11 @@
  *   bits 16 … 0    the client, among those of the worker
  *
  * The bits of the proxy are never all 0, so no client has a process id below 2^22, the highest that Linux allows
- * (pid_max): a client that calls `pg_terminate_backend` with the process id it was given ends no other session.
+ * (pid_max): a client that calls `pg_terminate_backend` with its own process id ends no other session.
  *
- * The secret is random: 4 bytes up to protocol 3.1, 32 in 3.2. In a request that one proxy passes on to another it is
- * followed by one byte more, a mark: such a request is never passed on to a third one. With another mark it goes back to
- * the processes that had the proxy's listener before an online restart, and no further.
+ * The secret is random: 4 bytes up to protocol 3.1, 32 in 3.2. In a request forwarded to another proxy it is followed
+ * by one byte, a mark: such a request is not forwarded again. With another mark it goes back to the former owners of
+ * the listener, and no further.
  */
 import { timingSafeEqual } from 'node:crypto'
 import type { PoolSettings } from '../../../shared/config/settings.ts'
@@ -26,25 +26,25 @@ import type { CancelKey } from './cancel-request.ts'
 import type { TlsHold } from '../wire/tls.ts'
 import type { Peers } from './peers.ts'
 
-/** Cancel connections to one address of PostgreSQL that are open at a time; further ones wait for a place. */
+/** Concurrent cancel connections to one PostgreSQL address; further requests wait. */
 const toOne = { openMax: 100, waitingMax: 10_000 }
-/** To all of them: ten may be silent before anybody else waits for their sake. */
+/** To all of them: ten may be silent before others have to wait. */
 const toAll = { openMax: 1000, waitingMax: 10_000 }
 
 const workerShift = 17
 const proxyShift = 22
 const clientNumbers = 1 << workerShift
-/** In the bits of the proxy: one that has no number. */
+/** Proxy bits of a proxy without a number. */
 const noProxyBits = 511
 const workerMask = (1 << (proxyShift - workerShift)) - 1
 
-/** As long as PostgreSQL's own. */
+/** As in PostgreSQL. */
 const shortSecretBytes = 4
 const longSecretBytes = 32
 const passedOnMark = 1
 const passedBackMark = 2
 
-/** The length of the secret for a client that speaks protocol 3.`minor`. */
+/** Length of the secret for a client with protocol 3.`minor`. */
 export function secretBytesOf(minor: number): number {
   return minor >= 2 ? longSecretBytes : shortSecretBytes
 }
@@ -54,18 +54,18 @@ export function pidOf(proxy: number, worker: number, client: number): number {
   return ((proxy === 0 ? noProxyBits : proxy) << proxyShift) | (worker << workerShift) | client
 }
 
-/** The number of the proxy that has given this process id; 0 for one without a number. */
+/** Number of the proxy that issued the process id; 0 for one without a number. */
 export function proxyOf(pid: number): number {
   const bits = pid >>> proxyShift
   return bits === noProxyBits ? 0 : bits
 }
 
-/** Which of its proxy's workers has given it. */
+/** Number of the worker that issued it. */
 export function workerOf(pid: number): number {
   return (pid >>> workerShift) & workerMask
 }
 
-/** As it goes to another proxy, which is to pass it on no further. */
+/** The key as forwarded to another proxy, marked so that it is not forwarded again. */
 export function passedOn(key: CancelKey): CancelKey {
   return marked(key, passedOnMark)
 }
@@ -76,7 +76,7 @@ function marked({ pid, secret }: CancelKey, mark: number): CancelKey {
   return { pid, secret: bytes }
 }
 
-/** The mark of a request, 0 for none; and the key without it. */
+/** The mark of a request, 0 without one; and the key without it. */
 function unmarked(key: CancelKey): { mark: number; plain: CancelKey } {
   const { pid, secret } = key
   const { length } = secret
@@ -85,13 +85,13 @@ function unmarked(key: CancelKey): { mark: number; plain: CancelKey } {
   return isOurs ? { mark, plain: { pid, secret: secret.subarray(0, -1) } } : { mark: 0, plain: key }
 }
 
-/** Whom a cancel request may be for. */
+/** A possible target of cancel requests. */
 export interface Cancelable {
   readonly cancelKey: CancelKey | null
   cancel(done: () => void): void
 }
 
-/** A server connection, as far as what it does can be canceled. */
+/** A server connection, as the target of cancel requests. */
 export interface CancelTarget {
   readonly backendKey: CancelKey | null
   readonly target: { readonly address: string; readonly host: { readonly host: string; readonly port: number } }
@@ -103,24 +103,24 @@ export interface CancelTarget {
   }
   /** A request is on its way to it. */
   cancelBegan(): void
-  /** It has arrived, or does not any more; `late`: it may still. */
+  /** A request is complete; `late`: it may still arrive. */
   cancelEnded(late: boolean): void
 }
 
-/** The keys handed out to clients, and the cancel requests under way to servers. */
+/** Keys of clients, and cancel requests on their way to servers. */
 export class Cancels {
-  /** Of this proxy in its fleet. Clients keep the number they were given. */
+  /** Number of this proxy in its fleet. Clients keep the number they were given. */
   proxy = 0
   readonly #io: Io
   readonly #worker: number
   readonly #waitTimeoutMs: () => number
   readonly #peers: Peers
   readonly #clients = new Map<number, Cancelable>()
-  /** The number that a client was given last: one that was left is given again as late as can be. */
+  /** The last client number: numbers are reused as late as possible. */
   #last = 0
   readonly #gates: Gates
 
-  /** `waitTimeoutMs` is the time a server has to take a request. */
+  /** `waitTimeoutMs` is the maximum time for a server to take a request. */
   constructor(io: Io, waitTimeoutMs: () => number, peers: Peers, worker: number) {
     this.#io = io
     this.#worker = worker
@@ -133,7 +133,9 @@ export class Cancels {
     return this.#clients.size
   }
 
-  /** A key whose process id no other client has; null when all are taken, and then there is nothing to cancel by. */
+  /**
+   * A key with a process id that no other client has; null if all are in use, in which case the client cannot cancel.
+   */
   add(client: Cancelable, secretBytes: number): CancelKey | null {
     if (this.#clients.size >= clientNumbers) return null
     const secret = new Uint8Array(secretBytes)
@@ -151,7 +153,7 @@ export class Cancels {
     this.#clients.delete(pid)
   }
 
-  /** Takes as long for a process id that nobody has, and for a secret of any length. */
+  /** Takes equally long for unknown process ids, and for secrets of any length. */
   find(pid: number, secret: Uint8Array): Cancelable | null {
     const client = this.#clients.get(pid) ?? null
     const wanted = client?.cancelKey?.secret ?? noSecret
@@ -160,8 +162,8 @@ export class Cancels {
   }
 
   /**
-   * A request from outside. `done` is called once, when it was passed on, or had nothing to hit. `secured` says that it
-   * came by TLS.
+   * A request from outside. `done` is called once, when it was forwarded, or had no target. `secured` means that it
+   * came over TLS.
    */
   take(key: CancelKey, secured: boolean, done: () => void): void {
     const { mark, plain } = unmarked(key)
@@ -173,14 +175,14 @@ export class Cancels {
     else this.#peers.passOn(proxy, passedOn(plain), secured, done)
   }
 
-  /** Whether this proxy gave keys with the number: its own, or none while it had none. */
+  /** Whether keys with this number are from this proxy: its own number, or none while it had none. */
   isOwn(proxy: number): boolean {
     return proxy === 0 || proxy === this.proxy
   }
 
   /**
-   * Asks PostgreSQL to cancel what `server` does. `done` is called once, when the request was taken, failed or timed
-   * out; until then the server is kept from other clients.
+   * Requests PostgreSQL to cancel the query of `server`. `done` is called once, when the request was taken, failed or
+   * timed out; until then no other client gets the server.
    */
   send(server: CancelTarget, done: () => void): void {
     const { backendKey, target, serverSet } = server
@@ -189,7 +191,7 @@ export class Cancels {
       return
     }
     server.cancelBegan()
-    // Where the server is reached by TLS, so is it to cancel: the key is a secret too.
+    // A server reached over TLS gets cancel requests over TLS too: the key is a secret.
     const hold = server.socket.tls === null ? null : (serverSet.tls?.again() ?? null)
     const finish = (late: boolean): void => {
       hold?.release()

@@ -1,7 +1,7 @@
 /**
- * The other proxies of the fleet, as control knows them: cancel requests that name a client of theirs are passed on to
- * them, as they came. Only those addresses are ever connected to, and nothing that comes from there is read. Whether the
- * secret is right is for the other proxy to judge, so a stranger can make us do no more than what is bounded here.
+ * The other proxies of the fleet, as listed by control: cancel requests for their clients are forwarded to them
+ * unchanged. Only those addresses are ever connected to, and nothing that comes from them is read. The other proxy
+ * checks the secret, so a stranger cannot make this one do more than is bounded here.
  */
 import type { Address, Io, TcpOptions, Timer, TlsOptions } from '../../io/io.ts'
 import { deliver, Gate } from './cancel-request.ts'
@@ -10,11 +10,11 @@ import type { FromEngine } from '../../port.ts'
 import type { PeerSpec, PeersUpdate } from '../../spec.ts'
 import type { TlsContexts, TlsHold } from '../wire/tls.ts'
 
-/** Connections to one peer that are open at a time, and requests that wait for one. */
+/** Concurrent connections to one peer, and waiting requests. */
 export const peerOpenMax = 100
 const peerWaitingMax = 1000
 
-/** Requests that are kept while control is asked whose number it is. */
+/** Requests kept while control is queried for an unknown number. */
 const strayMax = 100
 
 interface Request {
@@ -30,7 +30,7 @@ interface PeersContext {
   readonly tls: TlsContexts
   readonly waitTimeoutMs: () => number
   readonly tcpOptions: () => TcpOptions
-  /** Cancel sockets of the processes that had this proxy's listener before. */
+  /** Cancel sockets of the former owners of this proxy's listener. */
   readonly predecessors: readonly Address[]
 }
 
@@ -38,12 +38,12 @@ export class Peers {
   readonly #context: PeersContext
   #peers: readonly PeerSpec[] = []
   readonly #gates = new Map<number, Gate>()
-  /** For numbers that nobody is known to have: kept until control was asked. */
+  /** Requests for unknown numbers, kept until control has answered. */
   readonly #strays = new Set<Request>()
-  /** While control is being asked. */
+  /** Running while control is queried. */
   #strayTimer: Timer | null = null
   #tls: TlsHold | null = null
-  /** To the predecessors, all together. */
+  /** Gate for the former owners together. */
   readonly #back: Gate
 
   constructor(context: PeersContext) {
@@ -51,7 +51,7 @@ export class Peers {
     this.#back = new Gate(context.io, peerOpenMax, peerWaitingMax)
   }
 
-  /** All proxies of the fleet with an address, this one too; by number. */
+  /** Proxies of the fleet with an address, including this one, by number. */
   get known(): readonly PeerSpec[] {
     return this.#peers
   }
@@ -65,7 +65,7 @@ export class Peers {
     return gate
   }
 
-  /** Control was asked; null where there was no answer. */
+  /** Control's answer; null without one. */
   update(update: PeersUpdate | null): void {
     if (update !== null) {
       this.#peers = update.peers
@@ -82,7 +82,7 @@ export class Peers {
     }
   }
 
-  /** With what TLS is offered to clients: a peer is shown the same certificate. */
+  /** TLS options as for clients: a peer is shown the same certificate. */
   secure(options: TlsOptions | undefined): void {
     const former = this.#tls
     this.#tls =
@@ -92,7 +92,7 @@ export class Peers {
     former?.release()
   }
 
-  /** `done` is called once: when the peer has taken the request, or nobody will. */
+  /** `done` is called once, when the peer has taken the request, or it failed. */
   passOn(proxy: number, key: CancelKey, secured: boolean, done: () => void): void {
     const request = { proxy, key, secured, done }
     const peer = this.#find(proxy)
@@ -111,8 +111,8 @@ export class Peers {
   }
 
   /**
-   * To every process that had the listener before and may still have the client. They are reached by Unix sockets that
-   * only this user can, so nothing is secured. `done` is called once, when each of them has taken it or nobody will.
+   * Forwards to all former owners of the listener that may still have the client, over Unix sockets that only this user
+   * can access, so without TLS. `done` is called once, when each has taken it or failed.
    */
   passBack(key: CancelKey, done: () => void): void {
     const { io, waitTimeoutMs, tcpOptions, predecessors } = this.#context
@@ -143,7 +143,7 @@ export class Peers {
       hold?.release()
       done()
     }
-    // What came by TLS does not go on without.
+    // A request that came over TLS is not forwarded in plaintext.
     if (secured && hold === null) {
       finish()
       return

@@ -1,6 +1,6 @@
 /**
- * What clients of a pool are disconnected for by the clock. One timer per pool, and none while all these limits are
- * off: it looks at the clients, whose times are kept anyway, and comes again when the next of them may be due.
+ * Timeouts of a pool's clients. One timer per pool, and none while all timeouts are off: it checks the clients, whose
+ * times are kept anyway, and runs again when the next may be due.
  */
 import type { PoolSettings } from '../../../shared/config/settings.ts'
 import { sqlstates } from '../../../shared/errors.ts'
@@ -10,10 +10,10 @@ import type { Outstanding } from '../session/outstanding.ts'
 import type { Replication } from '../session/replication.ts'
 import { TransactionStatus } from '../../protocol/tags.ts'
 
-/** Clients are not looked at more often than this. */
+/** Minimum interval between checks. */
 const lookEveryMs = 10
 
-/** A server, as far as its client's time depends on it. */
+/** A server, as the timeouts see it. */
 interface TimedServer {
   readonly replication: Replication | null
   readonly outstanding: Outstanding
@@ -31,7 +31,7 @@ interface TimedClient {
   fatal(sqlstate: string, message: string, cause?: Cause): void
 }
 
-/** A pool, as far as its clients are timed. */
+/** A pool, as the timeouts see it. */
 interface TimedPool {
   readonly context: { readonly io: Io }
   readonly settings: PoolSettings | null
@@ -62,14 +62,14 @@ export class ClientTimeouts {
   #look(settings: PoolSettings): void {
     const { io } = this.#pool.context
     const nowMs = io.nowMs()
-    // Whoever begins something after this look cannot be due before.
+    // A client that begins something after this check cannot be due earlier.
     let dueMs = nowMs + shortestMs(settings)
     for (const client of this.#pool.active) dueMs = Math.min(dueMs, active(client, settings, nowMs))
     if (settings.clientIdleTimeoutMs > 0) {
       for (const client of this.#pool.idle) {
         const clientDueMs = client.idleSinceMs + settings.clientIdleTimeoutMs
         dueMs = Math.min(dueMs, clientDueMs)
-        // Those behind it have rested for less long.
+        // Clients behind it have been idle for less time.
         if (clientDueMs > nowMs) break
         client.fatal(sqlstates.idle_session_timeout, 'client_idle_timeout')
       }
@@ -82,10 +82,10 @@ export class ClientTimeouts {
   }
 }
 
-/** When this client is next due; one that is due is sent away. */
+/** Time at which this client is next due; one that is due is disconnected. */
 function active(client: TimedClient, settings: PoolSettings, nowMs: number): number {
   const { server, queryBeganMs, transactionBeganMs } = client
-  // What streams changes is no query that takes long.
+  // Streaming replication is no long query.
   if (server === null || server.replication !== null) return Infinity
   let dueMs = Infinity
   const isDue = (sinceMs: number, timeoutMs: number): boolean => {
@@ -110,13 +110,13 @@ function active(client: TimedClient, settings: PoolSettings, nowMs: number): num
     server.status === TransactionStatus.Idle &&
     isDue(Math.max(server.lastReceivedMs, server.requestedAtMs), settings.clientIdleTimeoutMs)
   ) {
-    // It has a server to itself: in session mode, or with half a request.
+    // It has a server to itself: in session mode, or with a partial request.
     client.fatal(sqlstates.idle_session_timeout, 'client_idle_timeout')
   }
   return dueMs
 }
 
-/** 0 when all of them are off. */
+/** 0 if all of them are off. */
 function shortestMs(settings: PoolSettings): number {
   const { queryTimeoutMs, transactionTimeoutMs, idleTransactionTimeoutMs, clientIdleTimeoutMs } = settings
   const on = [queryTimeoutMs, transactionTimeoutMs, idleTransactionTimeoutMs, clientIdleTimeoutMs].filter(

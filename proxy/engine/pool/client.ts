@@ -32,9 +32,9 @@ interface LoggedIn {
 }
 
 /**
- * A client that has proven who it is, until it leaves. It stands in one list of its pool:
+ * A client that has authenticated, until it leaves. It is in one list of its pool:
  *
- *   waiting (for its welcome) ──► active ──► idle ◄──► active, by way of waiting when no server is free
+ *   waiting (for its greeting) ──► active ──► idle ◄──► active, by way of waiting if no server is free
  */
 export class Client implements SocketEvents, Listed<Client> {
   list: List<Client> | null = null
@@ -53,19 +53,19 @@ export class Client implements SocketEvents, Listed<Client> {
   passing = 0
   /** Meaningful in the list `waiting`. */
   waitingSinceMs = 0
-  /** Its prepared statements by its own names, in transaction mode; null while it has prepared none. */
+  /** Its prepared statements by its own names, in transaction mode; null before the first. */
   statements: ClientStatements | null = null
-  /** Its statement without a name, in transaction mode; null while it has parsed none. */
+  /** Its unnamed statement, in transaction mode; null before the first. */
   unnamed: UnnamedStatement | null = null
-  /** What its portal without a name was made of, in transaction mode; null where that is not known. */
+  /** What its unnamed portal was bound to, in transaction mode; null if unknown. */
   bound: Described | null = null
-  /** The statement that was prepared anew for the Bind that it sends now. */
+  /** The statement that was prepared anew for the present Bind. */
   preparedAnew: Statement | null = null
-  /** Groups of requests, each ended by a Sync, that it has sent; told apart from the ones before. */
+  /** Number of the present group of requests; each is ended by a Sync. */
   group = 0
-  /** Its next request has to wait until an earlier one was answered. */
+  /** Its next request waits until an earlier one is answered. */
   #awaitsAnswer = false
-  /** What the statement parsed last may leave in a session; null when nothing. */
+  /** Signs of the statement parsed last; null for none. */
   parsed: Signs | null = null
   /** A long Parse that arrives in pieces. */
   #gathered: { readonly bytes: Buffer; length: number } | null = null
@@ -74,24 +74,24 @@ export class Client implements SocketEvents, Listed<Client> {
   #notified = false
   /** Meaningful in the list `idle`, which is in this order. */
   idleSinceMs = 0
-  /** When the request in flight began; 0 when none is. */
+  /** When the request in flight began; 0 without one. */
   queryBeganMs = 0
-  /** When the open transaction began, be it of a single statement; 0 between two. */
+  /** When the open transaction began, even of a single statement; 0 without one. */
   transactionBeganMs = 0
-  /** Null before its greeting, or when there is none left. */
+  /** Null before its greeting, or if no key was left. */
   cancelKey: CancelKey | null = null
   readonly #secretBytes: number
   #greeted = false
-  /** The server is being given this client's parameters, or is asked something else of our own. */
+  /** The server is being set to this client's parameters, or runs another query of ours. */
   #adjusting = false
-  /** Its request waits until the server has its parameters; `canceled` is to be answered then, not sent. */
+  /** Its request waits until the server has its parameters; a `canceled` one is then answered, not sent. */
   #requested: 'nothing' | 'pending' | 'canceled' = 'nothing'
   /**
    * Its request was answered with an error while it waited: a simple query is dropped when it comes `next`, and of
-   * extended ones the whole `group` up to its Sync, as PostgreSQL does after an error.
+   * extended requests the whole `group` up to its Sync, as in PostgreSQL after an error.
    */
   #skipping: 'nothing' | 'next' | 'group' = 'nothing'
-  /** Its pool is gone: it leaves with the end of its transaction. */
+  /** Its pool was removed: it is disconnected at the end of its transaction. */
   #dismissed = false
 
   constructor(pool: Pool, socket: Socket, { id, parameters, replication, secretBytes }: LoggedIn) {
@@ -107,7 +107,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.idleSinceMs = this.connectedAtMs
   }
 
-  /** Greets the client, with the parameters of a real server: the first one has to wait for that. */
+  /** Greets the client with the parameters of a real server, for which the first client has to wait. */
   begin(): void {
     this.context.clients.add(this)
     if (this.context.suspended) this.socket.suspendReading()
@@ -130,7 +130,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.socket.pauseReading()
   }
 
-  /** The server that was opened for it has logged in. */
+  /** The server opened for it has logged in. */
   dedicated(server: Server): void {
     this.#adjusting = false
     this.#greet({ parameters: this.parameters, statuses: write.parameterStatuses(server.reported) })
@@ -139,7 +139,7 @@ export class Client implements SocketEvents, Listed<Client> {
   }
 
   #greet(welcome: Welcome): void {
-    // The same set for all who asked for the same.
+    // Shared by all clients with the same parameters.
     this.parameters = welcome.parameters
     this.cancelKey = this.context.cancels.add(this, this.#secretBytes)
     this.#greeted = true
@@ -153,12 +153,12 @@ export class Client implements SocketEvents, Listed<Client> {
     )
   }
 
-  /** It has been told what its session starts with, and may ask for something. */
+  /** It was greeted, and may send requests. */
   get greeted(): boolean {
     return this.#greeted
   }
 
-  /** Something from its server, between two messages. */
+  /** Forwards a message of its server, between two messages. */
   tell(bytes: Uint8Array): void {
     this.#write(bytes)
   }
@@ -174,7 +174,7 @@ export class Client implements SocketEvents, Listed<Client> {
     if (list === this.pool.idle) this.idleSinceMs = this.context.io.nowMs()
   }
 
-  /** Part of a message has come, and the rest is for the server it is joined with. */
+  /** A message has arrived in part, and the rest is for the server it is joined with. */
   get midMessage(): boolean {
     return this.passing > 0 || this.#gathered !== null
   }
@@ -184,7 +184,7 @@ export class Client implements SocketEvents, Listed<Client> {
     return this.statements
   }
 
-  /** HOT. A Sync, or what does as much, is passed on. */
+  /** HOT. A Sync, or an equivalent, is forwarded. */
   beginGroup(): void {
     this.group = (this.group + 1) & groupMask
   }
@@ -233,13 +233,13 @@ export class Client implements SocketEvents, Listed<Client> {
     this.socket.resumeReading()
   }
 
-  /** Keeps the first bytes of a message that must be whole; the others are awaited. */
+  /** Keeps the first bytes of a message that must be whole. */
   gather(bytes: Uint8Array, start: number, end: number, length: number): void {
     this.#gathered = { bytes: Buffer.allocUnsafe(length), length: end - start }
     this.#gathered.bytes.set(bytes.subarray(start, end))
   }
 
-  /** Gives how far it came; a message that is whole now has been passed on. */
+  /** Returns the offset of progress; a message that is now whole was forwarded. */
   #gatherMore(server: Server, bytes: Uint8Array, start: number, end: number): number {
     const gathered = this.#gathered
     if (gathered === null) return start
@@ -252,23 +252,23 @@ export class Client implements SocketEvents, Listed<Client> {
     return next
   }
 
-  /** Answers a simple query without asking the server. */
+  /** Answers a simple query without the server. */
   answerLocally(complete: Uint8Array, status: number): void {
     this.pool.totals.query_count++
     this.#write(complete)
     this.#write(write.readyForQuery(String.fromCharCode(status) as 'I' | 'T'))
   }
 
-  // Taking and giving back a server
+  // Checkout and checkin
 
-  /** A server now, or a place in the line. */
+  /** Checks out a server, or joins the waiting line. */
   #request(): void {
     const server = this.pool.checkout(this)
     if (server !== null) this.join(server)
     else if (this.list !== null) this.socket.pauseReading()
   }
 
-  /** Becomes linked with `server`, which was free. */
+  /** Joins `server`, which was free. */
   join(server: Server): void {
     join(this, server)
     this.moveTo(this.pool.active)
@@ -282,7 +282,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.socket.pauseReading()
   }
 
-  /** The server has this client's parameters: requests may pass. */
+  /** The server has this client's parameters: requests can be forwarded. */
   adjusted(server: Server): void {
     const canceled = this.#requested === 'canceled'
     this.#requested = 'nothing'
@@ -307,7 +307,7 @@ export class Client implements SocketEvents, Listed<Client> {
     return server.serverSet.settings.poolMode !== 'session' && (!server.pinned || server.suspect !== 0)
   }
 
-  /** The link is over, unless the server has to be asked first whether the session keeps something. */
+  /** Ends the link, unless the server must first be queried for session state. */
   endTransaction(server: Server): void {
     if (server.outstanding.doubtful && !this.#dismissed && !this.context.stopping) {
       this.#ask(server)
@@ -322,28 +322,28 @@ export class Client implements SocketEvents, Listed<Client> {
     server.probe()
   }
 
-  /** The server is asked something of our own before this client goes on. */
+  /** A query of our own runs on the server before this client continues. */
   #ask(server: Server): void {
     this.#adjusting = true
     this.socket.pauseReading()
     if (server.socket.readingPaused) server.socket.resumeReading()
   }
 
-  /** Everything the server owed has come. */
+  /** Everything owed by the server has arrived. */
   resynchronized(server: Server): void {
     this.#adjusting = false
     if (this.leavesAtTransactionEnd(server)) this.endTransaction(server)
     else this.socket.resumeReading()
   }
 
-  /** It is known what the session keeps: the server stays with this client, or the link is over. */
+  /** The session state is known: the server is pinned to this client, or the link ends. */
   probed(server: Server): void {
     this.#adjusting = false
     if (this.#dismissed || this.context.stopping || !server.pinned) this.free(server)
     else this.socket.resumeReading()
   }
 
-  /** The link is over: nothing is owed and no transaction is open. */
+  /** Ends the link: nothing is owed and no transaction is open. */
   free(server: Server): void {
     part(this, server)
     this.queryBeganMs = 0
@@ -357,7 +357,7 @@ export class Client implements SocketEvents, Listed<Client> {
     server.giveBack()
   }
 
-  // What the socket reports
+  // Events of the socket
 
   onConnect(): void {}
 
@@ -369,7 +369,7 @@ export class Client implements SocketEvents, Listed<Client> {
       else if (this.server !== null && !this.#adjusting) next = clientData(this, this.server, bytes, at, end)
       else if (this.server === null && this.list === this.pool.idle) next = this.#unlinked(bytes, at, end)
       else {
-        // Resumed by a drained socket while it waits for a server or for its parameters; `adjusted` resumes it again.
+        // A drained socket resumed reading while it waits for a server or its parameters; `adjusted` resumes it again.
         this.socket.pauseReading()
         break
       }
@@ -389,7 +389,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.leave()
   }
 
-  /** The first message decides: a request needs a server, the rest means nothing outside a transaction. */
+  /** The first message decides: a request needs a server; others have no effect outside of a transaction. */
   #unlinked(bytes: Uint8Array, start: number, end: number): number {
     if (this.socket.queuedBytes > 0) {
       // It does not read its answers: no further ones until it does.
@@ -449,7 +449,7 @@ export class Client implements SocketEvents, Listed<Client> {
     }
     this.#request()
     if (this.list === null) return end
-    // Joined at once: the request passes in this very call, for nothing would deliver it again.
+    // Joined at once: the request is forwarded in this call, because it would not be delivered again.
     return this.server === null || this.#adjusting ? start : clientData(this, this.server, bytes, start, end)
   }
 
@@ -465,7 +465,7 @@ export class Client implements SocketEvents, Listed<Client> {
 
   // Cancel and end
 
-  /** A cancel request with this client's key. `done` is called when it was passed on, or had nothing to hit. */
+  /** A cancel request with this client's key. `done` is called when it was forwarded, or had no target. */
   cancel(done: () => void): void {
     if (this.server !== null && !this.#adjusting && !this.server.outstanding.empty) {
       this.context.cancels.send(this.server, done)
@@ -480,13 +480,13 @@ export class Client implements SocketEvents, Listed<Client> {
     done()
   }
 
-  /** Its next request is answered as a canceled one, without a server. */
+  /** Its next request is answered as canceled, without a server. */
   #cancelRequest(): void {
     this.#skipping = 'next'
     this.#write(write.errorResponse({ severity: 'ERROR', code: sqlstates.query_canceled, message: canceledText }))
   }
 
-  /** Leaves with the end of its transaction; at once if it has none open. */
+  /** Disconnects it at the end of its transaction, or at once without one. */
   dismissWhenFree(): void {
     this.#dismissed = true
     const { server } = this
@@ -527,10 +527,10 @@ export class Client implements SocketEvents, Listed<Client> {
     this.#write(write.noticeResponse({ severity: 'NOTICE', code: '00000', message }))
   }
 
-  /** Tells the client why, and ends. A server that it leaves in the middle of something is closed with `cause`. */
+  /** Sends a fatal error, and ends. A server left in the middle of something is closed with `cause`. */
   fatal(sqlstate: string, message: string, cause: Cause = 'client_gone', advice: Advice = {}): void {
     if (this.list === null) return
-    // A client is told once why it ends: half a message of the server, or its FATAL error, is the last it gets.
+    // A client gets one reason: part of a message, or the server's FATAL error, is the last it gets.
     if (!this.#midMessage() && this.server?.fatal?.forwarded !== true) {
       this.#write(write.errorResponse({ severity: 'FATAL', code: sqlstate, message, ...advice }))
     }
@@ -544,12 +544,12 @@ export class Client implements SocketEvents, Listed<Client> {
     return this.server !== null && this.server.passing > 0
   }
 
-  /** Its connection ended, or it said Terminate with nothing asked. */
+  /** Its connection ended, or it sent Terminate without a request in progress. */
   leave(): void {
     this.#gone('close')
   }
 
-  /** It said Terminate: what it asked before is done to its end, as it would be without a proxy. */
+  /** It sent Terminate: earlier requests are executed to their end, as without a proxy. */
   terminate(): void {
     this.#gone('close', true)
   }
@@ -572,7 +572,7 @@ export class Client implements SocketEvents, Listed<Client> {
 }
 
 const nothing = Buffer.alloc(0)
-/** Groups are compared with those in flight only, and stay small integers to V8. */
+/** Groups are compared only with those in flight, and stay small integers in V8. */
 const groupMask = 0x3fffffff
 const canceledText = 'canceling statement due to user request'
 const shutdownText = 'terminating connection due to administrator command'

@@ -10,7 +10,7 @@ import type { Refusals } from '../refusals.ts'
 import type { ProcessCounts } from '../workers/process-counts.ts'
 import type { TlsContexts } from '../wire/tls.ts'
 
-/** An operator who has logged in to the console. It is counted and shown as a client is, and served by no pool. */
+/** An operator who has logged in to the console. It is counted and listed like a client, and served by no pool. */
 export interface OperatorSession {
   readonly socket: Socket
   readonly id: number
@@ -18,11 +18,11 @@ export interface OperatorSession {
   readonly applicationName: string
   readonly connectedAtMs: number
   readonly requestedAtMs: number
-  /** Tells the operator why, and ends. */
+  /** Sends a fatal error, and ends. */
   fatal(sqlstate: string, message: string): void
 }
 
-/** What one engine's clients, servers and pools share. */
+/** Shared by an engine's clients, servers and pools. */
 export interface Context {
   readonly io: Io
   readonly post: (message: FromEngine) => void
@@ -31,25 +31,25 @@ export interface Context {
   readonly peers: Peers
   readonly tls: TlsContexts
   readonly refusals: Refusals
-  /** What pools may have together. */
+  /** Limits that pools share. */
   readonly limits: Limits
-  /** The workers of the process, this one too; null when it is the only one. */
+  /** The workers of the process, including this one; null if it is the only one. */
   readonly workers: Workers | null
-  /** What the workers of the process hold together; null when there is only this one. */
+  /** Counts shared by the workers; null if there is only this one. */
   readonly counts: ProcessCounts | null
-  /** Called when an operator has changed something that outlives this thread. */
+  /** Called when an operator has changed state that outlives this thread. */
   readonly operated: () => void
-  /** Called when a server has ended: somebody may wait for that. */
+  /** Called when a server has closed, which some operations wait for. */
   readonly serverEnded: () => void
   general: EngineGeneralSettings
-  /** Everyone who has logged in. */
+  /** All clients that have logged in. */
   readonly clients: Set<Client | OperatorSession>
-  /** Secret bytes of this process, or of the fleet: makes up what an unknown user is challenged with. */
+  /** Secret from which challenges of unknown users are derived, the fleet's or this process's. */
   readonly mockKey: Uint8Array
-  /** Set while the engine stops: a client that becomes free is sent away. */
+  /** Set while the engine stops: a client that becomes free is disconnected. */
   stopping: boolean
-  /** SUSPEND: nothing is read of clients and servers, and no server is opened. */
+  /** SUSPEND: clients and servers are not read, and no server is opened. */
   suspended: boolean
-  /** How many there were: who waits for one knows it from the next. */
+  /** Number of suspensions so far: a waiting SUSPEND is told from the next by it. */
   suspensions: number
 }

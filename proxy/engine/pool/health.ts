@@ -5,14 +5,14 @@ export interface Failure {
   readonly target: Target
   readonly sinceMs: number
   readonly failures: number
-  /** Why the last one failed. */
+  /** Error of the last one. */
   readonly message: string
   /** Nothing is opened before `pauseMs` after `atMs`. */
   readonly atMs: number
   readonly pauseMs: number
 }
 
-/** How logins to a pool's servers go, by address. It belongs to the pool, so rebuilds keep it. */
+/** Health of a pool's servers, by address. It belongs to the pool, so rebuilds keep it. */
 export class Health {
   readonly #failures = new Map<string, Failure>()
 
@@ -33,7 +33,7 @@ export class Health {
     })
   }
 
-  /** Of the addresses that servers are opened to now; what is known of others is forgotten. */
+  /** Failures at present targets; those of other addresses are dropped. */
   failing(targets: readonly Target[]): Failure[] {
     const wanted = new Set(targets.map(keyOf))
     for (const key of this.#failures.keys()) if (!wanted.has(key)) this.#failures.delete(key)

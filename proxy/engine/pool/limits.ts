@@ -5,10 +5,10 @@ import type { ServerSet } from './server-set.ts'
 import type { Target } from './target.ts'
 import type { Server } from './server.ts'
 
-/** Servers change pools, at the price of a login, only for those who have waited for so long. */
+/** Servers change pools, which costs a login, only for clients that have waited for this long. */
 const giveWayAfterMs = 1000
 
-/** The pools that limits are for. */
+/** The pools that share limits. */
 interface LimitedPools {
   all(): Iterable<Pool>
   ofDatabase(database: string): Iterable<Pool>
@@ -18,23 +18,23 @@ interface LimitedPools {
 type LimitsContext = Pick<Context, 'io' | 'general' | 'counts'>
 
 /**
- * Limits that several pools share: connections of one database, of one user, and to one server address. What there is
- * is counted when it matters, from the lists; 0 is no limit. Where there is no room for a server somebody waits for,
- * the servers that have been idle for longest make room.
+ * Limits that several pools share: connections of a database, of a user, and to a server address. Counts are computed
+ * from the lists when needed; 0 means no limit. If there is no room for a server that a client waits for, the servers
+ * idle for longest make room.
  */
 export class Limits {
   readonly #pools: () => LimitedPools
   readonly #context: () => LimitsContext
-  /** Pools that lack servers which other workers have. */
+  /** Pools that want servers which other workers have. */
   readonly #awaiting = new Set<Pool>()
   /** Wants of other workers for which nothing could be closed yet. */
   #wants: readonly Want[] = []
-  /** What was lent to another worker is left to it until then; by slot. */
+  /** Until when room lent to another worker is left to it, by slot. */
   readonly #lent = new Map<number, number>()
   #lookedMs = 0
   /** Pools that wait for room. */
   readonly #blocked = new Set<Pool>()
-  /** Servers are being looked through: one that closes now does not begin this anew. */
+  /** Servers are being closed to make room: their closing does not start this again. */
   #busy = false
 
   constructor(pools: () => LimitedPools, context: () => LimitsContext) {
@@ -42,12 +42,12 @@ export class Limits {
     this.#context = context
   }
 
-  /** Why one more client of this pool cannot be let in; null when it can. */
+  /** Why this pool cannot admit one more client; null if it can. */
   refusal(pool: Pool): string | null {
     const { database, user, current } = pool
     const { counts, general } = this.#context()
     if (counts !== null) {
-      // Those who leave this worker again have been counted: see Client.
+      // Clients that another worker gets were counted by it: see Client.
       const limit = counts.admit(pool, general.maxClientConnections)
       return limit === null ? null : clientLimits[limit]
     }
@@ -62,9 +62,9 @@ export class Limits {
     return null
   }
 
-  /** Whether there is room for a server of `pool`, or room was made; otherwise it is tried again when there may be. */
+  /** Whether there is room for a server of `pool`, or room was made; otherwise it is retried when there may be. */
   admit(pool: Pool): boolean {
-    const { settings } = pool.current as ServerSet // called by the current set
+    const { settings } = pool.current as ServerSet // called by the current server set
     const { maxDbConnections, maxUserConnections } = settings
     if (maxDbConnections === 0 && maxUserConnections === 0) return true
     return (
@@ -78,7 +78,7 @@ export class Limits {
   }
 
   admitTo(pool: Pool, target: Target): boolean {
-    const { settings } = pool.current as ServerSet // called by the current set
+    const { settings } = pool.current as ServerSet // called by the current server set
     const slot = this.#context().counts?.addressSlot(target) ?? null
     return this.#makesRoom(pool, settings.maxAddressConnections, slot, () => this.#serversAt(target))
   }
@@ -90,7 +90,7 @@ export class Limits {
   }
 
   /**
-   * PostgreSQL at `target` accepts no further connection (53300): where clients of `pool` wait for one, the server of
+   * PostgreSQL at `target` accepts no further connection (53300): if clients of `pool` wait for one, the server of
    * another pool there that has been idle for longest makes room. The limit may be that of a role or a database, so one
    * of the same role or database goes first. Those of a minimum stay, because they would be opened again.
    */
@@ -105,13 +105,13 @@ export class Limits {
     this.#look(() => server?.close('evicted'))
   }
 
-  /** `slot` is where workers count together what is limited. */
+  /** `slot` is the workers' shared count of what is limited. */
   #makesRoom(pool: Pool, limit: number, slot: number | null, servers: () => Server[]): boolean {
     if (limit === 0) return true
     const present = servers()
     const count = present.length + (this.#context().counts?.elsewhere(slot) ?? 0)
     if (count < limit && !this.#isLent(slot)) return true
-    // For a minimum alone nobody gives way.
+    // No server makes room for a minimum alone.
     if (pool.waiting.size === 0) return false
     this.#blocked.add(pool)
     const surplus = Math.max(1, count - limit + 1)
@@ -127,16 +127,16 @@ export class Limits {
     return true
   }
 
-  // What workers have together
+  // Shared between workers
 
-  /** Servers that the pool has in all workers. */
+  /** Servers of the pool in all workers. */
   sizeOf(serverSet: ServerSet): number {
     const { counts } = this.#context()
     if (counts === null || serverSet.draining) return serverSet.size
     return serverSet.size + counts.elsewhere(serverSet.pool.slots?.servers ?? null)
   }
 
-  /** Whether the pool may have one more server; if other workers have what it lacks, they hear of it. */
+  /** Whether the pool may have one more server; if other workers have what it lacks, a want is posted. */
   hasRoom(serverSet: ServerSet, sizeMax: number): boolean {
     const slot = serverSet.pool.slots?.servers ?? null
     if (this.sizeOf(serverSet) < sizeMax) {
@@ -151,7 +151,7 @@ export class Limits {
     return false
   }
 
-  /** Counts a server that is to be opened; false when another worker was faster. */
+  /** Counts a server that is to be opened; false if another worker was faster. */
   open(serverSet: ServerSet, target: Target, sizeMax: number): boolean {
     const { counts } = this.#context()
     if (counts === null || counts.open(serverSet, target, sizeMax)) return true
@@ -166,7 +166,7 @@ export class Limits {
     counts.postWant(slot, io.nowMs() - pool.maxWaitMs)
   }
 
-  /** It grows when another worker says that something has become free. */
+  /** It grows when another worker announces that something became free. */
   #awaitRoom(pool: Pool): void {
     const { counts } = this.#context()
     if (counts === null) return
@@ -174,7 +174,7 @@ export class Limits {
     counts.awaitsRoom = true
   }
 
-  /** Another worker lacks something, or has let something go. */
+  /** Another worker wants something, or has released something. */
   lookAround(): void {
     const { counts } = this.#context()
     if (counts === null) return
@@ -186,7 +186,7 @@ export class Limits {
     counts.awaitsRoom = this.#awaiting.size + this.#blocked.size > 0
   }
 
-  /** Closes a spare server for each want of another worker; what is left is looked at as servers get free. */
+  /** Closes a spare server for each want of another worker; the rest is considered as servers become free. */
   #lookAtWants(): void {
     const { counts } = this.#context()
     if (counts === null || this.#busy) return
@@ -202,7 +202,10 @@ export class Limits {
     })
   }
 
-  /** Unused for a while, or the other has fewer: what is needed here again at once would come back by another login. */
+  /**
+   * Idle for a while, or the other worker has fewer: a server needed here again at once would come back at the price of
+   * a login.
+   */
   #isSpare({ idleSinceMs, serverSet }: Server, want: Want): boolean {
     const { counts, io } = this.#context()
     if (serverSet.pool.slots?.servers === want.slot && (counts?.lead(want) ?? 0) > 1) return true
@@ -234,7 +237,9 @@ export class Limits {
     })
   }
 
-  /** A server of `pool` is free, and another worker is to have one in its place: it has fewer, or has waited for long. */
+  /**
+   * A server of `pool` is free, and another worker should have one in its place: it has fewer, or has waited for long.
+   */
   #lends(pool: Pool): boolean {
     const { counts, io } = this.#context()
     const { slots } = pool
@@ -256,7 +261,7 @@ export class Limits {
     return false
   }
 
-  /** Somebody waits for the room that a server of `pool` would take: none is opened for a minimum then. */
+  /** A client waits for the room that a server of `pool` would take: none is opened for a minimum then. */
   isContested(pool: Pool): boolean {
     for (const blocked of this.#blocked) {
       if (sharesRoom(blocked, pool)) return true
@@ -264,7 +269,7 @@ export class Limits {
     return false
   }
 
-  /** Does nothing but wait for room. */
+  /** The pool waits for room. */
   isBlocked(pool: Pool): boolean {
     return this.#blocked.has(pool)
   }
@@ -276,8 +281,8 @@ export class Limits {
   }
 
   /**
-   * HOT: a server of `pool` is free. True when it should make room although clients of its own wait: others, who may
-   * not have one more, have waited for longer.
+   * HOT: a server of `pool` is free. True if it should make room although its own clients wait: others, which need the
+   * room, have waited for longer.
    */
   givesWay(pool: Pool): boolean {
     if (this.#wants.length > 0 && this.#lends(pool)) return true
@@ -290,7 +295,10 @@ export class Limits {
     return false
   }
 
-  /** There may be room now: for who has waited for longest, and `former`, whose server has ended, in its turn. */
+  /**
+   * There may be room: for the client that has waited for longest, and for `former`, whose server has closed, in its
+   * turn.
+   */
   freed(former: Pool | null = null): void {
     if (this.#blocked.size === 0 || this.#busy) {
       former?.grow()
@@ -312,26 +320,26 @@ export class Limits {
   }
 }
 
-/** Of what another worker has, only those who have waited for so long get a part, unless they have nothing at all. */
+/** Minimum wait before a pool that has servers borrows from another worker. */
 const borrowAfterMs = 100
 
-/** A server that has not been used for so long is another worker's to have. */
+/** A server idle for this long can be lent to another worker. */
 const lendAfterMs = 100
 
-/** The time in which another worker opens a server in place of one that was closed for it. */
+/** Time for another worker to open a server in the room lent to it. */
 const lentForMs = 50
 
-/** How often what others want is compared with what becomes free. */
+/** Minimum interval between comparisons of wants with free servers. */
 const lendEveryMs = 1
 
-/** In the words of PgBouncer, which users' log filters know. */
+/** PgBouncer's texts, which log filters know. */
 export const clientLimits = {
   process: 'no more connections allowed (max_client_conn)',
   database: 'client connections exceeded (max_db_client_connections)',
   user: 'client connections exceeded (max_user_client_connections)',
 } as const
 
-/** A server of `pool` may stand in the way of `blocked`. */
+/** A server of `pool` may take the room that `blocked` needs. */
 function sharesRoom(blocked: Pool, pool: Pool): boolean {
   if (blocked.settings === null) return false
   const { maxDbConnections, maxUserConnections, maxAddressConnections } = blocked.settings
@@ -355,7 +363,7 @@ function serversOf(pools: Iterable<Pool>): Server[] {
   return servers
 }
 
-/** The unused servers of other pools, the longest unused first. */
+/** Idle servers of other pools, idle for longest first. */
 function idlest(servers: readonly Server[], pool: Pool): Server[] {
   return servers
     .filter((server) => server.list === server.serverSet.idle && server.serverSet.pool !== pool)

@@ -3,7 +3,7 @@
  * is what passes in one direction, replies.ts in the other.
  *
  * Short messages are forwarded whole, so that an error of our own never lands inside one; a long one passes in pieces
- * as it arrives, so that it costs one read buffer whatever its size.
+ * as it arrives, so that it uses one read buffer, whatever its size.
  */
 import assert from 'node:assert/strict'
 

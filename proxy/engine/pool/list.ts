@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 
-/** Something that stands in at most one list; the list is its state. */
+/** An item of at most one list; the list is its state. */
 export interface Listed<Item extends Listed<Item>> {
   list: List<Item> | null
   previous: Item | null
@@ -58,12 +58,12 @@ export class List<Item extends Listed<Item>> {
     this.#size--
   }
 
-  /** For a walk during which others than the current item may leave. */
+  /** For a walk during which other items may be removed. */
   copy(): Item[] {
     return [...this]
   }
 
-  /** Safe against the current item being removed while iterating. */
+  /** Safe against removal of the current item while iterating. */
   *[Symbol.iterator](): Generator<Item> {
     let item = this.head
     while (item !== null) {

@@ -25,7 +25,7 @@ import type { Server } from './server.ts'
 import type { Slots } from '../workers/process-counts.ts'
 import { noTotals } from './totals.ts'
 
-/** What a client is told at the end of its login: the ParameterStatus messages its parameters lead to. */
+/** The ParameterStatus messages for a client at the end of its login. */
 export interface Welcome {
   readonly parameters: Parameters
   readonly statuses: Uint8Array
@@ -34,67 +34,67 @@ export interface Welcome {
 const welcomesMax = 256
 const retryFirstMs = 100
 
-/** The line is not looked through more often than this for those who are to be told that they wait. */
+/** Minimum interval between checks for clients to be told that they wait. */
 const notifyEveryMs = 100
 
-/** How often a worker looks whether those who wait need what other workers have. */
+/** Interval at which a worker checks whether waiting clients need what other workers have. */
 const borrowEveryMs = 100
 
-/** Errors of a server's login that will not pass by waiting: the clients are told at once. */
+/** Errors of a server's login that do not pass by waiting: clients get them at once. */
 const lasting: ReadonlySet<string> = new Set(['28000', '28P01', '3D000', '42501'])
 
 /**
- * What clients of one (database, user) wait at. Everything that does not belong to one configuration of it is here and
- * outlives every rebuild: the clients with their queue, the statistics, the pause, the health of addresses.
+ * What clients of one (database, user) wait at. It contains what does not belong to one configuration and outlives
+ * every rebuild: clients with their waiting line, statistics, the pause, health of addresses.
  */
 export class Pool {
   readonly context: Context
   readonly database: string
   readonly user: string
-  /** Logged in, and nothing asked. */
+  /** Logged in, without a request. */
   readonly idle = new List<Client>('idle')
   /** Joined with a server. */
   readonly active = new List<Client>('active')
-  /** In line for a server, oldest first. */
+  /** Waiting for a server, oldest first. */
   readonly waiting = new List<Client>('waiting')
-  /** What serves it now; null once it was removed from the configuration. */
+  /** The serving server set; null after removal from the configuration. */
   current: ServerSet | null = null
-  /** No server is opened and none is kept: clients wait. */
+  /** No server is opened or kept: clients wait. */
   #paused = false
-  /** Former server sets whose servers still finish a transaction. */
+  /** Former server sets with servers that finish a transaction. */
   readonly draining = new Set<ServerSet>()
-  /** SCRAM keys of the server's login: a reconnect, or a rebuild with the same password, derives nothing anew. */
+  /** SCRAM keys of the login to servers: a reconnect, or a rebuild with the same password, derives nothing anew. */
   readonly saltedKeys: SaltedKeys = new Map()
-  /** What its last client has proven itself by, with `server_auth = "passthrough"`. In memory only, shown to nobody. */
+  /** Keys proven by its last client, with `server_auth = "passthrough"`. In memory only, never shown. */
   serverKeys: ServerKeys | null = null
-  /** Of a pool that was made for a client: the one with "*" that it follows. Null for a configured pool. */
+  /** For a pool created for a client: the one with "*" that it follows. Null for a configured pool. */
   template: Pool | null = null
-  /** When it last had a client, to the second; for those that follow "*". */
+  /** When it last had a client, to the second; for pools that follow "*". */
   usedAtMs = 0
   readonly statements = new Statements()
   readonly welcomes = new Map<string, Welcome>()
-  /** What the last server that logged in reported, in its spelling; empty before the first. */
+  /** Parameters reported by the last server that logged in, in its spelling; empty before the first. */
   readonly #reported = new Map<string, string>()
   readonly totals = noTotals()
   readonly closed: Partial<Record<Cause, number>> = {}
   readonly refused: Record<string, number> = {}
-  /** Checkouts by how long they waited: not at all, then by the classes of `waitBoundsMs`. */
+  /** Checkouts by wait: none, then by the classes of `waitBoundsMs`. */
   readonly waits: number[] = [0, ...waitBoundsMs, Infinity].map(() => 0)
   /** Errors of PostgreSQL by the first two characters of their SQLSTATE. */
   readonly serverErrors: Record<string, number> = {}
-  /** The last failed login to a server, until one succeeds: what a client that waited in vain is told. */
+  /** The last failed login to a server, until one succeeds: told to clients that waited in vain. */
   failure: { sqlstate: string; message: string } | null = null
   #failures = 0
   #retry: Timer | null = null
   #lineTimer: Timer | null = null
   #lineDueMs = 0
-  /** Nobody who does not know that it waits has waited for longer. */
+  /** Start of the longest wait not yet announced by a NOTICE. */
   #untoldSinceMs = Infinity
   readonly #clientTimeouts = new ClientTimeouts(this)
   readonly health = new Health()
-  /** Where workers count together what each of them has of it; null for a worker that is alone. */
+  /** Slots of its shared counters; null for a single worker. */
   readonly slots: Slots | null
-  /** The worker that alone serves it; null when every worker does. */
+  /** The only worker that serves it; null if all do. */
   worker: number | null = null
 
   constructor(context: Context, database: string, user: string) {
@@ -104,7 +104,7 @@ export class Pool {
     this.slots = context.counts?.slotsOf(database, user) ?? null
   }
 
-  /** Takes the place of the running configuration; waiting clients stay in line. */
+  /** Replaces the running configuration; waiting clients stay in line. */
   replace(spec: PoolSpec): void {
     this.drainCurrent()
     this.current = new ServerSet(this, spec)
@@ -115,7 +115,7 @@ export class Pool {
     this.retuned()
   }
 
-  /** Stands for others: nobody is served by it, and it has no servers. */
+  /** A template: it serves no clients, and has no servers. */
   get isWildcard(): boolean {
     return this.database === wildcard || this.user === wildcard
   }
@@ -125,8 +125,8 @@ export class Pool {
   }
 
   /**
-   * A client has proven itself by these: they may open servers, if those have the same verifier. Those of a former
-   * password may where there are no others: servers have one password, and it is rather the one that took its place.
+   * Keys proven by a client: they may open servers with the same verifier. Those of a former password are used only
+   * without others: servers have one password, more likely the new one.
    */
   learn(keys: ServerKeys, isFormer: boolean): void {
     if (this.settings?.serverAuth !== 'passthrough' || (keys.md5 === null && keys.scram === null)) return
@@ -138,7 +138,7 @@ export class Pool {
     this.grow()
   }
 
-  /** It left the configuration: its clients are sent away as soon as they are between transactions. */
+  /** Removed from the configuration: its clients are disconnected as soon as they are between transactions. */
   remove(): void {
     this.drainCurrent()
     this.#clientTimeouts.retuned()
@@ -146,7 +146,7 @@ export class Pool {
     for (const client of this.waiting) client.fatal(sqlstates.admin_shutdown, removedText)
     for (const client of this.idle) client.fatal(sqlstates.admin_shutdown, removedText)
     for (const client of this.active.copy()) {
-      // Replication has no end of its own.
+      // Replication does not end by itself.
       if (client.replication === null) client.dismissWhenFree()
       else client.fatal(sqlstates.admin_shutdown, removedText)
     }
@@ -161,7 +161,7 @@ export class Pool {
     this.dropDrained(old)
   }
 
-  /** The server set that serves it, if any, and those that still drain. */
+  /** The serving server set, if any, and draining ones. */
   get serverSets(): ServerSet[] {
     return this.current === null ? [...this.draining] : [this.current, ...this.draining]
   }
@@ -174,7 +174,7 @@ export class Pool {
     return this.#paused
   }
 
-  /** Paused, its servers close as they become free and its clients wait, whatever its configuration becomes. */
+  /** While paused, its servers close as they become free and its clients wait, whatever its configuration. */
   setPaused(paused: boolean): void {
     if (this.#paused === paused) return
     this.#paused = paused
@@ -186,7 +186,7 @@ export class Pool {
     this.grow()
   }
 
-  /** Every client and server of it ends now. */
+  /** Closes all its clients and servers now. */
   kill(): void {
     for (const list of [this.waiting, this.idle, this.active]) {
       for (const client of list.copy()) client.fatal(sqlstates.admin_shutdown, killedText, 'admin')
@@ -201,8 +201,8 @@ export class Pool {
   }
 
   /**
-   * A server for `client`, or null when it now waits in line. A waiting client gets its server by `client.join`,
-   * from another turn of the loop.
+   * A server for `client`, or null if it now waits in line. A waiting client gets its server by `client.join`, in
+   * another turn of the loop.
    */
   checkout(client: Client): Server | null {
     const serverSet = this.current
@@ -225,14 +225,14 @@ export class Pool {
     return null
   }
 
-  /** A server for `client` alone, which has begun to log in; null when the client was refused. */
+  /** A server for `client` alone, which begins to log in; null if the client was rejected. */
   dedicate(client: Client, replication: Replication): Server | null {
     const serverSet = this.current
     if (serverSet === null) {
       client.fatal(sqlstates.admin_shutdown, removedText)
       return null
     }
-    assert(!this.#paused && !this.context.suspended, 'nothing is opened now')
+    assert(!this.#paused && !this.context.suspended, 'no server is opened while paused or suspended')
     const present = this.serverSets.reduce((sum, { replication }) => sum + replication.size, 0)
     if (present >= serverSet.settings.maxReplicationConnections) {
       client.fatal(sqlstates.too_many_connections, 'too many replication connections (max_replication_connections)')
@@ -243,7 +243,7 @@ export class Pool {
     return server
   }
 
-  /** Gives a free server of the current pool to the client that has waited longest; false when nobody waits. */
+  /** Assigns a free server of the current set to the client that has waited longest; false if none waits. */
   serve(server: Server): boolean {
     const client = this.waiting.head
     if (client === null) return false
@@ -257,13 +257,13 @@ export class Pool {
     return true
   }
 
-  /** HOT. A client that is greeted has a server for that alone: PgBouncer counts no assignment there. */
+  /** HOT. A server that only greets a client is no assignment in PgBouncer. */
   #assigned(client: Client, wait: number): void {
     this.waits[wait] = (this.waits[wait] as number) + 1
     if (client.greeted) this.totals.server_assignment_count++
   }
 
-  /** Opens as many servers as wait for one, within pool_size and what pools may have together. */
+  /** Opens as many servers as clients wait, within pool_size and the shared limits. */
   grow(): void {
     const serverSet = this.current
     if (serverSet === null || this.isWildcard || this.#paused || this.#retry !== null || this.context.suspended) return
@@ -281,25 +281,25 @@ export class Pool {
     }
   }
 
-  /** What opens its servers is not known before a client has logged in. */
+  /** The keys for its servers are unknown until a client has logged in. */
   #lacksKeys({ settings, spec }: ServerSet): boolean {
     return settings.serverAuth === 'passthrough' && spec.serverPassword === null && this.serverKeys === null
   }
 
-  /** Whoever has waited for long may draw on the reserve. */
+  /** A client that has waited for long makes the reserve available. */
   #sizeMax({ settings }: ServerSet): number {
     const { poolSize, reservePoolSize, reservePoolTimeoutMs } = settings
     return reservePoolSize > 0 && this.maxWaitMs >= reservePoolTimeoutMs ? poolSize + reservePoolSize : poolSize
   }
 
   #wanted(serverSet: ServerSet): number {
-    // Who waits while the proxy stops is still served; nothing is opened in advance then.
+    // Waiting clients are served while the proxy stops; nothing is opened in advance.
     if (this.context.stopping) return this.waiting.size
     const forMinimum = serverSet.sizeMin - (serverSet.size - serverSet.login.size)
     return Math.max(this.waiting.size, forMinimum)
   }
 
-  /** A server of the current pool logged in and reported these parameters. */
+  /** A server of the current set logged in and reported these parameters. */
   connected(target: Target, reported: ReadonlyMap<string, string>): void {
     this.failure = null
     this.health.succeeded(target)
@@ -307,12 +307,15 @@ export class Pool {
     this.#resetRetry()
   }
 
-  /** A server of the current pool could not log in: wait longer each time, and tell clients what cannot pass. */
+  /**
+   * A server of the current set could not log in: delay the next attempt further, and tell clients if waiting cannot
+   * help.
+   */
   connectFailed(target: Target, sqlstate: string | null, message: string): void {
     const serverSet = this.current
     if (serverSet === null) return
     this.failure = { sqlstate: sqlstate ?? sqlstates.connection_failure, message }
-    // They are not the ones: nothing is opened with them again.
+    // The keys are wrong: they are not used again.
     if (sqlstate === sqlstates.invalid_password) this.serverKeys = null
     this.#failures++
     const rounds = Math.floor((this.#failures - 1) / serverSet.addressCount)
@@ -330,7 +333,7 @@ export class Pool {
     for (const client of this.waiting) client.fatal(sqlstate, message)
   }
 
-  /** Whether a server that lives comes free by itself: one that its client keeps for its session does not. */
+  /** Whether a live server becomes free by itself: one pinned by session state does not. */
   #expectsServer({ idle, reset, canceled, active, settings }: ServerSet): boolean {
     if (idle.size + reset.size + canceled.size > 0) return true
     return settings.poolMode !== 'session' && [...active].some((server) => !server.pinned)
@@ -342,7 +345,7 @@ export class Pool {
     this.#retry = null
   }
 
-  /** One timer watches the line, in which nobody is due earlier than those in front. */
+  /** One timer for the waiting line, in which no client is due before those ahead of it. */
   #watchLine(): void {
     const { settings } = this
     if (settings === null || this.waiting.head === null) return
@@ -359,7 +362,7 @@ export class Pool {
     })
   }
 
-  /** When the next in line may be due; whoever joins the line later is due later than what this says. */
+  /** Time at which the next client in line may be due; clients that join later are due later. */
   #lineNextMs(settings: PoolSettings, nowMs: number): number {
     const { queryWaitTimeoutMs, queryWaitNotifyMs, reservePoolSize, reservePoolTimeoutMs } = settings
     const sinceMs = this.waiting.head?.waitingSinceMs ?? nowMs
@@ -408,11 +411,11 @@ export class Pool {
     }
   }
 
-  /** New values may make somebody due earlier, or allow more servers. */
+  /** New settings may make clients due earlier, or allow more servers. */
   retuned(): void {
     this.#lineTimer?.cancel()
     this.#lineTimer = null
-    // Whoever is due by now goes in another turn of the loop.
+    // Clients that are due now are handled in another turn of the loop.
     if (this.settings !== null) this.#tellWaiting(this.settings, this.context.io.nowMs())
     this.#watchLine()
     this.#clientTimeouts.retuned()
@@ -420,26 +423,28 @@ export class Pool {
     this.grow()
   }
 
-  /** How long the oldest waiting client has waited. */
+  /** Wait of the oldest waiting client. */
   get maxWaitMs(): number {
     const head = this.waiting.head
     return head === null ? 0 : Math.max(0, this.context.io.nowMs() - head.waitingSinceMs)
   }
 
-  /** A server says what new sessions start with: after a failover or a reload of PostgreSQL it may be something else. */
+  /**
+   * A server reports the defaults of new sessions, which may have changed after a failover or a reload of PostgreSQL.
+   */
   noteReported(parameter: string, value: string): void {
     if (this.#reported.get(parameter) === value) return
     this.#reported.set(parameter, value)
     this.welcomes.clear()
   }
 
-  /** One that a client was sent. */
+  /** An error that was sent to a client. */
   noteServerError(sqlstate: string): void {
     const kind = sqlstate.slice(0, 2)
     this.serverErrors[kind] = (this.serverErrors[kind] ?? 0) + 1
   }
 
-  /** Undefined when only a server can tell what a client with `parameters` is to be told. */
+  /** Undefined if only a server can tell what a client with `parameters` is to be told. */
   welcome(parameters: Parameters): Welcome | undefined {
     if (this.#reportIsOld) return undefined
     const known = this.welcomes.get(parameters.key)
@@ -452,8 +457,8 @@ export class Pool {
   }
 
   /**
-   * No server is there, so that PostgreSQL may be another by now; or it was a standby: an idle session does not say that
-   * it is one no more, and a busy one has said so.
+   * There is no server, so PostgreSQL may have changed; or it was a standby, whose idle sessions do not report a
+   * promotion, while busy ones have reported it.
    */
   get #reportIsOld(): boolean {
     const serverSet = this.current
@@ -467,13 +472,13 @@ export class Pool {
     this.welcomes.set(welcome.parameters.key, welcome)
   }
 
-  /** Nothing of it is left: neither configuration nor clients nor servers, nor a client placed here that has yet to log in. */
+  /** Nothing of it remains: no configuration, clients or servers, and no client placed here that has yet to log in. */
   get abandoned(): boolean {
     if (this.current !== null || this.draining.size > 0 || this.clientCount > 0) return false
     return this.context.counts?.hasPlaced(this) !== true
   }
 
-  /** The proxy ends: every server with it. */
+  /** The proxy stops: closes all servers. */
   close(): void {
     this.#resetRetry()
     this.#lineTimer?.cancel()
@@ -486,7 +491,7 @@ export class Pool {
     if (this.slots !== null) this.context.counts?.releaseSlots(this)
   }
 
-  /** This worker's part of what workers have together. */
+  /** This worker's part of a shared number. */
   partOf(total: number): number {
     const { workers } = this.context
     if (workers === null) return total
@@ -498,7 +503,7 @@ export class Pool {
   assertInvariants(): void {
     const { serverSets } = this
     if (this.isWildcard) {
-      assert(this.clientCount === 0, 'nobody is a client of "*" itself')
+      assert(this.clientCount === 0, '"*" itself has no clients')
       assert(
         serverSets.every((serverSet) => serverSet.size === 0),
         '"*" itself has no servers',
@@ -518,17 +523,17 @@ export class Pool {
     for (const client of this.idle) assert(client.server === null, 'an idle client has no server')
     for (const client of this.waiting) assert(client.server === null, 'a waiting client has no server')
     if (this.#paused && this.current !== null) {
-      assert(this.current.idle.size + this.current.login.size === 0, 'a paused pool keeps no unused server')
+      assert(this.current.idle.size + this.current.login.size === 0, 'a paused pool keeps no idle server')
     }
     if (this.current !== null && this.waiting.size > 0) {
-      assert(this.current.idle.size === 0, 'nobody waits while a server is idle')
+      assert(this.current.idle.size === 0, 'no client waits while a server is idle')
     }
   }
 }
 
 const removedText = 'terminating connection: the pool was removed from the configuration'
 const killedText = 'terminating connection due to administrator command'
-/** In the words of PgBouncer, with the server's own SQLSTATE. */
+/** PgBouncer's text, with the server's own SQLSTATE. */
 function failingText(message: string): string {
   return `server login has been failing, cached error: ${message} (server_login_retry)`
 }

@@ -11,19 +11,19 @@ import type { ApplyOutcome, ClientSecret, FleetSpec, PoolSpec, TlsUpdate } from 
 import { Pool } from './pool.ts'
 import type { ServerSet } from './server-set.ts'
 
-/** Every pool clients may ask for, and the configuration they run. */
+/** All pools, and their configuration. */
 export class Pools {
   readonly authQueries: AuthQueries
   readonly #context: Context
   readonly #pools = new Map<string, Map<string, Pool>>()
   running: Position | null = null
-  /** PAUSE without a database: every pool there is or will be. */
+  /** PAUSE without a database: all present and future pools. */
   #pausedAll = false
   readonly #paused = new Set<string>()
   readonly #disabled = new Set<string>()
-  /** Of the running version. */
+  /** Models of the running version, see `modelOf`. */
   readonly #models = new Map<string, ServerSet | null>()
-  /** Wakes those who are to be looked up in a database that is paused. */
+  /** Wakes logins that wait for the end of a pause before auth_query. */
   readonly heldUp = new Set<() => void>()
 
   constructor(context: Context) {
@@ -39,7 +39,7 @@ export class Pools {
     return this.#pools.get(database)?.get(user) ?? null
   }
 
-  /** With "*", those too that were made for databases it stands for. */
+  /** With "*", including pools created for databases it stands for. */
   *ofDatabase(database: string): Generator<Pool> {
     yield* this.#pools.get(database)?.values() ?? []
     if (database !== wildcard) return
@@ -53,7 +53,7 @@ export class Pools {
     }
   }
 
-  // Pause and its like belong to a database's name: configurations come and go under it.
+  // Pause and disable belong to a database: configurations come and go.
 
   get pausedAll(): boolean {
     return this.#pausedAll
@@ -67,7 +67,7 @@ export class Pools {
     return this.#disabled.has(database) || (this.#disabled.has(wildcard) && !this.#isConfigured(database))
   }
 
-  /** Of all databases with null. False when nothing has changed. */
+  /** With null, of all databases. False if nothing has changed. */
   setPaused(database: string | null, paused: boolean): boolean {
     if (database === null) {
       if (this.#pausedAll === paused) return false
@@ -78,32 +78,32 @@ export class Pools {
       else this.#paused.delete(database)
     }
     for (const pool of this.all()) pool.setPaused(this.pauseApplies(pool.database))
-    // Connections that look users up end with the others; whoever waited for one to be allowed looks again.
+    // Connections of auth_query close with the others; queries waiting for a pause are checked again.
     if (paused) this.authQueries.clear()
     this.wakeHeldUp()
     this.#context.operated()
     return true
   }
 
-  /** Whether its clients wait, whichever pause it is by. */
+  /** Whether its clients wait, by whichever pause. */
   pauseApplies(database: string): boolean {
     if (this.#pausedAll || this.#paused.has(database)) return true
     return this.#paused.has(wildcard) && this.isMade(database)
   }
 
-  /** Only "*" can stand for it. */
+  /** Only "*" applies to it. */
   isMade(database: string): boolean {
     return !this.#isConfigured(database)
   }
 
-  /** Who waits for the end of a PAUSE or SUSPEND looks again. */
+  /** Logins waiting for the end of a PAUSE or SUSPEND are checked again. */
   wakeHeldUp(): void {
     const wakes = [...this.heldUp]
     this.heldUp.clear()
     for (const wake of wakes) wake()
   }
 
-  /** Comes to its end when `database` is neither paused nor suspended, so that a connection to it may be opened. */
+  /** Completes when `database` is neither paused nor suspended, so that a connection to it may be opened. */
   *resumed(database: string, wake: () => void): Exchange<void> {
     while (this.#context.suspended || this.pauseApplies(database)) {
       this.heldUp.add(wake)
@@ -111,7 +111,7 @@ export class Pools {
     }
   }
 
-  /** New clients of a disabled database are refused. False when nothing has changed. */
+  /** New clients of a disabled database are rejected. False if nothing has changed. */
   setDisabled(database: string, disabled: boolean): boolean {
     if (this.#disabled.has(database) === disabled) return false
     if (disabled) this.#disabled.add(database)
@@ -120,14 +120,14 @@ export class Pools {
     return true
   }
 
-  /** What holds is this and nothing else. */
+  /** Replaces operators' state. */
   restore({ pausedAll, paused, disabled }: OperatedState): void {
     this.setPaused(null, pausedAll)
     for (const database of [...this.#paused, ...paused]) this.setPaused(database, paused.includes(database))
     for (const database of [...this.#disabled, ...disabled]) this.setDisabled(database, disabled.includes(database))
   }
 
-  /** What operators have done to databases. */
+  /** Operators' state of databases. */
   get operated(): Pick<OperatedState, 'pausedAll' | 'paused' | 'disabled'> {
     return { pausedAll: this.#pausedAll, paused: [...this.#paused], disabled: [...this.#disabled] }
   }
@@ -145,8 +145,8 @@ export class Pools {
   }
 
   /**
-   * A pool of this user in any database, for a client that asks for one that does not exist: it proves its identity as
-   * there before it is told. One that trusts the user only where there is no other; null when there is none.
+   * A pool of this user in any database, for a client of one that does not exist: it authenticates like there before it
+   * is told. One that trusts the user only if there is no other; null if there is none.
    */
   elsewhere(user: string): ServerSet | null {
     const serverSets = [...this.ofUser(user)].flatMap(({ template, current }) =>
@@ -156,9 +156,8 @@ export class Pools {
   }
 
   /**
-   * Unknown users get the challenge of this pool's users, and so cannot be told from them: it is one of those whose way
-   * of logging in most users of the database share; of all databases, where this one does not exist. Null where every
-   * user is trusted.
+   * Unknown users are challenged like the users of this pool, and so cannot be told from them: its way of logging in is
+   * that of most users of the database, or of all databases if this one does not exist. Null if all users are trusted.
    */
   modelOf(database: string): ServerSet | null {
     const section = this.#isConfigured(database) ? database : wildcard
@@ -176,7 +175,7 @@ export class Pools {
     return model
   }
 
-  /** The pool with "*" that stands for a user who has none of its own; null when there is none. */
+  /** The pool with "*" for a user without one of its own; null if there is none. */
   templateFor(database: string, user: string): Pool | null {
     if (database === wildcard || user === wildcard) return null
     const users = this.#isConfigured(database) ? [wildcard] : [user, wildcard]
@@ -188,8 +187,8 @@ export class Pools {
   }
 
   /**
-   * The pool whose auth_query is asked about somebody; null when none is. Where only some users of a database are looked
-   * up, so is whoever is not known, because that must take as long.
+   * The pool whose auth_query applies to a user; null for none. If some users of a database are looked up, unknown
+   * users are too, because that must take equally long.
    */
   askedAbout(database: string, user: string): PoolSpec | null {
     const serverSet = this.find(database, user)?.current ?? this.templateFor(database, user)?.current ?? null
@@ -201,7 +200,7 @@ export class Pools {
     return null
   }
 
-  /** The pool of a client that has proven who it is and is served by "*"; null when there are too many such. */
+  /** The pool of a client that has authenticated and is served by "*"; null if there are too many of them. */
   make(database: string, user: string): Pool | null {
     const template = this.templateFor(database, user)
     const spec = template?.current?.spec
@@ -219,8 +218,8 @@ export class Pools {
   }
 
   /**
-   * The worker that makes the pools of a database, or of a user, that "*" stands for: one worker has each of them, so
-   * that all workers together make no more of them than may be made.
+   * The worker that creates pools for "*": each database or user has one worker, so that the workers together do not
+   * exceed the limit.
    */
   workerFor(template: Pool, database: string, user: string, workers: number): number {
     const standsForDatabase = template.database === wildcard
@@ -229,7 +228,7 @@ export class Pools {
     return createHash('sha256').update(key).digest().readUInt32LE(0) % workers
   }
 
-  /** Where there are as many as may be made, those that were used least recently go. */
+  /** At the limit, the least recently used ones are removed. */
   #makeRoom(): boolean {
     const made = [...this.all()].filter((pool) => pool.template !== null)
     const { general, workers } = this.#context
@@ -246,8 +245,8 @@ export class Pools {
   }
 
   /**
-   * Makes every pool what `spec` says, in this one step of the loop. Each desired hash is compared with the hash of
-   * the pool that runs, never with what was seen before.
+   * Applies `spec` to all pools in this one step of the loop. Each desired hash is compared with the hash of the
+   * running pool, never with what was seen before.
    */
   apply(spec: FleetSpec, force: boolean): ApplyOutcome {
     const count = { added: 0, rebuilt: 0, retuned: 0, removed: 0, kept: 0 }
@@ -269,14 +268,14 @@ export class Pools {
       count.removed++
     }
     this.#followTemplates()
-    // Whether a pause of "*" means a database depends on whether that has a section of its own.
+    // Whether a pause of "*" applies to a database depends on whether that has a section of its own.
     for (const pool of this.all()) pool.setPaused(this.pauseApplies(pool.database))
     this.authQueries.clear()
     this.running = spec.position
     return { applied: true, running: this.running, ...count }
   }
 
-  /** What was made for "*" becomes what it says now, by the same comparison, or goes with it. */
+  /** Pools created for "*" get its present configuration, by the same comparison, or are removed with it. */
   #followTemplates(): void {
     for (const pool of this.all()) {
       if (pool.template === null || pool.current === null) continue
@@ -295,7 +294,7 @@ export class Pools {
     for (const pool of this.all()) pool.current?.readdress(hosts)
   }
 
-  /** Certificates have changed: servers to come use the new ones. */
+  /** Certificates were reloaded, for new servers. */
   secure(pools: TlsUpdate['pools']): void {
     for (const { database: pool, user, serverTls } of pools) {
       const running = this.find(pool, user)?.current
@@ -352,7 +351,7 @@ export class Pools {
   }
 }
 
-/** All that a stranger could tell two users apart by. */
+/** Everything by which a stranger could tell two users apart. */
 function wayOfLoggingIn({ settings, spec }: ServerSet): string {
   const { authType, authIdentMap } = settings
   if (authType === 'trust') return authType
@@ -367,7 +366,7 @@ function wayOfLoggingIn({ settings, spec }: ServerSet): string {
 
 const noSecret: ClientSecret = { md5: null, scram: null }
 
-/** Makes `pool` run `spec`, at the price that the difference between the two asks for. */
+/** Applies `spec` to `pool`, at the cost that the difference requires. */
 function applySpec(pool: Pool, spec: PoolSpec): (typeof pastOf)[Change] {
   const running = pool.current
   const change = changeOf(running?.spec, spec)
@@ -377,7 +376,7 @@ function applySpec(pool: Pool, spec: PoolSpec): (typeof pastOf)[Change] {
   return pastOf[change]
 }
 
-/** What the configuration of "*" means for one database and user; it has the hash of "*". */
+/** The configuration of "*" for one database and user; it has the hash of "*". */
 function specFor(spec: PoolSpec, { database, user }: Pool): PoolSpec {
   return {
     ...spec,

@@ -13,15 +13,15 @@ import type { TlsHold } from '../wire/tls.ts'
 import { anything } from '../session/session-state.ts'
 
 /**
- * The servers of a pool under one effective configuration. Each stands in exactly one of the lists below; the
- * list is its state, and `move` is the only thing that changes it.
+ * The servers of a pool under one effective configuration. Each is in exactly one of the lists below; the list is its
+ * state, and only `move` changes it.
  *
  *   login ──► idle ◄──► active ──► reset ──► idle
  *            │            └──► canceled ──► idle        (a cancel request is still on its way to it)
  *            └──► reset ──► idle                         (server_check_query)
  *
- * A server that was opened for one client, for replication, stands in a list of its own until it ends. It does not count
- * as one of the set's: it is nobody else's, and has a limit of its own.
+ * A server opened for replication is in a list of its own until it ends. It does not count for the size of the set,
+ * belongs to one client, and has a limit of its own.
  */
 export class ServerSet {
   readonly pool: Pool
@@ -33,9 +33,9 @@ export class ServerSet {
   readonly reset = new List<Server>('reset')
   readonly canceled = new List<Server>('canceled')
   readonly replication = new List<Server>('replication')
-  /** Takes no new client; a server closes when it is free. */
+  /** Accepts no new client; servers close as they become free. */
   draining = false
-  /** With what its servers are secured; null where they never are. */
+  /** TLS context for its servers; null without TLS. */
   tls: TlsHold | null = null
   /** Run-time parameters that follow a client, in lower case. */
   followed: ReadonlySet<string>
@@ -72,7 +72,7 @@ export class ServerSet {
     return [this.login, this.idle, this.active, this.reset, this.canceled, this.replication]
   }
 
-  /** Connections to PostgreSQL, whatever their state, that clients share. */
+  /** Connections to PostgreSQL, in any state, that clients share. */
   get size(): number {
     return this.login.size + this.idle.size + this.active.size + this.reset.size + this.canceled.size
   }
@@ -82,7 +82,7 @@ export class ServerSet {
     return this.size + this.replication.size
   }
 
-  /** What is kept although nobody needs it; of what workers keep together, this one's part. */
+  /** Servers kept without need; this worker's part of them. */
   get sizeMin(): number {
     const { minPoolSize, poolSize } = this.settings
     return this.pool.partOf(Math.min(minPoolSize, poolSize))
@@ -92,7 +92,7 @@ export class ServerSet {
     return this.#targets.length
   }
 
-  /** The addresses that new servers are opened to, in turn. */
+  /** Addresses to which new servers are opened, in turn. */
   get targets(): readonly Target[] {
     return this.#targets
   }
@@ -101,7 +101,9 @@ export class ServerSet {
     return tcpOptionsOf(this.settings)
   }
 
-  /** The only place that changes the list a server stands in. Idle ones are used last first, but for a `last` one. */
+  /**
+   * The only function that changes the list of a server. Idle servers are used last in, first out, except a `last` one.
+   */
   move(server: Server, to: List<Server>, last = false): void {
     // HOT, so the texts are made only when they are needed.
     if (server.serverSet !== this) assert.fail('a server stays in its set')
@@ -129,8 +131,8 @@ export class ServerSet {
   }
 
   /**
-   * Opens a server to the next address. False when a limit that pools share does not allow one, or workers together
-   * have `sizeMax`.
+   * Opens a server to the next address. False if a shared limit does not allow it, or the workers together have
+   * `sizeMax`.
    */
   connect(sizeMax: number): boolean {
     const target = this.#nextTarget()
@@ -160,8 +162,8 @@ export class ServerSet {
   }
 
   /**
-   * A server that owes nothing and belongs to nobody: to the next client, to the idle ones, or away. One that was only
-   * `checked` is as unused as before.
+   * Takes back a server that owes nothing and has no client: it goes to the next client, becomes idle or closes. One
+   * that was only `checked` remains idle since its last use.
    */
   checkin(server: Server, checked = false): void {
     if (server.cancels > 0) {
@@ -172,7 +174,7 @@ export class ServerSet {
       server.close(server.retired ? 'admin' : 'drained')
       return
     }
-    // A new one serves somebody first: where logins take long, all would go again before they were of any use.
+    // A new server serves a client first: if logins take long, all would otherwise close before they were used.
     if (server.list !== this.login) {
       if (this.#expired(server)) {
         server.close('lifetime')
@@ -188,7 +190,7 @@ export class ServerSet {
     if (!this.pool.serve(server)) this.pool.context.limits.serverIdle()
   }
 
-  /** More servers than it should have; those of the reserve stay while somebody waits. */
+  /** There are more servers than allowed; those of the reserve stay while clients wait. */
   #hasExcess(): boolean {
     const size = this.pool.context.limits.sizeOf(this)
     const { poolSize, reservePoolSize } = this.settings
@@ -201,7 +203,7 @@ export class ServerSet {
     return serverLifetimeMs > 0 && this.pool.context.io.nowMs() - server.connectedAtMs >= serverLifetimeMs
   }
 
-  /** The servers of now serve no further transaction; those that are needed are opened anew. */
+  /** Present servers serve no further transaction; needed ones are opened anew. */
   retire(): void {
     for (const list of this.lists) {
       for (const server of list) {
@@ -220,7 +222,7 @@ export class ServerSet {
     for (const server of this.idle.copy()) server.close('drained')
   }
 
-  /** New values for the same servers: sizes and time-outs, keepalives on sockets that are open. */
+  /** New values for the same servers: sizes and timeouts, and keepalive options of open sockets. */
   retune(spec: PoolSpec): void {
     this.adopt(spec)
     for (const list of this.lists) for (const server of list) server.setTcpOptions(this.tcpOptions)
@@ -228,10 +230,10 @@ export class ServerSet {
     this.pool.retuned()
   }
 
-  /** The same configuration, resolved anew. */
+  /** The same configuration, resolved again. */
   adopt(spec: PoolSpec): void {
     const watched = this.settings.poolMode !== 'session' || spec.settings.poolMode === 'session'
-    // In session mode nobody looks at what a session keeps, so the client that has it now may have left anything.
+    // Session mode does not watch session state, so the present client may have left anything.
     if (!watched) for (const server of this.active) server.note(anything)
     this.spec = spec
     this.settings = spec.settings
@@ -241,7 +243,7 @@ export class ServerSet {
     this.#leaveAddresses()
   }
 
-  /** Servers on an address that is no target any more drain; on one that has come back they stay. */
+  /** Servers on an address that is not a target any more drain; on one that is again, they stay. */
   #leaveAddresses(): void {
     for (const list of this.lists) {
       for (const server of list.copy()) {
@@ -262,19 +264,19 @@ export class ServerSet {
     while (limits.sizeOf(this) > this.settings.poolSize && this.idle.tail !== null) this.idle.tail.close('drained')
   }
 
-  /** Closes servers that nobody uses, as long as there are more than `size` and than the minimum. */
+  /** Closes idle servers while there are more than `size` and than the minimum. */
   keepOnly(size: number): void {
     while (this.size > Math.max(size, this.sizeMin) && this.idle.tail !== null) this.idle.tail.close('drained')
   }
 
-  /** Addresses of a host name changed: servers on an address that is gone drain. */
+  /** Addresses of a host name changed: servers on an address that disappeared drain. */
   readdress(hosts: Readonly<Record<string, readonly string[]>>): void {
     if (!this.spec.hosts.some((host) => hosts[host.host] !== undefined)) return
     const changed = this.spec.hosts.map((host) => ({ ...host, addresses: hosts[host.host] ?? host.addresses }))
     this.adopt({ ...this.spec, hosts: changed })
   }
 
-  /** Called about once a second: age, idleness, and the minimum. */
+  /** Called about once a second: age, idle time, and the minimum. */
   maintain(nowMs: number): void {
     const { idleTimeoutMs, serverCheckQuery, serverCheckDelayMs } = this.settings
     const { sizeMin } = this
@@ -291,7 +293,7 @@ export class ServerSet {
 
   #setTargets(): void {
     this.#targets = targetsOf(this.spec)
-    assert(this.#targets.length > 0, 'a pool is prepared with at least one address')
+    assert(this.#targets.length > 0, 'a server set has at least one address')
   }
 
   assertInvariants(): void {
@@ -299,14 +301,14 @@ export class ServerSet {
       let counted = 0
       for (const server of list) {
         counted++
-        assert(server.list === list && server.serverSet === this, 'a server is in exactly one list of one set')
+        assert(server.list === list && server.serverSet === this, 'a server is in exactly one list of one server set')
         const linked = list === this.active || list === this.replication
         assert(linked || server.client === null, 'only an active server has a client')
         assert(list !== this.idle || server.free, 'an idle server owes nothing')
       }
       assert(counted === list.size, 'a list counts its items')
     }
-    if (this.draining) assert(this.idle.size + this.login.size === 0, 'a draining set keeps no unused server')
-    if (!this.draining) assert(this.pool.current === this, 'a set that does not drain is its pool’s current one')
+    if (this.draining) assert(this.idle.size + this.login.size === 0, 'a draining server set keeps no idle server')
+    if (!this.draining) assert(this.pool.current === this, 'a server set that does not drain is its pool’s current one')
   }
 }

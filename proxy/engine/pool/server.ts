@@ -38,21 +38,21 @@ export interface ClosedDetails {
   readonly message?: string | null
 }
 
-/** What a server says last. */
+/** The server's last message. */
 interface FatalError {
   readonly sqlstate: string
   readonly message: string
   readonly forwarded: boolean
 }
 
-/** The error that our own request got. */
+/** The error of our own request. */
 interface Failure {
   readonly sqlstate: string
   readonly message: string
   readonly advice: Advice
 }
 
-/** One connection to PostgreSQL, from the connect to its one cause of ending. */
+/** One connection to PostgreSQL, from connect to its one cause of ending. */
 export class Server implements SocketEvents, Listed<Server> {
   list: List<Server> | null = null
   previous: Server | null = null
@@ -63,7 +63,7 @@ export class Server implements SocketEvents, Listed<Server> {
   socket: Socket
   readonly id: number
   readonly connectedAtMs: number
-  /** Since when it has been free; meaningful in the list `idle`. */
+  /** When it became idle; valid in the list `idle`. */
   idleSinceMs = 0
   /** The client it is joined with; set by `join` and `part`. */
   readonly client: Client | null = null
@@ -71,48 +71,50 @@ export class Server implements SocketEvents, Listed<Server> {
   readonly replication: Replication | null
   /** What the server owes that client. */
   readonly outstanding = new Outstanding()
-  /** Bytes of a long message that are still to pass. */
+  /** Remaining bytes of a long message. */
   passing = 0
-  /** The client's statement without a name that the session has; null when it is not known whose. */
+  /** The client whose unnamed statement the session has; null if unknown. */
   unnamedOf: UnnamedStatement | null = null
-  /** It may be any client's: the server has served transactions and has executed nothing of our own since. */
+  /**
+   * Its unnamed statement may be any client's: the server has served transactions and has run nothing of ours since.
+   */
   unnamedIsShared = false
-  /** Which of its Parses, by its stamp. */
+  /** Stamp of the Parse of that statement. */
   unnamedStamp = 0
-  /** False while a Parse of ours for it is unanswered. */
+  /** False while our Parse of it is unanswered. */
   unnamedSure = true
-  /** What it returns, where we have asked. */
+  /** Its description, if we requested it. */
   unnamedDescription: string | null = null
-  /** Prepared statements under our names; null while there have been none. */
+  /** Prepared statements under our names; null before the first. */
   statements: ServerStatements | null = null
   /** ReadyForQuery's indicator: 'I', 'T' or 'E' as a character code. */
   status: number = TransactionStatus.Idle
-  /** What the session may keep beyond its transaction, or keep no longer: bits of `Kept`, to be asked at its end. */
+  /** What the session may keep beyond its transaction, or keep no longer: bits of `Kept`, to be queried at its end. */
   suspect = 0
   /** What it keeps for its client. */
   kept = 0
-  /** Since when it has kept anything; meaningful while it does. */
+  /** When it began to keep anything; valid while it does. */
   pinnedAtMs = 0
-  /** A setting that nothing reports may have another value than at login. */
+  /** A setting that is not reported may differ from its value at login. */
   settingsChanged = false
   /** Of the query in flight: for each SET in it whether it leaves nothing. */
   #harmlessSets: boolean[] = []
   /** Cancel requests on their way to it. */
   cancels = 0
-  /** A cancel request was not taken in time and may still arrive: nobody else may be there when it does. */
+  /** A cancel request timed out and may still arrive: no other client may have the server then. */
   cancelLost = false
   /** Its address is none that new servers are opened to: it is closed when it becomes free. */
   leavesAddress = false
   /** An operator wants it replaced: whatever else changes, it is closed when it becomes free. */
   #retired = false
   backendKey: CancelKey | null = null
-  /** What the session's clients have set. */
+  /** Parameters set by the session's clients. */
   parameters = Parameters.none
-  /** What the server reports: name in the server's spelling → value. */
+  /** Parameters reported by the server: name in the server's spelling → value. */
   readonly reported = new Map<string, string>()
   /** Values at login, by lower-case name. */
   readonly initial = new Map<string, string>()
-  /** The FATAL error with which the server ends the connection, and whether its client has been sent it. */
+  /** The FATAL error with which the server ends the connection, and whether it was forwarded to its client. */
   get fatal(): FatalError | null {
     return this.#fatal
   }
@@ -123,14 +125,14 @@ export class Server implements SocketEvents, Listed<Server> {
   }
   /** For SHOW SERVERS: when its present or last client was joined. */
   requestedAtMs = 0
-  /** Begins as a number: after `undefined`, V8 would allocate for every value. */
+  /** Initialized with a number: after `undefined`, V8 would allocate for every value. */
   lastReceivedMs = 0
-  /** Its client said Terminate after its last request: PostgreSQL is to see both. */
+  /** Its client sent Terminate after its last request: PostgreSQL should get both. */
   #finishes = false
   #fatal: FatalError | null = null
   #exchange: Exchange<void> | null = null
   #loggedIn = false
-  /** Whether the connection that is being opened is to become TLS. */
+  /** Whether the connection being opened is to use TLS. */
   #secures: boolean
   #loginTimer: Timer | null
   #checkTimer: Timer | null = null
@@ -151,10 +153,12 @@ export class Server implements SocketEvents, Listed<Server> {
       random: (bytes) => context.io.random(bytes),
     }
     this.#loginTimer = context.io.after(serverSet.settings.connectTimeoutMs, () => {
-      this.close('connect_timeout', { message: `no login within ${serverSet.settings.connectTimeoutMs} ms` })
+      this.close('connect_timeout', {
+        message: `login did not complete within ${serverSet.settings.connectTimeoutMs} ms`,
+      })
     })
     const { serverTlsSslmode: mode } = serverSet.settings
-    assert(mode === 'disable' || serverSet.tls !== null, 'a pool whose servers may be secured is prepared for it')
+    assert(mode === 'disable' || serverSet.tls !== null, 'a server set with TLS has a TLS context')
     this.#secures = mode !== 'disable' && mode !== 'allow' && !isUnix(this.#address)
     this.socket = this.#connect()
   }
@@ -168,7 +172,7 @@ export class Server implements SocketEvents, Listed<Server> {
     return { host: this.target.address, port: this.target.host.port }
   }
 
-  /** `server_tls_sslmode = "allow"`: what refuses plaintext may take TLS. */
+  /** `server_tls_sslmode = "allow"`: a server that rejects plaintext may accept TLS. */
   #secureAfterAll(): boolean {
     if (this.#secures || this.serverSet.settings.serverTlsSslmode !== 'allow' || isUnix(this.#address)) return false
     this.#secures = true
@@ -178,7 +182,7 @@ export class Server implements SocketEvents, Listed<Server> {
     return true
   }
 
-  /** A cancel request is on its way to it: it is not given to another client before that has ended. */
+  /** A cancel request is on its way to it: no other client gets it before that is complete. */
   cancelBegan(): void {
     this.cancels++
   }
@@ -223,7 +227,7 @@ export class Server implements SocketEvents, Listed<Server> {
     )
   }
 
-  /** What a session keeps makes it its client's. */
+  /** Session state that is kept pins the server to its client. */
   get pins(): boolean {
     return this.serverSet.settings.pinOnSessionState === 'on'
   }
@@ -281,7 +285,7 @@ export class Server implements SocketEvents, Listed<Server> {
     this.socket.setTcpOptions(options)
   }
 
-  // What the socket reports
+  // Events of the socket
 
   onConnect(): void {
     this.#start(this.#login())
@@ -292,7 +296,7 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   onData(bytes: Uint8Array, start: number, end: number): number {
-    // A login is nothing that a client is sent.
+    // Messages of a login are not sent to a client.
     const counted = this.#loggedIn
     this.lastReceivedMs = this.serverSet.pool.context.io.nowMs()
     let at = start
@@ -304,7 +308,7 @@ export class Server implements SocketEvents, Listed<Server> {
       if (next === at) break
       at = next
     }
-    // What a handler has left is delivered again.
+    // Bytes left by a handler are delivered again.
     if (counted) this.serverSet.pool.totals.bytes_sent += at - start
     return this.list === null ? end : at
   }
@@ -318,7 +322,7 @@ export class Server implements SocketEvents, Listed<Server> {
       this.close('terminated', this.fatal)
       return
     }
-    const message = cause.reason === undefined ? null : `the TLS connection failed: ${cause.reason}`
+    const message = cause.reason === undefined ? null : `TLS failed: ${cause.reason}`
     this.close(this.#causeOf(cause), { errno: cause.errno, message })
   }
 
@@ -347,7 +351,7 @@ export class Server implements SocketEvents, Listed<Server> {
   // Exchanges of our own: login, parameters, reset
 
   #start(exchange: Exchange<void>): void {
-    // Whatever is asked, by a simple query or by a Parse of our own, takes the place of a client's.
+    // A simple query or Parse of ours replaces a client's unnamed statement.
     this.unnamedOf = null
     this.unnamedIsShared = false
     this.#exchange = exchange
@@ -360,7 +364,7 @@ export class Server implements SocketEvents, Listed<Server> {
     this.#resume()
     const next = this.#inbox.start
     this.#inbox.close()
-    // Nothing of a former connection is left to be handled.
+    // Nothing of a former connection remains to be handled.
     return this.list === null || this.socket !== socket ? end : next
   }
 
@@ -424,9 +428,9 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   /**
-   * Gives the server the parameters of `client`, which it is joined with. Returns true when it has them already;
-   * otherwise `client.adjusted` is called when it has, or the client gets the server's error. A client that is to be
-   * `greeted` with what the server reports has a standby asked first whether it still is one.
+   * Sets the parameters of `client`, which it is joined with. Returns true if it has them already; otherwise
+   * `client.adjusted` is called when it has, or the client gets the server's error. For a client that is to be
+   * `greeted`, a standby is queried first whether it still is one.
    */
   adjust(client: Client, greeted: boolean): boolean {
     const wanted = client.parameters
@@ -444,7 +448,7 @@ export class Server implements SocketEvents, Listed<Server> {
   *#adjust(wanted: Parameters, change: Adjustment): Exchange<void> {
     let owed = 0
     if (change.resetAll) {
-      // RESET ALL leaves the role and the session authorization, which a client may set at startup too.
+      // RESET ALL does not reset the role and session authorization, which a client may set at startup too.
       this.write(write.query(discardAll))
       this.statements?.clear()
       owed++
@@ -453,7 +457,7 @@ export class Server implements SocketEvents, Listed<Server> {
       this.write(write.setConfig(change.set))
       owed++
     } else if (owed === 0) {
-      // Whatever is asked, the answer comes with what has changed.
+      // Any query is answered with the changes.
       this.write(write.query(''))
       owed++
     }
@@ -467,7 +471,7 @@ export class Server implements SocketEvents, Listed<Server> {
     else client.fatal(failure.sqlstate, failure.message, 'client_gone', failure.advice)
   }
 
-  /** Reads the answers to our own requests; gives the first error among them. */
+  /** Reads the answers to our own requests; returns the first error among them. */
   *#untilReady(owed: number, onRow: (bytes: Uint8Array, start: number) => void = () => {}): Exchange<Failure | null> {
     let failure: Failure | null = null
     let ready = 0
@@ -493,7 +497,7 @@ export class Server implements SocketEvents, Listed<Server> {
           onRow(message.bytes, message.start)
           break
         case BackendTag.NotificationResponse: {
-          // While a listener's session is asked what it keeps: it is still the listener's.
+          // While a listener's session is queried, it still belongs to the listener.
           this.#passNotification(message)
           break
         }
@@ -511,7 +515,7 @@ export class Server implements SocketEvents, Listed<Server> {
     client.tell(write.message(tag, bytes.subarray(start, end)))
   }
 
-  /** Asks what the session keeps; `client.probed` is called when it is known. */
+  /** Queries what the session keeps; `client.probed` is called with the result known. */
   probe(): void {
     this.#start(this.#probe())
   }
@@ -529,7 +533,7 @@ export class Server implements SocketEvents, Listed<Server> {
     if (failure === null) {
       this.kept = (this.kept & ~asked) | found
     } else {
-      // Canceled by a request that came late, for one: it counts as kept, and is asked again.
+      // For instance canceled by a late request: it counts as kept, and is queried again.
       this.kept |= asked
       this.suspect |= asked
     }
@@ -539,8 +543,8 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   /**
-   * After a copy that failed another ReadyForQuery may come, or not: what is answered to an empty query comes after it.
-   * `client.settled` is called when all has come.
+   * After a failed copy another ReadyForQuery may come, or not: the answer to an empty query comes after it.
+   * `client.settled` is called when all has arrived.
    */
   resynchronize(): void {
     this.#start(this.#resynchronize())
@@ -559,7 +563,7 @@ export class Server implements SocketEvents, Listed<Server> {
       } else if (tag === BackendTag.ErrorResponse) {
         const { severity, code, message } = errorFields(bytes, start, end)
         if (isFatal(severity)) this.fatal = { sqlstate: code, message, forwarded: false }
-        else answered = true // canceled by a request that came late
+        else answered = true // canceled by a late request
       } else if (tag === BackendTag.ParameterStatus) {
         this.noteParameter(bytes, start, end)
       } else if (tag === BackendTag.NotificationResponse) {
@@ -572,7 +576,7 @@ export class Server implements SocketEvents, Listed<Server> {
     else this.client.resynchronized(this)
   }
 
-  /** Takes back what a session may have left, then goes to the next client. */
+  /** Resets the session, then serves the next client. */
   startReset(sql: string): void {
     this.serverSet.move(this, this.serverSet.reset)
     this.#start(this.#reset(sql))
@@ -582,7 +586,7 @@ export class Server implements SocketEvents, Listed<Server> {
     let failure: Failure | null
     let mayBeCanceled: boolean
     do {
-      // A request for the client that left cancels what the server does when it comes.
+      // A request for the client that left cancels whatever the server does when it arrives.
       mayBeCanceled = this.cancels > 0
       this.write(write.query(sql))
       failure = yield* this.#untilReady(1)
@@ -608,7 +612,7 @@ export class Server implements SocketEvents, Listed<Server> {
     this.serverSet.checkin(this)
   }
 
-  /** Sees whether it is alive while nobody needs it. */
+  /** Tests an idle server. */
   startCheck(sql: string): void {
     this.serverSet.move(this, this.serverSet.reset)
     this.#start(this.#check(sql))
@@ -618,7 +622,7 @@ export class Server implements SocketEvents, Listed<Server> {
     const { io } = this.serverSet.pool.context
     const limitMs = this.serverSet.settings.connectTimeoutMs
     this.#checkTimer = io.after(limitMs, () => {
-      this.close('health_check', { message: `no answer to server_check_query within ${limitMs} ms` })
+      this.close('health_check', { message: `no response to server_check_query within ${limitMs} ms` })
     })
     this.write(write.query(sql))
     const failure = yield* this.#untilReady(1)
@@ -628,7 +632,7 @@ export class Server implements SocketEvents, Listed<Server> {
     else this.serverSet.checkin(this, true)
   }
 
-  /** After a reset of the operator's own, what a parameter has now is what the server says. */
+  /** After a reset query of the operator, the parameters are as the server reports them. */
   #reportedParameters(): Parameters {
     const reported = new Map([...this.reported].map(([name, value]) => [name.toLowerCase(), value]))
     const now: [string, string][] = []
@@ -649,7 +653,7 @@ export class Server implements SocketEvents, Listed<Server> {
 
   // Without a client
 
-  /** What a server may send without being asked: notices, parameter changes, notifications, its own end. */
+  /** Messages that a server may send unsolicited: notices, parameter changes, notifications, its end. */
   #unasked(bytes: Uint8Array, start: number, end: number): number {
     let at = start
     while (end - at >= headerBytes) {
@@ -676,7 +680,7 @@ export class Server implements SocketEvents, Listed<Server> {
           return end
         }
         default:
-          this.close('protocol_error', { message: 'an idle server sent a message nobody asked for' })
+          this.close('protocol_error', { message: 'unexpected message from an idle server' })
           return end
       }
       at = next
@@ -684,7 +688,7 @@ export class Server implements SocketEvents, Listed<Server> {
     return at
   }
 
-  /** A parameter that changes while nobody uses the session has another default now, by a reload of PostgreSQL. */
+  /** A parameter that changes in an idle session has a new default, after a reload of PostgreSQL. */
   #noteDefault(bytes: Uint8Array, start: number, end: number): void {
     const [parameter, value] = this.noteParameter(bytes, start, end)
     this.initial.set(parameter.toLowerCase(), value)
@@ -697,14 +701,14 @@ export class Server implements SocketEvents, Listed<Server> {
     return [parameter, value]
   }
 
-  /** The link ended with nothing owed: back to the pool, by way of a reset where the session may have left something. */
+  /** The link ended with nothing owed: returns to the pool, after a reset if the session may have left something. */
   giveBack(): void {
     if (this.replication !== null) {
       this.close('client_gone')
       return
     }
     if (this.outstanding.doubtful) {
-      this.close('client_gone', { message: 'a failed copy may owe a further answer' })
+      this.close('client_gone', { message: 'a failed COPY may owe a further response' })
       return
     }
     const sql = this.#resetNeeded()
@@ -716,7 +720,7 @@ export class Server implements SocketEvents, Listed<Server> {
     }
   }
 
-  /** What the server is told before the next client; empty when nothing. */
+  /** Query that resets the session before the next client; empty for none. */
   #resetNeeded(): string {
     const { settings } = this.serverSet
     if (settings.poolMode === 'session') return this.kept === 0 ? settings.serverResetQuery : discardAll
@@ -724,7 +728,9 @@ export class Server implements SocketEvents, Listed<Server> {
     return this.settingsChanged ? resetSettings : ''
   }
 
-  /** Its client left, which closes it with `cause` unless it is clean. What it left open must not reach anybody else, so only a server that is clean stays. */
+  /**
+   * Its client left, which closes it with `cause` unless it is clean: what the client left open must not reach another.
+   */
   clientGone(clean: boolean, inOrder: boolean, cause: Cause): void {
     if (this.replication !== null) {
       this.#finishes = inOrder

@@ -1,7 +1,7 @@
 /**
- * What a link does with messages that name a prepared statement, in transaction mode: the client's name is exchanged
- * for the server's, and a server that does not have the statement is given it first. HOT for Bind and Describe of a
- * statement that the server has: nothing is allocated then.
+ * Messages of a link that name a prepared statement, in transaction mode: the client's name is replaced by the
+ * server's, and a server that lacks the statement gets it first. HOT for Bind and Describe of a statement that the
+ * server has: nothing is allocated then.
  */
 import { sqlstates } from '../../../shared/errors.ts'
 import { carryBytesMax } from '../../io/io.ts'
@@ -29,28 +29,28 @@ import type { Server } from './server.ts'
 import { closeUnnamed, describeUnnamed, has, lacksUnnamed, parseUnkept, unnamedGone } from '../session/unnamed.ts'
 import type { UnnamedChange, UnnamedStatement } from '../session/unnamed.ts'
 
-/** Nothing to exchange: the message passes as it is. */
+/** Nothing to replace: the message is forwarded unchanged. */
 export const asItIs = -1
-/** More bytes are needed before it can be told. */
+/** More bytes are needed. */
 export const incomplete = -2
-/** The client has been sent away. */
+/** The client was disconnected. */
 export const refused = -3
 /** The message must be whole, and is too long for the loop to keep it. */
 export const tooLongToKeep = -4
-/** What the name stands for is not known before a request sent earlier has been answered. */
+/** What the name stands for is unknown until an earlier request has been answered. */
 export const unsettled = -5
-/** The server describes the statement otherwise than the client was told. */
+/** The server's description of the statement differs from the one the client was told. */
 const changed = -6
 
-/** A long message is looked at this far for the name in it. */
+/** How far a long message is searched for its name. */
 const nameBytesMax = 16_384
 
-/** One message of a client: it begins at `at` and ends before `next`, beyond `end` if it has not arrived whole. */
+/** One message of a client: it begins at `at` and ends before `next`, beyond `end` if it has not arrived completely. */
 export interface Request {
   client: Client
   server: Server
   bytes: Uint8Array
-  /** What the client sent before and is not laid out yet begins here. */
+  /** Start of the client's bytes that were not added to the output yet. */
   from: number
   at: number
   next: number
@@ -58,8 +58,8 @@ export interface Request {
 }
 
 /**
- * Handles the message if it names a prepared statement; what takes its place is added to `out`, after the client's
- * bytes before it. Returns the offset from which the client's own bytes go on, or one of the signs above.
+ * Handles the message if it names a prepared statement; its replacement is added to `out`, after the client's bytes
+ * before it. Returns the offset from which the client's own bytes continue, or one of the values above.
  */
 export function rename(out: SendBuffer, request: Request): number {
   const { client, bytes, at, next, end } = request
@@ -110,7 +110,7 @@ export function rename(out: SendBuffer, request: Request): number {
   return goOn(request, nameEnd)
 }
 
-/** What the client sent before this message is laid out. */
+/** Adds the client's bytes before this message to the output. */
 function pass(out: SendBuffer, request: Request): void {
   out.add(request.bytes, request.from, request.at)
   request.from = request.at
@@ -121,7 +121,7 @@ function oweDescribe({ client, server }: Request, subject: Described): void {
   client.fatal(sqlstates.program_limit_exceeded, tooManyRequests)
 }
 
-/** HOT. The client was told what the statement returns, and the server would describe it otherwise, or has not said. */
+/** HOT. The client was told the statement's description, and the server's would differ, or is unknown. */
 function mayDescribeOtherwise(server: Server, named: Named): boolean {
   const { description, statement } = named
   if (description === null || server.statements?.description(statement) === description) return false
@@ -129,14 +129,14 @@ function mayDescribeOtherwise(server: Server, named: Named): boolean {
 }
 
 /**
- * The server is asked what the statement returns, with nothing of the client's passed on meanwhile: PostgreSQL refuses a
- * statement whose columns have changed since they were told, so the client must be refused too.
+ * Requests the server's description of the statement, while nothing of the client is forwarded: PostgreSQL rejects a
+ * statement whose columns have changed since they were described, so the client must be rejected too.
  */
 function checkDescription(out: SendBuffer, request: Request, statement: Statement): number {
   const { client, server } = request
   const known = server.statements
   if (known?.has(statement) === true && known.description(statement) !== null) {
-    // The server prepared it before or after the client was told: what it says when it prepares it anew decides.
+    // The server prepared it before or after the client was told: preparing it anew decides.
     if (client.preparedAnew === statement) return changed
     takeOff(out, request, statement)
     client.preparedAnew = statement
@@ -146,7 +146,7 @@ function checkDescription(out: SendBuffer, request: Request, statement: Statemen
   return ask(out, request, (description) => server.statements?.describe(statement, description))
 }
 
-/** Our Describe, laid out before, leaves at once; the client goes on when it is answered. */
+/** Our Describe, added before, leaves at once; the client continues when it is answered. */
 function ask(out: SendBuffer, request: Request, described: (description: string) => void): number {
   const { client } = request
   const goesOn = (): void => client.goOn()
@@ -161,7 +161,7 @@ function ask(out: SendBuffer, request: Request, described: (description: string)
   return client.list === null ? refused : unsettled
 }
 
-/** The client's Bind speaks of a statement that does not exist, so that its transaction fails as it should. */
+/** Forwards a Bind with a name that does not exist, so that the transaction fails as it should. */
 function refuseBind(out: SendBuffer, request: Request, nameAt: number, nameEnd: number): number {
   const { client, bytes, at, next } = request
   client.preparedAnew = null
@@ -173,7 +173,7 @@ function refuseBind(out: SendBuffer, request: Request, nameAt: number, nameEnd: 
   return goOn(request, nameEnd)
 }
 
-/** A view would change with the buffer it looks at. */
+/** A view would change with the buffer. */
 function copy(bytes: Uint8Array, start: number, end: number): Uint8Array {
   return Uint8Array.from(bytes.subarray(start, end))
 }
@@ -187,7 +187,7 @@ function owe({ client, server }: Request, kind: RequestKind, note?: Note): void 
   client.fatal(sqlstates.program_limit_exceeded, tooManyRequests)
 }
 
-/** The name goes; the statement stays on the server for others, or until room is needed. */
+/** The name is dropped; the statement stays on the server for others, or until room is needed. */
 function close(request: Request, name: Uint8Array, statement: Statement): number {
   const { client } = request
   const names = client.namesOfStatements()
@@ -205,8 +205,8 @@ function close(request: Request, name: Uint8Array, statement: Statement): number
 }
 
 /**
- * To be called when it is known what became of the name, which is given, or taken `from` a statement; the client goes on
- * if it waited for that.
+ * Returns the function to call when the outcome for the name is known, which is created, or taken `from` a statement; a
+ * client that waited for it continues.
  */
 function settling(client: Client, names: ClientStatements, name: Uint8Array, from: Statement | null): () => void {
   const settle = names.unsettle(name, from, client.group)
@@ -227,7 +227,7 @@ function namedParse(out: SendBuffer, request: Request, nameAt: number, nameEnd: 
   const { totals } = client.pool
   totals.client_parse_count++
   if (held !== undefined) {
-    // PostgreSQL itself is to say that the name is taken (42P05), unless the new text is wrong, which it finds first.
+    // PostgreSQL should report that the name exists (42P05), unless the new text is invalid, which it checks first.
     provide(out, request, held)
     out.addWhole(write.parseMessage(held.serverName.toString(), bytes.subarray(nameEnd + 1, next)))
     totals.server_parse_count++
@@ -250,7 +250,7 @@ function namedParse(out: SendBuffer, request: Request, nameAt: number, nameEnd: 
       owe(request, RequestKind.Local, { answer: write.parseComplete, done: settle, dropped: forget })
       return goOn(request, next)
     }
-    // In a failed transaction, or one that may fail before, PostgreSQL refuses a Parse unless it ends it: ask anew.
+    // In a failed transaction, or one that may fail before, PostgreSQL rejects a Parse unless it ends it: prepare anew.
     takeOff(out, request, statement)
   }
   const given = give(out, request, statement)
@@ -269,14 +269,14 @@ function namedParse(out: SendBuffer, request: Request, nameAt: number, nameEnd: 
   return goOn(request, next)
 }
 
-/** Bind and Describe of the client's own statement without a name, which the server lacks or may have lost. */
+/** Bind and Describe of the client's unnamed statement, which the server lacks or may have lost. */
 function unnamed(out: SendBuffer, request: Request, tag: number, nameAt: number): number {
   const { client, server, at } = request
   if (tag === FrontendTag.Parse) return unnamedParse(out, request, nameAt)
   if (server.outstanding.skipping || !lacksUnnamed(client, server, tag)) return asItIs
   const own = client.unnamed
   if (own?.unanswered === true && own.group !== client.group) {
-    // Whether the Parse is done is known when its Sync has been answered.
+    // Whether the Parse is executed is known when its Sync was answered.
     if (server.outstanding.readyOwed) return unsettled
     own.unanswered = false
     if (!lacksUnnamed(client, server, tag)) return asItIs
@@ -298,7 +298,7 @@ function unnamed(out: SendBuffer, request: Request, tag: number, nameAt: number)
   return goOn(request, at)
 }
 
-/** The client has none, so that the server must not have one either. */
+/** The client has no unnamed statement, so the server must have none either. */
 function giveNone(out: SendBuffer, request: Request): number {
   request.server.unnamedOf = null
   out.addWhole(closeUnnamed)
@@ -306,7 +306,7 @@ function giveNone(out: SendBuffer, request: Request): number {
   return asItIs
 }
 
-/** The client's last Parse goes to a server that lacks it; what the client was told it returns must still be true. */
+/** The client's last Parse is sent to a server that lacks it; its description must be the one the client was told. */
 function giveUnnamed(
   out: SendBuffer,
   request: Request,
@@ -335,7 +335,7 @@ function giveUnnamed(
   return ask(out, request, (description) => void (server.unnamedDescription = description))
 }
 
-/** An unnamed statement passes, unless it deallocates a name of the client's, which the server knows by another. */
+/** An unnamed statement is forwarded, unless it deallocates a name of the client's, which differs on the server. */
 function unnamedParse(out: SendBuffer, request: Request, nameEnd: number): number {
   const { client, server, bytes, next, end } = request
   if (!mayDeallocate(bytes, nameEnd + 1, end) || next > end) return asItIs
@@ -347,14 +347,14 @@ function unnamedParse(out: SendBuffer, request: Request, nameEnd: number): numbe
   pass(out, request)
   provide(out, request, name.statement)
   out.addWhole(write.parseMessage('', rewritten(client, bytes.subarray(nameEnd + 1, next))))
-  // Its text has a name of the client's, which means something here and now.
+  // Its text contains a name of the client's, which is valid here and now only.
   parseUnkept(client, server)
   client.statements?.deallocating.push(name.name)
   owe(request, RequestKind.UnnamedParse)
   return goOn(request, next)
 }
 
-/** A simple query passes, unless it is a DEALLOCATE of a name of the client's, which is then done here. */
+/** A simple query is forwarded, unless it is a DEALLOCATE of a name of the client's, which is executed here. */
 function query(out: SendBuffer, request: Request): number {
   const { client, server, bytes, at, next, end } = request
   const body = at + headerBytes
@@ -371,7 +371,7 @@ function query(out: SendBuffer, request: Request): number {
   return next
 }
 
-/** The client's name that a text deallocates, with what it stands for; null when it is no such text. */
+/** The client's name that a text deallocates, and its statement; null if it is no such text. */
 function ownName(client: Client, sql: string): { name: Uint8Array; statement: Statement } | null {
   const said = client.statements === null ? null : deallocatedName(sql)
   if (said === null) return null
@@ -380,7 +380,7 @@ function ownName(client: Client, sql: string): { name: Uint8Array; statement: St
   return statement === undefined ? null : { name, statement }
 }
 
-/** What follows the name in a Parse; a text that deallocates a name of the client's has the server's name in it. */
+/** What follows the name in a Parse, with the server's name if the text deallocates a name of the client's. */
 function rewritten(client: Client, textAndTypes: Uint8Array): Uint8Array {
   if (!mayDeallocate(textAndTypes, 0, textAndTypes.length)) return textAndTypes
   const end = stringEnd(textAndTypes, 0, textAndTypes.length)
@@ -389,7 +389,7 @@ function rewritten(client: Client, textAndTypes: Uint8Array): Uint8Array {
   return Buffer.concat([Buffer.from('DEALLOCATE '), name.statement.serverName, textAndTypes.subarray(end)])
 }
 
-/** Cheap: whether the first word can be DEALLOCATE or DISCARD. */
+/** Cheap check whether the first word can be DEALLOCATE or DISCARD. */
 function mayDeallocate(bytes: Uint8Array, start: number, end: number): boolean {
   let at = start
   while (at < end && (bytes[at] as number) <= 0x20 && bytes[at] !== 0) at++
@@ -403,7 +403,7 @@ interface Settling {
   dropped(): void
 }
 
-/** Makes sure that the server has the statement when it gets to what is sent next. */
+/** Makes sure that the server has the statement when it processes what is sent next. */
 function provide(out: SendBuffer, request: Request, statement: Statement): void {
   const known = request.server.statements
   if (known?.has(statement) === true) {
@@ -414,7 +414,7 @@ function provide(out: SendBuffer, request: Request, statement: Statement): void 
   makeRoom(out, request)
 }
 
-/** Sends the statement's Parse and notes that the server will have it; gives what settles that. */
+/** Sends the statement's Parse and records that the server will have it; returns the functions that settle this. */
 function give(out: SendBuffer, request: Request, statement: Statement): Settling {
   const { client, server } = request
   const known = (server.statements ??= new ServerStatements())
@@ -427,7 +427,7 @@ function give(out: SendBuffer, request: Request, statement: Statement): Settling
   return changing(client, known, statement, true)
 }
 
-/** What settles a request about a statement; the client goes on if it waited for that. */
+/** The functions that settle a request about a statement; a client that waited for it continues. */
 function changing(client: Client, known: ServerStatements, statement: Statement, there: boolean): Settling {
   const change = known.change(statement, client.group, there)
   return {
@@ -442,7 +442,7 @@ function changing(client: Client, known: ServerStatements, statement: Statement,
   }
 }
 
-/** Whether a server has the statement is not known before what was sent earlier has been answered. */
+/** Whether the server has the statement is unknown until earlier requests are answered. */
 function isAwaited({ client, server }: Request, statement: Statement | undefined): boolean {
   if (statement === undefined || server.statements === null) return false
   return server.statements.isAwaitedFromBefore(statement, client.group)
@@ -455,7 +455,7 @@ function takeOff(out: SendBuffer, request: Request, statement: Statement): void 
   owe(request, RequestKind.OwnClose, changing(client, known, statement, false))
 }
 
-/** Takes off what is over the limit, least recently used first; a portal made of it lives on (manual, Close). */
+/** Closes statements above the limit, least recently used first; a portal bound to one remains (manual, Close). */
 function makeRoom(out: SendBuffer, request: Request): void {
   const { server } = request
   // The one that is needed now stays in any case.
@@ -471,11 +471,11 @@ function makeRoom(out: SendBuffer, request: Request): void {
 function gather(client: Client, bytes: number): number {
   if (bytes <= carryBytesMax) return incomplete
   if (bytes <= parseBytesMax) return tooLongToKeep
-  client.fatal(sqlstates.program_limit_exceeded, `a named statement may have ${parseBytesMax} bytes`)
+  client.fatal(sqlstates.program_limit_exceeded, `a named prepared statement must not exceed ${parseBytesMax} bytes`)
   return refused
 }
 
-const tooManyRequests = 'too many requests in flight without an answer'
+const tooManyRequests = 'too many unanswered requests'
 const flush = write.flush()
 /** No statement has this name: ours begin with 1. */
 const nowhere = Buffer.from('flotilla_0')

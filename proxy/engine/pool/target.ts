@@ -1,15 +1,15 @@
-/** Where servers of a pool are opened, and with which TCP options. */
+/** Targets of a pool's servers, and their TCP options. */
 import type { PoolSettings } from '../../../shared/config/settings.ts'
 import type { TcpOptions } from '../../io/io.ts'
 import type { HostSpec, PoolSpec } from '../../spec.ts'
 
-/** One address of one configured server. */
+/** One address of a configured server. */
 export interface Target {
   readonly host: HostSpec
   readonly address: string
 }
 
-/** The primary alone when there is one; without a primary, the replicas in turn. */
+/** The primary if there is one; otherwise the replicas in turn. */
 export function targetsOf(spec: Pick<PoolSpec, 'hosts'>): readonly Target[] {
   const primaries = spec.hosts.filter((host) => host.role === 'primary')
   const hosts = primaries.length > 0 ? primaries : spec.hosts

@@ -1,6 +1,6 @@
 import type { PoolTotals } from '../../snapshot.ts'
 
-/** Nothing counted yet. */
+/** All counters at zero. */
 export function noTotals(): PoolTotals {
   return {
     server_assignment_count: 0,

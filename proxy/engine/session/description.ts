@@ -1,7 +1,7 @@
 /**
- * The result columns of a statement as far as PostgreSQL holds them fixed while the statement is prepared: when they
- * change, it refuses the statement with 0A000 (plancache.c, RevalidateCachedQuery). A client decodes rows by the
- * description it was told last, so that it must be refused too when another server would describe them differently.
+ * The result columns of a statement, as far as PostgreSQL requires them to stay the same while it is prepared: if they
+ * change, it rejects the statement with 0A000 (plancache.c, RevalidateCachedQuery). A client decodes rows by the
+ * description it was last told, so it must be rejected too if another server would describe them differently.
  */
 import { int16, stringEnd } from '../../protocol/read.ts'
 import { BackendTag } from '../../protocol/tags.ts'
@@ -13,8 +13,8 @@ const typeAt = 6
 const formatAt = 16
 
 /**
- * Names, types, lengths and modifiers of the columns; not where they come from, and not the format, which a Bind
- * chooses. Equal texts are equal descriptions; the empty text is NoData's. `bytes` from `start` to `end` are the body.
+ * Names, types, lengths and modifiers of the columns; not their origin, and not the format, which a Bind chooses. Equal
+ * texts are equal descriptions; the empty text is NoData's. `bytes` from `start` to `end` are the body.
  */
 export function descriptionOf(tag: number, bytes: Uint8Array, start: number, end: number): string {
   if (tag === BackendTag.NoData) return ''
@@ -33,7 +33,7 @@ function latin1(bytes: Uint8Array, start: number, end: number): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString('latin1')
 }
 
-/** What PostgreSQL says when the result columns of a prepared statement have changed. */
+/** PostgreSQL's error when the result columns of a prepared statement have changed. */
 export const descriptionChanged = write.errorResponse({
   severity: 'ERROR',
   code: '0A000',

@@ -1,4 +1,4 @@
-/** What a client has asked of a server and the server has not finished answering. */
+/** Requests of a client that the server has not completely answered. */
 export const RequestKind = {
   Parse: 1,
   Bind: 2,
@@ -8,89 +8,89 @@ export const RequestKind = {
   Sync: 6,
   Query: 7,
   FunctionCall: 8,
-  /** CopyDone or CopyFail sent ahead of the server's CopyInResponse: nothing answers it. */
+  /** CopyDone or CopyFail sent before the server's CopyInResponse: nothing answers it. */
   CopyEnd: 9,
-  /** Parse and Close of the statement without a name, where each client has its own. */
+  /** Parse and Close of the unnamed statement, where each client has its own. */
   UnnamedParse: 10,
   UnnamedClose: 11,
-  /** Parse of a name: forwarded, and its outcome is noted. */
+  /** Parse of a named statement: forwarded, and its outcome is recorded. */
   NamedParse: 12,
-  /** Parse of ours, for a statement its client has prepared on another server: the answer is not for the client. */
+  /** Our Parse of a statement that the client prepared on another server: the answer is not for the client. */
   OwnParse: 13,
-  /** Close of ours, to make room: the answer is not for the client. */
+  /** Our Close, to make room: the answer is not for the client. */
   OwnClose: 14,
-  /** Describe of ours, of a statement that its client has been told of: the answer is not for the client. */
+  /** Our Describe of a statement that was described to the client: the answer is not for the client. */
   OwnDescribe: 15,
-  /** A Bind that the server is made to refuse: the error that the client gets is the note's. */
+  /** A Bind that the server is made to reject: the client gets the error of the note. */
   RefusedBind: 16,
-  /** Something the server is not asked: answered by us when its turn comes. */
+  /** A request not sent to the server: answered by us in its turn. */
   Local: 17,
 } as const
 export type RequestKind = (typeof RequestKind)[keyof typeof RequestKind]
 
-/** What becomes of a request whose outcome matters to somebody. */
+/** Outcome of a request, for requests whose outcome matters. */
 export interface Note {
-  /** The server has done it. */
+  /** The server has executed it. */
   readonly done?: () => void
-  /** An error before it, or its own: the server has not done it. */
+  /** An error before it, or its own: the server has not executed it. */
   readonly dropped?: () => void
-  /** Of an OwnDescribe: what the server says, as `descriptionOf` gives it. */
+  /** For an OwnDescribe: the server's description, as returned by `descriptionOf`. */
   readonly described?: (description: string) => void
-  /** Of a Local request: the bytes that answer it, made when its turn comes. */
+  /** For a Local request: the bytes of the answer, created in its turn. */
   readonly answer?: () => Uint8Array
-  /** Of a RefusedBind: the whole ErrorResponse. */
+  /** For a RefusedBind: the whole ErrorResponse. */
   readonly refusal?: Uint8Array
-  /** The client's name for what it speaks of, for errors. */
+  /** The client's name of the statement, for errors. */
   readonly name?: Uint8Array
 }
 
-/** A statement of a client that it may be told the result columns of. */
+/** A statement of a client whose result columns the client may be told. */
 export interface Described {
-  /** What the client was told last, as `descriptionOf` gives it; null while it was told nothing. */
+  /** The description the client was last told, as returned by `descriptionOf`; null before. */
   readonly description: string | null
-  /** HOT. It is told now: `bytes` from `start` to `end` are the body of a RowDescription or NoData. */
+  /** HOT. The client is told now: `bytes` from `start` to `end` are the body of a RowDescription or NoData. */
   describe(tag: number, bytes: Uint8Array, start: number, end: number): void
 }
 
-/** Requests one client may have in flight before it is refused with 54000. */
+/** Requests a client may have in flight before it is rejected with 54000. */
 const outstandingMax = 4 * 1024 * 1024
 
 const firstCapacity = 32
 
 /**
  * The requests a server owes answers to, in order (PostgreSQL manual, "Message Flow": "Extended Query", "Pipelining",
- * "COPY Operations"). Fed with the client's messages as they are forwarded and with the server's replies as they
+ * "COPY Operations"). It is fed with the client's messages as they are forwarded and with the server's replies as they
  * arrive; it alone decides whether a server is free of obligations.
  *
- * HOT: a ring of bytes, nothing allocated per message once it has its size.
+ * HOT: a ring of bytes; nothing is allocated per message once it has its size.
  */
 export class Outstanding {
   #ring = new Uint8Array(firstCapacity)
-  /** Of each Describe in the ring: whose description its answer is; null where nobody keeps it. */
+  /** For each Describe in the ring: the statement that keeps the description; null for none. */
   #subjects: (Described | null)[] = Array.from({ length: firstCapacity }, () => null)
   #head = 0
   #count = 0
-  /** An error was answered and the Sync that ends it has not been sent yet: the server ignores all else. */
+  /** An error was answered and the Sync that ends it was not sent yet: the server ignores everything else. */
   #skipping = false
-  /** Extended requests were sent and no Sync yet: the server is inside an implicit transaction, answered or not. */
+  /** Extended requests were sent without a Sync: the server is in an implicit transaction, answered or not. */
   #unsynced = false
   /** The server is in COPY IN and ignores Sync and Flush until CopyDone or CopyFail. */
   #copying = false
-  /** Syncs that the server ignores if the copy it is in, or was in last, has read so far before it fails. */
+  /** Syncs that the server ignores if its present or last copy has read up to them before it fails. */
   #ignoredSyncs = 0
-  /** A copy failed and nobody can know whether such a Sync will be answered: see `doubtful`. */
+  /** A copy failed, and it is unknown whether such a Sync will be answered: see `doubtful`. */
   #doubtful = false
-  /** A reply came that nobody asked for: the server must not be used again. */
+  /** An unsolicited reply arrived: the server must not be reused. */
   #lost = false
-  /** The server has said its last. */
+  /** The server has sent its last message. */
   #over = false
-  /** For the requests from NamedParse on, in their order. */
+  /** For the requests from NamedParse on, in order. */
   readonly #notes: Note[] = []
-  /** Of the last error: the request that failed was a Parse of the statement without a name. */
+  /** For the last error: the failed request was a Parse of the unnamed statement. */
   failedParse = false
-  /** Of the last error: requests that would change the statement without a name and were skipped by it. */
+  /** For the last error: number of skipped requests that would have changed the unnamed statement. */
   skippedChanges = 0
-  /** Of the last error: such requests that were sent after the Sync at which the skipping ends. */
+  /** For the last error: number of such requests sent after the Sync that ends the skipping. */
   laterChanges = 0
 
   /** Nothing is owed. */
@@ -98,7 +98,7 @@ export class Outstanding {
     return this.#count === 0 && !this.#unsynced && !this.#skipping && !this.#lost
   }
 
-  /** What comes before a Sync is not done. */
+  /** Requests before a Sync are not executed. */
   get skipping(): boolean {
     return this.#skipping
   }
@@ -108,9 +108,9 @@ export class Outstanding {
   }
 
   /**
-   * Another ReadyForQuery may come than those that are owed: this client can go on, nobody else may have the server.
-   * A Sync sent during COPY IN is ignored if the copy still reads, and answered if it has failed before; libpq sends
-   * one after every Execute.
+   * Another ReadyForQuery may come than those owed: this client can continue, but no other may have the server. A Sync
+   * sent during COPY IN is ignored if the copy still reads, and answered if it has failed before; libpq sends one after
+   * every Execute.
    */
   get doubtful(): boolean {
     return this.#doubtful
@@ -120,7 +120,7 @@ export class Outstanding {
     return this.#count
   }
 
-  /** Forgets everything: for a server that starts anew. */
+  /** Forgets everything, for a server that starts anew. */
   clear(): void {
     this.#head = 0
     this.#count = 0
@@ -134,12 +134,12 @@ export class Outstanding {
     this.#subjects.fill(null)
   }
 
-  /** The server takes the data of a COPY: every other message ends it. */
+  /** The server reads COPY data: every other message ends it. */
   get copying(): boolean {
     return this.#copying
   }
 
-  /** A ReadyForQuery is owed: whether the transaction will have failed by then is not known. */
+  /** A ReadyForQuery is owed: whether the transaction will have failed by then is unknown. */
   get readyOwed(): boolean {
     for (let index = 0; index < this.#count; index++) {
       if (endsGroup(this.#ring[(this.#head + index) & (this.#ring.length - 1)] as RequestKind)) return true
@@ -147,31 +147,31 @@ export class Outstanding {
     return false
   }
 
-  /** The name that the oldest unanswered request speaks of, where that is noted. */
+  /** The name in the oldest unanswered request, if recorded. */
   get askedName(): Uint8Array | undefined {
     return this.#front() >= RequestKind.NamedParse ? this.#notes[0]?.name : undefined
   }
 
-  /** Whether answers of our own, or answers that are not for the client, may come up. */
+  /** Whether local answers, or answers that are not for the client, may be due. */
   get noted(): boolean {
     return this.#notes.length > 0
   }
 
-  /** The oldest unanswered request is a Describe whose answer somebody keeps: it must be whole. */
+  /** The oldest unanswered request is a Describe whose description is kept: its answer must be whole. */
   get keepsDescription(): boolean {
     const head = this.#front()
     if (head === RequestKind.Describe) return this.#subjects[this.#head] !== null
     return head === RequestKind.OwnDescribe
   }
 
-  /** The client's own error in place of the one with which the server answers the oldest request. */
+  /** The client's own error, in place of the server's for the oldest request. */
   get refusal(): Uint8Array | undefined {
     return this.#front() === RequestKind.RefusedBind ? this.#notes[0]?.refusal : undefined
   }
 
   /**
-   * False when the limit is reached. Requests from NamedParse on come with a note; a Describe with the statement whose
-   * description its answer is, if that is kept.
+   * False if the limit is reached. Requests from NamedParse on have a note; a Describe has the statement that keeps its
+   * description, if any.
    */
   push(request: RequestKind, note?: Note, subject: Described | null = null): boolean {
     if (this.#skipping) {
@@ -205,7 +205,7 @@ export class Outstanding {
     this.#answered(RequestKind.Bind)
   }
 
-  /** ParseComplete: true when it is for the client. */
+  /** ParseComplete: true if it is for the client. */
   parsed(): boolean {
     const head = this.#front()
     if (head === RequestKind.UnnamedParse) this.#pop()
@@ -215,7 +215,7 @@ export class Outstanding {
     return head !== RequestKind.OwnParse
   }
 
-  /** CloseComplete: true when it is for the client. */
+  /** CloseComplete: true if it is for the client. */
   closed(): boolean {
     const head = this.#front()
     if (head === RequestKind.OwnClose) this.#settle()
@@ -224,7 +224,7 @@ export class Outstanding {
     return head !== RequestKind.OwnClose
   }
 
-  /** What we answer ourselves now, because everything before it has been answered; null when nothing. */
+  /** The local answer that is due now, because everything before it was answered; null for none. */
   local(): Uint8Array | null {
     if (this.#over || this.#front() !== RequestKind.Local) return null
     this.#pop()
@@ -249,14 +249,14 @@ export class Outstanding {
     this.#notes.shift()?.done?.()
   }
 
-  /** What is described is asked by us: neither ParameterDescription nor RowDescription or NoData are for the client. */
+  /** The description was requested by us: ParameterDescription, RowDescription and NoData are not for the client. */
   get describesOwn(): boolean {
     return this.#front() === RequestKind.OwnDescribe
   }
 
   /**
-   * RowDescription or NoData answers a Describe, or RowDescription begins a simple query's result. Gives the statement
-   * that a Describe of the client's was about, if its `description` is kept.
+   * RowDescription or NoData answers a Describe, or RowDescription begins the result of a simple query. Returns the
+   * statement of a client's Describe, if its `description` is kept.
    */
   described(): Described | null {
     const head = this.#front()
@@ -302,7 +302,7 @@ export class Outstanding {
           this.#ignoredSyncs++
           continue
         }
-        // Anything else ends the copy: it is its end, or it makes it fail, if it has not failed before.
+        // Anything else ends the copy: it completes it, or makes it fail if it has not failed before.
         this.#copying = false
         if (request === RequestKind.CopyEnd) continue
       }
@@ -313,7 +313,7 @@ export class Outstanding {
 
   /**
    * ErrorResponse: in the extended protocol everything up to the next Sync is skipped. `failedParse`, `skippedChanges`
-   * and `laterChanges` say what that means to the statement without a name.
+   * and `laterChanges` tell the effect on the unnamed statement.
    */
   failed(): void {
     this.#copying = false
@@ -336,7 +336,7 @@ export class Outstanding {
     }
     if (this.failedParse) this.skippedChanges--
     this.laterChanges = this.#countChanges()
-    // Backwards, as what was done is undone.
+    // In reverse, as changes are undone.
     for (const note of this.#notes.splice(0, dropped).toReversed()) note.dropped?.()
     this.#skipping = this.#count === 0
   }
@@ -350,7 +350,7 @@ export class Outstanding {
       this.#skipping = false
       this.#unsynced = false
     } else this.#unexpected()
-    // The end of a copy that failed was sent too, and nothing will answer it.
+    // The end of a failed copy was sent too, and nothing will answer it.
     this.#front()
   }
 
@@ -358,7 +358,7 @@ export class Outstanding {
     if (!this.#doubtful) this.#lost = true
   }
 
-  /** The oldest unanswered request, or 0; copy ends that turned out to belong to no copy are dropped on the way. */
+  /** The oldest unanswered request, or 0; drops copy ends that belong to no copy. */
   #front(): number {
     while (this.#count > 0 && this.#ring[this.#head] === RequestKind.CopyEnd) this.#pop()
     return this.#count === 0 ? 0 : (this.#ring[this.#head] as number)
@@ -386,7 +386,7 @@ export class Outstanding {
     this.#count++
   }
 
-  /** Takes everything out, into a ring of `capacity`; gives what there was. */
+  /** Moves everything into a ring of `capacity`; returns what there was. */
   #empty(capacity = this.#ring.length): {
     ring: Uint8Array
     subjects: (Described | null)[]
@@ -412,12 +412,12 @@ export class Outstanding {
   }
 }
 
-/** What takes the statement without a name away, or gives another (manual, "Extended Query"). */
+/** Requests that drop or replace the unnamed statement (manual, "Extended Query"). */
 function changesUnnamed(request: RequestKind): boolean {
   return request === RequestKind.UnnamedParse || request === RequestKind.Query || request === RequestKind.UnnamedClose
 }
 
-/** What is answered with ReadyForQuery: it ends the implicit transaction of the extended requests before it. */
+/** Requests answered with ReadyForQuery: they end the implicit transaction of the extended requests before. */
 function endsGroup(request: RequestKind): boolean {
   return request === RequestKind.Sync || request === RequestKind.Query || request === RequestKind.FunctionCall
 }

@@ -1,5 +1,5 @@
 /**
- * Run-time parameters that follow a client to whatever server it is joined with: those it gave at startup, and those
+ * Run-time parameters that follow a client to the servers it is joined with: those of its startup packet, and those
  * that PostgreSQL reports when they change (manual, "Asynchronous Operations").
  */
 
@@ -14,7 +14,7 @@ const followedParameters: ReadonlySet<string> = new Set([
   'timezone',
 ])
 
-/** Reported, but nobody can set them in a session. */
+/** Reported, but not settable in a session. */
 const fixedParameters: ReadonlySet<string> = new Set([
   'in_hot_standby',
   'integer_datetimes',
@@ -24,24 +24,24 @@ const fixedParameters: ReadonlySet<string> = new Set([
   'session_authorization',
 ])
 
-/** Those that follow every client, and `extra`, a list with commas between the names. */
+/** Those that follow all clients, and `extra`, a comma-separated list. */
 export function followedWith(extra: string): ReadonlySet<string> {
   const names = extra.split(',').map((name) => name.trim().toLowerCase())
   const further = names.filter((name) => name !== '' && !fixedParameters.has(name))
   return further.length === 0 ? followedParameters : new Set([...followedParameters, ...further])
 }
 
-/** An immutable set of parameters, lower-case name → value. Two sets are equal when their keys are. */
+/** An immutable set of parameters, lower-case name → value. Two sets are equal if their keys are. */
 export class Parameters {
   static readonly none = new Parameters(new Map())
-  /** Of a session whose settings are not known any more: no client's can be reached from it but by a reset. */
+  /** Of a session whose settings are unknown: only a reset leads to a client's. */
   static readonly unknown = new Parameters(new Map([['', '']]))
 
   readonly key: string
   readonly values: ReadonlyMap<string, string>
   /**
-   * What a SQL text may mean something else under: its bytes under another encoding, its tables under another path, its
-   * dates under another style. All but the application's name.
+   * Parameters that change the meaning of an SQL text: its bytes under another encoding, its tables under another path,
+   * its dates under another style. All except application_name.
    */
   readonly meaning: string
 
@@ -71,14 +71,14 @@ function keyOf(values: readonly (readonly [string, string])[]): string {
 }
 
 export interface Adjustment {
-  /** A server keeps a setting that cannot be taken back one by one: everything is reset first. */
+  /** A server has a setting that cannot be undone individually: everything is reset first. */
   readonly resetAll: boolean
   readonly set: readonly (readonly [string, string])[]
 }
 
 /**
- * What turns a server that has `have` into one that has `want`. `initial` are the values the server reported when it
- * logged in: what a parameter goes back to when the client does not ask for it.
+ * The changes that turn a server with `have` into one with `want`. `initial` are the values reported at the server's
+ * login, to which parameters return that the client does not set.
  */
 export function adjustment(have: Parameters, want: Parameters, initial: ReadonlyMap<string, string>): Adjustment {
   const set: [string, string][] = []
@@ -94,12 +94,12 @@ export function adjustment(have: Parameters, want: Parameters, initial: Readonly
   return { resetAll: false, set }
 }
 
-/** What PostgreSQL takes as application_name without changing a character (guc.c: printable ASCII; NAMEDATALEN). */
+/** Values of application_name that PostgreSQL accepts unchanged (guc.c: printable ASCII; NAMEDATALEN). */
 const plainApplicationName = /^[\x20-\x7e]{0,63}$/
 
 /**
- * What a server that reported `reported` at its login would report to a client with `parameters`; null when only a
- * server can tell, because a value might be spelled differently, or refused.
+ * What a server that reported `reported` at its login would report to a client with `parameters`; null if only a server
+ * can tell, because a value might be spelled differently, or rejected.
  */
 export function foreseenReport(
   reported: ReadonlyMap<string, string>,

@@ -1,7 +1,7 @@
 /**
- * Prepared statements in transaction mode. A client's statement lives under a name of the client; a server has it under
- * a name of ours, shared by every client that prepared the same text under parameters that give it the same meaning.
- * What a server has is known from its replies: what was sent and then skipped after an error is taken back.
+ * Prepared statements in transaction mode. A client's statement has a name of the client's; on a server it has one of
+ * ours, shared by all clients that prepared the same text under parameters that give it the same meaning. What a server
+ * has is known from its replies: a request that was skipped after an error is undone.
  */
 import assert from 'node:assert/strict'
 import { stringEnd } from '../../protocol/read.ts'
@@ -14,27 +14,27 @@ import type { Described } from './outstanding.ts'
 import { signsOfText } from './session-state.ts'
 import type { Signs } from './session-state.ts'
 
-/** Our names begin so; a client's own name that does is not taken for ours. */
+/** Prefix of our names; a client's own name with this prefix is not taken for ours. */
 const serverNamePrefix = 'flotilla_'
 
-/** Longest Parse that is gathered: PostgreSQL's own texts are far shorter, and each is kept once. */
+/** Longest Parse that is kept; PostgreSQL's usual texts are far shorter, and each is kept once. */
 export const parseBytesMax = 1024 * 1024
 
-/** A text with its parameter types, prepared by one client or by many. */
+/** A text with its parameter types, prepared by one or more clients. */
 export class Statement {
   readonly serverName: Buffer
-  /** The whole Parse message under the server's name. */
+  /** The whole Parse message with the server's name. */
   readonly parse: Buffer
-  /** Takes it off a server. */
+  /** Removes it from a server. */
   readonly close: Buffer
-  /** Asks a server what it returns. */
+  /** Requests its description from a server. */
   readonly describe: Buffer
   readonly key: string
-  /** Of its clients' parameters: see Parameters. */
+  /** Meaning of the clients' parameters: see Parameters. */
   readonly meaning: string
   /** What executing it may leave in the session. */
   readonly signs: Signs | null
-  /** Clients that hold a name for it. */
+  /** Number of clients' names for it. */
   holders = 0
 
   constructor(key: string, id: number, textAndTypes: Uint8Array, meaning: string) {
@@ -54,7 +54,7 @@ export class Statement {
   }
 }
 
-/** The statements of a pool's name, by what they say; one that no client holds any more is forgotten. */
+/** The statements of a pool by content; one without holders is removed. */
 export class Statements {
   readonly #byText = new Map<string, Statement>()
   #nextId = 1
@@ -86,12 +86,12 @@ export class Statements {
 
   release(statement: Statement): void {
     statement.holders--
-    assert(statement.holders >= 0, 'a statement is released as often as it was held')
+    assert(statement.holders >= 0, 'a statement is released as often as it was acquired')
     if (statement.holders === 0 && this.#byText.get(statement.key) === statement) this.#byText.delete(statement.key)
   }
 }
 
-/** NUL stands in no meaning. */
+/** A meaning contains no NUL. */
 function keyOf(textAndTypes: Uint8Array, meaning: string): string {
   return `${meaning}\0${latin1(textAndTypes)}`
 }
@@ -101,7 +101,7 @@ export class Named implements Described {
   readonly name: Uint8Array
   readonly statement: Statement
   #description: string | null
-  /** Another name with the same hash. */
+  /** Next name with the same hash. */
   next: Named | null
 
   constructor(name: Uint8Array, statement: Statement, next: Named | null, description: string | null = null) {
@@ -120,7 +120,7 @@ export class Named implements Described {
   }
 }
 
-/** A request that gives a name or takes it away, and the statement it has been taken from. */
+/** A request that creates or drops a name, and the statement it was taken from. */
 interface Asked {
   readonly group: number
   readonly from: Statement | null
@@ -131,11 +131,11 @@ export class ClientStatements {
   readonly #statements: Statements
   readonly #byHash = new Map<number, Named>()
   #size = 0
-  /** Names given or taken away by requests that are not answered yet, with the group of each: see `settledBy`. */
+  /** Names created or dropped by unanswered requests, with the group of each: see `settledBy`. */
   readonly #unsettled = new Map<string, Asked>()
-  /** The client's parameters have changed since it prepared something. */
+  /** The client's parameters have changed since it prepared a statement. */
   meaningChanged = false
-  /** Names in texts that deallocate one, in the order in which they will be answered. */
+  /** Names in DEALLOCATE texts, in the order in which they will be answered. */
   readonly deallocating: Uint8Array[] = []
 
   constructor(statements: Statements) {
@@ -157,11 +157,11 @@ export class ClientStatements {
     return named
   }
 
-  /** HOT. As `get`, for what is used now: a text that means something else by now is a statement of its own. */
+  /** HOT. Like `get`, for use now: a text whose meaning has changed is another statement. */
   use(bytes: Uint8Array, start: number, end: number, meaning: string): Named | undefined {
     const named = this.#find(bytes, start, end)
     if (named === null) return undefined
-    // What is on its way is settled by the statement that was sent.
+    // Requests in flight are settled by the statement that was sent.
     if (!this.meaningChanged || named.statement.meaning === meaning || this.#unsettled.size > 0) return named
     const { name, statement, description } = named
     const held = this.#statements.acquire(statement.textAndTypes, meaning)
@@ -169,14 +169,14 @@ export class ClientStatements {
     return this.#put(name, held, description)
   }
 
-  /** Gives the statement under its new name. */
+  /** Returns the statement under its new name. */
   add(name: Uint8Array, textAndTypes: Uint8Array, meaning: string): Statement {
     const statement = this.#statements.acquire(textAndTypes, meaning)
     this.#put(name, statement)
     return statement
   }
 
-  /** A name that was taken away by a request that has not been done. */
+  /** A name dropped by a request that was not executed. */
   restore(name: Uint8Array, statement: Statement): void {
     this.#statements.acquireAgain(statement)
     this.#put(name, statement)
@@ -190,7 +190,7 @@ export class ClientStatements {
     return named
   }
 
-  /** Only if the name still stands for `statement`, where one is given. */
+  /** Only if the name still stands for `statement`, if given. */
   remove(name: Uint8Array, statement?: Statement): void {
     const hash = hashOf(name, 0, name.length)
     let before: Named | null = null
@@ -208,8 +208,8 @@ export class ClientStatements {
   }
 
   /**
-   * Whether it is known what the name stands for. Within one group it is: an error skips what follows it. After a Sync
-   * it is not, until the request before it was answered.
+   * Whether it is known what the name stands for. Within a group it is: an error skips what follows. After a Sync it is
+   * not, until the earlier request was answered.
    */
   isSettled(bytes: Uint8Array, start: number, end: number, group: number): boolean {
     if (this.#unsettled.size === 0) return true
@@ -217,18 +217,18 @@ export class ClientStatements {
     return asked === undefined || asked.group === group
   }
 
-  /** Until the return value is called, the name is being given or taken away by a request of this `group`. */
+  /** Until the returned function is called, the name is being created or dropped by a request of this `group`. */
   unsettle(name: Uint8Array, from: Statement | null, group: number): () => void {
     const key = latin1(name)
     const asked = { group, from: from ?? this.#unsettled.get(key)?.from ?? null }
     this.#unsettled.set(key, asked)
     return () => {
-      // Another request may have given or taken it since: then that one settles it.
+      // A later request may have created or dropped it: then that one settles it.
       if (this.#unsettled.get(key) === asked) this.#unsettled.delete(key)
     }
   }
 
-  /** The names whose request has been answered; those on their way stay. */
+  /** Drops names whose request was answered; those in flight stay. */
   clearSettled(): void {
     for (const name of Array.from(this.#names())) if (!this.#unsettled.has(latin1(name))) this.remove(name)
   }
@@ -246,7 +246,7 @@ export class ClientStatements {
         if (named.statement.serverName.toString() === serverName) return named.name
       }
     }
-    // The answer is to a request that came before the one that takes the name away.
+    // The answer is to a request before the one that drops the name.
     for (const [name, { from }] of this.#unsettled) {
       if (from?.serverName.toString() === serverName) return Buffer.from(name, 'latin1')
     }
@@ -268,7 +268,7 @@ function latin1(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1')
 }
 
-/** FNV-1a, cut to what V8 keeps as a small integer. */
+/** FNV-1a, truncated to V8's small integers. */
 function hashOf(bytes: Uint8Array, start: number, end: number): number {
   let hash = 0x811c9dc5
   for (let at = start; at < end; at++) hash = Math.imul(hash ^ (bytes[at] as number), 0x01000193)
@@ -281,7 +281,7 @@ function equals(name: Uint8Array, bytes: Uint8Array, start: number, end: number)
   return true
 }
 
-/** A request that gives a server a statement, or takes it off: with the client's group, and what comes of it. */
+/** A request that creates or drops a statement on a server: its group, and its outcome. */
 interface Change {
   readonly group: number
   there: boolean
@@ -289,16 +289,16 @@ interface Change {
 }
 
 /**
- * What a server will have when it has handled all it was sent, least recently used first. `doubtful` after an error that
- * says we are wrong: from then on a statement is taken off before it is prepared again, which is harmless if it is not
- * there.
+ * What a server will have when it has processed everything sent, least recently used first. `doubtful` after an error
+ * that contradicts this: from then on a statement is closed before it is prepared again, which is harmless if it does
+ * not exist.
  */
 export class ServerStatements {
-  /** With what the server says it returns; null where it was not asked. */
+  /** With the server's description; null if it was not queried. */
   readonly #known = new Map<Statement, string | null>()
   /** The last of `#known`. */
   #latest: Statement | null = null
-  /** The last request about a statement, until it is answered. */
+  /** The last unanswered request about a statement. */
   readonly #awaited = new Map<Statement, Change>()
   #doubtful = false
 
@@ -314,7 +314,7 @@ export class ServerStatements {
     return this.#known.has(statement)
   }
 
-  /** HOT. It is used now. */
+  /** HOT. It is being used. */
   touch(statement: Statement): void {
     if (statement === this.#latest) return
     const description = this.#known.get(statement) ?? null
@@ -323,7 +323,7 @@ export class ServerStatements {
     this.#latest = statement
   }
 
-  /** HOT. What the server returns for it for as long as it has it; null where that is not known. */
+  /** HOT. The server's description of it, valid as long as the server has it; null if unknown. */
   description(statement: Statement): string | null {
     return this.#known.get(statement) ?? null
   }
@@ -339,9 +339,9 @@ export class ServerStatements {
   }
 
   /**
-   * A request was sent, with this group, after which the server will have the statement, or not. What comes of it is
-   * told by `done` or `dropped`; one that was dropped leaves what was before it. Groups are told of in their order, and
-   * those of one group that are dropped backwards.
+   * A request was sent, with this group, after which the server will have the statement, or not. Its outcome is
+   * reported by `done` or `dropped`; a dropped one restores the state before. Groups are reported in order, dropped
+   * requests of one group in reverse.
    */
   change(statement: Statement, group: number, there: boolean): { done: () => void; dropped: () => void } {
     const before = this.#awaited.get(statement)
@@ -352,7 +352,7 @@ export class ServerStatements {
     const settle = (isThere: boolean): void => {
       change.there = isThere
       change.settled = true
-      // A later request about it is on its way: that one says what the server will have.
+      // A later request about it is in flight and determines what the server will have.
       if (this.#awaited.get(statement) !== change) return
       if (before === undefined || before.settled) this.#awaited.delete(statement)
       else this.#awaited.set(statement, before)
@@ -366,7 +366,7 @@ export class ServerStatements {
     else this.#remove(statement)
   }
 
-  /** It was sent before a Sync, so that its fate will not be that of what is sent now. */
+  /** It was sent before a Sync, so its outcome is independent of what is sent now. */
   isAwaitedFromBefore(statement: Statement, group: number): boolean {
     if (this.#awaited.size === 0) return false
     const sent = this.#awaited.get(statement)
@@ -400,13 +400,13 @@ export class ServerStatements {
   }
 }
 
-/** The name has not arrived, or has no end. */
+/** The name has not arrived, or is not terminated. */
 export const noName = -1
 /** Describe or Close of a portal. */
 export const portal = -2
 
 /**
- * HOT. Where the statement's name begins in a Parse, Bind, Describe or Close whose body begins at `body`; noName or
+ * HOT. Offset of the statement's name in a Parse, Bind, Describe or Close whose body begins at `body`; noName or
  * portal. It ends at the next NUL.
  */
 export function nameStart(bytes: Uint8Array, tag: number, body: number, end: number): number {
@@ -424,7 +424,7 @@ export function nameStart(bytes: Uint8Array, tag: number, body: number, end: num
   }
 }
 
-/** HOT. The next NUL; names are short, so a loop beats a call. noName when there is none before `end`. */
+/** HOT. The next NUL; names are short, so a loop is faster than a call. noName if there is none before `end`. */
 export function nulAt(bytes: Uint8Array, start: number, end: number): number {
   for (let at = start; at < end; at++) if (bytes[at] === 0) return at
   return noName
@@ -434,7 +434,7 @@ export function nulAt(bytes: Uint8Array, start: number, end: number): number {
 const statementKind = 0x53
 
 /**
- * Whether an error says that a server's statements are not what we thought: one is missing (26000), one is there already
+ * Whether an error contradicts what is known of a server's statements: one is missing (26000), one exists already
  * (42P05), or its columns have changed (0A000 by RevalidateCachedQuery).
  */
 export function contradictsStatements({ code, routine }: ErrorFields): boolean {
@@ -444,8 +444,8 @@ export function contradictsStatements({ code, routine }: ErrorFields): boolean {
 const deallocate = /^\s*deallocate\s+(?:prepare\s+)?(?:"((?:[^"]|"")+)"|([a-z_\x80-\uffff][\w$\x80-\uffff]*))\s*;?\s*$/i
 
 /**
- * The name that a SQL text deallocates, as PostgreSQL folds it; null when it is not a single DEALLOCATE of one name.
- * ALL is told from a name by the lack of quotes.
+ * The name that an SQL text deallocates, folded as in PostgreSQL; null if it is not a single DEALLOCATE of one name.
+ * ALL differs from a name by the lack of quotes.
  */
 export function deallocatedName(sql: string): string | null {
   const match = deallocate.exec(sql)
@@ -459,9 +459,8 @@ export function deallocatedName(sql: string): string | null {
 const quotedServerName = new RegExp(`"(${serverNamePrefix}\\d+)"`, 'g')
 
 /**
- * An ErrorResponse that speaks of a statement by the server's name, with the client's name in its place; null when it
- * does not. `asked` is the name that the request spoke of, where that is known; `bytes` from `start` to `end` are the
- * whole message.
+ * An ErrorResponse that contains the server's name of a statement, with the client's name in its place; null if it does
+ * not. `asked` is the name in the request, if known; `bytes` from `start` to `end` are the whole message.
  */
 export function errorInClientsWords(
   names: ClientStatements,
@@ -470,7 +469,7 @@ export function errorInClientsWords(
   start: number,
   end: number,
 ): Uint8Array | null {
-  // As Latin-1 every byte is a character, whatever the client's encoding is.
+  // In Latin-1 every byte is a character, whatever the client's encoding.
   const body = Buffer.from(bytes.subarray(start + headerBytes, end)).toString('latin1')
   if (!body.includes(`"${serverNamePrefix}`)) return null
   const told = body.replaceAll(quotedServerName, (asItIs, serverName: string) => {
@@ -482,7 +481,7 @@ export function errorInClientsWords(
 
 const takesAllAway = /^\s*(?:deallocate\s+(?:prepare\s+)?all|discard\s+all)\b/i
 
-/** Whether a text takes every statement off its session. */
+/** Whether a text drops all statements of its session. */
 export function deallocatesAll(sql: string): boolean {
   return takesAllAway.test(sql)
 }

@@ -1,7 +1,7 @@
 /**
  * Replication connections (manual, "Streaming Replication Protocol"). Such a client has a server to itself, from its
- * login to its end: it is opened for this client, with what the client asked for at its startup, and never given to
- * another. What they say to each other passes as everything else does.
+ * login to its end, opened with the client's startup parameters and never given to another client. Their messages are
+ * forwarded like all others.
  */
 import { SqlError } from '../../../shared/errors.ts'
 
@@ -11,7 +11,7 @@ export interface Replication {
   readonly parameters: Readonly<Record<string, string>>
 }
 
-/** What the startup parameter `replication` asks for; null for an ordinary session. Its values are PostgreSQL's. */
+/** Parses the startup parameter `replication`; null for an ordinary session. Its values are PostgreSQL's. */
 export function replicationOf(parameters: ReadonlyMap<string, string>): Replication | null {
   const value = parameters.get('replication')
   if (value === undefined) return null
@@ -21,7 +21,7 @@ export function replicationOf(parameters: ReadonlyMap<string, string>): Replicat
   return { mode, parameters: rest }
 }
 
-/** As PostgreSQL reads a Boolean: unique beginnings of the words, whatever their case. */
+/** Boolean values as in PostgreSQL: unique prefixes of the words, ignoring case. */
 function isTrue(value: string): boolean {
   const word = value.toLowerCase()
   const begins = (whole: string, lengthMin: number): boolean => word.length >= lengthMin && whole.startsWith(word)

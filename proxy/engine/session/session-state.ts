@@ -1,12 +1,11 @@
 /**
- * What a session may keep beyond its transaction although no ParameterStatus tells of it. The signs of it are seen in
- * the tags of CommandComplete and in the texts of requests; what a sign means in the end (it may be rolled back, fail,
- * or be undone) the server itself is asked once, at the end of the transaction. What a function does out of sight of
- * both is not seen.
+ * What a session may keep beyond its transaction that no ParameterStatus reports. Signs of it are seen in the tags of
+ * CommandComplete and in the texts of requests; whether it is really kept (it may be rolled back, fail or be undone) is
+ * queried once, at the end of the transaction. What a function does out of sight of both is not seen.
  */
 import { stringEnd, text } from '../../protocol/read.ts'
 
-/** What pins a server to its client while it lives; bits of a set. */
+/** Reasons to pin a server to its client; bits of a set. */
 const Kept = {
   Listen: 1,
   AdvisoryLock: 2,
@@ -17,9 +16,9 @@ const Kept = {
 
 interface KeptThing {
   readonly bit: number
-  /** As operators read it. */
+  /** As shown to operators. */
   readonly reason: string
-  /** Whether the session has any. Qualified throughout: the client may have set any search path. */
+  /** Whether the session has any. Fully qualified, because the client may have set any search path. */
   readonly probe: string
 }
 
@@ -63,7 +62,7 @@ export function reasonsOf(kept: number): string {
     .join(', ')
 }
 
-/** One row, a boolean column for each thing in `asked`, in the order of the bits. */
+/** One row with a boolean column for each bit in `asked`, in order. */
 export function probeOf(asked: number): string {
   return `SELECT ${keptThings
     .filter(({ bit }) => (asked & bit) !== 0)
@@ -74,10 +73,10 @@ export function probeOf(asked: number): string {
 const trueCharacter = 0x74 // t
 const columnBytes = 5
 
-/** The things in `asked` that the DataRow answering `probeOf(asked)` has found. */
+/** The bits of `asked` that are true in the DataRow answering `probeOf(asked)`. */
 export function foundBy(asked: number, bytes: Uint8Array, start: number): number {
   let found = 0
-  // Int16 count of columns; then for each Int32 length, which is 1, and "t" or "f".
+  // Int16 number of columns; then for each Int32 length, which is 1, and "t" or "f".
   let at = start + 2
   for (const { bit } of keptThings) {
     if ((asked & bit) === 0) continue
@@ -87,13 +86,13 @@ export function foundBy(asked: number, bytes: Uint8Array, start: number): number
   return found
 }
 
-/** What a tag or a text says about the session. */
+/** What a tag or text tells about the session. */
 export interface Signs {
   /** It may be kept now. */
   readonly begun: number
-  /** It may have come to its end, if it was kept. */
+  /** It may have ended, if it was kept. */
   readonly ended: number
-  /** A setting that nothing reports may have another value now. */
+  /** A setting that is not reported may have changed. */
   readonly settings: boolean
 }
 
@@ -103,10 +102,10 @@ function signs(begun: number, ended: number, settings = false): Signs {
   return { begun, ended, settings }
 }
 
-/** Of a session that was not watched. */
+/** For a session that was not watched. */
 export const anything = signs(everything, 0, true)
 
-/** By the first word of a tag, or by the whole tag where that stands here. */
+/** By the first word of a tag, or by the whole tag if it is listed. */
 const signsOfTags = new Map<string, Signs>([
   ['SET', signs(0, 0, true)],
   ['RESET', signs(0, 0, true)],
@@ -134,8 +133,8 @@ const letterU = 0x55
 const letterA = 0x41
 
 /**
- * HOT. Signs in a tag that does not end in a digit, as those of SELECT, INSERT, UPDATE and DELETE do; null for BEGIN,
- * COMMIT, ROLLBACK and all else that leaves nothing.
+ * HOT. Signs in a tag without a final digit, which those of SELECT, INSERT, UPDATE and DELETE have; null for BEGIN,
+ * COMMIT, ROLLBACK and others that leave nothing.
  */
 export function signsOfTag(bytes: Uint8Array, start: number, end: number): Signs | null {
   switch (bytes[start]) {
@@ -162,13 +161,13 @@ export function signsOfTag(bytes: Uint8Array, start: number, end: number): Signs
 const letterO = 0x4f
 
 /**
- * Ends of the words that are looked for in texts: advisory_lock, advisory_unlock, set_config, INTO TEMP, CREATE TEMP.
- * Of equal length, so that one walk finds any of them.
+ * Ends of the words to find in texts: advisory_lock, advisory_unlock, set_config, INTO TEMP, CREATE TEMP. They have
+ * equal lengths, so that one scan finds any of them.
  */
 const wordEnds = ['sory_lock', 'ry_unlock', 'et_config', 'into temp', 'eate temp'].map((word) => Buffer.from(word))
 const wordBytes = 9
 
-/** How far the walk may go on after a byte (Horspool), and whether a word may end with it. */
+/** How far the scan advances after a byte (Horspool), and whether a word may end with it. */
 const steps = new Uint8Array(256).fill(wordBytes)
 const lasts = new Uint8Array(256)
 for (const word of wordEnds) {
@@ -184,7 +183,7 @@ function caseBit(letter: number): number {
   return letter >= 0x61 && letter <= 0x7a ? 0x20 : 0
 }
 
-/** HOT. Whether a text has one of the words; looks at one byte in seven or so. */
+/** HOT. Whether a text contains one of the words; looks at about one byte in seven. */
 function hasWord(bytes: Uint8Array, start: number, end: number): boolean {
   for (let at = start + wordBytes - 1; at < end;) {
     const byte = bytes[at] as number
@@ -207,7 +206,7 @@ export function signsOfText(bytes: Uint8Array, start: number, end: number): Sign
   if (!hasWord(bytes, start, end)) return null
   const sql = text(bytes, start, end)
   let begun = 0
-  // Whether it really happened the server is asked: a word in a quote or comment costs that question and no more.
+  // The server is queried later: a word in a quote or comment costs only that query.
   if (/advisory_lock/i.test(sql)) begun |= Kept.AdvisoryLock
   if (/(?:into|create) temp/i.test(sql)) begun |= Kept.TemporaryTable
   const ended = /advisory_unlock/i.test(sql) ? Kept.AdvisoryLock : 0
@@ -216,9 +215,7 @@ export function signsOfText(bytes: Uint8Array, start: number, end: number): Sign
   return signs(begun, ended, calls > local)
 }
 
-/**
- * The text with nothing in its quotes; null where finding them takes more than this: comments, escapes, dollar quotes.
- */
+/** The text with empty quotes; null if finding them takes more than this: comments, escapes, dollar quotes. */
 function unquoted(sql: string): string | null {
   if (/\\|--|\/\*/.test(sql)) return null
   const plain = sql.replace(/'(?:[^']|'')*'/g, "'t'").replace(/"(?:[^"]|"")*"/g, '""')
@@ -228,10 +225,10 @@ function unquoted(sql: string): string | null {
 const letterB = 0x62
 const lowerS = 0x73
 const lowerT = 0x74
-/** "BEGIN;" and a blank: whatever is shorter is a BEGIN alone. */
+/** "BEGIN;" and a blank: anything shorter is a BEGIN alone. */
 const beginBytes = 8
 
-/** HOT. Whether a simple query may hold a SET: it begins so, or with a BEGIN that something follows. */
+/** HOT. Whether a simple query may contain a SET: it begins with one, or with a BEGIN followed by something. */
 export function maySet(bytes: Uint8Array, start: number, end: number): boolean {
   const first = (bytes[start] as number) | 0x20
   if (first === lowerS) return ((bytes[start + 2] as number) | 0x20) === lowerT
@@ -240,8 +237,8 @@ export function maySet(bytes: Uint8Array, start: number, end: number): boolean {
 }
 
 /**
- * For each SET in a query, in their order, whether it leaves nothing that is not followed: it is LOCAL, or its
- * parameter is one of `followed`. Empty where that cannot be told.
+ * For each SET in a query, in order, whether it leaves nothing untracked: it is LOCAL, or its parameter is in
+ * `followed`. Empty if that cannot be determined.
  */
 export function harmlessSets(sql: string, followed: (name: string) => boolean): boolean[] {
   const plain = unquoted(sql)
@@ -262,7 +259,5 @@ function longName(name: string): string {
   return name === 'names' ? 'client_encoding' : name
 }
 
-/**
- * Takes back what SET, SET ROLE and SET SESSION AUTHORIZATION leave, and nothing else: prepared statements stay.
- */
+/** Undoes SET, SET ROLE and SET SESSION AUTHORIZATION only: prepared statements are kept. */
 export const resetSettings = 'SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL'

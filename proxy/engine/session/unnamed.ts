@@ -1,9 +1,9 @@
 /**
- * The statement without a name in transaction mode. A session has one, whoever parsed it, so a Bind on a server where
- * another client has parsed since, or the same client something else, would execute the wrong text. The statement is the
- * client's own: its last Parse is kept with a stamp, a server remembers which stamp it has, and a Bind or Describe on a
- * server with any other is preceded by that Parse. A simple Query, a Close and a Parse that fails take it away
- * (manual, "Extended Query"); a request that is skipped after an error changes nothing.
+ * The unnamed statement in transaction mode. A session has one, whichever client parsed it, so a Bind on a server where
+ * another client has parsed since, or the same client another text, would execute the wrong text. So each client has
+ * its own: its last Parse is kept with a stamp, a server records which stamp it has, and a Bind or Describe on a server
+ * with any other is preceded by that Parse. A simple Query, a Close and a failed Parse drop it (manual, "Extended
+ * Query"); a request skipped after an error changes nothing.
  */
 import { copyBytes } from '../../io/copy.ts'
 import { FrontendTag } from '../../protocol/tags.ts'
@@ -11,20 +11,20 @@ import * as write from '../../protocol/write.ts'
 import { descriptionOf } from './description.ts'
 import type { Described, Outstanding } from './outstanding.ts'
 
-/** Longest Parse that is kept; memory is a power of two that has room for it. */
+/** Longest Parse that is kept; memory is allocated in powers of two. */
 const keptBytesMax = 16_384
 const firstBytes = 128
 
 /**
- * Changes kept while requests are unanswered. An error that skips more than that leaves the client without the
- * statement, as if it had been closed.
+ * Changes kept while requests are unanswered. An error that skips more leaves the client without the statement, as if
+ * it had been closed.
  */
 const changesMax = 16
 
-/** Stamps are small integers to V8; a client that has used all of them begins anew under another identity. */
+/** Stamps are small integers in V8; a client that has used all of them starts over under another identity. */
 const stampMax = 2 ** 30
 
-/** Bytes whose memory is used again for others. */
+/** Bytes in reused memory. */
 class Kept {
   #bytes: Buffer | null = null
   length = 0
@@ -44,15 +44,15 @@ class Kept {
   }
 }
 
-/** A request that gives the statement, or takes it away. */
+/** A request that creates or drops the statement. */
 export class UnnamedChange implements Described {
-  /** 0 where there is no statement. */
+  /** 0 without a statement. */
   stamp = 0
   readonly #parse = new Kept()
   readonly #description = new Kept()
   #descriptionTag = 0
 
-  /** The whole Parse message, valid until the next change; null when there is none, or none that was kept. */
+  /** The whole Parse message, valid until the next change; null without one, or if it was not kept. */
   get parse(): Uint8Array | null {
     return this.#parse.bytes
   }
@@ -86,23 +86,23 @@ export class UnnamedChange implements Described {
   }
 }
 
-/** A client's statement without a name, with the changes of it whose outcome is not known. */
+/** A client's unnamed statement, with changes whose outcome is unknown. */
 export class UnnamedStatement {
   /** The first `#count` are in use, oldest first; the others are kept for their memory. */
   readonly #changes: UnnamedChange[] = []
   #count = 0
   #lastStamp = 0
-  /** The client's group of requests that the last change belongs to. */
+  /** The client's group of requests of the last change. */
   group = 0
   /** Whether the last change may still be undone by an error. */
   unanswered = false
 
-  /** What the last change has made of it. */
+  /** The statement after the last change. */
   get current(): UnnamedChange | null {
     return this.#count === 0 ? null : (this.#changes[this.#count - 1] as UnnamedChange)
   }
 
-  /** 0 when there is no statement. */
+  /** 0 without a statement. */
   get stamp(): number {
     return this.current?.stamp ?? 0
   }
@@ -111,14 +111,14 @@ export class UnnamedStatement {
     return this.#lastStamp === stampMax
   }
 
-  /** HOT. A Parse is passed on in this `group`; what came before is `settled` when every request was answered. */
+  /** HOT. A Parse is forwarded in this `group`; earlier changes are `settled` if every request was answered. */
   parsed(settled: boolean, group: number): UnnamedChange {
     const change = this.#next(settled, group)
     change.begin(++this.#lastStamp)
     return change
   }
 
-  /** HOT. A request that takes the statement away is passed on. */
+  /** HOT. A request that drops the statement is forwarded. */
   taken(settled: boolean, group: number): void {
     if (settled && this.stamp === 0) return
     this.#next(settled, group).begin(0)
@@ -126,7 +126,7 @@ export class UnnamedStatement {
 
   #next(settled: boolean, group: number): UnnamedChange {
     if (settled && this.#count > 1) this.#keepLast()
-    // Its description may be on its way, so that it is not used again.
+    // Its description may be in flight, so it is not reused.
     if (this.#count === changesMax) this.#changes.shift()
     else this.#count++
     this.group = group
@@ -144,8 +144,8 @@ export class UnnamedStatement {
   }
 
   /**
-   * An error was answered: `skipped` changes will not happen, `later` ones were sent after the Sync that ends them; the
-   * request that failed was itself a Parse if `failed`.
+   * An error was answered: `skipped` changes will not happen, `later` ones were sent after the Sync that ends the
+   * skipping; the failed request was itself a Parse if `failed`.
    */
   undo(failed: boolean, skipped: number, later: number): void {
     const end = this.#count - later
@@ -177,7 +177,7 @@ interface Session {
 export const closeUnnamed = write.closeStatement('')
 export const describeUnnamed = write.describeStatement('')
 
-/** HOT. A Parse without a name, at `at`, passes to the server. */
+/** HOT. An unnamed Parse, at `at`, is forwarded to the server. */
 export function parsedUnnamed(
   client: Owner,
   server: Session,
@@ -190,7 +190,7 @@ export function parsedUnnamed(
   if (change !== null && next <= end && next - at <= keptBytesMax) change.keep(bytes, at, next)
 }
 
-/** HOT. A Parse without a name passes that means something on this server alone, until it is kept. */
+/** HOT. An unnamed Parse is forwarded that is valid on this server only, and not kept. */
 export function parseUnkept(client: Owner, server: Session): UnnamedChange | null {
   if (server.outstanding.skipping) return null
   let own = client.unnamed
@@ -202,14 +202,14 @@ export function parseUnkept(client: Owner, server: Session): UnnamedChange | nul
   return change
 }
 
-/** HOT. A simple Query or a Close of it passes. */
+/** HOT. A simple Query or a Close of it is forwarded. */
 export function unnamedGone(client: Owner, server: Session): void {
   if (server.outstanding.skipping) return
   server.unnamedOf = null
   client.unnamed?.taken(server.outstanding.count === 0, client.group)
 }
 
-/** After an error: Parses that will not be done leave a session of which nobody knows what it has. */
+/** After an error: the outcome of skipped Parses is unknown, so the session's statement is unknown. */
 export function unnamedFailed(client: Owner, server: Session): void {
   const { failedParse, skippedChanges, laterChanges } = server.outstanding
   if (!failedParse && skippedChanges === 0) return
@@ -217,14 +217,14 @@ export function unnamedFailed(client: Owner, server: Session): void {
   client.unnamed?.undo(failedParse, skippedChanges, laterChanges)
 }
 
-/** The server has this statement of the client's, as far as what was sent goes. */
+/** The server has this statement of the client, after everything sent. */
 export function has(server: Session, own: UnnamedStatement, stamp: number): void {
   server.unnamedOf = own
   server.unnamedStamp = stamp
   server.unnamedDescription = null
 }
 
-/** HOT. A Bind or Describe of the statement without a name may find another's, or an earlier one. */
+/** HOT. A Bind or Describe of the unnamed statement might find another client's, or an earlier one. */
 export function lacksUnnamed(client: Owner, server: Session, tag: number): boolean {
   if ((tag !== FrontendTag.Bind && tag !== FrontendTag.Describe) || server.outstanding.copying) return false
   const own = client.unnamed
@@ -233,7 +233,7 @@ export function lacksUnnamed(client: Owner, server: Session, tag: number): boole
   return own.unanswered || !server.unnamedSure || server.unnamedDescription !== null
 }
 
-/** HOT. The body of a Close speaks of the statement without a name: Byte1 'S', String "". */
+/** HOT. The body of a Close of the unnamed statement: Byte1 'S', String "". */
 export function isUnnamedStatement(bytes: Uint8Array, body: number): boolean {
   return bytes[body] === 0x53 && bytes[body + 1] === 0
 }

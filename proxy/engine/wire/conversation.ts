@@ -9,11 +9,11 @@ export interface Message {
 }
 
 /**
- * What a login or another exchange needs of a connection. Such an exchange is a generator that reads top to bottom;
- * it yields when it needs more bytes (or another event) and is resumed by whoever drives it.
+ * What a login or another exchange needs of a connection. An exchange is a generator that reads top to bottom; it
+ * yields when it needs more bytes (or another event), and is resumed by its driver.
  */
 export interface Conversation {
-  /** The next whole message, or undefined while it has not arrived. Throws SqlError 08P01 above the length limit. */
+  /** The next whole message, or undefined if it has not arrived. Throws SqlError 08P01 above the length limit. */
   take(): Message | undefined
   send(bytes: Uint8Array): void
   random(bytes: Uint8Array): void
@@ -40,15 +40,14 @@ export function* readMessage(conversation: Conversation, tag: number): Exchange<
 }
 
 /**
- * The bytes that arrived and are not handled yet, cut into typed messages: tag (1 byte), length (Int32, itself
- * included), body.
+ * Received bytes that were not handled yet, as typed messages: tag (1 byte), length (Int32, including itself), body.
  */
 export class Inbox {
   #bytes: Uint8Array = empty
   #start = 0
   #end = 0
 
-  /** Shows the bytes of one onData call; what is left afterwards begins at `start`. */
+  /** Sets the bytes of an onData call; what is left afterwards begins at `start`. */
   open(bytes: Uint8Array, start: number, end: number): void {
     this.#bytes = bytes
     this.#start = start
@@ -71,7 +70,7 @@ export class Inbox {
     this.#start = offset
   }
 
-  /** After the call in which the bytes were valid. */
+  /** Call after the bytes are no longer valid. */
   close(): void {
     this.#bytes = empty
     this.#start = 0
@@ -93,7 +92,7 @@ export class Inbox {
 /** Tag and length. */
 export const headerBytes = 5
 
-/** The length word of the message that begins at `at`; it counts itself but not the tag. */
+/** The length word of the message that begins at `at`; it includes itself but not the tag. */
 export function readLength(bytes: Uint8Array, at: number): number {
   return (
     ((bytes[at + 1] as number) << 24) |

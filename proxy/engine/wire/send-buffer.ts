@@ -5,8 +5,8 @@ import type { Socket } from '../../io/io.ts'
 const usualBytes = 128 * 1024
 
 /**
- * What goes to a server in the place of what its client sent: pieces of it and messages of our own, laid side by side
- * so that one send takes them. One for the whole thread, emptied before each use.
+ * Replaces what a client sent to a server: pieces of it and messages of our own, laid side by side for one send. One
+ * per thread, emptied before each use.
  */
 export class SendBuffer {
   #bytes = Buffer.allocUnsafeSlow(usualBytes)
@@ -16,7 +16,7 @@ export class SendBuffer {
     return this.#length
   }
 
-  /** Forgets what was laid out; memory for an unusually long message goes back. */
+  /** Empties the buffer; memory for an unusually long message is released. */
   clear(): void {
     this.#length = 0
     if (this.#bytes.length > usualBytes) this.#bytes = Buffer.allocUnsafeSlow(usualBytes)
@@ -41,7 +41,7 @@ export class SendBuffer {
     this.#length += headerBytes
   }
 
-  /** False when the socket queued some of it. */
+  /** False if the socket queued some of it. */
   sendTo(socket: Socket): boolean {
     const sent = socket.send(this.#bytes, 0, this.#length)
     this.#length = 0

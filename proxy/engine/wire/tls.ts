@@ -9,7 +9,7 @@ interface SharedContext {
   holders: number
 }
 
-/** TLS contexts by what they are made of: pools with equal options share one, and the last holder frees it. */
+/** TLS contexts by their options: pools with equal options share one, and the last holder frees it. */
 export class TlsContexts {
   readonly #io: Io
   readonly #shared = new Map<string, SharedContext>()
@@ -49,31 +49,31 @@ export class TlsContexts {
   }
 }
 
-/** A claim on a context, to be given back by `release`. */
+/** A reference to a context, to be given back by `release`. */
 export interface TlsHold {
   readonly context: TlsContext
   again(): TlsHold
   release(): void
 }
 
-/** The server does not do TLS as it has to. The message is for operators. */
+/** The server does not support TLS as required. The message is for operators. */
 export class TlsRefused extends Error {
   override readonly name = 'TlsRefused'
 }
 
-/** How a connection to a server becomes TLS. */
+/** How a connection to a server starts TLS. */
 export interface ServerTls {
   readonly context: TlsContext
   readonly settings: Pick<PoolSettings, 'serverTlsSslmode' | 'serverTlsNegotiation'>
   /** The server's name as configured. */
   readonly host: string
-  /** Plaintext is no way out, whatever the settings say. */
+  /** Plaintext is not allowed, whatever the settings say. */
   readonly required: boolean
 }
 
 /**
- * Makes a connection that has just been opened TLS (manual, "SSL Session Encryption"), where the server can and has
- * to. Resumed by bytes and by onSecured. Throws TlsRefused; a handshake that fails ends the socket instead.
+ * Starts TLS on a connection that was just opened (manual, "SSL Session Encryption"), if the server supports it and it
+ * is wanted. Resumed by bytes and by onSecured. Throws TlsRefused; a failed handshake ends the socket instead.
  */
 export function* secureServer(inbox: Inbox, socket: Socket, tls: ServerTls): Exchange<void> {
   const { serverTlsSslmode: mode, serverTlsNegotiation: negotiation } = tls.settings
@@ -81,20 +81,20 @@ export function* secureServer(inbox: Inbox, socket: Socket, tls: ServerTls): Exc
     socket.send(sslRequest, 0, sslRequest.length)
     while (inbox.start === inbox.end) yield
     const answer = inbox.bytes[inbox.start]
-    if (answer === answerError) throw new TlsRefused('the server answered the request for TLS with an error')
-    // Whoever can write to the connection could have put it there.
-    if (inbox.end - inbox.start > 1) throw new TlsRefused('the server sent plaintext where TLS was to begin')
+    if (answer === answerError) throw new TlsRefused('the server responded to the SSLRequest with an error')
+    // An attacker on the network could have sent it.
+    if (inbox.end - inbox.start > 1) throw new TlsRefused('the server sent plaintext after accepting TLS')
     inbox.advanceTo(inbox.end)
     if (answer === answerNo) {
       if (!tls.required && (mode === 'prefer' || mode === 'allow')) return
-      throw new TlsRefused(`the server does not do TLS, which server_tls_sslmode = "${mode}" asks for`)
+      throw new TlsRefused(`the server does not support TLS, which server_tls_sslmode = "${mode}" requires`)
     }
-    if (answer !== answerYes) throw new TlsRefused('the server answered the request for TLS with neither S nor N')
+    if (answer !== answerYes) throw new TlsRefused('unexpected response of the server to the SSLRequest')
   }
   socket.startTls(tls.context, { host: tls.host, verifyHost: mode === 'verify-full' })
   while (socket.tls === null) yield
   if (negotiation === 'direct' && socket.tls.alpn === null) {
-    throw new TlsRefused('the server does not name its protocol (ALPN): direct TLS needs PostgreSQL 17')
+    throw new TlsRefused('the server did not select an ALPN protocol: direct TLS requires PostgreSQL 17')
   }
 }
 

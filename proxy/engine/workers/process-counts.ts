@@ -3,11 +3,11 @@ import type { SharedCounters, Want } from '../../memory/shared-counters.ts'
 import type { Workers } from './workers.ts'
 import type { Target } from '../pool/target.ts'
 
-/** Where the counts of a pool stand among the shared counters; null where there was no room for one. */
+/** Slots of a pool's shared counters; null where there was no room for one. */
 export interface Slots {
   /** Servers of its current configuration. */
   readonly servers: number | null
-  /** Clients, with those that are logging in: who has the fewest gets the next one. */
+  /** Clients, including those that are logging in: the worker with the fewest gets the next one. */
   readonly placed: number | null
   /** Servers of its database, and of its user. */
   readonly database: number | null
@@ -18,7 +18,7 @@ export interface Slots {
 
 type ClientLimits = Pick<PoolSettings, 'maxDbClientConnections' | 'maxUserClientConnections'>
 
-/** A pool, as far as it is counted. */
+/** A pool, as it is counted. */
 interface CountedPool {
   readonly slots: Slots | null
 }
@@ -30,7 +30,7 @@ interface CountedServerSet {
   readonly draining: boolean
 }
 
-/** What this worker and the others hold together. Where a process has one worker, there is none of this. */
+/** Counts of this worker and the others. Absent in a process with one worker. */
 export class ProcessCounts {
   readonly #workers: Workers
   readonly #counters: SharedCounters
@@ -96,19 +96,19 @@ export class ProcessCounts {
     if (slot !== null) this.#counters.add(slot, this.#self, by)
   }
 
-  /** What cannot be counted is never within a limit. */
+  /** What cannot be counted exceeds every limit. */
   #within(slot: number | null, limit: number): boolean {
     return limit === 0 || (slot !== null && this.#counters.total(slot) <= limit)
   }
 
-  /** What the other workers hold of it. */
+  /** Count of the other workers. */
   elsewhere(slot: number | null): number {
     return slot === null ? 0 : this.#counters.total(slot) - this.#counters.count(slot, this.#self)
   }
 
   // Servers
 
-  /** Counts a server that is to be opened. False, and nothing is counted, when that would be one too many. */
+  /** Counts a server that is to be opened. False, without counting it, if it would be one too many. */
   open({ pool, settings }: CountedServerSet, target: Target, sizeMax: number): boolean {
     const { slots } = pool
     if (slots === null) return true
@@ -126,7 +126,7 @@ export class ProcessCounts {
     return false
   }
 
-  /** Counts a server that is one client's alone: it does not count for the size of the pool. */
+  /** Counts a server for one client alone: it does not count for the size of the pool. */
   dedicated({ pool: { slots } }: CountedServerSet, target: Target): void {
     if (slots === null) return
     for (const slot of [slots.database, slots.user, this.#acquire(addressKey(target))]) this.#add(slot, 1)
@@ -152,12 +152,12 @@ export class ProcessCounts {
 
   // Clients
 
-  /** Of the whole process, with those on the console. */
+  /** Of the whole process, including consoles. */
   get clients(): number {
     return this.#clients === null ? 0 : this.#counters.total(this.#clients)
   }
 
-  /** Counts a client. Null, or the limit in whose way it would be; then it is not counted. */
+  /** Counts a client. Null, or the limit it would exceed; then it is not counted. */
   admit(
     { slots, settings }: CountedPool & { readonly settings: ClientLimits | null },
     clientsMax: number,
@@ -176,7 +176,7 @@ export class ProcessCounts {
     return limit
   }
 
-  /** One that was admitted. */
+  /** A client that was admitted has left. */
   clientLeft({ slots }: CountedPool): void {
     if (slots !== null) this.#count(slots, -1)
   }
@@ -189,7 +189,7 @@ export class ProcessCounts {
     this.#add(this.#clients, by)
   }
 
-  /** The worker that serves the fewest of this pool's clients; one more is counted for it at once. */
+  /** The worker that serves the fewest clients of this pool; one more is counted for it at once. */
   place(pool: CountedPool): number {
     const { counters, count: workers } = this.#workers
     const { slots } = pool
@@ -218,14 +218,14 @@ export class ProcessCounts {
     this.#add(slots?.placed ?? null, -1)
   }
 
-  /** A client that was placed here, of a pool that is not here. */
+  /** A client that was placed here, of a pool that does not exist here. */
   unplaceUnknown(database: string, user: string): void {
     const key = placedKey(database, user)
     this.#add(this.#acquire(key), -1)
     this.#release(key)
   }
 
-  /** A client was placed here, and may be on the way. */
+  /** A client was placed here, and may be on its way. */
   hasPlaced({ slots }: CountedPool): boolean {
     return slots !== null && slots.placed !== null && this.#counters.count(slots.placed, this.#self) > 0
   }
@@ -233,7 +233,7 @@ export class ProcessCounts {
   // Wants
 
   postWant(slot: number, sinceMs: number): void {
-    // Others look again, also when they have heard of it: meanwhile something may have become spare.
+    // The others check again, even if they know of it: something may have become spare meanwhile.
     this.#counters.postWant(this.#self, slot, sinceMs + this.clockOffsetMs)
     for (let worker = 0; worker < this.#counters.workers; worker++) {
       if (worker !== this.#self && this.#counters.isAlive(worker)) this.#workers.wake(worker)
@@ -244,7 +244,7 @@ export class ProcessCounts {
     if (slot !== null) this.#counters.withdrawWant(this.#self, slot)
   }
 
-  /** What other workers want of what this one may hold. */
+  /** Wants of other workers for what this one may hold. */
   wants(): Want[] {
     return this.#counters.wants(this.#self)
   }
@@ -257,12 +257,12 @@ export class ProcessCounts {
     return this.#counters.takeWant(want)
   }
 
-  /** How long that worker's client has waited, on the clock of `nowMs`. */
+  /** How long that worker's client has waited, by the clock of `nowMs`. */
   waitedMs({ sinceMs }: Want, nowMs: number): number {
     return (nowMs + this.clockOffsetMs - sinceMs) | 0
   }
 
-  /** How many more of it this worker holds than the one that wants it. */
+  /** By how many this worker has more than the one that wants it. */
   lead({ slot, worker }: Want): number {
     return this.#counters.count(slot, this.#self) - this.#counters.count(slot, worker)
   }
@@ -276,7 +276,7 @@ export class ProcessCounts {
     this.#counters.setAwaitsRoom(this.#self, awaits)
   }
 
-  /** Something has become free. */
+  /** Something became free. */
   announceRoom(): void {
     for (let worker = 0; worker < this.#counters.workers; worker++) {
       if (worker !== this.#self && this.#counters.awaitsRoom(worker)) this.#workers.wake(worker)

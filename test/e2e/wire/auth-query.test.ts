@@ -99,7 +99,7 @@ async function login(user: string, database: string, password = 'secret', to = e
 
 const served = 'TDCZ'
 const wrong = (user: string): string => `28P01 password authentication failed for user "${user}"`
-const cannotAsk = '08006 the user cannot be looked up: auth_query failed'
+const cannotAsk = '08006 could not look up the user: auth_query failed'
 
 test.for(['app', 'lasting'])('a role with a password that is valid logs in through auth_query: %s', async (user) => {
   const right = await login(user, 'app')

@@ -222,7 +222,7 @@ test('new rules are for those who come, and disturb nobody who is there', async 
 test('a password in clear is asked for over TLS only, unless it is allowed without', async () => {
   const strict = await startEngine(document('host all all all password', { client_plain_allowed: 'off' }))
 
-  expect(await outcome(strict, { user: 'plain' })).toMatch(/^28000 a password in clear is taken over TLS only/)
+  expect(await outcome(strict, { user: 'plain' })).toMatch(/^28000 cleartext passwords require TLS/)
   expect(await outcome(strict, { user: 'plain', tls: '' })).toBe('in')
 })
 

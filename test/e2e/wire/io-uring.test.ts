@@ -52,7 +52,7 @@ function ringsOf({ pid }: ProxyProcess): number {
   return descriptorsOf(pid as number).filter((what) => what === 'anon_inode:[io_uring]').length
 }
 
-const saidSo = 'no io_uring here: every send is a system call of its own'
+const saidSo = 'io_uring is not available: each send is a system call'
 
 test('by io_uring unless it is off, and clients are served alike', async () => {
   const [auto, off] = await Promise.all([

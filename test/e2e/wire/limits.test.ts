@@ -60,8 +60,8 @@ test('the log says whose login was refused and why, and nothing of what they tri
 
   const lines = world.engine.log.slice(refused)
   expect(lines).toMatchObject([
-    { level: 'warn', message: 'a login was refused', fields: { database: 'scram', user: 'app', sqlstate: '28P01' } },
-    { level: 'warn', message: 'a login was refused', fields: { database: 'nowhere', client: '127.0.0.1' } },
+    { level: 'warn', message: 'login rejected', fields: { database: 'scram', user: 'app', sqlstate: '28P01' } },
+    { level: 'warn', message: 'login rejected', fields: { database: 'nowhere', client: '127.0.0.1' } },
     {
       fields: { reason: 'password authentication failed for user "app" (database "nowhere" does not exist)' },
     },
@@ -219,7 +219,7 @@ test('server_check_query is asked of unused servers alone: one that fails it or 
   expect(closed).toEqual({ health_check: 2 })
   expect(lost).toEqual([
     { cause: 'health_check', sqlstate: '58030', message: 'disk gone' },
-    { cause: 'health_check', sqlstate: null, message: 'no answer to server_check_query within 200 ms' },
+    { cause: 'health_check', sqlstate: null, message: 'no response to server_check_query within 200 ms' },
   ])
   expect(new Set(asked)).toEqual(new Set(['SELECT 7', 'SELECT 1']))
   client.destroy()

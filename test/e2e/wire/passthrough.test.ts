@@ -159,13 +159,13 @@ test.for([
     'has another salt',
     'salted',
     'salted',
-    '28P01 the server has another SCRAM verifier (salt or iterations) than the one the client has proven itself by (server_auth = "passthrough")',
+    `28P01 the server's SCRAM verifier differs in salt or iterations from the one used by the client (server_auth = "passthrough")`,
   ],
   [
     'asks for the password itself',
     'asked',
     'plain',
-    '28P01 the server asks for the password of "plain" and none is known',
+    '28P01 the server requested the password of user "plain", which is not known',
   ],
 ] as const)('a server that %s is an error to the client and to operators', async ([, database, user, expected]) => {
   const refused = await login(user, database)

@@ -314,7 +314,7 @@ test('pools that are made are bounded: the longest unused makes room, used ones 
   await until(async () => (await engine.pool('two', 'a')).clientsIdle === 0)
   const taken = await whereAndWho(await connect('d', 'two'))
 
-  expect(refused).toBe('53300 too many pools made for "*" (max_dynamic_pools)')
+  expect(refused).toBe('53300 too many pools for "*" (max_dynamic_pools)')
   expect(taken).toBe('two d')
   expect((await madePools()).sort()).toEqual(['two b', 'two c', 'two d'])
 })

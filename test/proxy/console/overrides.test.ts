@@ -65,7 +65,7 @@ test('SET changes a live key of every pool without a reconnect, and SHOW CONFIG,
   expect(running.posted).toContainEqual({
     type: 'log',
     level: 'warn',
-    message: 'SET at the console changed what runs',
+    message: 'configuration changed by SET at the console',
     fields: { key: 'pool_size', value: '7', user: 'admin' },
   })
 })
@@ -130,7 +130,7 @@ test.for([
   ['SET constructor = 3', 'SET failed: constructor cannot be set here'],
   [
     'SET server_tls_sslmode = require',
-    'SET failed: server_tls_sslmode cannot be changed while servers are connected; make a new version',
+    'SET failed: server_tls_sslmode cannot be changed while servers are connected; create a new version',
   ],
   ['SET pool_size = many', 'SET failed: pool_size must be an integer; got "many"'],
   ['SET pool_size = 0', 'SET failed: pool_size must be between 1 and 100000; got 0'],

@@ -50,7 +50,7 @@ test.skipIf(missing)('psql shows the error of a mistyped command with its hint, 
 
   expect(code).toBe(1)
   expect(stderr).toBe(
-    "ERROR:  invalid command 'SHOW CLIENT', use SHOW HELP;\nHINT:  Did you mean SHOW CLIENTS? SHOW HELP lists the commands.\n",
+    "ERROR:  invalid command 'SHOW CLIENT', use SHOW HELP;\nHINT:  Did you mean SHOW CLIENTS? Use SHOW HELP to list the commands.\n",
   )
 })
 

@@ -76,16 +76,16 @@ test.for([
   [
     'SHOW POOLZ',
     `invalid command 'SHOW POOLZ', use SHOW HELP;`,
-    'Did you mean SHOW POOLS? SHOW HELP lists the commands.',
+    'Did you mean SHOW POOLS? Use SHOW HELP to list the commands.',
   ],
-  ['reloda', `invalid command 'reloda', use SHOW HELP;`, 'Did you mean RELOAD? SHOW HELP lists the commands.'],
-  ['SELECT 1', `invalid command 'SELECT 1', use SHOW HELP;`, 'SHOW HELP lists the commands.'],
+  ['reloda', `invalid command 'reloda', use SHOW HELP;`, 'Did you mean RELOAD? Use SHOW HELP to list the commands.'],
+  ['SELECT 1', `invalid command 'SELECT 1', use SHOW HELP;`, 'Use SHOW HELP to list the commands.'],
   [
     "SHOW 'POOLS'",
     `invalid command 'SHOW POOLS', use SHOW HELP;`,
-    'Did you mean SHOW POOLS? SHOW HELP lists the commands.',
+    'Did you mean SHOW POOLS? Use SHOW HELP to list the commands.',
   ],
-  ['SET', 'syntax error in SET', 'Write SET name = value.'],
+  ['SET', 'syntax error in SET', 'Use SET name = value.'],
 ] as const)('%j is refused with 42601 and a hint', async ([source, text, hint]) => {
   const client = await login()
 

@@ -21,13 +21,13 @@ test('who was refused and why is told to the log', () => {
     {
       type: 'log',
       level: 'warn',
-      message: 'a client was ended',
+      message: 'client disconnected',
       fields: { database: 'app', user: 'web', client: '10.0.0.7', sqlstate: '53300', reason: 'query_wait_timeout' },
     },
     {
       type: 'log',
       level: 'warn',
-      message: 'a login was refused',
+      message: 'login rejected',
       fields: { database: null, user: null, client: 'unix', sqlstate: '08P01', reason: 'what is this' },
     },
   ])
@@ -44,8 +44,8 @@ test('of many in a short time some are told, of the others how many there were',
 
   expect(soon).toBe(10)
   expect(said.slice(soon)).toMatchObject([
-    { message: 'more logins were refused or clients ended', fields: { count: 990 } },
-    { message: 'a login was refused' },
+    { message: 'further logins rejected or clients disconnected', fields: { count: 990 } },
+    { message: 'login rejected' },
   ])
 })
 

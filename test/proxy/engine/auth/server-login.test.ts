@@ -73,7 +73,7 @@ describe.each(['trust', 'password', 'md5', 'scram-sha-256'] as const)('PostgreSQ
   test.skipIf(auth === 'trust')('is told from a password that nobody gave us', async () => {
     await expect(login(postgres, { password: null }, async () => null)).rejects.toMatchObject({
       sqlstate: '28P01',
-      message: 'the server asks for the password of "app" and none is known',
+      message: 'the server requested the password of user "app", which is not known',
     })
   })
 
@@ -96,12 +96,12 @@ describe('a server that does what we cannot answer', () => {
     [99, 'authentication method 99'],
   ])('authentication request %i is refused by the name of the method', (kind, name) => {
     expect(() => begin().push(request(kind))).toThrow(
-      expect.objectContaining({ sqlstate: '0A000', message: `the server asks for ${name}, which is not supported` }),
+      expect.objectContaining({ sqlstate: '0A000', message: `the server requested ${name}, which is not supported` }),
     )
   })
 
   test('offering only other SASL mechanisms is refused by their names', () => {
-    expect(() => begin().push(request(10, 'SCRAM-SHA-512\0OTHER\0\0'))).toThrow('offers only SCRAM-SHA-512, OTHER')
+    expect(() => begin().push(request(10, 'SCRAM-SHA-512\0OTHER\0\0'))).toThrow('supports only SCRAM-SHA-512, OTHER')
   })
 
   test.each([
@@ -131,7 +131,7 @@ describe('a server that does what we cannot answer', () => {
     dialogue.push(request(11, serverFirst(verifierOf('guess', Buffer.alloc(16)), `${nonce}more`)))
     expect(dialogue.takeSent('p').toString()).toMatch(/^c=biws,r=.*,p=/)
 
-    expect(() => dialogue.push(request(12, `v=${Buffer.alloc(32).toString('base64')}`))).toThrow('did not prove')
+    expect(() => dialogue.push(request(12, `v=${Buffer.alloc(32).toString('base64')}`))).toThrow('could not prove')
   })
 
   test.each(['', 'S', 'SFATAL', 'SFATAL\0', 'SFATAL\0C28000\0Mgo away'])(

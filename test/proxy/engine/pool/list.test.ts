@@ -37,9 +37,9 @@ test('an item stands in one list only', () => {
   expect(() => new List<Item>('other').pushTail(item)).toThrow('one list only')
 })
 
-test('an item is taken only from the list it stands in', () => {
+test('an item is taken only from the list it is in', () => {
   const item = new Item()
   new List<Item>('one').pushTail(item)
 
-  expect(() => new List<Item>('other').remove(item)).toThrow('the list it stands in')
+  expect(() => new List<Item>('other').remove(item)).toThrow('the list it is in')
 })
