@@ -35,7 +35,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     at += passed
     mayBeOver = client.passing === 0
   }
-  // What was laid out for a client that was sent away half-way is nobody's.
+  // Remains of a client that was disconnected in between.
   if (sendBuffer.length > 0) sendBuffer.clear()
   const renaming = renames(client, server)
   const watches = server.serverSet.settings.poolMode !== 'session'
@@ -69,7 +69,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         from = onward
         at = Math.min(next, end)
         client.passing = next - at
-        // A DEALLOCATE was answered here, and perhaps the server has been asked nothing at all.
+        // A DEALLOCATE was answered here, and possibly nothing was sent to the server.
         if (tag === FrontendTag.Query) mayBeOver = true
         continue
       }

@@ -217,7 +217,7 @@ export class Server implements SocketEvents, Listed<Server> {
     this.requestedAtMs = this.serverSet.pool.context.io.nowMs()
   }
 
-  /** Owes nothing, belongs to nobody, and is between transactions. */
+  /** Owes nothing, has no client, and is between transactions. */
   get free(): boolean {
     return (
       this.client === null &&
