@@ -176,7 +176,8 @@ export class Checker implements ServerChecker, ClientChecker {
   wrongFatal(client: Client, code: string, text: string): string | null {
     this.seen.add(`fatal ${code}`)
     if (client.babbled && code === '08P01') return null
-    if (this.#isStray(client)) return this.#wrongStray(client, code)
+    // Under trust a client with a wrong password is logged in, and then like any other.
+    if (client.options.stray && client.state !== 'ready') return null
     // An operator's KILL may be read after the engine has begun to stop.
     if (this.wasKilled(client) && code === '57P01') return null
     if (this.phase === 'stopping') return this.#wrongStop(client, code)
@@ -197,15 +198,6 @@ export class Checker implements ServerChecker, ClientChecker {
 
   wasKilled(client: Client): boolean {
     return this.killed.has(client.options.pool) || this.killed.has(client.id)
-  }
-
-  #isStray(client: Client): boolean {
-    return client.options.stray
-  }
-
-  #wrongStray(client: Client, code: string): string | null {
-    if (client.state !== 'ready') return null
-    return goneCodes.has(code) || lossCodes.has(code) || code === '53300' ? null : 'it was already logged in'
   }
 
   #wrongWait(client: Client): string | null {
