@@ -80,5 +80,6 @@ io.onWake(start.wakeFd, receive)
 // Messages may have come before the wake handle was watched.
 receive()
 io.run(() => engine.ended)
+io.runOut()
 io.dispose()
 port.close()

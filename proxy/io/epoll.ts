@@ -69,6 +69,14 @@ export class EpollIo implements Io {
     while (!until()) this.#loop.turn(Infinity)
   }
 
+  /**
+   * Turns until the peers of sockets that were ended have closed them too; each socket waits for that a second at most.
+   * A socket closed sooner answers what its peer still sends with a reset, by which the peer may lose our last message.
+   */
+  runOut(): void {
+    while (this.#loop.endingCount > 0) this.#loop.turn(Infinity)
+  }
+
   /** Waits for something to do, at most `waitMsMax`, and does it. */
   turn(waitMsMax: number): void {
     this.#loop.turn(waitMsMax)

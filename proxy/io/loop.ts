@@ -36,6 +36,8 @@ export class Loop {
   /** Monotonic; taken once per turn. */
   nowMs = performance.now()
   readonly timers = new Timers()
+  /** Sockets that we have ended and whose peer has not closed yet. */
+  endingCount = 0
   /** What is received, and what is to be sent of it. */
   readonly turnBuffer = new TurnBuffer()
   /** Bytes on their way to the kernel that do not fit the turn buffer. */
