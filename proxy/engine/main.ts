@@ -81,5 +81,6 @@ io.onWake(start.wakeFd, receive)
 // Messages may have arrived before the wake handle was watched.
 receive()
 io.run(() => engine.ended)
+io.runOut()
 io.dispose()
 port.close()

@@ -655,6 +655,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
       this.#tls.free()
       this.#tls = null
     }
+    if (this.#state === 'ending') this.#loop.endingCount--
     this.#state = 'closed'
     this.#endTimer?.cancel()
     this.#dropKept()
@@ -675,6 +676,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     }
     this.#writeFirst = false
     this.#state = 'ending'
+    this.#loop.endingCount++
     this.#dropKept()
     this.#endTimer = this.#loop.timers.at(this.#loop.nowMs + endTimeoutMs, () => this.close())
     if (this.#queue === null) this.#shutdown()

@@ -69,6 +69,14 @@ export class EpollIo implements Io {
     while (!until()) this.#loop.turn(Infinity)
   }
 
+  /**
+   * Turns until the peers of ended sockets have closed them too; each socket waits a second at most for that. A socket
+   * closed sooner resets what its peer still sends, which may cost the peer our last message.
+   */
+  runOut(): void {
+    while (this.#loop.endingCount > 0) this.#loop.turn(Infinity)
+  }
+
   /** Waits for events, at most `waitMsMax`, and handles them. */
   turn(waitMsMax: number): void {
     this.#loop.turn(waitMsMax)

@@ -35,6 +35,8 @@ export class Loop {
   /** Monotonic; read once per turn. */
   nowMs = performance.now()
   readonly timers = new Timers()
+  /** Sockets that this side has ended and whose peer has not closed yet. */
+  endingCount = 0
   /** Received bytes, and what is to be sent of them. */
   readonly turnBuffer = new TurnBuffer()
   /** Bytes on their way to the kernel that do not fit the turn buffer. */

@@ -20,5 +20,12 @@ export function connectionsTo(port: number, pid: number): number {
   return sockets.size
 }
 
+/** Whether the peer of this process's IPv4 connection from `localPort` has closed its side. */
+export function peerHasClosed(localPort: number): boolean {
+  const entries = readFileSync('/proc/self/net/tcp', 'utf8').split('\n').slice(1, -1)
+  const fields = entries.map((entry) => entry.trim().split(/\s+/))
+  return fields.some(([, local = '', , state]) => Number.parseInt(local.slice(-4), 16) === localPort && state === '08')
+}
+
 /** TCP_ESTABLISHED, TCP_SYN_SENT */
 const open = new Set(['01', '02'])

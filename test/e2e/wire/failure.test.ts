@@ -1,5 +1,6 @@
+import { setTimeout as after } from 'node:timers/promises'
 import { beforeAll, expect, test } from 'vitest'
-import { until } from '../../support/engine.ts'
+import { startEngine, until } from '../../support/engine.ts'
 import {
   bind,
   closeStatement,
@@ -25,6 +26,7 @@ import {
   startScriptedServer,
 } from '../../support/scripted-server.ts'
 import type { Connection, ScriptedServer } from '../../support/scripted-server.ts'
+import { peerHasClosed } from '../../support/tcp-connections.ts'
 import { errorFields, WireClient } from '../../support/wire.ts'
 import type { Message } from '../../support/wire.ts'
 import { compare, loginTo, startWorld } from './world.ts'
@@ -607,4 +609,24 @@ test('89: a client that ends its own side is gone, and its query is canceled; Po
 
   expect(messages).toEqual([])
   await until(async () => (await world.postgres.activeQueries('%600), 891')) === 0)
+})
+
+test('a client that sends before it reads that the proxy has stopped reads it all the same', async () => {
+  const engine = await startEngine(world.document)
+  const client = await WireClient.login(engine, { user: 'app', database: 'transaction5' })
+  client.socket.pause()
+
+  const stopped = engine.stop('drain', 10_000)
+  await until(() => peerHasClosed(client.socket.localPort as number))
+  // To a connection that is closed on the other side the first one draws a reset, and the second one fails by it.
+  for (let time = 0; time < 3; time++) {
+    client.send(query('BEGIN'))
+    await after(20)
+  }
+  client.socket.resume()
+  const { messages } = await client.readToEnd()
+  client.destroy()
+  await stopped
+
+  expect(sqlstates(messages)).toEqual(['57P01'])
 })

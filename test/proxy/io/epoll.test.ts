@@ -858,3 +858,29 @@ function countBits(memory: SharedArrayBuffer): number {
   for (const byte of new Uint8Array(memory)) for (let bits = byte; bits !== 0; bits >>= 1) count += bits & 1
   return count
 }
+
+test('a loop that runs out lets the peer of an ended socket send, and read what it was sent before', async () => {
+  const [client, server] = [new Recorder(), new Recorder()]
+  const { connected, accepted } = await pair(io, client, server)
+  connected.pauseReading()
+  sendText(accepted, 'bye')
+
+  accepted.end()
+  io.after(1, () => sendText(connected, 'more'))
+  io.after(2, () => connected.resumeReading())
+  io.runOut()
+
+  expect(client.received.toString()).toBe('bye')
+  expect(client.closes).toEqual([{ kind: 'eof', errno: null }])
+})
+
+test('a loop that runs out waits for a peer that does not close as long as a socket does', async () => {
+  const { connected, accepted } = await pair(io, new Recorder(), new Recorder())
+  connected.pauseReading()
+  const beganAtMs = io.nowMs()
+
+  accepted.end()
+  io.runOut()
+
+  expect(io.nowMs() - beganAtMs).toBeGreaterThanOrEqual(1000)
+})
