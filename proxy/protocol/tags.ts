@@ -30,7 +30,7 @@ export function isRequestTag(tag: number): boolean {
 const requestTags = new Uint8Array(256)
 for (const tag of Object.values(FrontendTag)) if (tag !== FrontendTag.Password) requestTags[tag] = 1
 
-/** In the words of PostgreSQL. */
+/** PostgreSQL's text. */
 export function invalidTypeText(tag: number): string {
   return `invalid frontend message type ${tag}`
 }

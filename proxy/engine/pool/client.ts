@@ -22,7 +22,7 @@ import type { Replication } from '../session/replication.ts'
 import type { Server } from './server.ts'
 import type { Signs } from '../session/session-state.ts'
 
-/** What a client has shown by its login. */
+/** Result of a client's login. */
 interface LoggedIn {
   readonly id: number
   readonly parameters: Parameters
@@ -49,9 +49,9 @@ export class Client implements SocketEvents, Listed<Client> {
   parameters: Parameters
   /** The server it is joined with; set by `join` and `part`. */
   readonly server: Server | null = null
-  /** Bytes of a long message that are still to pass, or to be dropped while there is no server. */
+  /** Remaining bytes of a long message, to be forwarded, or dropped without a server. */
   passing = 0
-  /** Meaningful in the list `waiting`. */
+  /** Valid in the list `waiting`. */
   waitingSinceMs = 0
   /** Its prepared statements by its own names, in transaction mode; null before the first. */
   statements: ClientStatements | null = null
@@ -72,7 +72,7 @@ export class Client implements SocketEvents, Listed<Client> {
   /** It gets a server of its own, for replication; null for other clients. */
   readonly replication: Replication | null
   #notified = false
-  /** Meaningful in the list `idle`, which is in this order. */
+  /** Valid in the list `idle`, which is in this order. */
   idleSinceMs = 0
   /** When the request in flight began; 0 without one. */
   queryBeganMs = 0
@@ -168,7 +168,7 @@ export class Client implements SocketEvents, Listed<Client> {
   }
 
   moveTo(list: List<Client>): void {
-    if (this.list === null) assert.fail('a client that left does not come back')
+    if (this.list === null) assert.fail('a client that left does not return')
     this.list.remove(this)
     list.pushTail(this)
     if (list === this.pool.idle) this.idleSinceMs = this.context.io.nowMs()
@@ -189,7 +189,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.group = (this.group + 1) & groupMask
   }
 
-  /** HOT. A request that counts as a query is passed on. */
+  /** HOT. A request that counts as a query is forwarded. */
   beginQuery(): void {
     this.pool.totals.query_count++
     if (this.queryBeganMs === 0) this.queryBeganMs = this.context.io.nowMs()
@@ -202,7 +202,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.queryBeganMs = 0
   }
 
-  /** HOT. Something is passed on, perhaps in a transaction that has begun before. */
+  /** HOT. A request is forwarded, possibly in a transaction that has begun before. */
   beginTransaction(): void {
     if (this.transactionBeganMs === 0) this.transactionBeganMs = this.context.io.nowMs()
   }
@@ -215,13 +215,13 @@ export class Client implements SocketEvents, Listed<Client> {
     this.transactionBeganMs = 0
   }
 
-  /** A parameter has another value in its session, which it takes to its next server. */
+  /** A parameter has changed in its session, and follows it to its next server. */
   follow(name: string, value: string): void {
     this.parameters = this.parameters.with(name, value)
     if (this.statements !== null) this.statements.meaningChanged = true
   }
 
-  /** Nothing further is read until `goOn`. */
+  /** Stops reading until `goOn`. */
   waitForAnswer(): void {
     this.#awaitsAnswer = true
     this.socket.pauseReading()
@@ -427,7 +427,7 @@ export class Client implements SocketEvents, Listed<Client> {
       case FrontendTag.FunctionCall:
         if (this.#skipping === 'nothing') break
         if (this.#skipping === 'next') {
-          // A canceled Query takes the unnamed statement away as one that has run.
+          // A canceled Query drops the unnamed statement, like one that has run.
           if (tag === FrontendTag.Query) this.unnamed?.taken(true, this.group)
           this.#skipped()
         }
@@ -503,25 +503,25 @@ export class Client implements SocketEvents, Listed<Client> {
 
   /** Its server ended while they were joined. */
   serverLost(server: Server, cause: Cause): void {
-    // The server's own FATAL error has been passed on, or half a message has: nothing may follow.
+    // The server's FATAL error, or part of a message, was forwarded: nothing may follow.
     if (server.fatal?.forwarded === true) this.#gone('end')
     else if (server.passing > 0) this.#gone('close')
     else this.fatal(sqlstates.connection_failure, `server connection lost: ${causes[cause].help}`)
   }
 
-  /** Gets in line for a server. */
+  /** Joins the waiting line. */
   wait(): void {
     this.waitingSinceMs = this.context.io.nowMs()
     this.#notified = false
     this.moveTo(this.pool.waiting)
   }
 
-  /** It was told that it waits. */
+  /** It was sent the NOTICE that it waits. */
   get notified(): boolean {
     return this.#notified
   }
 
-  /** It still waits for a server. */
+  /** Sends a NOTICE that it still waits for a server. */
   notify(message: string): void {
     this.#notified = true
     this.#write(write.noticeResponse({ severity: 'NOTICE', code: '00000', message }))

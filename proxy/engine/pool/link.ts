@@ -10,7 +10,9 @@ import assert from 'node:assert/strict'
 /** Messages up to this length are forwarded whole. */
 export const wholeBytesMax = 16_384
 
-/** An end of a link names the other; only `join` and `part` write these names, to all else they are readonly. */
+/**
+ * One end of a link refers to the other; only `join` and `part` write these references, which are readonly elsewhere.
+ */
 interface ClientEnd {
   readonly pool: object
   readonly list: object | null
@@ -23,7 +25,7 @@ interface ServerEnd {
   client: object | null
 }
 
-/** HOT, as `part` is: a call of `assert` would allocate its arguments where V8 does not inline it. */
+/** HOT, like `part`: a call of `assert` would allocate its arguments where V8 does not inline it. */
 export function join(client: ClientEnd, server: ServerEnd): void {
   if (client.server !== null || server.client !== null) assert.fail('an end of the new link has another')
   if (client.list === null || server.list === null) assert.fail('an end of the new link has left')

@@ -26,7 +26,7 @@ export class List<Item extends Listed<Item>> {
   }
 
   pushHead(item: Item): void {
-    if (item.list !== null) assert.fail('an item stands in one list only')
+    if (item.list !== null) assert.fail('an item is in one list only')
     item.list = this
     item.next = this.head
     if (this.head === null) this.tail = item
@@ -36,7 +36,7 @@ export class List<Item extends Listed<Item>> {
   }
 
   pushTail(item: Item): void {
-    if (item.list !== null) assert.fail('an item stands in one list only')
+    if (item.list !== null) assert.fail('an item is in one list only')
     item.list = this
     item.previous = this.tail
     if (this.tail === null) this.head = item
@@ -46,7 +46,7 @@ export class List<Item extends Listed<Item>> {
   }
 
   remove(item: Item): void {
-    if (item.list !== this) assert.fail('an item is taken from the list it stands in')
+    if (item.list !== this) assert.fail('an item is removed from the list it is in')
     const { previous, next } = item
     if (previous === null) this.head = next
     else previous.next = next

@@ -239,7 +239,7 @@ export class Pool {
       return null
     }
     const server = serverSet.dedicate(replication)
-    if (server === null) client.fatal(sqlstates.too_many_connections, 'no further server connection is allowed now')
+    if (server === null) client.fatal(sqlstates.too_many_connections, 'no more server connections allowed')
     return server
   }
 

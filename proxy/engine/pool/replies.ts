@@ -1,4 +1,4 @@
-/** HOT. What a server sends to the client it is joined with, walked and forwarded as requests are: see requests.ts. */
+/** HOT. Messages of a server to the client it is joined with, walked and forwarded like requests: see requests.ts. */
 import { sqlstates } from '../../../shared/errors.ts'
 import { carryBytesMax } from '../../io/io.ts'
 import { errorFields, int32, isFatal, stringEnd, text } from '../../protocol/read.ts'
@@ -13,8 +13,8 @@ import { signsOfTag } from '../session/session-state.ts'
 import { unnamedFailed } from '../session/unnamed.ts'
 
 /**
- * Bytes of a server that is joined with `client`. Returns the offset up to which they were forwarded; on the last
- * answer of a transaction the link ends.
+ * Handles bytes of a server joined with `client`. Returns the offset up to which they were forwarded; the last answer
+ * of a transaction ends the link.
  */
 export function serverData(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): number {
   const { outstanding } = server
@@ -109,7 +109,7 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
       break
     }
     if (ours) {
-      // The answer to a request of our own: what stands before it goes to the client, it does not.
+      // The answer to a request of ours is not forwarded; what is before it is.
       if (at > from) client.socket.send(bytes, from, at)
       from = next
     }
@@ -124,7 +124,7 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
   const sent = at > from ? client.socket.send(bytes, from, at) : client.socket.queuedBytes === 0
   if (!sent && !freed) server.socket.pauseReading()
   if (outstanding.lost) {
-    server.close('protocol_error', { message: 'an answer that nothing asked for' })
+    server.close('protocol_error', { message: 'unexpected response without a request' })
     return end
   }
   if (freed) client.endTransaction(server)
@@ -145,7 +145,7 @@ export function nameNotifier(server: Server, client: Client, bytes: Uint8Array, 
   bytes[start + 3] = cancelKey.pid
 }
 
-/** Answers what is our own to answer and has come to its turn. */
+/** Sends local answers that are due. */
 export function answerLocally(client: Client, server: Server): void {
   for (;;) {
     const answer = server.outstanding.local()
@@ -158,7 +158,7 @@ function refusesTransactions({ serverSet, replication }: Server): boolean {
   return serverSet.settings.poolMode === 'statement' && replication === null
 }
 
-/** At ReadyForQuery: what was measured, and whether the server may go. */
+/** At ReadyForQuery: updates statistics, and returns whether the server is free. */
 function endQuery(client: Client, server: Server): boolean {
   const nowMs = client.context.io.nowMs()
   if (server.outstanding.empty) client.countQuery(nowMs)
@@ -170,8 +170,8 @@ function endQuery(client: Client, server: Server): boolean {
 }
 
 /**
- * An error, in the client's words where it speaks of a statement by the server's name. Gives the offset from which the
- * server's own bytes go on.
+ * An error, with the client's name of a statement in place of the server's. Returns the offset from which the server's
+ * bytes continue.
  */
 function passError(
   server: Server,
@@ -202,18 +202,18 @@ function passError(
   return next
 }
 
-/** A description that is kept is read whole, if the loop can keep it so long. */
+/** A description that is kept is read whole, if the loop can keep it for as long. */
 function mustBeWhole(server: Server, tag: number, length: number): boolean {
   return tag === BackendTag.RowDescription && length < carryBytesMax && server.outstanding.keepsDescription
 }
 
-/** What a server returns for a statement. True when we have asked, so that it is not for the client. */
+/** A server's description of a statement. True if we requested it, so that it is not for the client. */
 function noteDescription(server: Server, bytes: Uint8Array, at: number, next: number, end: number): boolean {
   const { outstanding } = server
   const tag = bytes[at] as number
   const whole = next <= end
   if (outstanding.describesOwn) {
-    if (!whole) server.close('protocol_error', { message: 'the description of a statement is too long' })
+    if (!whole) server.close('protocol_error', { message: 'the description of a prepared statement is too long' })
     else outstanding.describedOwn(descriptionOf(tag, bytes, at + headerBytes, next))
     return true
   }
@@ -224,7 +224,9 @@ function noteDescription(server: Server, bytes: Uint8Array, at: number, next: nu
   return false
 }
 
-/** A parameter that changed under this client follows it to its next server; the end of a standby is for everybody. */
+/**
+ * A parameter that changed under this client follows it to its next server; the promotion of a standby concerns all.
+ */
 function noteParameter(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): void {
   const [parameter, value] = server.noteParameter(bytes, start, end)
   const name = parameter.toLowerCase()
@@ -234,7 +236,7 @@ function noteParameter(server: Server, client: Client, bytes: Uint8Array, start:
   server.follow(name, value)
 }
 
-/** What a command has left in the session. */
+/** Signs of what a command has left in the session. */
 function noteTag(server: Server, bytes: Uint8Array, start: number, end: number): void {
   const signs = signsOfTag(bytes, start, end)
   if (signs === null) return
@@ -243,9 +245,9 @@ function noteTag(server: Server, bytes: Uint8Array, start: number, end: number):
   server.note(signs)
 }
 
-/** A session whose statements were taken off by a command: DEALLOCATE, DEALLOCATE ALL or DISCARD ALL. */
+/** A command dropped statements of the session: DEALLOCATE, DEALLOCATE ALL or DISCARD ALL. */
 function noteDiscarded(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): void {
-  // HOT for everything else: "DE" and "DI" begin few other tags, and their third letters differ.
+  // HOT for all others: few tags begin with "DE" or "DI", and their third letters differ.
   const third = bytes[start + 2]
   if (bytes[start] !== letterD || (third !== letterA && third !== letterS)) return
   const tag = text(bytes, start, stringEnd(bytes, start, end))
@@ -256,7 +258,7 @@ function noteDiscarded(server: Server, client: Client, bytes: Uint8Array, start:
   }
   if (tag !== 'DEALLOCATE ALL' && tag !== 'DISCARD ALL') return
   client.statements?.clearSettled()
-  // What was sent after it may have been prepared meanwhile.
+  // What was sent after it may have been prepared since.
   if (server.outstanding.noted) server.statements?.doubt()
   else server.statements?.clear()
 }
@@ -268,5 +270,5 @@ const letterS = 0x53
 /** '9' in ASCII: the last character of a tag that counts rows is not above it. */
 const digitMax = 0x39
 
-/** As PgBouncer says it. */
+/** PgBouncer's text. */
 const noTransactionsText = 'transaction blocks not allowed in statement pooling mode'

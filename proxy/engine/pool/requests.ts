@@ -1,7 +1,7 @@
 /**
- * HOT. What a client sends to the server it is joined with. Messages are walked by offset and forwarded in the longest
- * contiguous run by one send; nothing here allocates, awaits or logs per message. See bench/README.md for what a
- * transaction costs.
+ * HOT. Messages of a client to the server it is joined with. They are walked by offset and forwarded in the longest
+ * contiguous run by one send; nothing here allocates, awaits or logs per message. See bench/README.md for the cost of a
+ * transaction.
  */
 import assert from 'node:assert/strict'
 import { sqlstates } from '../../../shared/errors.ts'
@@ -20,9 +20,7 @@ import type { Server } from './server.ts'
 import { harmlessSets, maySet, signsOfText } from '../session/session-state.ts'
 import { isUnnamedStatement, lacksUnnamed, parsedUnnamed, parseUnkept, unnamedGone } from '../session/unnamed.ts'
 
-/**
- * Bytes of a client that is joined with `server`. Returns the offset up to which they were forwarded.
- */
+/** Handles bytes of a client joined with `server`. Returns the offset up to which they were forwarded. */
 export function clientData(client: Client, server: Server, bytes: Uint8Array, start: number, end: number): number {
   client.beginTransaction()
   let from = start
@@ -40,7 +38,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
   const renaming = renames(client, server)
   const watches = server.serverSet.settings.poolMode !== 'session'
   if (watches) server.unnamedIsShared = true
-  // In session mode the session's statement without a name is the client's, once it is no other client's.
+  // In session mode the session's unnamed statement is the client's, once it is no other client's.
   const owns = server.unnamedIsShared && server.replication === null
   while (client.passing === 0 && end - at >= headerBytes) {
     const length = readLength(bytes, at)
@@ -48,7 +46,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     if (!isRequestTag(tag)) break
     if (length < 4) return violation(client, server, bytes, from, at, 'invalid message length', end)
     const next = at + 1 + length
-    // Of a longer message the first byte of the body must be there: of a Parse it tells whether it has a name.
+    // Of a longer message the first byte of the body is needed: for a Parse it tells whether it has a name.
     if (next > end && (length <= wholeBytesMax || end - at === headerBytes)) break
     if ((renaming && mayBeNamed(tag, bytes, at + headerBytes, end)) || (owns && lacksUnnamed(client, server, tag))) {
       const onward = renameIn(client, server, bytes, from, at, next, end)
@@ -85,7 +83,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
       case FrontendTag.Parse:
         if (watches) noteParse(client, bytes, at + headerBytes, Math.min(next, end))
         if (bytes[at + headerBytes] === 0) {
-          // Noted in every mode: the mode may change before the Bind.
+          // Recorded in every mode: the mode may change before the Bind.
           if (owns) parsedUnnamed(client, server, bytes, at, next, end)
           else parseUnkept(client, server)
           owe(client, server, RequestKind.UnnamedParse)
@@ -155,19 +153,19 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     return end
   }
   if (server.outstanding.noted) answerLocally(client, server)
-  // The end of a transaction may have come while a long message (CopyData after a failed COPY) was still passing, or
-  // without the server.
+  // The transaction may have ended while a long message (CopyData after a failed COPY) was still passing, or without
+  // the server.
   if (mayBeOver && client.passing === 0 && server.status === TransactionStatus.Idle && server.outstanding.empty) {
     if (client.leavesAtTransactionEnd(server)) client.endTransaction(server)
   }
   return at
 }
 
-/** HOT. Whether a message may concern a prepared statement that has a name; a text by way of DEALLOCATE. */
+/** HOT. Whether a message may concern a named prepared statement; a text may by DEALLOCATE. */
 function mayBeNamed(tag: number, bytes: Uint8Array, body: number, end: number): boolean {
   switch (tag) {
     case FrontendTag.Parse:
-      // Of a long message the name may not have arrived.
+      // The name of a long message may not have arrived.
       return body + 1 >= end || bytes[body] !== 0 || mayBeginDeallocate(bytes[body + 1] as number)
     case FrontendTag.Bind:
       return body + 1 >= end || bytes[body] !== 0 || bytes[body + 1] !== 0
@@ -188,7 +186,7 @@ function mayBeginDeallocate(byte: number): boolean {
 
 const sendBuffer = new SendBuffer()
 
-/** Filled anew for each message, so that none is allocated. */
+/** Reused for each message, so that none is allocated. */
 let request: Request | null = null
 
 function renameIn(
@@ -211,7 +209,7 @@ function renameIn(
   return rename(sendBuffer, request)
 }
 
-/** In transaction mode statements follow the client; one that has some keeps them when the mode changes. */
+/** In transaction mode statements follow the client; a client that has some keeps them when the mode changes. */
 function renames(client: Client, server: Server): boolean {
   if (client.statements !== null) return true
   if (server.replication !== null) return false
@@ -219,7 +217,7 @@ function renames(client: Client, server: Server): boolean {
   return settings.maxPreparedStatements > 0 && settings.poolMode !== 'session'
 }
 
-/** HOT. What a simple query may leave in the session. */
+/** HOT. Signs of what a simple query may leave in the session. */
 function noteQuery(server: Server, bytes: Uint8Array, start: number, end: number): void {
   const signs = signsOfText(bytes, start, end)
   if (signs !== null) server.note(signs)
@@ -227,14 +225,17 @@ function noteQuery(server: Server, bytes: Uint8Array, start: number, end: number
   server.expectSets(harmlessSets(text(bytes, start, stringEnd(bytes, start, end)), (name) => server.follows(name)))
 }
 
-/** HOT. What the statement may leave when it is bound: this one, or one of those whose names are not exchanged. */
+/** HOT. Signs of what the statement may leave when it is bound: this one, or one whose name is not replaced. */
 function noteParse(client: Client, bytes: Uint8Array, start: number, end: number): void {
   const nameEnd = bytes[start] === 0 ? start : stringEnd(bytes, start, end)
   const signs = signsOfText(bytes, Math.min(nameEnd + 1, end), end)
   if (nameEnd === start || signs !== null) client.parsed = signs
 }
 
-/** What was rewritten, and then the client's bytes from `from` to `to`, by one send. False when some of it was queued. */
+/**
+ * Sends what was rewritten, and then the client's bytes from `from` to `to`, in one send. False if some of it was
+ * queued.
+ */
 function forward(server: Server, bytes: Uint8Array, from: number, to: number): boolean {
   if (sendBuffer.length > 0) {
     sendBuffer.add(bytes, from, to)
@@ -244,7 +245,9 @@ function forward(server: Server, bytes: Uint8Array, from: number, to: number): b
   return server.socket.send(bytes, from, to)
 }
 
-/** The client broke the protocol: what came before it is still forwarded, then it is told and sent away. */
+/**
+ * A protocol violation of the client: earlier messages are still forwarded, then it gets the error and is disconnected.
+ */
 function violation(
   client: Client,
   server: Server,
@@ -260,8 +263,8 @@ function violation(
 }
 
 /**
- * HOT. Whose description a Describe asks for: that of the statement without a name, or of the one that the portal without
- * a name was made of, unless the client was told that already. Others are described under their names.
+ * HOT. The statement that keeps the description requested by a Describe: the unnamed statement, or the one that the
+ * unnamed portal was bound to, unless the client was told it already. Others are found by name.
  */
 function subjectOf(client: Client, bytes: Uint8Array, body: number): Described | null {
   if (bytes[body + 1] !== 0) return null
@@ -271,5 +274,5 @@ function subjectOf(client: Client, bytes: Uint8Array, body: number): Described |
 
 function owe(client: Client, server: Server, request: RequestKind, subject: Described | null = null): void {
   if (server.outstanding.push(request, undefined, subject)) return
-  client.fatal(sqlstates.program_limit_exceeded, 'too many requests in flight without an answer')
+  client.fatal(sqlstates.program_limit_exceeded, 'too many unanswered requests')
 }

@@ -105,8 +105,8 @@ export class ServerSet {
    * The only function that changes the list of a server. Idle servers are used last in, first out, except a `last` one.
    */
   move(server: Server, to: List<Server>, last = false): void {
-    // HOT, so the texts are made only when they are needed.
-    if (server.serverSet !== this) assert.fail('a server stays in its set')
+    // HOT: the texts are created only on failure.
+    if (server.serverSet !== this) assert.fail('a server stays in its server set')
     const from = server.list
     if (from === null || !this.#leads(from, to)) assert.fail(`${from?.name ?? 'closed'} -> ${to.name}`)
     from.remove(server)
@@ -141,7 +141,7 @@ export class ServerSet {
     return true
   }
 
-  /** Opens a server for one client alone; null when a limit that pools share does not allow one. */
+  /** Opens a server for one client alone; null if a shared limit does not allow it. */
   dedicate(replication: Replication): Server | null {
     const target = this.#nextTarget()
     if (target === null) return null

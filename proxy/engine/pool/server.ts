@@ -97,15 +97,15 @@ export class Server implements SocketEvents, Listed<Server> {
   pinnedAtMs = 0
   /** A setting that is not reported may differ from its value at login. */
   settingsChanged = false
-  /** Of the query in flight: for each SET in it whether it leaves nothing. */
+  /** For each SET in the query in flight, whether it leaves nothing. */
   #harmlessSets: boolean[] = []
-  /** Cancel requests on their way to it. */
+  /** Number of cancel requests on their way to it. */
   cancels = 0
   /** A cancel request timed out and may still arrive: no other client may have the server then. */
   cancelLost = false
-  /** Its address is none that new servers are opened to: it is closed when it becomes free. */
+  /** Its address is no longer a target: it is closed when it becomes free. */
   leavesAddress = false
-  /** An operator wants it replaced: whatever else changes, it is closed when it becomes free. */
+  /** An operator wants it replaced: it is closed when it becomes free, whatever else changes. */
   #retired = false
   backendKey: CancelKey | null = null
   /** Parameters set by the session's clients. */
@@ -241,17 +241,17 @@ export class Server implements SocketEvents, Listed<Server> {
     return this.serverSet.followed.has(parameter) && this.initial.has(parameter)
   }
 
-  /** Its client has set a parameter that follows clients. */
+  /** Its client has changed a parameter that follows clients. */
   follow(name: string, value: string): void {
     this.parameters = this.parameters.with(name, value)
   }
 
-  /** A query is passed on; `harmless` says of each SET in it whether it leaves nothing. */
+  /** A query is forwarded; `harmless` tells for each SET in it whether it leaves nothing. */
   expectSets(harmless: boolean[]): void {
     this.#harmlessSets = harmless
   }
 
-  /** A SET of the query in flight was done. */
+  /** A SET of the query in flight was executed. */
   nextSetIsHarmless(): boolean {
     return this.#harmlessSets.length > 0 && this.#harmlessSets.shift() === true
   }
@@ -261,7 +261,7 @@ export class Server implements SocketEvents, Listed<Server> {
     if (this.#harmlessSets.length > 0) this.#harmlessSets = []
   }
 
-  /** Something was seen that a session may keep. */
+  /** Records signs of session state. */
   note({ begun, ended, settings }: Signs): void {
     this.suspect |= begun | (ended & this.kept)
     this.settingsChanged ||= settings
