@@ -107,12 +107,12 @@ test('file descriptors a dead engine left open are closed', async () => {
 })
 
 test('an engine that hangs is ended and started again', async () => {
-  const { keeper: supervisor, script, port } = newKeeper(600)
+  const { keeper: supervisor, script, port } = newKeeper(3000)
   await supervisor.start({ host: '127.0.0.1', port })
   script.order({ do: 'hang' })
   await until('it hangs', () => script.told.find((one) => 'hangs' in one))
 
-  await expect(supervisor.snapshot()).rejects.toThrow('it did not answer for 600 ms')
+  await expect(supervisor.snapshot()).rejects.toThrow('it did not answer for 3000 ms')
   await until('the engine is back', () => supervisor.isServing)
 
   expect((await supervisor.snapshot()).running).toBeNull()
