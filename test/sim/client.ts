@@ -54,6 +54,8 @@ export interface ClientOptions {
   readonly pipelineMax: number
   readonly bytesMax: number
   readonly floodBytes: number
+  /** The only statements that it uses; null when it does everything. */
+  readonly only: 'named' | 'unnamed' | null
   readonly askSsl: boolean
 }
 
@@ -203,7 +205,7 @@ export class Client {
   }
 
   #begin(): void {
-    const { session, prepares, bytesMax, floodBytes, sleepMsMax } = this.options
+    const { session, prepares, bytesMax, floodBytes, sleepMsMax, only } = this.options
     const owner = `${this.id}.${++this.works}`
     const { status, statementNames: prepared, unnamed } = this.#ahead
     const situation = {
@@ -216,6 +218,7 @@ export class Client {
       bytesMax,
       floodBytes,
       sleepMsMax,
+      only,
       owner,
     }
     const closing: Step = { kind: 'query', text: `rollback @${owner}` }

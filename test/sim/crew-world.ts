@@ -366,6 +366,7 @@ export class CrewWorld {
       startup: new Map(),
       options: new Map(),
       ...habitsOf(profile),
+      only: null,
       askSsl: random.chance(0.2),
     })
     this.checker.clients.add(client)

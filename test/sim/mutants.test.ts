@@ -272,8 +272,7 @@ const places: Readonly<Record<string, (profile: Profile) => boolean>> = {
   'a client that logs in during a SUSPEND is served': changesThings,
   'servers are opened during a SUSPEND': changesThings,
   'a server is not paused while its client does not read': ({ floodBytes }) => floodBytes > 1000,
-  'an unnamed statement cannot be told from the one before it': ({ mode, preparedMax }) =>
-    mode === 'transaction' && preparedMax > 0,
+  'an unnamed statement cannot be told from the one before it': ({ statementsOnly }) => statementsOnly,
   'a statement counts as prepared before the server confirms it': ({ mode, preparedMax }) =>
     mode === 'transaction' && preparedMax > 0,
 }

@@ -24,6 +24,11 @@ export interface Profile {
   readonly sleepMsMax: number
   readonly pipelineMax: number
   readonly chaosEveryMs: number
+  /**
+   * Each client only uses named statements or only the unnamed one, all with equal parameters. Everything else takes the
+   * unnamed statement from a session, so that a server would rarely keep an old one until its client is back.
+   */
+  readonly statementsOnly: boolean
 }
 
 export function randomProfile(random: Random): Profile {
@@ -46,6 +51,7 @@ export function randomProfile(random: Random): Profile {
     sleepMsMax: random.pick([50, 500, 5000]),
     pipelineMax: random.integer(1, 4),
     chaosEveryMs: random.pick([5, 50, 500]),
+    statementsOnly: random.chance(0.1),
   }
 }
 

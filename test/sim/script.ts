@@ -23,6 +23,8 @@ export interface Situation {
   readonly floodBytes: number
   /** Longest duration of `sleep`. */
   readonly sleepMsMax: number
+  /** The only statements that the client uses; null when it does everything. */
+  readonly only: 'named' | 'unnamed' | null
   /** Names the client and this piece of work: "c3.17". */
   readonly owner: string
 }
@@ -30,6 +32,8 @@ export interface Situation {
 interface Work {
   readonly weight: number
   readonly when: readonly Status[]
+  /** The statements that it uses, when it uses no others. */
+  readonly uses?: 'named' | 'unnamed'
   make(situation: Situation): Step[]
 }
 
@@ -62,21 +66,27 @@ const works = {
   unsynced: { weight: 1, when: ['I', 'T'], make: unsynced },
   unknown: { weight: 1, when: healthy, make: unknown },
   named: { weight: 2, when: healthy, make: named },
-  prepare: { weight: 5, when: anywhere, make: prepare },
-  usePrepared: { weight: 8, when: anywhere, make: usePrepared },
+  prepare: { weight: 5, when: anywhere, uses: 'named', make: prepare },
+  usePrepared: { weight: 8, when: anywhere, uses: 'named', make: usePrepared },
   forget: { weight: 2, when: anywhere, make: forget },
-  parseUnnamed: { weight: 3, when: anywhere, make: parseUnnamed },
-  useUnnamed: { weight: 4, when: anywhere, make: useUnnamed },
+  parseUnnamed: { weight: 3, when: anywhere, uses: 'unnamed', make: parseUnnamed },
+  useUnnamed: { weight: 4, when: anywhere, uses: 'unnamed', make: useUnnamed },
   portals: { weight: 2, when: ['T'], make: portals },
   call: { weight: 1, when: anywhere, make: (at) => [{ kind: 'call', argument: `call @${at.owner}` }] },
   copyIn: { weight: 3, when: healthy, make: copyIn },
   copyOut: { weight: 2, when: healthy, make: (at) => either(at, `copyout ${at.random.size(40)}`) },
-  syncs: { weight: 1, when: anywhere, make: (at) => Array.from({ length: at.random.integer(1, 3) }, () => sync) },
+  syncs: {
+    weight: 1,
+    when: anywhere,
+
+    make: (at) => Array.from({ length: at.random.integer(1, 3) }, () => sync),
+  },
 } as const satisfies Record<string, Work>
 
 export function nextWork(situation: Situation): Step[] {
   const weights: Record<string, number> = {}
   for (const [name, work] of Object.entries<Work>(works)) {
+    if (situation.only !== null && work.uses !== situation.only) continue
     if (work.when.includes(situation.status)) weights[name] = work.weight
   }
   const table: Record<string, Work> = works

@@ -126,10 +126,12 @@ export class World {
     const id = `c${this.#nextClient++}`
     const startup = new Map<string, string>()
     const switches = new Map<string, string>()
-    if (random.chance(0.5)) startup.set('application_name', random.chance(0.5) ? 'common' : `${id} of ${pool}`)
-    if (random.chance(0.2)) startup.set('TimeZone', 'Europe/Berlin')
-    if (random.chance(0.2)) startup.set('work_mem', '16MB')
-    if (random.chance(0.1)) switches.set('search_path', 'a, b')
+    if (!profile.statementsOnly) {
+      if (random.chance(0.5)) startup.set('application_name', random.chance(0.5) ? 'common' : `${id} of ${pool}`)
+      if (random.chance(0.2)) startup.set('TimeZone', 'Europe/Berlin')
+      if (random.chance(0.2)) startup.set('work_mem', '16MB')
+      if (random.chance(0.1)) switches.set('search_path', 'a, b')
+    }
     const client = new Client(this.network, random, this.checker, proxy, {
       id,
       host: `10.2.0.${this.#nextClient % 250}`,
@@ -140,6 +142,7 @@ export class World {
       startup,
       options: switches,
       ...habitsOf(profile),
+      only: profile.statementsOnly ? random.pick(['named', 'unnamed'] as const) : null,
       askSsl: random.chance(0.2),
       ...given,
     })

@@ -134,6 +134,7 @@ function mayDescribeOtherwise(server: Server, named: Named): boolean {
  */
 function checkDescription(out: SendBuffer, request: Request, statement: Statement): number {
   const { client, server } = request
+  if (server.outstanding.ownDescribeOwed) return unsettled
   const known = server.statements
   if (known?.has(statement) === true && known.description(statement) !== null) {
     // The server prepared it before or after the client was told: preparing it anew decides.
@@ -323,16 +324,26 @@ function giveUnnamed(
     return changed
   }
   if (parse === null) return giveNone(out, request)
+  // Requested already: another answer has made the client go on.
+  if (server.outstanding.ownDescribeOwed) return unsettled
   out.addWhole(parse)
   has(server, own, stamp)
   server.unnamedSure = false
+  // By the time of the answer the client may have parsed another one.
+  const stillThere = (): boolean => server.unnamedOf === own && server.unnamedStamp === stamp
   owe(request, RequestKind.OwnParse, {
-    done: () => void (server.unnamedSure = true),
-    dropped: () => void (server.unnamedOf = null),
+    done: () => {
+      if (stillThere()) server.unnamedSure = true
+    },
+    dropped: () => {
+      if (stillThere()) server.unnamedOf = null
+    },
   })
   if (!asks) return asItIs
   out.addWhole(describeUnnamed)
-  return ask(out, request, (description) => void (server.unnamedDescription = description))
+  return ask(out, request, (description) => {
+    if (stillThere()) server.unnamedDescription = description
+  })
 }
 
 /** An unnamed statement is forwarded, unless it deallocates a name of the client's, which differs on the server. */

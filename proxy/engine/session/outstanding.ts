@@ -147,6 +147,14 @@ export class Outstanding {
     return false
   }
 
+  /** A description requested by us is owed. */
+  get ownDescribeOwed(): boolean {
+    for (let index = 0; index < this.#count; index++) {
+      if (this.#ring[(this.#head + index) & (this.#ring.length - 1)] === RequestKind.OwnDescribe) return true
+    }
+    return false
+  }
+
   /** The name in the oldest unanswered request, if recorded. */
   get askedName(): Uint8Array | undefined {
     return this.#front() >= RequestKind.NamedParse ? this.#notes[0]?.name : undefined

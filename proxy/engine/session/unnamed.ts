@@ -213,7 +213,8 @@ export function unnamedGone(client: Owner, server: Session): void {
 export function unnamedFailed(client: Owner, server: Session): void {
   const { failedParse, skippedChanges, laterChanges } = server.outstanding
   if (!failedParse && skippedChanges === 0) return
-  server.unnamedOf = null
+  // A later Parse or Query decides, which the server executes after the Sync that ends the skipping.
+  if (laterChanges === 0) server.unnamedOf = null
   client.unnamed?.undo(failedParse, skippedChanges, laterChanges)
 }
 

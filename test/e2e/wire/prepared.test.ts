@@ -6,19 +6,28 @@ import {
   describeStatement,
   execute,
   flush,
+  message,
   parse,
   query,
   sync,
 } from '../../support/frontend-messages.ts'
 import { describe, transcript } from '../../support/oracle.ts'
 import { lacks } from '../../support/postgres.ts'
+import { commandComplete, ready, startScriptedServer } from '../../support/scripted-server.ts'
+import type { ScriptedServer } from '../../support/scripted-server.ts'
 import type { WireClient } from '../../support/wire.ts'
 import { compare, loginTo, startWorld } from './world.ts'
 import type { World } from './world.ts'
 
 let world: World
+let scripted: ScriptedServer
+
+const parseComplete = message('1')
+/** ParameterDescription and NoData: a statement without parameters that returns no rows. */
+const described = [message('t', Buffer.alloc(2)), message('n')]
 
 beforeAll(async () => {
+  scripted = await startScriptedServer((connection) => connection.acceptLogin())
   world = await startWorld({
     sql: [
       'CREATE TABLE numbers (n int PRIMARY KEY)',
@@ -33,6 +42,7 @@ beforeAll(async () => {
       small: { pool_mode: 'transaction', pool_size: 1, max_prepared_statements: 2 },
       transaction2: { pool_mode: 'transaction', pool_size: 2 },
       changing: { pool_mode: 'transaction', pool_size: 1 },
+      scripted: { pool_mode: 'transaction', pool_size: 1, servers: [{ host: scripted.host, port: scripted.port }] },
     }),
   })
 })
@@ -623,4 +633,53 @@ test('the unnamed statement is not another client’s when the pool mode changes
   await change({})
 
   expect(rows(executed)).toEqual(['mine'])
+})
+
+test('53: a long statement follows a Parse that an error skips', async () => {
+  const long = parse('', `SELECT '${'x'.repeat(20_000)}'`)
+
+  const same = await compare(world, [
+    { send: [bind('', 'nobody'), parse('', 'SELECT 1'), sync, long, flush], until: '1' },
+    { send: bindAndExecute, until: 'Z' },
+  ])
+
+  expect(tags(same)).toBe('EZ12DCZ')
+})
+
+test('53: a long statement follows one of its client that an error skips on a server of another', async () => {
+  const [client, other] = [await loginTo(world, 'transaction1'), await loginTo(world, 'transaction1')]
+  await answers(client, parse('', 'SELECT 1'), sync)
+  await answers(other, parse('', "SELECT 'of the other'"), sync)
+
+  client.send(bind('', 'nobody'), bind('', ''), sync, parse('', `SELECT '${'x'.repeat(20_000)}'`), flush)
+  await client.readUntil('1')
+  const found = rows(await answers(client, ...bindAndExecute))
+  for (const one of [client, other]) one.destroy()
+
+  expect(found).toEqual(['x'.repeat(20_000)])
+})
+
+test('a description is requested once, whatever is answered before it', async () => {
+  const [client, other] = [await loginTo(world, 'scripted'), await loginTo(world, 'scripted')]
+  const server = await scripted.next()
+  const exchange = async (from: WireClient, sent: readonly Uint8Array[], answer: readonly Uint8Array[]) => {
+    from.send(...sent)
+    await server.readUntil('S')
+    server.send(...answer, ready())
+    await from.readUntil('Z')
+  }
+  await exchange(client, [parse('', 'SELECT 1'), describeStatement(''), sync], [parseComplete, ...described])
+  await exchange(client, bindAndExecute, [message('2'), commandComplete('SELECT 1')])
+  await exchange(other, [parse('', 'SELECT 2'), sync], [parseComplete])
+
+  client.send(sync, ...bindAndExecute)
+  await server.readUntil('H')
+  server.send(ready())
+  await client.readUntil('Z')
+  server.send(parseComplete, ...described)
+  const sent: string[] = []
+  while (sent.at(-1) !== 'S') sent.push((await server.read()).tag)
+  for (const one of [client, other]) one.destroy()
+
+  expect(sent.join('')).toBe('BES')
 })
