@@ -19,7 +19,7 @@ export const measured = [
   'test/bench/engine.test.ts',
   'test/bench/usage-of-process.test.ts',
   'test/e2e/fleet/a-b-a.test.ts',
-  'test/e2e/fleet/online-restart.test.ts',
+  'test/e2e/fleet/restart-under-load.test.ts',
   'test/e2e/wire/limits.test.ts',
   'test/e2e/wire/memory.test.ts',
   'test/e2e/wire/shared-limits.test.ts',

@@ -754,7 +754,6 @@ export class Server implements SocketEvents, Listed<Server> {
     if (list === null) return
     const state = this.stateName
     list.remove(this)
-    serverSet.pool.context.counts?.closed(serverSet, this.target, this.replication !== null)
     if (client !== null) part(client, this)
     this.#exchange = null
     this.#loginTimer?.cancel()
@@ -766,6 +765,8 @@ export class Server implements SocketEvents, Listed<Server> {
     } else {
       this.socket.close()
     }
+    // Not before: another worker opens a server as soon as it is counted as closed.
+    serverSet.pool.context.counts?.closed(serverSet, this.target, this.replication !== null)
 
     const { pool } = serverSet
     pool.closed[cause] = (pool.closed[cause] ?? 0) + 1
