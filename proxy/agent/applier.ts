@@ -76,10 +76,6 @@ export class Applier {
     return this.#candidate?.pools ?? []
   }
 
-  get runningPools(): readonly PoolHash[] {
-    return this.#runningPools
-  }
-
   /** Time since the running version was applied; undefined without one. */
   get appliedAgeMs(): number | undefined {
     return this.#appliedAtMs === undefined ? undefined : performance.now() - this.#appliedAtMs

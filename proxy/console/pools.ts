@@ -1,8 +1,6 @@
 import { Client } from '../engine/pool/client.ts'
 import type { OperatedEngine } from './operated-engine.ts'
 import type { Pool } from '../engine/pool/pool.ts'
-import type { ServerSet } from '../engine/pool/server-set.ts'
-import type { Server } from '../engine/pool/server.ts'
 
 /** Sorted by database, then user. */
 export function sortedPools(engine: OperatedEngine): Pool[] {
@@ -12,15 +10,6 @@ export function sortedPools(engine: OperatedEngine): Pool[] {
 export function compare(a: string, b: string): number {
   if (a === b) return 0
   return a < b ? -1 : 1
-}
-
-/** The current server set of a pool, and draining ones. */
-export function serverSetsOf(pool: Pool): ServerSet[] {
-  return pool.serverSets
-}
-
-export function serversOf(pool: Pool): Server[] {
-  return serverSetsOf(pool).flatMap((serverSet) => serverSet.lists.flatMap((list) => [...list]))
 }
 
 export function sum<Item>(items: Iterable<Item>, of: (item: Item) => number): number {

@@ -1,7 +1,6 @@
 /** SUSPEND: clients and servers are not read until its end; what was sent to them still leaves. */
 import { Client } from './pool/client.ts'
 import type { Context } from './pool/context.ts'
-import type { Pool } from './pool/pool.ts'
 import type { Pools } from './pool/pools.ts'
 import type { Server } from './pool/server.ts'
 
@@ -18,7 +17,7 @@ export function suspend({ context, pools }: Suspendable): boolean {
   context.operated()
   for (const client of context.clients) if (client instanceof Client) client.socket.suspendReading()
   for (const pool of pools.all()) {
-    for (const server of serversOf(pool)) if (server.loggedIn) server.socket.suspendReading()
+    for (const server of pool.servers()) if (server.loggedIn) server.socket.suspendReading()
   }
   return true
 }
@@ -30,7 +29,7 @@ export function unsuspend({ context, pools }: Suspendable): boolean {
   context.operated()
   for (const client of context.clients) client.socket.unsuspendReading()
   for (const pool of pools.all()) {
-    for (const server of serversOf(pool)) server.socket.unsuspendReading()
+    for (const server of pool.servers()) server.socket.unsuspendReading()
     pool.grow()
   }
   pools.wakeHeldUp()
@@ -71,10 +70,6 @@ export function whenFlushed(engine: Suspendable, done: (holds: boolean) => void)
 /** Clients and servers that have not taken everything sent to them. */
 function unflushed({ context, pools }: Suspendable): (Client | Server)[] {
   const clients = [...context.clients].filter((client) => client instanceof Client)
-  const servers = [...pools.all()].flatMap(serversOf)
+  const servers = [...pools.all()].flatMap((pool) => [...pool.servers()])
   return [...clients, ...servers].filter(({ socket }) => socket.queuedBytes > 0)
-}
-
-function serversOf(pool: Pool): Server[] {
-  return pool.serverSets.flatMap((serverSet) => serverSet.lists.flatMap((list) => [...list]))
 }

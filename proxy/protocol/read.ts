@@ -30,6 +30,18 @@ export function text(bytes: Uint8Array, start: number, end: number): string {
   return utf8.decode(bytes.subarray(start, end))
 }
 
+/** { String } …, ended by an empty one. */
+export function strings(bytes: Uint8Array, start: number, end: number): string[] {
+  const found: string[] = []
+  let at = start
+  while (at < end && bytes[at] !== 0) {
+    const stop = stringEnd(bytes, at, end)
+    found.push(text(bytes, at, stop))
+    at = stop + 1
+  }
+  return found
+}
+
 export interface ErrorFields {
   /** Not localized: ERROR, FATAL, PANIC, WARNING, NOTICE, DEBUG, INFO, LOG. */
   readonly severity: string

@@ -9,7 +9,7 @@ import type { Pool } from '../../engine/pool/pool.ts'
 import type { Server } from '../../engine/pool/server.ts'
 import { all } from '../join.ts'
 import { consoleName } from '../console-name.ts'
-import { serversOf, sortedPools } from '../pools.ts'
+import { sortedPools } from '../pools.ts'
 import { bigints, integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 import { secondsAndMicros, timestamp } from '../time.ts'
@@ -45,7 +45,7 @@ export const servers: Table = {
   columns,
   join: all,
   *rows(engine) {
-    for (const server of sortedPools(engine).flatMap(serversOf)) {
+    for (const server of sortedPools(engine).flatMap((pool) => [...pool.servers()])) {
       if (server.list !== null) yield serverRow(engine, server)
     }
     for (const connection of authConnections(engine)) yield authRow(engine, connection)
@@ -72,7 +72,7 @@ function* socketRows(engine: OperatedEngine, activeOnly: boolean): Generator<Row
       yield [...clientRow(engine, client), ...positions(client.passing, client.socket)]
     }
   }
-  for (const server of sortedPools(engine).flatMap(serversOf)) {
+  for (const server of sortedPools(engine).flatMap((pool) => [...pool.servers()])) {
     if (server.list === null || (activeOnly && server.list === server.serverSet.idle)) continue
     yield [...serverRow(engine, server), ...positions(server.passing, server.socket)]
   }
@@ -105,7 +105,7 @@ export const fds: Table = {
       const { pool, socket, parameters } = client
       yield fdRow('client', pool, socket.remote, (parameter) => parameters.values.get(parameter.toLowerCase()))
     }
-    for (const server of sortedPools(engine).flatMap(serversOf)) {
+    for (const server of sortedPools(engine).flatMap((pool) => [...pool.servers()])) {
       if (server.list === null) continue
       const address = { host: server.target.address, port: server.target.host.port }
       yield fdRow('server', server.serverSet.pool, address, (parameter) => server.reported.get(parameter))

@@ -2,7 +2,7 @@ import type { ServerSet } from '../../engine/pool/server-set.ts'
 import type { Pool } from '../../engine/pool/pool.ts'
 import { byKey } from '../join.ts'
 import { consoleName } from '../console-name.ts'
-import { common, consoleSessions, serverSetsOf, sortedPools, sum } from '../pools.ts'
+import { common, consoleSessions, sortedPools, sum } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 import { balancing } from './pools.ts'
@@ -53,7 +53,7 @@ function rowOf(database: string, all: readonly Pool[], running: readonly ServerS
     balancing(targets),
     // This worker's part: pools created for "*" are known to one worker only.
     sum(running, (serverSet) => serverSet.pool.partOf(serverSet.settings.poolSize)),
-    sum(all, (pool) => sum(serverSetsOf(pool), (serverSet) => serverSet.connections)),
+    sum(all, (pool) => sum(pool.serverSets, (serverSet) => serverSet.connections)),
     largest(running, (serverSet) => serverSet.settings.maxDbClientConnections),
     sum(all, (pool) => pool.active.size + pool.idle.size + pool.waiting.size),
   ]

@@ -1,6 +1,6 @@
 import type { OperatedEngine } from '../operated-engine.ts'
 import { consoleName } from '../console-name.ts'
-import { serverSetsOf, sum } from '../pools.ts'
+import { sum } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 
@@ -36,7 +36,7 @@ function listsOf({ pools, context, logins }: OperatedEngine): Row[] {
     ['free_servers', 0],
     [
       'used_servers',
-      sum(list, (pool) => sum(serverSetsOf(pool), (serverSet) => serverSet.connections)) +
+      sum(list, (pool) => sum(pool.serverSets, (serverSet) => serverSet.connections)) +
         sum(pools.authQueries.sources(), (source) => source.connections.size),
     ],
     ['dns_names', new Set(looked.map((host) => host.host)).size],

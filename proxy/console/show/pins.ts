@@ -1,6 +1,6 @@
 import { reasonsOf } from '../../engine/session/session-state.ts'
 import { all } from '../join.ts'
-import { serversOf, sortedPools } from '../pools.ts'
+import { sortedPools } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Table } from '../table.ts'
 import { timestamp } from '../time.ts'
@@ -10,7 +10,7 @@ export const pins: Table = {
   columns: [...texts('database', 'user'), ...integers('client_id', 'remote_pid'), ...texts('reason', 'since')],
   join: all,
   *rows(engine) {
-    for (const server of sortedPools(engine).flatMap(serversOf)) {
+    for (const server of sortedPools(engine).flatMap((pool) => [...pool.servers()])) {
       const { client, serverSet } = server
       if (client === null || !server.pinned) continue
       yield [

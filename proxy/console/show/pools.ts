@@ -2,7 +2,7 @@ import type { Pool } from '../../engine/pool/pool.ts'
 import type { Server } from '../../engine/pool/server.ts'
 import { byKey, columns } from '../join.ts'
 import { consoleName } from '../console-name.ts'
-import { compare, consoleSessions, serverSetsOf, sortedPools, sum } from '../pools.ts'
+import { compare, consoleSessions, sortedPools, sum } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 import { secondsAndMicros } from '../time.ts'
@@ -37,7 +37,7 @@ function joined(ofWorkers: readonly (readonly Row[])[]): Row[] {
 }
 
 function rowOf(pool: Pool): Row {
-  const all = serverSetsOf(pool)
+  const all = pool.serverSets
   const cancels = sum(all, (serverSet) => sum(serverSet.active, cancelsOf) + sum(serverSet.canceled, cancelsOf))
   const serverSet = all[0] ?? null
   return [

@@ -1,6 +1,6 @@
 import type { AuthQuerySettings } from '../../../shared/config/settings.ts'
 import { SqlError } from '../../../shared/errors.ts'
-import type { CloseCause, Io, Socket, SocketEvents, Timer } from '../../io/io.ts'
+import type { Address, CloseCause, Io, Socket, SocketEvents, Timer } from '../../io/io.ts'
 import { errorFields, int16, int32, isFatal, text } from '../../protocol/read.ts'
 import { BackendTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
@@ -11,11 +11,12 @@ import { newServerId } from '../workers/workers.ts'
 import type { Workers } from '../workers/workers.ts'
 import { tcpOptionsOf } from '../pool/target.ts'
 import type { Target } from '../pool/target.ts'
-import { secureServer, TlsRefused } from '../wire/tls.ts'
+import { TlsRefused } from '../wire/tls.ts'
 import type { TlsContexts, TlsHold } from '../wire/tls.ts'
 import type { ClientSecret, PoolSpec } from '../../spec.ts'
 import type { SaltedKeys } from './scram.ts'
-import { LoginRefused, serverLogin } from './server-login.ts'
+import { LoginRefused } from './server-login.ts'
+import { ServerSession } from './server-session.ts'
 
 /** Longest message of a login or result. */
 const messageBytesMax = 65_000
@@ -69,7 +70,7 @@ export interface ConnectionSource {
   failed(query: UserQuery, reason: string): void
   dispatch(): void
   /** The connection has closed: with `reason` null in order, before or after its login. */
-  ended(connection: AuthConnection, reason: string | null, plaintextRefused: boolean): void
+  ended(connection: AuthConnection, reason: string | null): void
 }
 
 /** A connection that runs auth_query, one query after the other. */
@@ -83,19 +84,19 @@ export class AuthConnection implements SocketEvents {
   readonly id: number
   readonly source: ConnectionSource
   readonly target: Target
-  readonly socket: Socket
+  socket: Socket
   readonly connectedAtMs: number
   requestedAtMs: number
   /** 0 before the login. */
   backendPid = 0
-  readonly #secured: boolean
+  readonly #session: ServerSession
   readonly #timer: Timer
   readonly #inbox = new Inbox()
   readonly #conversation: Conversation
-  readonly #exchange: Exchange<void>
+  #exchange: Exchange<void>
   #over = false
 
-  constructor(source: ConnectionSource, target: Target, secured: boolean) {
+  constructor(source: ConnectionSource, target: Target) {
     const { io } = source.context
     const { settings } = source.spec
     this.id = newServerId(source.context.workers)
@@ -103,8 +104,7 @@ export class AuthConnection implements SocketEvents {
     this.target = target
     this.connectedAtMs = io.nowMs()
     this.requestedAtMs = this.connectedAtMs
-    const { serverTlsSslmode: mode } = settings
-    this.#secured = secured || (mode !== 'disable' && mode !== 'allow')
+    this.#session = new ServerSession(this.#address, settings.serverTlsSslmode)
     this.#timer = io.after(Math.min(settings.connectTimeoutMs, settings.authQueryTimeoutMs), () => {
       this.#end('login did not complete within connect_timeout or auth_query_timeout')
     })
@@ -114,7 +114,16 @@ export class AuthConnection implements SocketEvents {
       random: (bytes) => io.random(bytes),
     }
     this.#exchange = this.#run()
-    this.socket = io.connect({ host: target.address, port: target.host.port }, tcpOptionsOf(settings), this)
+    this.socket = this.#connect()
+  }
+
+  #connect(): Socket {
+    const { context, spec } = this.source
+    return context.io.connect(this.#address, tcpOptionsOf(spec.settings), this)
+  }
+
+  get #address(): Address {
+    return { host: this.target.address, port: this.target.host.port }
   }
 
   onConnect(): void {
@@ -126,11 +135,13 @@ export class AuthConnection implements SocketEvents {
   }
 
   onData(bytes: Uint8Array, start: number, end: number): number {
+    const { socket } = this
     this.#inbox.open(bytes, start, end)
     this.#resume()
     const next = this.#inbox.start
     this.#inbox.close()
-    return this.#over ? end : next
+    // Nothing of a former connection is left to be handled.
+    return this.#over || this.socket !== socket ? end : next
   }
 
   onDrain(): void {}
@@ -162,22 +173,23 @@ export class AuthConnection implements SocketEvents {
     try {
       this.#exchange.next()
     } catch (error) {
-      if (error instanceof LoginRefused) {
-        const isRefused = error.sqlstate === '28000' && !this.#secured
-        this.#end(error.message, isRefused && this.source.spec.settings.serverTlsSslmode === 'allow')
-      } else if (error instanceof SqlError || error instanceof TlsRefused) this.#end(error.message)
-      else throw error
+      if (this.#session.turnsToTls(error)) {
+        this.socket.close()
+        this.#exchange = this.#run()
+        this.socket = this.#connect()
+      } else if (error instanceof LoginRefused || error instanceof SqlError || error instanceof TlsRefused) {
+        this.#end(error.message)
+      } else throw error
     }
   }
 
   *#run(): Exchange<void> {
     const { spec, tls } = this.source
     const { settings } = spec
-    if (this.#secured && tls !== null) {
-      const { host } = this.target.host
-      yield* secureServer(this.#inbox, this.socket, { context: tls.context, settings, host, required: false })
-    }
-    const { backendKey } = yield* serverLogin(this.#conversation, {
+    const { host } = this.target.host
+    const wire = { socket: this.socket, inbox: this.#inbox, conversation: this.#conversation }
+    const how = tls === null ? null : { context: tls.context, settings, host }
+    const { backendKey } = yield* this.#session.begin(wire, how, {
       user: settings.authUser,
       database: settings.authDatabase || spec.serverDatabase,
       password: spec.authPassword || null,
@@ -189,7 +201,6 @@ export class AuthConnection implements SocketEvents {
         application_name: authQueryName,
       },
       saltedKeys: this.source.saltedKeys,
-      channel: this.socket.tls?.serverEndPoint ?? null,
     })
     this.#timer.cancel()
     this.ready = true
@@ -239,7 +250,7 @@ export class AuthConnection implements SocketEvents {
   }
 
   /** `reason` is null for an orderly end. */
-  #end(reason: string | null, plaintextRefused = false): void {
+  #end(reason: string | null): void {
     if (this.#over) return
     this.#over = true
     this.#timer.cancel()
@@ -247,7 +258,7 @@ export class AuthConnection implements SocketEvents {
       this.#write(write.terminate())
       this.socket.end()
     } else this.socket.close()
-    this.source.ended(this, reason, plaintextRefused)
+    this.source.ended(this, reason)
   }
 }
 

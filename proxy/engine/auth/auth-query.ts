@@ -242,15 +242,14 @@ export class AuthSource implements ConnectionSource {
         connection.ask(query)
       } else if (!connection.ready) opening++
     }
-    while (opening++ < this.#line.length && this.#tied.open() < this.#connectionsMax) this.#open(false)
+    while (opening++ < this.#line.length && this.#tied.open() < this.#connectionsMax) this.#open()
   }
 
-  /** `secured` is for servers that refused plaintext (`server_tls_sslmode = "allow"`). */
-  #open(secured: boolean): void {
+  #open(): void {
     const targets = targetsOf(this.spec)
     // There is at least one address.
     const target = targets[this.#nextTarget % targets.length]!
-    this.connections.add(new AuthConnection(this, target, secured))
+    this.connections.add(new AuthConnection(this, target))
   }
 
   /** A row, or its absence: name and verifier of the user. */
@@ -305,7 +304,7 @@ export class AuthSource implements ConnectionSource {
   }
 
   /** A connection has closed: with `reason` null in order, before or after its login. */
-  ended(connection: AuthConnection, reason: string | null, plaintextRefused: boolean): void {
+  ended(connection: AuthConnection, reason: string | null): void {
     this.connections.delete(connection)
     const { query } = connection
     if (query !== null && query.outcome === null) {
@@ -317,10 +316,6 @@ export class AuthSource implements ConnectionSource {
       } else this.failed(query, reason ?? 'the connection was lost')
     }
     if (!connection.ready && reason !== null) {
-      if (plaintextRefused) {
-        this.#open(true)
-        return
-      }
       this.#nextTarget++
       this.#failures++
       if (this.#failures >= targetsOf(this.spec).length) {

@@ -1,16 +1,14 @@
-/** Login to PostgreSQL (manual, "Message Flow", "Start-up"), with pg-protocol for the messages. */
+/** Login to PostgreSQL (manual, "Message Flow", "Start-up"), with pg-protocol for the messages that are sent. */
 import { createHash } from 'node:crypto'
 import { serialize } from 'pg-protocol'
-import { Parser } from 'pg-protocol/dist/parser.js'
-import type { AuthenticationMD5Password, BackendMessage, ParameterStatusMessage } from 'pg-protocol/dist/messages.js'
 import { SqlError } from '../../../shared/errors.ts'
 import { preparePassword } from '../../../shared/saslprep.ts'
-import { errorFields, int32, text } from '../../protocol/read.ts'
+import { errorFields, int32, parameterStatus, strings, text } from '../../protocol/read.ts'
 import { BackendTag } from '../../protocol/tags.ts'
 import { secretBytesMax } from '../../protocol/startup.ts'
 import { protocolVersion, startup } from '../../protocol/write.ts'
 import type { CancelKey } from '../cancel/cancel-request.ts'
-import { headerBytes, nextMessage } from '../wire/conversation.ts'
+import { nextMessage } from '../wire/conversation.ts'
 import type { Conversation, Exchange, Message } from '../wire/conversation.ts'
 import {
   answerServerFirst,
@@ -64,6 +62,9 @@ export class LoginRefused extends Error {
   }
 }
 
+/** AuthenticationMD5Password: Int32 kind, Byte4 salt. */
+const md5SaltBytes = 4
+
 /** Unsupported kinds of AuthenticationRequest by name, for the error message. */
 const unsupportedRequests: Readonly<Record<number, string>> = { 2: 'Kerberos V5', 6: 'SCM', 7: 'GSSAPI', 9: 'SSPI' }
 
@@ -87,8 +88,8 @@ export function* serverLogin(conversation: Conversation, credentials: Credential
         authenticated = true
         break
       case BackendTag.ParameterStatus: {
-        const status = parsed(message) as ParameterStatusMessage
-        parameters.set(status.parameterName, status.parameterValue)
+        const [name, value] = parameterStatus(message.bytes, message.start, message.end)
+        parameters.set(name, value)
         break
       }
       case BackendTag.BackendKeyData:
@@ -137,8 +138,8 @@ function* answer(conversation: Conversation, first: Message, credentials: Creden
       conversation.send(serialize.password(known(credentials)))
       break
     case 5: {
-      const { salt } = parsed(first) as AuthenticationMD5Password
-      if (salt === undefined) throw new SqlError('protocol_violation', 'malformed MD5 request')
+      const salt = first.bytes.subarray(first.start + 4, first.end)
+      if (salt.length !== md5SaltBytes) throw new SqlError('protocol_violation', 'malformed MD5 request')
       conversation.send(serialize.password(md5Answer(md5Of(credentials), salt)))
       break
     }
@@ -177,7 +178,7 @@ function md5Answer(inner: string, salt: Uint8Array): string {
 }
 
 function* scram(conversation: Conversation, request: Message, credentials: Credentials): Exchange<void> {
-  const { mechanisms } = parsed(request) as BackendMessage & { mechanisms: readonly string[] }
+  const mechanisms = strings(request.bytes, request.start + 4, request.end)
   const channel = credentials.channel ?? null
   const binds = channel !== null && mechanisms.includes(scramPlusMechanism)
   if (!binds && !mechanisms.includes(scramMechanism)) {
@@ -219,23 +220,6 @@ function* authentication(conversation: Conversation): Exchange<{ kind: number; d
   }
 }
 
-/** Parses one whole message with pg-protocol. Its errors are about the peer's bytes. */
-function parsed(message: Message): BackendMessage {
-  let result: BackendMessage | undefined
-  try {
-    // The parser keeps nothing of a chunk that ends with a message, so this copy need not outlive the call.
-    const whole = Buffer.from(message.bytes.subarray(message.start - headerBytes, message.end))
-    new Parser().parse(whole, (found) => {
-      result = found
-    })
-  } catch (error) {
-    throw new SqlError('protocol_violation', 'malformed message during login', { cause: error })
-  }
-  if (result === undefined) throw new SqlError('protocol_violation', 'malformed message during login')
-  return result
-}
-
-/** Not by pg-protocol: its parser does not return from an ErrorResponse without the last NUL. */
 function refusal({ bytes, start, end }: Message): LoginRefused {
   const { code, message } = errorFields(bytes, start, end)
   return new LoginRefused(code, message || 'the server rejected the login')

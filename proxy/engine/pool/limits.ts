@@ -352,15 +352,12 @@ function sharesRoom(blocked: Pool, pool: Pool): boolean {
 
 function clientsOf(pools: Iterable<Pool>): number {
   let clients = 0
-  for (const pool of pools) clients += pool.idle.size + pool.active.size + pool.waiting.size
+  for (const pool of pools) clients += pool.clientCount
   return clients
 }
 
 function serversOf(pools: Iterable<Pool>): Server[] {
-  const servers: Server[] = []
-  for (const pool of pools)
-    for (const serverSet of pool.serverSets) for (const list of serverSet.lists) servers.push(...list)
-  return servers
+  return [...pools].flatMap((pool) => [...pool.servers()])
 }
 
 /** Idle servers of other pools, idle for longest first. */

@@ -166,6 +166,11 @@ export class Pool {
     return this.current === null ? [...this.draining] : [this.current, ...this.draining]
   }
 
+  /** All its servers, those of draining server sets too. */
+  *servers(): Generator<Server> {
+    for (const serverSet of this.serverSets) for (const list of serverSet.lists) yield* list
+  }
+
   get settings(): PoolSettings | null {
     return this.current?.settings ?? null
   }

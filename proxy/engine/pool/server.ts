@@ -2,13 +2,13 @@ import assert from 'node:assert/strict'
 import type { Cause, ServerStateName } from '../../../shared/causes.ts'
 import { causes } from '../../../shared/causes.ts'
 import { SqlError, sqlstates } from '../../../shared/errors.ts'
-import { isUnix } from '../../io/io.ts'
 import type { Address, CloseCause, Socket, SocketEvents, TcpOptions, Timer } from '../../io/io.ts'
 import { errorAdvice, errorFields, isFatal, parameterStatus } from '../../protocol/read.ts'
 import type { Advice } from '../../protocol/read.ts'
 import { BackendTag, TransactionStatus } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
-import { LoginRefused, serverLogin } from '../auth/server-login.ts'
+import { LoginRefused } from '../auth/server-login.ts'
+import { ServerSession } from '../auth/server-session.ts'
 import type { CancelKey } from '../cancel/cancel-request.ts'
 import type { Client } from './client.ts'
 import { headerBytes, Inbox, nextMessage, readLength } from '../wire/conversation.ts'
@@ -24,7 +24,7 @@ import type { ServerSet } from './server-set.ts'
 import type { Target } from './target.ts'
 import type { ServerStatements } from '../session/prepared.ts'
 import type { Replication } from '../session/replication.ts'
-import { secureServer, TlsRefused } from '../wire/tls.ts'
+import { TlsRefused } from '../wire/tls.ts'
 import type { UnnamedStatement } from '../session/unnamed.ts'
 import { foundBy, probeOf, resetSettings } from '../session/session-state.ts'
 import type { Signs } from '../session/session-state.ts'
@@ -132,8 +132,7 @@ export class Server implements SocketEvents, Listed<Server> {
   #fatal: FatalError | null = null
   #exchange: Exchange<void> | null = null
   #loggedIn = false
-  /** Whether the connection being opened is to use TLS. */
-  #secures: boolean
+  readonly #session: ServerSession
   #loginTimer: Timer | null
   #checkTimer: Timer | null = null
   readonly #inbox = new Inbox()
@@ -159,7 +158,7 @@ export class Server implements SocketEvents, Listed<Server> {
     })
     const { serverTlsSslmode: mode } = serverSet.settings
     assert(mode === 'disable' || serverSet.tls !== null, 'a server set with TLS has a TLS context')
-    this.#secures = mode !== 'disable' && mode !== 'allow' && !isUnix(this.#address)
+    this.#session = new ServerSession(this.#address, mode)
     this.socket = this.#connect()
   }
 
@@ -172,14 +171,10 @@ export class Server implements SocketEvents, Listed<Server> {
     return { host: this.target.address, port: this.target.host.port }
   }
 
-  /** `server_tls_sslmode = "allow"`: a server that rejects plaintext may accept TLS. */
-  #secureAfterAll(): boolean {
-    if (this.#secures || this.serverSet.settings.serverTlsSslmode !== 'allow' || isUnix(this.#address)) return false
-    this.#secures = true
+  #reconnect(): void {
     this.#exchange = null
     this.socket.close()
     this.socket = this.#connect()
-    return true
   }
 
   /** A cancel request is on its way to it: no other client gets it before that is complete. */
@@ -374,8 +369,9 @@ export class Server implements SocketEvents, Listed<Server> {
     try {
       exchange.next()
     } catch (error) {
-      if (error instanceof LoginRefused) {
-        if (error.sqlstate === '28000' && this.#secureAfterAll()) return
+      if (this.#session.turnsToTls(error)) {
+        this.#reconnect()
+      } else if (error instanceof LoginRefused) {
         this.close(error.sqlstate.startsWith('28') ? 'auth_failed' : 'terminated', {
           sqlstate: error.sqlstate,
           message: error.message,
@@ -395,18 +391,15 @@ export class Server implements SocketEvents, Listed<Server> {
 
   *#login(): Exchange<void> {
     const { spec, pool, tls, settings } = this.serverSet
-    if (this.#secures && tls !== null) {
-      const { host } = this.target.host
-      yield* secureServer(this.#inbox, this.socket, { context: tls.context, settings, host, required: false })
-    }
-    const login = yield* serverLogin(this.#conversation, {
+    const { host } = this.target.host
+    const wire = { socket: this.socket, inbox: this.#inbox, conversation: this.#conversation }
+    const login = yield* this.#session.begin(wire, tls === null ? null : { context: tls.context, settings, host }, {
       user: spec.serverUser,
       database: spec.serverDatabase,
       password: spec.serverPassword,
       keys: pool.serverKeys,
       saltedKeys: pool.saltedKeys,
       minor: settings.serverMaxProtocolVersion === '3.2' ? 2 : 0,
-      channel: this.socket.tls?.serverEndPoint ?? null,
       parameters: this.replication?.parameters ?? {},
     })
     this.#loginTimer?.cancel()

@@ -27,10 +27,6 @@ export class TlsContexts {
     return this.#acquire(shared)
   }
 
-  get size(): number {
-    return this.#shared.size
-  }
-
   #acquire(counts: SharedContext): TlsHold {
     counts.holders++
     let held = true

@@ -34,7 +34,7 @@ beforeAll(async () => {
   postgres = await startPostgres({
     settings: { unix_socket_directories: serverFolder },
     hba: ['local all all trust'],
-    sql: ['CREATE ROLE app LOGIN', 'CREATE DATABASE app OWNER app'],
+    sql: ["CREATE ROLE app LOGIN PASSWORD 'secret'", 'CREATE DATABASE app OWNER app'],
   })
   const { certFile, keyFile } = await (await Authority.create()).issue('localhost')
   const section = { database: 'app', users: { app: {} }, servers: [{ host: serverFolder, port: postgres.port }] }
@@ -49,6 +49,15 @@ beforeAll(async () => {
     pools: {
       app: section,
       secured: { ...section, server_tls_sslmode: 'require' },
+      asked: {
+        ...section,
+        users: { '*': {} },
+        server_tls_sslmode: 'require',
+        auth_type: 'scram-sha-256',
+        auth_user: 'postgres',
+        server_password: '',
+        auth_database: 'postgres',
+      },
       nowhere: { ...section, servers: [{ host: join(serverFolder, 'nothing'), port: 5432 }] },
     },
   }
@@ -91,6 +100,17 @@ test('84: TLS is not asked of a Unix socket of a server, whatever the mode, as i
   await client.end()
 
   expect(rows).toEqual([{ ssl: false }])
+})
+
+test('84: nor is it asked of the Unix socket that auth_query goes to', async () => {
+  const asked = { host: clientFolder, port: engine.port, user: 'app', password: 'secret', database: 'asked' }
+  const client = new Client(asked)
+
+  await client.connect()
+  const { rows } = await client.query('SELECT 42 AS a')
+  await client.end()
+
+  expect(rows).toEqual([{ a: 42 }])
 })
 
 test.for([
