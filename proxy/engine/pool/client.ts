@@ -195,10 +195,10 @@ export class Client implements SocketEvents, Listed<Client> {
     if (this.queryBeganMs === 0) this.queryBeganMs = this.context.io.nowMs()
   }
 
-  /** HOT. All requests were answered. */
-  countQuery(nowMs: number): void {
+  /** HOT. All requests were answered. The time is no argument: V8 boxes one where it does not inline the call. */
+  countQuery(): void {
     if (this.queryBeganMs === 0) return
-    this.pool.totals.query_time += (nowMs - this.queryBeganMs) * 1000
+    this.pool.totals.query_time += (this.context.io.nowMs() - this.queryBeganMs) * 1000
     this.queryBeganMs = 0
   }
 
@@ -208,10 +208,10 @@ export class Client implements SocketEvents, Listed<Client> {
   }
 
   /** HOT. */
-  countTransaction(nowMs: number): void {
+  countTransaction(): void {
     const { totals } = this.pool
     totals.xact_count++
-    totals.xact_time += (nowMs - this.transactionBeganMs) * 1000
+    totals.xact_time += (this.context.io.nowMs() - this.transactionBeganMs) * 1000
     this.transactionBeganMs = 0
   }
 

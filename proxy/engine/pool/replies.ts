@@ -160,11 +160,10 @@ function refusesTransactions({ serverSet, replication }: Server): boolean {
 
 /** At ReadyForQuery: updates statistics, and returns whether the server is free. */
 function endQuery(client: Client, server: Server): boolean {
-  const nowMs = client.context.io.nowMs()
-  if (server.outstanding.empty) client.countQuery(nowMs)
+  if (server.outstanding.empty) client.countQuery()
   server.forgetSets()
   if (server.status !== TransactionStatus.Idle) return false
-  client.countTransaction(nowMs)
+  client.countTransaction()
   if (!server.outstanding.empty || client.midMessage) return false
   return client.leavesAtTransactionEnd(server)
 }
