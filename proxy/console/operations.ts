@@ -75,6 +75,8 @@ export function killClient(engine: Operated, id: number): boolean {
   for (const client of engine.context.clients) {
     if (client.id !== id) continue
     const server = client instanceof Client ? client.server : null
+    // Closed with its client, and not given to the next one first.
+    server?.retire()
     client.fatal(sqlstates.admin_shutdown, 'terminating connection due to administrator command')
     server?.close('admin')
     return true

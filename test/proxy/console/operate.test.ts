@@ -173,6 +173,26 @@ test('KILL_CLIENT ends one client and its server', async () => {
   await expect(console.query('KILL_CLIENT 999999')).rejects.toMatchObject({ message: 'client not found' })
 })
 
+test('KILL_CLIENT gives the next client a server of its own', async () => {
+  const sessions = { pool_size: 1, pool_mode: 'session', server_reset_query: '' } as const
+  running.apply(version++, [
+    poolSpec({ port, serverUser: 'app_rw' }, { pool_size: 2 }),
+    poolSpec({ port, database: 'blog', serverUser: 'app_rw' }, { pool_size: 2 }),
+    poolSpec({ port, database: 'sessions', serverUser: 'app_rw' }, sessions),
+  ])
+  const victim = await web('sessions')
+  const told = new Promise((resolve) => victim.once('error', resolve))
+  const pid = await pidOf(victim)
+  const asked = pidOf(await web('sessions'))
+  await running.until(() => name('sessions').waiting.size === 1)
+  const client = [...name('sessions').active][0]
+
+  await console.query(`KILL_CLIENT ${client?.id}`)
+
+  expect(await told).toMatchObject({ code: '57P01' })
+  expect(await asked).not.toBe(pid)
+})
+
 test.for([
   ['PAUSE nowhere', '3D000'],
   ['PAUSE pgbouncer', '0A000'],
