@@ -30,6 +30,8 @@ export function lacks(what: string, since: number): boolean {
 export interface PostgresOptions {
   /** Default: the run's. */
   readonly major?: PostgresMajor
+  /** A directory whose `bin` has the binaries of yet another version. */
+  readonly native?: string
   /** How all users but the superuser `postgres` log in; `postgres` is trusted from 127.0.0.1. Default: trust. */
   readonly auth?: 'trust' | 'password' | 'md5' | 'scram-sha-256'
   /** Lines of pg_hba.conf before all others. */
@@ -47,7 +49,7 @@ export interface PostgresOptions {
 
 /** Starts a cluster that stops at the end of the test file at the latest. */
 export async function startPostgres(options: PostgresOptions = {}): Promise<Postgres> {
-  const folder = await newCluster(options.major ?? postgresMajor)
+  const folder = await newCluster(options.major ?? postgresMajor, options.native)
   const postgres = new Postgres(folder, options.port ?? (await freePort()), options)
   atEndOfFile(() => postgres.remove())
   await postgres.start()
@@ -108,6 +110,7 @@ export class Postgres {
       auth = 'trust',
       hba: first = [],
       major = postgresMajor,
+      native = nativeOf(major),
       maxConnections = 100,
       settings = {},
     } = this.#options
@@ -118,7 +121,7 @@ export class Postgres {
       folder: this.#folder,
       host: this.host,
       port: this.port,
-      native: nativeOf(major),
+      native,
       settings: {
         max_connections: maxConnections,
         password_encryption: auth === 'md5' ? 'md5' : 'scram-sha-256',
@@ -217,12 +220,12 @@ function nativeOf(major: PostgresMajor): string | undefined {
   return major === 18 ? undefined : join(import.meta.dirname, `../../node_modules/postgres-${major}/native`)
 }
 
-/** A directory with an empty cluster: within a run, a copy of one that is created once. */
-async function newCluster(major: PostgresMajor): Promise<string> {
+/** A directory with an empty cluster: within a run, a copy of one that is created once per major version. */
+async function newCluster(major: PostgresMajor, native: string | undefined): Promise<string> {
   const run = runFolder()
   const folder = await folderOfPostgres(run ?? tmpdir())
-  if (run === undefined) {
-    await initialiseCluster(folder, nativeOf(major))
+  if (run === undefined || native !== undefined) {
+    await initialiseCluster(folder, native ?? nativeOf(major))
     return folder
   }
   const template = join(run, `postgres-template-${major}`)
