@@ -523,7 +523,7 @@ test.for([
 )
 
 test('100: a server that ends an idle session with 57P05 harms no client', async () => {
-  const client = await loginTo(world, 'transaction1', { parameters: { options: '-c idle_session_timeout=30' } })
+  const client = await loginTo(world, 'transaction1', { parameters: { options: '-c idle_session_timeout=500' } })
   await ask(client, one)
 
   const lost = await world.engine.lostUntil((server) => server.sqlstate === '57P05')
