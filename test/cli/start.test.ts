@@ -261,7 +261,7 @@ test.for(bad)('one line and exit code 1 when $what', async ({ spoil, after, says
   expect(stderr).not.toContain('secret@')
   expect(stdout).toBe('')
   expect(code).toBe(1)
-  expect(running()).toEqual(before)
+  expect(running().filter((one) => !before.includes(one))).toEqual([])
 })
 
 test('a second start on the same folder is refused, and the first goes on', async () => {
