@@ -10,10 +10,11 @@ import { basename, join } from 'node:path'
 import { promisify } from 'node:util'
 import { Failure } from '../../cli/failure.ts'
 import { atEndOfFile } from '../support/cleanup.ts'
+import type { Suite } from './options.ts'
 
 const sourcePackage = 'postgresql-15'
-/** The server, psql with the programs that run the tests, and what compiles the functions that they call. */
-const binaryPackages = ['postgresql-15', 'postgresql-client-15', 'postgresql-server-dev-15']
+/** The server, psql with the programs that run the tests, and what compiles the parts of the tests that are in C. */
+const binaryPackages = ['postgresql-15', 'postgresql-client-15', 'postgresql-server-dev-15', 'libpq-dev', 'libpq5']
 
 export interface Sources {
   readonly version: string
@@ -21,6 +22,8 @@ export interface Sources {
   readonly native: string
   /** src/test, with the folders regress and isolation. */
   readonly tests: string
+  /** What runs a suite. */
+  readonly programs: Readonly<Record<Suite, string>>
   /** Shared libraries that the tests load. */
   readonly libraries: string
 }
@@ -41,11 +44,16 @@ export async function fetchSources(folder: string): Promise<Sources> {
     version: (await readFile(join(unpacked, 'version'), 'utf8')).trim(),
     native: nativeOf(unpacked),
     tests: join(unpacked, 'src/test'),
+    programs: {
+      regress: join(nativeOf(unpacked), 'lib/pgxs/src/test/regress/pg_regress'),
+      isolation: join(testerOf(unpacked), 'pg_isolation_regress'),
+    },
     libraries: librariesOf(unpacked),
   }
 }
 
 const nativeOf = (unpacked: string): string => join(unpacked, 'usr/lib/postgresql/15')
+const testerOf = (unpacked: string): string => join(unpacked, 'tester')
 const librariesOf = (unpacked: string): string => join(unpacked, 'libraries')
 
 async function unpack(folder: string): Promise<void> {
@@ -55,7 +63,8 @@ async function unpack(folder: string): Promise<void> {
   const [archive = ''] = await found(join(apt, '*.orig.tar.*'))
   await run('tar', ['--extract', `--file=${archive}`, `--directory=${folder}`, ...testsInArchive])
   await run(join(nativeOf(folder), 'bin/postgres'), ['--version'])
-  await compile(folder)
+  await compileFunctions(folder)
+  await compileTester(folder)
   await writeFile(join(folder, 'version'), `${version}\n`)
   await rm(apt, { recursive: true })
   await chmod(folder, 0o755) // for PostgreSQL's user
@@ -71,15 +80,59 @@ const testsInArchive = [
 ]
 
 /** The functions in C that the tests call, beside two of PostgreSQL's that they look for in the same directory. */
-async function compile(folder: string): Promise<void> {
+async function compileFunctions(folder: string): Promise<void> {
   const libraries = librariesOf(folder)
-  const include = join(folder, 'usr/include/postgresql/15/server')
   await mkdir(libraries)
   const [from, to] = [join(folder, 'src/test/regress/regress.c'), join(libraries, 'regress.so')]
-  await run('gcc', ['-shared', '-fPIC', '-O1', '-I', include, '-o', to, from])
+  await run('gcc', ['-shared', '-fPIC', '-O1', ...includes(folder), '-o', to, from])
   for (const name of ['refint.so', 'autoinc.so']) {
     await copyFile(join(nativeOf(folder), 'lib', name), join(libraries, name))
   }
+}
+
+/**
+ * isolationtester finds blocked sessions and senders of notifications by process ids. Through a proxy a client's is not
+ * that of its server, so the tester is compiled with `changesOfTester`.
+ */
+async function compileTester(folder: string): Promise<void> {
+  const [tester, sources] = [testerOf(folder), join(folder, 'src/test/isolation')]
+  await mkdir(tester)
+  const file = join(sources, 'isolationtester.c')
+  const original = await readFile(file, 'utf8')
+  const missing = changesOfTester.find(([text]) => !original.includes(text))
+  if (missing !== undefined) throw new Failure(`${file} is not as expected: it has no ${missing[0]}`)
+  const changed = changesOfTester.reduce((text, [from, to]) => text.replace(from, to), original)
+  await writeFile(file, changed)
+  await run('gcc', [
+    '-O1',
+    ...includes(folder),
+    '-o',
+    join(tester, 'isolationtester'),
+    file,
+    join(sources, 'specparse.c'),
+    `-L${join(nativeOf(folder), 'lib')}`,
+    ...(await found(join(folder, 'usr/lib/*-linux-*'))).map((path) => `-L${path}`),
+    '-lpgfeutils',
+    '-lpq',
+    '-lpgcommon',
+    '-lpgport',
+  ])
+  const name = 'pg_isolation_regress' // it looks for isolationtester beside itself
+  await copyFile(join(nativeOf(folder), 'lib/pgxs/src/test/isolation', name), join(tester, name))
+}
+
+const changesOfTester = [
+  [
+    'PQbackendPID(conns[i].conn)',
+    'atoi(PQgetvalue(PQexec(conns[i].conn, "SELECT pg_catalog.pg_backend_pid()"), 0, 0))',
+  ],
+  // A client's own notifications have its own id.
+  ['if (notify->be_pid ==', 'if (notify->be_pid == PQbackendPID(conns[i + 1].conn) || notify->be_pid =='],
+] as const
+
+function includes(folder: string): string[] {
+  const all = join(folder, 'usr/include/postgresql')
+  return [join(all, '15/server'), all, join(all, 'internal')].flatMap((path) => ['-I', path])
 }
 
 /**

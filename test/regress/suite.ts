@@ -32,16 +32,14 @@ const databaseSettings = {
   timezone_abbreviations: 'Default',
 }
 
-const database = 'regression'
+/** The names that pg_regress gives them, which some tests contain. */
+const databases: Readonly<Record<Suite, string>> = { regress: 'regression', isolation: 'isolation_regression' }
 
-/** What runs the tests, below src/test. */
-const programs: Readonly<Record<Suite, string>> = {
-  regress: 'regress/pg_regress',
-  isolation: 'isolation/pg_isolation_regress',
-}
-
-/** Time after which a step of the isolation tests is canceled; in transaction mode some wait for ever. */
-const isolationTimeoutSeconds = 60
+/**
+ * Time after which isolationtester cancels a step that waits. Where servers change with every transaction it cannot see
+ * that a session is blocked, so that each such step lasts this long.
+ */
+const stepTimeoutSeconds: Readonly<Record<Mode, number>> = { direct: 60, session: 60, transaction: 5, pgbouncer: 5 }
 
 /** `folder` takes the output of the run and a diff per file that failed. */
 export async function runSuite(
@@ -54,6 +52,7 @@ export async function runSuite(
   if (uid !== undefined && gid !== undefined) await chown(folder, uid, gid)
   const schedule = join(folder, 'schedule')
   await writeFile(schedule, await scheduleOf(suite, sources, only))
+  const database = databases[suite]
   const postgres = await startPostgres({
     native: sources.native,
     settings: { shared_buffers: '128MB', max_wal_size: '1GB', max_prepared_transactions: 2 },
@@ -65,7 +64,7 @@ export async function runSuite(
     ],
   })
   const route = await routes[mode](postgres, database)
-  const output = await runProgram(join(sources.native, 'lib/pgxs/src/test', programs[suite]), [
+  const output = await runProgram(sources.programs[suite], stepTimeoutSeconds[mode], [
     '--use-existing',
     `--bindir=${join(sources.native, 'bin')}`,
     '--host=127.0.0.1',
@@ -87,12 +86,12 @@ export async function runSuite(
 }
 
 /** The lines it wrote. @throws Failure if it could not run the tests. */
-async function runProgram(program: string, args: readonly string[]): Promise<string[]> {
+async function runProgram(program: string, timeoutSeconds: number, args: readonly string[]): Promise<string[]> {
   const child = spawn(program, args, {
     ...postgresUser(),
     cwd: '/',
     // Settings of libpq, locale and time zone are left out: they change what the tests print.
-    env: { PATH: '/usr/bin:/bin', PGISOLATIONTIMEOUT: String(isolationTimeoutSeconds) },
+    env: { PATH: '/usr/bin:/bin', PGISOLATIONTIMEOUT: String(timeoutSeconds) },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const lines: string[] = []
