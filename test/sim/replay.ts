@@ -12,14 +12,14 @@ const { values } = parseArgs({
   options: {
     seed: { type: 'string' },
     from: { type: 'string', default: '0' },
-    count: { type: 'string', default: '2000' },
+    count: { type: 'string' },
     crew: { type: 'boolean', default: false },
     verbose: { type: 'boolean', default: false },
   },
 })
 
 const first = Number(values.seed ?? values.from)
-const count = values.seed === undefined ? Number(values.count) : 1
+const count = Number(values.count ?? (values.seed === undefined ? 2000 : 1))
 const Kind = values.crew ? CrewWorld : World
 let failures = 0
 for (let seed = first; seed < first + count; seed++) {

@@ -144,8 +144,10 @@ export class Engine {
     return this.lost.find(condition) as EngineDisconnect
   }
 
-  post(message: ToEngine): void {
+  /** Resolves when the engine has handled the message. */
+  async post(message: ToEngine): Promise<void> {
     this.#send({ ask: 'post', message })
+    await this.snapshot()
   }
 
   /** Resident memory of the process, about 60 MB of which are Node's. */
@@ -161,7 +163,7 @@ export class Engine {
 
   /** Resolves when the process has exited. */
   async stop(mode: 'drain' | 'now', timeoutMs: number): Promise<void> {
-    this.post({ type: 'stop', mode, timeoutMs })
+    this.#send({ ask: 'post', message: { type: 'stop', mode, timeoutMs } })
     await this.#gone
   }
 

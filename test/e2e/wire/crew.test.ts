@@ -294,7 +294,7 @@ group('with 2 workers', () => {
     const peer = createServer().listen(0, '127.0.0.1')
     await once(peer, 'listening')
     const { port } = peer.address() as AddressInfo
-    engine.post({ type: 'peers', update: { number: 1, peers: [{ number: 2, address: '127.0.0.1', port }] } })
+    await engine.post({ type: 'peers', update: { number: 1, peers: [{ number: 2, address: '127.0.0.1', port }] } })
     await until(async () => (await rowsOf(consoles[1], 'SHOW PEERS')).length === 1)
     const canceling = await WireClient.connect(engine)
     canceling.send(cancelRequest(pidOf(2, 0, 1), Buffer.alloc(4)))

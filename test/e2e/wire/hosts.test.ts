@@ -31,7 +31,7 @@ test('98: when the addresses of a name change, a transaction ends where it began
   const where = "SELECT host(inet_server_addr()) = '127.0.0.1' AS old"
   await ask(client, 'BEGIN')
 
-  engine.post({ type: 'addresses', hosts: { [old.host]: ['127.0.0.2'] } })
+  await engine.post({ type: 'addresses', hosts: { [old.host]: ['127.0.0.2'] } })
   const inside = await ask(client, where)
   await ask(client, 'COMMIT')
   const after = await ask(client, where)

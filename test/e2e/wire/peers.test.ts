@@ -43,9 +43,8 @@ beforeAll(async () => {
     { number: numbers.scripted, address: scripted.host, port: scripted.port },
     { number: numbers.away, address: away.host, port: away.port },
   ]
-  world.engine.post({ type: 'peers', update: { number: numbers.one, peers } })
-  two.post({ type: 'peers', update: { number: numbers.two, peers } })
-  await Promise.all([world.engine.snapshot(), two.snapshot()]) // both have read their messages
+  await world.engine.post({ type: 'peers', update: { number: numbers.one, peers } })
+  await two.post({ type: 'peers', update: { number: numbers.two, peers } })
 })
 
 const canceled = 'E ERROR 57014 canceling statement due to user request'
