@@ -22,10 +22,10 @@ import { adjustment, Parameters } from '../session/parameters.ts'
 import type { Adjustment } from '../session/parameters.ts'
 import type { ServerSet } from './server-set.ts'
 import type { Target } from './target.ts'
-import type { ServerStatements } from '../session/prepared.ts'
+import { ServerStatements } from '../session/prepared.ts'
 import type { Replication } from '../session/replication.ts'
 import { TlsRefused } from '../wire/tls.ts'
-import type { UnnamedStatement } from '../session/unnamed.ts'
+import { ServerUnnamed } from '../session/unnamed.ts'
 import { foundBy, probeOf, resetSettings } from '../session/session-state.ts'
 import type { Signs } from '../session/session-state.ts'
 
@@ -73,18 +73,8 @@ export class Server implements SocketEvents, Listed<Server> {
   readonly outstanding = new Outstanding()
   /** Remaining bytes of a long message. */
   passing = 0
-  /** The client whose unnamed statement the session has; null if unknown. */
-  unnamedOf: UnnamedStatement | null = null
-  /**
-   * Its unnamed statement may be any client's: the server has served transactions and has run nothing of ours since.
-   */
-  unnamedIsShared = false
-  /** Stamp of the Parse of that statement. */
-  unnamedStamp = 0
-  /** False while our Parse of it is unanswered. */
-  unnamedSure = true
-  /** Its description, if we requested it. */
-  unnamedDescription: string | null = null
+  /** What the session has as its unnamed statement. */
+  readonly unnamed = new ServerUnnamed()
   /** Prepared statements under our names; null before the first. */
   statements: ServerStatements | null = null
   /** ReadyForQuery's indicator: 'I', 'T' or 'E' as a character code. */
@@ -262,6 +252,12 @@ export class Server implements SocketEvents, Listed<Server> {
     this.settingsChanged ||= settings
   }
 
+  /** What it has under our names, from the first statement on. */
+  statementsHere(): ServerStatements {
+    this.statements ??= new ServerStatements()
+    return this.statements
+  }
+
   get loggedIn(): boolean {
     return this.#loggedIn
   }
@@ -346,9 +342,7 @@ export class Server implements SocketEvents, Listed<Server> {
   // Exchanges of our own: login, parameters, reset
 
   #start(exchange: Exchange<void>): void {
-    // A simple query or Parse of ours replaces a client's unnamed statement.
-    this.unnamedOf = null
-    this.unnamedIsShared = false
+    this.unnamed.takeOver()
     this.#exchange = exchange
     this.#resume()
   }

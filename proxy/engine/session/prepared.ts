@@ -134,7 +134,9 @@ export class ClientStatements {
   /** Names created or dropped by unanswered requests, with the group of each: see `settledBy`. */
   readonly #unsettled = new Map<string, Asked>()
   /** The client's parameters have changed since it prepared a statement. */
-  meaningChanged = false
+  #meaningChanged = false
+  /** The statement that was prepared anew for the present Bind. */
+  #preparedAnew: Statement | null = null
   /** Names in DEALLOCATE texts, in the order in which they will be answered. */
   readonly deallocating: Uint8Array[] = []
 
@@ -162,11 +164,29 @@ export class ClientStatements {
     const named = this.#find(bytes, start, end)
     if (named === null) return undefined
     // Requests in flight are settled by the statement that was sent.
-    if (!this.meaningChanged || named.statement.meaning === meaning || this.#unsettled.size > 0) return named
+    if (!this.#meaningChanged || named.statement.meaning === meaning || this.#unsettled.size > 0) return named
     const { name, statement, description } = named
     const held = this.#statements.acquire(statement.textAndTypes, meaning)
     this.remove(name)
     return this.#put(name, held, description)
+  }
+
+  changeMeaning(): void {
+    this.#meaningChanged = true
+  }
+
+  /** The server prepares it anew for a Bind that waits for its description. */
+  prepareAnew(statement: Statement): void {
+    this.#preparedAnew = statement
+  }
+
+  isPreparedAnew(statement: Statement): boolean {
+    return this.#preparedAnew === statement
+  }
+
+  /** HOT. A Bind goes on. */
+  bound(): void {
+    this.#preparedAnew = null
   }
 
   /** Returns the statement under its new name. */
