@@ -108,14 +108,10 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
       at = end
       break
     }
-    if (ours) {
-      // The answer to a request of ours is not forwarded; what is before it is.
-      if (at > from) client.socket.send(bytes, from, at)
-      from = next
-    }
+    if (ours) from = without(bytes, from, at, next)
     at = next
     if (freed) break
-    if (outstanding.noted) {
+    if (outstanding.localDue) {
       if (at > from) client.socket.send(bytes, from, at)
       from = at
       answerLocally(client, server)
@@ -143,6 +139,16 @@ export function nameNotifier(server: Server, client: Client, bytes: Uint8Array, 
   bytes[start + 1] = cancelKey.pid >>> 16
   bytes[start + 2] = cancelKey.pid >>> 8
   bytes[start + 3] = cancelKey.pid
+}
+
+/**
+ * The answer to a request of ours, from `at` to `next`, is not forwarded: what is before it moves up to what follows, so
+ * that both leave by one send, and the client is woken once. Returns the new start.
+ */
+function without(bytes: Uint8Array, from: number, at: number, next: number): number {
+  const start = next - (at - from)
+  if (at > from) bytes.copyWithin(start, from, at)
+  return start
 }
 
 /** Sends local answers that are due. */

@@ -160,7 +160,12 @@ export class Outstanding {
     return this.#front() >= RequestKind.NamedParse ? this.#notes[0]?.name : undefined
   }
 
-  /** Whether local answers, or answers that are not for the client, may be due. */
+  /** HOT. The next answer is ours. */
+  get localDue(): boolean {
+    return this.#notes.length > 0 && !this.#over && this.#front() === RequestKind.Local
+  }
+
+  /** Whether local answers, or answers that are not for the client, are outstanding. */
   get noted(): boolean {
     return this.#notes.length > 0
   }
