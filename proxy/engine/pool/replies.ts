@@ -7,8 +7,9 @@ import type { Client } from './client.ts'
 import { headerBytes, readLength } from '../wire/conversation.ts'
 import { wholeBytesMax } from './link.ts'
 import { descriptionOf } from '../session/description.ts'
-import { contradictsStatements, errorInClientsWords, Named } from '../session/prepared.ts'
+import { contradictsStatements, errorInClientsWords, Named, planHasChanged } from '../session/prepared.ts'
 import type { Server } from './server.ts'
+import { changesSchema } from '../session/schema-tags.ts'
 import { signsOfTag } from '../session/session-state.ts'
 import { unnamedFailed } from '../session/unnamed.ts'
 
@@ -53,8 +54,9 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
         break
       case BackendTag.CommandComplete:
         outstanding.executed()
-        if (watches && (bytes[next - 2] as number) > digitMax) {
-          noteTag(server, bytes, at + headerBytes, Math.min(next, end))
+        if ((bytes[next - 2] as number) > digitMax) {
+          if (watches) noteTag(server, bytes, at + headerBytes, Math.min(next, end))
+          if (changesSchema(bytes, at + headerBytes, Math.min(next, end))) server.changesSchema()
         }
         if (server.statements !== null || client.statements !== null) {
           noteDiscarded(server, client, bytes, at + headerBytes, Math.min(next, end))
@@ -169,6 +171,7 @@ function endQuery(client: Client, server: Server): boolean {
   if (server.outstanding.empty) client.countQuery()
   server.forgetSets()
   if (server.status !== TransactionStatus.Idle) return false
+  server.transactionEnded()
   client.countTransaction()
   if (!server.outstanding.empty || client.midMessage) return false
   return client.leavesAtTransactionEnd(server)
@@ -197,7 +200,9 @@ function passError(
   outstanding.failed()
   unnamedFailed(client, server)
   server.serverSet.pool.noteServerError(refusal === undefined ? fields.code : sqlstates.feature_not_supported)
+  if (outstanding.failedSubject instanceof Named) client.pool.statements.doubt(outstanding.failedSubject.statement)
   if (refusal === undefined && contradictsStatements(fields)) server.statements?.doubt()
+  if (refusal === undefined && planHasChanged(fields)) server.serverSet.schema.changed()
   if (isFatal(fields.severity)) {
     server.fatal = { sqlstate: fields.code, message: fields.message, forwarded: true }
   }

@@ -89,6 +89,8 @@ export class Server implements SocketEvents, Listed<Server> {
   settingsChanged = false
   /** For each SET in the query in flight, whether it leaves nothing. */
   #harmlessSets: boolean[] = []
+  /** The open transaction has changed the schema. */
+  #changesSchema = false
   /** Number of cancel requests on their way to it. */
   cancels = 0
   /** A cancel request timed out and may still arrive: no other client may have the server then. */
@@ -256,6 +258,19 @@ export class Server implements SocketEvents, Listed<Server> {
   statementsHere(): ServerStatements {
     this.statements ??= new ServerStatements()
     return this.statements
+  }
+
+  /** A command has changed the schema, for others at the end of its transaction. */
+  changesSchema(): void {
+    this.serverSet.schema.changed()
+    this.#changesSchema = true
+  }
+
+  /** HOT. A transaction has ended; if it was rolled back, what it has changed is as before. */
+  transactionEnded(): void {
+    if (!this.#changesSchema) return
+    this.serverSet.schema.changed()
+    this.#changesSchema = false
   }
 
   get loggedIn(): boolean {
@@ -741,6 +756,8 @@ export class Server implements SocketEvents, Listed<Server> {
     if (list === null) return
     const state = this.stateName
     list.remove(this)
+    // It may have been committed.
+    this.transactionEnded()
     if (client !== null) part(client, this)
     this.#exchange = null
     this.#loginTimer?.cancel()

@@ -20,7 +20,7 @@ import {
   goOn,
   incomplete,
   owe,
-  oweDescribe,
+  oweOf,
   pass,
   refuseBind,
   refused,
@@ -84,9 +84,9 @@ export function rename(out: SendBuffer, request: Request): number {
     if (statement.signs !== null) request.server.note(statement.signs)
     if (bytes[body] === 0) client.bindPortal(named)
     client.statements?.bound()
-    owe(request, RequestKind.Bind)
+    oweOf(request, RequestKind.Bind, named)
   } else {
-    oweDescribe(request, named)
+    oweOf(request, RequestKind.Describe, named)
   }
   return goOn(request, nameEnd)
 }
@@ -157,7 +157,8 @@ function namedParse(out: SendBuffer, request: Request, nameAt: number, nameEnd: 
   if (next > end) return gather(request, next - at)
   const textAndTypes = rewritten(request, bytes.subarray(nameEnd + 1, next))
   const held = client.statements?.get(bytes, nameAt, nameEnd)
-  if (isAwaited(request, held ?? client.pool.statements.find(textAndTypes, client.parameters.meaning))) return unsettled
+  const under = { meaning: client.parameters.meaning, schema: server.serverSet.schema.version }
+  if (isAwaited(request, held ?? client.pool.statements.find(textAndTypes, under))) return unsettled
   pass(out, request)
   const { totals } = client.pool
   totals.client_parse_count++
@@ -172,7 +173,7 @@ function namedParse(out: SendBuffer, request: Request, nameAt: number, nameEnd: 
 
   const name = copy(bytes, nameAt, nameEnd)
   const names = client.namesOfStatements()
-  const statement = names.add(name, textAndTypes, client.parameters.meaning)
+  const statement = names.add(name, textAndTypes, under)
   const settle = settling(request, names, name, null)
   const forget = (): void => {
     names.remove(name, statement)

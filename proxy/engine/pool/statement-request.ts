@@ -37,7 +37,10 @@ interface StatementClient extends Owner {
 interface StatementServer extends Session {
   readonly status: number
   readonly statements: ServerStatements | null
-  readonly serverSet: { readonly settings: { readonly maxPreparedStatements: number } }
+  readonly serverSet: {
+    readonly settings: { readonly maxPreparedStatements: number }
+    readonly schema: { readonly version: number }
+  }
   statementsHere(): ServerStatements
   note(signs: Signs): void
 }
@@ -81,8 +84,9 @@ export function owe({ client, server }: Request, kind: RequestKind, note?: Note)
   client.fatal(sqlstates.program_limit_exceeded, tooManyRequests)
 }
 
-export function oweDescribe({ client, server }: Request, subject: Described): void {
-  if (server.outstanding.push(RequestKind.Describe, undefined, subject)) return
+/** HOT. A Bind or Describe of `subject`. */
+export function oweOf({ client, server }: Request, kind: RequestKind, subject: Described): void {
+  if (server.outstanding.push(kind, undefined, subject)) return
   client.fatal(sqlstates.program_limit_exceeded, tooManyRequests)
 }
 

@@ -5,7 +5,7 @@ import type { SendBuffer } from '../wire/send-buffer.ts'
 import { RequestKind } from '../session/outstanding.ts'
 import { closeUnnamed, describeUnnamed, lacksUnnamed } from '../session/unnamed.ts'
 import type { UnnamedChange, UnnamedStatement } from '../session/unnamed.ts'
-import { ask, asItIs, goOn, owe, oweDescribe, pass, refuseBind, unsettled } from './statement-request.ts'
+import { ask, asItIs, goOn, owe, oweOf, pass, refuseBind, unsettled } from './statement-request.ts'
 import type { Request } from './statement-request.ts'
 
 /** The server's description of the statement differs from the one the client was told. */
@@ -33,7 +33,7 @@ export function useUnnamed(out: SendBuffer, request: Request, tag: number, nameA
   } else if (change === null) {
     owe(request, RequestKind.Describe)
   } else {
-    oweDescribe(request, change)
+    oweOf(request, RequestKind.Describe, change)
   }
   return goOn(request, at)
 }
