@@ -6,6 +6,7 @@ import { benchEngine } from './engine.ts'
 import { benchGarbage } from './garbage.ts'
 import { readOptions, usage } from './options.ts'
 import { benchPooler } from './pooler.ts'
+import { benchStatements } from './statements.ts'
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => void runCleanups().then(() => process.exit(130)))
@@ -16,6 +17,7 @@ try {
   if (options.what === 'control') await benchControl(options)
   else if (options.what === 'engine') benchEngine()
   else if (options.what === 'garbage') await benchGarbage(options)
+  else if (options.what === 'statements') await benchStatements(options)
   else await benchPooler(options)
 } catch (error) {
   if (!(error instanceof WrongUsage) && !(error instanceof Failure)) throw error

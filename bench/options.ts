@@ -44,10 +44,18 @@ export interface GarbageOptions {
   readonly transactions: number
 }
 
+export interface StatementOptions {
+  readonly statements: number
+  readonly rounds: number
+  readonly pgbouncer: string
+  readonly nodeArgs: readonly string[]
+}
+
 export type Options =
   | ({ readonly what: 'pooler' } & PoolerOptions)
   | ({ readonly what: 'control' } & ControlOptions)
   | ({ readonly what: 'garbage' } & GarbageOptions)
+  | ({ readonly what: 'statements' } & StatementOptions)
   | { readonly what: 'engine' }
 
 export const usage = `usage: npm run bench -- [pooler] [--rounds 5] [--seconds 4] [--clients 1,16,64]
@@ -56,6 +64,7 @@ export const usage = `usage: npm run bench -- [pooler] [--rounds 5] [--seconds 4
                         [--beside CHECKOUT,…]
        npm run bench -- control [--proxies 1000] [--seconds 30]
        npm run bench -- engine
+       npm run bench -- statements [--statements 5000] [--rounds 5] [--pgbouncer /usr/sbin/pgbouncer] [--node-args "…"]
        npm run bench -- garbage [--transactions 1000000] [--only …]`
 
 /** @throws WrongUsage */
@@ -71,6 +80,12 @@ export function readOptions(args: readonly string[]): Options {
     }
   }
   if (what === 'engine') return { what }
+  const nodeArgs = values['node-args']?.split(' ').filter(Boolean) ?? []
+  const pgbouncer = values.pgbouncer ?? '/usr/sbin/pgbouncer'
+  const rounds = count(values.rounds ?? '5', 'rounds')
+  if (what === 'statements') {
+    return { what, statements: count(values.statements ?? '5000', 'statements'), rounds, pgbouncer, nodeArgs }
+  }
   if (what !== 'pooler' && what !== 'garbage') throw new WrongUsage(`there is no benchmark "${what}"`)
   const only = values.only?.split(',')
   const unknown = only?.find((part) => part !== 'memory' && !cases.some(({ name }) => name === part))
@@ -82,13 +97,13 @@ export function readOptions(args: readonly string[]): Options {
   }
   return {
     what,
-    rounds: count(values.rounds ?? '5', 'rounds'),
+    rounds,
     seconds: count(values.seconds ?? '4', 'seconds'),
     cases: chosen,
     clients: (values.clients ?? '1,16,64').split(',').map((clients) => count(clients, 'clients')),
     idleClients: wanted('memory') ? count(values['idle-clients'] ?? '2000', 'idle-clients') : 0,
-    nodeArgs: values['node-args']?.split(' ').filter(Boolean) ?? [],
-    pgbouncer: values.pgbouncer ?? '/usr/sbin/pgbouncer',
+    nodeArgs,
+    pgbouncer,
     workers: (values.workers ?? '1').split(',').map((workers) => count(workers, 'workers')),
     beside: values.beside?.split(',') ?? [],
   }
@@ -111,6 +126,7 @@ function parse(args: readonly string[]) {
         beside: { type: 'string' },
         proxies: { type: 'string' },
         transactions: { type: 'string' },
+        statements: { type: 'string' },
       },
     })
   } catch (error) {

@@ -9,7 +9,7 @@ import { benchUser, fillTables, pgbenchVersion, runLoad } from './pgbench.ts'
 import type { Load, LoadResult } from './pgbench.ts'
 import { flotilla, pgbouncer, poolerFolder, pools } from './poolers.ts'
 import type { Pooler, RunningPooler } from './poolers.ts'
-import { median, sum } from './statistics.ts'
+import { median, rotated, sum } from './statistics.ts'
 import { markdownTable } from './table.ts'
 import { cpuBetween, cpuOf, rssBytesOf } from './usage-of-process.ts'
 
@@ -121,11 +121,6 @@ async function compareLoads(
     }
   }
   console.log(markdownTable(head, rows))
-}
-
-function rotated<Item>(items: readonly Item[], by: number): Item[] {
-  const start = by % items.length
-  return [...items.slice(start), ...items.slice(0, start)]
 }
 
 async function measure(

@@ -15,3 +15,9 @@ export function percentile(values: readonly number[], share: number): number {
   const sorted = Float64Array.from(values).toSorted()
   return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? NaN
 }
+
+/** Beginning with another one in each round. */
+export function rotated<Item>(items: readonly Item[], by: number): Item[] {
+  const start = by % items.length
+  return [...items.slice(start), ...items.slice(0, start)]
+}

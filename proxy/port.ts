@@ -138,6 +138,8 @@ export interface ProcessStart {
   readonly mockKey: Uint8Array
   /** Shared memory for counts of failed logins. */
   readonly failedLogins: SharedArrayBuffer
+  /** Shared memory for counts of changes of schemas. */
+  readonly schemaChanges: SharedArrayBuffer
   /** Whether io_uring may be used. */
   readonly ioUring: boolean
 }

@@ -1,4 +1,5 @@
 import type { PoolOperation } from '../../shared/operations.ts'
+import { SchemaChanges } from '../memory/schema-changes.ts'
 import { SharedCounters } from '../memory/shared-counters.ts'
 import { KeyCounts } from '../memory/key-counts.ts'
 import type { QueryAnswer, OperatedState, OperationOutcome, WorkerQuery } from '../operation.ts'
@@ -92,6 +93,7 @@ export class Workers {
     const lasting = {
       mockKey: this.#options.mockKey(),
       failedLogins: KeyCounts.memory(),
+      schemaChanges: SchemaChanges.memory(),
       ioUring: this.#options.ioUring,
     }
     this.#supervisors = Array.from({ length: workers }, (_, worker) =>

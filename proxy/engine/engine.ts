@@ -3,6 +3,7 @@ import { sqlstates } from '../../shared/errors.ts'
 import { IoError } from '../io/io.ts'
 import type { Io, Listener, Socket, SocketEvents, TcpOptions, Timer, TlsOptions } from '../io/io.ts'
 import { KeyCounts } from '../memory/key-counts.ts'
+import { SchemaChanges } from '../memory/schema-changes.ts'
 import { authQuerySnapshots } from './auth/auth-query.ts'
 import { FailedLogins } from './auth/failed-logins.ts'
 import { Cancels } from './cancel/cancel.ts'
@@ -72,6 +73,7 @@ export class Engine {
     const {
       mockKey = randomKey(io),
       failedLogins = KeyCounts.memory(),
+      schemaChanges = SchemaChanges.memory(),
       clockOffsetMs = 0,
     }: Partial<NonNullable<EngineOptions['process']>> = options.process ?? {}
     const counts = new KeyCounts(failedLogins, options.workers?.self ?? 0)
@@ -101,6 +103,7 @@ export class Engine {
       general: generalSettings({}),
       clients: new Set(),
       mockKey,
+      schemaChanges: new SchemaChanges(schemaChanges),
       stopping: false,
       suspended: false,
       suspensions: 0,

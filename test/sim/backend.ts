@@ -399,7 +399,9 @@ export class Backend {
       case 'error':
         throw new Failure('22012', `requested by ${owner}`)
       case 'notice':
-        return { complete: 'DO', notice: owner }
+        return { complete: 'CALL', notice: owner }
+      case 'alter':
+        return { complete: 'ALTER TABLE' }
       case 'copyin':
         return { complete: '', copy: 'in' }
       case 'copybroken':

@@ -4,6 +4,7 @@
  */
 import { parseDuration } from '../../shared/config/duration.ts'
 import type { Cause } from '../../shared/causes.ts'
+import { clientOf } from './backend.ts'
 import type { Client, ClientChecker } from './client.ts'
 import { planOf, poolKey } from './configuration.ts'
 import type { Version, Wanted } from './configuration.ts'
@@ -80,6 +81,12 @@ export class Checker implements ServerChecker, ClientChecker {
   readonly #generations = new Map<string, number[]>()
   /** For each client, the generation of its pool when its oldest unanswered work was sent. */
   readonly #sentUnder = new Map<string, number>()
+  /** For each server database, the number of changes of its schema. */
+  readonly #schemas = new Map<string, number>()
+  /** For each client, its last change of a schema. */
+  readonly #alters = new Map<string, { readonly database: string; readonly schema: number }>()
+  /** For each server database, the last change that was answered. */
+  readonly #toldSchemas = new Map<string, number>()
   /** Databases and clients that an operator has killed. */
   readonly killed = new Set<string>()
   /** Pools that a version has removed. */
@@ -238,6 +245,33 @@ export class Checker implements ServerChecker, ClientChecker {
     // So does a client that has not read since before its server was lost.
     if (client.frozen && this.hit.size > 0) return null
     return midMessage ? this.#wrongLoss('08006') : `no fault explains it (${kind})`
+  }
+
+  schemaOf(database: string): number {
+    return this.#schemas.get(database) ?? 0
+  }
+
+  altered(owner: string, database: string): void {
+    const schema = this.schemaOf(database) + 1
+    this.#schemas.set(database, schema)
+    this.#alters.set(clientOf(owner), { database, schema })
+  }
+
+  toldOfAlter(client: Client): void {
+    const alter = this.#alters.get(client.id)
+    if (alter === undefined) this.fail(`${client.id} was told of a change that no server has made`)
+    this.seen.add('a schema was changed')
+    const told = this.#toldSchemas.get(alter.database) ?? 0
+    this.#toldSchemas.set(alter.database, Math.max(told, alter.schema))
+  }
+
+  promise(): string {
+    return JSON.stringify(Object.fromEntries(this.#toldSchemas))
+  }
+
+  isPromised(promise: string, database: string, schema: number): boolean {
+    const promised = JSON.parse(promise) as Readonly<Record<string, number>> // of `promise`
+    return schema >= (promised[database] ?? 0)
   }
 
   left(client: Client): void {

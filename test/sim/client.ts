@@ -26,6 +26,10 @@ export interface ClientChecker {
   /** The connection ended without an error: why that is wrong, or null when it is legitimate. */
   wrongEnd(client: Client, kind: string, midMessage: boolean): string | null
   left(client: Client): void
+  /** Its change of a schema was answered. */
+  toldOfAlter(client: Client): void
+  /** Which changes of schemas have been answered so far. */
+  promise(): string
   /** One of its cancel requests canceled its query. */
   canceled(client: Client): void
   /** A cancel request was answered, which is legitimate only while the engine stops. */
@@ -96,6 +100,8 @@ export class Client {
   /** Steps of the current work that are not sent yet. */
   #steps: Step[] = []
   #stepsNeedTransaction = false
+  /** For each prepared statement, the changes of schemas that were answered before its Parse was sent. */
+  readonly #promises = new Map<string, string>()
   /** The last reported value of each setting. */
   #told = new Map<string, string>()
   #acting = false
@@ -239,10 +245,14 @@ export class Client {
         continue
       }
       this.#steps.shift()
-      parts.push(encodeRequest(step))
-      sent.push(wordsOf(step))
-      const atoms = atomsOf(step)
-      for (const atom of atoms) this.#ahead.run(atom)
+      const request = this.#withPromise(step)
+      parts.push(encodeRequest(request))
+      sent.push(wordsOf(request))
+      const atoms = atomsOf(request)
+      for (const atom of atoms) {
+        const [first] = this.#ahead.run(atom)
+        if (atom.kind === 'parse' && first?.tag === '1') this.#promises.set(atom.name, this.checker.promise())
+      }
       this.#pending.push(...atoms)
     }
     if (parts.length === 0) return
@@ -252,6 +262,13 @@ export class Client {
     this.#advance()
     // None of it is answered, so steps that wait for the answers go on.
     if (!this.busy && this.#steps.length > 0) this.#send()
+  }
+
+  /** A Bind tells the server what is promised of its statement. */
+  #withPromise(request: Request): Request {
+    if (request.kind !== 'bind' || request.name === '' || request.values.length !== 1) return request
+    const promise = this.#promises.get(request.name)
+    return promise === undefined ? request : { ...request, values: [...request.values, promise] }
   }
 
   // Misbehaving
@@ -416,6 +433,7 @@ export class Client {
     const expected = this.#expected[0]
     if (actual === expected) {
       this.#expected.shift()
+      if (actual === 'C:ALTER TABLE') this.checker.toldOfAlter(this)
       if (actual.startsWith('Z')) {
         this.status = actual.slice(2) as Status
         this.#compareTold()
@@ -453,6 +471,8 @@ export class Client {
     this.#last = null
     this.#ahead = this.#shadow.clone()
     for (const sent of this.#pending) this.#ahead.run(sent)
+    // Which of its Parses were executed is another question now.
+    this.#promises.clear()
     // The rest of this work may rely on a transaction that never began.
     const copies = this.#steps.some((step) => step !== 'await' && step.kind.startsWith('copy'))
     if (this.#stepsNeedTransaction && !copies && this.#steps.length > 0) this.#steps = ['await', { kind: 'sync' }]

@@ -7,6 +7,8 @@
 import assert from 'node:assert/strict'
 import { generalSettings } from '../../shared/config/settings.ts'
 import { placed } from '../../proxy/agent/placement.ts'
+import { KeyCounts } from '../../proxy/memory/key-counts.ts'
+import { SchemaChanges } from '../../proxy/memory/schema-changes.ts'
 import { SharedCounters } from '../../proxy/memory/shared-counters.ts'
 import { Engine } from '../../proxy/engine/engine.ts'
 import type { FromEngine } from '../../proxy/port.ts'
@@ -71,6 +73,14 @@ export class CrewWorld {
   readonly #run: Run
   readonly #memory = SharedCounters.memory(count)
   readonly #counters = new SharedCounters(this.#memory, count)
+  /** What the workers of a process share beside the counters. */
+  readonly #process = {
+    mockKey: Buffer.alloc(32),
+    failedLogins: KeyCounts.memory(),
+    schemaChanges: SchemaChanges.memory(),
+    ioUring: false,
+    clockOffsetMs: 0,
+  }
   /** The version with every pool. */
   readonly #whole: Version
   /** Longest time that a connection is in transit to another worker: short, or enough for changes of its pool. */
@@ -162,7 +172,9 @@ export class CrewWorld {
         this.#hand(socket, to, Uint8Array.from(bytes), placedLife),
       wake: (to: number) => this.#wake(to),
     }
-    const engine = new Engine(io, { listen: proxy, workers }, (message) => this.#fromEngine(message))
+    const engine = new Engine(io, { listen: proxy, workers, process: this.#process }, (message) =>
+      this.#fromEngine(message),
+    )
     this.#workers[number] = { io, engine }
     this.#configure(this.#workers[number])
     this.checker.trace(`worker ${number} begins`)

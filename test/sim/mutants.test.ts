@@ -7,6 +7,7 @@ import { expect, test } from 'vitest'
 import type { PoolSettings } from '../../shared/config/settings.ts'
 import { Client } from '../../proxy/engine/pool/client.ts'
 import { Pool } from '../../proxy/engine/pool/pool.ts'
+import { Schema } from '../../proxy/memory/schema-changes.ts'
 import { Outstanding } from '../../proxy/engine/session/outstanding.ts'
 import { Parameters } from '../../proxy/engine/session/parameters.ts'
 import { ServerSet } from '../../proxy/engine/pool/server-set.ts'
@@ -205,6 +206,8 @@ const mutants: Readonly<Record<string, () => () => void>> = {
   'a statement counts as prepared before the server confirms it': () =>
     replace(ServerStatements.prototype, 'isAwaitedFromBefore', () => () => false),
   'a server’s prepared statement is forgotten': () => replace(ServerStatements.prototype, 'has', () => () => false),
+  'a statement prepared before a change of the schema is shared with a client that comes after it': () =>
+    replace(Schema.prototype, 'changed', () => () => undefined),
   'an unnamed statement cannot be told from the one before it': () =>
     replace(
       UnnamedStatement.prototype,

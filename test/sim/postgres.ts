@@ -33,6 +33,12 @@ export interface ServerChecker {
   trace(text: string): void
   /** A statement of `owner` begins a transaction on a session. */
   began(owner: string, session: Session): void
+  /** The statement of `owner` has changed the schema of the session's database. */
+  altered(owner: string, database: string): void
+  /** Number of changes of its schema so far. */
+  schemaOf(database: string): number
+  /** Whether a statement parsed at `schema` may be used for a client that was promised this. */
+  isPromised(promise: string, database: string, schema: number): boolean
 }
 
 export interface PostgresRules {
@@ -127,6 +133,8 @@ export class Session {
   #out: Buffer[] = []
   #outBytes = 0
   #reported = new Map<string, string>()
+  /** For each statement, of its database when it was parsed. */
+  readonly #schemas = new Map<string, number>()
 
   constructor(server: Postgres, end: End) {
     this.server = server
@@ -326,6 +334,7 @@ export class Session {
       }
     }
     replies ??= backend.run(atom)
+    this.#noteSchema(atom, text, replies)
     for (const reply of replies) {
       if (reply.tag === 'Z') this.#report()
       this.#write(encodeReply(reply))
@@ -336,6 +345,18 @@ export class Session {
       this.owner = null
       this.#canceled = false
     }
+  }
+
+  /** A client's statement must not have been parsed before a change that was answered before the client's Parse. */
+  #noteSchema(atom: Atom, text: string | null, [first]: readonly Reply[]): void {
+    const { checker } = this.server
+    if (atom.kind === 'parse' && first?.tag === '1') this.#schemas.set(atom.name, checker.schemaOf(this.database))
+    if (text?.startsWith('alter') === true && first?.tag === 'C') checker.altered(ownerOf(text) ?? '', this.database)
+    if (atom.kind !== 'bind' || first?.tag !== '2' || text === null || ownStatement(text) !== null) return
+    const [owner, promise] = atom.values
+    const schema = this.#schemas.get(atom.name) ?? 0
+    if (promise === undefined || checker.isPromised(promise, this.database, schema)) return
+    checker.fail(`${this.name}: ${owner} gets a statement of schema ${schema}, and was promised ${promise}`)
   }
 
   /** Checks whether the owner of the atom may use this session now. */

@@ -60,6 +60,7 @@ const works = {
   set: { weight: 3, when: healthy, make: (at) => either(at, set(at)) },
   setLocal: { weight: 2, when: ['T'], make: (at) => either(at, `setlocal work_mem ${at.random.integer(1, 9)}MB`) },
   listen: { weight: 1, when: ['I'], make: listen },
+  alter: { weight: 1, when: ['I'], uses: 'named', make: (at) => ['await', ...either(at, 'alter'), 'await'] },
   show: { weight: 6, when: healthy, make: (at) => either(at, show(at)) },
   several: { weight: 4, when: healthy, make: several },
   pipeline: { weight: 5, when: anywhere, make: pipeline },

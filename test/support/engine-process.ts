@@ -10,6 +10,7 @@ import type { StopMode, ToEngine } from '../../proxy/port.ts'
 import type { EngineSnapshot } from '../../proxy/snapshot.ts'
 import type { ApplyOutcome, FleetSpec } from '../../proxy/spec.ts'
 import { KeyCounts } from '../../proxy/memory/key-counts.ts'
+import { SchemaChanges } from '../../proxy/memory/schema-changes.ts'
 import { fault } from './fault.ts'
 import type { FromProcess, ToProcess } from './engine-messages.ts'
 
@@ -53,7 +54,7 @@ function alone(): Driven {
   const engine = new EngineThread({
     ...common,
     listen,
-    process: { mockKey, failedLogins: KeyCounts.memory(), ioUring: true },
+    process: { mockKey, failedLogins: KeyCounts.memory(), schemaChanges: SchemaChanges.memory(), ioUring: true },
     wakeFd: openWakeFd(),
     onShutdown: (mode) => engine.post({ type: 'stop', mode, timeoutMs: 600_000 }),
     onPeers: () => engine.post({ type: 'peers', update: null }),

@@ -15,7 +15,6 @@ import type { List, Listed } from './list.ts'
 import type { Pool, Welcome } from './pool.ts'
 import type { Described } from '../session/outstanding.ts'
 import { ClientStatements } from '../session/prepared.ts'
-import type { Statement } from '../session/prepared.ts'
 import type { UnnamedStatement } from '../session/unnamed.ts'
 import type { Parameters } from '../session/parameters.ts'
 import type { Replication } from '../session/replication.ts'
@@ -59,8 +58,6 @@ export class Client implements SocketEvents, Listed<Client> {
   unnamed: UnnamedStatement | null = null
   /** What its unnamed portal was bound to, in transaction mode; null if unknown. */
   bound: Described | null = null
-  /** The statement that was prepared anew for the present Bind. */
-  preparedAnew: Statement | null = null
   /** Number of the present group of requests; each is ended by a Sync. */
   group = 0
   /** Its next request waits until an earlier one is answered. */
@@ -179,6 +176,10 @@ export class Client implements SocketEvents, Listed<Client> {
     return this.passing > 0 || this.#gathered !== null
   }
 
+  bindPortal(bound: Described | null): void {
+    this.bound = bound
+  }
+
   namesOfStatements(): ClientStatements {
     this.statements ??= new ClientStatements(this.pool.statements)
     return this.statements
@@ -218,7 +219,7 @@ export class Client implements SocketEvents, Listed<Client> {
   /** A parameter has changed in its session, and follows it to its next server. */
   follow(name: string, value: string): void {
     this.parameters = this.parameters.with(name, value)
-    if (this.statements !== null) this.statements.meaningChanged = true
+    this.statements?.changeMeaning()
   }
 
   /** Stops reading until `goOn`. */

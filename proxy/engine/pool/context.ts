@@ -4,6 +4,7 @@ import type { Cancels } from '../cancel/cancel.ts'
 import type { Client } from './client.ts'
 import type { Limits } from './limits.ts'
 import type { FromEngine } from '../../port.ts'
+import type { SchemaChanges } from '../../memory/schema-changes.ts'
 import type { Workers } from '../workers/workers.ts'
 import type { Peers } from '../cancel/peers.ts'
 import type { Refusals } from '../refusals.ts'
@@ -46,6 +47,8 @@ export interface Context {
   readonly clients: Set<Client | OperatorSession>
   /** Secret from which challenges of unknown users are derived, the fleet's or this process's. */
   readonly mockKey: Uint8Array
+  /** Changes of schemas that this process has seen. */
+  readonly schemaChanges: SchemaChanges
   /** Set while the engine stops: a client that becomes free is disconnected. */
   stopping: boolean
   /** SUSPEND: clients and servers are not read, and no server is opened. */

@@ -7,8 +7,9 @@ import type { Client } from './client.ts'
 import { headerBytes, readLength } from '../wire/conversation.ts'
 import { wholeBytesMax } from './link.ts'
 import { descriptionOf } from '../session/description.ts'
-import { contradictsStatements, errorInClientsWords, Named } from '../session/prepared.ts'
+import { contradictsStatements, errorInClientsWords, Named, planHasChanged } from '../session/prepared.ts'
 import type { Server } from './server.ts'
+import { changesSchema } from '../session/schema-tags.ts'
 import { signsOfTag } from '../session/session-state.ts'
 import { unnamedFailed } from '../session/unnamed.ts'
 
@@ -53,8 +54,9 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
         break
       case BackendTag.CommandComplete:
         outstanding.executed()
-        if (watches && (bytes[next - 2] as number) > digitMax) {
-          noteTag(server, bytes, at + headerBytes, Math.min(next, end))
+        if ((bytes[next - 2] as number) > digitMax) {
+          if (watches) noteTag(server, bytes, at + headerBytes, Math.min(next, end))
+          if (changesSchema(bytes, at + headerBytes, Math.min(next, end))) server.changesSchema()
         }
         if (server.statements !== null || client.statements !== null) {
           noteDiscarded(server, client, bytes, at + headerBytes, Math.min(next, end))
@@ -108,14 +110,10 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
       at = end
       break
     }
-    if (ours) {
-      // The answer to a request of ours is not forwarded; what is before it is.
-      if (at > from) client.socket.send(bytes, from, at)
-      from = next
-    }
+    if (ours) from = without(bytes, from, at, next)
     at = next
     if (freed) break
-    if (outstanding.noted) {
+    if (outstanding.localDue) {
       if (at > from) client.socket.send(bytes, from, at)
       from = at
       answerLocally(client, server)
@@ -145,6 +143,16 @@ export function nameNotifier(server: Server, client: Client, bytes: Uint8Array, 
   bytes[start + 3] = cancelKey.pid
 }
 
+/**
+ * The answer to a request of ours, from `at` to `next`, is not forwarded: what is before it moves up to what follows, so
+ * that both leave by one send, and the client is woken once. Returns the new start.
+ */
+function without(bytes: Uint8Array, from: number, at: number, next: number): number {
+  const start = next - (at - from)
+  if (at > from) bytes.copyWithin(start, from, at)
+  return start
+}
+
 /** Sends local answers that are due. */
 export function answerLocally(client: Client, server: Server): void {
   for (;;) {
@@ -163,6 +171,7 @@ function endQuery(client: Client, server: Server): boolean {
   if (server.outstanding.empty) client.countQuery()
   server.forgetSets()
   if (server.status !== TransactionStatus.Idle) return false
+  server.transactionEnded()
   client.countTransaction()
   if (!server.outstanding.empty || client.midMessage) return false
   return client.leavesAtTransactionEnd(server)
@@ -191,7 +200,9 @@ function passError(
   outstanding.failed()
   unnamedFailed(client, server)
   server.serverSet.pool.noteServerError(refusal === undefined ? fields.code : sqlstates.feature_not_supported)
+  if (outstanding.failedSubject instanceof Named) client.pool.statements.doubt(outstanding.failedSubject.statement)
   if (refusal === undefined && contradictsStatements(fields)) server.statements?.doubt()
+  if (refusal === undefined && planHasChanged(fields)) server.serverSet.schema.changed()
   if (isFatal(fields.severity)) {
     server.fatal = { sqlstate: fields.code, message: fields.message, forwarded: true }
   }

@@ -13,8 +13,9 @@ import { wholeBytesMax } from './link.ts'
 import { RequestKind } from '../session/outstanding.ts'
 import type { Described } from '../session/outstanding.ts'
 import { answerLocally } from './replies.ts'
-import { asItIs, incomplete, refused, rename, tooLongToKeep, unsettled } from './statement-names.ts'
-import type { Request } from './statement-names.ts'
+import { rename } from './statement-names.ts'
+import { asItIs, incomplete, refused, tooLongToKeep, unsettled } from './statement-request.ts'
+import type { Request } from './statement-request.ts'
 import { SendBuffer } from '../wire/send-buffer.ts'
 import type { Server } from './server.ts'
 import { harmlessSets, maySet, signsOfText } from '../session/session-state.ts'
@@ -37,9 +38,9 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
   if (sendBuffer.length > 0) sendBuffer.clear()
   const renaming = renames(client, server)
   const watches = server.serverSet.settings.poolMode !== 'session'
-  if (watches) server.unnamedIsShared = true
+  if (watches) server.unnamed.share()
   // In session mode the session's unnamed statement is the client's, once it is no other client's.
-  const owns = server.unnamedIsShared && server.replication === null
+  const owns = server.unnamed.shared && server.replication === null
   while (client.passing === 0 && end - at >= headerBytes) {
     const length = readLength(bytes, at)
     const tag = bytes[at] as number
@@ -94,7 +95,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
       case FrontendTag.Bind:
         if (client.parsed !== null) server.note(client.parsed)
         if (owns && bytes[at + headerBytes] === 0) {
-          client.bound = bytes[at + headerBytes + 1] === 0 ? (client.unnamed?.current ?? null) : null
+          client.bindPortal(bytes[at + headerBytes + 1] === 0 ? (client.unnamed?.current ?? null) : null)
         }
         owe(client, server, RequestKind.Bind)
         break

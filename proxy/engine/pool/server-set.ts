@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import type { PoolSettings } from '../../../shared/config/settings.ts'
 import type { TcpOptions } from '../../io/io.ts'
+import type { Schema } from '../../memory/schema-changes.ts'
 import { List } from './list.ts'
 import type { PoolSpec } from '../../spec.ts'
 import type { Pool } from './pool.ts'
@@ -39,6 +40,8 @@ export class ServerSet {
   tls: TlsHold | null = null
   /** Run-time parameters that follow a client, in lower case. */
   followed: ReadonlySet<string>
+  /** Of the database on its servers. */
+  readonly schema: Schema
   #targets: readonly Target[] = []
   #next = 0
 
@@ -48,6 +51,7 @@ export class ServerSet {
     this.settings = spec.settings
     this.#holdTls()
     this.followed = followedWith(spec.settings.trackExtraParameters)
+    this.schema = pool.context.schemaChanges.of(spec.serverDatabase)
     this.#setTargets()
   }
 

@@ -22,10 +22,10 @@ import { adjustment, Parameters } from '../session/parameters.ts'
 import type { Adjustment } from '../session/parameters.ts'
 import type { ServerSet } from './server-set.ts'
 import type { Target } from './target.ts'
-import type { ServerStatements } from '../session/prepared.ts'
+import { ServerStatements } from '../session/prepared.ts'
 import type { Replication } from '../session/replication.ts'
 import { TlsRefused } from '../wire/tls.ts'
-import type { UnnamedStatement } from '../session/unnamed.ts'
+import { ServerUnnamed } from '../session/unnamed.ts'
 import { foundBy, probeOf, resetSettings } from '../session/session-state.ts'
 import type { Signs } from '../session/session-state.ts'
 
@@ -73,18 +73,8 @@ export class Server implements SocketEvents, Listed<Server> {
   readonly outstanding = new Outstanding()
   /** Remaining bytes of a long message. */
   passing = 0
-  /** The client whose unnamed statement the session has; null if unknown. */
-  unnamedOf: UnnamedStatement | null = null
-  /**
-   * Its unnamed statement may be any client's: the server has served transactions and has run nothing of ours since.
-   */
-  unnamedIsShared = false
-  /** Stamp of the Parse of that statement. */
-  unnamedStamp = 0
-  /** False while our Parse of it is unanswered. */
-  unnamedSure = true
-  /** Its description, if we requested it. */
-  unnamedDescription: string | null = null
+  /** What the session has as its unnamed statement. */
+  readonly unnamed = new ServerUnnamed()
   /** Prepared statements under our names; null before the first. */
   statements: ServerStatements | null = null
   /** ReadyForQuery's indicator: 'I', 'T' or 'E' as a character code. */
@@ -99,6 +89,8 @@ export class Server implements SocketEvents, Listed<Server> {
   settingsChanged = false
   /** For each SET in the query in flight, whether it leaves nothing. */
   #harmlessSets: boolean[] = []
+  /** The open transaction has changed the schema. */
+  #changesSchema = false
   /** Number of cancel requests on their way to it. */
   cancels = 0
   /** A cancel request timed out and may still arrive: no other client may have the server then. */
@@ -262,6 +254,25 @@ export class Server implements SocketEvents, Listed<Server> {
     this.settingsChanged ||= settings
   }
 
+  /** What it has under our names, from the first statement on. */
+  statementsHere(): ServerStatements {
+    this.statements ??= new ServerStatements()
+    return this.statements
+  }
+
+  /** A command has changed the schema, for others at the end of its transaction. */
+  changesSchema(): void {
+    this.serverSet.schema.changed()
+    this.#changesSchema = true
+  }
+
+  /** HOT. A transaction has ended; if it was rolled back, what it has changed is as before. */
+  transactionEnded(): void {
+    if (!this.#changesSchema) return
+    this.serverSet.schema.changed()
+    this.#changesSchema = false
+  }
+
   get loggedIn(): boolean {
     return this.#loggedIn
   }
@@ -346,9 +357,7 @@ export class Server implements SocketEvents, Listed<Server> {
   // Exchanges of our own: login, parameters, reset
 
   #start(exchange: Exchange<void>): void {
-    // A simple query or Parse of ours replaces a client's unnamed statement.
-    this.unnamedOf = null
-    this.unnamedIsShared = false
+    this.unnamed.takeOver()
     this.#exchange = exchange
     this.#resume()
   }
@@ -747,6 +756,8 @@ export class Server implements SocketEvents, Listed<Server> {
     if (list === null) return
     const state = this.stateName
     list.remove(this)
+    // It may have been committed.
+    this.transactionEnded()
     if (client !== null) part(client, this)
     this.#exchange = null
     this.#loginTimer?.cancel()

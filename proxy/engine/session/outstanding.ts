@@ -66,7 +66,7 @@ const firstCapacity = 32
  */
 export class Outstanding {
   #ring = new Uint8Array(firstCapacity)
-  /** For each Describe in the ring: the statement that keeps the description; null for none. */
+  /** For each Describe in the ring the statement that keeps the description, for a Bind what it binds; null for none. */
   #subjects: (Described | null)[] = Array.from({ length: firstCapacity }, () => null)
   #head = 0
   #count = 0
@@ -88,6 +88,8 @@ export class Outstanding {
   readonly #notes: Note[] = []
   /** For the last error: the failed request was a Parse of the unnamed statement. */
   failedParse = false
+  /** For the last error: the statement of a failed Bind or Describe, if recorded. */
+  failedSubject: Described | null = null
   /** For the last error: number of skipped requests that would have changed the unnamed statement. */
   skippedChanges = 0
   /** For the last error: number of such requests sent after the Sync that ends the skipping. */
@@ -160,7 +162,12 @@ export class Outstanding {
     return this.#front() >= RequestKind.NamedParse ? this.#notes[0]?.name : undefined
   }
 
-  /** Whether local answers, or answers that are not for the client, may be due. */
+  /** HOT. The next answer is ours. */
+  get localDue(): boolean {
+    return this.#notes.length > 0 && !this.#over && this.#front() === RequestKind.Local
+  }
+
+  /** Whether local answers, or answers that are not for the client, are outstanding. */
   get noted(): boolean {
     return this.#notes.length > 0
   }
@@ -179,7 +186,7 @@ export class Outstanding {
 
   /**
    * False if the limit is reached. Requests from NamedParse on have a note; a Describe has the statement that keeps its
-   * description, if any.
+   * description, if any, and a Bind of a named statement has that one.
    */
   push(request: RequestKind, note?: Note, subject: Described | null = null): boolean {
     if (this.#skipping) {
@@ -328,6 +335,7 @@ export class Outstanding {
     if (this.#ignoredSyncs > 0) this.#doubtful = true
     this.#ignoredSyncs = 0
     this.failedParse = false
+    this.failedSubject = null
     this.skippedChanges = 0
     this.laterChanges = 0
     const head = this.#front()
@@ -335,6 +343,7 @@ export class Outstanding {
       return
     }
     this.failedParse = head === RequestKind.UnnamedParse
+    this.failedSubject = this.#subjects[this.#head] as Described | null
     let dropped = 0
     while (this.#count > 0 && this.#ring[this.#head] !== RequestKind.Sync) {
       const request = this.#ring[this.#head] as RequestKind

@@ -20,6 +20,14 @@ const serverNamePrefix = 'flotilla_'
 /** Longest Parse that is kept; PostgreSQL's usual texts are far shorter, and each is kept once. */
 export const parseBytesMax = 1024 * 1024
 
+/** What the same text may have another meaning under. */
+export interface Circumstances {
+  /** Of the client's parameters: see Parameters. */
+  readonly meaning: string
+  /** Version of the schema. */
+  readonly schema: number
+}
+
 /** A text with its parameter types, prepared by one or more clients. */
 export class Statement {
   readonly serverName: Buffer
@@ -34,12 +42,17 @@ export class Statement {
   readonly meaning: string
   /** What executing it may leave in the session. */
   readonly signs: Signs | null
+  /** Of the schema, when the first client prepared it. */
+  readonly schema: number
   /** Number of clients' names for it. */
   holders = 0
+  /** An error has put in doubt that it has the types it would have if it was prepared now. */
+  doubtful = false
 
-  constructor(key: string, id: number, textAndTypes: Uint8Array, meaning: string) {
+  constructor(key: string, id: number, textAndTypes: Uint8Array, { meaning, schema }: Circumstances) {
     this.key = key
     this.meaning = meaning
+    this.schema = schema
     this.signs = signsOfText(textAndTypes, 0, stringEnd(textAndTypes, 0, textAndTypes.length))
     const name = `${serverNamePrefix}${id}`
     this.serverName = Buffer.from(name)
@@ -54,7 +67,11 @@ export class Statement {
   }
 }
 
-/** The statements of a pool by content; one without holders is removed. */
+/**
+ * The statements of a pool by content and circumstances; one without holders is removed. One that was prepared before a
+ * change of the schema stays with its clients, as in PostgreSQL, and is given to no other: types of parameters and
+ * columns are those of the Parse.
+ */
 export class Statements {
   readonly #byText = new Map<string, Statement>()
   #nextId = 1
@@ -63,16 +80,16 @@ export class Statements {
     return this.#byText.size
   }
 
-  find(textAndTypes: Uint8Array, meaning: string): Statement | undefined {
-    return this.#byText.get(keyOf(textAndTypes, meaning))
+  find(textAndTypes: Uint8Array, under: Circumstances): Statement | undefined {
+    return this.#byText.get(keyOf(textAndTypes, under))
   }
 
   /** `textAndTypes` is what follows the name in a Parse message. */
-  acquire(textAndTypes: Uint8Array, meaning: string): Statement {
-    const key = keyOf(textAndTypes, meaning)
+  acquire(textAndTypes: Uint8Array, under: Circumstances): Statement {
+    const key = keyOf(textAndTypes, under)
     let statement = this.#byText.get(key)
     if (statement === undefined) {
-      statement = new Statement(key, this.#nextId++, textAndTypes, meaning)
+      statement = new Statement(key, this.#nextId++, textAndTypes, under)
       this.#byText.set(key, statement)
     }
     statement.holders++
@@ -80,20 +97,30 @@ export class Statements {
   }
 
   acquireAgain(statement: Statement): void {
-    this.#byText.set(statement.key, this.#byText.get(statement.key) ?? statement)
+    if (!statement.doubtful) this.#byText.set(statement.key, this.#byText.get(statement.key) ?? statement)
     statement.holders++
+  }
+
+  /** A Bind or Describe of it has failed, perhaps by a change that was not seen: it is given to no further client. */
+  doubt(statement: Statement): void {
+    statement.doubtful = true
+    this.#forget(statement)
+  }
+
+  #forget(statement: Statement): void {
+    if (this.#byText.get(statement.key) === statement) this.#byText.delete(statement.key)
   }
 
   release(statement: Statement): void {
     statement.holders--
     assert(statement.holders >= 0, 'a statement is released as often as it was acquired')
-    if (statement.holders === 0 && this.#byText.get(statement.key) === statement) this.#byText.delete(statement.key)
+    if (statement.holders === 0) this.#forget(statement)
   }
 }
 
 /** A meaning contains no NUL. */
-function keyOf(textAndTypes: Uint8Array, meaning: string): string {
-  return `${meaning}\0${latin1(textAndTypes)}`
+function keyOf(textAndTypes: Uint8Array, { meaning, schema }: Circumstances): string {
+  return `${schema} ${meaning}\0${latin1(textAndTypes)}`
 }
 
 /** A client's name for a statement. */
@@ -134,7 +161,9 @@ export class ClientStatements {
   /** Names created or dropped by unanswered requests, with the group of each: see `settledBy`. */
   readonly #unsettled = new Map<string, Asked>()
   /** The client's parameters have changed since it prepared a statement. */
-  meaningChanged = false
+  #meaningChanged = false
+  /** The statement that was prepared anew for the present Bind. */
+  #preparedAnew: Statement | null = null
   /** Names in DEALLOCATE texts, in the order in which they will be answered. */
   readonly deallocating: Uint8Array[] = []
 
@@ -162,16 +191,34 @@ export class ClientStatements {
     const named = this.#find(bytes, start, end)
     if (named === null) return undefined
     // Requests in flight are settled by the statement that was sent.
-    if (!this.meaningChanged || named.statement.meaning === meaning || this.#unsettled.size > 0) return named
+    if (!this.#meaningChanged || named.statement.meaning === meaning || this.#unsettled.size > 0) return named
     const { name, statement, description } = named
-    const held = this.#statements.acquire(statement.textAndTypes, meaning)
+    const held = this.#statements.acquire(statement.textAndTypes, { meaning, schema: statement.schema })
     this.remove(name)
     return this.#put(name, held, description)
   }
 
+  changeMeaning(): void {
+    this.#meaningChanged = true
+  }
+
+  /** The server prepares it anew for a Bind that waits for its description. */
+  prepareAnew(statement: Statement): void {
+    this.#preparedAnew = statement
+  }
+
+  isPreparedAnew(statement: Statement): boolean {
+    return this.#preparedAnew === statement
+  }
+
+  /** HOT. A Bind goes on. */
+  bound(): void {
+    this.#preparedAnew = null
+  }
+
   /** Returns the statement under its new name. */
-  add(name: Uint8Array, textAndTypes: Uint8Array, meaning: string): Statement {
-    const statement = this.#statements.acquire(textAndTypes, meaning)
+  add(name: Uint8Array, textAndTypes: Uint8Array, under: Circumstances): Statement {
+    const statement = this.#statements.acquire(textAndTypes, under)
     this.#put(name, statement)
     return statement
   }
@@ -437,8 +484,13 @@ const statementKind = 0x53
  * Whether an error contradicts what is known of a server's statements: one is missing (26000), one exists already
  * (42P05), or its columns have changed (0A000 by RevalidateCachedQuery).
  */
-export function contradictsStatements({ code, routine }: ErrorFields): boolean {
-  return code === '26000' || code === '42P05' || (code === '0A000' && routine === 'RevalidateCachedQuery')
+export function contradictsStatements(error: ErrorFields): boolean {
+  return error.code === '26000' || error.code === '42P05' || planHasChanged(error)
+}
+
+/** Whether an error tells of a change of the schema, which may not have come through this process. */
+export function planHasChanged({ code, routine }: ErrorFields): boolean {
+  return code === '0A000' && routine === 'RevalidateCachedQuery'
 }
 
 const deallocate = /^\s*deallocate\s+(?:prepare\s+)?(?:"((?:[^"]|"")+)"|([a-z_\x80-\uffff][\w$\x80-\uffff]*))\s*;?\s*$/i

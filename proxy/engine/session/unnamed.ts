@@ -9,7 +9,7 @@ import { copyBytes } from '../../io/copy.ts'
 import { FrontendTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
 import { descriptionOf } from './description.ts'
-import type { Described, Outstanding } from './outstanding.ts'
+import type { Described, Note, Outstanding } from './outstanding.ts'
 
 /** Longest Parse that is kept; memory is allocated in powers of two. */
 const keptBytesMax = 16_384
@@ -94,8 +94,7 @@ export class UnnamedStatement {
   #lastStamp = 0
   /** The client's group of requests of the last change. */
   group = 0
-  /** Whether the last change may still be undone by an error. */
-  unanswered = false
+  #unanswered = false
 
   /** The statement after the last change. */
   get current(): UnnamedChange | null {
@@ -105,6 +104,16 @@ export class UnnamedStatement {
   /** 0 without a statement. */
   get stamp(): number {
     return this.current?.stamp ?? 0
+  }
+
+  /** Whether the last change may still be undone by an error. */
+  get unanswered(): boolean {
+    return this.#unanswered
+  }
+
+  /** Everything up to the last change was answered. */
+  settle(): void {
+    this.#unanswered = false
   }
 
   get exhausted(): boolean {
@@ -130,7 +139,7 @@ export class UnnamedStatement {
     if (this.#count === changesMax) this.#changes.shift()
     else this.#count++
     this.group = group
-    this.unanswered = true
+    this.#unanswered = true
     const last = this.#count - 1
     return (this.#changes[last] ??= new UnnamedChange())
   }
@@ -159,23 +168,94 @@ export class UnnamedStatement {
 }
 
 /** A client, as the owner of such a statement. */
-interface Owner {
+export interface Owner {
   unnamed: UnnamedStatement | null
   readonly group: number
-  bound: Described | null
+  /** HOT. Its unnamed portal is bound to this, or to something unknown. */
+  bindPortal(bound: Described | null): void
 }
 
 /** A server, whose session has one. */
-interface Session {
+export interface Session {
   readonly outstanding: Outstanding
-  unnamedOf: UnnamedStatement | null
-  unnamedStamp: number
-  unnamedSure: boolean
-  unnamedDescription: string | null
+  readonly unnamed: ServerUnnamed
 }
 
 export const closeUnnamed = write.closeStatement('')
 export const describeUnnamed = write.describeStatement('')
+
+/** What a server's session has, when it has processed everything sent: whose unnamed statement, of which Parse. */
+export class ServerUnnamed {
+  /** Null if unknown, or none. */
+  #of: UnnamedStatement | null = null
+  #stamp = 0
+  /** False while our Parse of it is unanswered. */
+  #sure = true
+  /** Its description, if we requested it. */
+  #description: string | null = null
+  #shared = false
+
+  get sure(): boolean {
+    return this.#sure
+  }
+
+  get description(): string | null {
+    return this.#description
+  }
+
+  /** It may be any client's: the server has served transactions and has run nothing of ours since. */
+  get shared(): boolean {
+    return this.#shared
+  }
+
+  /** HOT. A client's transaction is served. */
+  share(): void {
+    this.#shared = true
+  }
+
+  /** A simple query or Parse of ours replaces it. */
+  takeOver(): void {
+    this.#of = null
+    this.#shared = false
+  }
+
+  /** HOT. It is dropped, or unknown from now on. */
+  drop(): void {
+    this.#of = null
+  }
+
+  /** HOT. */
+  is(own: UnnamedStatement, stamp: number): boolean {
+    return this.#of === own && this.#stamp === stamp
+  }
+
+  /** HOT. Its owner's Parse is forwarded. */
+  parsed(own: UnnamedStatement, stamp: number): void {
+    this.#of = own
+    this.#stamp = stamp
+    this.#sure = true
+    this.#description = null
+  }
+
+  /** Our Parse of it is sent; by the time of the answer the client may have parsed another one. */
+  parse(own: UnnamedStatement, stamp: number): Note {
+    this.parsed(own, stamp)
+    this.#sure = false
+    return {
+      done: () => {
+        if (this.is(own, stamp)) this.#sure = true
+      },
+      dropped: () => {
+        if (this.is(own, stamp)) this.#of = null
+      },
+    }
+  }
+
+  /** The answer to our Describe of it. */
+  describe(own: UnnamedStatement, stamp: number, description: string): void {
+    if (this.is(own, stamp)) this.#description = description
+  }
+}
 
 /** HOT. An unnamed Parse, at `at`, is forwarded to the server. */
 export function parsedUnnamed(
@@ -196,16 +276,15 @@ export function parseUnkept(client: Owner, server: Session): UnnamedChange | nul
   let own = client.unnamed
   if (own === null || own.exhausted) own = client.unnamed = new UnnamedStatement()
   const change = own.parsed(server.outstanding.count === 0, client.group)
-  has(server, own, change.stamp)
-  server.unnamedSure = true
-  client.bound = null
+  server.unnamed.parsed(own, change.stamp)
+  client.bindPortal(null)
   return change
 }
 
 /** HOT. A simple Query or a Close of it is forwarded. */
 export function unnamedGone(client: Owner, server: Session): void {
   if (server.outstanding.skipping) return
-  server.unnamedOf = null
+  server.unnamed.drop()
   client.unnamed?.taken(server.outstanding.count === 0, client.group)
 }
 
@@ -214,24 +293,17 @@ export function unnamedFailed(client: Owner, server: Session): void {
   const { failedParse, skippedChanges, laterChanges } = server.outstanding
   if (!failedParse && skippedChanges === 0) return
   // A later Parse or Query decides, which the server executes after the Sync that ends the skipping.
-  if (laterChanges === 0) server.unnamedOf = null
+  if (laterChanges === 0) server.unnamed.drop()
   client.unnamed?.undo(failedParse, skippedChanges, laterChanges)
-}
-
-/** The server has this statement of the client, after everything sent. */
-export function has(server: Session, own: UnnamedStatement, stamp: number): void {
-  server.unnamedOf = own
-  server.unnamedStamp = stamp
-  server.unnamedDescription = null
 }
 
 /** HOT. A Bind or Describe of the unnamed statement might find another client's, or an earlier one. */
 export function lacksUnnamed(client: Owner, server: Session, tag: number): boolean {
   if ((tag !== FrontendTag.Bind && tag !== FrontendTag.Describe) || server.outstanding.copying) return false
   const own = client.unnamed
-  if (own === null || server.unnamedOf !== own || server.unnamedStamp !== own.stamp) return true
+  if (own === null || !server.unnamed.is(own, own.stamp)) return true
   if (own.group === client.group) return false
-  return own.unanswered || !server.unnamedSure || server.unnamedDescription !== null
+  return own.unanswered || !server.unnamed.sure || server.unnamed.description !== null
 }
 
 /** HOT. The body of a Close of the unnamed statement: Byte1 'S', String "". */

@@ -7,6 +7,7 @@ import { Supervisor } from '../../../proxy/agent/supervisor.ts'
 import { EngineDied } from '../../../proxy/agent/engine-thread.ts'
 import type { FleetSpec } from '../../../proxy/spec.ts'
 import { KeyCounts } from '../../../proxy/memory/key-counts.ts'
+import { SchemaChanges } from '../../../proxy/memory/schema-changes.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { sslRequest } from '../../support/frontend-messages.ts'
 import { unheard } from './unheard.ts'
@@ -20,7 +21,12 @@ async function startKeeper() {
     entry,
     answerMs: 10_000,
     log: () => undefined,
-    process: { mockKey: new Uint8Array(32), failedLogins: KeyCounts.memory(), ioUring: true },
+    process: {
+      mockKey: new Uint8Array(32),
+      failedLogins: KeyCounts.memory(),
+      schemaChanges: SchemaChanges.memory(),
+      ioUring: true,
+    },
     chance: {
       now: () => new Date(),
       // Asked for each pause before a start.
@@ -97,7 +103,12 @@ test('a port in use is told in one line', async () => {
     entry,
     answerMs: 10_000,
     log: () => undefined,
-    process: { mockKey: new Uint8Array(32), failedLogins: KeyCounts.memory(), ioUring: true },
+    process: {
+      mockKey: new Uint8Array(32),
+      failedLogins: KeyCounts.memory(),
+      schemaChanges: SchemaChanges.memory(),
+      ioUring: true,
+    },
     chance: { now: () => new Date(), random: () => 0.5 },
     ...unheard,
   })

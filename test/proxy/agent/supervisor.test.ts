@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import { Supervisor } from '../../../proxy/agent/supervisor.ts'
 import { EngineDied } from '../../../proxy/agent/engine-thread.ts'
 import { KeyCounts } from '../../../proxy/memory/key-counts.ts'
+import { SchemaChanges } from '../../../proxy/memory/schema-changes.ts'
 import { generalSettings } from '../../../shared/config/settings.ts'
 import type { FleetSpec } from '../../../proxy/spec.ts'
 import type { EngineDisconnect } from '../../../shared/disconnect.ts'
@@ -30,7 +31,12 @@ function newKeeper(answerMs = 5000) {
     entry: scriptedEntry,
     answerMs,
     log: () => undefined,
-    process: { mockKey: new Uint8Array(32), failedLogins: KeyCounts.memory(), ioUring: true },
+    process: {
+      mockKey: new Uint8Array(32),
+      failedLogins: KeyCounts.memory(),
+      schemaChanges: SchemaChanges.memory(),
+      ioUring: true,
+    },
     chance: {
       now: () => new Date(),
       // Asked for each pause before a start.

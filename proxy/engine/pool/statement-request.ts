@@ -1,0 +1,123 @@
+/**
+ * A message of a client that concerns a prepared statement, and how it is answered. What is needed of a client and a
+ * server is described here, so that nothing about statements depends on the rest of them.
+ */
+import { sqlstates } from '../../../shared/errors.ts'
+import { FrontendTag } from '../../protocol/tags.ts'
+import * as write from '../../protocol/write.ts'
+import { headerBytes } from '../wire/conversation.ts'
+import type { SendBuffer } from '../wire/send-buffer.ts'
+import { descriptionChanged } from '../session/description.ts'
+import { RequestKind } from '../session/outstanding.ts'
+import type { Described, Note } from '../session/outstanding.ts'
+import type { ClientStatements, ServerStatements, Statements } from '../session/prepared.ts'
+import type { Signs } from '../session/session-state.ts'
+import type { Owner, Session } from '../session/unnamed.ts'
+
+/** A client, as far as its statements are concerned. */
+interface StatementClient extends Owner {
+  /** Null once it has left. */
+  readonly list: object | null
+  readonly parameters: { readonly meaning: string }
+  readonly pool: {
+    readonly statements: Statements
+    readonly totals: { client_parse_count: number; server_parse_count: number; bind_count: number }
+  }
+  readonly statements: ClientStatements | null
+  /** Signs of the statement parsed last; null for none. */
+  readonly parsed: Signs | null
+  namesOfStatements(): ClientStatements
+  /** What it waited for has been answered. */
+  goOn(): void
+  answerLocally(complete: Uint8Array, status: number): void
+  fatal(sqlstate: string, message: string): void
+}
+
+/** A server, as far as its statements are concerned. */
+interface StatementServer extends Session {
+  readonly status: number
+  readonly statements: ServerStatements | null
+  readonly serverSet: {
+    readonly settings: { readonly maxPreparedStatements: number }
+    readonly schema: { readonly version: number }
+  }
+  statementsHere(): ServerStatements
+  note(signs: Signs): void
+}
+
+/** Nothing to replace: the message is forwarded unchanged. */
+export const asItIs = -1
+/** More bytes are needed. */
+export const incomplete = -2
+/** The client was disconnected. */
+export const refused = -3
+/** The message must be whole, and is too long for the loop to keep it. */
+export const tooLongToKeep = -4
+/** What the name stands for is unknown until an earlier request has been answered. */
+export const unsettled = -5
+
+/** One message of a client: it begins at `at` and ends before `next`, beyond `end` if it has not arrived completely. */
+export interface Request {
+  client: StatementClient
+  server: StatementServer
+  bytes: Uint8Array
+  /** Start of the client's bytes that were not added to the output yet. */
+  from: number
+  at: number
+  next: number
+  end: number
+}
+
+/** Adds the client's bytes before this message to the output. */
+export function pass(out: SendBuffer, request: Request): void {
+  out.add(request.bytes, request.from, request.at)
+  request.from = request.at
+}
+
+/** The client's own bytes continue at `offset`. */
+export function goOn({ client }: Request, offset: number): number {
+  return client.list === null ? refused : offset
+}
+
+export function owe({ client, server }: Request, kind: RequestKind, note?: Note): void {
+  if (server.outstanding.push(kind, note)) return
+  client.fatal(sqlstates.program_limit_exceeded, tooManyRequests)
+}
+
+/** HOT. A Bind or Describe of `subject`. */
+export function oweOf({ client, server }: Request, kind: RequestKind, subject: Described): void {
+  if (server.outstanding.push(kind, undefined, subject)) return
+  client.fatal(sqlstates.program_limit_exceeded, tooManyRequests)
+}
+
+/** Our Describe, added before, leaves at once; the client continues when it is answered. */
+export function ask(out: SendBuffer, request: Request, described: (description: string) => void): number {
+  const { client } = request
+  const goesOn = (): void => client.goOn()
+  out.addWhole(flush)
+  owe(request, RequestKind.OwnDescribe, {
+    described: (description) => {
+      described(description)
+      goesOn()
+    },
+    dropped: goesOn,
+  })
+  return client.list === null ? refused : unsettled
+}
+
+/** Forwards a Bind with a name that does not exist, so that the transaction fails as it should. */
+export function refuseBind(out: SendBuffer, request: Request, nameAt: number, nameEnd: number): number {
+  const { client, bytes, at, next } = request
+  client.statements?.bound()
+  client.pool.totals.bind_count++
+  out.addHeader(FrontendTag.Bind, next - at - 1 - (nameEnd - nameAt) + nowhere.length)
+  out.add(bytes, at + headerBytes, nameAt)
+  out.addWhole(nowhere)
+  owe(request, RequestKind.RefusedBind, { refusal: descriptionChanged })
+  return goOn(request, nameEnd)
+}
+
+const tooManyRequests = 'too many unanswered requests'
+const flush = write.flush()
+/** No statement has this name: ours begin with 1. */
+const nowhere = Buffer.from('flotilla_0')
