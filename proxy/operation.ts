@@ -4,16 +4,6 @@ import type { PoolOperation } from '../shared/operations.ts'
 
 export type Operation = PoolOperation | 'suspend'
 
-/**
- * Servers of the database that still have to close: at 0, a pause is complete and no client is on an old connection.
- */
-export interface OperationOutcome {
-  /** The database does not exist here. */
-  readonly known: boolean
-  readonly paused: boolean
-  readonly servers: number
-}
-
 /** State set by PAUSE, DISABLE, SUSPEND and SET: it belongs to the process, whichever thread serves. */
 export interface OperatedState {
   readonly pausedAll: boolean

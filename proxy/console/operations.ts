@@ -6,7 +6,8 @@ import type { OperationSpec, PoolOperation } from '../../shared/operations.ts'
 import { Client } from '../engine/pool/client.ts'
 import type { Engine } from '../engine/engine.ts'
 import { suspend, unsuspend } from '../engine/suspension.ts'
-import type { Operation, OperationOutcome } from '../operation.ts'
+import type { OperationOutcome } from '../../shared/wire.ts'
+import type { Operation } from '../operation.ts'
 import type { Pool } from '../engine/pool/pool.ts'
 
 /** The parts of an engine that operations use. */

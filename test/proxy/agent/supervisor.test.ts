@@ -70,7 +70,7 @@ test('an engine that throws is running its last version again without a pause, a
   await supervisor.start({ host: '127.0.0.1', port })
   await supervisor.apply(specOf(3), false)
 
-  script.order({ do: 'throw', message: 'a bug of the engine' })
+  script.instruct({ do: 'throw', message: 'a bug of the engine' })
   await until('the engine is back', () => supervisor.restarts.length === 1 && supervisor.isServing)
 
   expect(pauses.count).toBe(0)
@@ -94,12 +94,12 @@ test('a version that kills the engine is refused, and the one before runs again'
 test('file descriptors a dead engine left open are closed', async () => {
   const { keeper: supervisor, script, port } = newKeeper()
   await supervisor.start({ host: '127.0.0.1', port })
-  script.order({ do: 'leave open', count: 20 })
+  script.instruct({ do: 'leave open', count: 20 })
   const told = await until('the descriptors are open', () => script.told.find((one) => 'opened' in one))
   const opened = 'opened' in told ? told.opened : []
   const openBefore = opened.filter(isNullDevice).length
 
-  script.order({ do: 'throw', message: 'a bug' })
+  script.instruct({ do: 'throw', message: 'a bug' })
   await until('the engine is back', () => supervisor.restarts.length === 1 && supervisor.isServing)
 
   expect(openBefore).toBe(20)
@@ -109,7 +109,7 @@ test('file descriptors a dead engine left open are closed', async () => {
 test('an engine that hangs is ended and started again', async () => {
   const { keeper: supervisor, script, port } = newKeeper(1000)
   await supervisor.start({ host: '127.0.0.1', port })
-  script.order({ do: 'hang' })
+  script.instruct({ do: 'hang' })
   await until('it hangs', () => script.told.find((one) => 'hangs' in one))
 
   await expect(supervisor.snapshot()).rejects.toThrow('it did not answer for 1000 ms')
@@ -125,7 +125,7 @@ test('an engine that dies again and again is started with growing pauses, not in
 
   for (const death of [1, 2, 3]) {
     diedAtMs.push(performance.now())
-    script.order({ do: 'throw', message: `death ${death}` })
+    script.instruct({ do: 'throw', message: `death ${death}` })
     await until('the engine is back', () => supervisor.restarts.length === death && supervisor.isServing)
   }
   const backAtMs = performance.now()
@@ -140,7 +140,7 @@ test('a lost server is told on', async () => {
   const { keeper: supervisor, script, port, lost } = newKeeper()
   await supervisor.start({ host: '127.0.0.1', port })
 
-  script.order({ do: 'say', message: { type: 'disconnect', disconnect: { pool: 'app' } as EngineDisconnect } })
+  script.instruct({ do: 'say', message: { type: 'disconnect', disconnect: { pool: 'app' } as EngineDisconnect } })
   await until('it is told', () => lost.length === 1)
 
   expect(lost[0]?.pool).toBe('app')
@@ -149,7 +149,7 @@ test('a lost server is told on', async () => {
 test('a stop during a restart ends the thread that was just being started', async () => {
   const { keeper: supervisor, script, port } = newKeeper()
   await supervisor.start({ host: '127.0.0.1', port })
-  script.order({ do: 'throw', message: 'a bug' })
+  script.instruct({ do: 'throw', message: 'a bug' })
   await until('it died', () => supervisor.restarts.length === 1)
 
   await supervisor.stop('drain', 1000)
