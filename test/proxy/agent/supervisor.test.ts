@@ -21,7 +21,7 @@ function specOf(version: number): FleetSpec {
   }
 }
 
-function newKeeper(answerMs = 5000) {
+function newSupervisor(answerMs = 5000) {
   const port = enginePort()
   const script = new ScriptedEngine(port)
   const lost: EngineDisconnect[] = []
@@ -43,7 +43,7 @@ function newKeeper(answerMs = 5000) {
     onDisconnect: (disconnect) => lost.push(disconnect),
   })
   atEndOfFile(async () => await supervisor.stop('now', 0))
-  return { port, script, keeper: supervisor, lost, pauses }
+  return { port, script, supervisor, lost, pauses }
 }
 
 /** A number may have been taken by another file since; then it is not the one that was left open. */
@@ -56,7 +56,7 @@ function isNullDevice(fd: number): boolean {
 }
 
 test('a version given to the engine is answered with its outcome', async () => {
-  const { keeper: supervisor, port } = newKeeper()
+  const { supervisor, port } = newSupervisor()
   await supervisor.start({ host: '127.0.0.1', port })
 
   const outcome = await supervisor.apply(specOf(1), false)
@@ -66,7 +66,7 @@ test('a version given to the engine is answered with its outcome', async () => {
 })
 
 test('an engine that throws is running its last version again without a pause, and the reason is recorded', async () => {
-  const { keeper: supervisor, script, port, pauses } = newKeeper()
+  const { supervisor, script, port, pauses } = newSupervisor()
   await supervisor.start({ host: '127.0.0.1', port })
   await supervisor.apply(specOf(3), false)
 
@@ -80,7 +80,7 @@ test('an engine that throws is running its last version again without a pause, a
 })
 
 test('a version that kills the engine is refused, and the one before runs again', async () => {
-  const { keeper: supervisor, script, port } = newKeeper()
+  const { supervisor, script, port } = newSupervisor()
   await supervisor.start({ host: '127.0.0.1', port })
   await supervisor.apply(specOf(1), false)
   await script.obeys({ do: 'throw at the next apply' })
@@ -92,7 +92,7 @@ test('a version that kills the engine is refused, and the one before runs again'
 })
 
 test('file descriptors a dead engine left open are closed', async () => {
-  const { keeper: supervisor, script, port } = newKeeper()
+  const { supervisor, script, port } = newSupervisor()
   await supervisor.start({ host: '127.0.0.1', port })
   script.instruct({ do: 'leave open', count: 20 })
   const told = await until('the descriptors are open', () => script.told.find((one) => 'opened' in one))
@@ -107,7 +107,7 @@ test('file descriptors a dead engine left open are closed', async () => {
 })
 
 test('an engine that hangs is ended and started again', async () => {
-  const { keeper: supervisor, script, port } = newKeeper(1000)
+  const { supervisor, script, port } = newSupervisor(1000)
   await supervisor.start({ host: '127.0.0.1', port })
   script.instruct({ do: 'hang' })
   await until('it hangs', () => script.told.find((one) => 'hangs' in one))
@@ -119,7 +119,7 @@ test('an engine that hangs is ended and started again', async () => {
 })
 
 test('an engine that dies again and again is started with growing pauses, not in a tight loop', async () => {
-  const { keeper: supervisor, script, port, pauses } = newKeeper()
+  const { supervisor, script, port, pauses } = newSupervisor()
   await supervisor.start({ host: '127.0.0.1', port })
   const diedAtMs: number[] = []
 
@@ -137,7 +137,7 @@ test('an engine that dies again and again is started with growing pauses, not in
 })
 
 test('a lost server is told on', async () => {
-  const { keeper: supervisor, script, port, lost } = newKeeper()
+  const { supervisor, script, port, lost } = newSupervisor()
   await supervisor.start({ host: '127.0.0.1', port })
 
   script.instruct({ do: 'say', message: { type: 'disconnect', disconnect: { pool: 'app' } as EngineDisconnect } })
@@ -147,7 +147,7 @@ test('a lost server is told on', async () => {
 })
 
 test('a stop during a restart ends the thread that was just being started', async () => {
-  const { keeper: supervisor, script, port } = newKeeper()
+  const { supervisor, script, port } = newSupervisor()
   await supervisor.start({ host: '127.0.0.1', port })
   script.instruct({ do: 'throw', message: 'a bug' })
   await until('it died', () => supervisor.restarts.length === 1)

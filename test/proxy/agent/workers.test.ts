@@ -9,7 +9,7 @@ import { until } from './until.ts'
 const nothingDone: OperatedState = { pausedAll: false, paused: [], disabled: [], suspended: false, overrides: [] }
 const paused: OperatedState = { ...nothingDone, paused: ['app'] }
 
-async function startCrew(count: number) {
+async function startWorkers(count: number) {
   const port = enginePort()
   const scripts = Array.from({ length: count }, (_, worker) => new ScriptedEngine(port, worker))
   const log: string[] = []
@@ -35,7 +35,7 @@ async function die(script: ScriptedEngine, log: readonly string[]): Promise<void
 }
 
 test('a worker that comes back while an operation is under way gets it too', async () => {
-  const { scripts, log } = await startCrew(2)
+  const { scripts, log } = await startWorkers(2)
   const [asking, dying] = scripts as [ScriptedEngine, ScriptedEngine]
   asking.instruct({ do: 'say', message: { type: 'state', state: nothingDone } })
   asking.instruct({
