@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import { disconnectSchema } from './disconnect.ts'
-import { operationNames } from './operations.ts'
+import { poolOperations } from './operations.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
@@ -155,7 +155,7 @@ export const secretValueSchema = z.object({ value: z.string() })
 /** An operation of an operator that control sends to a proxy; signed like a hint. */
 export const operationRequestSchema = z.object({
   fleet: nameSchema,
-  operation: z.enum(operationNames),
+  operation: z.enum(poolOperations),
   pool: z.string().min(1).max(255),
 })
 export type OperationRequest = z.infer<typeof operationRequestSchema>

@@ -1,7 +1,7 @@
 import { z } from '@hono/zod-openapi'
 import { operationSchema } from '../../shared/api.ts'
 import type { OperationResult } from '../../shared/api.ts'
-import { operationNames, operations } from '../../shared/operations.ts'
+import { poolOperations, operations } from '../../shared/operations.ts'
 import { nameSchema, operationRequestSchema } from '../../shared/wire.ts'
 import { noSuchFleet } from '../api-problem.ts'
 import type { OperationAnswer } from '../host.ts'
@@ -13,7 +13,7 @@ const poolPath = z.object({ fleet: nameSchema, pool: operationRequestSchema.shap
 
 /** Repeating a call is harmless, and shows its progress. */
 export function operationRoutes(app: App, { host, hot }: Control): void {
-  for (const operation of operationNames) {
+  for (const operation of poolOperations) {
     const route = operatorRoute({
       method: 'post',
       path: `/v1/fleets/{fleet}/pools/{pool}/${operation}`,

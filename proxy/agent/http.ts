@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { operationNames } from '../../shared/operations.ts'
+import { poolOperations } from '../../shared/operations.ts'
 import type { Hint, OperationRequest, OperationOutcome } from '../../shared/wire.ts'
 import { hintBodyBytesMax, Repetitions, verifiedHint, verifiedOperation } from './hint.ts'
 import type { HintHeaders } from './hint.ts'
@@ -58,7 +58,7 @@ const routes: Readonly<Record<string, Handler>> = {
 }
 
 /** POST /v1/pools/{pool}/{operation} */
-const poolPath = new RegExp(`^/v1/pools/([^/]+)/(${operationNames.join('|')})$`)
+const poolPath = new RegExp(`^/v1/pools/([^/]+)/(${poolOperations.join('|')})$`)
 
 const requestTimeoutMs = 10_000
 const connectionsMax = 256

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { OperationResult } from '../../shared/api.ts'
-import { operationNames } from '../../shared/operations.ts'
+import { poolOperations } from '../../shared/operations.ts'
 import { document, inProcessControl } from './in-process.ts'
 
 async function withProxies() {
@@ -25,7 +25,7 @@ async function withProxies() {
   return { control, token }
 }
 
-test.for(operationNames)('%s is asked of every proxy and each answers for itself', async (operation) => {
+test.for(poolOperations)('%s is asked of every proxy and each answers for itself', async (operation) => {
   const { control } = await withProxies()
 
   const { status, body } = await control.call<OperationResult>('POST', `/v1/fleets/demo/pools/app/${operation}`)
