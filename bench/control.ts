@@ -94,7 +94,7 @@ async function inProcessUs(folder: string, headers: Poll['headers']): Promise<nu
     parking: new NodeParking(),
     metrics: new NodeMetrics(),
     hints: { send() {}, cleared() {} },
-    orders: { ask: async () => await Promise.resolve({ kind: 'unreachable' as const }) },
+    operations: { send: async () => await Promise.resolve({ kind: 'unreachable' as const }) },
     logError: (message, error) => console.error(message, error),
     nowMs: Date.now,
     random: randomBytes,

@@ -1,4 +1,4 @@
-import { operationNames, operations } from '../shared/operations.ts'
+import { poolOperations, operations } from '../shared/operations.ts'
 import type { PoolOperation } from '../shared/operations.ts'
 import type { Command } from './command.ts'
 
@@ -9,7 +9,7 @@ interface Entry {
 }
 
 const operationEntries = Object.fromEntries(
-  operationNames.map((name): [PoolOperation, Entry] => [
+  poolOperations.map((name): [PoolOperation, Entry] => [
     name,
     {
       help: `on all proxies, for POOL: ${operations[name].help}`,
@@ -69,7 +69,7 @@ export const commands = {
     load: async () => (await import('./commands/rollback.ts')).rollback,
   },
   reload: {
-    help: 'make all proxies poll the current version now',
+    help: `on all proxies: ${operations.reload.help}`,
     load: async () => (await import('./commands/reload.ts')).reload,
   },
   ...operationEntries,

@@ -1,6 +1,6 @@
 /** What control needs from the host it runs on. The app itself knows no clock, no timer and no socket. */
 import type { Network } from '../shared/config/network.ts'
-import type { Hint, Order, OrderOutcome } from '../shared/wire.ts'
+import type { Hint, OperationRequest, OperationOutcome } from '../shared/wire.ts'
 import type { Sealing } from './domain/sealing.ts'
 import type { HintTarget } from './store/proxies.ts'
 import type { Store } from './store/store.ts'
@@ -23,15 +23,15 @@ export interface Parking {
 }
 
 /** What came of sending an operation to a proxy. `faulty`: it answered, and not what a proxy should. */
-export type OrderAnswer =
-  | { readonly kind: 'answered'; readonly outcome: OrderOutcome }
+export type OperationAnswer =
+  | { readonly kind: 'answered'; readonly outcome: OperationOutcome }
   | { readonly kind: 'unreachable' }
   | { readonly kind: 'faulty'; readonly message: string }
 
 /** Sends proxies what cannot wait for a poll. */
-export interface Orders {
+export interface Operations {
   /** Never rejects. */
-  ask(target: HintTarget, order: Order): Promise<OrderAnswer>
+  send(target: HintTarget, request: OperationRequest): Promise<OperationAnswer>
 }
 
 export interface Hints {
@@ -72,7 +72,7 @@ export interface ControlHost {
   readonly proxyNetworks?: readonly Network[] | undefined
   readonly presence: Presence
   readonly hints: Hints
-  readonly orders: Orders
+  readonly operations: Operations
   readonly parking?: Parking
   readonly metrics?: Metrics
   /** Reports an internal error. Never receives a secret. */

@@ -12,7 +12,7 @@ import type { Sealing } from './domain/sealing.ts'
 import type { ControlHost } from './host.ts'
 import { NodeHints } from './node/hints.ts'
 import { NodeMetrics } from './node/metrics.ts'
-import { NodeOrders } from './node/orders.ts'
+import { NodeOperations } from './node/operations.ts'
 import { NodeParking } from './node/parking.ts'
 import { NodePresence } from './node/presence.ts'
 import { keyFromFile, parseSecretKey } from './node/secret-key.ts'
@@ -84,7 +84,7 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
   const secretOf = ({ fleet, proxy, boot }: HintTarget): string => sealing.hintSecret(fleet, proxy, boot)
   const { proxyNetworks } = options
   const toProxies = { nowMs: Date.now, secretOf, proxyNetworks }
-  const orders = new NodeOrders(toProxies)
+  const operations = new NodeOperations(toProxies)
   const hints = new NodeHints({
     ...toProxies,
     onResult: (result) => metrics.hint(result),
@@ -100,7 +100,7 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
     parking,
     metrics,
     hints,
-    orders,
+    operations,
     logError,
     nowMs: Date.now,
     random: randomBytes,
@@ -123,7 +123,7 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
   const release = async (): Promise<void> => {
     clearInterval(flushing)
     await hints.close()
-    await orders.close()
+    await operations.close()
     await flush()
     await store.close()
   }

@@ -61,7 +61,7 @@ function newAgent(settings: AgentSettings, log: Log): Agent {
 }
 
 /** Signals with the effect of PAUSE and RESUME without a database at the console. */
-const ordersBySignal = {
+const operationsBySignal = {
   SIGUSR1: { operation: 'pause', done: 'paused', vain: 'already paused or suspended' },
   SIGUSR2: { operation: 'resume', done: 'resumed', vain: 'neither paused nor suspended' },
 } as const
@@ -108,8 +108,8 @@ async function reload(agent: Agent, log: Log): Promise<void> {
   else log('error', 'reload failed', { reason: error })
 }
 
-async function obey(agent: Agent, log: Log, signal: keyof typeof ordersBySignal): Promise<void> {
-  const { operation, done, vain } = ordersBySignal[signal]
+async function obey(agent: Agent, log: Log, signal: keyof typeof operationsBySignal): Promise<void> {
+  const { operation, done, vain } = operationsBySignal[signal]
   try {
     if (await agent.operateAll(operation)) log('info', done)
     else log('warn', `${operation} had no effect`, { reason: vain })

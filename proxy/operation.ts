@@ -1,18 +1,12 @@
 /** Operations on pools, and queries between workers for their consoles. */
 
-import type { PoolOperation } from '../shared/operations.ts'
+import type { OperationSpec, PoolOperation } from '../shared/operations.ts'
 
+/** Operations that change what outlives them: all workers execute them, in one order. */
 export type Operation = PoolOperation | 'suspend'
 
-/**
- * Servers of the database that still have to close: at 0, a pause is complete and no client is on an old connection.
- */
-export interface OperationOutcome {
-  /** The database does not exist here. */
-  readonly known: boolean
-  readonly paused: boolean
-  readonly servers: number
-}
+/** What a worker can wait for. */
+export type Awaited = Exclude<OperationSpec['waitsFor'], 'version' | 'nothing'>
 
 /** State set by PAUSE, DISABLE, SUSPEND and SET: it belongs to the process, whichever thread serves. */
 export interface OperatedState {
@@ -29,11 +23,11 @@ export type WorkerQuery =
   /** The rows of a SHOW command. */
   | { readonly kind: 'rows'; readonly command: string }
   | { readonly kind: 'operate'; readonly operation: Operation; readonly database: string | null }
-  | { readonly kind: 'kill client'; readonly client: number }
+  | { readonly kind: 'kill_client'; readonly client: number }
   /** SET; null drops all overrides. */
   | { readonly kind: 'set'; readonly key: string; readonly value: string | null }
   /** Answered when the condition holds, however long that takes. */
-  | { readonly kind: 'wait'; readonly for: 'released' | 'closed' | 'flushed'; readonly database: string | null }
+  | { readonly kind: 'wait'; readonly for: Awaited; readonly database: string | null }
 
 /** Rows; or whether anything was changed or found. */
 export type QueryAnswer = readonly (readonly (string | number | null)[])[] | boolean | null

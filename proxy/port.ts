@@ -5,7 +5,8 @@
 import type { EngineDisconnect } from '../shared/disconnect.ts'
 import type { PoolOperation } from '../shared/operations.ts'
 import type { Address, Handed } from './io/io.ts'
-import type { OperatedState, OperationOutcome, QueryAnswer, WorkerQuery } from './operation.ts'
+import type { OperationOutcome } from '../shared/wire.ts'
+import type { OperatedState, QueryAnswer, WorkerQuery } from './operation.ts'
 import type { EngineSnapshot } from './snapshot.ts'
 import type { ApplyOutcome, Desired, FleetSpec, PeersUpdate, TlsUpdate } from './spec.ts'
 

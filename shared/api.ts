@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { causeNames } from './causes.ts'
 import { receivedDisconnectSchema } from './disconnect.ts'
-import { operationNames } from './operations.ts'
+import { poolOperations } from './operations.ts'
 import { nameSchema, poolReportSchema, positionSchema } from './wire.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
@@ -124,7 +124,7 @@ export type Reload = z.infer<typeof reloadSchema>
 const operationOutcomes = ['done', 'under_way', 'unknown_pool', 'unreachable', 'faulty'] as const
 export const operationSchema = z.object({
   pool: z.string(),
-  operation: z.enum(operationNames),
+  operation: z.enum(poolOperations),
   proxies: z.array(
     z.object({
       id: z.string(),

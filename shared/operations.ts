@@ -1,66 +1,126 @@
 /**
- * Operations on a pool, once. The console's commands, control's API, the CLI, the HTTP port of a proxy and the message that
- * control signs for a proxy are derived from this table; each has a function in proxy/console/operations.ts.
+ * What operators do to a running proxy, once. The console's commands, control's API, the CLI, the HTTP port of a proxy and
+ * the message that control signs for a proxy are derived from this table; each operation has a function in
+ * proxy/console/operate.ts.
  */
 
 export interface OperationSpec {
   /** Of a console user; in the API all operations are the operator's. */
   readonly right: 'admin' | 'stats'
+  /**
+   * Where it is offered besides the console: for a pool by the API, the CLI and a proxy's HTTP port; for a fleet, by routes
+   * and commands of its own; or nowhere.
+   */
+  readonly remote: 'pool' | 'fleet' | 'nowhere'
+  /** What follows its name at the console, as SHOW HELP prints it; null if nothing may. */
+  readonly operand: string | null
   /** Other operations whose effect it ends. It is then also possible on a pool that has left the configuration. */
   readonly undoes: readonly string[]
-  /** What has to close before it is complete: all servers, those that are being replaced, or none. */
-  readonly waitsFor: 'servers' | 'leaving_servers' | 'nothing'
-  /** At the console: whether a database may, must or need not be named. Without one it concerns all databases. */
-  readonly database: 'required' | 'optional'
+  /** What has to end before it is complete. `leaving_servers` are those that are being replaced. */
+  readonly waitsFor: 'servers' | 'leaving_servers' | 'unsent_bytes' | 'version' | 'nothing'
   /** An imperative, without its object. */
   readonly help: string
 }
 
 export const operations = {
+  reload: {
+    right: 'admin',
+    remote: 'fleet',
+    operand: null,
+    undoes: [],
+    waitsFor: 'version',
+    help: 'load the newest configuration now',
+  },
   pause: {
     right: 'admin',
+    remote: 'pool',
+    operand: '[db]',
     undoes: [],
     waitsFor: 'servers',
-    database: 'optional',
     help: 'make clients wait, and close servers as they become free',
   },
   resume: {
     right: 'admin',
-    undoes: ['pause', 'kill'],
+    remote: 'pool',
+    operand: '[db]',
+    // A SUSPEND, which concerns all databases, only where no database is named.
+    undoes: ['pause', 'kill', 'suspend'],
     waitsFor: 'leaving_servers',
-    database: 'optional',
-    help: 'end a pause or kill',
+    help: 'end a pause, kill or suspension',
   },
   reconnect: {
     right: 'admin',
+    remote: 'pool',
+    operand: '[db]',
     undoes: [],
     waitsFor: 'leaving_servers',
-    database: 'optional',
     help: 'replace servers as they become free',
+  },
+  wait_close: {
+    right: 'admin',
+    remote: 'nowhere',
+    operand: '[db]',
+    undoes: [],
+    waitsFor: 'leaving_servers',
+    help: 'wait until replaced servers have closed',
   },
   disable: {
     right: 'admin',
+    remote: 'pool',
+    operand: 'db',
     undoes: [],
     waitsFor: 'nothing',
-    database: 'required',
     help: 'reject new clients; existing ones stay',
   },
   enable: {
     right: 'admin',
+    remote: 'pool',
+    operand: 'db',
     undoes: ['disable'],
     waitsFor: 'nothing',
-    database: 'required',
     help: 'accept new clients again',
   },
   kill: {
     right: 'admin',
+    remote: 'pool',
+    operand: '[db]',
     undoes: [],
     waitsFor: 'servers',
-    database: 'optional',
     help: 'close all connections now, and pause',
+  },
+  kill_client: {
+    right: 'admin',
+    remote: 'nowhere',
+    operand: 'id',
+    undoes: [],
+    waitsFor: 'nothing',
+    help: 'disconnect the client with this id in SHOW CLIENTS',
+  },
+  suspend: {
+    right: 'admin',
+    remote: 'nowhere',
+    operand: null,
+    undoes: [],
+    waitsFor: 'unsent_bytes',
+    help: 'stop all traffic until RESUME',
+  },
+  shutdown: {
+    right: 'admin',
+    remote: 'nowhere',
+    operand: '[WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]',
+    undoes: [],
+    waitsFor: 'nothing',
+    help: 'stop the proxy',
   },
 } as const satisfies Record<string, OperationSpec>
 
-export type PoolOperation = keyof typeof operations
+export type OperationName = keyof typeof operations
 
-export const operationNames = Object.keys(operations) as [PoolOperation, ...PoolOperation[]]
+/** Operations that control sends to proxies, for one pool. */
+export type PoolOperation = {
+  [Name in OperationName]: (typeof operations)[Name]['remote'] extends 'pool' ? Name : never
+}[OperationName]
+
+export const operationNames = Object.keys(operations) as OperationName[]
+
+export const poolOperations = operationNames.filter((name): name is PoolOperation => operations[name].remote === 'pool')

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import { disconnectSchema } from './disconnect.ts'
-import { operationNames } from './operations.ts'
+import { poolOperations } from './operations.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
@@ -21,7 +21,7 @@ export const proxyHeader = 'Flotilla-Proxy'
  * Response header of a 304 that ends a parked poll early: the proxy retries what failed and reports now. It replaces
  * the hint for proxies that control cannot reach.
  */
-export const askedHeader = 'Flotilla-Asked'
+export const reportNowHeader = 'Flotilla-Asked'
 
 /** Position in the history of a fleet: `epoch` rises when the store was restored from a backup, `version` with each change. */
 export const positionSchema = z.object({ epoch: z.int().min(1), version: z.int().min(0) })
@@ -153,13 +153,13 @@ export type ReportResponse = z.infer<typeof reportResponseSchema>
 export const secretValueSchema = z.object({ value: z.string() })
 
 /** An operation of an operator that control sends to a proxy; signed like a hint. */
-export const orderSchema = z.object({
+export const operationRequestSchema = z.object({
   fleet: nameSchema,
-  operation: z.enum(operationNames),
+  operation: z.enum(poolOperations),
   pool: z.string().min(1).max(255),
 })
-export type Order = z.infer<typeof orderSchema>
+export type OperationRequest = z.infer<typeof operationRequestSchema>
 
 /** Outcome at one proxy. The operation is complete when `servers`, the number of servers that still have to close, is 0. */
-export const orderOutcomeSchema = z.object({ known: z.boolean(), paused: z.boolean(), servers: z.int().min(0) })
-export type OrderOutcome = z.infer<typeof orderOutcomeSchema>
+export const operationOutcomeSchema = z.object({ known: z.boolean(), paused: z.boolean(), servers: z.int().min(0) })
+export type OperationOutcome = z.infer<typeof operationOutcomeSchema>

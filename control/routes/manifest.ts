@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi'
-import { askedHeader, manifestSchema, nameSchema, proxyHeader, secretValueSchema } from '../../shared/wire.ts'
+import { reportNowHeader, manifestSchema, nameSchema, proxyHeader, secretValueSchema } from '../../shared/wire.ts'
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
 import { parseWaitS } from '../domain/preconditions.ts'
 import { manifestBytes, manifestEtag } from '../domain/version.ts'
@@ -23,7 +23,7 @@ const poll = proxyRoute({
     200: jsonBytes(manifestSchema, 'The manifest'),
     204: { description: 'The fleet has no version yet' },
     304: {
-      description: `Unchanged since If-None-Match; with ${askedHeader} the proxy should report now`,
+      description: `Unchanged since If-None-Match; with ${reportNowHeader} the proxy should report now`,
     },
     ...problems,
   },
@@ -77,7 +77,7 @@ export function manifestRoutes(app: App, control: Control): void {
     const etag = etagOf(offer)
     if (held === etag) {
       host.metrics?.count('polls', 'unchanged')
-      return c.body(null, 304, { etag, ...(isAsked ? { [askedHeader]: 'reload' } : {}) })
+      return c.body(null, 304, { etag, ...(isAsked ? { [reportNowHeader]: 'reload' } : {}) })
     }
     const manifest = await hot.manifest(fleet, offer.version)
     host.metrics?.count('polls', 'offered')

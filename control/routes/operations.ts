@@ -1,19 +1,19 @@
 import { z } from '@hono/zod-openapi'
 import { operationSchema } from '../../shared/api.ts'
 import type { OperationResult } from '../../shared/api.ts'
-import { operationNames, operations } from '../../shared/operations.ts'
-import { nameSchema, orderSchema } from '../../shared/wire.ts'
+import { poolOperations, operations } from '../../shared/operations.ts'
+import { nameSchema, operationRequestSchema } from '../../shared/wire.ts'
 import { noSuchFleet } from '../api-problem.ts'
-import type { OrderAnswer } from '../host.ts'
+import type { OperationAnswer } from '../host.ts'
 import { listHintTargets, listProxies } from '../store/proxies.ts'
 import { json, operatorRoute, problems } from './route.ts'
 import type { App, Control } from './route.ts'
 
-const poolPath = z.object({ fleet: nameSchema, pool: orderSchema.shape.pool })
+const poolPath = z.object({ fleet: nameSchema, pool: operationRequestSchema.shape.pool })
 
 /** Repeating a call is harmless, and shows its progress. */
 export function operationRoutes(app: App, { host, hot }: Control): void {
-  for (const operation of operationNames) {
+  for (const operation of poolOperations) {
     const route = operatorRoute({
       method: 'post',
       path: `/v1/fleets/{fleet}/pools/{pool}/${operation}`,
@@ -30,7 +30,7 @@ export function operationRoutes(app: App, { host, hot }: Control): void {
         rows.map(async ({ id }) => {
           const target = targets.get(id)
           if (target === undefined) return { id, ...unreachable }
-          return { id, ...judged(await host.orders.ask(target, { fleet, operation, pool })) }
+          return { id, ...judged(await host.operations.send(target, { fleet, operation, pool })) }
         }),
       )
       return c.json({ pool, operation, proxies }, 200)
@@ -42,7 +42,7 @@ type Judged = Omit<OperationResult['proxies'][number], 'id'>
 
 const unreachable: Judged = { outcome: 'unreachable', paused: null, servers: null, message: null }
 
-function judged(answer: OrderAnswer): Judged {
+function judged(answer: OperationAnswer): Judged {
   switch (answer.kind) {
     case 'unreachable':
       return unreachable

@@ -1,5 +1,6 @@
 import { reloadRequestSchema, reloadSchema } from '../../shared/api.ts'
 import type { Reload } from '../../shared/api.ts'
+import { operations } from '../../shared/operations.ts'
 import type { Position } from '../../shared/wire.ts'
 import { noSuchFleet } from '../api-problem.ts'
 import { hintAll } from '../configure.ts'
@@ -14,7 +15,7 @@ import type { App, Control } from './route.ts'
 const reload = operatorRoute({
   method: 'post',
   path: '/v1/fleets/{fleet}/reload',
-  summary: 'Make all proxies poll now; with `wait`, return the outcome of each',
+  summary: `On all proxies: ${operations.reload.help}; with \`wait\`, return the outcome of each`,
   request: { params: fleetPath, body: { required: false, ...json(reloadRequestSchema, 'How long to wait') } },
   responses: { 200: json(reloadSchema, 'All proxies and their outcomes'), ...problems },
 })

@@ -223,7 +223,7 @@ export class Agent {
       fleet: settings.source.kind === 'control' ? settings.source.fleet : null,
       hintSecret: () => this.#hintSecret,
       onHint: (hint) => void this.#hinted(hint),
-      onOrder: async ({ operation, pool }) => {
+      onControlOperation: async ({ operation, pool }) => {
         log('info', 'operation received from control', { operation, pool })
         return await this.#engine.operate(operation, pool)
       },

@@ -2,7 +2,7 @@ import { Pool } from 'undici'
 import type { z } from 'zod'
 import { problemSchema } from '../../shared/problem.ts'
 import {
-  askedHeader,
+  reportNowHeader,
   helloResponseSchema,
   manifestSchema,
   peersSchema,
@@ -184,7 +184,7 @@ export class ControlClient {
       return {
         status: response.statusCode,
         etag: single(response.headers['etag']),
-        isAsked: single(response.headers[askedHeader.toLowerCase()]) !== null,
+        isAsked: single(response.headers[reportNowHeader.toLowerCase()]) !== null,
         retryAfterMs: retryAfterMs(single(response.headers['retry-after']), this.#options.now()),
         text: await response.body.text(),
       }

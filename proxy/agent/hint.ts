@@ -1,6 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { z } from 'zod'
-import { hintSchema, orderSchema, type Hint, type Order } from '../../shared/wire.ts'
+import { hintSchema, operationRequestSchema, type Hint, type OperationRequest } from '../../shared/wire.ts'
 
 /** Headers of a hint (Standard Webhooks). */
 export interface HintHeaders {
@@ -26,8 +26,13 @@ export function verifiedHint(headers: HintHeaders, body: Uint8Array, secret: str
 }
 
 /** As for a hint. */
-export function verifiedOrder(headers: HintHeaders, body: Uint8Array, secret: string, now: Date): Order | undefined {
-  return isSigned(headers, body, secret, now) ? parsed(orderSchema, body) : undefined
+export function verifiedOperation(
+  headers: HintHeaders,
+  body: Uint8Array,
+  secret: string,
+  now: Date,
+): OperationRequest | undefined {
+  return isSigned(headers, body, secret, now) ? parsed(operationRequestSchema, body) : undefined
 }
 
 /** Ids of signed messages within the validity of their signatures: an operation is executed once. */
@@ -67,7 +72,7 @@ function isSame(one: Uint8Array, other: Uint8Array): boolean {
   return one.length === other.length && timingSafeEqual(one, other)
 }
 
-function parsed<Schema extends typeof hintSchema | typeof orderSchema>(
+function parsed<Schema extends typeof hintSchema | typeof operationRequestSchema>(
   schema: Schema,
   body: Uint8Array,
 ): z.infer<Schema> | undefined {

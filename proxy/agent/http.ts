@@ -1,9 +1,9 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { operationNames } from '../../shared/operations.ts'
-import type { Hint, Order, OrderOutcome } from '../../shared/wire.ts'
-import { hintBodyBytesMax, Repetitions, verifiedHint, verifiedOrder } from './hint.ts'
+import { poolOperations } from '../../shared/operations.ts'
+import type { Hint, OperationRequest, OperationOutcome } from '../../shared/wire.ts'
+import { hintBodyBytesMax, Repetitions, verifiedHint, verifiedOperation } from './hint.ts'
 import type { HintHeaders } from './hint.ts'
 import { reasonOf, type Log } from './log.ts'
 
@@ -16,10 +16,10 @@ export interface HttpOptions {
   readonly hintSecret: () => string | null
   readonly onHint: (hint: Hint) => void
   /** An operator's operation, sent by control. */
-  readonly onOrder: (order: Order) => Promise<OrderOutcome>
+  readonly onControlOperation: (request: OperationRequest) => Promise<OperationOutcome>
   /** Token for operators who call this proxy directly; null disables these calls. */
   readonly token: string | null
-  readonly onOperation: (operation: Order['operation'], pool: string) => Promise<OrderOutcome>
+  readonly onOperation: (operation: OperationRequest['operation'], pool: string) => Promise<OperationOutcome>
   /** Reloads the configuration; resolves with the reason if that fails. */
   readonly onReload: () => Promise<string | null>
   /** Why the proxy is not ready for clients; null if it is. */
@@ -42,7 +42,7 @@ type Handler = (request: IncomingMessage, given: Given) => Promise<Answer>
 /** Handlers by method and path. */
 const routes: Readonly<Record<string, Handler>> = {
   'POST /v1/hint': takeHint,
-  'POST /v1/order': takeOrder,
+  'POST /v1/order': takeOperation,
   'POST /v1/reload': reload,
   'GET /livez': async () => await Promise.resolve({ status: 200, body: 'alive\n' }),
   'GET /readyz': async (_, { notReady }) => {
@@ -58,7 +58,7 @@ const routes: Readonly<Record<string, Handler>> = {
 }
 
 /** POST /v1/pools/{pool}/{operation} */
-const poolPath = new RegExp(`^/v1/pools/([^/]+)/(${operationNames.join('|')})$`)
+const poolPath = new RegExp(`^/v1/pools/([^/]+)/(${poolOperations.join('|')})$`)
 
 const requestTimeoutMs = 10_000
 const connectionsMax = 256
@@ -118,7 +118,7 @@ async function answerTo(request: IncomingMessage, options: Given): Promise<Answe
   const handler =
     pool === undefined || method !== 'POST'
       ? routes[`${method} ${path}`]
-      : async () => await operate(request, options, operation as Order['operation'], pool)
+      : async () => await operate(request, options, operation as OperationRequest['operation'], pool)
   if (handler === undefined) {
     const known = pool !== undefined || Object.keys(routes).some((route) => route.endsWith(` ${path}`))
     return known ? { status: 405, body: 'method not allowed\n' } : { status: 404, body: 'not found\n' }
@@ -131,23 +131,23 @@ async function answerTo(request: IncomingMessage, options: Given): Promise<Answe
   }
 }
 
-async function takeOrder(request: IncomingMessage, given: Given): Promise<Answer> {
+async function takeOperation(request: IncomingMessage, given: Given): Promise<Answer> {
   const body = await readBody(request)
   if (body === undefined) return { status: 413, body: 'the request is too long\n' }
   const secret = given.hintSecret()
   const headers = signatureOf(request)
-  const order = secret === null ? undefined : verifiedOrder(headers, body, secret, given.now())
-  if (order === undefined || headers.id === undefined) return { status: 401, body: 'invalid signature\n' }
-  if (order.fleet !== given.fleet) return { status: 409, body: 'this proxy belongs to another fleet\n' }
+  const sent = secret === null ? undefined : verifiedOperation(headers, body, secret, given.now())
+  if (sent === undefined || headers.id === undefined) return { status: 401, body: 'invalid signature\n' }
+  if (sent.fleet !== given.fleet) return { status: 409, body: 'this proxy belongs to another fleet\n' }
   if (!given.repetitions.isFirst(headers.id, given.now())) return { status: 409, body: 'repeated message\n' }
-  const outcome = await given.onOrder(order)
+  const outcome = await given.onControlOperation(sent)
   return { status: 200, contentType: 'application/json', body: JSON.stringify(outcome) }
 }
 
 async function operate(
   request: IncomingMessage,
   given: Given,
-  operation: Order['operation'],
+  operation: OperationRequest['operation'],
   encoded: string,
 ): Promise<Answer> {
   const refusal = refusalOf(request, given)

@@ -1,5 +1,5 @@
 /** Merges the snapshots and tables of workers into those of the process. */
-import type { OperationOutcome } from '../operation.ts'
+import type { OperationOutcome } from '../../shared/wire.ts'
 import type {
   AuthQuerySnapshot,
   EngineSnapshot,

@@ -1,6 +1,7 @@
 import type { PoolOperation } from '../../shared/operations.ts'
 import type { Handed } from '../io/io.ts'
-import type { QueryAnswer, OperatedState, OperationOutcome, WorkerQuery } from '../operation.ts'
+import type { OperationOutcome } from '../../shared/wire.ts'
+import type { QueryAnswer, OperatedState, WorkerQuery } from '../operation.ts'
 import type { StopMode } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
 import type { ApplyOutcome, Desired, FleetSpec, HostSpec, PeersUpdate, TlsUpdate } from '../spec.ts'

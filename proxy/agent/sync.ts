@@ -11,7 +11,7 @@ export interface SyncOptions {
   readonly applier: Applier
   readonly hello: () => HelloRequest
   readonly onHello: (answer: HelloResponse) => void
-  /** A parked poll ended with a question: what failed has been retried, and control wants a report. */
+  /** Control ended a parked poll to get a report: what failed has been retried, and control wants a report. */
   readonly onAsked: () => void
   readonly candidate: (manifest: Manifest, etag: string | null) => Candidate
   /** Control reaches this proxy with hints; otherwise polls are parked. */
@@ -52,11 +52,6 @@ export class Sync {
     this.#pollIntervalMs = options.waits.pollIntervalMs
     const { backoffFirstMs, backoffMaxMs } = options.waits
     this.#backoff = new Backoff({ firstMs: backoffFirstMs, maxMs: backoffMaxMs, random: options.random })
-  }
-
-  /** Why control could not be reached; null if the last poll was answered. */
-  get trouble(): string | null {
-    return this.#trouble
   }
 
   /** Call before `run`: the offer of the last run is not requested again. */
@@ -127,7 +122,7 @@ export class Sync {
       this.#recovered()
       const refused = await this.#take(polled, asked)
       const tookMs = performance.now() - startedAtMs
-      // After a question of control or before a hello the next poll is immediate, so that it is parked again soon.
+      // After control ended a parked poll, or before a hello, the next poll is immediate, so that it is parked again soon.
       const atOnce = !this.#greeted || isAsked(polled)
       const waitMs = atOnce ? gapMs : Math.max(jittered(this.#pollIntervalMs, this.#options.random) - tookMs, gapMs)
       return { error: refused, waitMs }

@@ -1,7 +1,7 @@
 /** Answers to queries of other workers' consoles. */
 import type { OperatedEngine } from './operated-engine.ts'
 import type { QueryAnswer, WorkerQuery } from '../operation.ts'
-import { isPaused, killClient, operate, serversLeaving, serversLeft } from './operations.ts'
+import { hasEnded, killClient, operate } from './operations.ts'
 import { whenFlushed } from '../engine/suspension.ts'
 import { partOf, tableOf } from './commands.ts'
 
@@ -16,7 +16,7 @@ export function answerTo(engine: OperatedEngine, query: WorkerQuery, answer: (an
     case 'operate':
       answer(operate(engine, query.operation, query.database))
       return
-    case 'kill client':
+    case 'kill_client':
       answer(killClient(engine, query.client))
       return
     case 'set':
@@ -24,15 +24,11 @@ export function answerTo(engine: OperatedEngine, query: WorkerQuery, answer: (an
       answer(query.value === null || engine.overrides.set(query.key, query.value) === null)
       return
     case 'wait': {
-      const { database } = query
-      if (query.for === 'flushed') {
+      if (query.for === 'unsent_bytes') {
         whenFlushed(engine, answer)
         return
       }
-      const condition =
-        query.for === 'released'
-          ? () => !isPaused(engine, database) || serversLeft(engine, database) === 0
-          : () => serversLeaving(engine, database) === 0
+      const condition = hasEnded(engine, query.for, query.database)
       if (condition()) answer(true)
       else engine.when(condition, () => answer(true))
       return

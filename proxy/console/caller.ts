@@ -1,8 +1,12 @@
 import type { ConsoleUserSpec } from '../spec.ts'
 import type { Exchange } from '../engine/wire/conversation.ts'
 import type { OperatedEngine } from './operated-engine.ts'
+import type { Statement } from './statements.ts'
 
 export type Right = ConsoleUserSpec['right']
+
+/** Runs a command and sends its answer: at once, or as an exchange that waits in between. */
+export type Run = (caller: Caller, statement: Statement) => Exchange<void> | void
 
 /** What a command may use of its session. */
 export interface Caller {

@@ -1,24 +1,12 @@
 import { nearest } from '../../shared/config/nearest.ts'
 import { SqlError } from '../../shared/errors.ts'
 import { operationNames, operations } from '../../shared/operations.ts'
-import type { PoolOperation } from '../../shared/operations.ts'
 import * as write from '../protocol/write.ts'
 import type { Exchange } from '../engine/wire/conversation.ts'
 import type { OperatedEngine } from './operated-engine.ts'
-import type { Caller, Right } from './caller.ts'
+import type { Caller, Right, Run } from './caller.ts'
 import { CommandError } from './command-error.ts'
-import {
-  disableCommand,
-  enableCommand,
-  killClientCommand,
-  killCommand,
-  pauseCommand,
-  reconnectCommand,
-  resumeCommand,
-  shutdownCommand,
-  suspendCommand,
-  waitCloseCommand,
-} from './operate.ts'
+import { operationCommands } from './operate.ts'
 import { fixedParameters, set } from './session-parameters.ts'
 import { bans } from './show/bans.ts'
 import { config } from './show/config.ts'
@@ -49,14 +37,13 @@ interface Command {
   readonly right: Right
   /** For SHOW HELP; null hides it. */
   readonly help: string | null
-  /** Sends the answer: at once, or as an exchange that waits in between. */
-  readonly run: (caller: Caller, statement: Statement) => Exchange<void> | void
+  readonly run: Run
   /** The name is followed by arguments, which `run` reads. */
   readonly arguments?: true
 }
 
 /** Tables of SHOW commands, by their `run`. */
-const tables = new Map<Command['run'], Table>()
+const tables = new Map<Run, Table>()
 
 const commands: readonly Command[] = [
   { name: 'SHOW', right: 'stats', help: null, run: help },
@@ -96,24 +83,14 @@ const commands: readonly Command[] = [
   { name: 'SHOW BANS', right: 'stats', help: 'server addresses at which logins fail', run: answer(bans) },
   { name: 'SHOW LISTS', right: 'stats', help: 'number of items of each kind', run: answer(lists) },
   { name: 'SHOW CONFIG', right: 'stats', help: 'configuration keys and values', run: answer(config) },
-  { name: 'RELOAD', right: 'admin', help: 'load the newest configuration now', run: reload },
-  ...operationCommands(),
-  {
-    name: 'WAIT_CLOSE',
-    right: 'admin',
-    help: '[db] wait until replaced servers have closed',
-    run: waitCloseCommand,
-    arguments: true,
-  },
-  { name: 'KILL_CLIENT', right: 'admin', help: 'id: disconnect one client', run: killClientCommand, arguments: true },
-  {
-    name: 'SHUTDOWN',
-    right: 'admin',
-    help: '[WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS] stop the proxy',
-    run: shutdownCommand,
-    arguments: true,
-  },
-  { name: 'SUSPEND', right: 'admin', help: 'stop all traffic until RESUME', run: suspendCommand },
+  ...operationNames.map((operation): Command => {
+    const { right, operand, help: what } = operations[operation]
+    const run = operationCommands[operation]
+    const name = operation.toUpperCase()
+    return operand === null
+      ? { name, right, help: what, run }
+      : { name, right, help: `${operand} ${what}`, run, arguments: true }
+  }),
   // Session parameters are open to all users; `set` checks the right to change the configuration.
   { name: 'SET', right: 'stats', help: 'key = value, until RELOAD or a new version', run: set, arguments: true },
   ...Object.entries(fixedParameters).map(([parameter, value]): Command => {
@@ -121,23 +98,6 @@ const commands: readonly Command[] = [
     return { name: `SHOW ${parameter.toUpperCase()}`, right: 'stats', help: null, run: answer(table) }
   }),
 ]
-
-function operationCommands(): Command[] {
-  const runs: Readonly<Record<PoolOperation, Command['run']>> = {
-    pause: pauseCommand,
-    resume: resumeCommand,
-    reconnect: reconnectCommand,
-    disable: disableCommand,
-    enable: enableCommand,
-    kill: killCommand,
-  }
-  return operationNames.map((operation) => {
-    const { right, database, help } = operations[operation]
-    const operand = database === 'required' ? 'db' : '[db]'
-    const run = runs[operation]
-    return { name: operation.toUpperCase(), right, help: `${operand} ${help}`, run, arguments: true }
-  })
-}
 
 const byName = new Map(commands.map((command) => [command.name, command]))
 
@@ -185,8 +145,8 @@ const shownMax = 60
 /** Number of bytes of a long answer sent per turn of the loop, approximately. */
 const turnBytes = 16_384
 
-function answer(table: Table): Command['run'] {
-  const run: Command['run'] = function* (caller, statement) {
+function answer(table: Table): Run {
+  const run: Run = function* (caller, statement) {
     const rows =
       table.join === null
         ? table.rows(caller.engine)
@@ -240,19 +200,4 @@ function help(caller: Caller): void {
   const detail = `\n${lines.join('\n')}`
   caller.send(write.noticeResponse({ severity: 'NOTICE', code: '00000', message: 'Console usage', detail }))
   caller.send(write.commandComplete('SHOW'))
-}
-
-/** Drops the overrides of SET and asks control for a newer configuration; completes when it runs, or with the error. */
-function* reload(caller: Caller): Exchange<void> {
-  caller.engine.overrides.drop()
-  yield* queryOthers(caller, { kind: 'set', key: '', value: null })
-  let outcome: { readonly error: string | null } | null = null
-  caller.engine.reload((error) => {
-    outcome = { error }
-    caller.wake()
-  })
-  yield* caller.until(() => outcome !== null)
-  const { error } = outcome as unknown as { error: string | null } // set by the callback, which the compiler cannot see
-  if (error !== null) throw new SqlError('config_file_error', error)
-  caller.send(write.commandComplete('RELOAD'))
 }

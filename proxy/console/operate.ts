@@ -1,33 +1,49 @@
-/** Commands that stop, start and replace connections, with PgBouncer's texts and waits. */
+/** Operations at the console, with PgBouncer's texts and waits. */
 import { SqlError } from '../../shared/errors.ts'
+import { operations } from '../../shared/operations.ts'
+import type { OperationName } from '../../shared/operations.ts'
 import * as write from '../protocol/write.ts'
 import type { Exchange } from '../engine/wire/conversation.ts'
 import type { Operation } from '../operation.ts'
 import type { StopMode } from '../port.ts'
-import { isPaused, killClient, operate, serversLeaving, serversLeft } from './operations.ts'
+import { hasEnded, isPaused, killClient as killById, operate } from './operations.ts'
 import { whenFlushed } from '../engine/suspension.ts'
-import type { Caller } from './caller.ts'
+import type { Caller, Run } from './caller.ts'
 import { CommandError } from './command-error.ts'
 import { queryOthers } from './others.ts'
 import { consoleName } from './console-name.ts'
 import type { Statement } from './statements.ts'
 
+/** The function of each operation. */
+export const operationCommands: Readonly<Record<OperationName, Run>> = {
+  reload,
+  pause,
+  resume,
+  reconnect,
+  wait_close: waitClose,
+  disable,
+  enable,
+  kill,
+  kill_client: killClient,
+  suspend,
+  shutdown,
+}
+
 /** PAUSE [db]: completes when all servers have been released and closed. */
-export function* pauseCommand(caller: Caller, statement: Statement): Exchange<void> {
+function* pause(caller: Caller, statement: Statement): Exchange<void> {
   const { engine } = caller
   const database = databaseOf(caller, statement)
   if (!(yield* onAllWorkers(caller, 'pause', database))) {
     if (database === null) throw alreadyStopped()
     throw refused(database, 'already paused')
   }
-  yield* wait(caller, () => !isPaused(engine, database) || serversLeft(engine, database) === 0)
-  yield* queryOthers(caller, { kind: 'wait', for: 'released', database })
+  yield* ended(caller, operations.pause.waitsFor, database)
   if (!isPaused(engine, database)) throw refused(database, 'resumed before all of its servers were released')
   done(caller, 'PAUSE')
 }
 
 /** RESUME [db]: after PAUSE and KILL; without a database also after SUSPEND. */
-export function* resumeCommand(caller: Caller, statement: Statement): Exchange<void> {
+function* resume(caller: Caller, statement: Statement): Exchange<void> {
   const database = optionalName(statement)
   if (!(yield* onAllWorkers(caller, 'resume', database))) {
     // A database that was removed from the configuration may still be paused; one that never existed cannot.
@@ -37,53 +53,52 @@ export function* resumeCommand(caller: Caller, statement: Statement): Exchange<v
   done(caller, 'RESUME')
 }
 
-export function* disableCommand(caller: Caller, statement: Statement): Exchange<void> {
+function* disable(caller: Caller, statement: Statement): Exchange<void> {
   const database = neededDatabase(caller, statement)
   yield* onAllWorkers(caller, 'disable', database)
   done(caller, 'DISABLE')
 }
 
-export function* enableCommand(caller: Caller, statement: Statement): Exchange<void> {
+function* enable(caller: Caller, statement: Statement): Exchange<void> {
   const database = neededName(statement)
   if (!(yield* onAllWorkers(caller, 'enable', database))) neededDatabase(caller, statement)
   done(caller, 'ENABLE')
 }
 
 /** KILL [db]: closes all connections now; new clients wait for RESUME. */
-export function* killCommand(caller: Caller, statement: Statement): Exchange<void> {
+function* kill(caller: Caller, statement: Statement): Exchange<void> {
   const database = databaseOf(caller, statement)
   yield* onAllWorkers(caller, 'kill', database)
   done(caller, 'KILL')
 }
 
 /** KILL_CLIENT id, as in SHOW CLIENTS. */
-export function* killClientCommand(caller: Caller, statement: Statement): Exchange<void> {
+function* killClient(caller: Caller, statement: Statement): Exchange<void> {
   const text = optionalName(statement) ?? ''
   const id = /^\d{1,15}$/.test(text) ? Number(text) : null
   if (id === null) throw new CommandError('syntax_error', 'invalid client id', 'Use SHOW CLIENTS to list the ids.')
-  if (!killClient(caller.engine, id)) {
-    const answers = yield* queryOthers(caller, { kind: 'kill client', client: id })
+  if (!killById(caller.engine, id)) {
+    const answers = yield* queryOthers(caller, { kind: 'kill_client', client: id })
     if (!answers.includes(true)) throw new SqlError('undefined_object', 'client not found')
   }
   done(caller, 'KILL_CLIENT')
 }
 
-export function* reconnectCommand(caller: Caller, statement: Statement): Exchange<void> {
+function* reconnect(caller: Caller, statement: Statement): Exchange<void> {
   const database = databaseOf(caller, statement)
   yield* onAllWorkers(caller, 'reconnect', database)
   done(caller, 'RECONNECT')
 }
 
 /** WAIT_CLOSE [db]: completes when no server from before a RECONNECT or a new version is left. */
-export function* waitCloseCommand(caller: Caller, statement: Statement): Exchange<void> {
+function* waitClose(caller: Caller, statement: Statement): Exchange<void> {
   const database = databaseOf(caller, statement)
-  yield* wait(caller, () => serversLeaving(caller.engine, database) === 0)
-  yield* queryOthers(caller, { kind: 'wait', for: 'closed', database })
+  yield* ended(caller, operations.wait_close.waitsFor, database)
   done(caller, 'WAIT_CLOSE')
 }
 
 /** SUSPEND: completes when everything sent has been taken; connections that do not take it in time are closed. */
-export function* suspendCommand(caller: Caller): Exchange<void> {
+function* suspend(caller: Caller): Exchange<void> {
   const { engine } = caller
   if (!(yield* onAllWorkers(caller, 'suspend', null))) throw alreadyStopped()
   // Each worker has the whole timeout, so none waits for another.
@@ -92,7 +107,7 @@ export function* suspendCommand(caller: Caller): Exchange<void> {
     holds = itHolds
     caller.wake()
   })
-  const others = yield* queryOthers(caller, { kind: 'wait', for: 'flushed', database: null })
+  const others = yield* queryOthers(caller, { kind: 'wait', for: operations.suspend.waitsFor, database: null })
   yield* caller.until(() => holds !== null)
   if (holds !== true || others.includes(false)) throw refused(null, 'resumed before everything was flushed')
   done(caller, 'SUSPEND')
@@ -105,11 +120,26 @@ const shutdownModes: Readonly<Record<string, StopMode>> = {
 }
 
 /** SHUTDOWN [WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]: stops the proxy. */
-export function shutdownCommand(caller: Caller, statement: Statement): void {
+function shutdown(caller: Caller, statement: Statement): void {
   const mode = shutdownModes[(optionalName(statement) ?? '').toUpperCase()]
   if (mode === undefined) throw invalid(statement, 'The modes are WAIT_FOR_SERVERS and WAIT_FOR_CLIENTS.')
   done(caller, 'SHUTDOWN')
   caller.engine.context.post({ type: 'shutdown', mode })
+}
+
+/** Drops the overrides of SET and asks control for a newer configuration; completes when it runs, or with the error. */
+function* reload(caller: Caller): Exchange<void> {
+  caller.engine.overrides.drop()
+  yield* queryOthers(caller, { kind: 'set', key: '', value: null })
+  let outcome: { readonly error: string | null } | null = null
+  caller.engine.reload((error) => {
+    outcome = { error }
+    caller.wake()
+  })
+  yield* caller.until(() => outcome !== null)
+  const { error } = outcome as unknown as { error: string | null } // set by the callback, which the compiler cannot see
+  if (error !== null) throw new SqlError('config_file_error', error)
+  done(caller, 'RELOAD')
 }
 
 function done(caller: Caller, tag: string): void {
@@ -128,14 +158,18 @@ function* onAllWorkers(caller: Caller, operation: Operation, database: string | 
   return answers[workers.self] !== false
 }
 
-function* wait(caller: Caller, condition: () => boolean): Exchange<void> {
-  if (condition()) return
-  let happened = false
-  caller.engine.when(condition, () => {
-    happened = true
-    caller.wake()
-  })
-  yield* caller.until(() => happened)
+/** Waits until all workers are done with what an operation waits for. */
+function* ended(caller: Caller, what: 'servers' | 'leaving_servers', database: string | null): Exchange<void> {
+  const condition = hasEnded(caller.engine, what, database)
+  if (!condition()) {
+    let happened = false
+    caller.engine.when(condition, () => {
+      happened = true
+      caller.wake()
+    })
+    yield* caller.until(() => happened)
+  }
+  yield* queryOthers(caller, { kind: 'wait', for: what, database })
 }
 
 /** The word after the command; null without one. */

@@ -2,11 +2,12 @@
 import { wildcard } from '../../shared/config/wildcard.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import { operations } from '../../shared/operations.ts'
-import type { OperationSpec, PoolOperation } from '../../shared/operations.ts'
+import type { PoolOperation } from '../../shared/operations.ts'
 import { Client } from '../engine/pool/client.ts'
 import type { Engine } from '../engine/engine.ts'
 import { suspend, unsuspend } from '../engine/suspension.ts'
-import type { Operation, OperationOutcome } from '../operation.ts'
+import type { OperationOutcome } from '../../shared/wire.ts'
+import type { Operation } from '../operation.ts'
 import type { Pool } from '../engine/pool/pool.ts'
 
 /** The parts of an engine that operations use. */
@@ -27,7 +28,7 @@ export function serversLeft(engine: Operated, database: string | null): number {
 }
 
 /** Servers that close as soon as they are free, after RECONNECT, PAUSE, a rebuild or the loss of an address. */
-export function serversLeaving(engine: Operated, database: string | null): number {
+function serversLeaving(engine: Operated, database: string | null): number {
   let servers = 0
   for (const pool of poolsOf(engine, database)) {
     for (const serverSet of pool.serverSets) {
@@ -118,8 +119,16 @@ export function operateForControl(engine: Operated, operation: PoolOperation, po
   return { known, paused: engine.pools.pauseApplies(pool), servers: serversToEnd[waitsFor](engine, pool) }
 }
 
-const serversToEnd: Readonly<Record<OperationSpec['waitsFor'], (engine: Operated, pool: string) => number>> = {
-  servers: serversLeft,
-  leaving_servers: serversLeaving,
-  nothing: () => 0,
+const serversToEnd: Readonly<
+  Record<(typeof operations)[PoolOperation]['waitsFor'], (engine: Operated, pool: string) => number>
+> = { servers: serversLeft, leaving_servers: serversLeaving, nothing: () => 0 }
+
+/** Whether what an operation waits for has ended, or nothing waits for it: the pause was ended. */
+export function hasEnded(
+  engine: Operated,
+  what: 'servers' | 'leaving_servers',
+  database: string | null,
+): () => boolean {
+  if (what === 'leaving_servers') return () => serversLeaving(engine, database) === 0
+  return () => !isPaused(engine, database) || serversLeft(engine, database) === 0
 }

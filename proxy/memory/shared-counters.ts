@@ -94,6 +94,12 @@ export class SharedCounters {
     Atomics.add(this.#words, this.#slotAt(slot) + slotHeadWords + worker, by)
   }
 
+  /** Adds one, unless the worker's count is no longer `count`. */
+  addOneTo(slot: number, worker: number, count: number): boolean {
+    const at = this.#slotAt(slot) + slotHeadWords + worker
+    return Atomics.compareExchange(this.#words, at, count, count + 1) === count
+  }
+
   count(slot: number, worker: number): number {
     return Atomics.load(this.#words, this.#slotAt(slot) + slotHeadWords + worker)
   }

@@ -174,20 +174,22 @@ test('a secret is put from standard input, never shown, and listed with where it
   expect(onTheLine.stdout + onTheLine.stderr).not.toContain('hunter22')
 })
 
-test('after a restore the epoch is raised on the store itself, and a folder without one is refused', async () => {
-  await run('fleet create restored')
-  const first = await flotilla(['epoch', 'raise', '--data', control.folder])
-  const second = await flotilla(['epoch', 'raise', '--data', control.folder])
-  const wrong = await flotilla(['epoch', 'raise', '--data', folder])
+// The command loads all of control, so the process starts are few; the rest of the rule is tested in control/node/start.
+test('epoch raise works on the store of a running control, and refuses a folder without one', async () => {
+  await control.call('PUT', '/v1/fleets/restored')
+
+  const [raised, wrong] = await Promise.all([
+    flotilla(['epoch', 'raise', '--data', control.folder]),
+    flotilla(['epoch', 'raise', '--data', folder]),
+  ])
   const { body } = await control.call('GET', '/v1/fleets/restored')
 
-  expect(first.stdout).toMatch(/^the epoch is now 2/)
-  expect(second.stdout).toMatch(/^the epoch is now 3/)
-  expect(body).toMatchObject({ epoch: 3 })
-  expect(wrong.code).toBe(1)
-  expect(wrong.stderr).toBe(
-    `flotilla epoch raise: ${folder} contains no control.db: specify control's data directory with --data\n`,
-  )
+  expect(raised).toMatchObject({ code: 0, stdout: expect.stringMatching(/^the epoch is now 2: /) as string })
+  expect(body).toMatchObject({ epoch: 2 })
+  expect(wrong).toMatchObject({
+    code: 1,
+    stderr: `flotilla epoch raise: ${folder} contains no control.db: specify control's data directory with --data\n`,
+  })
 })
 
 test.for([

@@ -1,7 +1,7 @@
 /** Control's app on a real SQLite file, called without a network, with a clock that stands still until it is moved. */
 import { randomBytes } from 'node:crypto'
 import type { Fleet } from '../../shared/api.ts'
-import type { Hint, Order, OrderOutcome, Report } from '../../shared/wire.ts'
+import type { Hint, OperationRequest, OperationOutcome, Report } from '../../shared/wire.ts'
 import { parseNetwork } from '../../shared/registered-address.ts'
 import { createApp } from '../../control/app.ts'
 import { createSealing } from '../../control/domain/sealing.ts'
@@ -47,9 +47,9 @@ export class InProcessControl {
   readonly app: ReturnType<typeof createApp>
   readonly clock: { nowMs: number }
   /** Every hint sent, in order. */
-  readonly orders: { target: HintTarget; order: Order }[] = []
-  /** What proxies answer to orders, by id; the others do not. */
-  readonly orderOutcomes = new Map<string, OrderOutcome>()
+  readonly operations: { target: HintTarget; request: OperationRequest }[] = []
+  /** What proxies answer to operations, by id; the others do not. */
+  readonly operationOutcomes = new Map<string, OperationOutcome>()
   readonly hints: { targets: readonly HintTarget[]; hint: Hint }[] = []
   /** Everything logged as control's own fault. */
   readonly faults: unknown[] = []
@@ -66,10 +66,10 @@ export class InProcessControl {
       proxyNetworks: proxyNetworks?.map((text) => parseNetwork(text)!),
       presence: new NodePresence(() => this.clock.nowMs),
       hints: { send: (targets, hint) => void this.hints.push({ targets, hint }), cleared: () => undefined },
-      orders: {
-        ask: async (target, order) => {
-          this.orders.push({ target, order })
-          const outcome = this.orderOutcomes.get(target.proxy)
+      operations: {
+        send: async (target, operation) => {
+          this.operations.push({ target, request: operation })
+          const outcome = this.operationOutcomes.get(target.proxy)
           return await Promise.resolve(outcome === undefined ? { kind: 'unreachable' } : { kind: 'answered', outcome })
         },
       },

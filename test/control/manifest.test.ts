@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { poolHashes } from '../../shared/hash.ts'
 import type { EffectivePool } from '../../shared/config/effective.ts'
-import { askedHeader, manifestSchema, proxyHeader } from '../../shared/wire.ts'
+import { reportNowHeader, manifestSchema, proxyHeader } from '../../shared/wire.ts'
 import type { Manifest } from '../../shared/wire.ts'
 import { raiseEpoch } from '../../control/store/control-row.ts'
 import { document, inProcessControl } from './in-process.ts'
@@ -168,9 +168,9 @@ test('a reload ends the parked polls of the proxies it asks, and says so', async
   const strangerBefore = isStrangerAnswered
   await control.apply(document({ pool_size: 2 }))
 
-  expect([answer.status, answer.headers.get(askedHeader)]).toEqual([304, 'reload'])
+  expect([answer.status, answer.headers.get(reportNowHeader)]).toEqual([304, 'reload'])
   expect(strangerBefore).toBe(false)
-  expect((await stranger).headers.get(askedHeader)).toBeNull()
+  expect((await stranger).headers.get(reportNowHeader)).toBeNull()
 })
 
 test('a parked poll ends with 304 when its time is up', async () => {
@@ -182,7 +182,7 @@ test('a parked poll ends with 304 when its time is up', async () => {
 
   const answer = await poll(control, token, { 'if-none-match': etag, prefer: 'respond-async, wait=1' })
 
-  expect([answer.status, answer.headers.get(askedHeader)]).toEqual([304, null])
+  expect([answer.status, answer.headers.get(reportNowHeader)]).toEqual([304, null])
   expect(performance.now() - startedMs).toBeGreaterThan(900)
 })
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { OperationResult } from '../../shared/api.ts'
-import { operationNames } from '../../shared/operations.ts'
+import { poolOperations } from '../../shared/operations.ts'
 import { document, inProcessControl } from './in-process.ts'
 
 async function withProxies() {
@@ -19,13 +19,13 @@ async function withProxies() {
       body: { boot: 'boot-1', agent_version: '1', listen: 'x', ...facts },
     })
   }
-  control.orderOutcomes.set('busy', { known: true, paused: true, servers: 3 })
-  control.orderOutcomes.set('done', { known: true, paused: true, servers: 0 })
-  control.orderOutcomes.set('stray', { known: false, paused: false, servers: 0 })
+  control.operationOutcomes.set('busy', { known: true, paused: true, servers: 3 })
+  control.operationOutcomes.set('done', { known: true, paused: true, servers: 0 })
+  control.operationOutcomes.set('stray', { known: false, paused: false, servers: 0 })
   return { control, token }
 }
 
-test.for(operationNames)('%s is asked of every proxy and each answers for itself', async (operation) => {
+test.for(poolOperations)('%s is asked of every proxy and each answers for itself', async (operation) => {
   const { control } = await withProxies()
 
   const { status, body } = await control.call<OperationResult>('POST', `/v1/fleets/demo/pools/app/${operation}`)
@@ -42,16 +42,16 @@ test.for(operationNames)('%s is asked of every proxy and each answers for itself
       { id: 'stray', outcome: 'unknown_pool', paused: false, servers: 0, message: null },
     ],
   })
-  expect(control.orders.map(({ target }) => target.proxy)).toEqual(['busy', 'done', 'gone', 'stray'])
-  expect(control.orders[0]?.order).toEqual({ fleet: 'demo', operation, pool: 'app' })
+  expect(control.operations.map(({ target }) => target.proxy)).toEqual(['busy', 'done', 'gone', 'stray'])
+  expect(control.operations[0]?.request).toEqual({ fleet: 'demo', operation, pool: 'app' })
 })
 
-test('a proxy may not order others, and a fleet must be there', async () => {
+test('a proxy token allows no operation, and an unknown fleet has none', async () => {
   const { control, token } = await withProxies()
 
   const refused = await control.call('POST', '/v1/fleets/demo/pools/app/pause', { token })
   const nowhere = await control.call('POST', '/v1/fleets/nowhere/pools/app/pause')
 
   expect([refused.status, nowhere.status]).toEqual([403, 404])
-  expect(control.orders).toEqual([])
+  expect(control.operations).toEqual([])
 })

@@ -55,7 +55,7 @@ test('with wait each proxy is answered by what it reports after it was asked', a
   expect(body.proxies.find(({ id }) => id === 'bad')).toMatchObject({ error, applied: { version: 1 } })
 })
 
-test('what was reported before the question does not count, however good it looks', async () => {
+test('a report from before the reload does not count, even a good one', async () => {
   const { control, send } = await withProxies(['p1'])
   await send('p1', report(1, { seq: 1 }))
   control.clock.nowMs += 1

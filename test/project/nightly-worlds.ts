@@ -11,7 +11,7 @@ import { currentCommit } from '../sim/fresh-seeds.ts'
 const firstOfAll = 2 ** 30
 const runs = [
   { options: [], count: 20_000 },
-  { options: ['--crew'], count: 4_000 },
+  { options: ['--workers'], count: 4_000 },
 ]
 
 const replay = join(import.meta.dirname, '../sim/replay.ts')

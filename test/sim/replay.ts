@@ -1,11 +1,11 @@
 /**
- * `npm run sim -- --seed N [--verbose]` replays one simulated world, `--from N --count M` runs many; with `--crew` they
+ * `npm run sim -- --seed N [--verbose]` replays one simulated world, `--from N --count M` runs many; with `--workers` they
  * have two workers.
  */
 import { parseArgs } from 'node:util'
 
 import { SimulationFailure } from './checker.ts'
-import { CrewWorld } from './crew-world.ts'
+import { WorkersWorld } from './workers-world.ts'
 import { World } from './world.ts'
 
 const { values } = parseArgs({
@@ -13,14 +13,14 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     from: { type: 'string', default: '0' },
     count: { type: 'string' },
-    crew: { type: 'boolean', default: false },
+    workers: { type: 'boolean', default: false },
     verbose: { type: 'boolean', default: false },
   },
 })
 
 const first = Number(values.seed ?? values.from)
 const count = Number(values.count ?? (values.seed === undefined ? 2000 : 1))
-const Kind = values.crew ? CrewWorld : World
+const Kind = values.workers ? WorkersWorld : World
 let failures = 0
 for (let seed = first; seed < first + count; seed++) {
   try {

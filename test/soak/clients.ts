@@ -8,7 +8,7 @@ import { setTimeout as after } from 'node:timers/promises'
 import { bind, execute, parse, query, startup, sync, terminate } from '../support/frontend-messages.ts'
 import { Random } from '../sim/random.ts'
 
-export interface Order {
+export interface Job {
   readonly port: number
   readonly clients: number
   /** Mean pause of a client between two things it does. */
@@ -27,7 +27,7 @@ export interface Tally {
   readonly failures: readonly string[]
 }
 
-export type ToClients = { readonly start: Order } | { readonly stop: true }
+export type ToClients = { readonly start: Job } | { readonly stop: true }
 export type FromClients = { readonly ready: true } | { readonly tally: Tally }
 
 const failuresMax = 20
@@ -135,7 +135,7 @@ const useAgain = (n: number): Work => ({
   tags: '2DCZ',
 })
 
-async function live({ port, restMs, leavesPercent }: Order, random: Random): Promise<void> {
+async function live({ port, restMs, leavesPercent }: Job, random: Random): Promise<void> {
   let connection: Connection | null = null
   let prepared: number[] = []
   while (!state.stopping) {

@@ -17,13 +17,13 @@ import type { ProxyProcess } from '../support/processes.ts'
 import { soakSeconds } from '../support/soak-length.ts'
 import { judgedShare, steadyGrowth } from '../support/steady-growth.ts'
 import { tempFolder } from '../support/temp-folder.ts'
-import type { FromClients, Order, Tally, ToClients } from './clients.ts'
+import type { FromClients, Job, Tally, ToClients } from './clients.ts'
 
 const seconds = soakSeconds()
 const servers = 20
 
 /** Half of the clients each: one process would be as busy as the proxy. */
-const groups: readonly Omit<Order, 'port'>[] = [
+const groups: readonly Omit<Job, 'port'>[] = [
   { clients: 1000, restMs: 3000, leavesPercent: 4, seed: 1 },
   // They come and go: what a connection leaves behind would show.
   { clients: 1000, restMs: 1200, leavesPercent: 40, seed: 100_000 },
@@ -99,11 +99,11 @@ class Load {
   })
   readonly #tally = Promise.withResolvers<Tally>()
 
-  constructor(order: Order) {
+  constructor(job: Job) {
     atEndOfFile(() => void this.#child.kill())
     this.#child.on('exit', (code) => this.#tally.reject(new Error(`the clients' process exited with ${code}`)))
     this.#child.on('message', (message: FromClients) => {
-      if ('ready' in message) this.#child.send({ start: order } satisfies ToClients)
+      if ('ready' in message) this.#child.send({ start: job } satisfies ToClients)
       else this.#tally.resolve(message.tally)
     })
   }

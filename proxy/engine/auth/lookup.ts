@@ -20,12 +20,12 @@ export class Lookup {
 
   /** Null without auth_query. Throws SqlError if the lookup fails. */
   *find(): Exchange<ClientSecret | null> {
-    return this.#source === null ? null : yield* this.#patiently(this.#source.find(this.#user, this.#wake))
+    return this.#source === null ? null : yield* this.#withoutReading(this.#source.find(this.#user, this.#wake))
   }
 
   /** After a wrong proof; null if there is no reason to query again. */
   *again(): Exchange<ClientSecret | null> {
-    return this.#source === null ? null : yield* this.#patiently(this.#source.again(this.#user, this.#wake))
+    return this.#source === null ? null : yield* this.#withoutReading(this.#source.again(this.#user, this.#wake))
   }
 
   /** The secret of a known user, like which unknown users are challenged. */
@@ -33,10 +33,10 @@ export class Lookup {
     return this.#source?.like ?? null
   }
 
-  /** Bytes from the client are kept for later. */
-  *#patiently(question: Exchange<ClientSecret | null>): Exchange<ClientSecret | null> {
+  /** The client is not read meanwhile: its bytes are kept for later. */
+  *#withoutReading(query: Exchange<ClientSecret | null>): Exchange<ClientSecret | null> {
     this.#socket.pauseReading()
-    const secret = yield* question
+    const secret = yield* query
     this.#socket.resumeReading()
     return secret
   }

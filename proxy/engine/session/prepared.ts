@@ -328,11 +328,17 @@ function equals(name: Uint8Array, bytes: Uint8Array, start: number, end: number)
   return true
 }
 
-/** A request that creates or drops a statement on a server: its group, and its outcome. */
+/** A request that creates or drops a statement on a server: its group, and whether the server has the statement after it. */
 interface Change {
   readonly group: number
   there: boolean
   settled: boolean
+  /** It was skipped when this earlier request was unanswered: what that one leaves is what this one leaves. */
+  skippedAfter: Change | null
+}
+
+function thereAfter(change: Change): boolean {
+  return change.skippedAfter === null ? change.there : thereAfter(change.skippedAfter)
 }
 
 /**
@@ -393,7 +399,7 @@ export class ServerStatements {
   change(statement: Statement, group: number, there: boolean): { done: () => void; dropped: () => void } {
     const before = this.#awaited.get(statement)
     const was = this.#known.has(statement)
-    const change: Change = { group, there, settled: false }
+    const change: Change = { group, there, settled: false, skippedAfter: null }
     this.#awaited.set(statement, change)
     this.#note(statement, there)
     const settle = (isThere: boolean): void => {
@@ -405,7 +411,11 @@ export class ServerStatements {
       else this.#awaited.set(statement, before)
       this.#note(statement, isThere)
     }
-    return { done: () => settle(there), dropped: () => settle(before?.there ?? was) }
+    const dropped = (): void => {
+      if (before !== undefined && !before.settled) change.skippedAfter = before
+      settle(before === undefined ? was : thereAfter(before))
+    }
+    return { done: () => settle(there), dropped }
   }
 
   #note(statement: Statement, there: boolean): void {

@@ -245,8 +245,9 @@ export function harmlessSets(sql: string, followed: (name: string) => boolean): 
   if (plain === null) return []
   const harmless: boolean[] = []
   for (const statement of plain.split(';')) {
-    const set = /^\s*set\s+(?:(local|transaction)\b|(?:session\s+)?(time\s+zone|[\w.]+))/i.exec(statement)
+    const set = /^\s*set\s+(?:(local|transaction)\b|(?:session\s+)?(time\s+zone|[\w.]+|""))/i.exec(statement)
     if (set === null) continue
+    // A quoted name is empty here, and followed by none.
     const name = (set[2] ?? '').toLowerCase()
     if (name === 'constraints') continue
     harmless.push(set[1] !== undefined || followed(longName(name)))

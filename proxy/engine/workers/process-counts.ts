@@ -190,21 +190,29 @@ export class ProcessCounts {
   }
 
   /** The worker that serves the fewest clients of this pool; one more is counted for it at once. */
-  place(pool: CountedPool): number {
-    const { counters, count: workers } = this.#workers
-    const { slots } = pool
+  place({ slots }: CountedPool): number {
     if (slots === null || slots.placed === null) return this.#self
+    for (;;) {
+      const [worker, clients] = this.#fewest(slots.placed)
+      // Of two workers that choose the same one at the same time, one chooses again.
+      if (!this.#counters.addOneTo(slots.placed, worker, clients)) continue
+      this.#counters.share(slots.placed, worker)
+      return worker
+    }
+  }
+
+  /** The worker with the lowest count, this one if there are several; and its count. */
+  #fewest(slot: number): [worker: number, count: number] {
     let best = this.#self
-    let fewest = counters.count(slots.placed, best)
-    for (let worker = 0; worker < workers; worker++) {
-      if (!counters.isAlive(worker)) continue
-      const count = counters.count(slots.placed, worker)
+    let fewest = this.#counters.count(slot, best)
+    for (let worker = 0; worker < this.#workers.count; worker++) {
+      if (!this.#counters.isAlive(worker)) continue
+      const count = this.#counters.count(slot, worker)
       if (count >= fewest) continue
       best = worker
       fewest = count
     }
-    this.placeAt(pool, best)
-    return best
+    return [best, fewest]
   }
 
   /** The slot is that worker's too, which may not have the pool, or drop it meanwhile. */

@@ -573,8 +573,8 @@ test('a lost server becomes an event that control gets once, a planned end does 
   await proxy.agent.start()
   await proxy.applies(1)
 
-  proxy.engine.order({ do: 'say', message: { type: 'disconnect', disconnect: { ...lostServer, cause: 'idle' } } })
-  proxy.engine.order({ do: 'say', message: { type: 'disconnect', disconnect: lostServer } })
+  proxy.engine.instruct({ do: 'say', message: { type: 'disconnect', disconnect: { ...lostServer, cause: 'idle' } } })
+  proxy.engine.instruct({ do: 'say', message: { type: 'disconnect', disconnect: lostServer } })
   const report = await until('it is reported', () => control.reports.find(({ events }) => events.length > 0))
   await proxy.agent.stop('now')
 
@@ -629,7 +629,7 @@ test('events of a control outage arrive after it, also over a restart of the pro
   await proxy.agent.start()
   await proxy.applies(1)
   await control.stop()
-  proxy.engine.order({ do: 'say', message: { type: 'disconnect', disconnect: lostServer } })
+  proxy.engine.instruct({ do: 'say', message: { type: 'disconnect', disconnect: lostServer } })
   await until('it is noticed', () => proxy.logged('server connection lost').length === 1)
   await proxy.agent.stop('now')
 
@@ -651,7 +651,7 @@ test('RELOAD on the console polls and is answered with the error, if there is on
   await proxy.applies(1)
   control.offer(2, toml(5, 'db.internal'))
 
-  proxy.engine.order({ do: 'say', message: { type: 'reload', id: 17 } })
+  proxy.engine.instruct({ do: 'say', message: { type: 'reload', id: 17 } })
   const answer = await proxy.engine.gets('reloaded')
 
   expect(answer.id).toBe(17)
@@ -679,7 +679,7 @@ test('the death of the engine is reported, and readiness follows it', async () =
   await proxy.agent.start()
   await proxy.applies(1)
 
-  proxy.engine.order({ do: 'throw', message: 'a bug of the engine' })
+  proxy.engine.instruct({ do: 'throw', message: 'a bug of the engine' })
   await until('not ready', () => proxy.agent.notReady === 'the engine is restarting')
   const report = await until('it is reported', () => control.reports.find((one) => one.engine_restarts.length > 0))
   await until('ready again', () => proxy.agent.notReady === null)
@@ -708,7 +708,7 @@ test('a control that does not answer the last report holds up the end, but not f
   await proxy.agent.start()
   await proxy.applies(1)
   control.next('/reports', 'be silent')
-  proxy.engine.order({ do: 'say', message: { type: 'disconnect', disconnect: lostServer } })
+  proxy.engine.instruct({ do: 'say', message: { type: 'disconnect', disconnect: lostServer } })
   await until('the report is sent', () => control.askedFor('/reports').length > control.reports.length)
 
   // Control would have a minute.
@@ -797,7 +797,7 @@ test('metrics carry the names of pgbouncer_exporter and our own', async () => {
   control.offer(3, toml(5))
   await proxy.agent.start()
   await proxy.applies(3)
-  proxy.engine.order({ do: 'say', message: { type: 'disconnect', disconnect: lostServer } })
+  proxy.engine.instruct({ do: 'say', message: { type: 'disconnect', disconnect: lostServer } })
   await until('it is noticed', () => proxy.logged('server connection lost').length === 1)
 
   const { text } = await proxy.get('/metrics')

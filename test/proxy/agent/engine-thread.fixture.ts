@@ -12,7 +12,7 @@ import { noTotals } from '../../../proxy/engine/pool/totals.ts'
 import { comparePositions } from '../../../shared/position.ts'
 
 /** What a test can make it do. */
-export type Order =
+export type Instruction =
   | { readonly do: 'throw'; readonly message: string }
   | { readonly do: 'hang' }
   | { readonly do: 'leave open'; readonly count: number }
@@ -22,7 +22,7 @@ export type Order =
 /** What it tells a test. */
 export type Told =
   | { readonly got: ToEngine }
-  | { readonly obeyed: Order['do'] }
+  | { readonly obeyed: Instruction['do'] }
   | { readonly opened: readonly number[] }
   | { readonly hangs: true }
 
@@ -56,7 +56,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
 
   const channel = new BroadcastChannel(channelName(start.listen.port, start.workers?.self ?? 0))
   // receiveMessageOnPort takes either (manual: worker_threads), the types say otherwise.
-  const orders = channel as unknown as MessagePort
+  const instructions = channel as unknown as MessagePort
   // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a channel between threads, not a window
   const tell = (told: Told): void => channel.postMessage(told)
   const counter = Buffer.alloc(8)
@@ -67,29 +67,29 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
   let throwAtApply = false
   const state = { stopped: false }
 
-  const obey = (order: Order): void => {
-    switch (order.do) {
+  const obey = (instruction: Instruction): void => {
+    switch (instruction.do) {
       case 'throw':
-        throw new Error(order.message)
+        throw new Error(instruction.message)
       case 'hang':
         tell({ hangs: true })
         for (;;) poll(pollFd, 0, 10)
       case 'leave open': {
         const bits = new Uint8Array(start.openFds)
         // Node closes by itself what a thread opened through it; like the engine, this opens behind Node's back.
-        const opened = Array.from({ length: order.count }, () => open('/dev/null', 0))
+        const opened = Array.from({ length: instruction.count }, () => open('/dev/null', 0))
         for (const fd of opened) bits[fd >> 3] = (bits[fd >> 3] ?? 0) | (1 << (fd & 7))
         tell({ opened })
         return
       }
       case 'say':
-        port.postMessage(order.message)
+        port.postMessage(instruction.message)
         return
       case 'throw at the next apply':
         throwAtApply = true
         return
       default:
-        order satisfies never
+        instruction satisfies never
     }
   }
 
@@ -179,19 +179,19 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
   while (!state.stopped) {
     poll(pollFd, 1, 10)
     read(start.wakeFd, counter, counter.length)
-    for (let got = receiveMessageOnPort(orders); got !== undefined; got = receiveMessageOnPort(orders)) {
+    for (let got = receiveMessageOnPort(instructions); got !== undefined; got = receiveMessageOnPort(instructions)) {
       // Only this module's types go over the channel.
-      const order = got.message as Order | Told
-      if (!('do' in order)) continue
-      obey(order)
-      tell({ obeyed: order.do })
+      const instruction = got.message as Instruction | Told
+      if (!('do' in instruction)) continue
+      obey(instruction)
+      tell({ obeyed: instruction.do })
     }
     for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
       receive(got.message as ToEngine)
     }
   }
   port.postMessage({ type: 'stopped' } satisfies FromEngine)
-  orders.close()
+  instructions.close()
   port.close()
 }
 

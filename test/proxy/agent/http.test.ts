@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto'
 import { request } from 'node:http'
 import { expect, test } from 'vitest'
 import { HttpServer } from '../../../proxy/agent/http.ts'
-import type { Hint, Order } from '../../../shared/wire.ts'
+import type { Hint, OperationRequest } from '../../../shared/wire.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 
 const key = Buffer.from('a key')
@@ -11,7 +11,7 @@ const timestamp = String(now.getTime() / 1000)
 
 async function newServer(secret: string | null = `whsec_${key.toString('base64')}`, token: string | null = null) {
   const hints: Hint[] = []
-  const orders: Order[] = []
+  const operations: OperationRequest[] = []
   const operated: string[] = []
   const server = new HttpServer({
     log: () => undefined,
@@ -25,8 +25,8 @@ async function newServer(secret: string | null = `whsec_${key.toString('base64')
     fleet: 'demo',
     hintSecret: () => secret,
     onHint: (hint) => hints.push(hint),
-    onOrder: async (order) => {
-      orders.push(order)
+    onControlOperation: async (request) => {
+      operations.push(request)
       return await Promise.resolve({ known: true, paused: true, servers: 2 })
     },
     notReady: () => null,
@@ -34,7 +34,7 @@ async function newServer(secret: string | null = `whsec_${key.toString('base64')
   })
   const port = await server.listen({ host: '127.0.0.1', port: 0 })
   atEndOfFile(async () => await server.close())
-  return { hints, orders, operated, port, url: `http://127.0.0.1:${port}` }
+  return { hints, operations, operated, port, url: `http://127.0.0.1:${port}` }
 }
 
 function signed(body: string): RequestInit {
@@ -58,7 +58,7 @@ async function ask(url: string, path: string, bearer: string | null = token, met
   return `${response.status} ${(await response.text()).trim()}`
 }
 
-test('who has the token of this proxy may order what control may, and have it reload', async () => {
+test('the token of this proxy allows every operation of control, and a reload', async () => {
   const { url, operated } = await newServer(null, token)
 
   expect(await ask(url, '/v1/reload')).toBe('200 reloaded')
@@ -69,7 +69,7 @@ test('who has the token of this proxy may order what control may, and have it re
   expect(operated).toEqual(['pause app', 'kill a /ä', 'resume nobody'])
 })
 
-test('nobody else may, and nothing may be ordered that does not exist', async () => {
+test('without the token nothing is executed, nor is an operation that does not exist', async () => {
   const { url, operated } = await newServer(null, token)
   const without = await newServer()
 
@@ -102,29 +102,29 @@ test('a hint that is not signed, or comes before control has given the secret, i
   expect([...hints, ...early.hints]).toEqual([])
 })
 
-const order = JSON.stringify({ fleet: 'demo', operation: 'pause', pool: 'app' })
+const operation = JSON.stringify({ fleet: 'demo', operation: 'pause', pool: 'app' })
 
-test('a signed order is obeyed and answered, once', async () => {
-  const { url, orders } = await newServer()
+test('a signed operation is executed and answered, once', async () => {
+  const { url, operations } = await newServer()
 
-  const first = await fetch(`${url}/v1/order`, signed(order))
-  const again = await fetch(`${url}/v1/order`, signed(order))
+  const first = await fetch(`${url}/v1/order`, signed(operation))
+  const again = await fetch(`${url}/v1/order`, signed(operation))
 
   expect([first.status, await first.json()]).toEqual([200, { known: true, paused: true, servers: 2 }])
   expect(again.status).toBe(409)
-  expect(orders).toEqual([{ fleet: 'demo', operation: 'pause', pool: 'app' }])
+  expect(operations).toEqual([{ fleet: 'demo', operation: 'pause', pool: 'app' }])
 })
 
-test('an order that is not signed, is none, or is for another fleet is refused', async () => {
-  const { url, orders } = await newServer()
+test('an operation is rejected without a signature, without its fields and for another fleet', async () => {
+  const { url, operations } = await newServer()
   const early = await newServer(null)
   const other = JSON.stringify({ fleet: 'other', operation: 'pause', pool: 'app' })
 
-  expect((await fetch(`${url}/v1/order`, { method: 'POST', body: order })).status).toBe(401)
-  expect((await fetch(`${early.url}/v1/order`, signed(order))).status).toBe(401)
+  expect((await fetch(`${url}/v1/order`, { method: 'POST', body: operation })).status).toBe(401)
+  expect((await fetch(`${early.url}/v1/order`, signed(operation))).status).toBe(401)
   expect((await fetch(`${url}/v1/order`, signed(body))).status).toBe(401)
   expect((await fetch(`${url}/v1/order`, signed(other))).status).toBe(409)
-  expect([...orders, ...early.orders]).toEqual([])
+  expect([...operations, ...early.operations]).toEqual([])
 })
 
 test('a hint for another fleet is refused', async () => {

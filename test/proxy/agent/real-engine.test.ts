@@ -1,4 +1,4 @@
-/** The keeper with the engine of the product, where a scripted one would prove too little. */
+/** The supervisor with the product's engine, where a scripted one would prove too little. */
 import { connect, type Socket } from 'node:net'
 import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
@@ -15,7 +15,7 @@ import { until } from './until.ts'
 
 const entry = new URL('../../../proxy/engine/main.ts', import.meta.url)
 
-async function startKeeper() {
+async function startSupervisor() {
   const pauses = { count: 0 }
   const supervisor = new Supervisor({
     entry,
@@ -39,7 +39,7 @@ async function startKeeper() {
   })
   atEndOfFile(async () => await supervisor.stop('now', 0))
   const address = await supervisor.start({ host: '127.0.0.1', port: 0 })
-  return { keeper: supervisor, address, pauses }
+  return { supervisor, address, pauses }
 }
 
 /** What the agent never sends: the engine fails on it as it would on a bug of its own. */
@@ -60,7 +60,7 @@ async function closed(client: Socket): Promise<void> {
 }
 
 test('an engine that failed listens on the same port again without a pause, and its clients are let go', async () => {
-  const { keeper: supervisor, address, pauses } = await startKeeper()
+  const { supervisor, address, pauses } = await startSupervisor()
   const gone = closed(await accepted(address))
 
   await kill(supervisor)
@@ -75,7 +75,7 @@ test('an engine that failed listens on the same port again without a pause, and 
 })
 
 test('engines that die leave no file descriptor behind', async () => {
-  const { keeper: supervisor, address } = await startKeeper()
+  const { supervisor, address } = await startSupervisor()
   const dieWithClients = async (death: number): Promise<void> => {
     const clients = await Promise.all(Array.from({ length: 20 }, async () => await accepted(address)))
     const gone = clients.map(closed)
@@ -98,7 +98,7 @@ function openCount(): number {
 }
 
 test('a port in use is told in one line', async () => {
-  const { address } = await startKeeper()
+  const { address } = await startSupervisor()
   const other = new Supervisor({
     entry,
     answerMs: 10_000,

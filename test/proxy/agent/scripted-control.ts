@@ -4,7 +4,7 @@ import { effectiveGeneral, effectivePools } from '../../../shared/config/effecti
 import { readDocument } from '../../../shared/config/document.ts'
 import { parseToml } from '../../../shared/config/text.ts'
 import { poolHashes } from '../../../shared/hash.ts'
-import { askedHeader } from '../../../shared/wire.ts'
+import { reportNowHeader } from '../../../shared/wire.ts'
 import type { Manifest, Report } from '../../../shared/wire.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 
@@ -160,7 +160,7 @@ export class ScriptedControl {
     if (this.parks && isKnown() && request.headers['prefer'] !== undefined) {
       const { promise, resolve } = Promise.withResolvers<boolean>()
       this.#parked.push(resolve)
-      const asked = (await promise) ? { [askedHeader]: 'reload' } : {}
+      const asked = (await promise) ? { [reportNowHeader]: 'reload' } : {}
       if (isKnown()) return { status: 304, headers: { etag: this.#etag, ...asked } }
     }
     if (this.#manifest === undefined) return { status: 404, body: { title: 'no version yet' } }

@@ -1,7 +1,7 @@
 import { BroadcastChannel } from 'node:worker_threads'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import type { ToEngine } from '../../../proxy/port.ts'
-import { channelName, type Order, type Told } from './engine-thread.fixture.ts'
+import { channelName, type Instruction, type Told } from './engine-thread.fixture.ts'
 import { until } from './until.ts'
 
 export const scriptedEntry = new URL('engine-thread.fixture.ts', import.meta.url)
@@ -15,23 +15,23 @@ export class ScriptedEngine {
     this.#channel = new BroadcastChannel(channelName(port, worker))
     // oxlint-disable-next-line unicorn/prefer-add-event-listener -- Node's channel has no other in its types
     this.#channel.onmessage = (event: unknown) => {
-      // Only Order and Told go over the channel, and a channel does not hear itself.
+      // Only Instruction and Told go over the channel, and a channel does not hear itself.
       this.told.push((event as { data: Told }).data)
     }
     atEndOfFile(() => this.#channel.close())
   }
 
   /** Resolves when the engine has done it, which it cannot tell after "throw" and "hang". */
-  async obeys(order: Order): Promise<void> {
-    this.order(order)
-    await until(`the engine obeys "${order.do}"`, () =>
-      this.told.find((told) => 'obeyed' in told && told.obeyed === order.do),
+  async obeys(instruction: Instruction): Promise<void> {
+    this.instruct(instruction)
+    await until(`the engine obeys "${instruction.do}"`, () =>
+      this.told.find((told) => 'obeyed' in told && told.obeyed === instruction.do),
     )
   }
 
-  order(order: Order): void {
+  instruct(instruction: Instruction): void {
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a channel between threads, not a window
-    this.#channel.postMessage(order)
+    this.#channel.postMessage(instruction)
   }
 
   /** Every message of this type the engine has got, oldest first. */

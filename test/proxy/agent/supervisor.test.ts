@@ -22,7 +22,7 @@ function specOf(version: number): FleetSpec {
   }
 }
 
-function newKeeper(answerMs = 5000) {
+function newSupervisor(answerMs = 5000) {
   const port = enginePort()
   const script = new ScriptedEngine(port)
   const lost: EngineDisconnect[] = []
@@ -49,7 +49,7 @@ function newKeeper(answerMs = 5000) {
     onDisconnect: (disconnect) => lost.push(disconnect),
   })
   atEndOfFile(async () => await supervisor.stop('now', 0))
-  return { port, script, keeper: supervisor, lost, pauses }
+  return { port, script, supervisor, lost, pauses }
 }
 
 /** A number may have been taken by another file since; then it is not the one that was left open. */
@@ -62,7 +62,7 @@ function isNullDevice(fd: number): boolean {
 }
 
 test('a version given to the engine is answered with its outcome', async () => {
-  const { keeper: supervisor, port } = newKeeper()
+  const { supervisor, port } = newSupervisor()
   await supervisor.start({ host: '127.0.0.1', port })
 
   const outcome = await supervisor.apply(specOf(1), false)
@@ -72,11 +72,11 @@ test('a version given to the engine is answered with its outcome', async () => {
 })
 
 test('an engine that throws is running its last version again without a pause, and the reason is recorded', async () => {
-  const { keeper: supervisor, script, port, pauses } = newKeeper()
+  const { supervisor, script, port, pauses } = newSupervisor()
   await supervisor.start({ host: '127.0.0.1', port })
   await supervisor.apply(specOf(3), false)
 
-  script.order({ do: 'throw', message: 'a bug of the engine' })
+  script.instruct({ do: 'throw', message: 'a bug of the engine' })
   await until('the engine is back', () => supervisor.restarts.length === 1 && supervisor.isServing)
 
   expect(pauses.count).toBe(0)
@@ -86,7 +86,7 @@ test('an engine that throws is running its last version again without a pause, a
 })
 
 test('a version that kills the engine is refused, and the one before runs again', async () => {
-  const { keeper: supervisor, script, port } = newKeeper()
+  const { supervisor, script, port } = newSupervisor()
   await supervisor.start({ host: '127.0.0.1', port })
   await supervisor.apply(specOf(1), false)
   await script.obeys({ do: 'throw at the next apply' })
@@ -98,14 +98,14 @@ test('a version that kills the engine is refused, and the one before runs again'
 })
 
 test('file descriptors a dead engine left open are closed', async () => {
-  const { keeper: supervisor, script, port } = newKeeper()
+  const { supervisor, script, port } = newSupervisor()
   await supervisor.start({ host: '127.0.0.1', port })
-  script.order({ do: 'leave open', count: 20 })
+  script.instruct({ do: 'leave open', count: 20 })
   const told = await until('the descriptors are open', () => script.told.find((one) => 'opened' in one))
   const opened = 'opened' in told ? told.opened : []
   const openBefore = opened.filter(isNullDevice).length
 
-  script.order({ do: 'throw', message: 'a bug' })
+  script.instruct({ do: 'throw', message: 'a bug' })
   await until('the engine is back', () => supervisor.restarts.length === 1 && supervisor.isServing)
 
   expect(openBefore).toBe(20)
@@ -113,9 +113,9 @@ test('file descriptors a dead engine left open are closed', async () => {
 })
 
 test('an engine that hangs is ended and started again', async () => {
-  const { keeper: supervisor, script, port } = newKeeper(1000)
+  const { supervisor, script, port } = newSupervisor(1000)
   await supervisor.start({ host: '127.0.0.1', port })
-  script.order({ do: 'hang' })
+  script.instruct({ do: 'hang' })
   await until('it hangs', () => script.told.find((one) => 'hangs' in one))
 
   await expect(supervisor.snapshot()).rejects.toThrow('it did not answer for 1000 ms')
@@ -125,13 +125,13 @@ test('an engine that hangs is ended and started again', async () => {
 })
 
 test('an engine that dies again and again is started with growing pauses, not in a tight loop', async () => {
-  const { keeper: supervisor, script, port, pauses } = newKeeper()
+  const { supervisor, script, port, pauses } = newSupervisor()
   await supervisor.start({ host: '127.0.0.1', port })
   const diedAtMs: number[] = []
 
   for (const death of [1, 2, 3]) {
     diedAtMs.push(performance.now())
-    script.order({ do: 'throw', message: `death ${death}` })
+    script.instruct({ do: 'throw', message: `death ${death}` })
     await until('the engine is back', () => supervisor.restarts.length === death && supervisor.isServing)
   }
   const backAtMs = performance.now()
@@ -143,19 +143,19 @@ test('an engine that dies again and again is started with growing pauses, not in
 })
 
 test('a lost server is told on', async () => {
-  const { keeper: supervisor, script, port, lost } = newKeeper()
+  const { supervisor, script, port, lost } = newSupervisor()
   await supervisor.start({ host: '127.0.0.1', port })
 
-  script.order({ do: 'say', message: { type: 'disconnect', disconnect: { pool: 'app' } as EngineDisconnect } })
+  script.instruct({ do: 'say', message: { type: 'disconnect', disconnect: { pool: 'app' } as EngineDisconnect } })
   await until('it is told', () => lost.length === 1)
 
   expect(lost[0]?.pool).toBe('app')
 })
 
 test('a stop during a restart ends the thread that was just being started', async () => {
-  const { keeper: supervisor, script, port } = newKeeper()
+  const { supervisor, script, port } = newSupervisor()
   await supervisor.start({ host: '127.0.0.1', port })
-  script.order({ do: 'throw', message: 'a bug' })
+  script.instruct({ do: 'throw', message: 'a bug' })
   await until('it died', () => supervisor.restarts.length === 1)
 
   await supervisor.stop('drain', 1000)

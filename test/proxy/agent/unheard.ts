@@ -1,4 +1,4 @@
-/** What a test does not listen to of a keeper's or a crew's engines. */
+/** What a test does not listen to of the engines of a supervisor or of workers. */
 export const unheard = {
   onDisconnect: () => undefined,
   onReload: () => undefined,

@@ -9,7 +9,7 @@ import { until } from './until.ts'
 const nothingDone: OperatedState = { pausedAll: false, paused: [], disabled: [], suspended: false, overrides: [] }
 const paused: OperatedState = { ...nothingDone, paused: ['app'] }
 
-async function startCrew(count: number) {
+async function startWorkers(count: number) {
   const port = enginePort()
   const scripts = Array.from({ length: count }, (_, worker) => new ScriptedEngine(port, worker))
   const log: string[] = []
@@ -30,23 +30,23 @@ async function startCrew(count: number) {
 /** It dies and is there again, with what had been done until then. */
 async function die(script: ScriptedEngine, log: readonly string[]): Promise<void> {
   const before = log.length
-  script.order({ do: 'throw', message: 'a bug of the engine' })
+  script.instruct({ do: 'throw', message: 'a bug of the engine' })
   await until('the worker is back', () => log.slice(before).includes('the engine restarted'))
 }
 
-test('a worker that comes back while an order is under way has it too', async () => {
-  const { scripts, log } = await startCrew(2)
+test('a worker that comes back while an operation is under way gets it too', async () => {
+  const { scripts, log } = await startWorkers(2)
   const [asking, dying] = scripts as [ScriptedEngine, ScriptedEngine]
-  asking.order({ do: 'say', message: { type: 'state', state: nothingDone } })
-  asking.order({
+  asking.instruct({ do: 'say', message: { type: 'state', state: nothingDone } })
+  asking.instruct({
     do: 'say',
     message: { type: 'query', id: 0, query: { kind: 'operate', operation: 'pause', database: 'app' } },
   })
   const [first] = await Promise.all([asking.gets('query'), dying.gets('query')])
 
   await die(dying, log)
-  asking.order({ do: 'say', message: { type: 'state', state: paused } })
-  asking.order({ do: 'say', message: { type: 'answer', id: first.id, answer: true } })
+  asking.instruct({ do: 'say', message: { type: 'state', state: paused } })
+  asking.instruct({ do: 'say', message: { type: 'answer', id: first.id, answer: true } })
 
   const restored = await dying.gets('restore', ({ state }) => state.paused.includes('app'))
   expect(restored.state).toEqual(paused)

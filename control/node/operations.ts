@@ -1,6 +1,6 @@
-import { orderOutcomeSchema } from '../../shared/wire.ts'
-import type { Order } from '../../shared/wire.ts'
-import type { OrderAnswer, Orders } from '../host.ts'
+import { operationOutcomeSchema } from '../../shared/wire.ts'
+import type { OperationRequest } from '../../shared/wire.ts'
+import type { OperationAnswer, Operations } from '../host.ts'
 import type { HintTarget } from '../store/proxies.ts'
 import { limiter } from './limiter.ts'
 import { ProxyFault, ProxyRequests } from './proxy-requests.ts'
@@ -11,7 +11,7 @@ const defaultTimeoutMs = 5000
 const runningMax = 256
 
 /** Sends operations to proxies, each once: the operator sees which proxies did not answer and may repeat the request. */
-export class NodeOrders implements Orders {
+export class NodeOperations implements Operations {
   readonly #requests: ProxyRequests
   readonly #inTurn = limiter(runningMax)
 
@@ -19,26 +19,26 @@ export class NodeOrders implements Orders {
     this.#requests = new ProxyRequests(around, timeoutMs)
   }
 
-  async ask(target: HintTarget, order: Order): Promise<OrderAnswer> {
-    return await this.#inTurn(async () => await this.#ask(target, order))
+  async send(target: HintTarget, request: OperationRequest): Promise<OperationAnswer> {
+    return await this.#inTurn(async () => await this.#send(target, request))
   }
 
   async close(): Promise<void> {
     await this.#requests.close()
   }
 
-  async #ask(target: HintTarget, order: Order): Promise<OrderAnswer> {
+  async #send(target: HintTarget, request: OperationRequest): Promise<OperationAnswer> {
     try {
-      return readOutcome(await this.#requests.post(target, { path: '/v1/order', idPrefix: 'ord', body: order }))
+      return readOutcome(await this.#requests.post(target, { path: '/v1/order', idPrefix: 'ord', body: request }))
     } catch (error) {
       return error instanceof ProxyFault ? { kind: 'faulty', message: error.message } : { kind: 'unreachable' }
     }
   }
 }
 
-function readOutcome(text: string): OrderAnswer {
+function readOutcome(text: string): OperationAnswer {
   try {
-    return { kind: 'answered', outcome: orderOutcomeSchema.parse(JSON.parse(text)) }
+    return { kind: 'answered', outcome: operationOutcomeSchema.parse(JSON.parse(text)) }
   } catch {
     return { kind: 'faulty', message: 'the answer is not the outcome of an operation' }
   }

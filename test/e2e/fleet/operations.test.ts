@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { until } from '../../support/engine.ts'
 import { common, connect, fleet, startWorld } from './world.ts'
 
-test('a pause by control holds the clients of every proxy until the resume, whoever forges orders', async () => {
+test('a pause by control holds the clients of all proxies until the resume', async () => {
   const { control, proxies } = await startWorld({
     postgres: { sql: ['CREATE ROLE app LOGIN'] },
     document: ({ port }) => ({
@@ -16,7 +16,7 @@ test('a pause by control holds the clients of every proxy until the resume, whoe
       },
     }),
   })
-  const order = async (operation: string) => {
+  const operate = async (operation: string) => {
     const { body } = await control.call('POST', `/v1/fleets/${fleet}/pools/app/${operation}`)
     return (body as { proxies: { id: string; outcome: string }[] }).proxies.map(({ id, outcome }) => `${id} ${outcome}`)
   }
@@ -24,18 +24,18 @@ test('a pause by control holds the clients of every proxy until the resume, whoe
   const inside = clients[0] as (typeof clients)[0]
   await inside.query('BEGIN')
 
-  const begun = await order('pause')
+  const begun = await operate('pause')
   await inside.query('COMMIT')
   let paused: string[] = []
-  await until(async () => (paused = await order('pause')).every((line) => line.endsWith(' done')))
+  await until(async () => (paused = await operate('pause')).every((line) => line.endsWith(' done')))
   let answered = 0
   const asked = clients.map(async (client) => {
     await client.query('SELECT 1')
     answered++
   })
-  const replaced = await order('reconnect')
+  const replaced = await operate('reconnect')
   const before = answered
-  const resumed = await order('resume')
+  const resumed = await operate('resume')
   await Promise.all(asked)
 
   expect(begun).toEqual(['proxy-1 under_way', 'proxy-2 done'])

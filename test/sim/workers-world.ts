@@ -51,7 +51,7 @@ const neglectMs = 8000
 class WorkerIo extends SimIo {
   onAccept: ((socket: Socket) => SocketEvents) | null = null
 
-  /** All workers share one listener, see `CrewWorld.#accept`. */
+  /** All workers share one listener, see `WorkersWorld.#accept`. */
   override listen(address: { readonly port: number }, onAccept: (socket: Socket) => SocketEvents): Listener {
     this.onAccept = onAccept
     return { port: address.port, close: () => (this.onAccept = null) }
@@ -63,7 +63,7 @@ interface Worker {
   readonly engine: Engine
 }
 
-export class CrewWorld {
+export class WorkersWorld {
   readonly random: Random
   readonly profile: Profile
   readonly checker: Checker

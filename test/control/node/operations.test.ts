@@ -4,24 +4,27 @@ import type { RequestListener, ServerResponse } from 'node:http'
 import { createServer as createTcpServer, isIP } from 'node:net'
 import type { AddressInfo, Server } from 'node:net'
 import { expect, test } from 'vitest'
-import { NodeOrders } from '../../../control/node/orders.ts'
+import { NodeOperations } from '../../../control/node/operations.ts'
 import { answerBytesMax } from '../../../control/node/proxy-requests.ts'
 import type { ProxySurroundings } from '../../../control/node/proxy-requests.ts'
 import type { HintTarget } from '../../../control/store/proxies.ts'
 import { parseNetwork } from '../../../shared/registered-address.ts'
-import type { Order } from '../../../shared/wire.ts'
+import type { OperationRequest } from '../../../shared/wire.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 
-const order: Order = { fleet: 'demo', operation: 'pause', pool: 'app' }
+const request: OperationRequest = { fleet: 'demo', operation: 'pause', pool: 'app' }
 const outcome = { known: true, paused: true, servers: 2 }
 /** More than what sockets and HTTP parsers hold, much less than what arrives within the time limit of an operation. */
 const bufferedBytesMax = 32 * 1024 * 1024
 
-function newOrders({ timeoutMs, ...around }: { timeoutMs?: number } & Partial<ProxySurroundings> = {}): NodeOrders {
+function newOperations({
+  timeoutMs,
+  ...around
+}: { timeoutMs?: number } & Partial<ProxySurroundings> = {}): NodeOperations {
   const secret = `whsec_${Buffer.alloc(32).toString('base64')}`
-  const orders = new NodeOrders({ nowMs: Date.now, secretOf: () => secret, ...around }, timeoutMs)
-  atEndOfFile(async () => await orders.close())
-  return orders
+  const operations = new NodeOperations({ nowMs: Date.now, secretOf: () => secret, ...around }, timeoutMs)
+  atEndOfFile(async () => await operations.close())
+  return operations
 }
 
 /** A proxy that answers as `respond` does. */
@@ -62,7 +65,7 @@ test('an endless answer is read up to 64 KiB and is the fault of the proxy', asy
   let written = 0
   const endless = await proxy((_, response) => writeForEver(response, (bytes) => (written += bytes)))
 
-  const answer = await newOrders().ask(endless, order)
+  const answer = await newOperations().send(endless, request)
 
   expect(answer).toEqual({ kind: 'faulty', message: `the answer exceeds ${answerBytesMax} bytes` })
   expect(written).toBeLessThan(bufferedBytesMax)
@@ -73,10 +76,10 @@ test('an answer of 64 KiB is read, one byte more is not', async () => {
   const padded = (bytes: number) => text.padEnd(bytes)
   const fits = await proxy((_, response) => response.end(padded(answerBytesMax)))
   const exceeds = await proxy((_, response) => response.end(padded(answerBytesMax + 1)))
-  const orders = newOrders()
+  const operations = newOperations()
 
-  expect(await orders.ask(fits, order)).toEqual({ kind: 'answered', outcome })
-  expect(await orders.ask(exceeds, order)).toMatchObject({ kind: 'faulty' })
+  expect(await operations.send(fits, request)).toEqual({ kind: 'answered', outcome })
+  expect(await operations.send(exceeds, request)).toMatchObject({ kind: 'faulty' })
 })
 
 test('endless headers are the fault of the proxy', async () => {
@@ -90,7 +93,7 @@ test('endless headers are the fault of the proxy', async () => {
     more()
   })
 
-  const answer = await newOrders().ask(target(await listening(server)), order)
+  const answer = await newOperations().send(target(await listening(server)), request)
 
   expect(answer).toEqual({ kind: 'faulty', message: 'the headers of the answer exceed 16384 bytes' })
 })
@@ -98,7 +101,7 @@ test('endless headers are the fault of the proxy', async () => {
 test('an answer that is not HTTP is the fault of the proxy', async () => {
   const server = createTcpServer((socket) => void socket.on('error', () => undefined).end('N'))
 
-  const answer = await newOrders().ask(target(await listening(server)), order)
+  const answer = await newOperations().send(target(await listening(server)), request)
 
   expect(answer).toEqual({ kind: 'faulty', message: 'the answer is not HTTP' })
 })
@@ -113,7 +116,7 @@ test('a redirect is not followed', async () => {
     response.writeHead(307, { location: `${elsewhere.hint_url}/v1/order` }).end(),
   )
 
-  const answer = await newOrders().ask(redirecting, order)
+  const answer = await newOperations().send(redirecting, request)
 
   expect(answer).toEqual({ kind: 'faulty', message: 'the answer has status 307' })
   expect(requests).toBe(0)
@@ -122,7 +125,7 @@ test('a redirect is not followed', async () => {
 test.for(['{', '{"known": 1}', '', 'null'])('%j is not the outcome of an operation', async (text) => {
   const other = await proxy((_, response) => response.end(text))
 
-  const answer = await newOrders().ask(other, order)
+  const answer = await newOperations().send(other, request)
 
   expect(answer).toEqual({ kind: 'faulty', message: 'the answer is not the outcome of an operation' })
 })
@@ -133,7 +136,7 @@ test('an answer that trickles ends when its time is up', async () => {
     response.on('close', () => clearInterval(timer))
   })
 
-  const answer = await newOrders({ timeoutMs: 300 }).ask(trickling, order)
+  const answer = await newOperations({ timeoutMs: 300 }).send(trickling, request)
 
   expect(answer).toEqual({ kind: 'faulty', message: 'the answer did not end within 300 ms' })
 })
@@ -161,7 +164,7 @@ function renamed(target: HintTarget, host: string): HintTarget {
 
 test('a name is connected to only at the addresses that may be used', async () => {
   const asked = await answering()
-  const orders = newOrders(
+  const operations = newOperations(
     lookupOf({
       'mixed.test': [['169.254.169.254', '127.0.0.1']],
       'metadata.test': [['169.254.169.254', 'fe80::1']],
@@ -170,7 +173,9 @@ test('a name is connected to only at the addresses that may be used', async () =
   )
 
   const answers = await Promise.all(
-    ['mixed.test', 'metadata.test', 'mapped.test'].map(async (name) => await orders.ask(renamed(asked, name), order)),
+    ['mixed.test', 'metadata.test', 'mapped.test'].map(
+      async (name) => await operations.send(renamed(asked, name), request),
+    ),
   )
 
   const message = (name: string, faults: string) => `${name} resolves to no address that may be used: ${faults}`
@@ -186,10 +191,10 @@ test('a name is connected to only at the addresses that may be used', async () =
 
 test('a name that resolves to a forbidden address the next time is not connected to there', async () => {
   const asked = await proxy((_, response) => response.setHeader('connection', 'close').end(JSON.stringify(outcome)))
-  const orders = newOrders(lookupOf({ 'rebinding.test': [['127.0.0.1'], ['169.254.169.254']] }))
+  const operations = newOperations(lookupOf({ 'rebinding.test': [['127.0.0.1'], ['169.254.169.254']] }))
   const rebinding = renamed(asked, 'rebinding.test')
 
-  const [first, second] = [await orders.ask(rebinding, order), await orders.ask(rebinding, order)]
+  const [first, second] = [await operations.send(rebinding, request), await operations.send(rebinding, request)]
 
   expect(first).toEqual({ kind: 'answered', outcome })
   expect(second).toMatchObject({ kind: 'faulty' })
@@ -200,9 +205,15 @@ test('with networks given, nothing outside of them is connected to', async () =>
   const networks = (text: string) => ({ proxyNetworks: [parseNetwork(text)!] })
   const resolving = lookupOf({ 'proxy.test': [['127.0.0.1']] })
 
-  const inside = await newOrders({ ...networks('127.0.0.0/8'), ...resolving }).ask(renamed(asked, 'proxy.test'), order)
-  const outside = await newOrders({ ...networks('10.0.0.0/8'), ...resolving }).ask(renamed(asked, 'proxy.test'), order)
-  const literal = await newOrders(networks('10.0.0.0/8')).ask(asked, order)
+  const inside = await newOperations({ ...networks('127.0.0.0/8'), ...resolving }).send(
+    renamed(asked, 'proxy.test'),
+    request,
+  )
+  const outside = await newOperations({ ...networks('10.0.0.0/8'), ...resolving }).send(
+    renamed(asked, 'proxy.test'),
+    request,
+  )
+  const literal = await newOperations(networks('10.0.0.0/8')).send(asked, request)
 
   expect(inside).toEqual({ kind: 'answered', outcome })
   const fault = '127.0.0.1 is outside the networks that the operator allows'

@@ -1,4 +1,4 @@
-/** What an operator may order of one proxy over its own HTTP: no control plane is there to ask. */
+/** Operations over a proxy's own HTTP port, without a control plane. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Client } from 'pg'
@@ -9,7 +9,7 @@ import { tempFolder } from '../../support/temp-folder.ts'
 
 const token = 'a-token-of-this-proxy'
 
-test.each([1, 2])('a proxy of %i workers pauses, resumes and reloads for who has its token', async (workers) => {
+test.each([1, 2])('a proxy of %i workers pauses, resumes and reloads for callers with its token', async (workers) => {
   const postgres = await startPostgres({ auth: 'trust', sql: ['CREATE ROLE app LOGIN'] })
   const file = join(await tempFolder(), 'app.toml')
   const configuration = (database: string): string => `

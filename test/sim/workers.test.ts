@@ -3,14 +3,14 @@ import { expect, test } from 'vitest'
 import { SharedCounters } from '../../proxy/memory/shared-counters.ts'
 import { Limits } from '../../proxy/engine/pool/limits.ts'
 import { ProcessCounts } from '../../proxy/engine/workers/process-counts.ts'
-import { CrewWorld } from './crew-world.ts'
+import { WorkersWorld } from './workers-world.ts'
 import { replace } from './replace.ts'
 import { Seeds } from './seeds.ts'
 
 const worlds = 300
-const seeds = new Seeds((seed) => new CrewWorld(seed), '--crew ')
+const seeds = new Seeds((seed) => new WorkersWorld(seed), '--workers ')
 
-seeds.test('crews', 'keep every limit together and leave no client waiting', {
+seeds.test('workers', 'keep every limit together and leave no client waiting', {
   first: 0,
   count: worlds,
   perTest: 50,
@@ -30,8 +30,8 @@ test('in these worlds clients were handed over, workers died, pools were removed
 })
 
 // Separate, because the fixed seeds alone must cover everything above.
-new Seeds((seed) => new CrewWorld(seed), '--crew ').testFresh(
-  'crews',
+new Seeds((seed) => new WorkersWorld(seed), '--workers ').testFresh(
+  'workers',
   'keep every limit together and leave no client waiting',
   { count: 50, perTest: 50, timeout: 120_000 },
 )
