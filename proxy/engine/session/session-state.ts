@@ -218,7 +218,8 @@ export function signsOfText(bytes: Uint8Array, start: number, end: number): Sign
 /** The text with empty quotes; null if finding them takes more than this: comments, escapes, dollar quotes. */
 function unquoted(sql: string): string | null {
   if (/\\|--|\/\*/.test(sql)) return null
-  const plain = sql.replace(/'(?:[^']|'')*'/g, "'t'").replace(/"(?:[^"]|"")*"/g, '""')
+  // In one pass: either kind of quote may contain the other.
+  const plain = sql.replace(/'(?:[^']|'')*'|"(?:[^"]|"")*"/g, (quoted) => (quoted.startsWith("'") ? "'t'" : '""'))
   return /\$(?!\d)/.test(plain) ? null : plain
 }
 

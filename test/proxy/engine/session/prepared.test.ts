@@ -12,7 +12,7 @@ import {
   ServerStatements,
   Statements,
 } from '../../../../proxy/engine/session/prepared.ts'
-import type { Statement } from '../../../../proxy/engine/session/prepared.ts'
+import type { Circumstances, Statement } from '../../../../proxy/engine/session/prepared.ts'
 import { bind, closeStatement, describePortal, describeStatement, parse } from '../../../support/frontend-messages.ts'
 
 const headerBytes = 5
@@ -20,6 +20,11 @@ const headerBytes = 5
 /** What follows the name in a Parse: text and parameter types. */
 function textOf(sql: string, types: readonly number[] = []): Buffer {
   return parse('', sql, types).subarray(headerBytes + 1)
+}
+
+/** The client's parameters are `meaning`; the schema has not changed. */
+function under(meaning: string): Circumstances {
+  return { meaning, schema: 0 }
 }
 
 function newNames(statements = new Statements()): ClientStatements {
@@ -40,17 +45,17 @@ describe('statements of a pool', () => {
   test('clients with the same text, types and meaning share a statement', () => {
     const statements = new Statements()
 
-    const first = statements.acquire(textOf('SELECT $1', [23]), 'a')
+    const first = statements.acquire(textOf('SELECT $1', [23]), under('a'))
 
-    expect(statements.acquire(textOf('SELECT $1', [23]), 'a')).toBe(first)
-    expect(statements.acquire(textOf('SELECT $1', [25]), 'a')).not.toBe(first)
-    expect(statements.acquire(textOf('SELECT $1', [23]), 'b')).not.toBe(first)
-    expect(statements.acquire(textOf('SELECT  $1', [23]), 'a')).not.toBe(first)
+    expect(statements.acquire(textOf('SELECT $1', [23]), under('a'))).toBe(first)
+    expect(statements.acquire(textOf('SELECT $1', [25]), under('a'))).not.toBe(first)
+    expect(statements.acquire(textOf('SELECT $1', [23]), under('b'))).not.toBe(first)
+    expect(statements.acquire(textOf('SELECT  $1', [23]), under('a'))).not.toBe(first)
     expect(statements.size).toBe(4)
   })
 
   test('its messages carry a name of ours in place of the name the client gave', () => {
-    const statement = new Statements().acquire(textOf('SELECT 1'), '')
+    const statement = new Statements().acquire(textOf('SELECT 1'), under(''))
 
     expect(statement.serverName.toString()).toBe('flotilla_1')
     expect(statement.parse).toEqual(parse('flotilla_1', 'SELECT 1'))
@@ -61,13 +66,13 @@ describe('statements of a pool', () => {
 
   test('one that no client has any more is forgotten, and its name is not given again', () => {
     const statements = new Statements()
-    const first = statements.acquire(textOf('SELECT 1'), '')
-    statements.acquire(textOf('SELECT 1'), '')
+    const first = statements.acquire(textOf('SELECT 1'), under(''))
+    statements.acquire(textOf('SELECT 1'), under(''))
 
     statements.release(first)
     const afterOne = statements.size
     statements.release(first)
-    const next = statements.acquire(textOf('SELECT 1'), '')
+    const next = statements.acquire(textOf('SELECT 1'), under(''))
 
     expect([afterOne, statements.size]).toEqual([1, 1])
     expect(next.serverName.toString()).toBe('flotilla_2')
@@ -86,10 +91,10 @@ describe('names of a client', () => {
       fc.property(namesAndTexts, fc.nat(), (all, seed) => {
         const statements = new Statements()
         const names = newNames(statements)
-        for (const [name, text] of all) names.add(Buffer.from(name), textOf(`SELECT ${text}`), '')
+        for (const [name, text] of all) names.add(Buffer.from(name), textOf(`SELECT ${text}`), under(''))
 
         for (const [name, text] of all) {
-          expect(get(names, name)).toBe(statements.find(textOf(`SELECT ${text}`), ''))
+          expect(get(names, name)).toBe(statements.find(textOf(`SELECT ${text}`), under('')))
         }
         const removed = all.filter((_, at) => (seed >> (at % 30)) & 1)
         for (const [name] of removed) names.remove(Buffer.from(name))
@@ -109,7 +114,7 @@ describe('names of a client', () => {
 
     for (const removed of same) {
       const names = newNames()
-      const statements = same.map((name, at) => names.add(Buffer.from(name), textOf(`SELECT ${at}`), ''))
+      const statements = same.map((name, at) => names.add(Buffer.from(name), textOf(`SELECT ${at}`), under('')))
 
       names.remove(Buffer.from(removed))
 
@@ -121,9 +126,9 @@ describe('names of a client', () => {
 
   test('a name is removed only while it still stands for the given statement', () => {
     const names = newNames()
-    const first = names.add(Buffer.from('a'), textOf('SELECT 1'), '')
+    const first = names.add(Buffer.from('a'), textOf('SELECT 1'), under(''))
     names.remove(Buffer.from('a'))
-    const second = names.add(Buffer.from('a'), textOf('SELECT 2'), '')
+    const second = names.add(Buffer.from('a'), textOf('SELECT 2'), under(''))
 
     names.remove(Buffer.from('a'), first)
     expect(get(names, 'a')).toBe(second)
@@ -134,21 +139,21 @@ describe('names of a client', () => {
   test('a name whose removal was not executed is back, with the same statement', () => {
     const statements = new Statements()
     const names = newNames(statements)
-    const statement = names.add(Buffer.from('a'), textOf('SELECT 1'), '')
+    const statement = names.add(Buffer.from('a'), textOf('SELECT 1'), under(''))
     names.remove(Buffer.from('a'))
 
     names.restore(Buffer.from('a'), statement)
 
     expect(get(names, 'a')).toBe(statement)
-    expect(statements.find(textOf('SELECT 1'), '')).toBe(statement)
+    expect(statements.find(textOf('SELECT 1'), under(''))).toBe(statement)
   })
 
   test('after a change of its parameters the same text is another statement under the same name', () => {
     const names = newNames()
-    const before = names.add(Buffer.from('a'), textOf('SELECT 1'), 'path=a')
+    const before = names.add(Buffer.from('a'), textOf('SELECT 1'), under('path=a'))
 
     expect(use(names, 'a', 'path=b')).toBe(before)
-    names.meaningChanged = true
+    names.changeMeaning()
     const after = use(names, 'a', 'path=b')
 
     expect(after).not.toBe(before)
@@ -177,8 +182,8 @@ describe('names of a client', () => {
 
   test('DEALLOCATE ALL drops what was answered, and keeps what is in flight', () => {
     const names = newNames()
-    names.add(Buffer.from('answered'), textOf('SELECT 1'), '')
-    names.add(Buffer.from('in flight'), textOf('SELECT 2'), '')
+    names.add(Buffer.from('answered'), textOf('SELECT 1'), under(''))
+    names.add(Buffer.from('in flight'), textOf('SELECT 2'), under(''))
     names.unsettle(Buffer.from('in flight'), null, 1)
 
     names.clearSettled()
@@ -214,7 +219,7 @@ function collision(start: number): [string, string] {
 
 describe('statements of a server', () => {
   const statements = new Statements()
-  const [a, b, c] = ['a', 'b', 'c'].map((name) => statements.acquire(textOf(`SELECT '${name}'`), '')) as [
+  const [a, b, c] = ['a', 'b', 'c'].map((name) => statements.acquire(textOf(`SELECT '${name}'`), under(''))) as [
     Statement,
     Statement,
     Statement,
@@ -403,7 +408,7 @@ describe('errors', () => {
 
   test('an error names the statement as the client does', () => {
     const names = newNames()
-    const { serverName } = names.add(Buffer.from('mine'), textOf('SELECT 1'), '')
+    const { serverName } = names.add(Buffer.from('mine'), textOf('SELECT 1'), under(''))
     const bytes = error(`Sprepared statement "${serverName.toString()}" does not exist\0\0`)
 
     const told = errorInClientsWords(names, undefined, bytes, 0, bytes.length)
@@ -416,7 +421,7 @@ describe('errors', () => {
 
   test('while a request is in flight its name is known, also one that was dropped', () => {
     const names = newNames()
-    const statement = names.add(Buffer.from('mine'), textOf('SELECT 1'), '')
+    const statement = names.add(Buffer.from('mine'), textOf('SELECT 1'), under(''))
     names.remove(Buffer.from('mine'))
     names.unsettle(Buffer.from('mine'), statement, 1)
 
@@ -427,7 +432,7 @@ describe('errors', () => {
     'an error without a name of this client stays as it is: %j',
     (text) => {
       const names = newNames()
-      names.add(Buffer.from('mine'), textOf('SELECT 1'), '')
+      names.add(Buffer.from('mine'), textOf('SELECT 1'), under(''))
       const bytes = error(text)
 
       const told = errorInClientsWords(names, undefined, bytes, 0, bytes.length)
