@@ -150,11 +150,12 @@ test('a parked poll that control ends for a reload tries again what failed, repo
   control.offer(1, toml(5))
   await proxy.agent.start()
   await until('a poll is parked', () => control.parkedCount === 1)
-  control.pollIntervalMs = 60_000
   control.offer(2, toml(5, 'db.internal'))
   await until('it is refused', () => control.reports.at(-1)?.error?.code === 'unresolvable_host')
-  control.askParked()
   await until('a poll is parked again', () => control.parkedCount === 1)
+  control.pollIntervalMs = 60_000
+  control.askParked()
+  await until('a poll is parked once more', () => control.parkedCount === 1)
   const reportsBefore = control.reports.length
   resolves = true
 
