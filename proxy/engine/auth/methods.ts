@@ -7,7 +7,8 @@ import { int32, stringEnd, text } from '../../protocol/read.ts'
 import { FrontendTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
 import { readMessage } from '../wire/conversation.ts'
-import type { Conversation, Exchange, Message } from '../wire/conversation.ts'
+import type { Message } from '../../protocol/framing.ts'
+import type { Conversation, Exchange } from '../wire/conversation.ts'
 import type { ClientSecret, ScramVerifier } from '../../spec.ts'
 import {
   checkProof,

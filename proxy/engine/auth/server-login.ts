@@ -9,7 +9,8 @@ import { secretBytesMax } from '../../protocol/startup.ts'
 import { protocolVersion, startup } from '../../protocol/write.ts'
 import type { CancelKey } from '../cancel/cancel-request.ts'
 import { nextMessage } from '../wire/conversation.ts'
-import type { Conversation, Exchange, Message } from '../wire/conversation.ts'
+import type { Message } from '../../protocol/framing.ts'
+import type { Conversation, Exchange } from '../wire/conversation.ts'
 import {
   answerServerFirst,
   boundTo,

@@ -1,7 +1,8 @@
 /** How a connection to a server begins, for pools and for auth_query: TLS where it has to be, then the login. */
 import { isUnix } from '../../io/io.ts'
 import type { Address, Socket } from '../../io/io.ts'
-import type { Conversation, Exchange, Inbox } from '../wire/conversation.ts'
+import type { Inbox } from '../../protocol/framing.ts'
+import type { Conversation, Exchange } from '../wire/conversation.ts'
 import { secureServer } from '../wire/tls.ts'
 import type { ServerTls } from '../wire/tls.ts'
 import { LoginRefused, serverLogin } from './server-login.ts'

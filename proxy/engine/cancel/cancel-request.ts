@@ -1,7 +1,7 @@
 /** A cancel request on its way to a PostgreSQL server, or to another proxy. */
 import type { Address, Io, Socket, SocketEvents, TcpOptions, Timer } from '../../io/io.ts'
 import * as write from '../../protocol/write.ts'
-import { Inbox } from '../wire/conversation.ts'
+import { Inbox } from '../../protocol/framing.ts'
 import type { Exchange } from '../wire/conversation.ts'
 import { secureServer, TlsRefused } from '../wire/tls.ts'
 import type { ServerTls } from '../wire/tls.ts'

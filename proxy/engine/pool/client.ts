@@ -8,7 +8,7 @@ import { FrontendTag, invalidTypeText, isRequestTag, TransactionStatus } from '.
 import * as write from '../../protocol/write.ts'
 import type { CancelKey } from '../cancel/cancel-request.ts'
 import type { Context } from './context.ts'
-import { headerBytes, readLength } from '../wire/conversation.ts'
+import { headerBytes, invalidLengthText, readLength } from '../../protocol/framing.ts'
 import { join, part, wholeBytesMax } from './link.ts'
 import { clientData } from './requests.ts'
 import type { List, Listed } from './list.ts'
@@ -174,6 +174,24 @@ export class Client implements SocketEvents, Listed<Client> {
   /** A message has arrived in part, and the rest is for the server it is joined with. */
   get midMessage(): boolean {
     return this.passing > 0 || this.#gathered !== null
+  }
+
+  /** HOT. A message that ends before `next` passes. Returns the offset up to which it has arrived. */
+  pass(next: number, end: number): number {
+    if (next > end) this.passing = next - end
+    return Math.min(next, end)
+  }
+
+  /** More of a message that has begun to pass. Returns the offset up to which it has arrived. */
+  continuePassing(start: number, end: number): number {
+    const passed = Math.min(this.passing, end - start)
+    this.passing -= passed
+    return start + passed
+  }
+
+  /** HOT. A Parse is forwarded whose statement may leave this in the session when it is bound. */
+  noteParsed(signs: Signs | null): void {
+    this.parsed = signs
   }
 
   bindPortal(bound: Described | null): void {
@@ -397,11 +415,7 @@ export class Client implements SocketEvents, Listed<Client> {
       this.socket.pauseReading()
       return start
     }
-    if (this.passing > 0) {
-      const dropped = Math.min(this.passing, end - start)
-      this.passing -= dropped
-      return start + dropped
-    }
+    if (this.passing > 0) return this.continuePassing(start, end)
     const tag = bytes[start] as number
     if (!isRequestTag(tag)) {
       this.fatal(sqlstates.protocol_violation, invalidTypeText(tag))
@@ -409,11 +423,11 @@ export class Client implements SocketEvents, Listed<Client> {
     }
     if (end - start < headerBytes) return start
     const length = readLength(bytes, start)
-    const next = start + 1 + length
-    if (length < 4) {
-      this.fatal(sqlstates.protocol_violation, 'invalid message length')
+    if (length === 0) {
+      this.fatal(sqlstates.protocol_violation, invalidLengthText)
       return end
     }
+    const next = start + 1 + length
     if (next > end && length <= wholeBytesMax) return start
     switch (tag) {
       case FrontendTag.Terminate:
@@ -423,7 +437,7 @@ export class Client implements SocketEvents, Listed<Client> {
       case FrontendTag.CopyData:
       case FrontendTag.CopyDone:
       case FrontendTag.CopyFail:
-        return this.#drop(next, end)
+        return this.pass(next, end)
       case FrontendTag.Query:
       case FrontendTag.FunctionCall:
         if (this.#skipping === 'nothing') break
@@ -432,11 +446,11 @@ export class Client implements SocketEvents, Listed<Client> {
           if (tag === FrontendTag.Query) this.unnamed?.taken(true, this.group)
           this.#skipped()
         }
-        return this.#drop(next, end)
+        return this.pass(next, end)
       case FrontendTag.Sync:
         if (this.#skipping === 'nothing') break
         this.#skipped()
-        return this.#drop(next, end)
+        return this.pass(next, end)
       case FrontendTag.Parse:
       case FrontendTag.Bind:
       case FrontendTag.Describe:
@@ -444,7 +458,7 @@ export class Client implements SocketEvents, Listed<Client> {
       case FrontendTag.Close:
         if (this.#skipping === 'nothing') break
         this.#skipping = 'group'
-        return this.#drop(next, end)
+        return this.pass(next, end)
       default:
         assert.fail('a type that a client may send is missing here')
     }
@@ -457,11 +471,6 @@ export class Client implements SocketEvents, Listed<Client> {
   #skipped(): void {
     this.#skipping = 'nothing'
     this.#write(write.readyForQuery('I'))
-  }
-
-  #drop(next: number, end: number): number {
-    this.passing = Math.max(0, next - end)
-    return Math.min(next, end)
   }
 
   // Cancel and end

@@ -2,42 +2,42 @@
 import { stringEnd, text } from '../../protocol/read.ts'
 import { TransactionStatus } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
-import { headerBytes } from '../wire/conversation.ts'
+import { headerBytes } from '../../protocol/framing.ts'
 import type { SendBuffer } from '../wire/send-buffer.ts'
 import { RequestKind } from '../session/outstanding.ts'
 import { deallocatedName, deallocatesAll } from '../session/prepared.ts'
 import type { Statement } from '../session/prepared.ts'
 import { parseUnkept, unnamedGone } from '../session/unnamed.ts'
 import { isAwaited, provide } from './server-copies.ts'
-import { asItIs, goOn, owe, pass, unsettled } from './statement-request.ts'
+import { goOn, Outcome, owe, pass } from './statement-request.ts'
 import type { Request } from './statement-request.ts'
 
 /** A simple query is forwarded, unless it is a DEALLOCATE of a name of the client's, which is executed here. */
-export function query(out: SendBuffer, request: Request): number {
+export function query(out: SendBuffer, request: Request): Outcome {
   const { client, server, bytes, at, next, end } = request
   const body = at + headerBytes
-  if (!mayDeallocate(bytes, body, end) || next > end) return asItIs
+  if (!mayDeallocate(bytes, body, end) || next > end) return Outcome.AsItIs
   const sql = text(bytes, body, stringEnd(bytes, body, next))
   if (deallocatesAll(sql)) server.statements?.doubt()
-  if (!server.outstanding.empty || server.status === TransactionStatus.Failed) return asItIs
+  if (!server.outstanding.empty || server.status === TransactionStatus.Failed) return Outcome.AsItIs
   const name = ownName(request, sql)
-  if (name === null) return asItIs
+  if (name === null) return Outcome.AsItIs
   pass(out, request)
   client.statements?.remove(name.name)
   unnamedGone(client, server)
   client.answerLocally(write.commandComplete('DEALLOCATE'), server.status)
-  return next
+  return goOn(request, next)
 }
 
 /** An unnamed statement is forwarded, unless it deallocates a name of the client's. */
-export function unnamedParse(out: SendBuffer, request: Request, nameEnd: number): number {
+export function unnamedParse(out: SendBuffer, request: Request, nameEnd: number): Outcome {
   const { client, server, bytes, next, end } = request
-  if (!mayDeallocate(bytes, nameEnd + 1, end) || next > end) return asItIs
+  if (!mayDeallocate(bytes, nameEnd + 1, end) || next > end) return Outcome.AsItIs
   const sql = text(bytes, nameEnd + 1, stringEnd(bytes, nameEnd + 1, next))
   if (deallocatesAll(sql)) server.statements?.doubt()
   const name = ownName(request, sql)
-  if (name === null) return asItIs
-  if (isAwaited(request, name.statement)) return unsettled
+  if (name === null) return Outcome.AsItIs
+  if (isAwaited(request, name.statement)) return Outcome.Unsettled
   pass(out, request)
   provide(out, request, name.statement)
   out.addWhole(write.parseMessage('', rewritten(request, bytes.subarray(nameEnd + 1, next))))

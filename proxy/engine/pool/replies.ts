@@ -4,7 +4,7 @@ import { carryBytesMax } from '../../io/io.ts'
 import { errorFields, int32, isFatal, stringEnd, text } from '../../protocol/read.ts'
 import { BackendTag, TransactionStatus } from '../../protocol/tags.ts'
 import type { Client } from './client.ts'
-import { headerBytes, readLength } from '../wire/conversation.ts'
+import { headerBytes, invalidLengthText, readLength } from '../../protocol/framing.ts'
 import { wholeBytesMax } from './link.ts'
 import { descriptionOf } from '../session/description.ts'
 import { contradictsStatements, errorInClientsWords, Named, planHasChanged } from '../session/prepared.ts'
@@ -19,114 +19,157 @@ import { unnamedFailed } from '../session/unnamed.ts'
  */
 export function serverData(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): number {
   const { outstanding } = server
-  const watches = server.serverSet.settings.poolMode !== 'session'
+  // Those before `from` have been dealt with, those from `from` to `at` are to be forwarded as they are.
   let from = start
-  let at = start
+  let at = server.passing === 0 ? start : server.continuePassing(start, end)
   let freed = false
-  if (server.passing > 0) {
-    const passed = Math.min(server.passing, end - at)
-    server.passing -= passed
-    at += passed
-  }
-  while (server.passing === 0 && end - at >= headerBytes) {
+  while (end - at >= headerBytes) {
     const length = readLength(bytes, at)
-    if (length < 4) {
-      server.close('protocol_error', { message: 'invalid message length' })
-      return end
-    }
+    if (length === 0) return refuse(server, invalidLengthText, end)
     const next = at + 1 + length
     if (next > end && (length <= wholeBytesMax || mustBeWhole(server, bytes[at] as number, length))) break
-    let ours = false
     switch (bytes[at]) {
       case BackendTag.DataRow:
       case BackendTag.CopyData:
         break
       case BackendTag.ReadyForQuery:
-        server.status = bytes[at + headerBytes] as number
+        server.becameReady(bytes[at + headerBytes] as number)
         if (server.status !== TransactionStatus.Idle && refusesTransactions(server)) {
-          if (at > from) client.socket.send(bytes, from, at)
+          sendUpTo(client, bytes, from, at)
           client.fatal(sqlstates.protocol_violation, noTransactionsText)
           return end
         }
-        outstanding.ready()
         client.goOn()
         freed = endQuery(client, server)
         break
       case BackendTag.CommandComplete:
         outstanding.executed()
-        if ((bytes[next - 2] as number) > digitMax) {
-          if (watches) noteTag(server, bytes, at + headerBytes, Math.min(next, end))
-          if (changesSchema(bytes, at + headerBytes, Math.min(next, end))) server.changesSchema()
-        }
-        if (server.statements !== null || client.statements !== null) {
-          noteDiscarded(server, client, bytes, at + headerBytes, Math.min(next, end))
-        }
-        break
-      case BackendTag.EmptyQueryResponse:
-      case BackendTag.PortalSuspended:
-        outstanding.executed()
+        noteCompleted(server, client, bytes, at + headerBytes, next, end)
         break
       case BackendTag.ParseComplete:
-        ours = !outstanding.parsed()
+        if (!outstanding.parsed()) from = leaveOut(bytes, from, at, next, end)
         break
       case BackendTag.BindComplete:
         outstanding.bound()
         break
-      case BackendTag.CloseComplete:
-        ours = !outstanding.closed()
-        break
       case BackendTag.RowDescription:
       case BackendTag.NoData:
-        if (outstanding.keepsDescription) ours = noteDescription(server, bytes, at, next, end)
-        else outstanding.described()
-        break
-      case BackendTag.ParameterDescription:
-        ours = outstanding.describesOwn
-        break
-      case BackendTag.CopyInResponse:
-        outstanding.copyIn()
-        break
-      case BackendTag.ErrorResponse:
-        from = passError(server, client, bytes, from, at, next, end)
-        break
-      case BackendTag.ParameterStatus:
-        if (next <= end) noteParameter(server, client, bytes, at + headerBytes, next)
-        break
-      case BackendTag.FunctionCallResponse:
-      case BackendTag.CopyOutResponse:
-      case BackendTag.CopyBothResponse:
-      case BackendTag.CopyDone:
-      case BackendTag.NoticeResponse:
-        break
-      case BackendTag.NotificationResponse:
-        if (next <= end) nameNotifier(server, client, bytes, at + headerBytes)
+        if (!outstanding.keepsDescription) outstanding.described()
+        else if (noteDescription(server, bytes, at, next, end)) from = leaveOut(bytes, from, at, next, end)
         break
       default:
-        server.close('protocol_error', { message: `unexpected message type ${bytes[at]}` })
-        return end
+        from = passRare(replyAt(server, client, bytes, from, at, next, end))
+        if (server.list === null) return end
     }
     if (next > end) {
-      server.passing = next - end
-      at = end
+      at = server.pass(next, end)
       break
     }
-    if (ours) from = without(bytes, from, at, next)
     at = next
     if (freed) break
     if (outstanding.localDue) {
-      if (at > from) client.socket.send(bytes, from, at)
-      from = at
+      from = sendUpTo(client, bytes, from, at)
       answerLocally(client, server)
     }
   }
   const sent = at > from ? client.socket.send(bytes, from, at) : client.socket.queuedBytes === 0
   if (!sent && !freed) server.socket.pauseReading()
-  if (outstanding.lost) {
-    server.close('protocol_error', { message: 'unexpected response without a request' })
-    return end
-  }
+  if (outstanding.lost) return refuse(server, 'unexpected response without a request', end)
   if (freed) client.endTransaction(server)
   return at
+}
+
+/** The server violates the protocol. Returns the offset up to which bytes are handled. */
+function refuse(server: Server, message: string, end: number): number {
+  server.close('protocol_error', { message })
+  return end
+}
+
+/** Returns the offset from which the server's bytes continue. */
+function sendUpTo(client: Client, bytes: Uint8Array, from: number, at: number): number {
+  if (at > from) client.socket.send(bytes, from, at)
+  return at
+}
+
+/**
+ * The answer to a request of ours, from `at` to `next`, is not forwarded: what is before it moves up to what follows, so
+ * that both leave by one send, and the client is woken once. Returns the offset from which the server's bytes continue.
+ */
+function leaveOut(bytes: Uint8Array, from: number, at: number, next: number, end: number): number {
+  if (next > end) return from
+  const start = next - (at - from)
+  if (at > from) bytes.copyWithin(start, from, at)
+  return start
+}
+
+/** One message of a server: it begins at `at` and ends before `next`, beyond `end` if it has not arrived completely. */
+interface Reply {
+  server: Server
+  client: Client
+  bytes: Uint8Array
+  /** Start of the server's bytes that were not sent yet. */
+  from: number
+  at: number
+  next: number
+  end: number
+}
+
+/** Reused for each message, so that none is allocated. */
+let reused: Reply | null = null
+
+function replyAt(
+  server: Server,
+  client: Client,
+  bytes: Uint8Array,
+  from: number,
+  at: number,
+  next: number,
+  end: number,
+): Reply {
+  if (reused === null) reused = { server, client, bytes, from, at, next, end }
+  reused.server = server
+  reused.client = client
+  reused.bytes = bytes
+  reused.from = from
+  reused.at = at
+  reused.next = next
+  reused.end = end
+  return reused
+}
+
+/** Messages that most transactions do without. Returns the offset from which the server's bytes continue. */
+function passRare(reply: Reply): number {
+  const { server, client, bytes, from, at, next, end } = reply
+  const { outstanding } = server
+  switch (bytes[at]) {
+    case BackendTag.EmptyQueryResponse:
+    case BackendTag.PortalSuspended:
+      outstanding.executed()
+      return from
+    case BackendTag.CloseComplete:
+      return outstanding.closed() ? from : leaveOut(bytes, from, at, next, end)
+    case BackendTag.ParameterDescription:
+      return outstanding.describesOwn ? leaveOut(bytes, from, at, next, end) : from
+    case BackendTag.CopyInResponse:
+      outstanding.copyIn()
+      return from
+    case BackendTag.ErrorResponse:
+      return passError(reply)
+    case BackendTag.ParameterStatus:
+      if (next <= end) noteParameter(server, client, bytes, at + headerBytes, next)
+      return from
+    case BackendTag.NotificationResponse:
+      if (next <= end) nameNotifier(server, client, bytes, at + headerBytes)
+      return from
+    case BackendTag.FunctionCallResponse:
+    case BackendTag.CopyOutResponse:
+    case BackendTag.CopyBothResponse:
+    case BackendTag.CopyDone:
+    case BackendTag.NoticeResponse:
+      return from
+    default:
+      return refuse(server, `unexpected message type ${bytes[at]}`, end)
+  }
 }
 
 /**
@@ -143,16 +186,6 @@ export function nameNotifier(server: Server, client: Client, bytes: Uint8Array, 
   bytes[start + 3] = cancelKey.pid
 }
 
-/**
- * The answer to a request of ours, from `at` to `next`, is not forwarded: what is before it moves up to what follows, so
- * that both leave by one send, and the client is woken once. Returns the new start.
- */
-function without(bytes: Uint8Array, from: number, at: number, next: number): number {
-  const start = next - (at - from)
-  if (at > from) bytes.copyWithin(start, from, at)
-  return start
-}
-
 /** Sends local answers that are due. */
 export function answerLocally(client: Client, server: Server): void {
   for (;;) {
@@ -164,6 +197,25 @@ export function answerLocally(client: Client, server: Server): void {
 
 function refusesTransactions({ serverSet, replication }: Server): boolean {
   return serverSet.settings.poolMode === 'statement' && replication === null
+}
+
+/** HOT. CommandComplete: what the command has left in the session. */
+function noteCompleted(
+  server: Server,
+  client: Client,
+  bytes: Uint8Array,
+  start: number,
+  next: number,
+  end: number,
+): void {
+  // The last character before the NUL.
+  if ((bytes[next - 2] as number) > digitMax) {
+    if (server.serverSet.settings.poolMode !== 'session') noteTag(server, bytes, start, Math.min(next, end))
+    if (changesSchema(bytes, start, Math.min(next, end))) server.changesSchema()
+  }
+  if (server.statements !== null || client.statements !== null) {
+    noteDiscarded(server, client, bytes, start, Math.min(next, end))
+  }
 }
 
 /** At ReadyForQuery: updates statistics, and returns whether the server is free. */
@@ -181,15 +233,7 @@ function endQuery(client: Client, server: Server): boolean {
  * An error, with the client's name of a statement in place of the server's. Returns the offset from which the server's
  * bytes continue.
  */
-function passError(
-  server: Server,
-  client: Client,
-  bytes: Uint8Array,
-  from: number,
-  at: number,
-  next: number,
-  end: number,
-): number {
+function passError({ server, client, bytes, from, at, next, end }: Reply): number {
   const { outstanding } = server
   const fields = errorFields(bytes, at + headerBytes, Math.min(next, end))
   const refusal = fields.code === sqlstates.invalid_sql_statement_name ? outstanding.refusal : undefined
@@ -207,7 +251,7 @@ function passError(
     server.fatal = { sqlstate: fields.code, message: fields.message, forwarded: true }
   }
   if (told === null) return from
-  if (at > from) client.socket.send(bytes, from, at)
+  sendUpTo(client, bytes, from, at)
   client.socket.send(told, 0, told.length)
   return next
 }

@@ -8,13 +8,13 @@ import { sqlstates } from '../../../shared/errors.ts'
 import { stringEnd, text } from '../../protocol/read.ts'
 import { FrontendTag, invalidTypeText, isRequestTag, TransactionStatus } from '../../protocol/tags.ts'
 import type { Client } from './client.ts'
-import { headerBytes, readLength } from '../wire/conversation.ts'
+import { headerBytes, invalidLengthText, readLength } from '../../protocol/framing.ts'
 import { wholeBytesMax } from './link.ts'
 import { RequestKind } from '../session/outstanding.ts'
 import type { Described } from '../session/outstanding.ts'
 import { answerLocally } from './replies.ts'
 import { rename } from './statement-names.ts'
-import { asItIs, incomplete, refused, tooLongToKeep, unsettled } from './statement-request.ts'
+import { Outcome, pass } from './statement-request.ts'
 import type { Request } from './statement-request.ts'
 import { SendBuffer } from '../wire/send-buffer.ts'
 import type { Server } from './server.ts'
@@ -24,80 +24,43 @@ import { isUnnamedStatement, lacksUnnamed, parsedUnnamed, parseUnkept, unnamedGo
 /** Handles bytes of a client joined with `server`. Returns the offset up to which they were forwarded. */
 export function clientData(client: Client, server: Server, bytes: Uint8Array, start: number, end: number): number {
   client.beginTransaction()
-  let from = start
-  let at = start
-  let leaving = false
-  let mayBeOver = false
-  if (client.passing > 0) {
-    const passed = Math.min(client.passing, end - at)
-    client.passing -= passed
-    at += passed
-    mayBeOver = client.passing === 0
-  }
   // Remains of a client that was disconnected in between.
   if (sendBuffer.length > 0) sendBuffer.clear()
+  if (watches(server)) server.unnamed.share()
   const renaming = renames(client, server)
-  const watches = server.serverSet.settings.poolMode !== 'session'
-  if (watches) server.unnamed.share()
   // In session mode the session's unnamed statement is the client's, once it is no other client's.
   const owns = server.unnamed.shared && server.replication === null
-  while (client.passing === 0 && end - at >= headerBytes) {
-    const length = readLength(bytes, at)
+  // Bytes before `from` have been dealt with; those from `from` to `at` are to be forwarded as they are.
+  let from = start
+  let at = client.passing === 0 ? start : client.continuePassing(start, end)
+  while (end - at >= headerBytes) {
     const tag = bytes[at] as number
-    if (!isRequestTag(tag)) break
-    if (length < 4) return violation(client, server, bytes, from, at, 'invalid message length', end)
+    const length = readLength(bytes, at)
+    if (!isRequestTag(tag) || length === 0 || tag === FrontendTag.Terminate) break
     const next = at + 1 + length
     // Of a longer message the first byte of the body is needed: for a Parse it tells whether it has a name.
     if (next > end && (length <= wholeBytesMax || end - at === headerBytes)) break
     if ((renaming && mayBeNamed(tag, bytes, at + headerBytes, end)) || (owns && lacksUnnamed(client, server, tag))) {
-      const onward = renameIn(client, server, bytes, from, at, next, end)
-      if (onward === refused) return end
-      if (onward === incomplete) break
-      if (onward === unsettled) {
-        from = (request as Request).from
-        client.waitForAnswer()
-        break
-      }
-      if (onward === tooLongToKeep) {
-        client.gather(bytes, at, end, next - at)
-        const sent = forward(server, bytes, from, at)
-        if (!sent) client.socket.pauseReading()
-        return end
-      }
-      if (onward !== asItIs) {
-        from = onward
-        at = Math.min(next, end)
-        client.passing = next - at
-        // A DEALLOCATE was answered here, and possibly nothing was sent to the server.
-        if (tag === FrontendTag.Query) mayBeOver = true
+      const request = requestAt(client, server, bytes, from, at, next, end)
+      const outcome = renameIn(client, request)
+      from = request.from
+      if (outcome === Outcome.Refused) return end
+      if (outcome === Outcome.Replaced) {
+        at = client.pass(next, end)
         continue
       }
+      if (outcome === Outcome.TooLongToKeep) at = end
+      if (outcome !== Outcome.AsItIs) break
     }
     switch (tag) {
       case FrontendTag.Query:
-        client.beginGroup()
-        if (watches) noteQuery(server, bytes, at + headerBytes, Math.min(next, end))
-        unnamedGone(client, server)
-        client.beginQuery()
-        owe(client, server, RequestKind.Query)
+        recordQuery(client, server, bytes, at + headerBytes, Math.min(next, end))
         break
       case FrontendTag.Parse:
-        if (watches) noteParse(client, bytes, at + headerBytes, Math.min(next, end))
-        if (bytes[at + headerBytes] === 0) {
-          // Recorded in every mode: the mode may change before the Bind.
-          if (owns) parsedUnnamed(client, server, bytes, at, next, end)
-          else parseUnkept(client, server)
-          owe(client, server, RequestKind.UnnamedParse)
-        } else {
-          owe(client, server, RequestKind.Parse)
-        }
+        recordParse(client, server, bytes, at, next, end, owns)
         break
       case FrontendTag.Bind:
-        if (client.parsed !== null) server.note(client.parsed)
-        if (owns && bytes[at + headerBytes] === 0) {
-          client.bindPortal(bytes[at + headerBytes + 1] === 0 ? (client.unnamed?.current ?? null) : null)
-        }
-        owe(client, server, RequestKind.Bind)
+        recordBind(client, server, bytes, at + headerBytes, owns)
         break
       case FrontendTag.Describe:
         owe(client, server, RequestKind.Describe, owns ? subjectOf(client, bytes, at + headerBytes) : null)
@@ -106,60 +69,112 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         client.beginQuery()
         owe(client, server, RequestKind.Execute)
         break
-      case FrontendTag.Close:
-        if (isUnnamedStatement(bytes, at + headerBytes)) {
-          unnamedGone(client, server)
-          owe(client, server, RequestKind.UnnamedClose)
-        } else {
-          owe(client, server, RequestKind.Close)
-        }
-        break
       case FrontendTag.Sync:
         client.beginGroup()
         owe(client, server, RequestKind.Sync)
         break
-      case FrontendTag.FunctionCall:
-        client.beginGroup()
-        client.beginQuery()
-        owe(client, server, RequestKind.FunctionCall)
-        break
-      case FrontendTag.CopyDone:
-      case FrontendTag.CopyFail:
-        owe(client, server, RequestKind.CopyEnd)
-        break
       case FrontendTag.CopyData:
-      case FrontendTag.Flush:
-        break
-      case FrontendTag.Terminate:
-        leaving = true
         break
       default:
-        assert.fail('a type that a client may send is missing here')
+        recordRare(client, server, bytes, at)
     }
-    if (leaving) break
     if (client.list === null) return end
-    if (next > end) {
-      client.passing = next - end
-      at = end
-      break
-    }
-    at = next
-  }
-  if (client.passing === 0 && at < end && !isRequestTag(bytes[at] as number)) {
-    return violation(client, server, bytes, from, at, invalidTypeText(bytes[at] as number), end)
+    at = next <= end ? next : client.pass(next, end)
   }
   if (!forward(server, bytes, from, at)) client.socket.pauseReading()
-  if (leaving) {
-    client.terminate()
-    return end
-  }
+  if (at < end && endsConnection(client, bytes, at, end)) return end
   if (server.outstanding.noted) answerLocally(client, server)
-  // The transaction may have ended while a long message (CopyData after a failed COPY) was still passing, or without
-  // the server.
-  if (mayBeOver && client.passing === 0 && server.status === TransactionStatus.Idle && server.outstanding.empty) {
-    if (client.leavesAtTransactionEnd(server)) client.endTransaction(server)
-  }
+  if (at > start && server.outstanding.empty && isOver(client, server)) client.endTransaction(server)
   return at
+}
+
+/**
+ * The transaction may have ended while a long message (CopyData after a failed COPY) was still passing, or without the
+ * server.
+ */
+function isOver(client: Client, server: Server): boolean {
+  return server.status === TransactionStatus.Idle && !client.midMessage && client.leavesAtTransactionEnd(server)
+}
+
+/** The message at `at` was not forwarded: it is incomplete, has to wait, or ends the connection. */
+function endsConnection(client: Client, bytes: Uint8Array, at: number, end: number): boolean {
+  const tag = bytes[at] as number
+  if (!isRequestTag(tag)) client.fatal(sqlstates.protocol_violation, invalidTypeText(tag))
+  else if (end - at < headerBytes) return false
+  else if (readLength(bytes, at) === 0) client.fatal(sqlstates.protocol_violation, invalidLengthText)
+  else if (tag === FrontendTag.Terminate) client.terminate()
+  return client.list === null
+}
+
+// HOT. A request is forwarded: what the server will owe for it, and what it may do to the session. V8 inlines functions
+// only while they are short.
+
+function recordQuery(client: Client, server: Server, bytes: Uint8Array, body: number, end: number): void {
+  client.beginGroup()
+  if (watches(server)) noteQuery(server, bytes, body, end)
+  unnamedGone(client, server)
+  client.beginQuery()
+  owe(client, server, RequestKind.Query)
+}
+
+function recordParse(
+  client: Client,
+  server: Server,
+  bytes: Uint8Array,
+  at: number,
+  next: number,
+  end: number,
+  owns: boolean,
+): void {
+  const body = at + headerBytes
+  if (watches(server)) noteParse(client, bytes, body, Math.min(next, end))
+  if (bytes[body] !== 0) {
+    owe(client, server, RequestKind.Parse)
+    return
+  }
+  // Recorded in every mode: the mode may change before the Bind.
+  if (owns) parsedUnnamed(client, server, bytes, at, next, end)
+  else parseUnkept(client, server)
+  owe(client, server, RequestKind.UnnamedParse)
+}
+
+function recordBind(client: Client, server: Server, bytes: Uint8Array, body: number, owns: boolean): void {
+  if (client.parsed !== null) server.note(client.parsed)
+  if (bytes[body] === 0 && owns) {
+    client.bindPortal(bytes[body + 1] === 0 ? (client.unnamed?.current ?? null) : null)
+  }
+  owe(client, server, RequestKind.Bind)
+}
+
+function recordRare(client: Client, server: Server, bytes: Uint8Array, at: number): void {
+  switch (bytes[at]) {
+    case FrontendTag.Close:
+      if (isUnnamedStatement(bytes, at + headerBytes)) {
+        unnamedGone(client, server)
+        owe(client, server, RequestKind.UnnamedClose)
+      } else {
+        owe(client, server, RequestKind.Close)
+      }
+      break
+    case FrontendTag.FunctionCall:
+      client.beginGroup()
+      client.beginQuery()
+      owe(client, server, RequestKind.FunctionCall)
+      break
+    case FrontendTag.CopyDone:
+    case FrontendTag.CopyFail:
+      owe(client, server, RequestKind.CopyEnd)
+      break
+    case FrontendTag.Flush:
+      break
+    default:
+      assert.fail('a type that a client may send is missing here')
+  }
+}
+
+/** HOT. Session state is watched where a server serves many clients. */
+function watches(server: Server): boolean {
+  return server.serverSet.settings.poolMode !== 'session'
 }
 
 /** HOT. Whether a message may concern a named prepared statement; a text may by DEALLOCATE. */
@@ -187,10 +202,23 @@ function mayBeginDeallocate(byte: number): boolean {
 
 const sendBuffer = new SendBuffer()
 
-/** Reused for each message, so that none is allocated. */
-let request: Request | null = null
+/** Replaces what the message names, and does for the client what the outcome needs. */
+function renameIn(client: Client, request: Request): Outcome {
+  const outcome = rename(sendBuffer, request)
+  if (outcome === Outcome.Unsettled) client.waitForAnswer()
+  if (outcome === Outcome.TooLongToKeep) {
+    const { bytes, at, next, end } = request
+    client.gather(bytes, at, end, next - at)
+    pass(sendBuffer, request)
+    request.from = end
+  }
+  return outcome
+}
 
-function renameIn(
+/** Reused for each message, so that none is allocated. */
+let reused: Request | null = null
+
+function requestAt(
   client: Client,
   server: Server,
   bytes: Uint8Array,
@@ -198,16 +226,16 @@ function renameIn(
   at: number,
   next: number,
   end: number,
-): number {
-  if (request === null) request = { client, server, bytes, from, at, next, end }
-  request.client = client
-  request.server = server
-  request.bytes = bytes
-  request.from = from
-  request.at = at
-  request.next = next
-  request.end = end
-  return rename(sendBuffer, request)
+): Request {
+  if (reused === null) reused = { client, server, bytes, from, at, next, end }
+  reused.client = client
+  reused.server = server
+  reused.bytes = bytes
+  reused.from = from
+  reused.at = at
+  reused.next = next
+  reused.end = end
+  return reused
 }
 
 /** In transaction mode statements follow the client; a client that has some keeps them when the mode changes. */
@@ -230,7 +258,7 @@ function noteQuery(server: Server, bytes: Uint8Array, start: number, end: number
 function noteParse(client: Client, bytes: Uint8Array, start: number, end: number): void {
   const nameEnd = bytes[start] === 0 ? start : stringEnd(bytes, start, end)
   const signs = signsOfText(bytes, Math.min(nameEnd + 1, end), end)
-  if (nameEnd === start || signs !== null) client.parsed = signs
+  if (nameEnd === start || signs !== null) client.noteParsed(signs)
 }
 
 /**
@@ -244,23 +272,6 @@ function forward(server: Server, bytes: Uint8Array, from: number, to: number): b
   }
   if (to === from) return true
   return server.socket.send(bytes, from, to)
-}
-
-/**
- * A protocol violation of the client: earlier messages are still forwarded, then it gets the error and is disconnected.
- */
-function violation(
-  client: Client,
-  server: Server,
-  bytes: Uint8Array,
-  from: number,
-  at: number,
-  reason: string,
-  end: number,
-): number {
-  forward(server, bytes, from, at)
-  client.fatal(sqlstates.protocol_violation, reason)
-  return end
 }
 
 /**

@@ -11,8 +11,10 @@ import { LoginRefused } from '../auth/server-login.ts'
 import { ServerSession } from '../auth/server-session.ts'
 import type { CancelKey } from '../cancel/cancel-request.ts'
 import type { Client } from './client.ts'
-import { headerBytes, Inbox, nextMessage, readLength } from '../wire/conversation.ts'
-import type { Conversation, Exchange, Message } from '../wire/conversation.ts'
+import { Inbox } from '../../protocol/framing.ts'
+import { nextMessage } from '../wire/conversation.ts'
+import type { Message } from '../../protocol/framing.ts'
+import type { Conversation, Exchange } from '../wire/conversation.ts'
 import { newServerId } from '../workers/workers.ts'
 import { nameNotifier, serverData } from './replies.ts'
 import { part } from './link.ts'
@@ -271,6 +273,25 @@ export class Server implements SocketEvents, Listed<Server> {
     if (!this.#changesSchema) return
     this.serverSet.schema.changed()
     this.#changesSchema = false
+  }
+
+  /** HOT. A message that ends before `next` passes. Returns the offset up to which it has arrived. */
+  pass(next: number, end: number): number {
+    if (next > end) this.passing = next - end
+    return Math.min(next, end)
+  }
+
+  /** More of a message that has begun to pass. Returns the offset up to which it has arrived. */
+  continuePassing(start: number, end: number): number {
+    const passed = Math.min(this.passing, end - start)
+    this.passing -= passed
+    return start + passed
+  }
+
+  /** HOT. ReadyForQuery arrived, with this indicator. */
+  becameReady(status: number): void {
+    this.status = status
+    this.outstanding.ready()
   }
 
   get loggedIn(): boolean {
@@ -657,37 +678,40 @@ export class Server implements SocketEvents, Listed<Server> {
 
   /** Messages that a server may send unsolicited: notices, parameter changes, notifications, its end. */
   #unasked(bytes: Uint8Array, start: number, end: number): number {
-    let at = start
-    while (end - at >= headerBytes) {
-      const length = readLength(bytes, at)
-      const next = at + 1 + length
-      if (length < 4 || length > exchangeBytesMax) {
-        this.close('protocol_error', { message: 'invalid message length from an idle server' })
-        return end
+    const inbox = this.#inbox
+    inbox.open(bytes, start, end)
+    try {
+      while (this.list !== null) {
+        const message = inbox.take(exchangeBytesMax)
+        if (message === undefined) break
+        this.#noteUnasked(message)
       }
-      if (next > end) break
-      switch (bytes[at]) {
-        case BackendTag.NoticeResponse:
-        case BackendTag.NotificationResponse:
-          break
-        case BackendTag.ParameterStatus:
-          this.#noteDefault(bytes, at + headerBytes, next)
-          break
-        case BackendTag.ErrorResponse: {
-          const fields = errorFields(bytes, at + headerBytes, next)
-          this.close(isFatal(fields.severity) ? 'terminated' : 'protocol_error', {
-            sqlstate: fields.code,
-            message: fields.message,
-          })
-          return end
-        }
-        default:
-          this.close('protocol_error', { message: 'unexpected message from an idle server' })
-          return end
-      }
-      at = next
+      return this.list === null ? end : inbox.start
+    } catch (error) {
+      if (!(error instanceof SqlError)) throw error
+      this.close('protocol_error', { message: `${error.message} from an idle server` })
+      return end
+    } finally {
+      inbox.close()
     }
-    return at
+  }
+
+  #noteUnasked({ tag, bytes, start, end }: Message): void {
+    switch (tag) {
+      case BackendTag.NoticeResponse:
+      case BackendTag.NotificationResponse:
+        break
+      case BackendTag.ParameterStatus:
+        this.#noteDefault(bytes, start, end)
+        break
+      case BackendTag.ErrorResponse: {
+        const { severity, code, message } = errorFields(bytes, start, end)
+        this.close(isFatal(severity) ? 'terminated' : 'protocol_error', { sqlstate: code, message })
+        break
+      }
+      default:
+        this.close('protocol_error', { message: 'unexpected message from an idle server' })
+    }
   }
 
   /** A parameter that changes in an idle session has a new default, after a reload of PostgreSQL. */

@@ -7,69 +7,54 @@ import { sqlstates } from '../../../shared/errors.ts'
 import { carryBytesMax } from '../../io/io.ts'
 import { FrontendTag, TransactionStatus } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
-import { headerBytes } from '../wire/conversation.ts'
+import { headerBytes } from '../../protocol/framing.ts'
 import type { SendBuffer } from '../wire/send-buffer.ts'
 import { RequestKind } from '../session/outstanding.ts'
-import { nameStart, noName, nulAt, parseBytesMax, portal } from '../session/prepared.ts'
+import { namesPortal, nameStart, nulAt, parseBytesMax } from '../session/prepared.ts'
 import type { ClientStatements, Named, Statement } from '../session/prepared.ts'
 import { query, rewritten, unnamedParse } from './deallocate.ts'
 import { give, isAwaited, makeRoom, provide, takeOff } from './server-copies.ts'
-import {
-  ask,
-  asItIs,
-  goOn,
-  incomplete,
-  owe,
-  oweOf,
-  pass,
-  refuseBind,
-  refused,
-  tooLongToKeep,
-  unsettled,
-} from './statement-request.ts'
+import { ask, goOn, Outcome, owe, oweOf, pass, refuseBind } from './statement-request.ts'
 import type { Request } from './statement-request.ts'
 import { useUnnamed } from './unnamed-requests.ts'
-
-/** The server's description of the statement differs from the one the client was told. */
-const changed = -6
 
 /** How far a long message is searched for its name. */
 const nameBytesMax = 16_384
 
 /**
  * Handles the message if it names a prepared statement; its replacement is added to `out`, after the client's bytes
- * before it. Returns the offset from which the client's own bytes continue, or one of the values above.
+ * before it.
  */
-export function rename(out: SendBuffer, request: Request): number {
+export function rename(out: SendBuffer, request: Request): Outcome {
   const { client, bytes, at, next, end } = request
   const tag = bytes[at] as number
   if (tag === FrontendTag.Query) return query(out, request)
   const body = at + headerBytes
   const limit = Math.min(next, end)
+  if (namesPortal(bytes, tag, body)) return Outcome.AsItIs
   const nameAt = nameStart(bytes, tag, body, limit)
-  if (nameAt === portal) return asItIs
-  const nameEnd = nameAt === noName ? noName : nulAt(bytes, nameAt, limit)
-  if (nameEnd === noName) {
-    if (next <= end) return asItIs
-    if (end - at < nameBytesMax) return incomplete
+  const nameEnd = nulAt(bytes, nameAt, limit)
+  if (nameEnd === limit) {
+    if (next <= end) return Outcome.AsItIs
+    if (end - at < nameBytesMax) return Outcome.Incomplete
     client.fatal(sqlstates.program_limit_exceeded, 'the name of a prepared statement is too long')
-    return refused
+    return Outcome.Refused
   }
   if (nameAt === nameEnd) {
     return tag === FrontendTag.Parse ? unnamedParse(out, request, nameAt) : useUnnamed(out, request, tag, nameAt)
   }
-  if (client.statements?.isSettled(bytes, nameAt, nameEnd, client.group) === false) return unsettled
+  if (client.statements?.isSettled(bytes, nameAt, nameEnd, client.group) === false) return Outcome.Unsettled
   if (tag === FrontendTag.Parse) return namedParse(out, request, nameAt, nameEnd)
   const { meaning } = client.parameters
   const named = client.statements?.use(bytes, nameAt, nameEnd, meaning)
-  if (named === undefined || request.server.outstanding.copying) return asItIs
+  if (named === undefined || request.server.outstanding.copying) return Outcome.AsItIs
   const { statement } = named
-  if (isAwaited(request, statement)) return unsettled
+  if (isAwaited(request, statement)) return Outcome.Unsettled
   pass(out, request)
   if (tag === FrontendTag.Close) return close(request, copy(bytes, nameAt, nameEnd), statement)
   if (tag === FrontendTag.Bind && mayDescribeOtherwise(request, named)) {
     const checked = checkDescription(out, request, statement)
-    if (checked === changed) return refuseBind(out, request, nameAt, nameEnd)
+    if (checked === Outcome.Changed) return refuseBind(out, request, nameAt, nameEnd)
     return checked
   }
 
@@ -102,13 +87,13 @@ function mayDescribeOtherwise({ server }: Request, named: Named): boolean {
  * Requests the server's description of the statement, while nothing of the client is forwarded: PostgreSQL rejects a
  * statement whose columns have changed since they were described, so the client must be rejected too.
  */
-function checkDescription(out: SendBuffer, request: Request, statement: Statement): number {
+function checkDescription(out: SendBuffer, request: Request, statement: Statement): Outcome {
   const { client, server } = request
-  if (server.outstanding.ownDescribeOwed) return unsettled
+  if (server.outstanding.ownDescribeOwed) return Outcome.Unsettled
   const known = server.statements
   if (known?.has(statement) === true && known.description(statement) !== null) {
     // The server prepared it before or after the client was told: preparing it anew decides.
-    if (client.statements?.isPreparedAnew(statement) === true) return changed
+    if (client.statements?.isPreparedAnew(statement) === true) return Outcome.Changed
     takeOff(out, request, statement)
     client.statements?.prepareAnew(statement)
   }
@@ -123,7 +108,7 @@ function copy(bytes: Uint8Array, start: number, end: number): Uint8Array {
 }
 
 /** The name is dropped; the statement stays on the server for others, or until room is needed. */
-function close(request: Request, name: Uint8Array, statement: Statement): number {
+function close(request: Request, name: Uint8Array, statement: Statement): Outcome {
   const { client } = request
   const names = client.namesOfStatements()
   names.remove(name)
@@ -151,14 +136,14 @@ function settling({ client }: Request, names: ClientStatements, name: Uint8Array
   }
 }
 
-function namedParse(out: SendBuffer, request: Request, nameAt: number, nameEnd: number): number {
+function namedParse(out: SendBuffer, request: Request, nameAt: number, nameEnd: number): Outcome {
   const { client, server, bytes, at, next, end } = request
-  if (server.outstanding.copying) return asItIs
+  if (server.outstanding.copying) return Outcome.AsItIs
   if (next > end) return gather(request, next - at)
   const textAndTypes = rewritten(request, bytes.subarray(nameEnd + 1, next))
   const held = client.statements?.get(bytes, nameAt, nameEnd)
   const under = { meaning: client.parameters.meaning, schema: server.serverSet.schema.version }
-  if (isAwaited(request, held ?? client.pool.statements.find(textAndTypes, under))) return unsettled
+  if (isAwaited(request, held ?? client.pool.statements.find(textAndTypes, under))) return Outcome.Unsettled
   pass(out, request)
   const { totals } = client.pool
   totals.client_parse_count++
@@ -206,9 +191,9 @@ function namedParse(out: SendBuffer, request: Request, nameAt: number, nameEnd: 
 }
 
 /** A Parse is kept whole: short ones by the loop, longer ones by the client, up to a limit. */
-function gather({ client }: Request, bytes: number): number {
-  if (bytes <= carryBytesMax) return incomplete
-  if (bytes <= parseBytesMax) return tooLongToKeep
+function gather({ client }: Request, bytes: number): Outcome {
+  if (bytes <= carryBytesMax) return Outcome.Incomplete
+  if (bytes <= parseBytesMax) return Outcome.TooLongToKeep
   client.fatal(sqlstates.program_limit_exceeded, `a named prepared statement must not exceed ${parseBytesMax} bytes`)
-  return refused
+  return Outcome.Refused
 }

@@ -5,7 +5,7 @@
 import { sqlstates } from '../../../shared/errors.ts'
 import { FrontendTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
-import { headerBytes } from '../wire/conversation.ts'
+import { headerBytes } from '../../protocol/framing.ts'
 import type { SendBuffer } from '../wire/send-buffer.ts'
 import { descriptionChanged } from '../session/description.ts'
 import { RequestKind } from '../session/outstanding.ts'
@@ -45,23 +45,31 @@ interface StatementServer extends Session {
   note(signs: Signs): void
 }
 
-/** Nothing to replace: the message is forwarded unchanged. */
-export const asItIs = -1
-/** More bytes are needed. */
-export const incomplete = -2
-/** The client was disconnected. */
-export const refused = -3
-/** The message must be whole, and is too long for the loop to keep it. */
-export const tooLongToKeep = -4
-/** What the name stands for is unknown until an earlier request has been answered. */
-export const unsettled = -5
+/** What became of a message. */
+export const Outcome = {
+  /** Nothing to replace: it is to be forwarded unchanged. */
+  AsItIs: 0,
+  /** Its replacement was added to the output; the client's own bytes continue at `from`. */
+  Replaced: 1,
+  /** More bytes are needed. */
+  Incomplete: 2,
+  /** The client was disconnected. */
+  Refused: 3,
+  /** It must be whole, and is too long for the loop to keep it. */
+  TooLongToKeep: 4,
+  /** What the name stands for is unknown until an earlier request has been answered. */
+  Unsettled: 5,
+  /** The server's description differs from the one the client was told; a Bind is refused for it. */
+  Changed: 6,
+} as const
+export type Outcome = (typeof Outcome)[keyof typeof Outcome]
 
 /** One message of a client: it begins at `at` and ends before `next`, beyond `end` if it has not arrived completely. */
 export interface Request {
   client: StatementClient
   server: StatementServer
   bytes: Uint8Array
-  /** Start of the client's bytes that were not added to the output yet. */
+  /** Start of the client's bytes that were not replaced, and not added to the output yet. */
   from: number
   at: number
   next: number
@@ -75,8 +83,9 @@ export function pass(out: SendBuffer, request: Request): void {
 }
 
 /** The client's own bytes continue at `offset`. */
-export function goOn({ client }: Request, offset: number): number {
-  return client.list === null ? refused : offset
+export function goOn(request: Request, offset: number): Outcome {
+  request.from = offset
+  return request.client.list === null ? Outcome.Refused : Outcome.Replaced
 }
 
 export function owe({ client, server }: Request, kind: RequestKind, note?: Note): void {
@@ -91,7 +100,7 @@ export function oweOf({ client, server }: Request, kind: RequestKind, subject: D
 }
 
 /** Our Describe, added before, leaves at once; the client continues when it is answered. */
-export function ask(out: SendBuffer, request: Request, described: (description: string) => void): number {
+export function ask(out: SendBuffer, request: Request, described: (description: string) => void): Outcome {
   const { client } = request
   const goesOn = (): void => client.goOn()
   out.addWhole(flush)
@@ -102,11 +111,11 @@ export function ask(out: SendBuffer, request: Request, described: (description: 
     },
     dropped: goesOn,
   })
-  return client.list === null ? refused : unsettled
+  return client.list === null ? Outcome.Refused : Outcome.Unsettled
 }
 
 /** Forwards a Bind with a name that does not exist, so that the transaction fails as it should. */
-export function refuseBind(out: SendBuffer, request: Request, nameAt: number, nameEnd: number): number {
+export function refuseBind(out: SendBuffer, request: Request, nameAt: number, nameEnd: number): Outcome {
   const { client, bytes, at, next } = request
   client.statements?.bound()
   client.pool.totals.bind_count++

@@ -8,7 +8,7 @@ import { stringEnd } from '../../protocol/read.ts'
 import type { ErrorFields } from '../../protocol/read.ts'
 import { FrontendTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
-import { headerBytes } from '../wire/conversation.ts'
+import { headerBytes } from '../../protocol/framing.ts'
 import { descriptionOf } from './description.ts'
 import type { Described } from './outstanding.ts'
 import { signsOfText } from './session-state.ts'
@@ -457,34 +457,25 @@ export class ServerStatements {
   }
 }
 
-/** The name has not arrived, or is not terminated. */
-export const noName = -1
-/** Describe or Close of a portal. */
-export const portal = -2
-
-/**
- * HOT. Offset of the statement's name in a Parse, Bind, Describe or Close whose body begins at `body`; noName or
- * portal. It ends at the next NUL.
- */
-export function nameStart(bytes: Uint8Array, tag: number, body: number, end: number): number {
-  if (body >= end) return noName
-  switch (tag) {
-    case FrontendTag.Bind: {
-      const portalEnd = nulAt(bytes, body, end)
-      return portalEnd === noName ? noName : portalEnd + 1
-    }
-    case FrontendTag.Describe:
-    case FrontendTag.Close:
-      return bytes[body] === statementKind ? body + 1 : portal
-    default:
-      return body
-  }
+/** HOT. A Describe or Close of a portal. */
+export function namesPortal(bytes: Uint8Array, tag: number, body: number): boolean {
+  return (tag === FrontendTag.Describe || tag === FrontendTag.Close) && bytes[body] !== statementKind
 }
 
-/** HOT. The next NUL; names are short, so a loop is faster than a call. noName if there is none before `end`. */
+/**
+ * HOT. Offset of the statement's name in a Parse, Bind, Describe or Close whose body begins at `body`; it ends at the
+ * next NUL. `end` if it begins later.
+ */
+export function nameStart(bytes: Uint8Array, tag: number, body: number, end: number): number {
+  const before = tag === FrontendTag.Bind ? nulAt(bytes, body, end) : body
+  return Math.min(tag === FrontendTag.Parse ? before : before + 1, end)
+}
+
+/** HOT. The next NUL; names are short, so a loop is faster than a call. `end` if there is none before it. */
 export function nulAt(bytes: Uint8Array, start: number, end: number): number {
-  for (let at = start; at < end; at++) if (bytes[at] === 0) return at
-  return noName
+  let at = start
+  while (at < end && bytes[at] !== 0) at++
+  return at
 }
 
 /** 'S' in Describe and Close: a statement; 'P' is a portal. */

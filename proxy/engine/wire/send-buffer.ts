@@ -1,5 +1,5 @@
 import { copyBytes } from '../../io/copy.ts'
-import { headerBytes } from './conversation.ts'
+import { headerBytes } from '../../protocol/framing.ts'
 import type { Socket } from '../../io/io.ts'
 
 const usualBytes = 128 * 1024

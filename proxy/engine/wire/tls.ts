@@ -1,7 +1,8 @@
 import type { PoolSettings } from '../../../shared/config/settings.ts'
 import type { Io, Socket, TlsContext, TlsOptions } from '../../io/io.ts'
 import * as write from '../../protocol/write.ts'
-import type { Exchange, Inbox } from './conversation.ts'
+import type { Inbox } from '../../protocol/framing.ts'
+import type { Exchange } from './conversation.ts'
 
 interface SharedContext {
   readonly key: string

@@ -1,6 +1,6 @@
 /** Drives a login exchange by hand: bytes go in, what it sent comes out. */
 import { randomFillSync } from 'node:crypto'
-import { Inbox } from '../../../../proxy/engine/wire/conversation.ts'
+import { Inbox } from '../../../../proxy/protocol/framing.ts'
 import type { Conversation, Exchange } from '../../../../proxy/engine/wire/conversation.ts'
 
 /** As for a peer that has not logged in. */
