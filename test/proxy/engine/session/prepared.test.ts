@@ -6,9 +6,8 @@ import {
   deallocatedName,
   deallocatesAll,
   errorInClientsWords,
+  namesPortal,
   nameStart,
-  noName,
-  portal,
   ServerStatements,
   Statements,
 } from '../../../../proxy/engine/session/prepared.ts'
@@ -342,17 +341,22 @@ describe('the name in a message', () => {
     )
   })
 
-  test('is not there in Describe and Close of a portal', () => {
-    const bytes = describePortal('a')
-
-    expect(nameStart(bytes, bytes[0]!, headerBytes, bytes.length)).toBe(portal)
+  test.for([
+    [describePortal('a'), true],
+    [describeStatement('a'), false],
+    [closeStatement('a'), false],
+    [parse('P', ''), false],
+    [bind('P', 'a'), false],
+  ] as const)('only Describe and Close may be of a portal: %o', ([bytes, expected]) => {
+    expect(namesPortal(bytes, bytes[0]!, headerBytes)).toBe(expected)
   })
 
   test('is missing before it has arrived', () => {
     const bytes = bind('portal', 'a')
 
-    expect(nameStart(bytes, bytes[0]!, headerBytes, headerBytes)).toBe(noName)
-    expect(nameStart(bytes, bytes[0]!, headerBytes, headerBytes + 'portal'.length)).toBe(noName)
+    for (const end of [headerBytes, headerBytes + 'portal'.length]) {
+      expect(nameStart(bytes, bytes[0]!, headerBytes, end)).toBe(end)
+    }
   })
 })
 
