@@ -39,12 +39,13 @@ export function unnamedParse(out: SendBuffer, request: Request, nameEnd: number)
   if (name === null) return Outcome.AsItIs
   if (isAwaited(request, name.statement)) return Outcome.Unsettled
   pass(out, request)
-  provide(out, request, name.statement)
   out.addWhole(write.parseMessage('', rewritten(request, bytes.subarray(nameEnd + 1, next))))
   // Its text contains a name of the client's, which is valid here and now only.
   parseUnkept(client, server)
   client.statements?.deallocating.push(name.name)
   owe(request, RequestKind.UnnamedParse)
+  // After it: in a failed transaction it must be the client's own Parse that fails, which drops the former statement.
+  provide(out, request, name.statement)
   return goOn(request, next)
 }
 

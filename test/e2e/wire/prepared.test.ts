@@ -16,7 +16,7 @@ import { lacks } from '../../support/postgres.ts'
 import { commandComplete, ready, startScriptedServer } from '../../support/scripted-server.ts'
 import type { ScriptedServer } from '../../support/scripted-server.ts'
 import type { WireClient } from '../../support/wire.ts'
-import { compare, loginTo, startWorld } from './world.ts'
+import { compare, loginDirectly, loginTo, startWorld } from './world.ts'
 import type { World } from './world.ts'
 
 let world: World
@@ -482,6 +482,30 @@ test('53: a simple DEALLOCATE takes the unnamed statement away, as every simple 
   ])
 
   expect(tags(same)).toBe('11ZCZEZ')
+})
+
+test('53: a DEALLOCATE that fails as Parse in a failed transaction takes the unnamed statement away', async () => {
+  const steps = [
+    // Two fit on the server, so that the first is not there any more.
+    ...['one', 'two', 'three'].map((name) => ({ send: [parse(name, `SELECT '${name}'`), sync], until: 'Z' })),
+    { send: [query('BEGIN')], until: 'Z' },
+    { send: [parse('', 'SELECT 7'), sync], until: 'Z' },
+    { send: [bind('no such portal', 'two'), execute('another'), sync], until: 'Z' },
+    { send: [parse('', 'DEALLOCATE one'), bind('', ''), execute(''), sync], until: 'Z' },
+    { send: [...bindAndExecute], until: 'Z' },
+    { send: [query('ROLLBACK')], until: 'Z' },
+  ]
+  const [direct, through] = [await loginDirectly(world), await loginTo(world, 'small')]
+
+  const same = await transcript(direct, steps)
+
+  expect(await transcript(through, steps)).toEqual(same)
+  expect(same.filter((line) => line.startsWith('E')).map((line) => line.split(' ')[2])).toEqual([
+    '34000',
+    '25P02',
+    '26000',
+  ])
+  for (const client of [direct, through]) client.destroy()
 })
 
 /** A client that holds one of two servers in a transaction until it is told to let go. */
