@@ -108,23 +108,18 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
     proxyNetworks,
   })
 
-  const flush = async (): Promise<void> => {
-    try {
-      await presence.flush(store)
-    } catch (error) {
-      logError('could not store when proxies were last seen', error)
-    }
-  }
-  const flushing = setInterval(() => void flush(), flushPresenceMs).unref()
+  const flushing = flushAtIntervals(async () => {
+    await presence.flush(store)
+  }, logError)
 
   // createAdaptorServer creates an HTTP/1.1 server by default.
   const server = createAdaptorServer({ fetch: app.fetch }) as Server
   server.keepAliveTimeout = keepAliveTimeoutMs
   const release = async (): Promise<void> => {
-    clearInterval(flushing)
+    flushing.stop()
     await hints.close()
     await operations.close()
-    await flush()
+    await flushing.flush()
     await store.close()
   }
   try {
@@ -141,6 +136,19 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
       await release()
     },
   }
+}
+
+/** Stores when proxies were last seen: at intervals, and when `flush` is called. */
+function flushAtIntervals(store: () => Promise<void>, logError: ControlHost['logError']) {
+  const flush = async (): Promise<void> => {
+    try {
+      await store()
+    } catch (error) {
+      logError('could not store when proxies were last seen', error)
+    }
+  }
+  const timer = setInterval(() => void flush(), flushPresenceMs).unref()
+  return { flush, stop: () => clearInterval(timer) }
 }
 
 /**

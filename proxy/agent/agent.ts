@@ -171,22 +171,7 @@ export class Agent {
     const { log, chance, waits } = tools
     this.#settings = settings
     this.#tools = tools
-    this.#engine = new Workers({
-      entry: tools.engineEntry,
-      answerMs: waits.engineAnswerMs,
-      ioUring: settings.ioUring,
-      log,
-      chance,
-      onDisconnect: (disconnect) => this.#disconnected(disconnect),
-      onReload: (id) => void this.reload().then((error) => this.#engine.reloaded(id, error)),
-      // Without control there is no fleet.
-      onPeers: () => (this.#fleet === undefined ? this.#engine.peers(null) : this.#fleet.peers.wanted()),
-      onShutdown: (mode) => void this.#shutDown(mode),
-      onListening: ({ host, port, unix }) =>
-        log('info', 'listening for clients', { host, port, unix_socket_dir: unix?.dir ?? null }),
-      onRestart: () => this.#fleet?.reports.edge(),
-      mockKey: () => this.#useMockKey(),
-    })
+    this.#engine = this.#createWorkers()
     this.#resolver = new Resolver({
       lookup: tools.lookup,
       timeoutMs: waits.lookupTimeoutMs,
@@ -217,17 +202,43 @@ export class Agent {
       onApplied: async (offer) => await this.#applied(offer),
       onEdge: () => this.#fleet?.reports.edge(),
     })
-    this.#http = new HttpServer({
+    this.#http = this.#createHttp()
+  }
+
+  #createWorkers(): Workers {
+    const { log, chance, waits, engineEntry } = this.#tools
+    return new Workers({
+      entry: engineEntry,
+      answerMs: waits.engineAnswerMs,
+      ioUring: this.#settings.ioUring,
+      log,
+      chance,
+      onDisconnect: (disconnect) => this.#disconnected(disconnect),
+      onReload: (id) => void this.reload().then((error) => this.#engine.reloaded(id, error)),
+      // Without control there is no fleet.
+      onPeers: () => (this.#fleet === undefined ? this.#engine.peers(null) : this.#fleet.peers.wanted()),
+      onShutdown: (mode) => void this.#shutDown(mode),
+      onListening: ({ host, port, unix }) =>
+        log('info', 'listening for clients', { host, port, unix_socket_dir: unix?.dir ?? null }),
+      onRestart: () => this.#fleet?.reports.edge(),
+      mockKey: () => this.#useMockKey(),
+    })
+  }
+
+  #createHttp(): HttpServer {
+    const { log, chance } = this.#tools
+    const { source, httpToken } = this.#settings
+    return new HttpServer({
       log,
       now: chance.now,
-      fleet: settings.source.kind === 'control' ? settings.source.fleet : null,
+      fleet: source.kind === 'control' ? source.fleet : null,
       hintSecret: () => this.#hintSecret,
       onHint: (hint) => void this.#hinted(hint),
       onControlOperation: async ({ operation, pool }) => {
         log('info', 'operation received from control', { operation, pool })
         return await this.#engine.operate(operation, pool)
       },
-      token: settings.httpToken,
+      token: httpToken,
       onOperation: async (operation, pool) => {
         log('info', 'operation received over HTTP', { operation, pool })
         return await this.#engine.operate(operation, pool)

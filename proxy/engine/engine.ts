@@ -1,5 +1,4 @@
 import { generalSettings } from '../../shared/config/settings.ts'
-import { sqlstates } from '../../shared/errors.ts'
 import { IoError } from '../io/io.ts'
 import type { Io, Listener, Socket, SocketEvents, TcpOptions, Timer, TlsOptions } from '../io/io.ts'
 import { KeyCounts } from '../memory/key-counts.ts'
@@ -8,13 +7,12 @@ import { authQuerySnapshots } from './auth/auth-query.ts'
 import { FailedLogins } from './auth/failed-logins.ts'
 import { Cancels } from './cancel/cancel.ts'
 import type { EngineConsole } from './console.ts'
-import { Client } from './pool/client.ts'
 import type { Context } from './pool/context.ts'
 import { Limits } from './pool/limits.ts'
 import { Login } from './login.ts'
 import { snapshotOf } from './snapshot.ts'
-import { unsuspend } from './suspension.ts'
-import type { FromEngine, ListenOn, ProcessStart, StopMode, ToEngine } from '../port.ts'
+import { Shutdown } from './shutdown.ts'
+import type { FromEngine, ListenOn, ProcessStart, ToEngine } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
 import type { AccessRules, FleetSpec } from '../spec.ts'
 import type { Workers } from './workers/workers.ts'
@@ -41,9 +39,6 @@ export interface EngineOptions {
 
 const maintainEveryMs = 1000
 
-/** Interval at which a stopping engine checks whether all clients have left. */
-const stopCheckMs = 20
-
 /**
  * One loop's clients, servers and pools: connections come from the listener, messages from the agent by `receive`,
  * answers and events go to it by `post`. It knows nothing of threads or epoll.
@@ -67,6 +62,7 @@ export class Engine {
   #nextId: number
   readonly #awaited = new Set<{ readonly condition: () => boolean; readonly done: () => void }>()
   #looking: Timer | null = null
+  readonly #shutdown = new Shutdown(this)
 
   constructor(io: Io, options: EngineOptions, post: (message: FromEngine) => void) {
     this.#nextId = options.workers === undefined ? 1 : options.workers.self + options.workers.count
@@ -168,7 +164,7 @@ export class Engine {
       case 'handed':
         throw new Error('a handed connection is taken over before this switch')
       case 'stop':
-        this.#stop(message.mode, message.timeoutMs)
+        this.#shutdown.start(message.mode, message.timeoutMs)
         return
       default:
         this.console?.receive(message)
@@ -270,81 +266,22 @@ export class Engine {
     arm()
   }
 
-  /** Transactions may finish until the deadline; clients between two are disconnected now. */
-  #stop(mode: StopMode, timeoutMs: number): void {
-    const { context } = this
-    const ends = mode !== 'clients' && mode !== 'handover'
-    const isFirst = ends && !context.stopping
-    if (ends) context.stopping = true
-    // A connection that is not read would never end.
-    unsuspend(this)
-    if (!this.#closed) {
-      this.#closed = true
-      this.#listener.close()
-      this.#unixListener?.close()
-      this.context.post({ type: 'unlistened' })
-      // With a handover, accepted connections are served here.
-      if (mode !== 'handover') for (const login of this.logins) login.fatal(sqlstates.cannot_connect_now, shutdownText)
-    }
-    if (mode === 'handover') this.#moveOff()
-    if (isFirst) {
-      for (const client of context.clients) {
-        if (client instanceof Client) {
-          if (client.list !== client.pool.waiting) client.dismissWhenFree()
-        } else client.fatal(sqlstates.admin_shutdown, shutdownText)
-      }
-    }
-    const deadlineMs = context.io.nowMs() + (mode === 'now' ? 0 : timeoutMs)
-    const check = (): void => {
-      if (this.#clientsLeft(mode) && context.io.nowMs() < deadlineMs) context.io.after(stopCheckMs, check)
-      else if (mode === 'handover' && this.#clientsLeft(mode)) this.#stop('drain', context.general.shutdownTimeoutMs)
-      else this.#end()
-    }
-    check()
-  }
-
-  /** Disconnects idle clients after another process has taken over, those idle for longest first. */
-  #moveOff(): void {
-    const { context } = this
-    const { drainRate } = context.general
-    if (context.stopping || this.#ended) return
-    const pools = [...this.pools.all()]
-    if (drainRate > 0) {
-      // Each list is in the order in which its clients became idle.
-      const heads = pools.flatMap((pool) => (pool.settings?.poolMode === 'session' ? [] : (pool.idle.head ?? [])))
-      const [client] = heads.sort((a, b) => a.idleSinceMs - b.idleSinceMs)
-      client?.fatal(sqlstates.admin_shutdown, shutdownText)
-    }
-    // The other process opens its own servers: no more than there are clients stay here.
-    for (const pool of pools) pool.current?.keepOnly(pool.idle.size + pool.active.size + pool.waiting.size)
-    const workers = context.workers?.count ?? 1
-    const delayMs = drainRate === 0 ? maintainEveryMs : (1000 / drainRate) * workers
-    context.io.after(delayMs, () => this.#moveOff())
-  }
-
-  /** Console sessions do not delay a wait for clients to leave. */
-  #clientsLeft(mode: StopMode): boolean {
-    const { clients } = this.context
-    if (mode !== 'clients' && mode !== 'handover') return clients.size > 0
-    return this.logins.size > 0 || [...clients].some((client) => client instanceof Client)
-  }
-
   /** The listener is closed: other workers may have exited, so connections here stay here. */
   get closed(): boolean {
-    return this.#closed
+    return this.#shutdown.closed
   }
 
-  #closed = false
-  #ended = false
+  get ended(): boolean {
+    return this.#shutdown.ended
+  }
 
-  #end(): void {
-    if (this.#ended) return
-    this.#ended = true
-    // Waiting clients are disconnected first: a closed server would be replaced for them.
-    for (const pool of this.pools.all()) {
-      for (const client of pool.waiting) client.fatal(sqlstates.admin_shutdown, shutdownText)
-    }
-    for (const client of this.context.clients) client.fatal(sqlstates.admin_shutdown, shutdownText)
+  closeListeners(): void {
+    this.#listener.close()
+    this.#unixListener?.close()
+  }
+
+  /** All clients have been disconnected. */
+  release(): void {
     for (const timer of this.#timers) timer.cancel()
     this.#cancelSocket?.close()
     this.#awaited.clear()
@@ -352,11 +289,6 @@ export class Engine {
     for (const pool of this.pools.all()) pool.close()
     this.pools.authQueries.stop()
     this.#offerTls(undefined)
-    this.context.post({ type: 'stopped' })
-  }
-
-  get ended(): boolean {
-    return this.#ended
   }
 
   snapshot(pools: Iterable<Pool> = this.pools.all()): Omit<EngineSnapshot, 'overrides' | 'tables'> {
@@ -385,5 +317,3 @@ function randomKey(io: Io): Uint8Array {
 }
 
 const noRules: AccessRules = { rules: [], maps: [] }
-
-const shutdownText = 'the proxy is shutting down'

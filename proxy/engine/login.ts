@@ -9,6 +9,7 @@ import { demandOf, otherName } from './auth/access.ts'
 import { Lookup } from './auth/lookup.ts'
 import { authenticate, secretAt, unknownUser } from './auth/methods.ts'
 import type { ScramKeys } from './auth/scram.ts'
+import type { ServerKeys } from './auth/server-login.ts'
 import { proxyOf, secretBytesOf, workerOf } from './cancel/cancel.ts'
 import type { AccessRules } from '../spec.ts'
 import type { FailedLogins } from './auth/failed-logins.ts'
@@ -16,6 +17,7 @@ import type { EngineConsole } from './console.ts'
 import { Client } from './pool/client.ts'
 import type { Context } from './pool/context.ts'
 import type { Pools } from './pool/pools.ts'
+import type { ServerSet } from './pool/server-set.ts'
 import type { TlsHold } from './wire/tls.ts'
 import { Inbox } from '../protocol/framing.ts'
 import type { Conversation, Exchange } from './wire/conversation.ts'
@@ -59,6 +61,22 @@ interface Handover {
 }
 
 type Started = Extract<StartupPacket, { kind: 'startup' }>
+
+/** From the startup packet. */
+interface LoginRequest {
+  readonly user: string
+  readonly database: string
+  readonly parameters: Parameters
+  /** Minor version of protocol 3. */
+  readonly minor: number
+  readonly replication: Replication | null
+}
+
+/** What the client has proven to know: by it servers can be opened for it. */
+interface Proof extends ServerKeys {
+  /** By a former password of the user. */
+  readonly byFormer: boolean
+}
 
 /**
  * A connection from its first byte until it has authenticated. Then it becomes a Client or a console session, and this
@@ -212,35 +230,53 @@ export class Login implements SocketEvents {
       this.#cancel(packet.pid, packet.secret)
       return
     }
-    const { user, database, parameters, minor, replication } = this.#read(packet)
+    const request = this.#read(packet)
+    const { database, user } = request
     this.#requireTls()
     this.#limit(database)
-    const channel = this.#socket.tls?.serverEndPoint ?? null
-
-    const { pools, context } = this.#engine
     if (!isConsole(database)) yield* this.#untilResumed(database, user)
-    const target = route(pools, database, user)
-    if (target.to === 'console') {
-      const { console } = this.#engine
-      if (console === null) throw noDatabase(database)
-      if (replication !== null) throw new SqlError('feature_not_supported', 'the console does not support replication')
-      const known = console.find(user)
-      const secret = known === undefined ? unknownUser : known.clientSecret
-      this.#requireName(user)
-      yield* authenticate(this.#conversation, {
-        user,
-        method: secret === null ? 'trust' : 'scram-sha-256',
-        secret,
-        mockKey: context.mockKey,
-        channel,
-      })
-      const session = console.open({ socket: this.#socket, id: this.#id, user, parameters })
-      this.#become(session)
-      session.begin()
-      return
-    }
+    const target = route(this.#engine.pools, database, user)
+    if (target.to === 'console') yield* this.#openConsole(request)
+    else yield* this.#joinPool(request, serving(target))
+  }
 
-    const served = serving(target)
+  *#openConsole({ database, user, parameters, replication }: LoginRequest): Exchange<void> {
+    const { console, context } = this.#engine
+    if (console === null) throw noDatabase(database)
+    if (replication !== null) throw new SqlError('feature_not_supported', 'the console does not support replication')
+    const known = console.find(user)
+    const secret = known === undefined ? unknownUser : known.clientSecret
+    this.#requireName(user)
+    yield* authenticate(this.#conversation, {
+      user,
+      method: secret === null ? 'trust' : 'scram-sha-256',
+      secret,
+      mockKey: context.mockKey,
+      channel: this.#channel,
+    })
+    const session = console.open({ socket: this.#socket, id: this.#id, user, parameters })
+    this.#become(session)
+    session.begin()
+  }
+
+  /** Channel binding of its TLS connection; null without TLS. */
+  get #channel(): Uint8Array | null {
+    return this.#socket.tls?.serverEndPoint ?? null
+  }
+
+  /** `served`: the server set that its database and user have, before it has authenticated. */
+  *#joinPool(request: LoginRequest, served: ServerSet | null): Exchange<void> {
+    const { database, replication } = request
+    const proof = yield* this.#authenticate(request, served)
+    // Its server is opened at once. Other clients wait in line for one.
+    if (replication !== null) yield* this.#engine.pools.resumed(database, this.#wake)
+    this.#untold = null
+    if (served === null) throw noDatabase(database)
+    this.#admit(request, proof)
+  }
+
+  *#authenticate({ database, user, replication }: LoginRequest, served: ServerSet | null): Exchange<Proof> {
+    const { pools, context, access } = this.#engine
     // Which databases exist is told only after authentication, as for users.
     const exists = pools.hasDatabase(database)
     const serverSet = exists ? served : pools.elsewhere(user)
@@ -258,11 +294,11 @@ export class Login implements SocketEvents {
     let byFormer = false
     yield* authenticate(this.#conversation, {
       user,
-      ...demandOf(visitor, settings, this.#engine.access, context.general),
+      ...demandOf(visitor, settings, access, context.general),
       secret: serverSet === null ? unknownUser : secret,
       like: found === null ? (model === null ? null : secretAt(model.spec.clientSecret, wallMs)) : lookup.like,
       mockKey: context.mockKey,
-      channel,
+      channel: this.#channel,
       again: function* () {
         const fresh = yield* lookup.again()
         secret = fresh ?? secret
@@ -273,19 +309,24 @@ export class Login implements SocketEvents {
         byFormer = isFormer
       },
     })
-    // Its server is opened at once. Other clients wait in line for one.
-    if (replication !== null) yield* pools.resumed(database, this.#wake)
-    // The configuration may have changed during the exchange, and other clients may have been admitted.
+    return { md5: secret.md5, scram: keys, byFormer }
+  }
+
+  /**
+   * It becomes a client. The configuration may have changed while it authenticated, and other clients may have been
+   * admitted.
+   */
+  #admit({ database, user, parameters, minor, replication }: LoginRequest, { md5, scram, byFormer }: Proof): void {
+    const { pools, context } = this.#engine
     const now = route(pools, database, user)
-    this.#untold = null
-    if (served === null || serving(now) === null) throw noDatabase(database)
+    if (serving(now) === null) throw noDatabase(database)
     if (pools.isDisabled(database)) throw disabled(database)
     this.#limit(database)
     const pool = now.to === 'pool' ? now.pool : pools.make(database, user)
     if (pool === null) throw new SqlError('too_many_connections', 'too many pools for "*" (max_dynamic_pools)')
     const refusal = context.limits.refusal(pool)
     if (refusal !== null) throw new SqlError('too_many_connections', refusal)
-    pool.learn({ md5: secret.md5, scram: keys }, byFormer)
+    pool.learn({ md5, scram }, byFormer)
     const client = new Client(pool, this.#socket, {
       id: this.#id,
       parameters,
@@ -472,13 +513,7 @@ export class Login implements SocketEvents {
     this.#engine.context.cancels.take({ pid, secret }, this.#socket.tls !== null, () => this.#socket.close())
   }
 
-  #read(packet: Started): {
-    user: string
-    database: string
-    parameters: Parameters
-    minor: number
-    replication: Replication | null
-  } {
+  #read(packet: Started): LoginRequest {
     if (packet.major !== 3) {
       throw new SqlError(
         'feature_not_supported',

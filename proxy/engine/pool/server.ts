@@ -3,8 +3,7 @@ import type { Cause, ServerStateName } from '../../../shared/causes.ts'
 import { causes } from '../../../shared/causes.ts'
 import { SqlError, sqlstates } from '../../../shared/errors.ts'
 import type { Address, CloseCause, Socket, SocketEvents, TcpOptions, Timer } from '../../io/io.ts'
-import { errorAdvice, errorFields, isFatal, parameterStatus } from '../../protocol/read.ts'
-import type { Advice } from '../../protocol/read.ts'
+import { errorFields, isFatal, parameterStatus } from '../../protocol/read.ts'
 import { BackendTag, TransactionStatus } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
 import { LoginRefused } from '../auth/server-login.ts'
@@ -12,11 +11,11 @@ import { ServerSession } from '../auth/server-session.ts'
 import type { CancelKey } from '../cancel/cancel-request.ts'
 import type { Client } from './client.ts'
 import { Inbox } from '../../protocol/framing.ts'
-import { nextMessage } from '../wire/conversation.ts'
 import type { Message } from '../../protocol/framing.ts'
 import type { Conversation, Exchange } from '../wire/conversation.ts'
 import { newServerId } from '../workers/workers.ts'
 import { nameNotifier, serverData } from './replies.ts'
+import { discardAll, queryKept, readToEnd, reset, run, setParameters } from './exchanges.ts'
 import { part } from './link.ts'
 import type { List, Listed } from './list.ts'
 import { Outstanding } from '../session/outstanding.ts'
@@ -28,7 +27,7 @@ import { ServerStatements } from '../session/prepared.ts'
 import type { Replication } from '../session/replication.ts'
 import { TlsRefused } from '../wire/tls.ts'
 import { ServerUnnamed } from '../session/unnamed.ts'
-import { foundBy, probeOf, resetSettings } from '../session/session-state.ts'
+import { resetSettings } from '../session/session-state.ts'
 import type { Signs } from '../session/session-state.ts'
 
 /** Longest message of a login, reset or parameter exchange. */
@@ -45,13 +44,6 @@ interface FatalError {
   readonly sqlstate: string
   readonly message: string
   readonly forwarded: boolean
-}
-
-/** The error of our own request. */
-interface Failure {
-  readonly sqlstate: string
-  readonly message: string
-  readonly advice: Advice
 }
 
 /** One connection to PostgreSQL, from connect to its one cause of ending. */
@@ -130,7 +122,7 @@ export class Server implements SocketEvents, Listed<Server> {
   #loginTimer: Timer | null
   #checkTimer: Timer | null = null
   readonly #inbox = new Inbox()
-  readonly #conversation: Conversation
+  readonly conversation: Conversation
 
   constructor(serverSet: ServerSet, target: Target, replication: Replication | null = null) {
     const { context } = serverSet.pool
@@ -140,7 +132,7 @@ export class Server implements SocketEvents, Listed<Server> {
     this.id = newServerId(context.workers)
     this.connectedAtMs = context.io.nowMs()
     this.lastReceivedMs = this.connectedAtMs
-    this.#conversation = {
+    this.conversation = {
       take: () => this.#inbox.take(exchangeBytesMax),
       send: (bytes) => this.write(bytes),
       random: (bytes) => context.io.random(bytes),
@@ -422,7 +414,7 @@ export class Server implements SocketEvents, Listed<Server> {
   *#login(): Exchange<void> {
     const { spec, pool, tls, settings } = this.serverSet
     const { host } = this.target.host
-    const wire = { socket: this.socket, inbox: this.#inbox, conversation: this.#conversation }
+    const wire = { socket: this.socket, inbox: this.#inbox, conversation: this.conversation }
     const login = yield* this.#session.begin(wire, tls === null ? null : { context: tls.context, settings, host }, {
       user: spec.serverUser,
       database: spec.serverDatabase,
@@ -469,73 +461,14 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   *#adjust(wanted: Parameters, change: Adjustment): Exchange<void> {
-    let owed = 0
-    if (change.resetAll) {
-      // RESET ALL does not reset the role and session authorization, which a client may set at startup too.
-      this.write(write.query(discardAll))
-      this.statements?.clear()
-      owed++
-    }
-    if (change.set.length > 0) {
-      this.write(write.setConfig(change.set))
-      owed++
-    } else if (owed === 0) {
-      // Any query is answered with the changes.
-      this.write(write.query(''))
-      owed++
-    }
-    const failure = yield* this.#untilReady(owed)
+    if (change.resetAll) this.statements?.clear()
+    const failure = yield* setParameters(this, change)
     this.#exchange = null
-    if (failure === null) this.parameters = wanted
-    else this.parameters = Parameters.unknown
+    this.parameters = failure === null ? wanted : Parameters.unknown
     const { client } = this
     if (client === null) this.giveBack()
     else if (failure === null) client.adjusted(this)
     else client.fatal(failure.sqlstate, failure.message, 'client_gone', failure.advice)
-  }
-
-  /** Reads the answers to our own requests; returns the first error among them. */
-  *#untilReady(owed: number, onRow: (bytes: Uint8Array, start: number) => void = () => {}): Exchange<Failure | null> {
-    let failure: Failure | null = null
-    let ready = 0
-    while (ready < owed) {
-      const message = yield* nextMessage(this.#conversation)
-      switch (message.tag) {
-        case BackendTag.ReadyForQuery:
-          ready++
-          this.status = message.bytes[message.start] as number
-          break
-        case BackendTag.ErrorResponse: {
-          const fields = errorFields(message.bytes, message.start, message.end)
-          const advice = errorAdvice(message.bytes, message.start, message.end)
-          failure ??= { sqlstate: fields.code, message: fields.message, advice }
-          const { sqlstate, message: text } = failure
-          if (isFatal(fields.severity)) this.fatal = { sqlstate, message: text, forwarded: false }
-          break
-        }
-        case BackendTag.ParameterStatus:
-          this.noteParameter(message.bytes, message.start, message.end)
-          break
-        case BackendTag.DataRow:
-          onRow(message.bytes, message.start)
-          break
-        case BackendTag.NotificationResponse: {
-          // While a listener's session is queried, it still belongs to the listener.
-          this.#passNotification(message)
-          break
-        }
-        default:
-          break
-      }
-    }
-    return failure
-  }
-
-  #passNotification({ tag, bytes, start, end }: Message): void {
-    const { client } = this
-    if (client === null) return
-    nameNotifier(this, client, bytes, start)
-    client.tell(write.message(tag, bytes.subarray(start, end)))
   }
 
   /** Queries what the session keeps; `client.probed` is called with the result known. */
@@ -546,14 +479,10 @@ export class Server implements SocketEvents, Listed<Server> {
   *#probe(): Exchange<void> {
     const asked = this.suspect
     this.suspect = 0
-    let found = 0
-    this.write(write.query(probeOf(asked)))
-    const failure = yield* this.#untilReady(1, (bytes, start) => {
-      found = foundBy(asked, bytes, start)
-    })
+    const found = yield* queryKept(this, asked)
     this.#exchange = null
     if (this.kept === 0) this.pinnedAtMs = this.serverSet.pool.context.io.nowMs()
-    if (failure === null) {
+    if (found !== null) {
       this.kept = (this.kept & ~asked) | found
     } else {
       // For instance canceled by a late request: it counts as kept, and is queried again.
@@ -565,34 +494,13 @@ export class Server implements SocketEvents, Listed<Server> {
     else client.probed(this)
   }
 
-  /**
-   * After a failed copy another ReadyForQuery may come, or not: the answer to an empty query comes after it.
-   * `client.settled` is called when all has arrived.
-   */
+  /** After a failed copy; `client.resynchronized` is called when everything owed has arrived. */
   resynchronize(): void {
     this.#start(this.#resynchronize())
   }
 
   *#resynchronize(): Exchange<void> {
-    this.write(write.query(''))
-    for (let answered = false; ;) {
-      const { tag, bytes, start, end } = yield* nextMessage(this.#conversation)
-      if (tag === BackendTag.EmptyQueryResponse) {
-        answered = true
-      } else if (tag === BackendTag.ReadyForQuery) {
-        this.status = bytes[start] as number
-        if (answered) break
-        this.client?.tell(write.message(tag, bytes.subarray(start, end)))
-      } else if (tag === BackendTag.ErrorResponse) {
-        const { severity, code, message } = errorFields(bytes, start, end)
-        if (isFatal(severity)) this.fatal = { sqlstate: code, message, forwarded: false }
-        else answered = true // canceled by a late request
-      } else if (tag === BackendTag.ParameterStatus) {
-        this.noteParameter(bytes, start, end)
-      } else if (tag === BackendTag.NotificationResponse) {
-        this.#passNotification({ tag, bytes, start, end })
-      }
-    }
+    yield* readToEnd(this)
     this.outstanding.clear()
     this.#exchange = null
     if (this.client === null) this.giveBack()
@@ -606,14 +514,7 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   *#reset(sql: string): Exchange<void> {
-    let failure: Failure | null
-    let mayBeCanceled: boolean
-    do {
-      // A request for the client that left cancels whatever the server does when it arrives.
-      mayBeCanceled = this.cancels > 0
-      this.write(write.query(sql))
-      failure = yield* this.#untilReady(1)
-    } while (mayBeCanceled && failure?.sqlstate === sqlstates.query_canceled)
+    const failure = yield* reset(this, sql)
     this.#exchange = null
     if (failure !== null || this.status !== TransactionStatus.Idle) {
       this.close('reset_failed', failure ?? {})
@@ -647,8 +548,7 @@ export class Server implements SocketEvents, Listed<Server> {
     this.#checkTimer = io.after(limitMs, () => {
       this.close('health_check', { message: `no response to server_check_query within ${limitMs} ms` })
     })
-    this.write(write.query(sql))
-    const failure = yield* this.#untilReady(1)
+    const failure = yield* run(this, sql)
     this.#checkTimer.cancel()
     this.#exchange = null
     if (failure !== null || this.status !== TransactionStatus.Idle) this.close('health_check', failure ?? {})
@@ -672,6 +572,23 @@ export class Server implements SocketEvents, Listed<Server> {
     this.kept = 0
     this.settingsChanged = false
     this.#harmlessSets = []
+  }
+
+  // For exchanges
+
+  reportStatus(status: number): void {
+    this.status = status
+  }
+
+  endsWith(sqlstate: string, message: string): void {
+    this.fatal = { sqlstate, message, forwarded: false }
+  }
+
+  passOn({ tag, bytes, start, end }: Message): void {
+    const { client } = this
+    if (client === null) return
+    if (tag === BackendTag.NotificationResponse) nameNotifier(this, client, bytes, start)
+    client.tell(write.message(tag, bytes.subarray(start, end)))
   }
 
   // Without a client
@@ -837,5 +754,4 @@ function loginFailureText(cause: Cause): string {
   return `server login failed: ${causes[cause].help}`
 }
 
-const discardAll = 'DISCARD ALL'
 const terminate = write.terminate()
