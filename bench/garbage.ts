@@ -47,7 +47,7 @@ export async function benchGarbage({ cases, transactions }: GarbageOptions): Pro
     rows.push([name, String(done.transactions), String(seconds), ...begun.toReversed().map(String), String(idle[1])])
   }
   console.log(`garbage collections, ${clients} clients that stay; ${secondsBefore} s of load went before\n`)
-  console.log(markdownTable(['case', 'transactions', 'seconds', 'engine', 'agent', 'engine, nobody there'], rows))
+  console.log(markdownTable(['case', 'transactions', 'seconds', 'engine', 'agent', 'engine, no clients'], rows))
 }
 
 /** Collections of the agent and of the engine while `run` runs, and what it gives. */

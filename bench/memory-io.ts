@@ -13,7 +13,7 @@ export class MemoryIo implements Io {
   accept(): MemorySocket {
     const socket = new MemorySocket()
     const events = this.#onAccept?.(socket)
-    if (events === undefined) throw new Error('nobody listens')
+    if (events === undefined) throw new Error('there is no listener')
     socket.events = events
     return socket
   }

@@ -70,7 +70,7 @@ export async function benchPooler(options: PoolerOptions): Promise<void> {
 /** Before each case, so that what is measured is compiled. */
 const warmUp = { clients: 16, seconds: 1 }
 
-/** Load average below which nobody else computes. */
+/** Load average below which no other process computes. */
 const quietLoad = 0.5
 
 /** Those that are installed, with their versions. */

@@ -36,7 +36,7 @@ export interface Pooler {
   version(): Promise<string | undefined>
   /** Whether prepared statements follow their client from server to server in transaction mode. */
   followsStatements(version: string): boolean
-  /** Everybody is trusted, by it and by PostgreSQL; TLS is offered. `folder` is its own. */
+  /** All users are trusted, by it and by PostgreSQL; TLS is offered. `folder` is its own. */
   start(postgresPort: number, folder: string, certificate: Certificate): Promise<RunningPooler>
 }
 

@@ -17,7 +17,7 @@ import { NodeParking } from './node/parking.ts'
 import { NodePresence } from './node/presence.ts'
 import { keyFromFile, parseSecretKey } from './node/secret-key.ts'
 import { openSqliteStore, storeFile } from './node/sqlite-store.ts'
-import { raiseEpoch as raiseEpochOf, settleKeyCheck } from './store/control-row.ts'
+import { raiseEpoch as raiseEpochOf, ensureKeyCheck } from './store/control-row.ts'
 import { StoreUnusable } from './store/port.ts'
 import type { HintTarget } from './store/proxies.ts'
 import type { Store } from './store/store.ts'
@@ -176,7 +176,7 @@ async function openAll(options: ControlOptions): Promise<{ store: Store; sealing
         ? keyFromFile(join(options.data, 'secret.key'))
         : parseSecretKey(options.secretKey, 'FLOTILLA_SECRET_KEY')
     const sealing = createSealing(key, randomBytes)
-    if ((await settleKeyCheck(store, sealing.keyCheck)) !== sealing.keyCheck) {
+    if ((await ensureKeyCheck(store, sealing.keyCheck)) !== sealing.keyCheck) {
       throw new StoreUnusable(`the secrets in ${options.data} were sealed with another secret key`)
     }
     return { store, sealing }

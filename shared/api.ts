@@ -6,7 +6,7 @@ import { z } from 'zod'
 import { causeNames } from './causes.ts'
 import { receivedDisconnectSchema } from './disconnect.ts'
 import { poolOperations } from './operations.ts'
-import { nameSchema, poolReportSchema, positionSchema } from './wire.ts'
+import { applyErrorSchema, nameSchema, poolReportSchema, positionSchema } from './wire.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
@@ -107,14 +107,7 @@ export const reloadSchema = z.object({
       /** `hinted`: only without `wait`. `timeout`: no report in time. `offline`: skipped. */
       outcome: z.enum(reloadOutcomes),
       applied: positionSchema.nullable(),
-      error: z
-        .object({
-          code: z.string(),
-          message: z.string(),
-          pool: z.string().nullable(),
-          user: z.string().nullable(),
-        })
-        .nullable(),
+      error: applyErrorSchema.nullable(),
     }),
   ),
 })
@@ -151,14 +144,7 @@ export const proxySchema = z.object({
   reported_at: time.nullable(),
   offered: positionSchema.nullable(),
   applied: positionSchema.nullable(),
-  error: z
-    .object({
-      code: z.string(),
-      message: z.string(),
-      pool: z.string().nullable(),
-      user: z.string().nullable(),
-    })
-    .nullable(),
+  error: applyErrorSchema.nullable(),
   needs_restart: z.array(z.string()),
   dropped_events: z.int(),
   engine_restarts: z.array(z.object({ at: time, reason: z.string() })),

@@ -119,6 +119,14 @@ export const poolReportSchema = z.object({
 })
 export type PoolReport = z.infer<typeof poolReportSchema>
 
+/** Why a version was not applied, and because of which pool, if it was one. */
+export const applyErrorSchema = z.object({
+  code: z.string(),
+  message: z.string(),
+  pool: z.string().nullable(),
+  user: z.string().nullable(),
+})
+
 export const reportSchema = z.object({
   boot: z.string().min(1).max(64),
   seq: z.int().min(1),
@@ -127,14 +135,7 @@ export const reportSchema = z.object({
   /** Position that the engine runs; null before the first. */
   applied: positionSchema.nullable(),
   /** Why `offered` was not applied; null when it was. */
-  error: z
-    .object({
-      code: z.string(),
-      message: z.string(),
-      pool: z.string().nullable(),
-      user: z.string().nullable(),
-    })
-    .nullable(),
+  error: applyErrorSchema.nullable(),
   needs_restart: z.array(z.string()),
   pools: z.array(poolReportSchema),
   events: z.array(disconnectSchema).max(500),

@@ -24,7 +24,7 @@ export async function raiseEpoch(store: Store): Promise<number> {
 }
 
 /** Stores `check` if the store has none; returns the stored one. */
-export async function settleKeyCheck(store: Store, check: string): Promise<string> {
+export async function ensureKeyCheck(store: Store, check: string): Promise<string> {
   await store.write([
     store.db
       .update(control)

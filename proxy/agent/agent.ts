@@ -163,7 +163,7 @@ export class Agent {
   #cancelSockets: CancelSockets | null = null
   #handover: Handover | undefined
   /** Another process has what only one process can have. */
-  #isReleased = false
+  #isHandedOver = false
   /** Why the proxy stops, unless it was told to. */
   #failure: string | null = null
 
@@ -362,7 +362,7 @@ export class Agent {
   }
 
   /** The first version runs: this process serves clients, and another one can take over from it. */
-  async #settled(): Promise<void> {
+  async #serving(): Promise<void> {
     const { takeover } = this.#settings
     const taken = this.#taken
     this.#taken = null
@@ -372,7 +372,7 @@ export class Agent {
     const handover = new Handover({
       path: takeover,
       log: this.#tools.log,
-      release: async () => await this.#release(),
+      handOver: async () => await this.#handOver(),
       done: () => void this.#retire(),
       takeBack: async () => await this.#takeBack(),
     })
@@ -385,11 +385,11 @@ export class Agent {
   }
 
   /** Gives up state directory, HTTP and control to the next process; clients are still served. */
-  async #release(): Promise<OpenListeners | null> {
+  async #handOver(): Promise<OpenListeners | null> {
     const { listeners } = this.#engine
     const open = listeners?.open
     if (listeners === undefined || open === undefined || this.#stopping !== undefined) return null
-    this.#isReleased = true
+    this.#isHandedOver = true
     // The other process may serve it from now on, so this process never removes it.
     listeners.ownsFile = false
     await this.#openDrainOutbox()
@@ -430,7 +430,7 @@ export class Agent {
         await sleep(takeBackMs)
       }
     }
-    this.#isReleased = false
+    this.#isHandedOver = false
     if (this.#engine.listeners !== undefined) this.#engine.listeners.ownsFile = true
     await this.#fleet?.peers.start()
     this.#fleet?.reports.start()
@@ -662,7 +662,7 @@ export class Agent {
 
   async #applied(offer: Offer): Promise<void> {
     this.#file?.applied(offer.position)
-    void this.#settled()
+    void this.#serving()
     const fleet = this.#fleet
     const keep = fleet?.candidates.applied(offer)
     if (fleet === undefined || keep === undefined) return
@@ -748,7 +748,7 @@ export class Agent {
 
   #notReady(): string | null {
     if (this.#stopping !== undefined) return 'the proxy is shutting down'
-    if (this.#isReleased) return 'another process is taking over'
+    if (this.#isHandedOver) return 'another process is taking over'
     if (this.#engine.running === undefined) return 'no configuration has been applied yet'
     return this.#engine.isServing ? null : 'the engine is restarting'
   }

@@ -8,6 +8,7 @@ import { ControlError } from './control-client.ts'
 import type { ApplyError } from './failure.ts'
 import { reasonOf, type Log } from './log.ts'
 import type { Outbox } from './outbox.ts'
+import { Pause } from './pause.ts'
 
 /** A report without events and sequence number. */
 export type ReportState = Omit<Report, 'boot' | 'seq' | 'events' | 'dropped_events'>
@@ -43,7 +44,7 @@ export class Reports {
   #unacknowledged: Report | undefined
   #eventsMax = eventsPerReport
   #due = true
-  #endWait: (() => void) | undefined
+  readonly #pause = new Pause()
   #draining = false
   #trouble: string | null = null
   #stopped = false
@@ -63,18 +64,18 @@ export class Reports {
   edge(): void {
     this.#due = true
     // While control is unreachable, events wait for the next attempt.
-    if (this.#trouble === null) this.#endWait?.()
+    if (this.#trouble === null) this.#pause.end()
   }
 
   /** Control answered another request, so it may be reachable again. */
   hurry(): void {
-    if (this.#trouble !== null) this.#endWait?.()
+    if (this.#trouble !== null) this.#pause.end()
   }
 
   /** Stops reporting, after one last report if events wait and control accepts it. */
   async stop(): Promise<void> {
     this.#stopped = true
-    this.#endWait?.()
+    this.#pause.end()
     await this.#done
     if (this.#trouble === null && (this.#due || this.#options.outbox.size > 0)) await this.#turn()
   }
@@ -154,13 +155,7 @@ export class Reports {
   }
 
   async #wait(ms: number): Promise<void> {
-    if (this.#stopped) return
-    const { promise, resolve } = Promise.withResolvers<void>()
-    this.#endWait = resolve
-    const timer = setTimeout(resolve, ms)
-    await promise
-    clearTimeout(timer)
-    this.#endWait = undefined
+    if (!this.#stopped) await this.#pause.wait(ms)
   }
 }
 

@@ -5,6 +5,7 @@ import { Backoff, jittered } from './backoff.ts'
 import type { Waits } from './clock.ts'
 import { ControlError, type ControlClient, type Polled } from './control-client.ts'
 import { reasonOf, type Log } from './log.ts'
+import { Pause } from './pause.ts'
 
 export interface SyncOptions {
   readonly control: Pick<ControlClient, 'hello' | 'manifest'>
@@ -41,7 +42,7 @@ export class Sync {
   #greeted = false
   /** Callers waiting for a poll that begins after their call. */
   #waiting: ((error: string | null) => void)[] = []
-  #endWait: (() => void) | undefined
+  readonly #pause = new Pause()
   #parked: AbortController | undefined
   /** The last error logged, so that a persistent one is logged once. */
   #trouble: string | null = null
@@ -80,7 +81,7 @@ export class Sync {
     const { promise, resolve } = Promise.withResolvers<string | null>()
     this.#waiting.push(resolve)
     this.#parked?.abort()
-    this.#endWait?.()
+    this.#pause.end()
     return await promise
   }
 
@@ -101,7 +102,7 @@ export class Sync {
   greetNow(): void {
     this.#greeted = false
     this.#parked?.abort()
-    this.#endWait?.()
+    this.#pause.end()
   }
 
   setPollInterval(ms: number): void {
@@ -111,7 +112,7 @@ export class Sync {
   stop(): void {
     this.#stopped = true
     this.#parked?.abort()
-    this.#endWait?.()
+    this.#pause.end()
   }
 
   async #turn(asked: boolean): Promise<{ error: string | null; waitMs: number }> {
@@ -210,13 +211,7 @@ export class Sync {
   }
 
   async #wait(ms: number): Promise<void> {
-    if (this.#stopped) return
-    const { promise, resolve } = Promise.withResolvers<void>()
-    this.#endWait = resolve
-    const timer = setTimeout(resolve, ms)
-    await promise
-    clearTimeout(timer)
-    this.#endWait = undefined
+    if (!this.#stopped) await this.#pause.wait(ms)
   }
 }
 

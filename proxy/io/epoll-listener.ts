@@ -89,7 +89,7 @@ export class EpollListener implements Listener, Entry {
     const watched = this.#pause === null
     this.#pause?.cancel()
     if (!this.#lasting) this.#loop.close(this)
-    else if (watched) this.#loop.release(this)
+    else if (watched) this.#loop.unwatch(this)
   }
 
   abandon(): void {

@@ -97,7 +97,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     this.#state = this.#accepted ? 'open' : 'connecting'
     if (made.by === 'connect' && made.failure !== 0) {
       this.#failure = made.failure
-      if (this.fd >= 0) loop.hold(this)
+      if (this.fd >= 0) loop.register(this)
       this.#postpone()
       return
     }
@@ -130,7 +130,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     this.#tls = null
     this.#state = 'closed'
     this.#dropKept()
-    this.#loop.release(this)
+    this.#loop.unwatch(this)
     this.#loop.openFds?.remove(this.fd)
     return { fd: this.fd, remote: this.remote, tls }
   }

@@ -148,7 +148,7 @@ export interface Socket {
   /** Kept bytes are delivered again by the loop, not during this call. */
   resumeReading(): void
   readonly readingPaused: boolean
-  /** No onData until releaseReading, even after resumeReading: for SUSPEND. */
+  /** No onData until unsuspendReading, even after resumeReading: for SUSPEND. */
   suspendReading(): void
   unsuspendReading(): void
   /**

@@ -111,14 +111,14 @@ export class Loop {
   }
 
   /** Closes the descriptor with the loop, although it is not watched yet. */
-  hold(entry: Entry): void {
+  register(entry: Entry): void {
     this.#generation = (this.#generation + 1) | 0
     entry.generation = this.#generation
     this.#entries[entry.fd] = entry
   }
 
   watch(entry: Entry, events: number): void {
-    this.hold(entry)
+    this.register(entry)
     this.#control(EpollOperation.Add, entry, events)
   }
 
@@ -128,12 +128,12 @@ export class Loop {
 
   /** Removes the descriptor from the epoll set until it is watched again; pending events are void. */
   rest(entry: Entry): void {
-    this.hold(entry)
+    this.register(entry)
     this.#control(EpollOperation.Delete, entry, 0)
   }
 
-  /** Releases a descriptor that others continue to use; it stays open. */
-  release(entry: Entry): void {
+  /** Removes a descriptor that others continue to use; it stays open. */
+  unwatch(entry: Entry): void {
     this.#entries[entry.fd] = undefined
     this.#control(EpollOperation.Delete, entry, 0)
   }

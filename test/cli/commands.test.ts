@@ -139,7 +139,7 @@ test('a token is shown once, listed without its value, and revoked', async () =>
   const { id, token } = JSON.parse(created.stdout) as { id: string; token: string }
   const revoked = await run(`token revoke ${id} --fleet tokens`)
   const listed = await run('token list --fleet tokens')
-  const unknown = await run('token revoke nobody --fleet tokens')
+  const unknown = await run('token revoke missing --fleet tokens')
 
   expect(token.length).toBeGreaterThan(20)
   expect(revoked).toMatchObject({ code: 0, stdout: `token ${id} is revoked\n` })

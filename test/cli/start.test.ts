@@ -138,7 +138,7 @@ test('with --postgres the pool app leads to the database of the URL', async () =
   expect(await start.ctrlC()).toBe(0)
 })
 
-test.runIf(process.getuid?.() === 0)('root may keep the data where nobody else may look', async () => {
+test.runIf(process.getuid?.() === 0)('root may keep the data in a directory that only root may read', async () => {
   const place = await newPlace()
   await chmod(place.dir, 0o700)
   const dir = join(place.dir, 'inside')

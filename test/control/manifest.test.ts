@@ -47,7 +47,7 @@ test('a manifest names its position, the hashes of every pool and what concerns 
   ])
 })
 
-test('the bytes of a pool body have the hash they are asked for by, and never change', async () => {
+test('the bytes of a pool body have the hash by which they are requested, and never change', async () => {
   const control = await inProcessControl()
   const token = await control.fleet()
   await control.apply(document())

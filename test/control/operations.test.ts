@@ -25,7 +25,7 @@ async function withProxies() {
   return { control, token }
 }
 
-test.for(poolOperations)('%s is asked of every proxy and each answers for itself', async (operation) => {
+test.for(poolOperations)('%s is sent to every proxy, and each has its own outcome', async (operation) => {
   const { control } = await withProxies()
 
   const { status, body } = await control.call<OperationResult>('POST', `/v1/fleets/demo/pools/app/${operation}`)

@@ -91,7 +91,7 @@ test.for([
   { host: 'a', port: 0 },
   { host: 'a', port: 65536 },
   { host: 'a'.repeat(256), port: 1 },
-])('85: an address that nobody can have is refused: %o', async (peer) => {
+])('85: an address that no proxy can have is refused: %o', async (peer) => {
   const { control, token } = await newFleet()
 
   expect(await sayHello(control, token, 'a', { peer })).toBe(422)

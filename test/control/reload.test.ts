@@ -41,7 +41,7 @@ test('without wait every proxy is hinted and the answer comes at once', async ()
   expect(hint).toEqual({ fleet: 'demo', epoch: 1, version: 1, reason: 'reload' })
 })
 
-test('with wait each proxy is answered by what it reports after it was asked', async () => {
+test('with wait the outcome of each proxy is what it reports after the reload', async () => {
   const { control, send } = await withProxies(['good', 'bad'])
   const error = { code: 'unresolvable_host', message: 'db is not known', pool: 'app', user: 'web' }
   const answer = control.call<Reload>('POST', path, { body: { wait: 30 } })

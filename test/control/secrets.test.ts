@@ -65,7 +65,7 @@ test('a former password is a secret like any other', async () => {
   expect(JSON.stringify(body)).not.toContain('alt')
 })
 
-test('a proxy of the fleet reads the value by name and version, and nobody may store it on the way', async () => {
+test('a proxy of the fleet reads the value by name and version, and no cache may store it on the way', async () => {
   const control = await inProcessControl()
   const token = await control.fleet()
   await control.apply(document())

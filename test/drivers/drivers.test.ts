@@ -99,7 +99,7 @@ function newest(name: string, program: string): Driver {
 function canRun({ name, installed: [command, ...args], since }: Driver): boolean {
   const found = spawnSync(command, args).status === 0 && (name !== 'JDBC' || existsSync(jdbc))
   if (!found) process.stdout.write(`skipped: ${name} is not installed here\n`)
-  return found && (since === undefined || !lacks(`what ${name} is asked for`, since))
+  return found && (since === undefined || !lacks(`the version of ${name} that is needed`, since))
 }
 
 const tables = [
@@ -203,7 +203,7 @@ for (const [index, driver] of drivers.entries()) {
 const withJdbc = drivers.find(({ name }) => name === 'JDBC') as Driver
 
 test.skipIf(!canRun(withJdbc))(
-  '76: JDBC finds the primary in a standby that was promoted while nobody asked anything',
+  '76: JDBC finds the primary in a standby that was promoted while no query ran',
   { timeout },
   async () => {
     const folder = await compiled(withJdbc)

@@ -52,7 +52,7 @@ let authority: Authority
 let postgres: Postgres
 let secure: Engine
 let plain: Engine
-/** By which the two are asked. */
+/** Connection strings for the two. */
 let direct: Tap
 let pooled: Tap
 

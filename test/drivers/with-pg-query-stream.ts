@@ -69,7 +69,7 @@ async function all(cursor: Cursor, rows: number): Promise<unknown[]> {
   }
 }
 
-// Two cursors in turn, each on a server that nobody else may have meanwhile.
+// Two cursors in turn, each on a server that no other client may have meanwhile.
 const [one, two] = [cursorOf(client, series, [10]), cursorOf(other, series, [10])]
 const inTurn = [await one.read(4), await two.read(4), await one.read(4), await two.read(4)]
 const waiting = (clients[2] as PoolClient).query(series, [3])

@@ -1,4 +1,4 @@
-/** What postgres.js does: it prepares whatever it is asked, and sends the next before the last is answered. */
+/** What postgres.js does: it prepares every query, and sends the next before the last is answered. */
 import { readFileSync } from 'node:fs'
 import { text } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'

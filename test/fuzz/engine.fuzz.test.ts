@@ -15,7 +15,7 @@ let io: EpollIo
 let engine: Engine
 let fdsBefore: number
 
-/** A console anybody may use, and a pool whose server is nowhere. */
+/** A console without a password, and a pool whose server is nowhere. */
 const spec: FleetSpec = {
   position: { epoch: 1, version: 1 },
   general: generalSettings({}),

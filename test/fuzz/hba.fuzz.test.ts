@@ -24,7 +24,7 @@ const line = fc.oneof(rule, mapping, fc.array(word, { maxLength: 8 })).map((word
 const text = fc.array(line, { maxLength: 5 }).map((lines) => Buffer.from(lines.join('\n')))
 const address = fc.oneof(fc.constantFrom('10.1.2.3', '::1', '1.2.3.4'), fc.ipV4(), fc.ipV6())
 
-test('any text is read into rules, with a line for each fault, and the rules can be asked', () => {
+test('any text is read into rules, with a line for each fault, and the rules can be matched', () => {
   let useful = 0
   fc.assert(
     fc.property(mutated(text), address, fc.boolean(), (bytes, from, tls) => {
@@ -47,7 +47,7 @@ test('any text is read into rules, with a line for each fault, and the rules can
   expect(useful).toBeGreaterThan(100)
 })
 
-test('any text is read into maps, which can be asked', () => {
+test('any text is read into maps, which can be matched', () => {
   let useful = 0
   fc.assert(
     fc.property(mutated(text), fc.string({ maxLength: 8 }), (bytes, name) => {

@@ -1,4 +1,4 @@
-/** The proxy as a process: what its exit code, its signals and its log promise to whoever runs it. */
+/** The proxy as a process: what its exit code, its signals and its log promise to operators. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -173,7 +173,7 @@ test('SIGQUIT ends the process at once', async () => {
   expect(await proxy.logs('stopping')).toMatchObject({ mode: 'now' })
 })
 
-test('a proxy goes on when nobody reads its log any more', async () => {
+test('a proxy goes on when its log is no longer read', async () => {
   const path = await newFile(toml(5))
   const proxy = new Process(['--config', path, '--http-port', '0'])
   const { http_port: port } = await proxy.logs('starting')
@@ -228,7 +228,7 @@ test('wrong words end the process with 2', async () => {
   expect(proxy.text).toMatch(/^proxy: /)
 })
 
-test('a proxy that nobody uses sleeps: neither of its threads wakes more than a few times a second', async () => {
+test('a proxy without clients sleeps: neither of its threads wakes more than a few times a second', async () => {
   const proxy = new Process(['--config', await newFile(toml(5)), '--http-port', '0'])
   await proxy.logs('version applied')
   // What starting leaves to do in the background is over.

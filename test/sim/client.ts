@@ -424,7 +424,7 @@ export class Client {
         if (!this.#scram.trusts(data.toString('utf8'))) this.checker.fail(`${this.id} got a wrong server signature`)
         return
       default:
-        this.checker.fail(`${this.id} was asked for authentication ${method}`)
+        this.checker.fail(`${this.id} got the authentication request ${method}`)
     }
   }
 

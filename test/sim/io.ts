@@ -248,7 +248,7 @@ export class SimSocket implements Socket {
       if (from === end) return true
     }
     this.#queue.push(bytes, from, end)
-    assert(this.#queue.length <= queuedBytesMax, `${this.#queue.length} bytes queued: nobody paused the producer`)
+    assert(this.#queue.length <= queuedBytesMax, `${this.#queue.length} bytes queued: the producer was not paused`)
     this.#drainOwed = true
     this.#flushSoon()
     return false

@@ -16,7 +16,7 @@ import type { OpenListeners } from './listeners.ts'
 import { privateFileMode } from '../atomic-file.ts'
 import { reasonOf, type Log } from '../log.ts'
 
-/** How long the new process waits for the old one to release what only one of them can have. */
+/** How long the new process waits for the old one to give up what only one of them can have. */
 const answerMsMax = 20_000
 /** Polling interval for the answer: a Node stream would drop the descriptors. */
 const lookEveryMs = 10
@@ -93,10 +93,10 @@ export interface HandoverOptions {
   readonly path: string
   readonly log: Log
   /** Gives up what only one process can have. Null if there is nothing to hand over yet. */
-  readonly release: () => Promise<OpenListeners | null>
+  readonly handOver: () => Promise<OpenListeners | null>
   /** The other process serves clients. */
   readonly done: () => void
-  /** The other process has failed: take back what `release` gave up. */
+  /** The other process has failed: take back what `handOver` gave up. */
   readonly takeBack: () => Promise<void>
 }
 
@@ -136,7 +136,7 @@ export class Handover {
   }
 
   async #asked(socket: Socket): Promise<void> {
-    const { log, release } = this.#options
+    const { log, handOver } = this.#options
     socket.on('error', () => undefined)
     // One successor at a time; the path belongs to it from now on. Closing waits for this connection to end.
     if (this.#server === undefined) {
@@ -147,7 +147,7 @@ export class Handover {
     log('info', 'another process is taking over')
     const answer = this.#waitForReady(socket)
     try {
-      const listeners = await release()
+      const listeners = await handOver()
       if (listeners === null || !send(socket, listeners)) socket.destroy()
     } catch (error) {
       log('error', 'could not hand over the listener', { reason: reasonOf(error) })

@@ -126,7 +126,7 @@ test('a hint reaches the proxy signed, and the agent takes it for what it is', a
   expect(verifiedHint(signed, Buffer.from(body.replace('3', '4')), secret, new Date())).toBeUndefined()
 })
 
-test('silent and dead proxies delay nobody', async () => {
+test('silent and dead proxies delay no hint to others', async () => {
   const { url } = await proxy(202)
   const silent = await silentProxy()
   const { hints, results, until } = sender()

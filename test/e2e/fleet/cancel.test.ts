@@ -63,7 +63,7 @@ test('85: a cancel that reaches another proxy of the fleet cancels, either way, 
   expect(await canceledVia(two, one)).toBe('57014')
 })
 
-test('85: a number that is of no proxy is closed without a word, and hurts nobody', async () => {
+test('85: a request with a number of no proxy is closed without an answer, and cancels no query', async () => {
   const [one] = world.proxies as [ProxyProcess]
   const client = await connect(one)
   const running = client.query('SELECT pg_sleep(0.5), 1 AS a')

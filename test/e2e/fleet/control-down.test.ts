@@ -38,7 +38,7 @@ test('112, 114: without control, traffic is unharmed, a proxy starts again from 
 
   await control.kill9()
 
-  // The second proxy dies and comes back while nobody can tell it what to run.
+  // The second proxy dies and starts again while it cannot poll.
   await second.kill9()
   const again = await startProxy(
     { control, fleet, token },
@@ -47,7 +47,7 @@ test('112, 114: without control, traffic is unharmed, a proxy starts again from 
   const client = await connect(again)
   expect((await client.query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }])
 
-  // Servers are lost while control is away: one of each proxy, known by its process id, idle and so nobody's.
+  // Servers are lost while control is away: one of each proxy, known by its process id, and idle, so without a client.
   const killed = new Set<number>()
   await load.stop()
   for (const proxy of [first, again]) {
@@ -66,7 +66,7 @@ test('112, 114: without control, traffic is unharmed, a proxy starts again from 
   expect(load.failures).toEqual([])
   expect(load.transactions).toBeGreaterThan(100)
 
-  // One proxy even dies once more before it could tell anybody.
+  // One proxy dies once more before it could report.
   await again.kill9()
   const third = await startProxy(
     { control, fleet, token },

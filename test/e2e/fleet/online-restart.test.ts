@@ -36,7 +36,7 @@ async function sqlstateOf(client: WireClient): Promise<string | undefined> {
 }
 
 describe.each([1, 2])('with %i workers', (workers) => {
-  test('a cancel request finds its client in the process that drains, and a wrong key finds nobody', async () => {
+  test('a cancel request finds its client in the process that drains, and a wrong key finds none', async () => {
     const world = await startRestartable({ workers, drain_rate: 0 })
     const { first, next } = world
     // With two workers, some for each of them.
@@ -84,7 +84,7 @@ test('a cancel request finds its client two restarts back, also when the process
   expect(await first.ended()).toBe(0)
 }, 90_000)
 
-test('nobody logs in by the door of a process, and nobody but its user may open it', async () => {
+test('a cancel socket accepts no login, and only its user may connect to it', async () => {
   const { first, takeover } = await startRestartable({})
   const folder = `${takeover}.d`
 
@@ -157,7 +157,7 @@ test('what the process that drains loses reaches control, each server once', asy
 
   await postgres.sql('SELECT pg_terminate_backend($1)', [one.pid])
   await until(async () => (await lostServers(world)).some(({ backend_pid }) => backend_pid === one.pid))
-  // It is lost while nobody takes reports, and told when somebody does.
+  // It is lost while control takes no reports, and reported when control does again.
   await control.kill9()
   await postgres.sql('SELECT pg_terminate_backend($1)', [two.pid])
   const code = await first.ended()
@@ -193,7 +193,7 @@ test('and it reaches control by the next process when the one that took over was
   expect(await third.stop()).toBe(0)
 }, 90_000)
 
-test('with drain_rate 0 nobody is sent away, and the former process ends with its last client', async () => {
+test('with drain_rate 0 no client is disconnected, and the former process ends with its last client', async () => {
   const { first, next } = await startRestartable({ drain_rate: 0 })
   const idle = await connect(first)
   const session = await connect(first, { database: 'sessions' })

@@ -10,7 +10,7 @@ import { connected, gone, startRestartable } from './restartable.ts'
 import type { Place } from './restartable.ts'
 import { fleet } from './world.ts'
 
-/** Clients as applications write them: whoever is sent away before a transaction has begun connects again. */
+/** Clients as applications write them: one that is disconnected before a transaction has begun connects again. */
 class Applications {
   readonly failures: string[] = []
   transactions = 0

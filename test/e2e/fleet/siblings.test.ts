@@ -92,7 +92,7 @@ test('a version with a missing environment variable leaves the old pools serving
   expect((await client.query('SELECT 2 AS two')).rows).toEqual([{ two: 2 }])
 })
 
-test('107: the same version applies, without anybody offering another, once the cause of its failure is gone', async () => {
+test('107: the same version applies once the cause of its failure is gone, without another offer', async () => {
   const { control, postgres, token } = await startWorld({
     postgres: { sql: roleStatements },
     proxies: [],

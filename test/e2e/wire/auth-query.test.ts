@@ -118,11 +118,11 @@ test.for(['app', 'old'])('a verifier of either kind does with auth_type md5: %s'
 })
 
 test.for([
-  ['is unknown', 'nobody'],
+  ['is unknown', 'stranger'],
   ['has expired', 'expired'],
   ['has no password', 'unset'],
   ['may not log in', 'barred'],
-  ['has an md5 hash where SCRAM is asked for', 'old'],
+  ['has an md5 hash where SCRAM is required', 'old'],
 ] as const)('25: a role that %s is refused like a wrong password', async ([, user]) => {
   const refused = await login(user, 'app')
 
@@ -150,10 +150,10 @@ test.for([
 
 test('25: who waits for a slow auth_query does not hold up others', async () => {
   const slow = Promise.all(['a', 'b', 'c', 'd', 'e', 'f'].map((user) => login(user, 'slow')))
-  const others = await Promise.all(['app', 'lasting', 'nobody'].map((user) => login(user, 'app')))
+  const others = await Promise.all(['app', 'lasting', 'stranger'].map((user) => login(user, 'app')))
   const waited = await slow
 
-  expect(others).toEqual([served, served, wrong('nobody')])
+  expect(others).toEqual([served, served, wrong('stranger')])
   expect(waited).toEqual(waited.map(() => cannotAsk))
 })
 
@@ -184,10 +184,10 @@ group('25: an attacker', () => {
   })
 
   test.for(['app', 'md5', 'static'] as const)('cannot tell who exists, in %s', async (database) => {
-    const times = { lasting: [] as number[], nobody: [] as number[] }
-    const seen = { lasting: new Set<string>(), nobody: new Set<string>() }
+    const times = { lasting: [] as number[], stranger: [] as number[] }
+    const seen = { lasting: new Set<string>(), stranger: new Set<string>() }
     for (let round = 0; round < 20; round++) {
-      for (const user of ['lasting', 'nobody'] as const) {
+      for (const user of ['lasting', 'stranger'] as const) {
         const begunMs = performance.now()
         const messages = await refusal({ user, database, password: 'guess' })
         times[user].push(performance.now() - begunMs)
@@ -196,9 +196,9 @@ group('25: an attacker', () => {
     }
 
     expect(seen.lasting.size).toBe(1)
-    expect(seen.nobody).toEqual(seen.lasting)
-    expect(median(times.nobody) / median(times.lasting)).toBeGreaterThan(0.5)
-    expect(median(times.nobody) / median(times.lasting)).toBeLessThan(2)
+    expect(seen.stranger).toEqual(seen.lasting)
+    expect(median(times.stranger) / median(times.lasting)).toBeGreaterThan(0.5)
+    expect(median(times.stranger) / median(times.lasting)).toBeLessThan(2)
   })
 })
 
@@ -218,7 +218,7 @@ group('a password that is changed', () => {
     expect((await session.readUntil('Z')).map(({ tag }) => tag).join('')).toBe(served)
   })
 
-  test.for(['cached', 'cached-md5'] as const)('is asked for anew when a proof is wrong, in %s', async (database) => {
+  test.for(['cached', 'cached-md5'] as const)('is looked up again when a proof is wrong, in %s', async (database) => {
     const user = `kept_${database.replace('-', '_')}`
     await postgres.sql(
       `SET password_encryption = '${database === 'cached' ? 'scram-sha-256' : 'md5'}'; CREATE ROLE ${user} LOGIN PASSWORD 'first'`,
@@ -237,7 +237,7 @@ group('a password that is changed', () => {
     expect(first).toBe(wrong(user))
   })
 
-  test('is asked for anew after a RELOAD and with a new version', async () => {
+  test('is looked up again after a RELOAD and with a new version', async () => {
     await postgres.sql("CREATE ROLE reloaded LOGIN PASSWORD 'secret'")
     await login('reloaded', 'counted')
     await login('reloaded', 'counted')
@@ -251,7 +251,7 @@ group('a password that is changed', () => {
   })
 })
 
-test('whoever waits for the same user shares one question', async () => {
+test('clients that wait for the same user share one lookup', async () => {
   await postgres.sql("CREATE ROLE crowd LOGIN PASSWORD 'secret'")
   const answers = await Promise.all(Array.from({ length: 20 }, () => login('crowd', 'counted-slowly')))
 
@@ -259,7 +259,7 @@ test('whoever waits for the same user shares one question', async () => {
   expect(await askedFor('crowd')).toBe(1)
 })
 
-group('the connections on which auth_query is asked', () => {
+group('the connections of auth_query', () => {
   let own: Engine
   let console: Client
   let slowly: Document
@@ -314,7 +314,7 @@ group('the connections on which auth_query is asked', () => {
     ])
   })
 
-  test('are no more after a RELOAD, which forgets where was asked, while questions are under way', async () => {
+  test('are no more after a RELOAD that comes while lookups are under way', async () => {
     const counts: number[] = [0]
     const logins = Array.from({ length: 6 }, async (_, index) => await login(`early${index}`, 'slowly', 'secret', own))
     await until(async () => (await shown('SHOW SERVERS')).filter(({ state }) => state === 'active').length === 3)
@@ -359,7 +359,7 @@ group('the connections on which auth_query is asked', () => {
   })
 })
 
-test('guesses at a cached user lead to one question a second at most', async () => {
+test('wrong passwords of a cached user lead to one lookup a second at most', async () => {
   await postgres.sql("CREATE ROLE guessed LOGIN PASSWORD 'secret'")
   await login('guessed', 'counted')
   const begunMs = performance.now()
@@ -369,7 +369,7 @@ test('guesses at a cached user lead to one question a second at most', async () 
   expect(await askedFor('guessed')).toBeLessThanOrEqual(2 + Math.ceil(seconds))
 })
 
-test('a database that comes back is asked again', async () => {
+test('a database that comes back is queried again', async () => {
   const { port } = postgres
   const other = await startPostgres({ sql: ["CREATE ROLE app LOGIN PASSWORD 'secret'"] })
   const own = await startEngine({
@@ -398,7 +398,7 @@ test('a database that comes back is asked again', async () => {
   expect([before, without, after]).toEqual(['let in', cannotAsk, 'let in'])
 })
 
-group('a user with a section of his own and two passwords, beside others who are looked up,', () => {
+group('a user with a section of its own and two passwords, beside others that are looked up,', () => {
   const section = { password: 'new', previous_password: 'secret' }
   const pools = (user: object): Document => ({
     ...document,
@@ -418,16 +418,16 @@ group('a user with a section of his own and two passwords, beside others who are
       defaults: { ...(document['defaults'] as object), auth_type: method },
     })
 
-    const his = await outcomes(own, 'new', 'secret', 'guess')
+    const ofOwn = await outcomes(own, 'new', 'secret', 'guess')
     const askedForHim = await askedFor('moved')
     const other = await login('lasting', 'mixed', 'secret', own)
 
-    expect(his).toEqual([served, served, wrong('moved')])
+    expect(ofOwn).toEqual([served, served, wrong('moved')])
     expect(askedForHim).toBe(0)
     expect(other).toBe(served)
   })
 
-  test('has the two while he has the section, and before and after it the one of his role', async () => {
+  test('has the two while it has the section, and before and after it the one of its role', async () => {
     await postgres.sql("DROP ROLE IF EXISTS moved; CREATE ROLE moved LOGIN PASSWORD 'secret'")
     const own = await startEngine(pools({}))
     const before = await outcomes(own, 'new', 'secret')

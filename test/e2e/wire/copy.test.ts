@@ -238,7 +238,7 @@ test('62: a COPY that fails before it reads, sent whole with its Syncs, is answe
   ])
 })
 
-test('62: a server whose copy failed is asked whether it owes more, and serves the next client', async () => {
+test('62: a server whose copy failed is queried once more, and serves the next client', async () => {
   const [client, next] = [await loginTo(world, 'transaction1'), await loginTo(world, 'transaction1')]
   const pid = query('SELECT pg_backend_pid() AS a')
   const [before] = (await transcript(client, [{ send: [pid], until: 'Z' }])).filter((line) => line.startsWith('D'))

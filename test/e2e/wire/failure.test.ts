@@ -434,7 +434,7 @@ test('23: while no login succeeds, a client is served by a server that another g
   await world.postgres.sql('ALTER ROLE barred LOGIN')
 })
 
-test.for(['53300', '57P03'])('23: clients wait while a server lets nobody in because of %s', async (sqlstate) => {
+test.for(['53300', '57P03'])('23: clients wait while a server rejects logins with %s', async (sqlstate) => {
   const server = serverOf('recovers')
   const login = loginTo(world, 'recovers', { parameters: { application_name: sqlstate } })
   for (let refusals = 0; refusals < 3; refusals++) {
@@ -550,7 +550,7 @@ test('102: notices and parameters that come while a server is idle are not passe
   for (const one of [client, next]) one.destroy()
 })
 
-test('103: a server that sends rows nobody asked for is closed', async () => {
+test('103: a server that sends rows without a query is closed', async () => {
   const server = serverOf('babbles').connections.at(-1) as Connection
 
   server.send(dataRow('surprise'))

@@ -39,7 +39,7 @@ const certificates = new Map<string, Certificate>()
 beforeAll(async () => {
   authority = await Authority.create()
   server = await authority.issue('localhost', ['DNS:localhost', 'IP:127.0.0.1'])
-  for (const name of ['alice', 'mapped@example.com', 'named', 'somebody']) {
+  for (const name of ['alice', 'mapped@example.com', 'named', 'another']) {
     certificates.set(name, await authority.issue(name))
   }
   const [hbaFile, identFile] = [join(authority.folder, 'hba.conf'), join(authority.folder, 'ident.conf')]
@@ -160,10 +160,10 @@ group('PostgreSQL and the proxy agree on', () => {
     ['a user without a rule, with TLS', { user: 'loner', tls: '' }, /^28000 no .* database "app", SSL encryption$/],
     ['a trusted address', { user: 'trusted' }, /^in$/],
     ['sameuser', { user: 'own', database: 'own' }, /^in$/],
-    ['sameuser for somebody else', { user: 'plain', database: 'own' }, /^28000 no /],
+    ['sameuser for another user', { user: 'plain', database: 'own' }, /^28000 no /],
     ['a certificate for the user', { user: 'named', tls: 'named' }, /^in$/],
     [
-      'a certificate for somebody else',
+      'a certificate for another user',
       { user: 'named', tls: 'alice' },
       /^28000 certificate authentication failed for user "named"$/,
     ],
@@ -176,7 +176,7 @@ group('PostgreSQL and the proxy agree on', () => {
       { user: 'mapped', tls: 'named' },
       /^28000 certificate authentication failed/,
     ],
-    ['clientcert=verify-ca with any certificate', { user: 'verified', tls: 'somebody' }, /^in$/],
+    ['clientcert=verify-ca with any certificate', { user: 'verified', tls: 'another' }, /^in$/],
     ['clientcert=verify-ca without', { user: 'verified', tls: '' }, /^28000 connection requires a valid client/],
     ['clientcert=verify-full with another name', { user: 'fully', tls: 'alice' }, /^28000 /],
   ])('%s', async ([, visit, expected]) => {
@@ -194,18 +194,18 @@ test.for([
   ['host all all 127.0.0.2/32 trust', /^28000 no/],
   ['host all all all reject', /^28000 .* rejects/],
   ['hostssl all all all cert', /^28000 certificate/],
-] as const)('with "%s" somebody who does not exist is refused as somebody who does', async ([rule, expected]) => {
+] as const)('with "%s" an unknown user is rejected like a known one', async ([rule, expected]) => {
   const own = await startEngine(document(rule))
   const visit = { password: 'guess', ...(rule.startsWith('hostssl') ? { tls: 'alice' } : {}) }
 
   const known = await outcome(own, { user: 'scram', ...visit })
-  const unknown = await outcome(own, { user: 'nobody', ...visit })
+  const unknown = await outcome(own, { user: 'stranger', ...visit })
 
   expect(known).toMatch(expected)
-  expect(unknown).toBe(known.replace('"scram"', '"nobody"'))
+  expect(unknown).toBe(known.replace('"scram"', '"stranger"'))
 })
 
-test('new rules are for those who come, and disturb nobody who is there', async () => {
+test('new rules apply to new clients, and leave connected ones alone', async () => {
   const own = await startEngine(document('host all all all trust'))
   const client = new Client({ host: '127.0.0.1', port: own.port, user: 'own', database: 'own' })
   await client.connect()
@@ -219,7 +219,7 @@ test('new rules are for those who come, and disturb nobody who is there', async 
   expect(await outcome(own, { user: 'own', database: 'own' })).toMatch(/^28000 .* rejects connection/)
 })
 
-test('a password in clear is asked for over TLS only, unless it is allowed without', async () => {
+test('a password in clear is requested over TLS only, unless it is allowed without', async () => {
   const strict = await startEngine(document('host all all all password', { client_plain_allowed: 'off' }))
 
   expect(await outcome(strict, { user: 'plain' })).toMatch(/^28000 cleartext passwords require TLS/)

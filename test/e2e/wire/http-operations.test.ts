@@ -53,7 +53,7 @@ test.each([1, 2])('a proxy of %i workers pauses, resumes and reloads for callers
 
   await writeFile(file, `${configuration('postgres')}\npool_size = "many"`)
   expect(await ask('/v1/reload')).toMatch(/^503 .*pool_size/)
-  expect(await ask('/v1/pools/nobody/kill')).toMatch(/^404 \{"known":false/)
+  expect(await ask('/v1/pools/missing/kill')).toMatch(/^404 \{"known":false/)
   expect(await databases()).toEqual(Array(4).fill('template1'))
   expect(proxy.log.join('\n')).not.toContain(token)
 

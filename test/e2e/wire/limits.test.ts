@@ -181,7 +181,7 @@ test('a server older than server_lifetime is closed when it is free, not before'
   expect((await client.readUntil('Z')).map(({ tag }) => tag).join('')).toBe('TDCZ')
 })
 
-test('server_check_query is asked of unused servers alone: one that fails it or does not answer is closed', async () => {
+test('server_check_query runs on unused servers alone: one that fails it or does not answer is closed', async () => {
   const answers = ['SELECT', 'FAIL', 'SILENCE']
   const asked: string[] = []
   const scripted = await startScriptedServer(async (connection) => {

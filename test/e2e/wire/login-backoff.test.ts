@@ -1,4 +1,4 @@
-/** Where passwords are guessed, the answer to a wrong one comes later each time, and nobody else waits. */
+/** The answer to a wrong password comes later each time, and no other client waits. */
 import { beforeAll, expect, test } from 'vitest'
 import { startEngine } from '../../support/engine.ts'
 import type { Engine } from '../../support/engine.ts'

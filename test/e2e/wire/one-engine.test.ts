@@ -32,7 +32,7 @@ async function shown(console: Client, sql: string, key: string): Promise<Row | u
   return (await rowsOf(console, sql)).find((row) => Object.values(row)[0] === key)
 }
 
-/** A console of one worker: whoever accepts a console keeps it, so of many at once one is taken. */
+/** A console of one worker: the worker that accepts a console keeps it, so one of many is taken. */
 async function consoleOf(world: World, worker: number, workers: number): Promise<Client> {
   for (;;) {
     const consoles = await Promise.all(
@@ -194,7 +194,7 @@ group.each([1, 4])('with %i workers, who guesses passwords', (workers) => {
     return (await world.engine.snapshot()).loginsDelayed
   }
 
-  test('has four answers at once and no more, however many connections he opens, until a password is right', async () => {
+  test('has four answers at once and no more, over any number of connections, until a password is right', async () => {
     const before = await delayed()
 
     const answers = await guess(32)
@@ -219,7 +219,7 @@ group.each([1, 4])('with %i workers, who guesses passwords', (workers) => {
   })
 })
 
-test('18: who does not exist is asked with one salt by every worker, as who does, and over their deaths', async () => {
+test('18: every worker challenges an unknown user with one salt, like a known one, after a restart too', async () => {
   const world = await start(4)
   /** What SCRAM asks a user with; see RFC 5802, 7. */
   const asked = async (user: string): Promise<string> => {
@@ -235,7 +235,7 @@ test('18: who does not exist is asked with one salt by every worker, as who does
   }
   const all = async (user: string): Promise<Set<string>> =>
     new Set(await Promise.all(Array.from({ length: 24 }, async () => await asked(user))))
-  const seen = async (): Promise<string[][]> => [[...(await all('app'))], [...(await all('nobody'))]]
+  const seen = async (): Promise<string[][]> => [[...(await all('app'))], [...(await all('stranger'))]]
 
   const before = await seen()
   for (const worker of [0, 1, 2, 3]) await die(world, worker)
@@ -285,7 +285,7 @@ group('with 2 workers', () => {
     const lost = engine.lost.length
     await postgres.sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app' LIMIT 4`)
     await until(() => engine.lost.length >= lost + 4)
-    // At home with one worker, which alone has seen that nobody listens there.
+    // Placed on one worker, which alone has seen that nothing listens there.
     const refused = await WireClient.connect(engine)
     refused.send(startup({ user: 'app', database: 'refused' }))
     await until(async () => (await shown(consoles[0], 'SHOW BANS', 'refused')) !== undefined)

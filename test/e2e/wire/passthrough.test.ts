@@ -97,7 +97,7 @@ test.for([
   ['a stored SCRAM verifier', 'stored', 'app'],
   ['a SCRAM verifier from auth_query', 'asked', 'app'],
   ['an md5 hash from auth_query', 'md5', 'old'],
-  ['a SCRAM verifier where md5 is asked for', 'md5', 'app'],
+  ['a SCRAM verifier where md5 is configured', 'md5', 'app'],
   ['a stored SCRAM verifier and a password in clear', 'plain', 'app'],
   ['a SCRAM verifier from auth_query and a password in clear', 'asked-plain', 'app'],
   ['an md5 hash from auth_query and a password in clear', 'asked-plain', 'old'],

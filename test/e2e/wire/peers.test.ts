@@ -16,7 +16,7 @@ import { WireClient } from '../../support/wire.ts'
 import { loginTo, startWorld } from './world.ts'
 import type { World } from './world.ts'
 
-const numbers = { one: 1, two: 2, scripted: 3, away: 4, nobody: 5 }
+const numbers = { one: 1, two: 2, scripted: 3, away: 4, unused: 5 }
 
 let world: World
 let two: Engine
@@ -139,7 +139,7 @@ test('85: what a peer says is not read, and the requester hears nothing of it', 
   expect(await done).toBe(0)
 })
 
-test.for(['nobody', 'away'] as const)('85: a number is closed in silence when it is of %s', async (who) => {
+test.for(['unused', 'away'] as const)('85: a number is closed in silence when it is of %s', async (who) => {
   expect(await send(two, cancelRequest(pidOf(numbers[who], 0, 1), Buffer.alloc(4)))).toBe(0)
 })
 

@@ -69,9 +69,9 @@ test('44, 45, 46, 47: names that are unknown, taken, failed and closed are answe
   const same = await compare(
     world,
     [
-      { send: [bind('', 'nobody'), execute(''), sync], until: 'Z' },
-      { send: [describeStatement('nobody'), sync], until: 'Z' },
-      { send: [closeStatement('nobody'), sync], until: 'Z' },
+      { send: [bind('', 'missing'), execute(''), sync], until: 'Z' },
+      { send: [describeStatement('missing'), sync], until: 'Z' },
+      { send: [closeStatement('missing'), sync], until: 'Z' },
       { send: [parse('one', 'SELECT 1'), sync], until: 'Z' },
       { send: [parse('one', 'SELECT 2'), sync], until: 'Z' },
       { send: [bind('', 'one'), execute(''), sync], until: 'Z' },
@@ -272,7 +272,7 @@ test('56: a plan that no longer fits fails once and is prepared anew, whatever t
 test('a server whose statements were taken away behind our back is found out and given them again', async () => {
   const client = await loginTo(world, 'transaction1')
   await answers(client, parse('kept', 'SELECT 7'), bind('', 'kept'), execute(''), sync)
-  // In a function nobody sees it: the server has less than is thought.
+  // In a function it is not seen: the server has less than the proxy assumes.
   await answers(client, parse('', "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"), bind('', ''), execute(''), sync)
 
   const failed = await answers(client, bind('', 'kept'), execute(''), sync)
@@ -325,7 +325,7 @@ test('a named statement over the limit is refused with 54000', async () => {
   expect(messages.map(describe)).toEqual([expect.stringContaining('FATAL 54000')])
 })
 
-test('a client that leaves takes its names along, and its statements go when nobody holds them', async () => {
+test('a client that leaves takes its names along, and its statements go when no client has them', async () => {
   const client = await loginTo(world, 'small')
   await answers(client, parse('mine', 'SELECT 11'), sync)
   client.close()
@@ -542,7 +542,7 @@ test('53: a statement given in a group that an error skips is given again in the
   await answers(client, parse('', "SELECT 'mine'"), sync)
   await answers(other, parse('', "SELECT 'of the other'"), sync)
 
-  const found = await answers(client, bind('', 'nobody'), bind('', ''), sync, bind('', ''), execute(''), sync)
+  const found = await answers(client, bind('', 'missing'), bind('', ''), sync, bind('', ''), execute(''), sync)
   for (const one of [client, other]) one.destroy()
 
   expect(rows(found)).toEqual(['mine'])
@@ -550,14 +550,14 @@ test('53: a statement given in a group that an error skips is given again in the
 
 test('53: a Parse that an error skips leaves the statement of before, as in PostgreSQL', async () => {
   const one = [parse('', "SELECT 'one'"), sync]
-  const skipped = [bind('', 'nobody'), parse('', "SELECT 'two'"), closeStatement(''), query('SELECT 3'), sync]
+  const skipped = [bind('', 'missing'), parse('', "SELECT 'two'"), closeStatement(''), query('SELECT 3'), sync]
 
   const same = await compare(world, [
     { send: one, until: 'Z' },
     { send: [...skipped, bind('', ''), execute(''), sync], until: 'Z', count: 2 },
     { send: [...skipped, parse('', "SELECT 'four'"), bind('', ''), execute(''), sync], until: 'Z', count: 2 },
-    { send: [bind('', 'nobody'), sync, ...skipped, bind('', ''), execute(''), sync], until: 'Z', count: 3 },
-    { send: [bind('', ''), bind('', 'nobody'), parse('', 'SELEC'), sync, bind('', ''), sync], until: 'Z', count: 2 },
+    { send: [bind('', 'missing'), sync, ...skipped, bind('', ''), execute(''), sync], until: 'Z', count: 3 },
+    { send: [bind('', ''), bind('', 'missing'), parse('', 'SELEC'), sync, bind('', ''), sync], until: 'Z', count: 2 },
     { send: [parse('', 'SELEC'), parse('', "SELECT 'six'"), sync, bind('', ''), sync], until: 'Z', count: 2 },
   ])
 
@@ -663,7 +663,7 @@ test('53: a long statement follows a Parse that an error skips', async () => {
   const long = parse('', `SELECT '${'x'.repeat(20_000)}'`)
 
   const same = await compare(world, [
-    { send: [bind('', 'nobody'), parse('', 'SELECT 1'), sync, long, flush], until: '1' },
+    { send: [bind('', 'missing'), parse('', 'SELECT 1'), sync, long, flush], until: '1' },
     { send: bindAndExecute, until: 'Z' },
   ])
 
@@ -675,7 +675,7 @@ test('53: a long statement follows one of its client that an error skips on a se
   await answers(client, parse('', 'SELECT 1'), sync)
   await answers(other, parse('', "SELECT 'of the other'"), sync)
 
-  client.send(bind('', 'nobody'), bind('', ''), sync, parse('', `SELECT '${'x'.repeat(20_000)}'`), flush)
+  client.send(bind('', 'missing'), bind('', ''), sync, parse('', `SELECT '${'x'.repeat(20_000)}'`), flush)
   await client.readUntil('1')
   const found = rows(await answers(client, ...bindAndExecute))
   for (const one of [client, other]) one.destroy()

@@ -63,7 +63,7 @@ test.for(poolNames)('9: a client of protocol 3.2 cancels with a key of 32 bytes 
   client.destroy()
 })
 
-test('9: a server that is asked for 3.2 is canceled by its long key', async () => {
+test('9: a server with protocol 3.2 is canceled by its long key', async () => {
   const client = await loginTo(world, 'newest')
   client.send(sleep)
   await running()
@@ -113,7 +113,7 @@ test.for([
 })
 
 test.for([
-  ['a newer version than was asked for', [message('v', int32(0x00030003), int32(0))]],
+  ['a newer version than was requested', [message('v', int32(0x00030003), int32(0))]],
   ['another major version', [message('v', int32(0x00040000), int32(0))]],
   ['half a version', [message('v', Buffer.from([0, 3]))]],
   ['a key of 257 bytes', [authenticationOk, message('K', int32(1), Buffer.alloc(257))]],

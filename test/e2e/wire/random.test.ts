@@ -143,8 +143,8 @@ function anyMessage(random: Random): Said {
 }
 
 /**
- * A Sync follows an Execute, as libpq sends it, or the end of a copy. Between the data of a copy that fails nobody, the
- * client included, can know which Sync will be answered.
+ * A Sync follows an Execute, as libpq sends it, or the end of a copy. Between the data of a copy that fails it cannot
+ * be known, by the client either, which Sync will be answered.
  */
 function anyCopyMessage(random: Random): Said {
   const sql = random.pick(['COPY copied FROM STDIN', 'COPY nothing FROM STDIN'])

@@ -212,7 +212,7 @@ test('65: BASE_BACKUP comes whole', async () => {
   await untilNoSenders()
 })
 
-test('65: a replication connection has its own server, which nobody else gets, beside the pool', async () => {
+test('65: a replication connection has its own server, which no other client gets, beside the pool', async () => {
   const before = await world.engine.pool('few')
   const [one, two] = [await loginTo(world, 'few', logical), await loginTo(world, 'few', physical)]
   const ordinary = await loginTo(world, 'few')

@@ -120,7 +120,7 @@ test.each(Object.entries(changes))(
   },
 )
 
-test('what a transaction has changed counts for itself, and after a ROLLBACK for nobody', async () => {
+test('what a transaction has changed counts for itself, and after a ROLLBACK for no client', async () => {
   const change = changes['a column’s type']
   const client = await loginTo(world, 'transaction1')
   await answers(client, parse('before', textOf(change)), describeStatement('before'))

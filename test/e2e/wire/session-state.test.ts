@@ -197,7 +197,7 @@ test('72: RESET ALL takes back what the client has set', async () => {
   await leave(client, next)
 })
 
-test('a parameter named in track_extra_parameters follows its client; one that nobody can set is left alone', async () => {
+test('a parameter named in track_extra_parameters follows its client; one that no client can set is left alone', async () => {
   const [client, next] = [await loginTo(world, 'extra'), await loginTo(world, 'extra')]
   await ask(client, 'SET default_transaction_read_only = on')
   const look = "SELECT current_setting('default_transaction_read_only')"
@@ -325,7 +325,7 @@ test('74: NOTIFY reaches an idle listener, and the end of the server is told to 
   await leave(next)
 })
 
-test('74: no notification is lost while the session is asked what it keeps', async () => {
+test('74: no notification is lost while the session is queried for what it keeps', async () => {
   const [client, next] = [await loginTo(world, 'transaction5'), await loginTo(world, 'transaction5')]
   await ask(client, 'LISTEN news')
   let count = 0
@@ -341,7 +341,7 @@ test('74: no notification is lost while the session is asked what it keeps', asy
   await leave(client, next)
 })
 
-test('with pin_on_session_state off a session keeps what it has, and nobody is pinned', async () => {
+test('with pin_on_session_state off a session keeps what it has, and no client is pinned', async () => {
   const [client, next] = [await loginTo(world, 'unpinned'), await loginTo(world, 'unpinned')]
   await ask(client, 'PREPARE p AS SELECT 5')
 

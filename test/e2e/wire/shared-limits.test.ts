@@ -152,7 +152,7 @@ test('max_user_connections and max_address_connections hold over all pools', asy
   }
 })
 
-test('who has waited for reserve_pool_timeout gets a server of the reserve, which closes when nobody waits', async () => {
+test('a client that has waited for reserve_pool_timeout gets a server of the reserve, which closes when no client waits', async () => {
   const [holder, waiter] = [await login('reserve'), await login('reserve')]
   await ask(holder, 'BEGIN')
   const begun = performance.now()

@@ -281,7 +281,7 @@ test('15: an unknown parameter is refused with the error of PostgreSQL', async (
 })
 
 test.for(poolNames)(
-  '15: a bad value is refused with the error of PostgreSQL, and harms nobody else: %s',
+  '15: a bad value is refused with the error of PostgreSQL, and harms no other client: %s',
   async (pool) => {
     const parameters = { TimeZone: 'Mars/Olympus' }
     const direct = await loginDirectly(world, { parameters }).then(String, String)

@@ -295,7 +295,7 @@ test('a stalled handshake ends at client_login_timeout', async () => {
   expect((await engine.snapshot()).clientsLogin).toBe(0)
 })
 
-test('a new certificate is shown to new clients, and nobody who is there is dropped', async () => {
+test('a new certificate is presented to new clients, and connected ones stay', async () => {
   const own = await authority.issue('localhost', ['DNS:localhost'])
   const files = { client_tls_cert_file: own.certFile, client_tls_key_file: own.keyFile }
   const engine = await startEngine(document('require', files))

@@ -112,17 +112,17 @@ test('a database without a pool is passed on under its own name', async () => {
   expect(seen).toEqual(['two a', 'three a'])
 })
 
-test('whoever does not prove himself makes no pool', async () => {
+test('a client that fails to authenticate creates no pool', async () => {
   const refused = [
     await refusal('a', 'three', 'guess'),
-    await refusal('nobody', 'app'),
+    await refusal('stranger', 'app'),
     await refusal('*', 'app'),
     await refusal('a', '*', 'guess'),
     await refusal('web', 'app', 'guess'),
   ]
 
   expect(refused).toEqual(
-    ['a', 'nobody', '*', 'a', 'web'].map((user) => `28P01 password authentication failed for user "${user}"`),
+    ['a', 'stranger', '*', 'a', 'web'].map((user) => `28P01 password authentication failed for user "${user}"`),
   )
   expect((await madePools()).filter((name) => !/^(app [ab]|(two|three) a)$/.test(name))).toEqual([])
 })
@@ -185,7 +185,7 @@ test('a pause of a database, or of "*", holds for pools that are made later', as
   two.send(query('SELECT 1'))
   await until(async () => (await engine.pool('app', 'a')).clientsWaiting === 1)
   await until(async () => (await engine.pool('two', 'a')).clientsWaiting === 1)
-  // Nobody is looked up in a paused database.
+  // No user is looked up in a paused database.
   await until(async () => (await engine.snapshot()).clientsLogin === 1)
   await console('RESUME app')
   await console('RESUME "*"')
@@ -245,7 +245,7 @@ const disabled = (database: string): string => `55000 database does not allow co
 test('DISABLE "*" keeps out who would be served by it, known or not, until ENABLE "*"', async () => {
   const there = await connect('a', 'two')
   await console('DISABLE "*"')
-  const refused = [await refusal('b', 'two'), await refusal('a', 'three'), await refusal('nobody', 'three')]
+  const refused = [await refusal('b', 'two'), await refusal('a', 'three'), await refusal('stranger', 'three')]
   const shown = await shownDatabases()
   const others = await refusal('b', 'app')
   await engine.apply(document({ pool_size: 3 }))

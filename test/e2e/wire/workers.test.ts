@@ -65,7 +65,7 @@ async function connect(world: World, database: string, more: object = {}): Promi
   return client
 }
 
-/** All of them, or nobody stays. */
+/** All of them, or none stays. */
 async function connectAll(world: World, database: string, count: number): Promise<Client[]> {
   const logins = await Promise.allSettled(Array.from({ length: count }, async () => await connect(world, database)))
   const clients = logins.flatMap((login) => (login.status === 'fulfilled' ? [login.value] : []))
@@ -209,7 +209,7 @@ group.each([2, 4])('with %i workers', (workers) => {
     await end(clients)
   })
 
-  test('the reserve is drawn on once, whoever waits', async () => {
+  test('the reserve is used once, whichever worker has clients that wait', async () => {
     await serversGone(world)
     const clients = await connectAll(world, 'reserved', 24)
 
@@ -219,7 +219,7 @@ group.each([2, 4])('with %i workers', (workers) => {
     await end(clients)
   })
 
-  test('nobody waits for long while another worker has servers that are idle', async () => {
+  test('no client waits while another worker has idle servers', async () => {
     await serversGone(world)
     const clients = await connectAll(world, 'divided', poolSize * workers)
     const workerOf = new Map(
@@ -268,7 +268,7 @@ group.each([2, 4])('with %i workers', (workers) => {
     for (const client of clients) client.destroy()
   })
 
-  test('PAUSE waits for the servers of all workers, and RESUME lets everybody go on without an error', async () => {
+  test('PAUSE waits for the servers of all workers, and RESUME lets all clients go on without an error', async () => {
     const clients = await connectAll(world, 'divided', 32)
     const going = hammer(clients, 100, 'SELECT pg_sleep(0.001)')
 
@@ -293,7 +293,7 @@ group.each([2, 4])('with %i workers', (workers) => {
   test('the console shows one line per pool, and every connection of every worker', async () => {
     const clients = await connectAll(world, 'divided', 32)
     await hammer(clients, 5, 'SELECT pg_sleep(0.001)')
-    // One that was opened for somebody who has been served meanwhile may still log in.
+    // One that was opened for a client which has been served meanwhile may still log in.
     await world.engine.poolUntil('divided', ({ serversLogin, serversActive }) => serversLogin + serversActive === 0)
 
     const pools = (await rowsOf(console, 'SHOW POOLS')).filter((row) => row['database'] === 'divided')

@@ -1,4 +1,4 @@
-/** Import graph: who reaches whom, and in which circles. */
+/** Import graph: which files reach which, and in which circles. */
 
 export type Graph = ReadonlyMap<string, readonly string[]>
 

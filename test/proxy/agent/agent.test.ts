@@ -132,7 +132,7 @@ test('a proxy that hints cannot reach lets control hold its polls, and applies a
   control.offer(2, toml(6))
   await proxy.applies(2)
 
-  // The parked poll has told of it: bodies are asked for before there is another one.
+  // The parked poll has told of it: bodies are fetched before there is another one.
   const asked = control.asked.slice(askedBefore).map(({ path }) => path)
   expect(asked.find((path) => /manifest|pools/.test(path))).toContain('/pools/')
   expect(control.askedFor('/manifest').at(-1)?.headers['prefer']).toBe('wait=1')
@@ -427,7 +427,7 @@ test('114: a proxy restarted while control is down serves from its last-known-go
   expect((await again.get('/readyz')).status).toBe(200)
 })
 
-test('after such a start control is asked with what is running, and a newer version is applied when it is back', async () => {
+test('after such a start control is polled with what is running, and a newer version is applied when it is back', async () => {
   const { control, source, proxy } = await newFleet()
   control.offer(4, toml(5))
   await proxy.agent.start()
@@ -440,7 +440,7 @@ test('after such a start control is asked with what is running, and a newer vers
 
   control.asked.length = 0
   await control.start()
-  await until('control is asked', () => control.askedFor('/manifest').length > 0)
+  await until('control is polled', () => control.askedFor('/manifest').length > 0)
   control.offer(5, toml(6))
   await again.agent.reload()
   await again.applies(5)
@@ -486,7 +486,7 @@ test('a second process cannot use the same state folder', async () => {
   await expect(new ScriptedAgent({ source }).agent.start()).rejects.toThrow('is in use by another proxy')
 })
 
-test('a version that killed the engine once is tried once more by itself, and then only when somebody asks', async () => {
+test('a version that killed the engine once is tried once more by itself, and then only after a reload', async () => {
   const { control, proxy } = await newFleet({ waits: { backoffFirstMs: 5, backoffMaxMs: 5 } })
   control.offer(1, toml(5))
   await proxy.agent.start()
@@ -515,12 +515,12 @@ test('a hint URL that control refuses is logged with the reason and does not kee
   expect(more).toEqual([])
 })
 
-test('a fleet that has no version yet is asked again after the poll interval', async () => {
+test('a fleet without a version is polled again after the poll interval', async () => {
   const { control, proxy } = await newFleet({ waits: { backoffFirstMs: 60_000, backoffMaxMs: 60_000 } })
   control.pollIntervalMs = 20
 
   await proxy.agent.start()
-  await until('it was asked', () => control.askedFor('/manifest').length > 2)
+  await until('it was polled', () => control.askedFor('/manifest').length > 2)
   control.offer(1, toml(5))
 
   await proxy.applies(1)

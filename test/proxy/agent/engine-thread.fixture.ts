@@ -1,5 +1,5 @@
 /**
- * An engine that speaks messages.ts and serves nobody. Like the real one it blocks, and looks for messages when it is
+ * An engine that speaks port.ts and serves no client. Like the real one it blocks, and looks for messages when it is
  * woken. A test drives it over a BroadcastChannel that bears the port it was told to listen on, and its worker's number.
  */
 import { BroadcastChannel, type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'

@@ -18,7 +18,7 @@ async function newServer(secret: string | null = `whsec_${key.toString('base64')
     token,
     onOperation: async (operation, pool) => {
       operated.push(`${operation} ${pool}`)
-      return await Promise.resolve({ known: pool !== 'nobody', paused: operation === 'pause', servers: 1 })
+      return await Promise.resolve({ known: pool !== 'missing', paused: operation === 'pause', servers: 1 })
     },
     onReload: async () => await Promise.resolve(operated.includes('pause app') ? 'line 3 is wrong' : null),
     now: () => now,
@@ -64,9 +64,9 @@ test('the token of this proxy allows every operation of control, and a reload', 
   expect(await ask(url, '/v1/reload')).toBe('200 reloaded')
   expect(await ask(url, '/v1/pools/app/pause')).toBe('200 {"known":true,"paused":true,"servers":1}')
   expect(await ask(url, '/v1/pools/a%20%2F%C3%A4/kill')).toBe('200 {"known":true,"paused":false,"servers":1}')
-  expect(await ask(url, '/v1/pools/nobody/resume')).toBe('404 {"known":false,"paused":false,"servers":1}')
+  expect(await ask(url, '/v1/pools/missing/resume')).toBe('404 {"known":false,"paused":false,"servers":1}')
   expect(await ask(url, '/v1/reload')).toBe('503 line 3 is wrong')
-  expect(operated).toEqual(['pause app', 'kill a /ä', 'resume nobody'])
+  expect(operated).toEqual(['pause app', 'kill a /ä', 'resume missing'])
 })
 
 test('without the token nothing is executed, nor is an operation that does not exist', async () => {

@@ -22,7 +22,7 @@ test('a password gives the md5 hash PostgreSQL stores and a SCRAM verifier that 
   expect(Buffer.from(serverKey)).toEqual(createHmac('sha256', salted).update('Server Key').digest())
 })
 
-test('an unchanged password keeps its verifier, and nobody sees that two users have the same', async () => {
+test('an unchanged password keeps its verifier, and two users with the same have different ones', async () => {
   const passwords = newPasswords()
 
   const first = await passwords.clientSecret('pencil', 'a')
@@ -34,7 +34,7 @@ test('an unchanged password keeps its verifier, and nobody sees that two users h
   expect(other.scram?.salt).not.toEqual(first.scram?.salt)
 })
 
-test('a user has the salt that he had before there was one, on every proxy of the fleet', async () => {
+test('a user has the same salt before and after it has a password, on every proxy of the fleet', async () => {
   const form = { iterations: 4096, salt: new Uint8Array(16) }
 
   const here = await newPasswords().clientSecret('pencil', 'a')
@@ -67,7 +67,7 @@ test('an md5 hash allows md5 alone', async () => {
   expect(await newPasswords().clientSecret(text, 'user')).toEqual({ md5: text, scram: null })
 })
 
-test('without a password nothing is asked', async () => {
+test('without a password there is no challenge', async () => {
   expect(await newPasswords().clientSecret(null, 'user')).toEqual({ md5: null, scram: null })
 })
 
@@ -109,7 +109,7 @@ test('a verifier of the former password is that of the very password', async () 
   expect(previous?.scram).toEqual(scram)
 })
 
-test('two verifiers with different salts cannot be asked for in one exchange', async () => {
+test('two verifiers with different salts cannot be used in one exchange', async () => {
   const other = verifier.replace('W22ZaJ0S', 'AAAAAAAA')
 
   await expect(newPasswords().rotatedSecret(verifier, { text: other, untilMs: null }, 'user')).rejects.toMatchObject({

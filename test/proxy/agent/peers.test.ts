@@ -118,7 +118,7 @@ test('85: an engine that wants to know while an answer is being written to disk 
   expect(told[1]).toEqual(told[0])
 })
 
-test('85: nothing is asked after the end', async () => {
+test('85: nothing is requested after the end', async () => {
   const { peers, control, told } = await newPeers([own], undefined, 200)
   peers.wanted()
   await until(() => told.length === 1)
@@ -139,6 +139,6 @@ test.for([
   expect(peerAddress({ host, port: 6432 }, peerHost, hintUrl)).toEqual({ host: expected, port: 6432 })
 })
 
-test('85: a proxy that listens everywhere and says nothing else is reached by nobody', () => {
+test('85: a proxy that listens everywhere and says nothing else is reached by no peer', () => {
   expect(peerAddress({ host: '0.0.0.0', port: 6432 }, null, null)).toBeNull()
 })

@@ -56,12 +56,12 @@ test('a name in use is looked up again, and a changed set of addresses is told o
   const { resolver, changes, asked } = newResolver(answers)
   await resolver.resolveAll(['db'])
   resolver.watch(['db'], 5)
-  await until('it is asked again', () => asked.length > 2)
+  await until('it is looked up again', () => asked.length > 2)
 
   answers['db'] = ['10.0.0.2', '10.0.0.3']
   await until('it is told', () => changes.length > 0)
   const seen = asked.length
-  await until('it is asked again', () => asked.length > seen + 1)
+  await until('it is looked up again', () => asked.length > seen + 1)
 
   expect(changes).toEqual([{ db: ['10.0.0.2', '10.0.0.3'] }])
 })
@@ -73,7 +73,7 @@ test('the same addresses in another order are no change', async () => {
   resolver.watch(['db'], 5)
 
   answers['db'] = ['10.0.0.2', '10.0.0.1']
-  await until('it is asked again', () => asked.length > 3)
+  await until('it is looked up again', () => asked.length > 3)
 
   expect(changes).toEqual([])
 })
@@ -85,7 +85,7 @@ test('a name that cannot be looked up later keeps its addresses', async () => {
   resolver.watch(['db'], 5)
 
   answers['db'] = new Error('ENOTFOUND')
-  await until('it is asked again', () => asked.length > 3)
+  await until('it is looked up again', () => asked.length > 3)
 
   expect(changes).toEqual([])
   expect(await resolver.resolveAll(['db'])).toEqual(new Map([['db', ['10.0.0.1']]]))
@@ -96,7 +96,7 @@ test('a name that is no longer used is not looked up again', async () => {
   await resolver.resolveAll(['db', 'other'])
 
   resolver.watch(['other'], 5)
-  await until('the other is asked again', () => asked.filter((host) => host === 'other').length > 2)
+  await until('the other is looked up again', () => asked.filter((host) => host === 'other').length > 2)
 
   expect(asked.filter((host) => host === 'db')).toHaveLength(1)
 })

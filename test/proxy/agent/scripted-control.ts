@@ -24,7 +24,7 @@ interface Scripted {
 
 export const hintSecret = `whsec_${Buffer.from('a secret that signs hints').toString('base64')}`
 
-/** A control plane by script: it offers what a test says and remembers what it was asked. */
+/** A control plane by script: it offers what a test says and records the requests. */
 export class ScriptedControl {
   readonly asked: Asked[] = []
   readonly reports: Report[] = []
@@ -51,7 +51,7 @@ export class ScriptedControl {
     atEndOfFile(async () => await this.stop())
   }
 
-  /** Hangs up on everybody; `start` takes the same port again. */
+  /** Ends all connections; `start` takes the same port again. */
   async stop(): Promise<void> {
     const server = this.#server
     this.#server = undefined

@@ -67,7 +67,7 @@ export class EngineInProcess {
     })
   }
 
-  apply(version: number, pools: readonly PoolSpec[], consoleUsers: readonly ConsoleUserSpec[] = everyone): void {
+  apply(version: number, pools: readonly PoolSpec[], consoleUsers: readonly ConsoleUserSpec[] = adminAndMonitor): void {
     const spec: FleetSpec = {
       position: { epoch: 1, version },
       general: generalSettings({}),
@@ -93,7 +93,7 @@ export class EngineInProcess {
   }
 }
 
-const everyone: readonly ConsoleUserSpec[] = [
+const adminAndMonitor: readonly ConsoleUserSpec[] = [
   { user: 'admin', right: 'admin', clientSecret: null },
   { user: 'monitor', right: 'stats', clientSecret: null },
 ]

@@ -54,7 +54,7 @@ async function page(of = running): Promise<string> {
   })
 }
 
-/** What asking changes by itself: the console's own statistics and whoever asks. */
+/** What a query changes by itself: the console's own statistics and its session. */
 const moving = /database="pgbouncer"|^pgbouncer_used_clients$|^pgbouncer_exporter_build_info/
 
 function settled(series: Map<string, number>): Record<string, number> {

@@ -141,7 +141,7 @@ test('RECONNECT replaces an idle server at once and a linked one at the end of i
   expect([linkedPid, idlePid]).not.toContain(await pidOf(inside))
 })
 
-test('KILL ends every client and server of the database, and whoever comes waits for RESUME', async () => {
+test('KILL ends every client and server of the database, and new clients wait for RESUME', async () => {
   const inside = await web()
   const told = new Promise((resolve) => inside.once('error', resolve))
   await inside.query('BEGIN')
@@ -211,7 +211,7 @@ test.for([
   await expect(console.query(statement)).rejects.toMatchObject({ code })
 })
 
-test('every command that changes something is for admins alone, whoever may look runs the others', async () => {
+test('every command that changes something needs the right admin, the others need stats', async () => {
   const monitor = await running.console('monitor')
   const notice = new Promise<string>((resolve) => monitor.once('notice', ({ detail }) => resolve(detail ?? '')))
   await monitor.query('SHOW HELP')
@@ -288,7 +288,7 @@ test('SHUTDOWN asks the agent to end the proxy, in the mode that was typed', asy
   expect(modes).toEqual(['clients', 'drain', 'now'])
 })
 
-test('a stop that waits for clients lets those who are there go on, and takes nobody in', async () => {
+test('a stop that waits for clients lets connected clients go on, and accepts no new ones', async () => {
   const engine = new EngineInProcess()
   engine.apply(1, [poolSpec({ port, serverUser: 'app_rw' })])
   const client = await engine.connect({ user: 'web', database: 'app' })

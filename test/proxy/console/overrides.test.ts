@@ -1,4 +1,4 @@
-/** SET of what runs: it works at once, is shown wherever somebody looks, and does not outlive a version or RELOAD. */
+/** SET of what runs: it works at once, is shown by every SHOW command, and does not outlive a version or RELOAD. */
 import type { Client } from 'pg'
 import { beforeAll, beforeEach, expect, test } from 'vitest'
 import { poolReports } from '../../../proxy/agent/reports.ts'

@@ -101,7 +101,7 @@ test('what a newcomer sends in the same bytes as its login waits for RESUME as w
   hasty.destroy()
 })
 
-test('SUSPEND answers when what was sent has been taken, and closes whoever does not take it in time', async () => {
+test('SUSPEND answers when what was sent has been taken, and closes connections that do not take it in time', async () => {
   await console.query("SET suspend_timeout = '200ms'")
   const slow = await WireClient.login({ host: '127.0.0.1', port: running.port }, { user: 'web', database: 'app' })
   slow.socket.pause()

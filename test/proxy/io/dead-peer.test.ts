@@ -1,6 +1,6 @@
 /**
  * How a peer that dies without a word is noticed, between two network namespaces whose link is taken down. What the
- * kernel says then is what the cause of a disconnect is told from, so it is asked of a real one.
+ * kernel says then is what the cause of a disconnect is told from, so the test uses a real one.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
@@ -51,7 +51,7 @@ describe.skipIf(refusal !== '')(`a peer that dies silently${reason}`, () => {
     io.dispose()
     peer.kill()
     await once(peer, 'exit')
-    // The namespace itself lives on while the kernel still sends to nobody in it.
+    // The namespace itself lives on while the kernel still sends to an address in it.
     ip(`link del ${ourEnd}`)
     ip(`netns del ${namespace}`)
   })
@@ -93,7 +93,7 @@ describe.skipIf(refusal !== '')(`a peer that dies silently${reason}`, () => {
   })
 })
 
-/** Tells its port, greets everybody, reads everything until it is told to stop. */
+/** Prints its port, greets all clients, reads everything until it is told to stop. */
 const listensAndReads = `
   const server = require('node:net').createServer((socket) => {
     socket.on('error', () => {})

@@ -1,5 +1,5 @@
 /**
- * Sends that leave together by io_uring: that what each reader gets is what was sent to it, in its order, whoever reads
+ * Sends that leave together by io_uring: that what each reader gets is what was sent to it, in its order, even if others read
  * slowly, is gone, or has TLS beside it.
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -134,7 +134,7 @@ describe.each(['together', 'one by one'])('sent %s', (way) => {
   afterEach(() => loop.dispose())
 
   test.each([1, 2, 3, 4, 5, 6])(
-    'everything arrives once and in its order, whoever reads slowly, and whoever is gone (%i)',
+    'everything arrives once and in its order, though some read slowly and some are gone (%i)',
     async (seed) => {
       const random = new Random(seed)
       const sources = await Promise.all(

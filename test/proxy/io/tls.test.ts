@@ -136,7 +136,7 @@ test('a certificate of an authority that is not trusted is refused, and the serv
   closeBoth(secured)
 })
 
-test('a client without the certificate that is asked for is refused, one that has it is named', async () => {
+test('a client without the required certificate is rejected, one that has it is named', async () => {
   const web = await authority.issue('web')
   const demanding = { ca: caPem, peerRequired: true }
   const without = await handshake(clientContext(), serverContext(demanding))

@@ -58,7 +58,7 @@ test('bytes that stand together and leave by the same sender are one send', () =
   expect(left).toEqual(['one: abcd', 'other: e', 'one: f'])
 })
 
-test('nobody has two sends that wait: before the second everything leaves', () => {
+test('no socket has two sends that wait: before the second everything leaves', () => {
   const { passage: turnBuffer, left, sender, receive, defer } = world()
   const [one, other] = [sender('one'), sender('other')]
   const at = receive('abc')

@@ -31,7 +31,7 @@ const accept =
     return events
   }
 
-const nobody = accept(new Recorder())
+const ignored = accept(new Recorder())
 
 function isThere(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false }) !== undefined
@@ -76,17 +76,17 @@ test('84: a megabyte passes a Unix socket whose peer reads late', () => {
   expect(client.drains).toBe(1)
 })
 
-test.for([0o777, 0o770, 0o600])('84: the file has the mode that was asked for: %o', (mode) => {
+test.for([0o777, 0o770, 0o600])('84: the file has the requested mode: %o', (mode) => {
   const address = { host: folder, port: 5432 }
 
-  io.listen(address, nobody, mode)
+  io.listen(address, ignored, mode)
 
   expect(lstatSync(join(folder, '.s.PGSQL.5432')).mode & 0o777).toBe(mode)
 })
 
 test('84: the file is removed with its listener', () => {
   const address = { host: folder, port: 5432 }
-  const listener = io.listen(address, nobody)
+  const listener = io.listen(address, ignored)
 
   const before = isThere(unixPath(address))
   listener.close()
@@ -97,7 +97,7 @@ test('84: the file is removed with its listener', () => {
 test('84: the file of one who has died is replaced', () => {
   const address = { host: folder, port: 5432 }
   const dead = newIo()
-  dead.listen(address, nobody)
+  dead.listen(address, ignored)
   dead.dispose()
   const left = isThere(unixPath(address))
   const [client, server] = [new Recorder(), new Recorder()]
@@ -115,7 +115,7 @@ test('84: the file of one who lives is not touched, be it busy', async () => {
   await once(server, 'listening')
   const before = lstatSync(unixPath(address)).ino
 
-  expect(() => io.listen(address, nobody)).toThrow(expect.objectContaining({ errno: 'EADDRINUSE' }))
+  expect(() => io.listen(address, ignored)).toThrow(expect.objectContaining({ errno: 'EADDRINUSE' }))
 
   expect(lstatSync(unixPath(address)).ino).toBe(before)
   server.close()
@@ -125,9 +125,9 @@ test('84: the file of one who lives is not touched, be it busy', async () => {
 test('84: a listener that was replaced leaves the file to its successor', () => {
   const address = { host: folder, port: 5432 }
   const former = newIo()
-  const listener = former.listen(address, nobody)
+  const listener = former.listen(address, ignored)
   former.dispose()
-  io.listen(address, nobody)
+  io.listen(address, ignored)
 
   listener.close()
 
@@ -142,7 +142,7 @@ test.for<[string, (path: string) => void]>([
   const address = { host: folder, port: 5432 }
   make(unixPath(address))
 
-  expect(() => io.listen(address, nobody)).toThrow(expect.objectContaining({ errno: 'EADDRINUSE' }))
+  expect(() => io.listen(address, ignored)).toThrow(expect.objectContaining({ errno: 'EADDRINUSE' }))
 
   expect(isThere(unixPath(address))).toBe(true)
 })
@@ -150,20 +150,20 @@ test.for<[string, (path: string) => void]>([
 test('84: a folder that is not there is an error that names it', () => {
   const address = { host: join(folder, 'nothing'), port: 1 }
 
-  expect(() => io.listen(address, nobody)).toThrow(
+  expect(() => io.listen(address, ignored)).toThrow(
     expect.objectContaining({ errno: 'ENOENT', message: expect.stringContaining(unixPath(address)) }),
   )
 })
 
 test('84: a path that is too long is refused', () => {
-  expect(() => io.listen({ host: `/${'x'.repeat(100)}`, port: 5432 }, nobody)).toThrow(
+  expect(() => io.listen({ host: `/${'x'.repeat(100)}`, port: 5432 }, ignored)).toThrow(
     expect.objectContaining({ errno: 'ENAMETOOLONG' }),
   )
 })
 
-test('84: where nobody listens a connection is refused', async () => {
+test('84: where no process listens a connection is refused', async () => {
   const dead = newIo()
-  dead.listen({ host: folder, port: 1 }, nobody)
+  dead.listen({ host: folder, port: 1 }, ignored)
   dead.dispose()
   const [missing, left] = [new Recorder(), new Recorder()]
 

@@ -115,7 +115,7 @@ export async function pair(io: EpollIo, from: SocketEvents, to: SocketEvents): P
   await until(io, () => open && accepted !== null)
   connected.events = from
   listener.close()
-  if (accepted === null) throw new Error('nobody was accepted')
+  if (accepted === null) throw new Error('no connection was accepted')
   return { connected, accepted }
 }
 

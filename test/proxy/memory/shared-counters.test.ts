@@ -43,7 +43,7 @@ test('a key has the same slot in every worker, and another one another', () => {
   expect(counters.acquire(0, 'b')).not.toBe(counters.acquire(0, 'a'))
 })
 
-test('a slot that nobody uses any more begins anew', () => {
+test('a slot that no worker uses any more begins anew', () => {
   const counters = newBoard()
   const slot = counters.acquire(0, 'a') as number
   counters.add(slot, 0, 7)

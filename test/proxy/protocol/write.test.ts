@@ -79,7 +79,7 @@ describe('messages to clients, read by pg-protocol', () => {
   })
 })
 
-test('NegotiateProtocolVersion names the newest version and the options nobody knows', () => {
+test('NegotiateProtocolVersion names the newest version and the unknown options', () => {
   expect(write.negotiateProtocolVersion(0, ['_pq_.x']).toString('hex')).toBe(
     '76 00000013 00030000 00000001 5f70715f2e7800'.replaceAll(' ', ''),
   )

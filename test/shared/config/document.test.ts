@@ -224,12 +224,12 @@ describe('one problem is one line with path and remedy:', () => {
       /^general\.auth_hba: line 1: auth_ident has no map "staff"$/,
     ],
     [
-      'a rule for certificates that nobody vouches for',
+      'a rule for certificates without a CA',
       `[general]\nauth_hba = "hostssl all all all md5 clientcert=verify-ca"\n${pool({})}`,
       /^general\.auth_hba: line 1: requires client certificates; set client_tls_sslmode and client_tls_ca_file$/,
     ],
     [
-      'certificates that nobody vouches for',
+      'certificates without a CA',
       pool({ user: 'auth_type = "cert"' }),
       /^pools\.app\.users\.web\.auth_type: "cert" requires client certificates/,
     ],
@@ -310,12 +310,12 @@ describe('one problem is one line with path and remedy:', () => {
       /^pools\.app\.users\."\*"\.auth_user: is required/,
     ],
     [
-      '"*" with a password for everybody',
+      '"*" with a password for all users',
       pool({ pool: 'auth_user = "asker"' }).replace('web', '"*"'),
       /^pools\.app\.users\."\*"\.password: must not be set for "\*"/,
     ],
     [
-      '"*" that trusts anybody',
+      '"*" that trusts all users',
       pool({ pool: 'auth_user = "asker"\nauth_type = "trust"', user: '' }).replace('web', '"*"'),
       /^pools\.app\.users\."\*"\.auth_type: must not be "trust"/,
     ],
@@ -383,12 +383,12 @@ describe('one problem is one line with path and remedy:', () => {
       /^general\.client_tls_cert_file: is required by client_tls_sslmode "require"$/,
     ],
     [
-      'clients that are verified by nobody',
+      'clients that are verified without a CA',
       `[general]\nclient_tls_sslmode = "verify-ca"\nclient_tls_cert_file = "/c"\nclient_tls_key_file = "/k"\n${pool({})}`,
       /^general\.client_tls_ca_file: is required/,
     ],
     [
-      'servers that are verified by nobody',
+      'servers that are verified without a CA',
       pool({ user: 'password = "x"\nserver_tls_sslmode = "verify-full"' }),
       /^pools\.app\.users\.web\.server_tls_ca_file: is required/,
     ],

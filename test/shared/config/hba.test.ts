@@ -162,15 +162,15 @@ describe('a map leads', () => {
     ['not from a name that only begins alike', 'staff', 'web@example.com.evil', 'web', false],
     ['to a text around the group', 'staff', 'web@example.org', 'org_web', true],
     ['to a text with a dollar in it', 'staff', '$&@example.org', 'org_$&', true],
-    ['to all', 'staff', 'root', 'anybody', true],
+    ['to all', 'staff', 'root', 'other', true],
     ['to an expression', 'staff', 'dba-1', 'jobs', true],
     ['not beyond an expression', 'staff', 'dba-1', 'ledger', false],
     ['not from another map', 'other', 'alice', 'web', false],
     ['to a quoted all as a name', 'other', 'bob', 'all', true],
-    ['not from a quoted all to everybody', 'other', 'bob', 'web', false],
+    ['not from a quoted all to all users', 'other', 'bob', 'web', false],
     ['nowhere when it is not there', 'third', 'alice', 'web', false],
-    ['to the same name when none is asked for', null, 'web', 'web', true],
-    ['to no other name when none is asked for', null, 'alice', 'web', false],
+    ['to the same name without a map', null, 'web', 'web', true],
+    ['to no other name without a map', null, 'alice', 'web', false],
   ] as const)('%s', ([, map, system, user, expected]) => {
     expect(faults).toEqual([])
     expect(mayBe(lines, map, system, user)).toBe(expected)

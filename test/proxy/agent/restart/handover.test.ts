@@ -14,14 +14,14 @@ const stdoutFd = 1
 test('a process that asks another one goes on meanwhile, and takes what it is given then', async () => {
   const path = join(await tempFolder(), 'takeover')
   const asked = Promise.withResolvers<void>()
-  const released = Promise.withResolvers<{ host: string; port: number; fd: number; unix: null }>()
+  const handedOver = Promise.withResolvers<{ host: string; port: number; fd: number; unix: null }>()
   const done = Promise.withResolvers<void>()
   const handover = new Handover({
     path,
     log: () => undefined,
-    release: async () => {
+    handOver: async () => {
       asked.resolve()
-      return await released.promise
+      return await handedOver.promise
     },
     done: done.resolve,
     takeBack: async () => done.reject(new Error('it was not taken')),
@@ -31,7 +31,7 @@ test('a process that asks another one goes on meanwhile, and takes what it is gi
   // Both ends are in this very thread: who held it up would wait for himself.
   const taking = takeOver(path, new AbortController().signal)
   await asked.promise
-  released.resolve({ host: '127.0.0.1', port: 6432, fd: stdoutFd, unix: null })
+  handedOver.resolve({ host: '127.0.0.1', port: 6432, fd: stdoutFd, unix: null })
   const taken = await taking
   taken?.ready()
   await done.promise

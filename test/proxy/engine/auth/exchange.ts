@@ -7,7 +7,7 @@ import type { Conversation, Exchange } from '../../../../proxy/engine/wire/conve
 const messageBytesMax = 10_000
 
 export class Dialogue<Result> {
-  /** What the exchange sent and nobody took yet. */
+  /** What the exchange sent and the test has not taken. */
   sent = Buffer.alloc(0)
   result: Result | undefined
   finished = false

@@ -46,7 +46,7 @@ test('a success forgives, and so does a while without a failure', () => {
   expect(delays(logins, three, 119_999)).toEqual([0, 0, 250])
 })
 
-test('0 delays nothing and remembers nobody', () => {
+test('0 delays nothing and counts nothing', () => {
   const memory = KeyCounts.memory()
   const logins = loginsOf(memory)
 
@@ -56,7 +56,7 @@ test('0 delays nothing and remembers nobody', () => {
   expect(new KeyCounts(memory, 0).size).toBe(0)
 })
 
-test('what is remembered is bounded, and who goes on failing is remembered whoever fails beside him', () => {
+test('the memory is bounded, and a user that goes on failing stays counted while others fail', () => {
   const memory = KeyCounts.memory()
   const logins = loginsOf(memory)
   const seen = new Set<number>()

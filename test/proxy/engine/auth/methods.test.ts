@@ -62,7 +62,7 @@ describe('SCRAM-SHA-256-PLUS', () => {
     expect(dialogue.finished).toBe(true)
   })
 
-  test('who saw another certificate, of somebody between, is refused', () => {
+  test('a client that saw another certificate is rejected', () => {
     expect(() => bind(begin({ channel }), Buffer.from('hash of another'))).toThrow(
       expect.objectContaining({ sqlstate: '08P01' }),
     )
@@ -126,7 +126,7 @@ describe('SCRAM-SHA-256', () => {
     expect(unknown[0]?.salt).toBe(unknown[1]?.salt)
   })
 
-  test('with nothing but an md5 hash at hand nobody gets in', () => {
+  test('with nothing but an md5 hash every password is rejected', () => {
     const dialogue = begin({ secret: { md5: secret.md5, scram: null } })
 
     expect(() => proveScram(dialogue, 'pencil')).toThrow(expect.objectContaining(wrongPassword))
@@ -231,7 +231,7 @@ describe('plain', () => {
 })
 
 describe('cert', () => {
-  test('lets in whose certificate is for this user, and nobody else', () => {
+  test('accepts a certificate for this user, and no other', () => {
     const refused = { sqlstate: '28000', message: 'certificate authentication failed for user "app"' }
     const right = begin({ method: 'cert', certified: true })
     expect(right.sent).toEqual(message('R', int32(0)))
@@ -268,7 +268,7 @@ describe('who has two passwords', () => {
     expect(() => answer(method, both, 'pen')).toThrow(expect.objectContaining(wrongPassword))
   })
 
-  test('is asked by SCRAM where one of them is a verifier, though md5 is configured', () => {
+  test('are checked by SCRAM where one of them is a verifier, though md5 is configured', () => {
     const { previous, ...rest } = both
     const mixed = { ...rest, previous: { ...previous, md5: null } }
 
@@ -287,7 +287,7 @@ describe('who has two passwords', () => {
   })
 })
 
-describe('somebody who does not exist', () => {
+describe('an unknown user', () => {
   const digest = createHash('sha256').update('pencil').digest()
   const forms = {
     'the password itself': { ...secret, digest },
@@ -297,7 +297,7 @@ describe('somebody who does not exist', () => {
     'two passwords': { ...secret, digest, previous: { ...secret, digest, untilMs: null } },
   }
 
-  /** What is asked of somebody with the wrong answer to everything, without what is random in it, and the end. */
+  /** The messages to a user whose every answer is wrong, without random parts, and the error. */
   function trace(changes: Partial<Claim>): unknown[] {
     const seen: unknown[] = []
     try {
@@ -325,7 +325,7 @@ describe('somebody who does not exist', () => {
     Object.entries(forms).flatMap(([form, known]) =>
       (['plain', 'md5', 'scram-sha-256', 'cert'] as const).map((method) => [method, form, known] as const),
     ),
-  )('is asked by %s, and refused, as somebody with %s is', ([method, , like]) => {
+  )('is challenged by %s, and rejected, like a user with %s', ([method, , like]) => {
     const known = trace({ method, secret: like })
     const unknown = trace({ method, secret: unknownUser, like })
 
@@ -364,7 +364,7 @@ describe('md5', () => {
     expect(salts.size).toBe(50)
   })
 
-  test('with nothing but a SCRAM verifier at hand, SCRAM is asked for', () => {
+  test('with nothing but a SCRAM verifier, SCRAM is used', () => {
     const dialogue = begin({ method: 'md5', secret: { md5: null, scram: secret.scram } })
 
     proveScram(dialogue, 'pencil')

@@ -101,7 +101,7 @@ describe('as the server', () => {
     for (const text of finals) expect(() => parseClientFinal(text)).toThrow('malformed SCRAM message')
   })
 
-  test('an unknown user has the same challenge each time, another one in another process, and nobody fits it', () => {
+  test('an unknown user has the same challenge each time, another one in another process, and no password fits it', () => {
     const key = Buffer.alloc(32, 1)
 
     expect(mockVerifier(key, 'ghost')).toEqual(mockVerifier(key, 'ghost'))

@@ -70,7 +70,7 @@ describe.each(['trust', 'password', 'md5', 'scram-sha-256'] as const)('PostgreSQ
     expect(error).toMatchObject({ sqlstate: '28P01', message: 'password authentication failed for user "app"' })
   })
 
-  test.skipIf(auth === 'trust')('is told from a password that nobody gave us', async () => {
+  test.skipIf(auth === 'trust')('is told from a password that is not configured', async () => {
     await expect(login(postgres, { password: null }, async () => null)).rejects.toMatchObject({
       sqlstate: '28P01',
       message: 'the server requested the password of user "app", which is not known',
@@ -111,7 +111,7 @@ describe('a server that does what we cannot answer', () => {
     ['a salt of three bytes', request(5, 'abc')],
     ['a short backend key', Buffer.concat([request(0), message('K', 'abc')])],
     ['a row', Buffer.concat([request(0), message('D', '\0\0')])],
-    ['a challenge nobody asked for', request(11, 'r=a,s=AAAA,i=1')],
+    ['an unexpected challenge', request(11, 'r=a,s=AAAA,i=1')],
   ])('%s is a typed error', (_what, bytes) => {
     expect(() => begin().push(bytes)).toThrow(expect.objectContaining({ name: 'SqlError' }))
   })

@@ -154,14 +154,14 @@ test('83: a key hits its client alone, in any length and with the mark of a requ
 })
 
 // Medians of many rounds in turn: a machine that is busy is busy for all of them.
-test('83: a wrong secret, one of another length and a process id that nobody has take the same time', () => {
+test('83: a wrong secret, one of another length and a process id that no client has take the same time', () => {
   const { cancels } = newCancels(3)
   const { pid, secret } = newClient(cancels, 32).key
   const lookUps = {
     nearlyRight: () => cancels.find(pid, Buffer.concat([secret.slice(0, 31), Buffer.from([(secret[31] ?? 0) ^ 1])])),
     wrong: () => cancels.find(pid, Buffer.concat([Buffer.from(secret.map((byte) => byte ^ 255))])),
     short: () => cancels.find(pid, Buffer.concat([secret.slice(0, 4)])),
-    nobody: () => cancels.find(pid ^ 1, Buffer.concat([secret])),
+    missing: () => cancels.find(pid ^ 1, Buffer.concat([secret])),
   }
   let found = 0
   const taken = Object.values(lookUps).map((run) => ({ run, ms: [] as number[] }))
@@ -179,7 +179,7 @@ test('83: a wrong secret, one of another length and a process id that nobody has
   expect(Math.max(...medians) / Math.min(...medians)).toBeLessThan(2)
 })
 
-test('85: a number that nobody is known to have is asked for once, and its requests end when nobody has it', () => {
+test('85: an unknown number is requested from control once, and its requests end when no proxy has it', () => {
   const { cancels, peers, said } = newCancels(1)
   const secret = Buffer.alloc(4)
   let ended = 0
@@ -193,7 +193,7 @@ test('85: a number that nobody is known to have is asked for once, and its reque
   expect(ended).toBe(150)
 })
 
-test('85: they also end when nobody answers', () => {
+test('85: they also end without an answer of control', () => {
   const { cancels } = newCancels(1)
   const ended: true[] = []
 
@@ -208,7 +208,7 @@ test.for([
   ['of no proxy', pidOf(0, 0, 5), 4],
   ['of another proxy, passed on before', pidOf(2, 0, 5), 5],
   ['of another proxy, long, passed on before', pidOf(2, 0, 5), 33],
-] as const)('85: a request for a client that is not there is passed on to nobody: %s', ([, pid, secretBytes]) => {
+] as const)('85: a request for a client that is not there is passed on to no proxy: %s', ([, pid, secretBytes]) => {
   const { cancels, said } = newCancels(1)
   let ended = false
 
