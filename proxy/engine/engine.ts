@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { generalSettings } from '../../shared/config/settings.ts'
 import { sqlstates } from '../../shared/errors.ts'
 import { IoError } from '../io/io.ts'
@@ -23,6 +24,7 @@ import type { Pool } from './pool/pool.ts'
 import { Pools } from './pool/pools.ts'
 import { Refusals } from './refusals.ts'
 import { ProcessCounts } from './workers/process-counts.ts'
+import { StatementMemory } from './session/statement-memory.ts'
 import { TlsContexts } from './wire/tls.ts'
 import type { TlsHold } from './wire/tls.ts'
 
@@ -40,6 +42,7 @@ export interface EngineOptions {
 }
 
 const maintainEveryMs = 1000
+const mib = 1024 * 1024
 
 /** Interval at which a stopping engine checks whether all clients have left. */
 const stopCheckMs = 20
@@ -104,6 +107,7 @@ export class Engine {
       clients: new Set(),
       mockKey,
       schemaChanges: new SchemaChanges(schemaChanges),
+      statementMemory: new StatementMemory(() => this.context.general.preparedStatementMemoryMib * mib),
       stopping: false,
       suspended: false,
       suspensions: 0,
@@ -373,6 +377,8 @@ export class Engine {
 
   assertInvariants(): void {
     this.pools.assertInvariants()
+    const { clients, statementMemory } = this.context
+    assert(clients.size > 0 || statementMemory.bytes === 0, 'clients that left keep no prepared statements')
   }
 }
 
