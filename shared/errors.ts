@@ -18,6 +18,7 @@ export const sqlstates = {
   undefined_object: '42704',
   insufficient_privilege: '42501',
   too_many_connections: '53300',
+  out_of_memory: '53200',
   program_limit_exceeded: '54000',
   object_not_in_prerequisite_state: '55000',
   query_canceled: '57014',

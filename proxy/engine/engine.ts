@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { generalSettings } from '../../shared/config/settings.ts'
 import { IoError } from '../io/io.ts'
 import type { Io, Listener, Socket, SocketEvents, TcpOptions, Timer, TlsOptions } from '../io/io.ts'
@@ -21,6 +22,7 @@ import type { Pool } from './pool/pool.ts'
 import { Pools } from './pool/pools.ts'
 import { Refusals } from './refusals.ts'
 import { ProcessCounts } from './workers/process-counts.ts'
+import { StatementMemory } from './session/statement-memory.ts'
 import { TlsContexts } from './wire/tls.ts'
 import type { TlsHold } from './wire/tls.ts'
 
@@ -38,6 +40,7 @@ export interface EngineOptions {
 }
 
 const maintainEveryMs = 1000
+const mib = 1024 * 1024
 
 /**
  * One loop's clients, servers and pools: connections come from the listener, messages from the agent by `receive`,
@@ -100,6 +103,7 @@ export class Engine {
       clients: new Set(),
       mockKey,
       schemaChanges: new SchemaChanges(schemaChanges),
+      statementMemory: new StatementMemory(() => this.context.general.preparedStatementMemoryMib * mib),
       stopping: false,
       suspended: false,
       suspensions: 0,
@@ -305,6 +309,8 @@ export class Engine {
 
   assertInvariants(): void {
     this.pools.assertInvariants()
+    const { clients, statementMemory } = this.context
+    assert(clients.size > 0 || statementMemory.bytes === 0, 'clients that left keep no prepared statements')
   }
 }
 

@@ -183,6 +183,15 @@ export const generalKeys = {
     obeyedBy: 'engine',
     help: 'maximum time for a server to accept a forwarded cancel request',
   },
+  prepared_statement_memory_mib: {
+    type: 'integer',
+    default: 256,
+    min: 1,
+    max: 65536,
+    class: 'live',
+    obeyedBy: 'engine',
+    help: 'maximum memory of each worker for prepared statements of clients in transaction mode, in MiB; a statement that would exceed it, or a quarter of it alone, is rejected with 53200',
+  },
   suspend_timeout: {
     type: 'duration',
     default: '10s',

@@ -283,13 +283,10 @@ function parseUnnamed(at: Situation): Step[] {
   return [...steps, sync]
 }
 
-/** Longest text of an unnamed statement that a client executes after its Sync: longer ones need not follow it. */
-const followingBytesMax = 16_000
-
 /** Executes the unnamed statement of earlier work, or the lack of one. */
 function useUnnamed(at: Situation): Step[] {
   const { random, unnamed } = at
-  const follows = unnamed === null || (/^(select|rows|show|error)/.test(unnamed) && unnamed.length < followingBytesMax)
+  const follows = unnamed === null || /^(select|rows|show|error)/.test(unnamed)
   if (!at.prepares || !follows) return parseUnnamed(at)
   const steps: Step[] = []
   if (random.chance(0.2)) steps.push({ kind: 'describe', what: 'S', name: '' })

@@ -50,6 +50,8 @@ export class Client implements SocketEvents, Listed<Client> {
   readonly server: Server | null = null
   /** Remaining bytes of a long message, to be forwarded, or dropped without a server. */
   passing = 0
+  /** They are not forwarded, though there is a server. */
+  #dropsPassing = false
   /** Valid in the list `waiting`. */
   waitingSinceMs = 0
   /** Its prepared statements by its own names, in transaction mode; null before the first. */
@@ -189,6 +191,21 @@ export class Client implements SocketEvents, Listed<Client> {
     return start + passed
   }
 
+  /** What has not arrived of the present message is not forwarded. */
+  dropPassing(): void {
+    this.#dropsPassing = true
+  }
+
+  /** Where to forward from, after `continuePassing` up to `at`; what is forwarded may be a statement to keep. */
+  forwardFrom(bytes: Uint8Array, start: number, at: number): number {
+    if (this.#dropsPassing) {
+      if (this.passing === 0) this.#dropsPassing = false
+      return at
+    }
+    this.unnamed?.keepMore(bytes, start, at)
+    return start
+  }
+
   /** HOT. A Parse is forwarded whose statement may leave this in the session when it is bound. */
   noteParsed(signs: Signs | null): void {
     this.parsed = signs
@@ -254,8 +271,15 @@ export class Client implements SocketEvents, Listed<Client> {
 
   /** Keeps the first bytes of a message that must be whole. */
   gather(bytes: Uint8Array, start: number, end: number, length: number): void {
-    this.#gathered = { bytes: Buffer.allocUnsafe(length), length: end - start }
+    this.#gathered = { bytes: Buffer.allocUnsafeSlow(length), length: end - start }
     this.#gathered.bytes.set(bytes.subarray(start, end))
+    this.pool.statements.memory.add(length)
+  }
+
+  #ungather(): void {
+    if (this.#gathered === null) return
+    this.pool.statements.memory.release(this.#gathered.bytes.length)
+    this.#gathered = null
   }
 
   /** Returns the offset of progress; a message that is now whole was forwarded. */
@@ -265,10 +289,13 @@ export class Client implements SocketEvents, Listed<Client> {
     const next = Math.min(end, start + gathered.bytes.length - gathered.length)
     gathered.bytes.set(bytes.subarray(start, next), gathered.length)
     gathered.length += next - start
-    if (gathered.length < gathered.bytes.length) return next
-    this.#gathered = null
-    clientData(this, server, gathered.bytes, 0, gathered.bytes.length)
-    return next
+    const { length } = gathered.bytes
+    if (gathered.length < length) return next
+    this.#ungather()
+    if (clientData(this, server, gathered.bytes, 0, length) > 0 || this.list === null) return next
+    // It waits for an earlier answer: with its last byte it is delivered again.
+    this.gather(gathered.bytes, 0, length - 1, length)
+    return next - 1
   }
 
   /** Answers a simple query without the server. */
@@ -574,6 +601,8 @@ export class Client implements SocketEvents, Listed<Client> {
     counts?.clientLeft(this.pool)
     counts?.unplace(this.pool)
     this.statements?.clear()
+    this.unnamed?.clear()
+    this.#ungather()
     if (this.cancelKey !== null) this.context.cancels.remove(this.cancelKey.pid)
     if (how === 'end') this.socket.end()
     else this.socket.close()

@@ -7,6 +7,7 @@ import type { FromEngine } from '../../port.ts'
 import type { SchemaChanges } from '../../memory/schema-changes.ts'
 import type { Workers } from '../workers/workers.ts'
 import type { Peers } from '../cancel/peers.ts'
+import type { StatementMemory } from '../session/statement-memory.ts'
 import type { Refusals } from '../refusals.ts'
 import type { ProcessCounts } from '../workers/process-counts.ts'
 import type { TlsContexts } from '../wire/tls.ts'
@@ -49,6 +50,8 @@ export interface Context {
   readonly mockKey: Uint8Array
   /** Changes of schemas that this process has seen. */
   readonly schemaChanges: SchemaChanges
+  /** Of what its clients have prepared. */
+  readonly statementMemory: StatementMemory
   /** Set while the engine stops: a client that becomes free is disconnected. */
   stopping: boolean
   /** SUSPEND: clients and servers are not read, and no server is opened. */

@@ -71,7 +71,7 @@ export class Pool {
   template: Pool | null = null
   /** When it last had a client, to the second; for pools that follow "*". */
   usedAtMs = 0
-  readonly statements = new Statements()
+  readonly statements: Statements
   readonly welcomes = new Map<string, Welcome>()
   /** Parameters reported by the last server that logged in, in its spelling; empty before the first. */
   readonly #reported = new Map<string, string>()
@@ -101,6 +101,7 @@ export class Pool {
     this.context = context
     this.database = database
     this.user = user
+    this.statements = new Statements(context.statementMemory)
     this.slots = context.counts?.slotsOf(database, user) ?? null
   }
 

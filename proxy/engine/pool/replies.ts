@@ -243,7 +243,8 @@ function passError({ server, client, bytes, from, at, next, end }: Reply): numbe
   }
   outstanding.failed()
   unnamedFailed(client, server)
-  server.serverSet.pool.noteServerError(refusal === undefined ? fields.code : sqlstates.feature_not_supported)
+  const { code } = refusal === undefined ? fields : errorFields(refusal, headerBytes, refusal.length)
+  server.serverSet.pool.noteServerError(code)
   if (outstanding.failedSubject instanceof Named) client.pool.statements.doubt(outstanding.failedSubject.statement)
   if (refusal === undefined && contradictsStatements(fields)) server.statements?.doubt()
   if (refusal === undefined && planHasChanged(fields)) server.serverSet.schema.changed()

@@ -32,7 +32,11 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
   const owns = server.unnamed.shared && server.replication === null
   // Bytes before `from` have been dealt with; those from `from` to `at` are to be forwarded as they are.
   let from = start
-  let at = client.passing === 0 ? start : client.continuePassing(start, end)
+  let at = start
+  if (client.passing > 0) {
+    at = client.continuePassing(start, end)
+    from = client.forwardFrom(bytes, start, at)
+  }
   while (end - at >= headerBytes) {
     const tag = bytes[at] as number
     const length = readLength(bytes, at)

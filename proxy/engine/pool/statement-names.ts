@@ -10,11 +10,11 @@ import * as write from '../../protocol/write.ts'
 import { headerBytes } from '../../protocol/framing.ts'
 import type { SendBuffer } from '../wire/send-buffer.ts'
 import { RequestKind } from '../session/outstanding.ts'
-import { namesPortal, nameStart, nulAt, parseBytesMax } from '../session/prepared.ts'
+import { namesPortal, nameStart, nulAt } from '../session/prepared.ts'
 import type { ClientStatements, Named, Statement } from '../session/prepared.ts'
 import { query, rewritten, unnamedParse } from './deallocate.ts'
 import { give, isAwaited, makeRoom, provide, takeOff } from './server-copies.ts'
-import { ask, goOn, Outcome, owe, oweOf, pass, refuseBind } from './statement-request.ts'
+import { ask, goOn, Outcome, owe, oweOf, pass, refuseBind, refuseParse } from './statement-request.ts'
 import type { Request } from './statement-request.ts'
 import { useUnnamed } from './unnamed-requests.ts'
 
@@ -111,13 +111,18 @@ function copy(bytes: Uint8Array, start: number, end: number): Uint8Array {
 function close(request: Request, name: Uint8Array, statement: Statement): Outcome {
   const { client } = request
   const names = client.namesOfStatements()
+  const release = names.hold(statement)
   names.remove(name)
   const settle = settling(request, names, name, statement)
   owe(request, RequestKind.Local, {
     answer: write.closeComplete,
-    done: settle,
+    done: () => {
+      release()
+      settle()
+    },
     dropped: () => {
       names.restore(name, statement)
+      release()
       settle()
     },
   })
@@ -137,9 +142,9 @@ function settling({ client }: Request, names: ClientStatements, name: Uint8Array
 }
 
 function namedParse(out: SendBuffer, request: Request, nameAt: number, nameEnd: number): Outcome {
-  const { client, server, bytes, at, next, end } = request
+  const { client, server, bytes, next, end } = request
   if (server.outstanding.copying) return Outcome.AsItIs
-  if (next > end) return gather(request, next - at)
+  if (next > end) return gather(out, request)
   const textAndTypes = rewritten(request, bytes.subarray(nameEnd + 1, next))
   const held = client.statements?.get(bytes, nameAt, nameEnd)
   const under = { meaning: client.parameters.meaning, schema: server.serverSet.schema.version }
@@ -157,6 +162,7 @@ function namedParse(out: SendBuffer, request: Request, nameAt: number, nameEnd: 
   }
 
   const name = copy(bytes, nameAt, nameEnd)
+  if (!client.pool.statements.hasRoom(textAndTypes, under, name)) return refuseParse(out, request)
   const names = client.namesOfStatements()
   const statement = names.add(name, textAndTypes, under)
   const settle = settling(request, names, name, null)
@@ -190,10 +196,13 @@ function namedParse(out: SendBuffer, request: Request, nameAt: number, nameEnd: 
   return goOn(request, next)
 }
 
-/** A Parse is kept whole: short ones by the loop, longer ones by the client, up to a limit. */
-function gather({ client }: Request, bytes: number): Outcome {
-  if (bytes <= carryBytesMax) return Outcome.Incomplete
-  if (bytes <= parseBytesMax) return Outcome.TooLongToKeep
-  client.fatal(sqlstates.program_limit_exceeded, `a named prepared statement must not exceed ${parseBytesMax} bytes`)
-  return Outcome.Refused
+/** A Parse is kept whole: short ones by the loop, longer ones by the client, as far as there is room for them. */
+function gather(out: SendBuffer, request: Request): Outcome {
+  const { client, at, next } = request
+  const length = next - at
+  if (length <= carryBytesMax) return Outcome.Incomplete
+  const { memory } = client.pool.statements
+  if (length <= memory.textBytesMax && memory.hasRoom(length)) return Outcome.TooLongToKeep
+  pass(out, request)
+  return refuseParse(out, request)
 }

@@ -29,6 +29,8 @@ interface StatementClient extends Owner {
   namesOfStatements(): ClientStatements
   /** What it waited for has been answered. */
   goOn(): void
+  /** The rest of the present message is not forwarded. */
+  dropPassing(): void
   answerLocally(complete: Uint8Array, status: number): void
   fatal(sqlstate: string, message: string): void
 }
@@ -126,7 +128,26 @@ export function refuseBind(out: SendBuffer, request: Request, nameAt: number, na
   return goOn(request, nameEnd)
 }
 
+/** The server is made to reject a Parse for which there is no room; what has not arrived of it is dropped. */
+export function refuseParse(out: SendBuffer, request: Request): Outcome {
+  const { client, next, end } = request
+  out.addWhole(bindNowhere)
+  owe(request, RequestKind.RefusedBind, { refusal: noRoom })
+  if (next > end) client.dropPassing()
+  return goOn(request, Math.min(next, end))
+}
+
 const tooManyRequests = 'too many unanswered requests'
 const flush = write.flush()
 /** No statement has this name: ours begin with 1. */
 const nowhere = Buffer.from('flotilla_0')
+/** Portal, statement, no formats, values and formats of results. */
+const bindNowhere = write.message(FrontendTag.Bind, Buffer.concat([Buffer.alloc(1), nowhere, Buffer.alloc(7)]))
+
+const noRoom = write.errorResponse({
+  severity: 'ERROR',
+  code: sqlstates.out_of_memory,
+  message: 'no memory is left for this prepared statement',
+  detail: 'It is too long, or the proxy keeps too many.',
+  hint: 'Close statements that are not used, or raise prepared_statement_memory_mib.',
+})

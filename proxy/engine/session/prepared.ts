@@ -4,6 +4,7 @@
  * has is known from its replies: a request that was skipped after an error is undone.
  */
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { stringEnd } from '../../protocol/read.ts'
 import type { ErrorFields } from '../../protocol/read.ts'
 import { FrontendTag } from '../../protocol/tags.ts'
@@ -11,14 +12,19 @@ import * as write from '../../protocol/write.ts'
 import { headerBytes } from '../../protocol/framing.ts'
 import { descriptionOf } from './description.ts'
 import type { Described } from './outstanding.ts'
+import type { StatementMemory } from './statement-memory.ts'
 import { signsOfText } from './session-state.ts'
 import type { Signs } from './session-state.ts'
 
 /** Prefix of our names; a client's own name with this prefix is not taken for ours. */
 const serverNamePrefix = 'flotilla_'
 
-/** Longest Parse that is kept; PostgreSQL's usual texts are far shorter, and each is kept once. */
-export const parseBytesMax = 1024 * 1024
+/** Longer texts are known by a digest, so that they are kept once. */
+const keyBytesMax = 1024
+
+/** Of a statement and of a name, besides their bytes. */
+const statementBytes = 600
+const nameBytes = 200
 
 /** What the same text may have another meaning under. */
 export interface Circumstances {
@@ -31,8 +37,7 @@ export interface Circumstances {
 /** A text with its parameter types, prepared by one or more clients. */
 export class Statement {
   readonly serverName: Buffer
-  /** The whole Parse message with the server's name. */
-  readonly parse: Buffer
+  #parse: Buffer
   /** Removes it from a server. */
   readonly close: Buffer
   /** Requests its description from a server. */
@@ -56,14 +61,29 @@ export class Statement {
     this.signs = signsOfText(textAndTypes, 0, stringEnd(textAndTypes, 0, textAndTypes.length))
     const name = `${serverNamePrefix}${id}`
     this.serverName = Buffer.from(name)
-    this.parse = write.parseMessage(name, textAndTypes)
+    this.#parse = write.parseMessage(name, textAndTypes)
     this.close = write.closeStatement(name)
     this.describe = write.describeStatement(name)
   }
 
+  /** The whole Parse message with the server's name, while a client has a name for it. */
+  get parse(): Buffer {
+    if (this.holders === 0) assert.fail('a statement that no client holds is prepared on no server')
+    return this.#parse
+  }
+
   /** What follows the name in its Parse. */
   get textAndTypes(): Uint8Array {
-    return this.parse.subarray(headerBytes + this.serverName.length + 1)
+    return this.#parse.subarray(headerBytes + this.serverName.length + 1)
+  }
+
+  get bytes(): number {
+    return bytesOf(this.#parse.length)
+  }
+
+  /** Servers that still have it need its name alone. */
+  dropText(): void {
+    this.#parse = nothing
   }
 }
 
@@ -73,8 +93,13 @@ export class Statement {
  * columns are those of the Parse.
  */
 export class Statements {
+  readonly memory: StatementMemory
   readonly #byText = new Map<string, Statement>()
   #nextId = 1
+
+  constructor(memory: StatementMemory) {
+    this.memory = memory
+  }
 
   get size(): number {
     return this.#byText.size
@@ -84,6 +109,13 @@ export class Statements {
     return this.#byText.get(keyOf(textAndTypes, under))
   }
 
+  /** Whether a further name can be kept, with its statement if that is new. */
+  hasRoom(textAndTypes: Uint8Array, under: Circumstances, name: Uint8Array): boolean {
+    const { length } = textAndTypes
+    const textBytes = this.find(textAndTypes, under) === undefined ? bytesOf(length) : 0
+    return length <= this.memory.textBytesMax && this.memory.hasRoom(textBytes + name.length + nameBytes)
+  }
+
   /** `textAndTypes` is what follows the name in a Parse message. */
   acquire(textAndTypes: Uint8Array, under: Circumstances): Statement {
     const key = keyOf(textAndTypes, under)
@@ -91,13 +123,14 @@ export class Statements {
     if (statement === undefined) {
       statement = new Statement(key, this.#nextId++, textAndTypes, under)
       this.#byText.set(key, statement)
+      this.memory.add(statement.bytes)
     }
     statement.holders++
     return statement
   }
 
-  acquireAgain(statement: Statement): void {
-    if (!statement.doubtful) this.#byText.set(statement.key, this.#byText.get(statement.key) ?? statement)
+  /** Its text is kept, whatever becomes of the names for it, until it is released. */
+  hold(statement: Statement): void {
     statement.holders++
   }
 
@@ -114,13 +147,17 @@ export class Statements {
   release(statement: Statement): void {
     statement.holders--
     assert(statement.holders >= 0, 'a statement is released as often as it was acquired')
-    if (statement.holders === 0) this.#forget(statement)
+    if (statement.holders > 0) return
+    this.#forget(statement)
+    this.memory.release(statement.bytes)
+    statement.dropText()
   }
 }
 
 /** A meaning contains no NUL. */
 function keyOf(textAndTypes: Uint8Array, { meaning, schema }: Circumstances): string {
-  return `${schema} ${meaning}\0${latin1(textAndTypes)}`
+  if (textAndTypes.length <= keyBytesMax) return `${schema} ${meaning}\0${latin1(textAndTypes)}`
+  return `digest ${schema} ${meaning}\0${createHash('sha256').update(textAndTypes).digest('base64')}`
 }
 
 /** A client's name for a statement. */
@@ -164,6 +201,8 @@ export class ClientStatements {
   #meaningChanged = false
   /** The statement that was prepared anew for the present Bind. */
   #preparedAnew: Statement | null = null
+  /** Statements whose name is being dropped: an error may restore it. */
+  readonly #held = new Set<{ readonly statement: Statement }>()
   /** Names in DEALLOCATE texts, in the order in which they will be answered. */
   readonly deallocating: Uint8Array[] = []
 
@@ -223,9 +262,19 @@ export class ClientStatements {
     return statement
   }
 
-  /** A name dropped by a request that was not executed. */
+  /** Keeps a statement while its name is being dropped, until the returned function is called or the client leaves. */
+  hold(statement: Statement): () => void {
+    const held = { statement }
+    this.#held.add(held)
+    this.#statements.hold(statement)
+    return () => {
+      if (this.#held.delete(held)) this.#statements.release(statement)
+    }
+  }
+
+  /** A name dropped by a request that was not executed; its statement was held meanwhile. */
   restore(name: Uint8Array, statement: Statement): void {
-    this.#statements.acquireAgain(statement)
+    this.#statements.hold(statement)
     this.#put(name, statement)
   }
 
@@ -234,6 +283,7 @@ export class ClientStatements {
     const named = new Named(name, statement, this.#byHash.get(hash) ?? null, description)
     this.#byHash.set(hash, named)
     this.#size++
+    this.#statements.memory.add(name.length + nameBytes)
     return named
   }
 
@@ -251,7 +301,7 @@ export class ClientStatements {
     else if (named.next !== null) this.#byHash.set(hash, named.next)
     else this.#byHash.delete(hash)
     this.#size--
-    this.#statements.release(named.statement)
+    this.#release(named)
   }
 
   /**
@@ -303,13 +353,27 @@ export class ClientStatements {
   clear(): void {
     for (const first of this.#byHash.values()) {
       for (let named: Named | null = first; named !== null; named = named.next) {
-        this.#statements.release(named.statement)
+        this.#release(named)
       }
     }
     this.#byHash.clear()
     this.#size = 0
+    for (const { statement } of this.#held) this.#statements.release(statement)
+    this.#held.clear()
+  }
+
+  #release({ name, statement }: Named): void {
+    this.#statements.memory.release(name.length + nameBytes)
+    this.#statements.release(statement)
   }
 }
+
+/** Of memory, for a text or Parse of this length. */
+function bytesOf(length: number): number {
+  return length + Math.min(length, keyBytesMax) + statementBytes
+}
+
+const nothing = Buffer.alloc(0)
 
 function latin1(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1')

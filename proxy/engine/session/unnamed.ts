@@ -10,9 +10,10 @@ import { FrontendTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
 import { descriptionOf } from './description.ts'
 import type { Described, Note, Outstanding } from './outstanding.ts'
+import type { StatementMemory } from './statement-memory.ts'
 
-/** Longest Parse that is kept; memory is allocated in powers of two. */
-const keptBytesMax = 16_384
+/** A longer Parse is kept as it arrives, in memory of its own; others in powers of two. */
+const usualBytesMax = 16_384
 const firstBytes = 128
 
 /**
@@ -27,10 +28,27 @@ const stampMax = 2 ** 30
 /** Bytes in reused memory. */
 class Kept {
   #bytes: Buffer | null = null
-  length = 0
+  #length = 0
+  /** Where a long message is counted; null for others. */
+  #memory: StatementMemory | null = null
 
+  /** Null without any, or if they have not arrived completely. */
   get bytes(): Uint8Array | null {
-    return this.#bytes === null || this.length === 0 ? null : this.#bytes.subarray(0, this.length)
+    if (this.#bytes === null || this.#length === 0) return null
+    if (this.#memory === null) return this.#bytes.subarray(0, this.#length)
+    return this.#length < this.#bytes.length ? null : this.#bytes
+  }
+
+  /** HOT. */
+  clear(): void {
+    this.#length = 0
+    if (this.#memory !== null) this.#release(this.#memory)
+  }
+
+  #release(memory: StatementMemory): void {
+    memory.release(this.#bytes?.length ?? 0)
+    this.#memory = null
+    this.#bytes = null
   }
 
   /** HOT. */
@@ -40,7 +58,21 @@ class Kept {
       this.#bytes = Buffer.allocUnsafeSlow(Math.max(firstBytes, 2 ** Math.ceil(Math.log2(length))))
     }
     copyBytes(bytes, start, end, this.#bytes, 0)
-    this.length = length
+    this.#length = length
+  }
+
+  /** A message of this length begins to arrive. */
+  expect(length: number, memory: StatementMemory): void {
+    memory.add(length)
+    this.#memory = memory
+    this.#bytes = Buffer.allocUnsafeSlow(length)
+  }
+
+  /** No effect after `clear`. */
+  keepMore(bytes: Uint8Array, start: number, end: number): void {
+    if (this.#memory === null || this.#bytes === null || this.#length === this.#bytes.length) return
+    this.#bytes.set(bytes.subarray(start, end), this.#length)
+    this.#length += end - start
   }
 }
 
@@ -70,9 +102,23 @@ export class UnnamedChange implements Described {
   /** HOT. */
   begin(stamp: number): void {
     this.stamp = stamp
-    this.#parse.length = 0
-    this.#description.length = 0
+    this.clear()
+  }
+
+  /** HOT. */
+  clear(): void {
+    this.#parse.clear()
+    this.#description.clear()
     this.#descriptionTag = 0
+  }
+
+  /** A long Parse begins to arrive. */
+  expect(length: number, memory: StatementMemory): void {
+    this.#parse.expect(length, memory)
+  }
+
+  keepMore(bytes: Uint8Array, start: number, end: number): void {
+    this.#parse.keepMore(bytes, start, end)
   }
 
   /** HOT. The whole Parse message. */
@@ -92,6 +138,8 @@ export class UnnamedStatement {
   readonly #changes: UnnamedChange[] = []
   #count = 0
   #lastStamp = 0
+  /** Its long Parse is arriving, or was the last to arrive; null if the last one was not kept. */
+  #arriving: UnnamedChange | null = null
   /** The client's group of requests of the last change. */
   group = 0
   #unanswered = false
@@ -124,7 +172,33 @@ export class UnnamedStatement {
   parsed(settled: boolean, group: number): UnnamedChange {
     const change = this.#next(settled, group)
     change.begin(++this.#lastStamp)
+    this.#arriving = null
     return change
+  }
+
+  /** The first part of a long Parse of `length` bytes, which begins this change. */
+  keepLong(
+    change: UnnamedChange,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    length: number,
+    memory: StatementMemory,
+  ) {
+    change.expect(length, memory)
+    change.keepMore(bytes, start, end)
+    this.#arriving = change
+  }
+
+  /** A further part of the last message, if that is a Parse which is kept. */
+  keepMore(bytes: Uint8Array, start: number, end: number): void {
+    this.#arriving?.keepMore(bytes, start, end)
+  }
+
+  /** Nothing is kept any more. */
+  clear(): void {
+    for (const change of this.#changes) change.clear()
+    this.#count = 0
   }
 
   /** HOT. A request that drops the statement is forwarded. */
@@ -136,7 +210,7 @@ export class UnnamedStatement {
   #next(settled: boolean, group: number): UnnamedChange {
     if (settled && this.#count > 1) this.#keepLast()
     // Its description may be in flight, so it is not reused.
-    if (this.#count === changesMax) this.#changes.shift()
+    if (this.#count === changesMax) this.#changes.shift()?.clear()
     else this.#count++
     this.group = group
     this.#unanswered = true
@@ -149,6 +223,7 @@ export class UnnamedStatement {
     this.#changes[this.#count - 1] = this.#changes[0] as UnnamedChange
     this.#changes[0] = last
     this.#count = 1
+    for (let at = 1; at < this.#changes.length; at++) (this.#changes[at] as UnnamedChange).clear()
     if (this.#changes.length > 2) this.#changes.length = 2
   }
 
@@ -162,6 +237,7 @@ export class UnnamedStatement {
     if (failed && start > 0) (this.#changes[start - 1] as UnnamedChange).begin(0)
     const first = Math.max(0, start)
     const undone = this.#changes.splice(first, Math.max(0, end) - first)
+    for (const change of undone) change.clear()
     this.#count -= undone.length
     this.#changes.push(...undone)
   }
@@ -173,6 +249,7 @@ export interface Owner {
   readonly group: number
   /** HOT. Its unnamed portal is bound to this, or to something unknown. */
   bindPortal(bound: Described | null): void
+  readonly pool: { readonly statements: { readonly memory: StatementMemory } }
 }
 
 /** A server, whose session has one. */
@@ -267,14 +344,34 @@ export function parsedUnnamed(
   end: number,
 ): void {
   const change = parseUnkept(client, server)
-  if (change !== null && next <= end && next - at <= keptBytesMax) change.keep(bytes, at, next)
+  if (change === null) return
+  const length = next - at
+  if (length <= usualBytesMax && next <= end) change.keep(bytes, at, next)
+  else keepLong(client, change, bytes, at, Math.min(next, end), length)
+}
+
+/** Where there is no room for it, PostgreSQL itself will say that there is no such statement. */
+function keepLong(
+  client: Owner,
+  change: UnnamedChange,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  length: number,
+): void {
+  const { memory } = client.pool.statements
+  if (length > memory.textBytesMax || !memory.hasRoom(length)) return
+  client.unnamed?.keepLong(change, bytes, start, end, length, memory)
 }
 
 /** HOT. An unnamed Parse is forwarded that is valid on this server only, and not kept. */
 export function parseUnkept(client: Owner, server: Session): UnnamedChange | null {
   if (server.outstanding.skipping) return null
   let own = client.unnamed
-  if (own === null || own.exhausted) own = client.unnamed = new UnnamedStatement()
+  if (own === null || own.exhausted) {
+    own?.clear()
+    own = client.unnamed = new UnnamedStatement()
+  }
   const change = own.parsed(server.outstanding.count === 0, client.group)
   server.unnamed.parsed(own, change.stamp)
   client.bindPortal(null)

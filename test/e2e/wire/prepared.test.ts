@@ -316,15 +316,6 @@ test('59: statements and parameters larger than any buffer pass', async () => {
   expect(rows(again)).toEqual(['300002'])
 })
 
-test('a named statement over the limit is refused with 54000', async () => {
-  const client = await loginTo(world, 'transaction1')
-
-  client.send(parse('huge', `SELECT '${'x'.repeat(2_000_000)}'`))
-  const { messages } = await client.readToEnd()
-
-  expect(messages.map(describe)).toEqual([expect.stringContaining('FATAL 54000')])
-})
-
 test('a client that leaves takes its names along, and its statements go when no client has them', async () => {
   const client = await loginTo(world, 'small')
   await answers(client, parse('mine', 'SELECT 11'), sync)
@@ -455,7 +446,6 @@ test.for([
   ['whose statement went with a query', [parse('', "SELECT 'mine'"), sync, query('SELECT 1')]],
   ['whose statement was wrong', [parse('', 'SELEC'), sync]],
   ['whose statement was skipped', [parse('', 'SELEC'), parse('', "SELECT 'mine'"), sync]],
-  ['whose statement is too long to keep', [parse('', `SELECT '${'x'.repeat(100_000)}'`), sync]],
 ] as const)('53: a client %s never gets that of another', async ([, before]) => {
   const [client, other] = [await loginTo(world, 'transaction1'), await loginTo(world, 'transaction1')]
   const ends = before.filter((sent) => sent === sync || sent[0] === 0x51).length

@@ -12,6 +12,7 @@ import {
   Statements,
 } from '../../../../proxy/engine/session/prepared.ts'
 import type { Circumstances, Statement } from '../../../../proxy/engine/session/prepared.ts'
+import { StatementMemory } from '../../../../proxy/engine/session/statement-memory.ts'
 import { bind, closeStatement, describePortal, describeStatement, parse } from '../../../support/frontend-messages.ts'
 
 const headerBytes = 5
@@ -26,7 +27,11 @@ function under(meaning: string): Circumstances {
   return { meaning, schema: 0 }
 }
 
-function newNames(statements = new Statements()): ClientStatements {
+function newStatements(): Statements {
+  return new Statements(new StatementMemory(() => Infinity))
+}
+
+function newNames(statements = newStatements()): ClientStatements {
   return new ClientStatements(statements)
 }
 
@@ -42,7 +47,7 @@ function use(names: ClientStatements, name: string, meaning: string): Statement 
 
 describe('statements of a pool', () => {
   test('clients with the same text, types and meaning share a statement', () => {
-    const statements = new Statements()
+    const statements = newStatements()
 
     const first = statements.acquire(textOf('SELECT $1', [23]), under('a'))
 
@@ -54,7 +59,7 @@ describe('statements of a pool', () => {
   })
 
   test('its messages carry a name of ours in place of the name the client gave', () => {
-    const statement = new Statements().acquire(textOf('SELECT 1'), under(''))
+    const statement = newStatements().acquire(textOf('SELECT 1'), under(''))
 
     expect(statement.serverName.toString()).toBe('flotilla_1')
     expect(statement.parse).toEqual(parse('flotilla_1', 'SELECT 1'))
@@ -64,7 +69,7 @@ describe('statements of a pool', () => {
   })
 
   test('one that no client has any more is forgotten, and its name is not given again', () => {
-    const statements = new Statements()
+    const statements = newStatements()
     const first = statements.acquire(textOf('SELECT 1'), under(''))
     statements.acquire(textOf('SELECT 1'), under(''))
 
@@ -88,7 +93,7 @@ describe('names of a client', () => {
   test('each stands for its own statement, whatever bytes it has, until it is removed', () => {
     fc.assert(
       fc.property(namesAndTexts, fc.nat(), (all, seed) => {
-        const statements = new Statements()
+        const statements = newStatements()
         const names = newNames(statements)
         for (const [name, text] of all) names.add(Buffer.from(name), textOf(`SELECT ${text}`), under(''))
 
@@ -136,12 +141,14 @@ describe('names of a client', () => {
   })
 
   test('a name whose removal was not executed is back, with the same statement', () => {
-    const statements = new Statements()
+    const statements = newStatements()
     const names = newNames(statements)
     const statement = names.add(Buffer.from('a'), textOf('SELECT 1'), under(''))
+    const release = names.hold(statement)
     names.remove(Buffer.from('a'))
 
     names.restore(Buffer.from('a'), statement)
+    release()
 
     expect(get(names, 'a')).toBe(statement)
     expect(statements.find(textOf('SELECT 1'), under(''))).toBe(statement)
@@ -217,7 +224,7 @@ function collision(start: number): [string, string] {
 }
 
 describe('statements of a server', () => {
-  const statements = new Statements()
+  const statements = newStatements()
   const [a, b, c] = ['a', 'b', 'c'].map((name) => statements.acquire(textOf(`SELECT '${name}'`), under(''))) as [
     Statement,
     Statement,
