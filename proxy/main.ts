@@ -35,7 +35,7 @@ export async function startProxy(settings: AgentSettings, log: Log = stderrLog):
  */
 export async function runProxy(settings: AgentSettings, log: Log = stderrLog): Promise<number> {
   const agent = newAgent(settings, log)
-  const forget = obeySignals(agent, log)
+  const removeHandlers = obeySignals(agent, log)
   // The reader of the log may close the pipe; the proxy continues.
   process.stderr.on('error', () => undefined)
   try {
@@ -46,7 +46,7 @@ export async function runProxy(settings: AgentSettings, log: Log = stderrLog): P
     log('error', 'could not start', { reason: reasonOf(error) })
     return exitFailed
   } finally {
-    forget()
+    removeHandlers()
   }
 }
 

@@ -285,7 +285,7 @@ export class Engine {
   }
 
   /** All clients have been disconnected. */
-  release(): void {
+  close(): void {
     for (const timer of this.#timers) timer.cancel()
     this.#cancelSocket?.close()
     this.#awaited.clear()

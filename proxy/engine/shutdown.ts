@@ -14,7 +14,7 @@ interface Stoppable {
   /** Accepts no further connections. */
   closeListeners(): void
   /** All clients have been disconnected: stops everything else. */
-  release(): void
+  close(): void
 }
 
 /** Interval at which a stopping engine checks whether all clients have left. */
@@ -113,7 +113,7 @@ export class Shutdown {
       for (const client of pool.waiting) client.fatal(sqlstates.admin_shutdown, shutdownText)
     }
     for (const client of context.clients) client.fatal(sqlstates.admin_shutdown, shutdownText)
-    this.#engine.release()
+    this.#engine.close()
     context.post({ type: 'stopped' })
   }
 }

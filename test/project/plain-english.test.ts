@@ -32,7 +32,7 @@ const refused: readonly { readonly words: RegExp; readonly instead: string }[] =
   { words: /\b(he|him|his|she)\b/i, instead: 'the noun, or "it"' },
   { words: /\b(is|are|was|were|be|been|being) asked\b/i, instead: 'queries, requests, prompts, sends' },
   {
-    words: /\b(crews?|deeds?|umpire|keeper|hungry)\b/i,
+    words: /\b(crews?|deeds?|umpire|keeper|hungry|passage|patience)\b/i,
     instead: "the field's word: workers, operation, checker, supervisor",
   },
   { words: /\bDESIGN\.md\b|\bDESIGN "/, instead: 'a document of this repository' },

@@ -71,7 +71,7 @@ const methods: Readonly<Record<Claim['method'], Method>> = {
  */
 export function* authenticate(conversation: Conversation, claim: Claim): Exchange<void> {
   const known = claim.secret !== unknownUser
-  const secret = holdsNothing(claim.secret) ? mockSecretFor(claim) : claim.secret
+  const secret = isEmpty(claim.secret) ? mockSecretFor(claim) : claim.secret
   // Unknown users get a password challenge, even under `trust`.
   const method = claim.method === 'trust' && !known ? 'scram-sha-256' : claim.method
   const proven = yield* methods[method](conversation, { ...claim, secret })
@@ -83,12 +83,12 @@ export function* authenticate(conversation: Conversation, claim: Claim): Exchang
 }
 
 /** No method can succeed with it: the user is unknown, or has no password. */
-function holdsNothing(secret: ClientSecret | null): secret is null {
+function isEmpty(secret: ClientSecret | null): secret is null {
   return secret === null || (secret.md5 === null && secret.scram === null && secret.digest === undefined)
 }
 
 function mockSecretFor({ mockKey, user, like = null }: Claim): ClientSecret {
-  return mockSecret(mockKey, user, holdsNothing(like) ? null : like)
+  return mockSecret(mockKey, user, isEmpty(like) ? null : like)
 }
 
 export function certificateRefused(user: string): SqlError {

@@ -49,7 +49,7 @@ describe.each([1, 2])('with %i workers', (workers) => {
     for (const { pid, secret } of keys) {
       const wrong = Buffer.from(secret.map((byte) => byte ^ 255))
       await cancel(first, pid, wrong)
-      // As if it came from a peer, or through the door already.
+      // As if it came from a peer, or through the cancel socket already.
       for (const mark of [1, 2]) await cancel(first, pid, Buffer.concat([wrong, Buffer.from([mark])]))
     }
     const stillRun = await world.postgres.activeQueries('SELECT pg_sleep(600)%')
@@ -97,7 +97,7 @@ test('a cancel socket accepts no login, and only its user may connect to it', as
   expect(existsSync(join(folder, '.s.PGSQL.1'))).toBe(false)
 }, 60_000)
 
-test('a process that cannot open its door serves clients all the same, and says what it lacks', async () => {
+test('a process that cannot open its cancel socket serves clients, and logs the failure', async () => {
   const takeover = join(await tempFolder(), 'takeover')
   mkdirSync(join(`${takeover}.d`, '.s.PGSQL.1'), { recursive: true })
   const { first } = await startRestartable({}, takeover)

@@ -2,12 +2,12 @@ import { join } from 'node:path'
 import { readFile, writeFile } from 'node:fs/promises'
 import { createHmac } from 'node:crypto'
 import { expect, test } from 'vitest'
-import type { EngineDisconnect } from '../../../shared/disconnect.ts'
 import { mockSalt } from '../../../proxy/mock-salt.ts'
 import { tempFolder } from '../../support/temp-folder.ts'
 import { hintSecret, ScriptedControl } from './scripted-control.ts'
 import { ScriptedAgent } from './scripted-agent.ts'
 import { enginePort } from './scripted-engine.ts'
+import { lostServer } from './disconnect-event.ts'
 import { until } from './until.ts'
 
 const toml = (poolSize: number, host = '127.0.0.1', password = '{ secret = "web", version = 1 }'): string => `
@@ -49,24 +49,6 @@ async function hint(proxy: ScriptedAgent, version: number, reason = 'version'): 
   const { body, headers } = signed({ fleet: 'demo', epoch: 1, version, reason })
   const url = `http://127.0.0.1:${proxy.agent.httpPort}/v1/hint`
   return (await fetch(url, { method: 'POST', body, headers })).status
-}
-
-const lostServer: EngineDisconnect = {
-  pool: 'app',
-  user: 'web',
-  host: '10.0.0.1',
-  port: 5432,
-  role: 'primary',
-  backend_pid: 42,
-  cause: 'keepalive_timeout',
-  errno: 'ETIMEDOUT',
-  sqlstate: null,
-  message: null,
-  state: 'idle',
-  connection_age_ms: 60_000,
-  idle_ms: 31_000,
-  client_hurt: false,
-  pool_hash: '0'.repeat(64),
 }
 
 test('a proxy says hello, applies what is offered and reports it', async () => {

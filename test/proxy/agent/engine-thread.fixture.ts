@@ -30,7 +30,7 @@ export function channelName(port: number, worker: number): string {
   return `scripted engine ${port}/${worker}`
 }
 
-const figures: ConsoleTables = {
+const tables: ConsoleTables = {
   databases: [{ name: 'app', host: 'db', port: 5432, database: 'app', force_user: null, pool_size: 5 }],
   lists: [{ list: 'used_clients', items: 3 }],
   config: [{ key: 'max_client_conn', value: '100' }],
@@ -146,7 +146,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
             authQueries: [
               { database: 'postgres', user: 'asker', connections: { new: 0, idle: 1, active: 2 }, waiting: 3 },
             ],
-            ...(message.tables === true ? { tables: figures } : {}),
+            ...(message.tables === true ? { tables } : {}),
           },
         } satisfies FromEngine)
         return

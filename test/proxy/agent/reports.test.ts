@@ -7,30 +7,12 @@ import { Outbox } from '../../../proxy/agent/outbox.ts'
 import { poolReports, Reports } from '../../../proxy/agent/reports.ts'
 import { eventOf } from '../../../proxy/agent/event.ts'
 import type { EngineSnapshot, PoolSnapshot } from '../../../proxy/snapshot.ts'
-import type { EngineDisconnect } from '../../../shared/disconnect.ts'
 import { reportSchema } from '../../../shared/wire.ts'
 import type { Report, ReportResponse } from '../../../shared/wire.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { tempFolder } from '../../support/temp-folder.ts'
+import { lostServer } from './disconnect-event.ts'
 import { until } from './until.ts'
-
-const lost: EngineDisconnect = {
-  pool: 'app',
-  user: 'web',
-  host: '10.0.0.1',
-  port: 5432,
-  role: 'primary',
-  backend_pid: 1,
-  cause: 'reset',
-  errno: null,
-  sqlstate: null,
-  message: null,
-  state: 'idle',
-  connection_age_ms: 1,
-  idle_ms: 1,
-  client_hurt: false,
-  pool_hash: '0'.repeat(64),
-}
 
 /** `answer` decides about each report by its place in the order of sending. */
 async function newReports(answer: (report: Report, index: number) => ReportResponse | ControlError) {
@@ -68,7 +50,7 @@ async function newReports(answer: (report: Report, index: number) => ReportRespo
     await reports.stop()
     await outbox.close()
   })
-  const lose = (id: string): void => outbox.append(eventOf(lost, id, new Date(0)))
+  const lose = (id: string): void => outbox.append(eventOf(lostServer, id, new Date(0)))
   return { reports, outbox, sent, lose, unknownCount: () => unknown }
 }
 

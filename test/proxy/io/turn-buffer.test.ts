@@ -21,16 +21,16 @@ function world() {
     turnBuffer.commit(at + text.length)
     return at
   }
-  /** As a socket sends what stands in the passage. */
+  /** As a socket sends what stands in the turn buffer. */
   const defer = (to: Sender, start: number, end: number): void => {
     turnBuffer.makePlace(to, turnBuffer.memory.bytes, start)
     turnBuffer.defer(to, start, end)
   }
-  return { passage: turnBuffer, left, sender, receive, defer }
+  return { turnBuffer, left, sender, receive, defer }
 }
 
 test('what is put off leaves in its order, and once', () => {
-  const { passage: turnBuffer, left, sender, receive, defer } = world()
+  const { turnBuffer, left, sender, receive, defer } = world()
   const [one, other] = [sender('one'), sender('other')]
   const at = receive('query')
   defer(one, at, at + 5)
@@ -45,7 +45,7 @@ test('what is put off leaves in its order, and once', () => {
 })
 
 test('bytes that stand together and leave by the same sender are one send', () => {
-  const { passage: turnBuffer, left, sender, receive, defer } = world()
+  const { turnBuffer, left, sender, receive, defer } = world()
   const [one, other] = [sender('one'), sender('other')]
   const at = receive('abcdef')
   defer(one, at, at + 2)
@@ -59,7 +59,7 @@ test('bytes that stand together and leave by the same sender are one send', () =
 })
 
 test('no socket has two sends that wait: before the second everything leaves', () => {
-  const { passage: turnBuffer, left, sender, receive, defer } = world()
+  const { turnBuffer, left, sender, receive, defer } = world()
   const [one, other] = [sender('one'), sender('other')]
   const at = receive('abc')
   defer(one, at, at + 1)
@@ -77,7 +77,7 @@ test('no socket has two sends that wait: before the second everything leaves', (
 })
 
 test('a copy keeps its place among the bytes that were received', () => {
-  const { passage: turnBuffer, left, sender, receive, defer } = world()
+  const { turnBuffer, left, sender, receive, defer } = world()
   const one = sender('one')
   const at = receive('there')
   defer(one, at, at + 5)
@@ -91,7 +91,7 @@ test('a copy keeps its place among the bytes that were received', () => {
 })
 
 test('what has not left is never received over', () => {
-  const { passage: turnBuffer, left, sender, defer } = world()
+  const { turnBuffer, left, sender, defer } = world()
   const one = sender('one')
   const texts: string[] = []
   for (let turn = 0; turn < 40; turn++) {
@@ -110,7 +110,7 @@ test('what has not left is never received over', () => {
 })
 
 test('a copy that has no room is refused, and fits the next turn', () => {
-  const { passage: turnBuffer, sender } = world()
+  const { turnBuffer, sender } = world()
   const much = Buffer.alloc(400_000)
   expect(turnBuffer.deferCopy(sender('one'), much, 0, much.length)).toBe(true)
   expect(turnBuffer.deferCopy(sender('one'), much, 0, much.length)).toBe(false)
@@ -121,7 +121,7 @@ test('a copy that has no room is refused, and fits the next turn', () => {
 })
 
 test('many small sends do not wait for each other: some leave before the turn is over', () => {
-  const { passage: turnBuffer, left, sender, receive, defer } = world()
+  const { turnBuffer, left, sender, receive, defer } = world()
   for (let index = 0; index < 100; index++) {
     const at = receive('x')
     defer(sender(String(index)), at, at + 1)
