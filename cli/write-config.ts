@@ -15,6 +15,10 @@ export const fileOption = {
   },
 } as const satisfies OptionSpecs
 
+export const ifMatchOption = {
+  'if-match': { type: 'string', value: 'vN', help: 'fail unless this version is current' },
+} as const satisfies OptionSpecs
+
 export function neededFile(file: string | undefined): string {
   if (file === undefined) throw new WrongUsage('-f FILE is required')
   return file
@@ -61,6 +65,8 @@ export function planLines(plan: Plan): string[] {
       lines.push(`${planSigns[kind]} ${pool}/${user}  ${kind}: ${planHelp[kind]}`)
   }
   for (const key of plan.general) lines.push(`~ ${key}  changed (proxy settings)`)
+  for (const { path, name, before, after } of plan.secrets)
+    lines.push(`~ ${path}  secret ${name}: v${before} -> v${after}`)
   if (plan.kept.length > 0) lines.push(`  ${plan.kept.length} ${plan.kept.length === 1 ? 'pool' : 'pools'} unchanged`)
   return lines
 }

@@ -2,16 +2,16 @@
  * Creates versions: reads the current state, decides in plain code, then writes a list of statements that fails as a
  * whole if another writer was first, in which case everything is repeated.
  */
-import type { Written } from '../shared/api.ts'
+import type { RollbackSecrets, Written } from '../shared/api.ts'
 import { readDocument } from '../shared/config/document.ts'
 import type { FleetDocument } from '../shared/config/sections.ts'
 import { ConfigError } from '../shared/config/problems.ts'
 import type { Hint } from '../shared/wire.ts'
 import { ApiProblem, noSuchFleet } from './api-problem.ts'
 import { planOf } from './domain/plan.ts'
-import { moveLiterals, SecretIndex } from './domain/secrets.ts'
-import type { SecretToMake } from './domain/secrets.ts'
-import { contentOf, manifestContent } from './domain/version.ts'
+import { keepSecrets, moveLiterals, SecretIndex } from './domain/secrets.ts'
+import type { KeptSecret, SecretToMake } from './domain/secrets.ts'
+import { contentOf, documentOf, plannedVersion } from './domain/version.ts'
 import type { VersionContent } from './domain/version.ts'
 import type { ControlHost } from './host.ts'
 import { configTopic } from './topics.ts'
@@ -43,19 +43,46 @@ export async function writeConfig(host: ControlHost, fleet: string, request: Con
     const digestOf = (name: string, value: string): string => host.sealing.digest(fleet, name, value)
     const { document, made } = moveLiterals(read(request.tree, known), known, digestOf)
     const { dryRun, message } = request
-    return { content: contentOf(document), made, dryRun, message, rollbackOf: null, current }
+    return { content: contentOf(document), made, kept: [], dryRun, message, rollbackOf: null, current }
   })
 }
 
-/** A new version with the content of version `to`. Throws an ApiProblem: not-found. */
-export async function rollBack(host: ControlHost, fleet: string, to: number, message: string | null): Promise<Written> {
-  return await decided(host, fleet, undefined, async (current) => {
+export interface RollbackRequest {
+  readonly to: number
+  /** Version numbers of If-Match; undefined for no condition. */
+  readonly ifMatch: readonly number[] | undefined
+  readonly dryRun: boolean
+  readonly message: string | null
+  /** Whether secrets keep the values in force, or return to those of that version. */
+  readonly secrets: RollbackSecrets
+}
+
+/** A new version with the content of an older one. Throws an ApiProblem: not-found, stale-version. */
+export async function rollBack(host: ControlHost, fleet: string, request: RollbackRequest): Promise<Written> {
+  const { to, dryRun, message, secrets } = request
+  return await decided(host, fleet, request.ifMatch, async (current) => {
     const target = await findVersion(host.store, fleet, to)
     if (target === undefined) throw new ApiProblem('not-found', `the fleet has no version ${to}`)
+    const former = documentOf(target)
+    const { document, kept } =
+      secrets === 'as_of' ? { document: former, kept: [] } : await withSecretsInForce(host, fleet, former, current)
     // The document determines everything; hashes and bodies are computed by the present rules.
-    const content = contentOf(JSON.parse(target.document) as FleetDocument)
-    return { content, made: [], dryRun: false, message, rollbackOf: to, current }
+    return { content: contentOf(document), made: [], kept, dryRun, message, rollbackOf: to, current }
   })
+}
+
+async function withSecretsInForce(
+  host: ControlHost,
+  fleet: string,
+  former: FleetDocument,
+  current: VersionRow | undefined,
+): Promise<ReturnType<typeof keepSecrets>> {
+  const known = new SecretIndex(await listSecrets(host.store, fleet))
+  return keepSecrets(
+    former,
+    current === undefined ? undefined : { document: documentOf(current), created_at: current.created_at },
+    known,
+  )
 }
 
 function read(tree: unknown, known: SecretIndex): FleetDocument {
@@ -70,6 +97,7 @@ function read(tree: unknown, known: SecretIndex): FleetDocument {
 interface Decision {
   readonly content: VersionContent
   readonly made: readonly SecretToMake[]
+  readonly kept: readonly KeptSecret[]
   readonly dryRun: boolean
   readonly message: string | null
   readonly rollbackOf: number | null
@@ -99,7 +127,7 @@ async function decided(
 }
 
 async function carryOut(host: ControlHost, fleet: string, decision: Decision): Promise<Written> {
-  const { content, current, dryRun, rollbackOf } = decision
+  const { content, current, dryRun, rollbackOf, kept } = decision
   // The manifest is compared too: after an upgrade the same document may have other defaults.
   const same = current?.content_hash === content.content_hash && current.manifest_hash === content.manifest_hash
   const version = same ? current.version : (current?.version ?? 0) + 1
@@ -113,10 +141,8 @@ async function carryOut(host: ControlHost, fleet: string, decision: Decision): P
     created: !same && !dryRun,
     dry_run: dryRun,
     rollback_of: same ? current.rollback_of : rollbackOf,
-    plan: planOf(
-      current === undefined ? undefined : manifestContent(current.manifest),
-      manifestContent(content.manifest),
-    ),
+    plan: planOf(current && plannedVersion(current), plannedVersion(content)),
+    kept_secrets: [...kept],
   }
 }
 

@@ -42,6 +42,8 @@ export const planSchema = z.object({
   kept: z.array(poolName),
   /** Changed keys of [general] and console users. */
   general: z.array(z.string()),
+  /** Secrets of which another version is used, by the path of the reference. */
+  secrets: z.array(z.object({ path: z.string(), name: z.string(), before: z.int().min(1), after: z.int().min(1) })),
 })
 export type Plan = z.infer<typeof planSchema>
 
@@ -55,6 +57,10 @@ export const writtenSchema = z.object({
   dry_run: z.boolean(),
   rollback_of: z.int().nullable(),
   plan: planSchema,
+  /** Of a rollback: references for which the value in force was kept, and the secret's version at that time. */
+  kept_secrets: z.array(
+    z.object({ path: z.string(), name: z.string(), version: z.int().min(1), as_of: z.int().min(1) }),
+  ),
 })
 export type Written = z.infer<typeof writtenSchema>
 
@@ -90,9 +96,13 @@ export const diffSchema = z.object({
 export type Diff = z.infer<typeof diffSchema>
 
 export const messageMax = 500
+/** `newest`: secrets keep the values in force. `as_of`: they return to those of that version. */
+const rollbackSecrets = ['newest', 'as_of'] as const
+export type RollbackSecrets = (typeof rollbackSecrets)[number]
 export const rollbackRequestSchema = z.object({
   to: z.int().min(1),
   message: z.string().max(messageMax).optional(),
+  secrets: z.enum(rollbackSecrets).optional(),
 })
 
 /** `wait` in seconds: how long to wait for the proxies' reports. With 0 or without it, control responds at once. */

@@ -2,11 +2,11 @@ import { Api, apiOptions } from '../api.ts'
 import { awaitProxies, waitOptions } from '../await-proxies.ts'
 import { command } from '../command.ts'
 import { readDocument } from '../document.ts'
-import { checkedIfMatch, fileOption, neededFile, planLines, writeConfig } from '../write-config.ts'
+import { checkedIfMatch, fileOption, ifMatchOption, neededFile, planLines, writeConfig } from '../write-config.ts'
 
 const options = {
   ...fileOption,
-  'if-match': { type: 'string', value: 'vN', help: 'fail unless this version is current' },
+  ...ifMatchOption,
   message: { type: 'string', short: 'm', help: 'comment for the list of versions' },
   ...waitOptions,
   ...apiOptions,

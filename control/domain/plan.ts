@@ -3,16 +3,17 @@ import { changeOf, pastOf } from '../../shared/change.ts'
 import type { Hashes } from '../../shared/change.ts'
 import type { PoolHash } from '../../shared/config/effective.ts'
 import { canonicalJson } from '../../shared/hash.ts'
-import type { ManifestContent } from './version.ts'
+import { changedSecrets } from './secrets.ts'
+import type { PlannedVersion } from './version.ts'
 
 /**
  * What the change from `before` (undefined: no version) to `after` means for each pool. Proxies decide by the same
  * rule.
  */
-export function planOf(before: ManifestContent | undefined, after: ManifestContent | undefined): Plan {
-  const plan: Plan = { added: [], rebuilt: [], retuned: [], removed: [], kept: [], general: [] }
+export function planOf(before: PlannedVersion | undefined, after: PlannedVersion): Plan {
+  const plan: Plan = { added: [], rebuilt: [], retuned: [], removed: [], kept: [], general: [], secrets: [] }
   const old = new Map((before?.pools ?? []).map((line) => [nameOf(line), line]))
-  for (const line of after?.pools ?? []) {
+  for (const line of after.pools) {
     const was = old.get(nameOf(line))
     old.delete(nameOf(line))
     const change = changeOf(was && hashesOf(was), hashesOf(line))
@@ -20,6 +21,7 @@ export function planOf(before: ManifestContent | undefined, after: ManifestConte
   }
   for (const { pool, user } of old.values()) plan.removed.push({ pool, user })
   plan.general = changedGeneral(before, after)
+  plan.secrets = before === undefined ? [] : changedSecrets(before.document, after.document)
   return plan
 }
 
@@ -32,7 +34,7 @@ function nameOf({ pool, user }: PoolHash): string {
 }
 
 /** Changed keys of [general], then changed "admin_users.NAME" and "stats_users.NAME". */
-function changedGeneral(before: ManifestContent | undefined, after: ManifestContent | undefined): string[] {
+function changedGeneral(before: PlannedVersion | undefined, after: PlannedVersion): string[] {
   const [old, now] = [before, after].map((content) => {
     const lines = new Map<string, string>()
     for (const [key, value] of Object.entries(content?.general.settings ?? {})) lines.set(key, String(value))
@@ -42,7 +44,7 @@ function changedGeneral(before: ManifestContent | undefined, after: ManifestCont
     return lines
   })
   // A first version changes no existing settings.
-  if (before === undefined || after === undefined) return []
+  if (before === undefined) return []
   const keys = new Set([...old!.keys(), ...now!.keys()])
   return [...keys].filter((key) => old!.get(key) !== now!.get(key))
 }

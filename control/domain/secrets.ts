@@ -4,13 +4,15 @@ import type { FleetDocument, KnownSecrets } from '../../shared/config/sections.t
 import { passwordKind } from '../../shared/config/password.ts'
 import type { PasswordKind } from '../../shared/config/password.ts'
 import { sha256Hex } from '../../shared/hash.ts'
-import { mapPasswords } from './passwords.ts'
+import { listSecretUses, mapPasswords } from './passwords.ts'
 
 /** Facts about a version of a secret that are known without decryption. */
 export interface SecretFact {
   readonly name: string
   readonly version: number
   readonly kind: PasswordKind
+  /** RFC 3339 UTC with milliseconds. */
+  readonly created_at: string
   /** Keyed digest of the value. */
   readonly digest: string
 }
@@ -41,7 +43,7 @@ export class SecretIndex implements KnownSecrets {
 }
 
 /** A version of a secret to be created for a literal in a document. */
-export interface SecretToMake extends SecretFact {
+export interface SecretToMake extends Omit<SecretFact, 'created_at'> {
   readonly value: string
 }
 
@@ -76,6 +78,62 @@ export function moveLiterals(
     return { secret: source.secret, version: source.version ?? known.find(source.secret)!.version }
   })
   return { document: stored, made }
+}
+
+/** A reference of a former version that was replaced by the value in force. */
+export interface KeptSecret {
+  readonly path: string
+  readonly name: string
+  /** The version in force, which the new version refers to. */
+  readonly version: number
+  /** The version at that time. */
+  readonly as_of: number
+}
+
+/**
+ * The document of a former version with the values of secrets that are in force now: what the current document refers
+ * to, or what was stored after that was written, which is not in use yet. Without it, a rollback across a rotated
+ * password would bring the old one back.
+ */
+export function keepSecrets(
+  former: FleetDocument,
+  current: { readonly document: FleetDocument; readonly created_at: string } | undefined,
+  known: SecretIndex,
+): { readonly document: FleetDocument; readonly kept: readonly KeptSecret[] } {
+  const inUse = new Map<string, number>()
+  for (const { name, version } of current === undefined ? [] : listSecretUses(current.document)) {
+    inUse.set(name, Math.max(version, inUse.get(name) ?? 0))
+  }
+  const kept: KeptSecret[] = []
+  const document = mapPasswords(former, ({ path, source }): PasswordSource => {
+    if (typeof source !== 'object' || !('secret' in source) || source.version === undefined) return source
+    const { secret: name, version: as_of } = source
+    const newest = known.find(name)
+    const used = inUse.get(name)
+    const isNews = newest !== undefined && (current === undefined || newest.created_at > current.created_at)
+    const version = (isNews ? newest.version : used) ?? newest?.version ?? as_of
+    if (version !== as_of) kept.push({ path, name, version, as_of })
+    return { secret: name, version }
+  })
+  return { document, kept }
+}
+
+/** A secret that two documents use in different versions. */
+export interface ChangedSecret {
+  readonly path: string
+  readonly name: string
+  readonly before: number
+  readonly after: number
+}
+
+/** References at the same path to another version of the same secret. */
+export function changedSecrets(before: FleetDocument, after: FleetDocument): ChangedSecret[] {
+  const old = new Map(listSecretUses(before).map((use) => [use.path, use]))
+  return listSecretUses(after).flatMap(({ path, name, version }) => {
+    const was = old.get(path)
+    if (was === undefined || was.name !== name || was.version === version) return []
+    return [{ path, name, before: was.version, after: version }]
+  })
 }
 
 const digestLength = 32

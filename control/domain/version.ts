@@ -18,8 +18,9 @@ export interface VersionContent {
   readonly poll_interval_ms: number
 }
 
-/** The part of a version that plans compare. */
-export interface ManifestContent {
+/** What plans compare. */
+export interface PlannedVersion {
+  readonly document: FleetDocument
   readonly pools: readonly PoolHash[]
   readonly general: EffectiveGeneral
 }
@@ -47,9 +48,14 @@ export function manifestBytes(epoch: number, version: number, manifest: string):
   return `{"epoch":${epoch},"version":${version},${manifest}`
 }
 
-/** Parses the result of `contentOf`. */
-export function manifestContent(manifest: string): ManifestContent {
-  return JSON.parse(`{${manifest}`) as ManifestContent
+/** A stored document is a result of `contentOf`. */
+export function documentOf({ document }: Pick<VersionContent, 'document'>): FleetDocument {
+  return JSON.parse(document) as FleetDocument
+}
+
+export function plannedVersion(content: Pick<VersionContent, 'document' | 'manifest'>): PlannedVersion {
+  const manifest = JSON.parse(`{${content.manifest}`) as Pick<PlannedVersion, 'pools' | 'general'>
+  return { document: documentOf(content), ...manifest }
 }
 
 const etagHashLength = 16

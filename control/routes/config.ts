@@ -15,6 +15,10 @@ import type { App, Control } from './route.ts'
 
 const versionTag = { description: 'The version, for example "v3"', schema: { type: 'string' } } as const
 
+const dryRunQuery = z.object({
+  dry_run: z.enum(['true', 'false']).optional().openapi({ description: 'Check and plan only; store nothing' }),
+})
+
 const show = operatorRoute({
   method: 'get',
   path: '/v1/fleets/{fleet}/config',
@@ -40,9 +44,7 @@ const write = operatorRoute({
     'into secrets. A success does not mean that proxies run the version: see their reports.',
   request: {
     params: fleetPath,
-    query: z.object({
-      dry_run: z.enum(['true', 'false']).optional().openapi({ description: 'Check and plan only; store nothing' }),
-    }),
+    query: dryRunQuery,
     headers: z.object({
       'if-match': z.string().optional().openapi({
         description: 'The version to replace: "v3", or "v0" for the first. Only a dry run may omit it',
@@ -74,9 +76,22 @@ const rollback = operatorRoute({
   method: 'post',
   path: '/v1/fleets/{fleet}/rollback',
   summary: 'Create a version with the content of an older one',
-  request: { params: fleetPath, body: { required: true, ...json(rollbackRequestSchema, 'The version to return to') } },
+  description:
+    'Secrets keep the values in force, so that a rollback does not bring a rotated password back: see ' +
+    '`kept_secrets` of the response. With `"secrets": "as_of"` they return to the values of that version.',
+  request: {
+    params: fleetPath,
+    query: dryRunQuery,
+    headers: z.object({
+      'if-match': z
+        .string()
+        .optional()
+        .openapi({ description: 'The version to replace, such as "v3"; any by default' }),
+    }),
+    body: { required: true, ...json(rollbackRequestSchema, 'The version to return to') },
+  },
   responses: {
-    200: json(writtenSchema, 'The current version already has this content'),
+    200: json(writtenSchema, 'The current version already has this content, or a dry run'),
     201: json(writtenSchema, 'A new version'),
     ...problems,
   },
@@ -105,8 +120,15 @@ export function configRoutes(app: App, { host }: Control): void {
   })
 
   app.openapi(rollback, async (c) => {
-    const { to, message } = c.req.valid('json')
-    const written = await rollBack(host, c.req.valid('param').fleet, to, message ?? null)
+    const { to, message, secrets } = c.req.valid('json')
+    const ifMatch = c.req.valid('header')['if-match']
+    const written = await rollBack(host, c.req.valid('param').fleet, {
+      to,
+      ifMatch: ifMatch === undefined ? undefined : versionsOf(ifMatch),
+      dryRun: c.req.valid('query').dry_run === 'true',
+      message: message ?? null,
+      secrets: secrets ?? 'newest',
+    })
     return c.json(written, written.created ? 201 : 200, { etag: `"v${written.version}"` })
   })
 }
@@ -119,7 +141,11 @@ function readIfMatch(header: string | undefined, dryRun: boolean): number[] | un
       'If-Match is required, with the version to replace: "v3", or "v0" for the first',
     )
   }
-  const versions = parseIfMatch(header)
+  return versionsOf(header)
+}
+
+function versionsOf(ifMatch: string): number[] {
+  const versions = parseIfMatch(ifMatch)
   if (versions !== undefined) return versions
   throw new ApiProblem('malformed', 'If-Match must contain a version, such as "v3" with the quotes')
 }

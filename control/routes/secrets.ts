@@ -2,9 +2,9 @@ import { z } from '@hono/zod-openapi'
 import { secretRequestSchema, secretsSchema, secretWrittenSchema } from '../../shared/api.ts'
 import type { Secrets, SecretWritten } from '../../shared/api.ts'
 import { secretNamePattern } from '../../shared/config/document.ts'
-import type { FleetDocument } from '../../shared/config/sections.ts'
 import { passwordFault, passwordKind } from '../../shared/config/password.ts'
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
+import { documentOf } from '../domain/version.ts'
 import { listSecretUses } from '../domain/passwords.ts'
 import type { SecretUse } from '../domain/passwords.ts'
 import { SecretIndex } from '../domain/secrets.ts'
@@ -99,6 +99,5 @@ async function currentUses(host: ControlHost, fleet: string): Promise<SecretUse[
   const row = await findFleet(host.store, fleet)
   if (row === undefined) throw noSuchFleet()
   const version = await findVersion(host.store, fleet, row.version)
-  // Stored documents are results of readDocument.
-  return version === undefined ? [] : listSecretUses(JSON.parse(version.document) as FleetDocument)
+  return version === undefined ? [] : listSecretUses(documentOf(version))
 }

@@ -41,7 +41,9 @@ test('versions are applied, listed, shown, compared and rolled back', async () =
   const same = await run(`apply --fleet story -f ${file}`)
   const second = await run(`apply --fleet story -f ${bigger}`)
   const differences = await run('diff 1 2 --fleet story')
-  const back = await run('rollback 1 --fleet story')
+  const considered = await run('rollback 1 --dry-run --fleet story')
+  const overtaken = await run('rollback 1 --if-match v1 --fleet story')
+  const back = await run('rollback 1 --if-match v2 --fleet story')
   const versions = await run('versions --fleet story')
   const shown = await run('show 3 --fleet story')
   const fromInput = await run('apply --fleet story -f -', shown.stdout)
@@ -51,6 +53,11 @@ test('versions are applied, listed, shown, compared and rolled back', async () =
   expect(same.stdout).toBe('v1 is already current: no changes\n')
   expect(second.stdout).toBe('v2 is now current\n~ app/app  retuned: new values; server connections are kept\n')
   expect(differences.stdout).toContain('~ pools.app.pool_size = 5 -> 9\n')
+  expect(considered.stdout).toBe(
+    'v3 would have the content of v1\n~ app/app  retuned: new values; server connections are kept\n',
+  )
+  expect(overtaken).toMatchObject({ code: 1, stdout: '' })
+  expect(overtaken.stderr).toContain('the current version is v2; nothing was stored')
   expect(back.stdout).toMatch(/^v3 is now current, with the content of v1\n/)
   expect(versions.stdout).toMatch(/^v3 .* v1 +-\nv2 .* - +-\nv1 .* - +first-of-all$/m)
   expect(shown.stdout).toContain('pool_size = 5')
@@ -192,6 +199,21 @@ test('epoch raise works on the store of a running control, and refuses a folder 
   })
 })
 
+test('a rollback says which secrets keep their value, and what brings the former one back', async () => {
+  await run('fleet create rotated')
+  await run(`apply --fleet rotated -f ${await written({ pool_size: 5 })}`)
+  await run(`apply --fleet rotated -f ${await written({ pool_size: 9 }, '127.0.0.1', '"rotated"')}`)
+  const name = 'pools.app.users.app.password'
+
+  const kept = await run('rollback 1 --fleet rotated')
+  const asOf = await run('rollback 1 --secrets as-of --fleet rotated')
+
+  expect(kept.stdout).toContain(
+    `  ${name} keeps ${name} v2; v1 had v1\n  --secrets as-of returns to the former values\n`,
+  )
+  expect(asOf.stdout).toContain(`~ ${name}  secret ${name}: v2 -> v1\n`)
+})
+
 test.for([
   [''],
   ['fly'],
@@ -201,6 +223,8 @@ test.for([
   ['show one'],
   ['diff 1'],
   ['rollback 1 2'],
+  ['rollback 1 --secrets old'],
+  ['rollback 1 --dry-run --wait'],
   ['versions --limit none'],
   ['versions --no-such-option'],
   ['apply -f x --if-match 3'],

@@ -4,7 +4,7 @@ import type { ProblemDocument } from '../../shared/problem.ts'
 import { document, inProcessControl, operatorToken } from './in-process.ts'
 
 const app = { pool: 'app', user: 'web' }
-const noChange: Plan = { added: [], rebuilt: [], retuned: [], removed: [], kept: [], general: [] }
+const noChange: Plan = { added: [], rebuilt: [], retuned: [], removed: [], kept: [], general: [], secrets: [] }
 
 test('the first configuration is version 1 and adds its pools', async () => {
   const control = await inProcessControl()
@@ -68,6 +68,7 @@ test('what proxies keep, retune, rebuild, add and remove is told in the plan', a
     removed: [{ pool: 'a', user: 'gone' }],
     kept: [{ pool: 'a', user: 'keep' }],
     general: ['dns_max_ttl', 'stats_users.monitor'],
+    secrets: [],
   })
 })
 

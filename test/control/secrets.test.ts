@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { Secrets, SecretWritten } from '../../shared/api.ts'
+import type { Secrets, SecretWritten, Written } from '../../shared/api.ts'
 import { document, inProcessControl } from './in-process.ts'
 import type { InProcessControl } from './in-process.ts'
 
@@ -123,17 +123,77 @@ test('writing the configuration again with a bare reference moves it to the newe
   expect(body).toMatchObject({ version: 2, plan: { rebuilt: [{ pool: 'app', user: 'web' }] } })
 })
 
-test('a rollback takes the password of that time along', async () => {
+test('a rollback keeps the values of secrets in force and names them; as_of returns to those of that time', async () => {
   const control = await inProcessControl()
   await control.fleet()
   await control.apply(document({ password: 'alt' }))
-  await control.apply(document({ password: 'neu' }))
+  await control.apply(document({ password: 'neu', pool_size: 9 }))
 
-  await control.call('POST', '/v1/fleets/demo/rollback', { body: { to: 1 } })
+  const kept = await rollback(control, { to: 1 })
+  const current = await control.call('GET', '/v1/fleets/demo/config')
+  const back = await rollback(control, { to: 1, secrets: 'as_of' })
 
-  const { body } = await control.call('GET', '/v1/fleets/demo/config')
-  expect(body).toMatchObject({ pools: { app: { users: { web: { password: { version: 1 } } } } } })
+  expect(kept.body).toMatchObject({
+    version: 3,
+    plan: { retuned: [{ pool: 'app', user: 'web' }], rebuilt: [], secrets: [] },
+    kept_secrets: [{ path, name: path, version: 2, as_of: 1 }],
+  })
+  expect(current.body).toMatchObject({ pools: { app: { users: { web: { password: { version: 2 } } } } } })
+  expect(back.body).toMatchObject({
+    version: 4,
+    plan: { rebuilt: [{ pool: 'app', user: 'web' }], secrets: [{ path, name: path, before: 2, after: 1 }] },
+    kept_secrets: [],
+  })
 })
+
+test('in force is what was written last, even if its secret had a later value once', async () => {
+  const control = await inProcessControl()
+  await control.fleet()
+  for (const [password, size] of [
+    ['one', 1],
+    ['two', 2],
+    ['one', 3],
+  ] as const)
+    await control.apply(document({ password, pool_size: size }))
+
+  const { body } = await rollback(control, { to: 2 })
+
+  expect(body.kept_secrets).toEqual([{ path, name: path, version: 1, as_of: 2 }])
+})
+
+test('a value that was stored after the current version is in force for a rollback', async () => {
+  const control = await inProcessControl()
+  await control.fleet()
+  await put(control, 'web', 'one')
+  await control.apply(document({ password: { secret: 'web' } }))
+  await control.apply(document({ password: { secret: 'web' }, pool_size: 9 }))
+  control.clock.nowMs += 1000
+  await put(control, 'web', 'two')
+
+  const { body } = await rollback(control, { to: 1 })
+
+  expect(body).toMatchObject({
+    kept_secrets: [{ path, name: 'web', version: 2, as_of: 1 }],
+    plan: { secrets: [{ path, name: 'web', before: 1, after: 2 }] },
+  })
+})
+
+test('a secret that the current version does not use has its newest value after a rollback', async () => {
+  const control = await inProcessControl()
+  await control.fleet()
+  await put(control, 'web', 'one')
+  await control.apply(document({ password: { secret: 'web' } }))
+  await put(control, 'web', 'two')
+  await control.apply(document({ password: { env: 'WEB' } }))
+
+  const { body } = await rollback(control, { to: 1 })
+
+  expect(body.kept_secrets).toEqual([{ path, name: 'web', version: 2, as_of: 1 }])
+})
+
+async function rollback(control: InProcessControl, body: object) {
+  return await control.call<Written>('POST', '/v1/fleets/demo/rollback', { body })
+}
 
 test('a verifier cannot be smuggled in as a server password through a secret', async () => {
   const control = await inProcessControl()

@@ -133,6 +133,28 @@ test('a rollback to what is current makes no version', async () => {
   expect(again).toMatchObject({ status: 200, body: { version: 3, created: false, rollback_of: 1 } })
 })
 
+test('a dry run of a rollback gives the plan and stores nothing', async () => {
+  const control = await withVersions(2)
+
+  const { status, body } = await control.call<Written>('POST', '/v1/fleets/demo/rollback?dry_run=true', {
+    body: { to: 1 },
+  })
+
+  expect([status, body.version, body.created, body.dry_run]).toEqual([200, 3, false, true])
+  expect(body.plan.retuned).toEqual([{ pool: 'app', user: 'web' }])
+  expect((await control.call('GET', '/v1/fleets/demo')).body).toMatchObject({ version: 2 })
+})
+
+test('a rollback with If-Match is refused when another version is current', async () => {
+  const control = await withVersions(2)
+  const roll = async (ifMatch: string): Promise<{ status: number; body: unknown }> =>
+    await control.call('POST', '/v1/fleets/demo/rollback', { body: { to: 1 }, headers: { 'if-match': ifMatch } })
+
+  expect(await roll('"v1"')).toMatchObject({ status: 412, body: { current: 'v2' } })
+  expect(await roll('v2')).toMatchObject({ status: 400 })
+  expect(await roll('"v2"')).toMatchObject({ status: 201, body: { version: 3 } })
+})
+
 test('a rollback to a version that does not exist, or to none, is refused', async () => {
   const control = await withVersions(1)
 
