@@ -390,8 +390,7 @@ export class Agent {
     const open = listeners?.open
     if (listeners === undefined || open === undefined || this.#stopping !== undefined) return null
     this.#isHandedOver = true
-    // The other process may serve it from now on, so this process never removes it.
-    listeners.ownsFile = false
+    listeners.disownFile()
     await this.#openDrainOutbox()
     await this.#closeFleet()
     await this.#http.close()
@@ -431,7 +430,7 @@ export class Agent {
       }
     }
     this.#isHandedOver = false
-    if (this.#engine.listeners !== undefined) this.#engine.listeners.ownsFile = true
+    this.#engine.listeners?.ownFile()
     await this.#fleet?.peers.start()
     this.#fleet?.reports.start()
     this.#fleet?.drainReader.start()
@@ -638,8 +637,7 @@ export class Agent {
       }
       const inherited = this.#taken === null ? listen : inherit(this.#taken.listeners, listen, this.#tools.log)
       await this.#engine.start(inherited, workers)
-      const { listeners } = this.#engine
-      if (this.#taken !== null && listeners !== undefined) listeners.ownsFile = false
+      if (this.#taken !== null) this.#engine.listeners?.disownFile()
       this.#fleet?.sync.greetNow()
     } catch (error) {
       const reason = `could not listen on ${host}:${port}: ${reasonOf(error)}`

@@ -162,7 +162,7 @@ export class Engine {
         this.pools.secure(message.update.pools)
         return
       case 'peers':
-        if (message.update !== null) this.context.cancels.proxy = message.update.number
+        if (message.update !== null) this.context.cancels.useNumber(message.update.number)
         this.context.peers.update(message.update)
         return
       case 'handed':

@@ -60,7 +60,7 @@ export class EpollListener implements Listener, Entry {
       if (fd >= 0) {
         const remote = this.#unix ?? readSocketAddress(scratch.bytes)
         const socket = new EpollSocket(this.#loop, { by: 'accept', fd, remote }, deaf)
-        socket.events = this.#onAccept(socket)
+        socket.accept(this.#onAccept)
         continue
       }
       const errno = libc.errno()

@@ -106,6 +106,11 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     this.#watch()
   }
 
+  /** What happens to it is for what `onAccept` returns. */
+  accept(onAccept: (socket: Socket) => SocketEvents): void {
+    this.events = onAccept(this)
+  }
+
   #goOn({ fd, tls, bytes }: Handed & { readonly bytes: Uint8Array }): void {
     if (tls !== null) {
       this.#tls = new TlsStream(tls, fd)
@@ -655,7 +660,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
       this.#tls.free()
       this.#tls = null
     }
-    if (this.#state === 'ending') this.#loop.endingCount--
+    if (this.#state === 'ending') this.#loop.endingDone()
     this.#state = 'closed'
     this.#endTimer?.cancel()
     this.#dropKept()
@@ -676,7 +681,7 @@ export class EpollSocket implements Socket, Entry, Postponed, Sender {
     }
     this.#writeFirst = false
     this.#state = 'ending'
-    this.#loop.endingCount++
+    this.#loop.endingBegan()
     this.#dropKept()
     this.#endTimer = this.#loop.timers.at(this.#loop.nowMs + endTimeoutMs, () => this.close())
     if (this.#queue === null) this.#shutdown()

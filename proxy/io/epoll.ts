@@ -74,7 +74,7 @@ export class EpollIo implements Io {
    * closed sooner resets what its peer still sends, which may cost the peer our last message.
    */
   runOut(): void {
-    while (this.#loop.endingCount > 0) this.#loop.turn(Infinity)
+    while (this.#loop.hasEnding) this.#loop.turn(Infinity)
   }
 
   /** Waits for events, at most `waitMsMax`, and handles them. */
@@ -193,7 +193,7 @@ export class EpollIo implements Io {
   adopt(handed: Handed, bytes: Uint8Array, onAccept: (socket: Socket) => SocketEvents): void {
     if (this.#loop.own(handed.fd) < 0) return
     const socket = new EpollSocket(this.#loop, { by: 'handed', ...handed, bytes }, deaf)
-    socket.events = onAccept(socket)
+    socket.accept(onAccept)
   }
 
   /** Wakes another loop through its eventfd. */

@@ -35,8 +35,7 @@ export class Loop {
   /** Monotonic; read once per turn. */
   nowMs = performance.now()
   readonly timers = new Timers()
-  /** Sockets that this side has ended and whose peer has not closed yet. */
-  endingCount = 0
+  #endingCount = 0
   /** Received bytes, and what is to be sent of them. */
   readonly turnBuffer = new TurnBuffer()
   /** Bytes on their way to the kernel that do not fit the turn buffer. */
@@ -76,7 +75,7 @@ export class Loop {
     this.#alarm = new Alarm(alarmFd, this.scratch, (fd) => this.closeFd(fd))
     this.watch(this.#alarm, EpollEvents.In | EpollEvents.Edge)
     this.#ring = ioUring ? this.#openRing() : null
-    this.turnBuffer.ring = this.#ring
+    this.turnBuffer.sendBy(this.#ring)
   }
 
   #openRing(): SendRing | null {
@@ -220,10 +219,23 @@ export class Loop {
     if (piece.length === pieceBytes && this.#pieces.length < sparePiecesMax) this.#pieces.push(piece)
   }
 
+  /** Sockets that this side has ended and whose peer has not closed yet. */
+  get hasEnding(): boolean {
+    return this.#endingCount > 0
+  }
+
+  endingBegan(): void {
+    this.#endingCount++
+  }
+
+  endingDone(): void {
+    this.#endingCount--
+  }
+
   /** Closes all descriptors. The loop cannot be used again. */
   dispose(): void {
     for (const entry of this.#entries) entry?.abandon()
-    this.turnBuffer.ring = null
+    this.turnBuffer.sendBy(null)
     this.#ring?.close()
     this.closeFd(this.#epollFd)
     for (const memory of [this.turnBuffer.memory, this.outgoing, this.scratch, this.#ready, this.#change]) {

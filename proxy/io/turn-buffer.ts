@@ -38,8 +38,12 @@ export class TurnBuffer {
   readonly #starts = new Int32Array(sendsMax)
   readonly #ends = new Int32Array(sendsMax)
   #count = 0
-  /** Null: each send is a system call. */
-  ring: SendRing | null = null
+  #ring: SendRing | null = null
+
+  /** With null, each send is a system call. */
+  sendBy(ring: SendRing | null): void {
+    this.#ring = ring
+  }
 
   /**
    * HOT. Offset at which at least `length` bytes may be received, with room for `keptBytes` before them. Must not be
@@ -105,7 +109,7 @@ export class TurnBuffer {
 
   /** HOT. Sends everything deferred. */
   flush(): void {
-    const ring = this.#count > 1 ? this.ring : null
+    const ring = this.#count > 1 ? this.#ring : null
     if (ring !== null) this.#submit(ring)
     for (let index = 0; index < this.#count; index++) {
       const sender = this.#senders[index] as Sender

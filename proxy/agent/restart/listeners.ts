@@ -25,8 +25,7 @@ interface UnixListener {
  * over. A descriptor is closed once; a socket file is removed by the process that owns it, if it is still that file.
  */
 export class Listeners {
-  /** False if another process serves, or may come to serve, the Unix socket. */
-  ownsFile = true
+  #ownsFile = true
   readonly #listening: Listening
   /** Open descriptors by key. */
   readonly #fds: Map<string, number>
@@ -55,9 +54,19 @@ export class Listeners {
     return fd === undefined ? null : { dir: unix.dir, file: this.#files.get(path) ?? null, fd }
   }
 
+  /** Another process serves, or may come to serve, the Unix socket: this one never removes its file. */
+  disownFile(): void {
+    this.#ownsFile = false
+  }
+
+  /** No other process has come to serve the Unix socket. */
+  ownFile(): void {
+    this.#ownsFile = true
+  }
+
   /** This process replaces the owner of these listeners: it owns the socket file, even if it does not serve it. */
   succeed({ port, unix }: OpenListeners): void {
-    this.ownsFile = true
+    this.#ownsFile = true
     if (unix === null) return
     const path = unixPath({ host: unix.dir, port })
     if (!this.#fds.has(path)) removeFile(path, unix.file)
@@ -67,7 +76,7 @@ export class Listeners {
   closeToClients(): void {
     const { cancelSocket } = this.#listening
     const kept = cancelSocket === undefined ? null : listenerKey(cancelSocket)
-    for (const key of this.#fds.keys()) if (key !== kept) this.#close(key, this.ownsFile)
+    for (const key of this.#fds.keys()) if (key !== kept) this.#close(key, this.#ownsFile)
   }
 
   close(): void {

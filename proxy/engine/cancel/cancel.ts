@@ -109,8 +109,7 @@ export interface CancelTarget {
 
 /** Keys of clients, and cancel requests on their way to servers. */
 export class Cancels {
-  /** Number of this proxy in its fleet. Clients keep the number they were given. */
-  proxy = 0
+  #proxy = 0
   readonly #io: Io
   readonly #worker: number
   readonly #waitTimeoutMs: () => number
@@ -129,6 +128,11 @@ export class Cancels {
     this.#gates = new Gates(io, toOne, toAll)
   }
 
+  /** Number of this proxy in its fleet. Clients keep the number they were given. */
+  useNumber(proxy: number): void {
+    this.#proxy = proxy
+  }
+
   get keys(): number {
     return this.#clients.size
   }
@@ -143,7 +147,7 @@ export class Cancels {
     let pid: number
     do {
       this.#last = (this.#last + 1) % clientNumbers
-      pid = pidOf(this.proxy, this.#worker, this.#last)
+      pid = pidOf(this.#proxy, this.#worker, this.#last)
     } while (this.#clients.has(pid))
     this.#clients.set(pid, client)
     return { pid, secret }
@@ -177,7 +181,7 @@ export class Cancels {
 
   /** Whether keys with this number are from this proxy: its own number, or none while it had none. */
   isOwn(proxy: number): boolean {
-    return proxy === 0 || proxy === this.proxy
+    return proxy === 0 || proxy === this.#proxy
   }
 
   /**

@@ -257,7 +257,7 @@ export class ServerSet {
             target.host.host === server.target.host.host &&
             target.host.port === server.target.host.port,
         )
-        server.leavesAddress = !stays
+        server.leaveAddress(!stays)
         if (server.closeNeeded && (list === this.idle || list === this.login)) server.close('drained')
       }
     }

@@ -89,8 +89,7 @@ export class Server implements SocketEvents, Listed<Server> {
   cancels = 0
   /** A cancel request timed out and may still arrive: no other client may have the server then. */
   cancelLost = false
-  /** Its address is no longer a target: it is closed when it becomes free. */
-  leavesAddress = false
+  #leavesAddress = false
   /** An operator wants it replaced: it is closed when it becomes free, whatever else changes. */
   #retired = false
   backendKey: CancelKey | null = null
@@ -184,9 +183,14 @@ export class Server implements SocketEvents, Listed<Server> {
     return this.#retired
   }
 
+  /** Whether its address is no longer a target: it is then closed when it becomes free. */
+  leaveAddress(leaves: boolean): void {
+    this.#leavesAddress = leaves
+  }
+
   /** To be closed when it becomes free. */
   get closeNeeded(): boolean {
-    return this.#retired || this.leavesAddress
+    return this.#retired || this.#leavesAddress
   }
 
   becameIdle(): void {

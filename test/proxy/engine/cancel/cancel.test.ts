@@ -32,7 +32,7 @@ function newCancels(
     predecessors,
   })
   const cancels = new Cancels(world, () => waitTimeoutMs, peers, 0)
-  cancels.proxy = proxy
+  cancels.useNumber(proxy)
   return { cancels, peers, said }
 }
 
@@ -109,7 +109,7 @@ test('clients keep the keys of a number that the proxy no longer has', () => {
   const { cancels } = newCancels(7)
   const client = newClient(cancels)
 
-  cancels.proxy = 8
+  cancels.useNumber(8)
   cancels.take(client.key, false, ignore)
 
   expect(proxyOf(client.key.pid)).toBe(7)
