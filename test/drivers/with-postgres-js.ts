@@ -85,6 +85,17 @@ fact(
       ${client.json({ a: ['ü'] })}::jsonb AS json, NULL AS nothing`,
 )
 
+// A client that prepares the same text after its types have changed.
+await other.unsafe('CREATE TABLE changed (v int)').simple()
+const insert = async (sql: postgres.Sql, value: number | boolean) =>
+  (await sql`INSERT INTO changed VALUES (${value})`).count
+fact('before a change of the schema', await insert(client, 1))
+await other.unsafe('DROP TABLE changed; CREATE TABLE changed (v bool)').simple()
+const late = postgres(options)
+fact('after it', [await insert(late, true), await late`SELECT v FROM changed`])
+await late.unsafe('DROP TABLE changed').simple()
+await late.end()
+
 await client`SET TimeZone = 'Asia/Tokyo'`
 fact('TimeZone', await client`SELECT timestamptz '2000-01-01 00:00Z'::text AS at`)
 fact('TimeZone of another', await other`SHOW TimeZone`)

@@ -65,6 +65,10 @@ holder.close()
 for n in range(30):  # ten texts, three of which are kept
     fact(f"of ten texts {n}", client.execute(f"SELECT {n % 10}, %s::text", ("x",), prepare=True).fetchone())
 
+long = "SELECT %s::int + length('" + "x" * 1_200_000 + "')"
+with psycopg.connect("sslmode=disable", autocommit=True) as usual:  # it prepares what it executes for the sixth time
+    fact("a text of 1.2 MB", [usual.execute(long, (n,)).fetchone() for n in range(8)])
+
 
 def rolled_back():
     with client.transaction():

@@ -149,7 +149,9 @@ function passRare(reply: Reply): number {
     case BackendTag.CloseComplete:
       return outstanding.closed() ? from : leaveOut(bytes, from, at, next, end)
     case BackendTag.ParameterDescription:
-      return outstanding.describesOwn ? leaveOut(bytes, from, at, next, end) : from
+      if (outstanding.describesOwn) return leaveOut(bytes, from, at, next, end)
+      if (next <= end) outstanding.beingDescribed?.fixTypes(bytes, at + headerBytes, next)
+      return from
     case BackendTag.CopyInResponse:
       outstanding.copyIn()
       return from
@@ -259,7 +261,8 @@ function passError({ server, client, bytes, from, at, next, end }: Reply): numbe
 
 /** A description that is kept is read whole, if the loop can keep it for as long. */
 function mustBeWhole(server: Server, tag: number, length: number): boolean {
-  return tag === BackendTag.RowDescription && length < carryBytesMax && server.outstanding.keepsDescription
+  if (tag !== BackendTag.RowDescription && tag !== BackendTag.ParameterDescription) return false
+  return length < carryBytesMax && server.outstanding.keepsDescription
 }
 
 /** A server's description of a statement. True if we requested it, so that it is not for the client. */

@@ -50,6 +50,11 @@ export interface Described {
   readonly description: string | null
   /** HOT. The client is told now: `bytes` from `start` to `end` are the body of a RowDescription or NoData. */
   describe(tag: number, bytes: Uint8Array, start: number, end: number): void
+  /**
+   * HOT. The client is told the types of its parameters: `bytes` from `start` to `end` are the body of a
+   * ParameterDescription, Int16 count and Int32 types, as they end a Parse.
+   */
+  fixTypes(bytes: Uint8Array, start: number, end: number): void
 }
 
 /** Requests a client may have in flight before it is rejected with 54000. */
@@ -177,6 +182,11 @@ export class Outstanding {
     const head = this.#front()
     if (head === RequestKind.Describe) return this.#subjects[this.#head] !== null
     return head === RequestKind.OwnDescribe
+  }
+
+  /** What the client's Describe at the front describes, if its description is kept. */
+  get beingDescribed(): Described | null {
+    return this.#front() === RequestKind.Describe ? (this.#subjects[this.#head] as Described | null) : null
   }
 
   /** The client's own error, in place of the server's for the oldest request. */

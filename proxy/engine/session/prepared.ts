@@ -38,6 +38,7 @@ export interface Circumstances {
 export class Statement {
   readonly serverName: Buffer
   #parse: Buffer
+  #typesAreFixed = false
   /** Removes it from a server. */
   readonly close: Buffer
   /** Requests its description from a server. */
@@ -62,6 +63,7 @@ export class Statement {
     const name = `${serverNamePrefix}${id}`
     this.serverName = Buffer.from(name)
     this.#parse = write.parseMessage(name, textAndTypes)
+    this.bytes = bytesOf(this.#parse.length)
     this.close = write.closeStatement(name)
     this.describe = write.describeStatement(name)
   }
@@ -77,8 +79,23 @@ export class Statement {
     return this.#parse.subarray(headerBytes + this.serverName.length + 1)
   }
 
-  get bytes(): number {
-    return bytesOf(this.#parse.length)
+  /** Of memory. */
+  readonly bytes: number
+
+  /**
+   * A client was told these types of parameters, and sends values accordingly: a server that prepares the text later,
+   * perhaps after a change of the schema, must take them so, as PostgreSQL does when it plans a statement anew.
+   */
+  fixTypes(types: Uint8Array): void {
+    if (this.#typesAreFixed || this.holders === 0) return
+    this.#typesAreFixed = true
+    const text = this.textAndTypes.subarray(0, this.textAndTypes.indexOf(0) + 1)
+    this.#parse = write.parseMessage(this.serverName.toString(), Buffer.concat([text, types]))
+  }
+
+  /** HOT. Its Parse says all types already, or there are none. */
+  get typesAreFixed(): boolean {
+    return this.#typesAreFixed
   }
 
   /** Servers that still have it need its name alone. */
@@ -181,6 +198,10 @@ export class Named implements Described {
 
   describe(tag: number, bytes: Uint8Array, start: number, end: number): void {
     this.#description = descriptionOf(tag, bytes, start, end)
+  }
+
+  fixTypes(bytes: Uint8Array, start: number, end: number): void {
+    if (!this.statement.typesAreFixed) this.statement.fixTypes(Uint8Array.from(bytes.subarray(start, end)))
   }
 }
 

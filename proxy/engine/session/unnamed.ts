@@ -6,6 +6,7 @@
  * Query"); a request skipped after an error changes nothing.
  */
 import { copyBytes } from '../../io/copy.ts'
+import { headerBytes } from '../../protocol/framing.ts'
 import { FrontendTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
 import { descriptionOf } from './description.ts'
@@ -82,11 +83,20 @@ export class UnnamedChange implements Described {
   stamp = 0
   readonly #parse = new Kept()
   readonly #description = new Kept()
+  /** Of its parameters, as the client was told. */
+  readonly #types = new Kept()
   #descriptionTag = 0
 
-  /** The whole Parse message, valid until the next change; null without one, or if it was not kept. */
+  /**
+   * The whole Parse message, with the types of parameters that the client was told, valid until the next change; null
+   * without one, or if it was not kept.
+   */
   get parse(): Uint8Array | null {
-    return this.#parse.bytes
+    const parse = this.#parse.bytes
+    const types = this.#types.bytes
+    if (parse === null || types === null) return parse
+    const textEnd = parse.indexOf(0, headerBytes + 1) + 1
+    return write.parseMessage('', Buffer.concat([parse.subarray(headerBytes + 1, textEnd), types]))
   }
 
   get description(): string | null {
@@ -109,6 +119,7 @@ export class UnnamedChange implements Described {
   clear(): void {
     this.#parse.clear()
     this.#description.clear()
+    this.#types.clear()
     this.#descriptionTag = 0
   }
 
@@ -124,6 +135,10 @@ export class UnnamedChange implements Described {
   /** HOT. The whole Parse message. */
   keep(bytes: Uint8Array, start: number, end: number): void {
     this.#parse.keep(bytes, start, end)
+  }
+
+  fixTypes(bytes: Uint8Array, start: number, end: number): void {
+    this.#types.keep(bytes, start, end)
   }
 
   describe(tag: number, bytes: Uint8Array, start: number, end: number): void {

@@ -91,7 +91,7 @@ test('53: what passes in pieces after a long unnamed statement is no part of it'
   expect(rows(elsewhere)).toEqual(['300000'])
 })
 
-test('a long statement is the server’s once, whoever prepares it', async () => {
+test('a long statement is the server’s once, for all clients that prepare it', async () => {
   const text = textOf('shared', 200_000)
   const clients = [await loginTo(world, 'transaction1'), await loginTo(world, 'transaction1')]
   for (const client of clients) await answers(client, parse('mine', text), ...use('mine'))

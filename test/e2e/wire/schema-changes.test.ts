@@ -8,6 +8,9 @@ import {
   parse,
   query,
   sync,
+  cstring,
+  int32,
+  message,
 } from '../../support/frontend-messages.ts'
 import type { WireClient } from '../../support/wire.ts'
 import { loginDirectly, loginTo, startWorld } from './world.ts'
@@ -86,6 +89,12 @@ async function use(login: Promise<WireClient>, change: Change): Promise<string[]
   return told
 }
 
+/** Int16 formats, Int16 values, Int32 length and bytes of each, Int16 formats of results (manual, "Bind"). */
+function bindBinary(name: string, value: Buffer): Buffer {
+  const one = Buffer.from('00010001', 'hex')
+  return message('B', cstring(''), cstring(name), one, one.subarray(2), int32(value.length), value, Buffer.alloc(2))
+}
+
 async function run(client: WireClient, sql: string): Promise<void> {
   client.send(query(sql))
   await client.readUntil('Z')
@@ -148,6 +157,34 @@ test('a statement prepared before the end of a transaction that changes the sche
 
   expect(told).toEqual(await use(loginDirectly(world), change))
 })
+
+test.each(['named', 'unnamed'])(
+  'parameters of the %s statement keep the types that the client was told',
+  async (which) => {
+    const name = which === 'named' ? 's' : ''
+    const [text, sql] = ['INSERT INTO changed VALUES ($1)', 'ALTER TABLE changed ALTER v TYPE float4']
+    const stored = async (login: Promise<WireClient>): Promise<unknown> => {
+      const client = await login
+      await answers(client, parse(name, `${text} -- ${tests}`), describeStatement(name))
+      // A server that has not prepared it is used after a change that the proxy has not seen.
+      const holder = await loginTo(world, 'transaction5')
+      await run(holder, 'BEGIN')
+      await run(await loginDirectly(world), sql)
+      const value = Buffer.alloc(4)
+      value.writeInt32BE(5)
+      await answers(client, bindBinary(name, value), execute(''))
+      for (const one of [client, holder]) one.destroy()
+      const { rows } = await world.postgres.sql('DELETE FROM changed RETURNING v', [], 'app')
+      await world.postgres.sql('ALTER TABLE changed ALTER v TYPE int', [], 'app')
+      return rows
+    }
+
+    const through = await stored(loginTo(world, 'transaction5'))
+
+    expect(through).toEqual([{ v: 5 }])
+    expect(through).toEqual(await stored(loginDirectly(world)))
+  },
+)
 
 test('a client that holds a statement of before the change gets what PostgreSQL gives it', async () => {
   const change = changes['a column’s type']
