@@ -197,16 +197,19 @@ function parse(sql: string, types: readonly TypeOid[]): Buffer {
 
 /**
  * String portal (unnamed), String statement (unnamed), Int16 count, { Int16 format } …, Int16 count, { Int32 length,
- * bytes } …, Int16 0 result formats. A string is a value in text format, bytes are one in binary format.
+ * bytes } …, Int16 1 result format, Int16 format. A string is a value in text format, bytes are one in binary format;
+ * null has the length -1.
  */
-function bind(values: readonly (string | Uint8Array)[]): Buffer {
-  const formats = values.map((value) => int16(typeof value === 'string' ? 0 : 1))
+function bind(values: readonly (string | Uint8Array | null)[], resultFormat: 0 | 1 = 0): Buffer {
+  const formats = values.map((value) => int16(value instanceof Uint8Array ? 1 : 0))
   const written = values.flatMap((value) => {
+    if (value === null) return [int32(-1)]
     const bytes = Buffer.from(value)
     return [int32(bytes.length), bytes]
   })
   const count = int16(values.length)
-  return message(FrontendTag.Bind, string(''), string(''), count, ...formats, count, ...written, int16(0))
+  const results = resultFormat === 0 ? [int16(0)] : [int16(1), int16(resultFormat)]
+  return message(FrontendTag.Bind, string(''), string(''), count, ...formats, count, ...written, ...results)
 }
 
 /** String portal (unnamed), Int32 row limit (none). */
@@ -257,22 +260,71 @@ export function cancelRequest(pid: number, secret: Uint8Array): Buffer {
 }
 
 /**
- * One statement that sets all of `settings` for the session, ended by a Sync. Names and values are parameters of the
- * Bind, never SQL. The session may have any encoding, so a value that is not ASCII is sent as bytes, declared as UTF-8.
- * The statement is closed, so that the session's client cannot execute it.
+ * One statement that sets all of `settings`, in order, for the session or its transaction; null resets. Ended by a Sync.
+ * Names and values are parameters of the Bind, never SQL. The session may have any encoding, so a value that is not ASCII
+ * is sent as bytes, declared as UTF-8. The statement is closed, so that the session's client cannot execute it.
  */
-export function setConfig(settings: readonly (readonly [name: string, value: string])[]): Buffer {
+export function setConfig(settings: readonly (readonly [name: string, value: string | null])[]): Buffer {
   const calls = settings.map(([, value], index) => {
     const name = `$${2 * index + 1}`
     const given = `$${2 * index + 2}`
-    const text = isAscii(value) ? given : `pg_catalog.convert_from(${given}, 'UTF8')`
+    const text = isText(value) ? given : `pg_catalog.convert_from(${given}, 'UTF8')`
     return `pg_catalog.set_config(${name}, ${text}, false)`
   })
-  const types = settings.flatMap(([, value]) => [TypeOid.text, isAscii(value) ? TypeOid.text : TypeOid.bytea])
-  const values = settings.flatMap(([name, value]) => [name, isAscii(value) ? value : Buffer.from(value)])
+  const types = settings.flatMap(([, value]) => [TypeOid.text, isText(value) ? TypeOid.text : TypeOid.bytea])
+  const values = settings.flatMap(([name, value]) => [name, isText(value) ? value : Buffer.from(value ?? '')])
   return Buffer.concat([
     parse(`SELECT ${calls.join(', ')}`, types),
     bind(values),
+    execute(),
+    closeStatement(''),
+    sync(),
+  ])
+}
+
+/**
+ * One statement that gives a row with the values of these parameters as UTF-8, whatever the encoding of the session; and
+ * after them, if `sources`, the names of those that the session has set, separated by commas.
+ */
+export function currentSettings(names: readonly string[], sources: boolean): Buffer {
+  const columns = names.map((_, index) => toUtf8(`pg_catalog.current_setting($${index + 1}, true)`))
+  if (sources) {
+    const list = names.map((_, index) => `$${index + 1}`).join(', ')
+    columns.push(
+      toUtf8(
+        `(SELECT pg_catalog.string_agg(pg_catalog.lower(s.name), ',') FROM pg_catalog.pg_settings s` +
+          ` WHERE s.source OPERATOR(pg_catalog.=) 'session'` +
+          ` AND pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) ANY (ARRAY[${list}]))`,
+      ),
+    )
+  }
+  return Buffer.concat([
+    parse(
+      `SELECT ${columns.join(', ')}`,
+      names.map(() => TypeOid.text),
+    ),
+    bind(names, 1),
+    execute(),
+    closeStatement(''),
+    sync(),
+  ])
+}
+
+function toUtf8(text: string): string {
+  return `pg_catalog.convert_to(${text}, 'UTF8')`
+}
+
+/** One statement that makes these settings again, as they are, for its transaction: whether the session may. */
+export function remakeSettings(names: readonly string[]): Buffer {
+  const calls = names.map(
+    (_, index) => `pg_catalog.set_config($${index + 1}, pg_catalog.current_setting($${index + 1}, true), true)`,
+  )
+  return Buffer.concat([
+    parse(
+      `SELECT ${calls.join(', ')}`,
+      names.map(() => TypeOid.text),
+    ),
+    bind(names),
     execute(),
     closeStatement(''),
     sync(),
@@ -284,6 +336,7 @@ export function extendedQuery(sql: string, values: readonly string[]): Buffer {
   return Buffer.concat([parse(sql, []), bind(values), execute(), sync()])
 }
 
-function isAscii(text: string): boolean {
-  return Buffer.byteLength(text) === text.length
+/** Whether a value is sent as text: it is ASCII, the same in each encoding, or null. */
+function isText(value: string | null): boolean {
+  return value === null || Buffer.byteLength(value) === value.length
 }

@@ -382,7 +382,7 @@ export const poolKeys = {
     default: 'on',
     choices: ['on', 'off'],
     class: 'live',
-    help: 'in transaction mode, keep the server of a client that uses LISTEN, advisory locks, temporary tables, WITH HOLD cursors or SQL-level prepared statements; off leaves them on the server',
+    help: 'in transaction mode, carry settings from server to server, and keep the server of a client that uses LISTEN, advisory locks, temporary tables, WITH HOLD cursors, SQL-level prepared statements or setseed; off leaves all of it on the server',
   },
   server_reset_query: {
     type: 'string',

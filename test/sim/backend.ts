@@ -70,6 +70,7 @@ const defaultSettings: ReadonlyMap<string, string> = new Map([
   ['TimeZone', 'Etc/UTC'],
   ['search_path', 'public'],
   ['work_mem', '4MB'],
+  ['role', 'none'],
   // Not a parameter, but rolled back and discarded like one; only RESET ALL leaves it.
   ['listening', 'no'],
   ['server_version', '18.0'],
@@ -88,6 +89,9 @@ export function settingName(name: string): string | undefined {
   return undefined
 }
 
+/** Stands for NULL among the values of a Bind; no text contains a NUL. */
+export const nullValue = '\0'
+
 /** An error in a statement, answered with an ErrorResponse. */
 export class Failure extends Error {
   readonly code: string
@@ -101,6 +105,7 @@ interface Portal {
   readonly text: string
   readonly values: readonly string[]
   rows: string[] | null
+  columns?: readonly string[] | undefined
 }
 
 interface Outcome {
@@ -341,9 +346,13 @@ export class Backend {
       if (outcome.copy === 'broken') return [...replies, { tag: 'G' }, ...this.fail(atom, broken)]
       if (outcome.rows === undefined) return [...replies, { tag: 'C', text: outcome.complete }]
       portal.rows = [...outcome.rows]
+      portal.columns = outcome.columns
     }
     const now = portal.rows.splice(0, rowsMax === 0 ? portal.rows.length : rowsMax)
-    replies.push(...now.map((row): Reply => ({ tag: 'D', text: row })))
+    const { columns } = portal
+    replies.push(
+      ...now.map((row): Reply => (columns === undefined ? { tag: 'D', text: row } : { tag: 'D', text: row, columns })),
+    )
     replies.push(portal.rows.length > 0 ? { tag: 's' } : { tag: 'C', text: `SELECT ${now.length}` })
     return replies
   }
@@ -379,21 +388,19 @@ export class Backend {
         const filler = `${owner}|`.repeat(Math.ceil(Number(rest[1]) / (owner.length + 1)))
         return { complete: `SELECT ${count}`, rows: Array.from({ length: count }, (_, row) => `${row}|${filler}`) }
       }
-      case 'set':
-        this.settings.set(rest[0] ?? '', rest[1] ?? '')
+      case 'set': {
+        const [name = '', , value = ''] = rest[0] === 'local' ? rest.slice(1) : rest
+        if (rest[0] !== 'local') this.settings.set(name, value)
+        else if (this.status === 'T') {
+          if (!this.#local.has(name)) this.#local.set(name, this.settings.get(name) ?? '')
+          this.settings.set(name, value)
+        }
         return { complete: 'SET' }
+      }
       case 'listen':
       case 'unlisten':
         this.settings.set('listening', word === 'listen' ? 'yes' : 'no')
         return { complete: word.toUpperCase() }
-      case 'setlocal': {
-        const name = rest[0] ?? ''
-        if (this.status === 'T') {
-          if (!this.#local.has(name)) this.#local.set(name, this.settings.get(name) ?? '')
-          this.settings.set(name, rest[1] ?? '')
-        }
-        return { complete: 'SET' }
-      }
       case 'show':
         return { complete: 'SHOW', rows: [`${rest[0]}=${this.settings.get(rest[0] ?? '')}`] }
       case 'error':
@@ -435,30 +442,55 @@ export class Backend {
         this.#portals.clear()
         return { complete: 'DISCARD ALL' }
       case 'reset':
-        this.settings = new Map(this.#initial).set('listening', this.settings.get('listening') ?? '')
+        this.settings = new Map(this.#initial)
+          .set('listening', this.settings.get('listening') ?? '')
+          .set('role', this.settings.get('role') ?? '')
         return { complete: 'RESET' }
       case 'probe': {
         // Of all session state that the engine asks for, this model has only LISTEN.
         const listening = this.settings.get('listening') === 'yes' && text.includes('pg_listening_channels')
-        const others = (text.match(/EXISTS/g)?.length ?? 0) - (text.includes('pg_listening_channels') ? 1 : 0)
+        const others = text.split(', ').length - (text.includes('pg_listening_channels') ? 1 : 0)
         const first = text.includes('pg_listening_channels') ? [listening ? 't' : 'f'] : []
         return { complete: 'SELECT 1', rows: [''], columns: [...first, ...Array.from({ length: others }, () => 'f')] }
       }
       case 'identity':
+        this.settings.set('role', this.#initial.get('role') ?? '')
         return { complete: /^set/i.test(text) ? 'SET' : 'RESET' }
       case 'rollback':
         return { complete: this.#end(false) }
+      case 'begin':
+        this.status = 'T'
+        return { complete: 'BEGIN' }
+      case 'commit':
+        return { complete: this.#end(this.status !== 'E') }
+      case 'disarm':
+        return { complete: 'SET' }
+      case 'show':
+        return { complete: 'SHOW', rows: ['0'] }
+      case 'currentSettings': {
+        const columns = values.map((name) => this.settings.get(settingName(name) ?? '') ?? '')
+        if (text.includes('pg_settings')) columns.push(values.filter((name) => this.#isSet(name)).join(','))
+        return { complete: 'SELECT 1', rows: [''], columns }
+      }
+      case 'remake':
+        return { complete: 'SELECT 1', rows: [''] }
       case 'setConfig': {
         for (let at = 0; at < values.length; at += 2) {
           const name = settingName(values[at] ?? '')
           if (name === undefined) throw new Failure('42704', `unrecognized parameter "${values[at]}"`)
-          this.settings.set(name, values[at + 1] ?? '')
+          const value = values[at + 1] ?? ''
+          this.settings.set(name, value === nullValue ? (this.#initial.get(name) ?? '') : value)
         }
         return { complete: 'SELECT 1', rows: [values.join(',')] }
       }
       default:
         return own.kind satisfies never
     }
+  }
+
+  #isSet(name: string): boolean {
+    const known = settingName(name) ?? ''
+    return this.settings.get(known) !== this.#initial.get(known)
   }
 
   #end(commit: boolean): string {
@@ -514,7 +546,19 @@ function returnsRows(text: string): boolean {
 }
 
 interface OwnStatement {
-  readonly kind: 'discard' | 'reset' | 'identity' | 'rollback' | 'setConfig' | 'probe'
+  readonly kind:
+    | 'discard'
+    | 'reset'
+    | 'identity'
+    | 'rollback'
+    | 'setConfig'
+    | 'probe'
+    | 'begin'
+    | 'commit'
+    | 'disarm'
+    | 'show'
+    | 'currentSettings'
+    | 'remake'
 }
 
 /** The few statements that the engine sends by itself. */
@@ -523,7 +567,13 @@ export function ownStatement(text: string): OwnStatement | null {
   if (/^reset all$/i.test(text)) return { kind: 'reset' }
   if (/^(set session authorization default|reset role)$/i.test(text)) return { kind: 'identity' }
   if (/^rollback$/i.test(text)) return { kind: 'rollback' }
-  if (/^select (exists|pg_catalog\.pg_my_temp_schema)/i.test(text)) return { kind: 'probe' }
+  if (/^begin isolation level read committed$/i.test(text)) return { kind: 'begin' }
+  if (/^commit$/i.test(text)) return { kind: 'commit' }
+  if (/^show (statement_timeout|jit)$/i.test(text)) return { kind: 'show' }
+  if (/^set local (statement_timeout = 0|jit = off|role none)$/i.test(text)) return { kind: 'disarm' }
+  if (/^select pg_catalog\.convert_to\(pg_catalog\.current_setting\(\$1/i.test(text)) return { kind: 'currentSettings' }
+  if (/^select pg_catalog\.set_config\(\$1, pg_catalog\.current_setting/i.test(text)) return { kind: 'remake' }
+  if (/^select (exists|false|true|pg_catalog\.pg_my_temp_schema)/i.test(text)) return { kind: 'probe' }
   if (/^select (pg_catalog\.)?set_config\(\$1/i.test(text)) return { kind: 'setConfig' }
   return null
 }

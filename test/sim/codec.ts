@@ -1,5 +1,6 @@
 /** Encodes and decodes requests and replies (PostgreSQL manual, "Message Formats"). */
 import { signature } from './backend.ts'
+import { nullValue } from './backend.ts'
 import type { Reply, Request } from './backend.ts'
 import { errorFields, errorMessage, int16, int32, message, noticeMessage, splitStrings } from './wire.ts'
 import type { Message } from './wire.ts'
@@ -90,8 +91,9 @@ function bindOf(body: Buffer): { portal: string; name: string; values: string[] 
   for (let index = 0; index < count; index++) {
     const length = body.readInt32BE(at)
     at += 4
-    values.push(body.toString('utf8', at, at + length))
-    at += length
+    // NULL, which only the engine sends, for a value that is to be the session's first.
+    values.push(length < 0 ? nullValue : body.toString('utf8', at, at + length))
+    at += Math.max(0, length)
   }
   return { portal, name, values }
 }

@@ -14,6 +14,7 @@ import { ServerSet } from '../../proxy/engine/pool/server-set.ts'
 import { Pools } from '../../proxy/engine/pool/pools.ts'
 import { ServerStatements } from '../../proxy/engine/session/prepared.ts'
 import { Server } from '../../proxy/engine/pool/server.ts'
+import { SettingsWatch } from '../../proxy/engine/session/settings-watch.ts'
 import { UnnamedChange, UnnamedStatement } from '../../proxy/engine/session/unnamed.ts'
 import { SimulationFailure } from './checker.ts'
 import { SimSocket } from './io.ts'
@@ -72,6 +73,14 @@ const mutants: Readonly<Record<string, () => () => void>> = {
           return this
         },
     ),
+  'what a client has set is not asked of its server': () =>
+    replaceGetter(Server.prototype, 'learns', function () {
+      return false
+    }),
+  'a setting that was taken back is kept': () =>
+    replaceGetter(SettingsWatch.prototype, 'certain', function () {
+      return true
+    }),
   'session state is not noticed': () => replace(Server.prototype, 'note', () => () => undefined),
   'a client that listens loses its server': () => replaceGetter(Server.prototype, 'pins', () => false),
   'a session is not reset for the next client': () =>

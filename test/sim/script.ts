@@ -58,7 +58,7 @@ const works = {
   notice: { weight: 1, when: healthy, make: (at) => either(at, 'notice') },
   empty: { weight: 1, when: ['I', 'T'], make: () => [{ kind: 'query', text: '' }] },
   set: { weight: 3, when: healthy, make: (at) => either(at, set(at)) },
-  setLocal: { weight: 2, when: ['T'], make: (at) => either(at, `setlocal work_mem ${at.random.integer(1, 9)}MB`) },
+  setLocal: { weight: 2, when: ['T'], make: (at) => either(at, `set local work_mem to ${at.random.integer(1, 9)}MB`) },
   listen: { weight: 1, when: ['I'], make: listen },
   alter: { weight: 1, when: ['I'], uses: 'named', make: (at) => ['await', ...either(at, 'alter'), 'await'] },
   show: { weight: 6, when: healthy, make: (at) => either(at, show(at)) },
@@ -104,15 +104,14 @@ function rows({ random, bytesMax }: Situation): string {
   return `rows ${count} ${random.size(Math.max(1, Math.floor((bytesMax * 3) / count)))}`
 }
 
-/** Only parameters that follow a client from server to server, except in session pooling. */
-function set({ random, owner, session }: Situation): string {
-  const followed = ['application_name', 'TimeZone', 'search_path']
-  const name = random.pick(session ? [...followed, 'work_mem'] : followed)
-  return `set ${name} ${random.chance(0.3) ? 'common' : owner}`
+/** Parameters that are reported, and others, whose values the engine has to ask for. */
+function set({ random, owner }: Situation): string {
+  const name = random.pick(['application_name', 'TimeZone', 'search_path', 'work_mem', 'work_mem', 'role'])
+  return `set ${name} to ${random.chance(0.3) ? 'common' : owner}`
 }
 
 function show({ random }: Situation): string {
-  return `show ${random.pick(['application_name', 'TimeZone', 'search_path', 'work_mem', 'listening'])}`
+  return `show ${random.pick(['application_name', 'TimeZone', 'search_path', 'work_mem', 'role', 'listening'])}`
 }
 
 /** LISTEN pins the server until UNLISTEN; a client that leaves in between leaves that to the engine. */

@@ -45,7 +45,10 @@ export class Client implements SocketEvents, Listed<Client> {
   readonly socket: Socket
   readonly id: number
   readonly connectedAtMs: number
+  /** The settings of its session. */
   parameters: Parameters
+  /** Those that it began with, to which RESET returns. */
+  readonly startup: Parameters
   /** The server it is joined with; set by `join` and `part`. */
   readonly server: Server | null = null
   /** Remaining bytes of a long message, to be forwarded, or dropped without a server. */
@@ -100,6 +103,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.socket = socket
     this.id = id
     this.parameters = parameters
+    this.startup = parameters
     this.replication = replication
     this.#secretBytes = secretBytes
     this.connectedAtMs = context.io.nowMs()
@@ -251,16 +255,20 @@ export class Client implements SocketEvents, Listed<Client> {
     this.transactionBeganMs = 0
   }
 
-  /** A parameter has changed in its session, and follows it to its next server. */
-  follow(name: string, value: string): void {
-    this.parameters = this.parameters.with(name, value)
-    this.statements?.changeMeaning()
+  /** These are the settings of its session now, on its next server too. */
+  have(parameters: Parameters): void {
+    if (this.parameters.meaning !== parameters.meaning) this.statements?.changeMeaning()
+    this.parameters = parameters
   }
 
   /** Stops reading until `goOn`. */
   waitForAnswer(): void {
     this.#awaitsAnswer = true
     this.socket.pauseReading()
+  }
+
+  get awaitsAnswer(): boolean {
+    return this.#awaitsAnswer
   }
 
   goOn(): void {
@@ -360,12 +368,31 @@ export class Client implements SocketEvents, Listed<Client> {
       server.resynchronize()
       return
     }
-    if (server.suspect === 0 || !server.pins || this.#dismissed || this.context.stopping) {
+    if (this.#dismissed || this.context.stopping) {
+      this.free(server)
+    } else if (server.suspect !== 0 && server.pins) {
+      this.#ask(server)
+      server.probe()
+    } else {
+      this.#leaveWithSettings(server)
+    }
+  }
+
+  /** Ends the link when it is known what the client's settings have become. */
+  #leaveWithSettings(server: Server): void {
+    if (!server.learns) {
       this.free(server)
       return
     }
-    this.#ask(server)
-    server.probe()
+    if (server.learn(this)) this.learned(server)
+    else this.#ask(server)
+  }
+
+  /** Its settings are known, or the server is pinned to it. */
+  learned(server: Server): void {
+    this.#adjusting = false
+    if (this.#dismissed || this.context.stopping || !server.pinned) this.free(server)
+    else this.socket.resumeReading()
   }
 
   /** A query of our own runs on the server before this client continues. */
@@ -373,6 +400,17 @@ export class Client implements SocketEvents, Listed<Client> {
     this.#adjusting = true
     this.socket.pauseReading()
     if (server.socket.readingPaused) server.socket.resumeReading()
+  }
+
+  /** The server is brought back to what this client began with. */
+  restoring(server: Server): void {
+    this.#ask(server)
+  }
+
+  /** Its session has again what it began with: its answer may end. */
+  restored(): void {
+    this.#adjusting = false
+    this.socket.resumeReading()
   }
 
   /** Everything owed by the server has arrived. */
@@ -385,8 +423,9 @@ export class Client implements SocketEvents, Listed<Client> {
   /** The session state is known: the server is pinned to this client, or the link ends. */
   probed(server: Server): void {
     this.#adjusting = false
-    if (this.#dismissed || this.context.stopping || !server.pinned) this.free(server)
-    else this.socket.resumeReading()
+    if (this.#dismissed || this.context.stopping) this.free(server)
+    else if (server.pinned) this.socket.resumeReading()
+    else this.#leaveWithSettings(server)
   }
 
   /** Ends the link: nothing is owed and no transaction is open. */
@@ -412,7 +451,8 @@ export class Client implements SocketEvents, Listed<Client> {
     while (at < end && this.list !== null) {
       let next: number
       if (this.#gathered !== null && this.server !== null) next = this.#gatherMore(this.server, bytes, at, end)
-      else if (this.server !== null && !this.#adjusting) next = clientData(this, this.server, bytes, at, end)
+      else if (this.server !== null && !this.#adjusting && !this.#awaitsAnswer)
+        next = clientData(this, this.server, bytes, at, end)
       else if (this.server === null && this.list === this.pool.idle) next = this.#unlinked(bytes, at, end)
       else {
         // A drained socket resumed reading while it waits for a server or its parameters; `adjusted` resumes it again.

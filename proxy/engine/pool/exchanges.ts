@@ -9,8 +9,10 @@ import { errorAdvice, errorFields, isFatal } from '../../protocol/read.ts'
 import type { Advice } from '../../protocol/read.ts'
 import { BackendTag } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
+import type { Learning } from '../session/learning.ts'
+import { identities, inOrder } from '../session/parameters.ts'
 import type { Adjustment } from '../session/parameters.ts'
-import { foundBy, probeOf } from '../session/session-state.ts'
+import { foundBy, probeOf, resetSettings } from '../session/session-state.ts'
 import { nextMessage } from '../wire/conversation.ts'
 import type { Conversation, Exchange } from '../wire/conversation.ts'
 
@@ -31,30 +33,65 @@ interface ExchangeServer {
   /** Its FATAL error arrived: it ends the connection. */
   endsWith(sqlstate: string, message: string): void
   noteParameter(bytes: Uint8Array, start: number, end: number): void
+  /** A parameter was changed by our request, as the client it is joined with has asked for. */
+  passReport(message: Message): void
   /** A message is for the client it is joined with, if any. */
   passOn(message: Message): void
 }
 
 export const discardAll = 'DISCARD ALL'
 
+/** How often requests of ours are sent that are canceled each time. */
+const attemptsMax = 3
+
 /** Sets the parameters that differ; returns the first error. */
-export function* setParameters(server: ExchangeServer, { resetAll, set }: Adjustment): Exchange<Failure | null> {
-  const { conversation } = server
-  let owed = 0
-  if (resetAll) {
-    // RESET ALL does not reset the role and session authorization, which a client may set at startup too.
-    conversation.send(write.query(discardAll))
-    owed++
+export function* setParameters(server: ExchangeServer, { resetAll, first, set }: Adjustment): Exchange<Failure | null> {
+  const messages: Buffer[] = []
+  if (resetAll) messages.push(write.query(resetSettings))
+  else if (first.length > 0) messages.push(write.query(first.map(resetOf).join('; ')))
+  if (set.length > 0) messages.push(write.setConfig(set))
+  // Any query is answered with the changes.
+  if (messages.length === 0) messages.push(write.query(''))
+  return yield* ask(server, Buffer.concat(messages), messages.length)
+}
+
+/** Resets a setting under which statements of ours should not run: one of a few names. */
+function resetOf(name: string): string {
+  if (name === identities[0]) return 'SET SESSION AUTHORIZATION DEFAULT'
+  return `RESET ${name}`
+}
+
+/** Brings settings back to what the client began with, and tells the client what the server reports of them. */
+export function* setStartup(server: ExchangeServer, values: ReadonlyMap<string, string>): Exchange<Failure | null> {
+  server.conversation.send(write.setConfig(inOrder(values)))
+  return yield* untilReady(server, 1, undefined, (message) => server.passReport(message))
+}
+
+/** Asks for the values of settings; `learning` gets the rows. Returns the first error. */
+export function* askSettings(server: ExchangeServer, learning: Learning): Exchange<Failure | null> {
+  return yield* ask(
+    server,
+    learning.messages,
+    learning.owed,
+    (bytes, start) => learning.row(bytes, start),
+    () => learning.begin(),
+  )
+}
+
+/** Sends requests of ours, and again if a cancel request or a timeout of the client's has hit them. */
+function* ask(
+  server: ExchangeServer,
+  messages: Buffer,
+  owed: number,
+  onRow: (bytes: Uint8Array, start: number) => void = () => {},
+  onRepeat: () => void = () => {},
+): Exchange<Failure | null> {
+  for (let attempt = 1; ; attempt++) {
+    server.conversation.send(messages)
+    const failure = yield* untilReady(server, owed, onRow)
+    if (failure?.sqlstate !== sqlstates.query_canceled || attempt === attemptsMax) return failure
+    onRepeat()
   }
-  if (set.length > 0) {
-    conversation.send(write.setConfig(set))
-    owed++
-  } else if (owed === 0) {
-    // Any query is answered with the changes.
-    conversation.send(write.query(''))
-    owed++
-  }
-  return yield* untilReady(server, owed)
 }
 
 /** Queries which of `asked`, bits of `Kept`, the session keeps; null if the query failed. */
@@ -115,6 +152,7 @@ function* untilReady(
   server: ExchangeServer,
   owed: number,
   onRow: (bytes: Uint8Array, start: number) => void = () => {},
+  onReport = ({ bytes, start, end }: Message): void => server.noteParameter(bytes, start, end),
 ): Exchange<Failure | null> {
   let failure: Failure | null = null
   let ready = 0
@@ -133,7 +171,7 @@ function* untilReady(
         break
       }
       case BackendTag.ParameterStatus:
-        server.noteParameter(bytes, start, end)
+        onReport(message)
         break
       case BackendTag.DataRow:
         onRow(bytes, start)

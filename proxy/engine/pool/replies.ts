@@ -3,6 +3,7 @@ import { sqlstates } from '../../../shared/errors.ts'
 import { carryBytesMax } from '../../io/io.ts'
 import { errorFields, int32, isFatal, stringEnd, text } from '../../protocol/read.ts'
 import { BackendTag, TransactionStatus } from '../../protocol/tags.ts'
+import * as write from '../../protocol/write.ts'
 import type { Client } from './client.ts'
 import { headerBytes, invalidLengthText, readLength } from '../../protocol/framing.ts'
 import { wholeBytesMax } from './link.ts'
@@ -10,7 +11,7 @@ import { descriptionOf } from '../session/description.ts'
 import { contradictsStatements, errorInClientsWords, Named, planHasChanged } from '../session/prepared.ts'
 import type { Server } from './server.ts'
 import { changesSchema } from '../session/schema-tags.ts'
-import { signsOfTag } from '../session/session-state.ts'
+import { signsOfTag, unseenChange } from '../session/session-state.ts'
 import { unnamedFailed } from '../session/unnamed.ts'
 
 /**
@@ -38,6 +39,12 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
           sendUpTo(client, bytes, from, at)
           client.fatal(sqlstates.protocol_violation, noTransactionsText)
           return end
+        }
+        if (server.watch.resets && outstanding.empty && server.restores(client)) {
+          // The client gets this ReadyForQuery when its session has again what it began with.
+          sendUpTo(client, bytes, from, at)
+          server.restore(client)
+          return next
         }
         client.goOn()
         freed = endQuery(client, server)
@@ -213,6 +220,7 @@ function noteCompleted(
   // The last character before the NUL.
   if ((bytes[next - 2] as number) > digitMax) {
     if (server.serverSet.settings.poolMode !== 'session') noteTag(server, bytes, start, Math.min(next, end))
+    else if (server.watch.resets) noteReset(server, bytes, start, Math.min(next, end))
     if (changesSchema(bytes, start, Math.min(next, end))) server.changesSchema()
   }
   if (server.statements !== null || client.statements !== null) {
@@ -223,7 +231,7 @@ function noteCompleted(
 /** At ReadyForQuery: updates statistics, and returns whether the server is free. */
 function endQuery(client: Client, server: Server): boolean {
   if (server.outstanding.empty) client.countQuery()
-  server.forgetSets()
+  server.watch.ready(server.status !== TransactionStatus.Idle, server.outstanding.empty)
   if (server.status !== TransactionStatus.Idle) return false
   server.transactionEnded()
   client.countTransaction()
@@ -244,6 +252,7 @@ function passError({ server, client, bytes, from, at, next, end }: Reply): numbe
     told = errorInClientsWords(client.statements, outstanding.askedName, bytes, at, next)
   }
   outstanding.failed()
+  server.watch.failed()
   unnamedFailed(client, server)
   const { code } = refusal === undefined ? fields : errorFields(refusal, headerBytes, refusal.length)
   server.serverSet.pool.noteServerError(code)
@@ -285,22 +294,41 @@ function noteDescription(server: Server, bytes: Uint8Array, at: number, next: nu
 /**
  * A parameter that changed under this client follows it to its next server; the promotion of a standby concerns all.
  */
-function noteParameter(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): void {
+export function noteParameter(server: Server, client: Client, bytes: Uint8Array, start: number, end: number): void {
   const [parameter, value] = server.noteParameter(bytes, start, end)
   const name = parameter.toLowerCase()
   if (name === 'in_hot_standby') client.pool.noteReported(parameter, value)
   if (!server.serverSet.followed.has(name)) return
-  client.follow(name, value)
-  server.follow(name, value)
+  // The value that a session begins with is no setting of its own.
+  const own = server.initial.get(name) !== value || client.startup.values.has(name)
+  client.have(client.parameters.with(name, own ? value : null))
+  server.follow(client.parameters)
 }
 
 /** Signs of what a command has left in the session. */
 function noteTag(server: Server, bytes: Uint8Array, start: number, end: number): void {
+  server.watch.tagged(isRollback(bytes, start))
   const signs = signsOfTag(bytes, start, end)
-  if (signs === null) return
-  const set = signs.settings && bytes[start] === letterS
-  if (set && server.nextSetIsHarmless()) return
-  server.note(signs)
+  if (signs !== null) server.note(signs)
+}
+
+/** HOT. ROLLBACK, to a savepoint too; no other tag begins like it. */
+function isRollback(bytes: Uint8Array, start: number): boolean {
+  return bytes[start] === letterR && bytes[start + 1] === letterO
+}
+
+/** In session mode only a RESET matters, which takes away what the client began with. */
+function noteReset(server: Server, bytes: Uint8Array, start: number, end: number): void {
+  server.watch.tagged(isRollback(bytes, start))
+  const signs = signsOfTag(bytes, start, end)
+  if (signs?.set === true) server.watch.set(unseenChange)
+}
+
+/** At a ReadyForQuery that was held back: the client gets it, and the link ends as usual. */
+export function endRestoring(client: Client, server: Server): void {
+  client.tell(write.readyForQuery(String.fromCharCode(server.status) as 'I' | 'T' | 'E'))
+  client.goOn()
+  if (endQuery(client, server)) client.endTransaction(server)
 }
 
 /** A command dropped statements of the session: DEALLOCATE, DEALLOCATE ALL or DISCARD ALL. */
@@ -323,6 +351,8 @@ function noteDiscarded(server: Server, client: Client, bytes: Uint8Array, start:
 
 const letterA = 0x41
 const letterD = 0x44
+const letterO = 0x4f
+const letterR = 0x52
 const letterS = 0x53
 
 /** '9' in ASCII: the last character of a tag that counts rows is not above it. */

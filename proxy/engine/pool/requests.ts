@@ -5,12 +5,13 @@
  */
 import assert from 'node:assert/strict'
 import { sqlstates } from '../../../shared/errors.ts'
-import { stringEnd, text } from '../../protocol/read.ts'
+import { stringEnd } from '../../protocol/read.ts'
 import { FrontendTag, invalidTypeText, isRequestTag, TransactionStatus } from '../../protocol/tags.ts'
 import type { Client } from './client.ts'
 import { headerBytes, invalidLengthText, readLength } from '../../protocol/framing.ts'
 import { wholeBytesMax } from './link.ts'
 import { RequestKind } from '../session/outstanding.ts'
+import { Parameters } from '../session/parameters.ts'
 import type { Described } from '../session/outstanding.ts'
 import { answerLocally } from './replies.ts'
 import { rename } from './statement-names.ts'
@@ -18,7 +19,7 @@ import { Outcome, pass } from './statement-request.ts'
 import type { Request } from './statement-request.ts'
 import { SendBuffer } from '../wire/send-buffer.ts'
 import type { Server } from './server.ts'
-import { harmlessSets, maySet, signsOfText } from '../session/session-state.ts'
+import { maySet, signsOfText } from '../session/session-state.ts'
 import { isUnnamedStatement, lacksUnnamed, parsedUnnamed, parseUnkept, unnamedGone } from '../session/unnamed.ts'
 
 /** Handles bytes of a client joined with `server`. Returns the offset up to which they were forwarded. */
@@ -84,9 +85,10 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     }
     if (client.list === null) return end
     at = next <= end ? next : client.pass(next, end)
+    if (server.watch.resets && waitsForStartupValues(client, server, tag)) break
   }
   if (!forward(server, bytes, from, at)) client.socket.pauseReading()
-  if (at < end && endsConnection(client, bytes, at, end)) return end
+  if (at < end && !client.awaitsAnswer && endsConnection(client, bytes, at, end)) return end
   if (server.outstanding.noted) answerLocally(client, server)
   if (at > start && server.outstanding.empty && isOver(client, server)) client.endTransaction(server)
   return at
@@ -116,6 +118,7 @@ function endsConnection(client: Client, bytes: Uint8Array, at: number, end: numb
 function recordQuery(client: Client, server: Server, bytes: Uint8Array, body: number, end: number): void {
   client.beginGroup()
   if (watches(server)) noteQuery(server, bytes, body, end)
+  else if (client.startup !== Parameters.none) noteResets(server, bytes, body, end)
   unnamedGone(client, server)
   client.beginQuery()
   owe(client, server, RequestKind.Query)
@@ -252,10 +255,23 @@ function renames(client: Client, server: Server): boolean {
 
 /** HOT. Signs of what a simple query may leave in the session. */
 function noteQuery(server: Server, bytes: Uint8Array, start: number, end: number): void {
-  const signs = signsOfText(bytes, start, end)
+  const signs = signsOfText(bytes, start, end, true)
   if (signs !== null) server.note(signs)
-  if (!maySet(bytes, start, end) || !server.outstanding.empty) return
-  server.expectSets(harmlessSets(text(bytes, start, stringEnd(bytes, start, end)), (name) => server.follows(name)))
+}
+
+/** HOT. In session mode: what may take away settings that the client began with. */
+function noteResets(server: Server, bytes: Uint8Array, start: number, end: number): void {
+  if (!maySet(bytes, start, end, true)) return
+  const change = signsOfText(bytes, start, end, true)?.change
+  if (change !== null && change !== undefined) server.watch.note(change)
+}
+
+/** Nothing that follows a RESET is forwarded before the session has again what the client began with. */
+function waitsForStartupValues(client: Client, server: Server, tag: number): boolean {
+  if ((tag !== FrontendTag.Query && tag !== FrontendTag.Sync) || client.passing > 0) return false
+  if (!server.restores(client)) return false
+  client.waitForAnswer()
+  return true
 }
 
 /** HOT. Signs of what the statement may leave when it is bound: this one, or one whose name is not replaced. */

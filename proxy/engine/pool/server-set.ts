@@ -5,6 +5,7 @@ import type { Schema } from '../../memory/schema-changes.ts'
 import { List } from './list.ts'
 import type { PoolSpec } from '../../spec.ts'
 import type { Pool } from './pool.ts'
+import { LearnedTexts } from '../session/learning.ts'
 import { followedWith } from '../session/parameters.ts'
 import type { Replication } from '../session/replication.ts'
 import { Server } from './server.ts'
@@ -40,6 +41,7 @@ export class ServerSet {
   tls: TlsHold | null = null
   /** Run-time parameters that follow a client, in lower case. */
   followed: ReadonlySet<string>
+  readonly learned = new LearnedTexts()
   /** Of the database on its servers. */
   readonly schema: Schema
   #targets: readonly Target[] = []

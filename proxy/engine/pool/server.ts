@@ -14,11 +14,14 @@ import { Inbox } from '../../protocol/framing.ts'
 import type { Message } from '../../protocol/framing.ts'
 import type { Conversation, Exchange } from '../wire/conversation.ts'
 import { newServerId } from '../workers/workers.ts'
-import { nameNotifier, serverData } from './replies.ts'
-import { discardAll, queryKept, readToEnd, reset, run, setParameters } from './exchanges.ts'
+import { endRestoring, nameNotifier, noteParameter, serverData } from './replies.ts'
+import { askSettings, discardAll, queryKept, readToEnd, reset, run, setParameters, setStartup } from './exchanges.ts'
+import type { Failure } from './exchanges.ts'
 import { part } from './link.ts'
 import type { List, Listed } from './list.ts'
 import { Outstanding } from '../session/outstanding.ts'
+import { Learning } from '../session/learning.ts'
+import type { Learned } from '../session/learning.ts'
 import { adjustment, Parameters } from '../session/parameters.ts'
 import type { Adjustment } from '../session/parameters.ts'
 import type { ServerSet } from './server-set.ts'
@@ -27,8 +30,9 @@ import { ServerStatements } from '../session/prepared.ts'
 import type { Replication } from '../session/replication.ts'
 import { TlsRefused } from '../wire/tls.ts'
 import { ServerUnnamed } from '../session/unnamed.ts'
-import { resetSettings } from '../session/session-state.ts'
+import { Kept, resetSettings, unseenChange } from '../session/session-state.ts'
 import type { Signs } from '../session/session-state.ts'
+import { SettingsWatch } from '../session/settings-watch.ts'
 
 /** Longest message of a login, reset or parameter exchange. */
 const exchangeBytesMax = 65_000
@@ -79,10 +83,8 @@ export class Server implements SocketEvents, Listed<Server> {
   kept = 0
   /** When it began to keep anything; valid while it does. */
   pinnedAtMs = 0
-  /** A setting that is not reported may differ from its value at login. */
-  settingsChanged = false
-  /** For each SET in the query in flight, whether it leaves nothing. */
-  #harmlessSets: boolean[] = []
+  /** What may have changed the settings of the session since they were last known. */
+  readonly watch = new SettingsWatch()
   /** The open transaction has changed the schema. */
   #changesSchema = false
   /** Number of cancel requests on their way to it. */
@@ -93,7 +95,7 @@ export class Server implements SocketEvents, Listed<Server> {
   /** An operator wants it replaced: it is closed when it becomes free, whatever else changes. */
   #retired = false
   backendKey: CancelKey | null = null
-  /** Parameters set by the session's clients. */
+  /** What the session has set; that of its client, while it is joined with one and `watch` has seen nothing. */
   parameters = Parameters.none
   /** Parameters reported by the server: name in the server's spelling → value. */
   readonly reported = new Map<string, string>()
@@ -226,30 +228,21 @@ export class Server implements SocketEvents, Listed<Server> {
     return this.serverSet.followed.has(parameter) && this.initial.has(parameter)
   }
 
-  /** Its client has changed a parameter that follows clients. */
-  follow(name: string, value: string): void {
-    this.parameters = this.parameters.with(name, value)
-  }
-
-  /** A query is forwarded; `harmless` tells for each SET in it whether it leaves nothing. */
-  expectSets(harmless: boolean[]): void {
-    this.#harmlessSets = harmless
-  }
-
-  /** A SET of the query in flight was executed. */
-  nextSetIsHarmless(): boolean {
-    return this.#harmlessSets.length > 0 && this.#harmlessSets.shift() === true
-  }
-
-  /** HOT. The query in flight has ended. */
-  forgetSets(): void {
-    if (this.#harmlessSets.length > 0) this.#harmlessSets = []
+  /** Its client's settings are now these, and so are its own. */
+  follow(parameters: Parameters): void {
+    if (this.parameters !== Parameters.unknown) this.parameters = parameters
   }
 
   /** Records signs of session state. */
-  note({ begun, ended, settings }: Signs): void {
+  note({ begun, ended, set, change }: Signs): void {
     this.suspect |= begun | (ended & this.kept)
-    this.settingsChanged ||= settings
+    if (change !== null) this.watch.note(change)
+    if (set) this.watch.set(unseenChange)
+  }
+
+  /** Its settings may have changed, and are to be learned for its client before another gets it. */
+  get learns(): boolean {
+    return this.kept === 0 && this.pins && this.watch.change !== null
   }
 
   /** What it has under our names, from the first statement on. */
@@ -454,9 +447,9 @@ export class Server implements SocketEvents, Listed<Server> {
   adjust(client: Client, greeted: boolean): boolean {
     const wanted = client.parameters
     const asks = greeted && this.reported.get('in_hot_standby') === 'on'
-    if (this.parameters.key === wanted.key && !asks) return true
+    if (this.parameters === wanted && !asks) return true
     const change = adjustment(this.parameters, wanted, this.initial)
-    if (!change.resetAll && change.set.length === 0 && !asks) {
+    if (!change.resetAll && change.first.length === 0 && change.set.length === 0 && !asks) {
       this.parameters = wanted
       return true
     }
@@ -465,14 +458,116 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   *#adjust(wanted: Parameters, change: Adjustment): Exchange<void> {
-    if (change.resetAll) this.statements?.clear()
     const failure = yield* setParameters(this, change)
     this.#exchange = null
     this.parameters = failure === null ? wanted : Parameters.unknown
     const { client } = this
     if (client === null) this.giveBack()
     else if (failure === null) client.adjusted(this)
-    else client.fatal(failure.sqlstate, failure.message, 'client_gone', failure.advice)
+    else client.fatal(failure.sqlstate, failureOf(failure, change), 'client_gone', failure.advice)
+  }
+
+  /**
+   * Learns what its client's settings have become; true if that is known at once. Otherwise the server is queried, and
+   * `client.learned` is called. If the settings cannot be had on another server, this one is pinned.
+   */
+  learn(client: Client): boolean {
+    const { change, certain, text } = this.watch
+    if (change === null) return true
+    if (change.seeds) this.#pin(Kept.Seed)
+    if (change.unknown) this.#pin(Kept.Settings)
+    if (this.kept !== 0) return true
+    const before = this.parameters
+    const known = text === null ? undefined : this.serverSet.learned.get(before, text)
+    if (known !== undefined) {
+      this.#settle(client, known)
+      return true
+    }
+    const learning = new Learning({
+      before,
+      change,
+      certain,
+      startup: client.startup,
+      serverUser: this.serverSet.spec.serverUser,
+      follows: (name) => this.follows(name),
+    })
+    if (learning.empty) {
+      this.#settle(client, { client: this.#startupAfterReset(client, client.parameters), server: before })
+      return true
+    }
+    this.#start(this.#learn(learning, before, text))
+    return false
+  }
+
+  /** HOT. Whether a RESET may take away what this client began with. */
+  restores(client: Client): boolean {
+    return client.startup !== Parameters.none && this.replication === null
+  }
+
+  /**
+   * At a ReadyForQuery after a RESET, before the client gets it: the session has what a server begins with, and is to have
+   * what the client began with.
+   */
+  restore(client: Client): void {
+    const values = this.watch.startupValues(client.startup, this.initial)
+    if (values.size === 0 || this.status === TransactionStatus.Failed) {
+      endRestoring(client, this)
+      return
+    }
+    client.restoring(this)
+    this.#start(this.#restore(values))
+  }
+
+  *#restore(values: ReadonlyMap<string, string>): Exchange<void> {
+    yield* setStartup(this, values)
+    this.#exchange = null
+    const { client } = this
+    if (client === null) {
+      this.giveBack()
+      return
+    }
+    client.restored()
+    endRestoring(client, this)
+  }
+
+  *#learn(learning: Learning, before: Parameters, text: string | null): Exchange<void> {
+    const failure = yield* askSettings(this, learning)
+    this.#exchange = null
+    const { client } = this
+    if (client === null) {
+      this.giveBack()
+      return
+    }
+    const learned = failure === null ? learning.outcome : null
+    if (learned === null) this.#pin(Kept.Settings)
+    else {
+      if (text !== null && learned.client === learned.server) this.serverSet.learned.set(before, text, learned)
+      this.#settle(client, { ...learned, client: this.#startupAfterReset(client, learned.client) })
+    }
+    client.learned(this)
+  }
+
+  #settle(client: Client, learned: Learned): void {
+    this.watch.clear()
+    this.parameters = learned.server
+    client.have(learned.client)
+  }
+
+  /** Parameters that the server reports are known; those that the client has reset are as it began. */
+  #startupAfterReset(client: Client, now: Parameters): Parameters {
+    const { change } = this.watch
+    if (change === null || (change.resets.size === 0 && !change.resetsAll)) return now
+    let settled = now
+    for (const [name, value] of client.startup.values) {
+      const reset = change.resetsAll || change.resets.has(name)
+      if (reset && this.follows(name) && !now.values.has(name)) settled = settled.with(name, value)
+    }
+    return settled
+  }
+
+  #pin(kept: number): void {
+    if (this.kept === 0) this.pinnedAtMs = this.serverSet.pool.context.io.nowMs()
+    this.kept |= kept
   }
 
   /** Queries what the session keeps; `client.probed` is called with the result known. */
@@ -488,6 +583,7 @@ export class Server implements SocketEvents, Listed<Server> {
     if (this.kept === 0) this.pinnedAtMs = this.serverSet.pool.context.io.nowMs()
     if (found !== null) {
       this.kept = (this.kept & ~asked) | found
+      if ((asked & ~found & Kept.Settings) !== 0) this.watch.allReset()
     } else {
       // For instance canceled by a late request: it counts as kept, and is queried again.
       this.kept |= asked
@@ -574,8 +670,7 @@ export class Server implements SocketEvents, Listed<Server> {
   #clearSessionState(): void {
     this.suspect = 0
     this.kept = 0
-    this.settingsChanged = false
-    this.#harmlessSets = []
+    this.watch.clear()
   }
 
   // For exchanges
@@ -593,6 +688,16 @@ export class Server implements SocketEvents, Listed<Server> {
     if (client === null) return
     if (tag === BackendTag.NotificationResponse) nameNotifier(this, client, bytes, start)
     client.tell(write.message(tag, bytes.subarray(start, end)))
+  }
+
+  /** A parameter that was changed by our request, as the client has asked for. */
+  passReport(message: Message): void {
+    const { client } = this
+    if (client === null) this.noteParameter(message.bytes, message.start, message.end)
+    else {
+      noteParameter(this, client, message.bytes, message.start, message.end)
+      this.passOn(message)
+    }
   }
 
   // Without a client
@@ -658,9 +763,14 @@ export class Server implements SocketEvents, Listed<Server> {
       this.close('client_gone', { message: 'a failed COPY may owe a further response' })
       return
     }
+    if ((this.kept & Kept.Seed) !== 0) {
+      this.close('client_gone', { message: 'a client has set the seed of its random numbers' })
+      return
+    }
     const sql = this.#resetNeeded()
     if (sql === '' || !this.loggedIn || this.serverSet.draining) {
       if (this.suspect !== 0) this.suspect = 0
+      this.watch.clear()
       this.serverSet.checkin(this)
     } else {
       this.startReset(sql)
@@ -672,7 +782,7 @@ export class Server implements SocketEvents, Listed<Server> {
     const { settings } = this.serverSet
     if (settings.poolMode === 'session') return this.kept === 0 ? settings.serverResetQuery : discardAll
     if (this.kept !== 0 || (this.suspect !== 0 && this.pins)) return discardAll
-    return this.settingsChanged ? resetSettings : ''
+    return this.watch.change !== null && this.pins ? resetSettings : ''
   }
 
   /**
@@ -758,4 +868,9 @@ function loginFailureText(cause: Cause): string {
   return `server login failed: ${causes[cause].help}`
 }
 
+/** The server's error, and which settings it is about if it does not say so. */
+function failureOf({ message }: Failure, { set }: Adjustment): string {
+  if (set.length === 0 || set.some(([name]) => message.toLowerCase().includes(name))) return message
+  return `${message} (while setting ${set.map(([name]) => name).join(', ')} for the client)`
+}
 const terminate = write.terminate()

@@ -4,14 +4,20 @@
  * queried once, at the end of the transaction. What a function does out of sight of both is not seen.
  */
 import { stringEnd, text } from '../../protocol/read.ts'
+import { noChange, settingsChangedBy } from './settings-text.ts'
+import type { SettingsChange } from './settings-text.ts'
 
 /** Reasons to pin a server to its client; bits of a set. */
-const Kept = {
+export const Kept = {
   Listen: 1,
   AdvisoryLock: 2,
   TemporaryTable: 4,
   HoldCursor: 8,
   Prepare: 16,
+  /** Settings that cannot be learned, or made again on another server. */
+  Settings: 32,
+  /** Random numbers that begin with the client's seed. */
+  Seed: 64,
 } as const
 
 interface KeptThing {
@@ -51,6 +57,17 @@ const keptThings: readonly KeptThing[] = [
     bit: Kept.Prepare,
     reason: 'prepare',
     probe: 'EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)',
+  },
+  {
+    bit: Kept.Settings,
+    reason: 'settings',
+    // Asked after a DISCARD ALL only.
+    probe: 'false',
+  },
+  {
+    bit: Kept.Seed,
+    reason: 'seed',
+    probe: 'true',
   },
 ]
 
@@ -92,18 +109,23 @@ export interface Signs {
   readonly begun: number
   /** It may have ended, if it was kept. */
   readonly ended: number
-  /** A setting that is not reported may have changed. */
-  readonly settings: boolean
+  /** A tag tells that a setting has changed. */
+  readonly set: boolean
+  /** A text that may change settings; null for a tag, and for nearly all texts. */
+  readonly change: SettingsChange | null
 }
 
 const everything = Kept.Listen | Kept.AdvisoryLock | Kept.TemporaryTable | Kept.HoldCursor | Kept.Prepare
 
-function signs(begun: number, ended: number, settings = false): Signs {
-  return { begun, ended, settings }
+function signs(begun: number, ended: number, set = false): Signs {
+  return { begun, ended, set, change: null }
 }
 
+/** A setting has changed, and no text tells which. */
+export const unseenChange: SettingsChange = { ...noChange, unknown: true }
+
 /** For a session that was not watched. */
-export const anything = signs(everything, 0, true)
+export const anything: Signs = { begun: everything, ended: 0, set: false, change: unseenChange }
 
 /** By the first word of a tag, or by the whole tag if it is listed. */
 const signsOfTags = new Map<string, Signs>([
@@ -119,7 +141,8 @@ const signsOfTags = new Map<string, Signs>([
   ['CREATE', signs(Kept.TemporaryTable, 0)],
   ['DROP', signs(0, Kept.TemporaryTable)],
   ['ALTER', signs(0, Kept.TemporaryTable)],
-  ['DISCARD', signs(0, everything, true)],
+  ['DISCARD', signs(0, everything)],
+  ['DISCARD ALL', signs(0, everything | Kept.Settings, true)],
   ['SET CONSTRAINTS', signs(0, 0)],
 ])
 
@@ -161,11 +184,11 @@ export function signsOfTag(bytes: Uint8Array, start: number, end: number): Signs
 const letterO = 0x4f
 
 /**
- * Ends of the words to find in texts: advisory_lock, advisory_unlock, set_config, INTO TEMP, CREATE TEMP. They have
- * equal lengths, so that one scan finds any of them.
+ * Ends of the words to find in texts: advisory_lock, advisory_unlock, set_config, setseed, INTO TEMP, CREATE TEMP. They
+ * have equal lengths, so that one scan finds any of them.
  */
-const wordEnds = ['sory_lock', 'ry_unlock', 'et_config', 'into temp', 'eate temp'].map((word) => Buffer.from(word))
-const wordBytes = 9
+const wordEnds = ['ry_lock', '_unlock', '_config', 'setseed', 'to temp', 'te temp'].map((word) => Buffer.from(word))
+const wordBytes = 7
 
 /** How far the scan advances after a byte (Horspool), and whether a word may end with it. */
 const steps = new Uint8Array(256).fill(wordBytes)
@@ -183,7 +206,7 @@ function caseBit(letter: number): number {
   return letter >= 0x61 && letter <= 0x7a ? 0x20 : 0
 }
 
-/** HOT. Whether a text contains one of the words; looks at about one byte in seven. */
+/** HOT. Whether a text contains one of the words; looks at about one byte in six. */
 function hasWord(bytes: Uint8Array, start: number, end: number): boolean {
   for (let at = start + wordBytes - 1; at < end;) {
     const byte = bytes[at] as number
@@ -199,66 +222,81 @@ function endsWord(bytes: Uint8Array, last: number): boolean {
   )
 }
 
-const setsLocally = /\bset_config\s*\([^()]*,\s*(?:true|'t(?:rue)?')\s*\)/gi
-
-/** HOT. Signs in the text of a request; null for nearly all. */
-export function signsOfText(bytes: Uint8Array, start: number, end: number): Signs | null {
-  if (!hasWord(bytes, start, end)) return null
-  const sql = text(bytes, start, end)
+/** HOT. Signs in the text of a request; null for nearly all. A `simple` query may consist of several statements. */
+export function signsOfText(bytes: Uint8Array, start: number, end: number, simple = false): Signs | null {
+  const found = hasWord(bytes, start, end)
+  if (!found && !maySet(bytes, start, end, simple)) return null
   let begun = 0
-  // The server is queried later: a word in a quote or comment costs only that query.
-  if (/advisory_lock/i.test(sql)) begun |= Kept.AdvisoryLock
-  if (/(?:into|create) temp/i.test(sql)) begun |= Kept.TemporaryTable
-  const ended = /advisory_unlock/i.test(sql) ? Kept.AdvisoryLock : 0
-  const calls = sql.match(/set_config/gi)?.length ?? 0
-  const local = unquoted(sql)?.match(setsLocally)?.length ?? 0
-  return signs(begun, ended, calls > local)
+  let ended = 0
+  if (found) {
+    const sql = text(bytes, start, end)
+    // The server is queried later: a word in a quote or comment costs only that query.
+    if (/advisory_lock/i.test(sql)) begun |= Kept.AdvisoryLock
+    if (/(?:into|create) temp/i.test(sql)) begun |= Kept.TemporaryTable
+    if (/advisory_unlock/i.test(sql)) ended |= Kept.AdvisoryLock
+  }
+  const change = settingsChangedBy(inLatin1(bytes, start, stringEnd(bytes, start, end)))
+  if (begun === 0 && ended === 0 && change === null) return null
+  return { begun, ended, set: false, change }
 }
 
-/** The text with empty quotes; null if finding them takes more than this: comments, escapes, dollar quotes. */
-function unquoted(sql: string): string | null {
-  if (/\\|--|\/\*/.test(sql)) return null
-  // In one pass: either kind of quote may contain the other.
-  const plain = sql.replace(/'(?:[^']|'')*'|"(?:[^"]|"")*"/g, (quoted) => (quoted.startsWith("'") ? "'t'" : '""'))
-  return /\$(?!\d)/.test(plain) ? null : plain
-}
-
-const letterB = 0x62
+const lowerB = 0x62
+const lowerD = 0x64
+const lowerI = 0x69
+const lowerO = 0x6f
+const lowerR = 0x72
 const lowerS = 0x73
 const lowerT = 0x74
+const letterCase = 0x20
+const semicolon = 0x3b
 /** "BEGIN;" and a blank: anything shorter is a BEGIN alone. */
 const beginBytes = 8
 
-/** HOT. Whether a simple query may contain a SET: it begins with one, or with a BEGIN followed by something. */
-export function maySet(bytes: Uint8Array, start: number, end: number): boolean {
-  const first = (bytes[start] as number) | 0x20
-  if (first === lowerS) return ((bytes[start + 2] as number) | 0x20) === lowerT
-  if (first === letterB) return end - start > beginBytes
-  return (bytes[start] as number) <= 0x20
+/** The letters of ASCII are what they are; others may be of any encoding. */
+function inLatin1(bytes: Uint8Array, start: number, end: number): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString('latin1')
 }
 
-/**
- * For each SET in a query, in order, whether it leaves nothing untracked: it is LOCAL, or its parameter is in
- * `followed`. Empty if that cannot be determined.
- */
-export function harmlessSets(sql: string, followed: (name: string) => boolean): boolean[] {
-  const plain = unquoted(sql)
-  if (plain === null) return []
-  const harmless: boolean[] = []
-  for (const statement of plain.split(';')) {
-    const set = /^\s*set\s+(?:(local|transaction)\b|(?:session\s+)?(time\s+zone|[\w.]+|""))/i.exec(statement)
-    if (set === null) continue
-    // A quoted name is empty here, and followed by none.
-    const name = (set[2] ?? '').toLowerCase()
-    if (name === 'constraints') continue
-    harmless.push(set[1] !== undefined || followed(longName(name)))
+/** HOT. Whether a text may contain SET, RESET, DISCARD or DO, by the beginning of its first statement. */
+export function maySet(bytes: Uint8Array, from: number, end: number, simple: boolean): boolean {
+  const start = afterBlanks(bytes, from, end)
+  const first = (bytes[start] as number) | letterCase
+  const second = (bytes[start + 1] as number) | letterCase
+  const third = (bytes[start + 2] as number) | letterCase
+  if (first === lowerS && third === lowerT) return true
+  if (first === lowerR && third === lowerS) return true
+  if (first === lowerD && (second === lowerI || second === lowerO)) return true
+  if (!simple) return false
+  if (first === lowerB && end - start <= beginBytes) return false
+  return hasSecondStatement(bytes, start, end)
+}
+
+const dash = 0x2d
+const slash = 0x2f
+const star = 0x2a
+const newline = 0x0a
+
+/** HOT. After blanks and comments; within a comment that contains another. */
+function afterBlanks(bytes: Uint8Array, start: number, end: number): number {
+  let at = start
+  while (at < end) {
+    if ((bytes[at] as number) <= 0x20) at++
+    else if (bytes[at] === dash && bytes[at + 1] === dash) {
+      while (at < end && bytes[at] !== newline) at++
+    } else if (bytes[at] === slash && bytes[at + 1] === star) {
+      at += 2
+      while (at < end && (bytes[at] !== star || bytes[at + 1] !== slash)) at++
+      at += 2
+    } else break
   }
-  return harmless
+  return at
 }
 
-function longName(name: string): string {
-  if (name.startsWith('time')) return 'timezone'
-  return name === 'names' ? 'client_encoding' : name
+/** HOT. A semicolon that is not the end of the text. */
+function hasSecondStatement(bytes: Uint8Array, start: number, end: number): boolean {
+  // Before the last character, which may be a semicolon, and the NUL.
+  for (let at = start; at < end - 2; at++) if (bytes[at] === semicolon) return true
+  return false
 }
 
 /** Undoes SET, SET ROLE and SET SESSION AUTHORIZATION only: prepared statements are kept. */

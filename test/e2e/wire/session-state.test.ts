@@ -152,37 +152,6 @@ test('69, 70: SET LOCAL, and SET after a savepoint that is rolled back, leave no
   await leave(client, next)
 })
 
-test('a SET of what is followed, and one that is LOCAL, cost no reset; another one costs one', async () => {
-  const client = await loginTo(world, 'transaction1')
-  const pid = Number(await backendOf(client))
-  const lastStatement = async (): Promise<unknown> =>
-    (
-      await world.postgres.sql(
-        "SELECT query FROM pg_stat_activity WHERE datname = 'app' AND usename = 'app' AND pid = $1",
-        [pid],
-      )
-    ).rows[0]
-  const seen: unknown[] = []
-  for (const sql of [
-    "SET TimeZone = 'Asia/Tokyo'",
-    "BEGIN; SET LOCAL work_mem = '7MB'; COMMIT",
-    'SELECT 1',
-    "SET work_mem = '7MB'",
-  ]) {
-    await ask(client, sql)
-    await world.engine.poolUntil('transaction1', (pool) => pool.serversIdle === 1)
-    seen.push(await lastStatement())
-  }
-
-  expect(seen).toEqual([
-    { query: "SET TimeZone = 'Asia/Tokyo'" },
-    { query: "BEGIN; SET LOCAL work_mem = '7MB'; COMMIT" },
-    { query: 'SELECT 1' },
-    { query: expect.stringContaining('RESET ALL') },
-  ])
-  await leave(client)
-})
-
 test('72: RESET ALL takes back what the client has set', async () => {
   const [client, next] = [
     await loginTo(world, 'transaction1'),
