@@ -1,3 +1,5 @@
+import { Queue } from './queue.ts'
+
 /** Requests of a client that the server has not completely answered. */
 export const RequestKind = {
   Parse: 1,
@@ -90,7 +92,7 @@ export class Outstanding {
   /** The server has sent its last message. */
   #over = false
   /** For the requests from NamedParse on, in order. */
-  readonly #notes: Note[] = []
+  readonly #notes = new Queue<Note>()
   /** For the last error: the failed request was a Parse of the unnamed statement. */
   failedParse = false
   /** For the last error: the statement of a failed Bind or Describe, if recorded. */
@@ -137,7 +139,7 @@ export class Outstanding {
     this.#ignoredSyncs = 0
     this.#doubtful = false
     this.#lost = false
-    this.#notes.length = 0
+    this.#notes.clear()
     this.#subjects.fill(null)
   }
 
@@ -164,17 +166,17 @@ export class Outstanding {
 
   /** The name in the oldest unanswered request, if recorded. */
   get askedName(): Uint8Array | undefined {
-    return this.#front() >= RequestKind.NamedParse ? this.#notes[0]?.name : undefined
+    return this.#front() >= RequestKind.NamedParse ? this.#notes.first?.name : undefined
   }
 
   /** HOT. The next answer is ours. */
   get localDue(): boolean {
-    return this.#notes.length > 0 && !this.#over && this.#front() === RequestKind.Local
+    return this.#notes.size > 0 && !this.#over && this.#front() === RequestKind.Local
   }
 
   /** Whether local answers, or answers that are not for the client, are outstanding. */
   get noted(): boolean {
-    return this.#notes.length > 0
+    return this.#notes.size > 0
   }
 
   /** The oldest unanswered request is a Describe whose description is kept: its answer must be whole. */
@@ -191,7 +193,7 @@ export class Outstanding {
 
   /** The client's own error, in place of the server's for the oldest request. */
   get refusal(): Uint8Array | undefined {
-    return this.#front() === RequestKind.RefusedBind ? this.#notes[0]?.refusal : undefined
+    return this.#front() === RequestKind.RefusedBind ? this.#notes.first?.refusal : undefined
   }
 
   /**
@@ -364,7 +366,7 @@ export class Outstanding {
     if (this.failedParse) this.skippedChanges--
     this.laterChanges = this.#countChanges()
     // In reverse, as changes are undone.
-    for (const note of this.#notes.splice(0, dropped).toReversed()) note.dropped?.()
+    for (const note of this.#notes.take(dropped).toReversed()) note.dropped?.()
     this.#skipping = this.#count === 0
   }
 
