@@ -132,11 +132,14 @@ export class Engine {
       const message = 'cancel requests will not reach the clients of this process after an online restart'
       post({ type: 'log', level: 'error', message, fields: { reason: cancelSocketFault.message } })
     }
-    this.#every(maintainEveryMs, () => {
-      this.console?.observe(io.nowMs())
-      this.context.refusals.maintain(io.nowMs())
-      if (!this.context.suspended) this.pools.maintain()
-    })
+    this.#every(maintainEveryMs, () => this.#maintain())
+  }
+
+  #maintain(): void {
+    const nowMs = this.context.io.nowMs()
+    this.console?.observe(nowMs)
+    this.context.refusals.maintain(nowMs)
+    if (!this.context.suspended) this.pools.maintain()
   }
 
   /** The actual listening port. */
