@@ -30,7 +30,6 @@ export const measured = [
 /** Beside the sources that they test, but with PostgreSQL, another process, or sources that they change. */
 export const withProcesses = [
   'test/control/credentials.test.ts',
-  'test/control/node/racing.test.ts',
   'test/proxy/agent/restart/handover.test.ts',
   'test/proxy/agent/tls-files.test.ts',
   'test/proxy/console/console.test.ts',

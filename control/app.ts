@@ -21,9 +21,11 @@ import type { App } from './routes/route.ts'
 import { secretRoutes } from './routes/secrets.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { versionRoutes } from './routes/versions.ts'
+import { StoreBusy, StoreFull } from './store/port.ts'
 import { prepareHotReads } from './store/poll-reads.ts'
 
 const bodyBytesMax = 4 * 1024 * 1024
+const retryAfterS = 1
 
 export function createApp(host: ControlHost): App {
   const control = { host, hot: prepareHotReads(host.store) }
@@ -85,6 +87,16 @@ function answerTo(error: Error, host: ControlHost): ApiProblem {
   if (error instanceof HTTPException && error.status === 400) {
     return new ApiProblem('malformed', 'the body is not valid JSON')
   }
+  if (error instanceof StoreBusy) {
+    host.metrics?.count('store_failures', 'busy')
+    return new ApiProblem('unavailable', `${error.message}; nothing was stored, try again`, {
+      headers: { 'retry-after': String(retryAfterS) },
+    })
+  }
   host.logError('request failed', error)
+  if (error instanceof StoreFull) {
+    host.metrics?.count('store_failures', 'full')
+    return new ApiProblem('insufficient-storage', `${error.message}; nothing was stored`)
+  }
   return new ApiProblem('internal', "internal error; see control's log")
 }

@@ -46,6 +46,7 @@ export interface Counters {
   polls: 'unchanged' | 'offered' | 'none'
   reports: 'kept' | 'repeated'
   events: 'received'
+  store_failures: 'busy' | 'full'
 }
 
 /** A value read from the store when metrics are requested. */

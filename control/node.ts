@@ -16,7 +16,7 @@ import { NodeOperations } from './node/operations.ts'
 import { NodeParking } from './node/parking.ts'
 import { NodePresence } from './node/presence.ts'
 import { keyFromFile, parseSecretKey } from './node/secret-key.ts'
-import { openSqliteStore, storeFile } from './node/sqlite-store.ts'
+import { lockFolder, openSqliteStore, storeFile } from './node/sqlite-store.ts'
 import { raiseEpoch as raiseEpochOf, ensureKeyCheck } from './store/control-row.ts'
 import { StoreUnusable } from './store/port.ts'
 import type { HintTarget } from './store/proxies.ts'
@@ -76,7 +76,8 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
   if (options.operatorToken.length < operatorTokenLengthMin) {
     throw new ControlCannotStart(`the operator's token must have at least ${operatorTokenLengthMin} characters`)
   }
-  const { store, sealing } = await openAll(options)
+  const opened = await openAll(options)
+  const { store, sealing } = opened
 
   const presence = new NodePresence(Date.now)
   const parking = new NodeParking()
@@ -120,7 +121,7 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
     await hints.close()
     await operations.close()
     await flushing.flush()
-    await store.close()
+    await opened.close()
   }
   try {
     await listen(server, options.host ?? '127.0.0.1', options.port)
@@ -168,9 +169,23 @@ export async function raiseEpoch(data: string): Promise<number> {
   }
 }
 
-async function openAll(options: ControlOptions): Promise<{ store: Store; sealing: Sealing }> {
-  const store = await reported(openSqliteStore(options.data, new Date()))
+interface Opened {
+  readonly store: Store
+  readonly sealing: Sealing
+  close(): Promise<void>
+}
+
+async function openAll(options: ControlOptions): Promise<Opened> {
+  let unlock: (() => void) | undefined
+  let store: Store | undefined
+  const close = async (): Promise<void> => {
+    await store?.close()
+    unlock?.()
+  }
   try {
+    // Before the store is migrated: another control may be using it.
+    unlock = lockFolder(options.data)
+    store = await openSqliteStore(options.data, new Date())
     const key =
       options.secretKey === undefined
         ? keyFromFile(join(options.data, 'secret.key'))
@@ -179,9 +194,9 @@ async function openAll(options: ControlOptions): Promise<{ store: Store; sealing
     if ((await ensureKeyCheck(store, sealing.keyCheck)) !== sealing.keyCheck) {
       throw new StoreUnusable(`the secrets in ${options.data} were sealed with another secret key`)
     }
-    return { store, sealing }
+    return { store, sealing, close }
   } catch (error) {
-    await store.close()
+    await close()
     throw asCannotStart(error)
   }
 }

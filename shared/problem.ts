@@ -16,6 +16,7 @@ export const problemKinds = {
   'if-match-required': { status: 428, title: 'If-Match required' },
   internal: { status: 500, title: 'Internal error' },
   unavailable: { status: 503, title: 'Not ready' },
+  'insufficient-storage': { status: 507, title: 'No disk space' },
 } as const satisfies Record<string, { status: number; title: string }>
 
 export type ProblemKind = keyof typeof problemKinds

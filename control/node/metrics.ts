@@ -5,6 +5,7 @@ const counters = {
   polls: { help: 'manifest polls, by result', label: 'result' },
   reports: { help: 'reports of proxies, by result', label: 'result' },
   events: { help: 'events in reports of proxies, including repeated ones', label: 'result' },
+  store_failures: { help: 'requests that failed because the store was locked or its disk full', label: 'reason' },
 } as const satisfies Record<keyof Counters, { help: string; label: string }>
 
 /** The process's metrics, control's counters, and gauges that are read on request. */

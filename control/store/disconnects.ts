@@ -16,10 +16,10 @@ export interface DisconnectFilter {
   readonly since?: string | undefined
 }
 
-/** Number of newer events after which an event is deleted. */
+/** Number of newer events of its fleet after which an event is deleted. */
 const keptMax = 100_000
 
-/** Stores each event once, by proxy and id, and deletes events beyond the limit. */
+/** Stores each event once, by proxy and id, and deletes the fleet's events beyond the limit. */
 export function keepDisconnects(
   store: Store,
   fleet: string,
@@ -28,17 +28,24 @@ export function keepDisconnects(
   now: string,
 ): Writable[] {
   if (events.length === 0) return []
+  const newest = sql`(SELECT coalesce(max(${disconnects.arrival}), 0) FROM ${disconnects} WHERE ${disconnects.fleet} = ${fleet})`
   const inserts = events.map((event) =>
     store.db
       .insert(disconnects)
       // Normalized, whatever precision the proxy used, so that times sort as text.
-      .values({ ...event, fleet, proxy, received_at: now, at: new Date(event.at).toISOString() })
+      .values({
+        ...event,
+        fleet,
+        proxy,
+        received_at: now,
+        at: new Date(event.at).toISOString(),
+        arrival: sql`${newest} + 1`,
+      })
       .onConflictDoNothing(),
   )
-  const newest = sql`(SELECT max(${disconnects.n}) FROM ${disconnects})`
   const prune = store.db
     .delete(disconnects)
-    .where(and(eq(disconnects.fleet, fleet), lte(disconnects.n, sql`${newest} - ${keptMax}`)))
+    .where(and(eq(disconnects.fleet, fleet), lte(disconnects.arrival, sql`${newest} - ${keptMax}`)))
   return [...inserts, prune]
 }
 

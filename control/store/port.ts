@@ -15,7 +15,7 @@ export interface SqlPort {
   read(statement: Statement): Promise<SqlValue[][]>
   /**
    * Runs the statements in order, atomically; durable when it resolves. Returns the number of changed rows for each.
-   * Throws GuardFailed or AlreadyThere, in which case nothing was changed.
+   * Throws GuardFailed, AlreadyThere, StoreBusy or StoreFull, in which case nothing was changed.
    */
   write(statements: readonly Statement[]): Promise<number[]>
   close(): Promise<void>
@@ -34,6 +34,22 @@ export class AlreadyThere extends Error {
   constructor(options?: ErrorOptions) {
     super('a row with this key exists', options)
     this.name = 'AlreadyThere'
+  }
+}
+
+/** Another process holds the lock of the store. Nothing was changed; the same write may succeed later. */
+export class StoreBusy extends Error {
+  constructor(options?: ErrorOptions) {
+    super('another process has locked the store', options)
+    this.name = 'StoreBusy'
+  }
+}
+
+/** There is no disk space for a write. Nothing was changed. */
+export class StoreFull extends Error {
+  constructor(options?: ErrorOptions) {
+    super('there is no disk space for the store', options)
+    this.name = 'StoreFull'
   }
 }
 

@@ -140,8 +140,11 @@ export const disconnects = sqliteTable(
     idle_ms: real().notNull(),
     client_hurt: integer({ mode: 'boolean' }).notNull(),
     pool_hash: text().notNull(),
+    /** Numbers the arrivals of its fleet, which each keep their newest. */
+    arrival: integer().notNull(),
   },
   (table) => [
+    index('disconnects_by_arrival_in_fleet').on(table.fleet, table.arrival),
     unique().on(table.fleet, table.proxy, table.id),
     index('disconnects_by_time').on(table.fleet, table.at, table.n),
     index('disconnects_by_arrival').on(table.fleet, table.n),

@@ -155,15 +155,26 @@ test('the same event id of two proxies is two events', async () => {
   expect((await list()).disconnects.map(({ proxy }) => proxy).toSorted()).toEqual(['p1', 'p2'])
 })
 
-test('an event goes when a hundred thousand newer ones have arrived', async () => {
+test('an event goes when a hundred thousand newer ones of its fleet have arrived, and none for another fleet', async () => {
   const { control, send, list } = await setting()
+  const quiet = await control.fleet('quiet')
   await send([lost('old'), lost('kept')])
+  const sendQuietly = async (seq: number, id: string) =>
+    await control.call('POST', '/v1/fleets/quiet/proxies/p1/reports', {
+      token: quiet,
+      body: report(1, { seq, events: [lost(id)] }),
+    })
+  await sendQuietly(1, 'quiet')
   // The store numbers arrivals; jumping ahead stands for those in between.
   await control.host.store.write([
-    { toSQL: () => ({ sql: 'UPDATE sqlite_sequence SET seq = 100000 WHERE name = ?', params: ['disconnects'] }) },
+    { toSQL: () => ({ sql: 'UPDATE disconnects SET arrival = 100001 WHERE id = ?', params: ['kept'] }) },
+    { toSQL: () => ({ sql: 'UPDATE sqlite_sequence SET seq = 100001 WHERE name = ?', params: ['disconnects'] }) },
   ])
 
   await send([lost('new')])
+  await sendQuietly(2, 'quiet too')
 
   expect(ids(await list()).toSorted()).toEqual(['kept', 'new'])
+  const others = await control.call<Disconnects>('GET', '/v1/fleets/quiet/disconnects')
+  expect(ids(others.body).toSorted()).toEqual(['quiet', 'quiet too'])
 })
