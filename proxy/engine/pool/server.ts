@@ -489,7 +489,8 @@ export class Server implements SocketEvents, Listed<Server> {
       certain,
       startup: client.startup,
       serverUser: this.serverSet.spec.serverUser,
-      follows: (name) => this.follows(name),
+      // A report is in the encoding of the client, which may be any.
+      follows: (name) => this.follows(name) && isAscii(client.parameters.values.get(name) ?? ''),
     })
     if (learning.empty) {
       this.#settle(client, { client: this.#startupAfterReset(client, client.parameters), server: before })
@@ -866,6 +867,10 @@ export class Server implements SocketEvents, Listed<Server> {
 
 function loginFailureText(cause: Cause): string {
   return `server login failed: ${causes[cause].help}`
+}
+
+function isAscii(text: string): boolean {
+  return Buffer.byteLength(text) === text.length
 }
 
 /** The server's error, and which settings it is about if it does not say so. */
