@@ -1,11 +1,12 @@
 /**
  * Any sessions of SET and its kin: three clients over two servers get, statement by statement, what three connections of
- * their own get. FLOTILLA_SETTINGS_PROGRAMS=5000 runs more programs.
+ * their own get. FLOTILLA_PROGRAMS=5000 runs more programs.
  */
 import * as fc from 'fast-check'
 import { beforeAll, expect, test } from 'vitest'
 import { bind, execute, parse, query, sync } from '../../support/frontend-messages.ts'
 import { describe } from '../../support/oracle.ts'
+import { programs, programsSeed } from '../../support/random-programs.ts'
 import { ConnectionEnded, WireClient } from '../../support/wire.ts'
 import type { LoginOptions } from '../../support/wire.ts'
 import { startWorld } from './world.ts'
@@ -232,20 +233,13 @@ async function run({ logins: first, steps }: { logins: number[]; steps: [number,
   }
 }
 
-const seed = process.env['FLOTILLA_SETTINGS_SEED']
-const programs = Number(process.env['FLOTILLA_SETTINGS_PROGRAMS'] ?? '200')
-
 test(
   'three clients over two servers get what three connections of their own get',
   { timeout: 60_000 + programs * 1000 },
   async () => {
     await fc.assert(
       fc.asyncProperty(program, (one) => run(one)),
-      {
-        numRuns: programs,
-        ...(seed === undefined ? {} : { seed: Number(seed) }),
-        endOnFailure: process.env['FLOTILLA_SETTINGS_SHRINK'] === undefined,
-      },
+      programsSeed === undefined ? { numRuns: programs } : { numRuns: programs, seed: Number(programsSeed) },
     )
   },
 )
