@@ -262,14 +262,14 @@ export function cancelRequest(pid: number, secret: Uint8Array): Buffer {
 /**
  * One statement that sets all of `settings`, in order, for the session or its transaction; null resets. Ended by a Sync.
  * Names and values are parameters of the Bind, never SQL. The session may have any encoding, so a value that is not ASCII
- * is sent as bytes, declared as UTF-8. The statement is closed, so that the session's client cannot execute it.
+ * is sent as bytes, declared as UTF-8, and is not answered. The statement is closed, so that the session's client cannot execute it.
  */
 export function setConfig(settings: readonly (readonly [name: string, value: string | null])[]): Buffer {
   const calls = settings.map(([, value], index) => {
     const name = `$${2 * index + 1}`
     const given = `$${2 * index + 2}`
     const text = isText(value) ? given : `pg_catalog.convert_from(${given}, 'UTF8')`
-    return `pg_catalog.set_config(${name}, ${text}, false)`
+    return `pg_catalog.set_config(${name}, ${text}, false) IS NULL`
   })
   const types = settings.flatMap(([, value]) => [TypeOid.text, isText(value) ? TypeOid.text : TypeOid.bytea])
   const values = settings.flatMap(([name, value]) => [name, isText(value) ? value : Buffer.from(value ?? '')])

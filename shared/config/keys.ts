@@ -384,6 +384,13 @@ export const poolKeys = {
     class: 'live',
     help: 'in transaction mode, carry settings from server to server, and keep the server of a client that uses LISTEN, advisory locks, temporary tables, WITH HOLD cursors, SQL-level prepared statements or setseed; off leaves all of it on the server',
   },
+  isolation: {
+    type: 'choice',
+    default: 'standard',
+    choices: ['standard', 'strict'],
+    class: 'live',
+    help: 'strict: in transaction mode, reset the session of a server after each transaction that is more than BEGIN, COMMIT, ROLLBACK, SET and SHOW, so that no client gets what triggers, policies, views or functions have left there for another',
+  },
   server_reset_query: {
     type: 'string',
     default: 'DISCARD ALL',

@@ -47,6 +47,8 @@ export class Client implements SocketEvents, Listed<Client> {
   readonly connectedAtMs: number
   /** The settings of its session. */
   parameters: Parameters
+  /** Custom parameters that it has mentioned; null for none. */
+  custom: ReadonlySet<string> | null = null
   /** Those that it began with, to which RESET returns. */
   readonly startup: Parameters
   /** The server it is joined with; set by `join` and `part`. */
@@ -104,6 +106,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.id = id
     this.parameters = parameters
     this.startup = parameters
+    this.mention([...parameters.values.keys()].filter((name) => name.includes('.')))
     this.replication = replication
     this.#secretBytes = secretBytes
     this.connectedAtMs = context.io.nowMs()
@@ -253,6 +256,12 @@ export class Client implements SocketEvents, Listed<Client> {
     totals.xact_count++
     totals.xact_time += (this.context.io.nowMs() - this.transactionBeganMs) * 1000
     this.transactionBeganMs = 0
+  }
+
+  /** Custom parameters are in a text of its own, or in its startup packet. */
+  mention(names: Iterable<string>): void {
+    const mentioned = new Set([...(this.custom ?? []), ...names])
+    if (mentioned.size > 0) this.custom = mentioned
   }
 
   /** These are the settings of its session now, on its next server too. */

@@ -110,12 +110,13 @@ export function* run(server: ExchangeServer, sql: string): Exchange<Failure | nu
   return yield* untilReady(server, 1)
 }
 
-/** Runs the query that resets a session; returns the first error. */
-export function* reset(server: ExchangeServer, sql: string): Exchange<Failure | null> {
+/** Runs the queries that reset a session; returns the first error. */
+export function* reset(server: ExchangeServer, queries: readonly string[]): Exchange<Failure | null> {
   for (;;) {
     // A request for the client that left cancels whatever the server does when it arrives.
     const mayBeCanceled = server.cancels > 0
-    const failure = yield* run(server, sql)
+    server.conversation.send(Buffer.concat(queries.map(write.query)))
+    const failure = yield* untilReady(server, queries.length)
     if (!mayBeCanceled || failure?.sqlstate !== sqlstates.query_canceled) return failure
   }
 }

@@ -17,7 +17,7 @@ import type { PoolSpec } from '../../spec.ts'
 import { foreseenReport } from '../session/parameters.ts'
 import type { Parameters } from '../session/parameters.ts'
 import { ClientTimeouts } from './client-timeouts.ts'
-import { ServerSet } from './server-set.ts'
+import { lacksOthersNames, othersNamesText, ServerSet } from './server-set.ts'
 import type { Target } from './target.ts'
 import { Statements } from '../session/prepared.ts'
 import type { Replication } from '../session/replication.ts'
@@ -217,7 +217,7 @@ export class Pool {
       return null
     }
     if (this.waiting.size === 0) {
-      const server = serverSet.idle.head
+      const server = serverSet.idleFor(client)
       if (server !== null) {
         serverSet.move(server, serverSet.active)
         this.#assigned(client, 0)
@@ -253,6 +253,10 @@ export class Pool {
   serve(server: Server): boolean {
     const client = this.waiting.head
     if (client === null) return false
+    if (server.strict && !lacksOthersNames(server, client)) {
+      server.close('client_gone', { message: othersNamesText })
+      return true
+    }
     const waitedMs = this.context.io.nowMs() - client.waitingSinceMs
     this.totals.wait_time += waitedMs * 1000
     let wait = 1

@@ -19,7 +19,7 @@ import { Outcome, pass } from './statement-request.ts'
 import type { Request } from './statement-request.ts'
 import { SendBuffer } from '../wire/send-buffer.ts'
 import type { Server } from './server.ts'
-import { maySet, signsOfText } from '../session/session-state.ts'
+import { maySet, runsNothing, signsOfText } from '../session/session-state.ts'
 import { isUnnamedStatement, lacksUnnamed, parsedUnnamed, parseUnkept, unnamedGone } from '../session/unnamed.ts'
 
 /** Handles bytes of a client joined with `server`. Returns the offset up to which they were forwarded. */
@@ -72,6 +72,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         break
       case FrontendTag.Execute:
         client.beginQuery()
+        if (server.strict) server.use()
         owe(client, server, RequestKind.Execute)
         break
       case FrontendTag.Sync:
@@ -166,6 +167,7 @@ function recordRare(client: Client, server: Server, bytes: Uint8Array, at: numbe
     case FrontendTag.FunctionCall:
       client.beginGroup()
       client.beginQuery()
+      if (server.strict) server.use()
       owe(client, server, RequestKind.FunctionCall)
       break
     case FrontendTag.CopyDone:
@@ -257,6 +259,7 @@ function renames(client: Client, server: Server): boolean {
 function noteQuery(server: Server, bytes: Uint8Array, start: number, end: number): void {
   const signs = signsOfText(bytes, start, end, true)
   if (signs !== null) server.note(signs)
+  if (server.strict && !runsNothing(bytes, start, end)) server.use()
 }
 
 /** HOT. In session mode: what may take away settings that the client began with. */

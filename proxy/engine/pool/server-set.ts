@@ -7,12 +7,35 @@ import type { PoolSpec } from '../../spec.ts'
 import type { Pool } from './pool.ts'
 import { LearnedTexts } from '../session/learning.ts'
 import { followedWith } from '../session/parameters.ts'
+import type { Parameters } from '../session/parameters.ts'
 import type { Replication } from '../session/replication.ts'
 import { Server } from './server.ts'
 import { targetsOf, tcpOptionsOf } from './target.ts'
 import type { Target } from './target.ts'
 import type { TlsHold } from '../wire/tls.ts'
 import { anything } from '../session/session-state.ts'
+
+/** How many idle servers are looked at for one that has the settings of a client. */
+const fittingMax = 16
+
+/** A client, as far as its choice of a server goes. */
+interface Settled {
+  readonly parameters: Parameters
+  readonly custom: ReadonlySet<string> | null
+}
+
+function fits(server: Server, client: Settled): boolean {
+  return server.parameters === client.parameters && (server.custom === null || lacksOthersNames(server, client))
+}
+
+/** A custom parameter that a session has had reads as empty, not as NULL, until the session ends. */
+export function lacksOthersNames({ custom }: Server, client: Settled): boolean {
+  if (custom === null) return true
+  for (const name of custom) if (client.custom?.has(name) !== true) return false
+  return true
+}
+
+export const othersNamesText = 'its session has had custom parameters of another client (isolation = "strict")'
 
 /**
  * The servers of a pool under one effective configuration. Each is in exactly one of the lists below; the list is its
@@ -134,6 +157,28 @@ export class ServerSet {
       default:
         return false
     }
+  }
+
+  /**
+   * HOT. An idle server for a client: one that has its settings, if there is one among the first, and without custom
+   * parameters of others; otherwise the one that was used last. With strict isolation a server that has custom parameters
+   * of others is closed instead.
+   */
+  idleFor(client: Settled): Server | null {
+    let server = this.idle.head
+    if (server !== null && fits(server, client)) return server
+    let second: Server | null = null
+    for (let left = fittingMax; left > 0 && server !== null; left--) {
+      if (fits(server, client)) return server
+      if (second === null && lacksOthersNames(server, client)) second = server
+      server = server.next
+    }
+    if (second !== null || this.settings.isolation !== 'strict') return second ?? this.idle.head
+    for (const unfit of this.idle.copy()) {
+      if (lacksOthersNames(unfit, client)) return unfit
+      unfit.close('client_gone', { message: othersNamesText })
+    }
+    return null
   }
 
   /**

@@ -30,8 +30,9 @@ import { ServerStatements } from '../session/prepared.ts'
 import type { Replication } from '../session/replication.ts'
 import { TlsRefused } from '../wire/tls.ts'
 import { ServerUnnamed } from '../session/unnamed.ts'
-import { Kept, resetSettings, unseenChange } from '../session/session-state.ts'
+import { Kept, resetSession, resetSettings, unseenChange } from '../session/session-state.ts'
 import type { Signs } from '../session/session-state.ts'
+import type { SettingsChange } from '../session/settings-text.ts'
 import { SettingsWatch } from '../session/settings-watch.ts'
 
 /** Longest message of a login, reset or parameter exchange. */
@@ -97,6 +98,10 @@ export class Server implements SocketEvents, Listed<Server> {
   backendKey: CancelKey | null = null
   /** What the session has set; that of its client, while it is joined with one and `watch` has seen nothing. */
   parameters = Parameters.none
+  /** Custom parameters that its clients have mentioned: their names stay in its memory. Null for none. */
+  custom: Set<string> | null = null
+  /** With strict isolation: the transaction has executed code of the database, which may have left anything. */
+  #used = false
   /** Parameters reported by the server: name in the server's spelling → value. */
   readonly reported = new Map<string, string>()
   /** Values at login, by lower-case name. */
@@ -236,8 +241,31 @@ export class Server implements SocketEvents, Listed<Server> {
   /** Records signs of session state. */
   note({ begun, ended, set, change }: Signs): void {
     this.suspect |= begun | (ended & this.kept)
-    if (change !== null) this.watch.note(change)
+    if (change !== null) this.#noteChange(change)
     if (set) this.watch.set(unseenChange)
+  }
+
+  #noteChange(change: SettingsChange): void {
+    this.watch.note(change)
+    if (change.custom.size === 0) return
+    this.#remember(change.custom)
+    this.client?.mention(change.custom)
+  }
+
+  #remember(names: Iterable<string>): void {
+    for (const name of names) {
+      if (name.includes('.')) this.custom = (this.custom ?? new Set()).add(name)
+    }
+  }
+
+  /** HOT. */
+  get strict(): boolean {
+    return this.serverSet.settings.isolation === 'strict'
+  }
+
+  /** With strict isolation: its client executes more than what is known to leave nothing. */
+  use(): void {
+    this.#used = true
   }
 
   /** Its settings may have changed, and are to be learned for its client before another gets it. */
@@ -461,6 +489,7 @@ export class Server implements SocketEvents, Listed<Server> {
     const failure = yield* setParameters(this, change)
     this.#exchange = null
     this.parameters = failure === null ? wanted : Parameters.unknown
+    this.#remember(wanted.values.keys())
     const { client } = this
     if (client === null) this.giveBack()
     else if (failure === null) client.adjusted(this)
@@ -489,7 +518,8 @@ export class Server implements SocketEvents, Listed<Server> {
       certain,
       startup: client.startup,
       serverUser: this.serverSet.spec.serverUser,
-      follows: (name) => this.follows(name),
+      // A report is in the encoding of the client, which may be any.
+      follows: (name) => this.follows(name) && isAscii(client.parameters.values.get(name) ?? ''),
     })
     if (learning.empty) {
       this.#settle(client, { client: this.#startupAfterReset(client, client.parameters), server: before })
@@ -610,11 +640,11 @@ export class Server implements SocketEvents, Listed<Server> {
   /** Resets the session, then serves the next client. */
   startReset(sql: string): void {
     this.serverSet.move(this, this.serverSet.reset)
-    this.#start(this.#reset(sql))
+    this.#start(this.#reset(sql, [sql]))
   }
 
-  *#reset(sql: string): Exchange<void> {
-    const failure = yield* reset(this, sql)
+  *#reset(sql: string, queries: readonly string[]): Exchange<void> {
+    const failure = yield* reset(this, queries)
     this.#exchange = null
     if (failure !== null || this.status !== TransactionStatus.Idle) {
       this.close('reset_failed', failure ?? {})
@@ -626,6 +656,7 @@ export class Server implements SocketEvents, Listed<Server> {
         this.statements?.clear()
         break
       case resetSettings:
+      case resetSession[0]:
         this.parameters = Parameters.none
         break
       default:
@@ -670,6 +701,7 @@ export class Server implements SocketEvents, Listed<Server> {
   #clearSessionState(): void {
     this.suspect = 0
     this.kept = 0
+    this.#used = false
     this.watch.clear()
   }
 
@@ -765,6 +797,11 @@ export class Server implements SocketEvents, Listed<Server> {
     }
     if ((this.kept & Kept.Seed) !== 0) {
       this.close('client_gone', { message: 'a client has set the seed of its random numbers' })
+      return
+    }
+    if (this.#used && this.kept === 0 && this.loggedIn && !this.serverSet.draining) {
+      this.serverSet.move(this, this.serverSet.reset)
+      this.#start(this.#reset(resetSession[0] as string, resetSession))
       return
     }
     const sql = this.#resetNeeded()
@@ -866,6 +903,10 @@ export class Server implements SocketEvents, Listed<Server> {
 
 function loginFailureText(cause: Cause): string {
   return `server login failed: ${causes[cause].help}`
+}
+
+function isAscii(text: string): boolean {
+  return Buffer.byteLength(text) === text.length
 }
 
 /** The server's error, and which settings it is about if it does not say so. */

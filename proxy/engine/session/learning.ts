@@ -104,9 +104,9 @@ export class Learning {
     for (const [index, name] of this.#names.entries()) {
       const armed = this.#guarded ? (disarmed as readonly string[]).indexOf(name) : -1
       const shown = (armed < 0 ? values[index] : first[armed]) ?? null
-      const exact = shown === null ? null : exactly(name, shown, this.#known.change.literals.get(name))
-      if (exact === undefined) return null
       const isSet = certain || isIdentity(name) || name.includes('.') || set.has(name)
+      const exact = shown === null || !isSet ? null : exactly(name, shown, this.#known.change.literals.get(name))
+      if (exact === undefined) return null
       const value = isSet && exact !== this.#neutral(name) ? exact : null
       server = server.with(name, value)
       // A role that the client began with is not given up by a SET ROLE NONE.

@@ -299,5 +299,22 @@ function hasSecondStatement(bytes: Uint8Array, start: number, end: number): bool
   return false
 }
 
+const leavesNothing = /^\s*(?:begin|start\s+transaction|commit|end|rollback|abort|savepoint|release|set|show)\b[^']*$/i
+
+/** Whether a text consists of statements that execute no code of the database: nothing unseen can be left by it. */
+export function runsNothing(bytes: Uint8Array, start: number, end: number): boolean {
+  const sql = inLatin1(bytes, start, stringEnd(bytes, start, end))
+  return sql.split(';').every((statement) => statement.trim() === '' || leavesNothing.test(statement))
+}
+
+/**
+ * Brings a session to its beginning, whatever has been done in it, but for prepared statements: the second query runs
+ * under the settings that the first has reset.
+ */
+export const resetSession: readonly string[] = [
+  'SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD SEQUENCES; DISCARD TEMP',
+  'SELECT pg_catalog.pg_advisory_unlock_all()',
+]
+
 /** Undoes SET, SET ROLE and SET SESSION AUTHORIZATION only: prepared statements are kept. */
 export const resetSettings = 'SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL'
