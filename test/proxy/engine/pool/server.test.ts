@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import { resetSession } from '../../../../proxy/engine/session/session-state.ts'
 import type { CloseCause } from '../../../../proxy/io/io.ts'
+import type { PoolValues } from '../../../../shared/config/keys.ts'
 import { cancelRequest, int32, message, query, startup, terminate } from '../../../support/frontend-messages.ts'
 import {
   authenticationOk,
@@ -203,14 +205,17 @@ describe('an idle server', () => {
 
 describe('a server between two clients', () => {
   /** A transaction of the first client, then a query of the second one, which needs the only server. */
-  function twoClients(tags: readonly string[], status: 'I' | 'T' = 'I') {
-    const world = new ScriptedWorld({ pool_size: 1 })
+  function twoClients(
+    tags: readonly string[],
+    { status = 'I', ...values }: { status?: 'I' | 'T' } & Partial<PoolValues> = {},
+  ) {
+    const world = new ScriptedWorld({ pool_size: 1, ...values })
     const { client, server } = world.greeted()
     const other = world.client()
     other.taken()
     client.receive(query('first'))
-    server.receive(...tags.map(commandComplete), ready(status))
     server.taken()
+    server.receive(...tags.map(commandComplete), ready(status))
     other.receive(query('second'))
     return { world, client, server, other }
   }
@@ -222,36 +227,37 @@ describe('a server between two clients', () => {
   })
 
   test('stays with its client in a transaction', () => {
-    const { world, server } = twoClients(['BEGIN'], 'T')
+    const { world, server } = twoClients(['BEGIN'], { status: 'T' })
 
     expect(requests(server)).toEqual([])
     expect(world.pool()).toMatchObject({ clientsWaiting: 1, serversActive: 1 })
   })
 
-  const reset = 'Q SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL'
+  test('stays with its client after a SET of which no text tells the name', () => {
+    const { world, server } = twoClients(['SET'])
+
+    expect(requests(server)).toEqual([])
+    expect(world.pool()).toMatchObject({ clientsWaiting: 1, serversActive: 1 })
+  })
+
+  const reset = resetSession.map((sql) => `Q ${sql}`)
 
   test.for([
-    [['SET'], [reset]],
-    [['SET CONSTRAINTS'], []],
-    [['SELECT 1'], []],
-    [['BEGIN', 'SET', 'COMMIT'], [reset]],
-  ] as const)('after %j it is reset by %j', ([tags, expected]) => {
-    const world = new ScriptedWorld({ pool_size: 1 })
-    const { client, server } = world.greeted()
-    client.receive(query('first'))
+    [['SELECT 1'], reset],
+    [['BEGIN', 'SELECT 1', 'COMMIT'], reset],
+  ] as const)('under isolation "strict" %j is followed by %j', ([tags, expected]) => {
+    const { server } = twoClients(tags, { isolation: 'strict' })
 
-    server.receive(...tags.map(commandComplete), ready())
-
-    expect(requests(server).filter((line) => line !== 'Q first')).toEqual(expected)
+    expect(requests(server).filter((line) => line !== 'Q second')).toEqual(expected)
   })
 
   test('that is being reset serves no client before the answer, and is closed if the reset fails', () => {
-    const { world, server, other } = twoClients(['SET'])
+    const { world, server, other } = twoClients(['SELECT 1'], { isolation: 'strict' })
     const sent = requests(server)
 
-    server.receive(errorResponse('ERROR', '42501', 'permission denied'), ready())
+    server.receive(errorResponse('ERROR', '42501', 'permission denied'), ready(), commandComplete('SELECT 1'), ready())
 
-    expect(sent).toEqual([])
+    expect(sent).toEqual(reset)
     expect(server.ended).not.toBeNull()
     expect(world.disconnects).toMatchObject([{ cause: 'reset_failed', sqlstate: '42501', client_hurt: false }])
     const next = world.server()
@@ -267,7 +273,7 @@ describe('a server between two clients', () => {
     server.receive(row('t'), commandComplete('SELECT 1'), ready())
     client.receive(query('third'))
 
-    expect(probe).toEqual([])
+    expect(probe).toEqual(['Q SELECT EXISTS (SELECT FROM pg_catalog.pg_listening_channels())'])
     expect(requests(server)).toEqual(['Q third'])
     expect(world.pool()).toMatchObject({ clientsWaiting: 1 })
   })
