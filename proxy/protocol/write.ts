@@ -264,12 +264,12 @@ export function cancelRequest(pid: number, secret: Uint8Array): Buffer {
  * Names and values are parameters of the Bind, never SQL. The session may have any encoding, so a value that is not ASCII
  * is sent as bytes, declared as UTF-8, and is not answered. The statement is closed, so that the session's client cannot execute it.
  */
-export function setConfig(settings: readonly (readonly [name: string, value: string | null])[]): Buffer {
+export function setConfig(settings: readonly (readonly [name: string, value: string | null])[], local = false): Buffer {
   const calls = settings.map(([, value], index) => {
     const name = `$${2 * index + 1}`
     const given = `$${2 * index + 2}`
     const text = isText(value) ? given : `pg_catalog.convert_from(${given}, 'UTF8')`
-    return `pg_catalog.set_config(${name}, ${text}, false) IS NULL`
+    return `pg_catalog.set_config(${name}, ${text}, ${local}) IS NULL`
   })
   const types = settings.flatMap(([, value]) => [TypeOid.text, isText(value) ? TypeOid.text : TypeOid.bytea])
   const values = settings.flatMap(([name, value]) => [name, isText(value) ? value : Buffer.from(value ?? '')])

@@ -12,6 +12,7 @@ import * as write from '../../protocol/write.ts'
 import type { Learning } from '../session/learning.ts'
 import { identities, inOrder } from '../session/parameters.ts'
 import type { Adjustment } from '../session/parameters.ts'
+import type { StartupValues } from '../session/settings-watch.ts'
 import { foundBy, probeOf, resetSettings } from '../session/session-state.ts'
 import { nextMessage } from '../wire/conversation.ts'
 import type { Conversation, Exchange } from '../wire/conversation.ts'
@@ -62,9 +63,12 @@ function resetOf(name: string): string {
 }
 
 /** Brings settings back to what the client began with, and tells the client what the server reports of them. */
-export function* setStartup(server: ExchangeServer, values: ReadonlyMap<string, string>): Exchange<Failure | null> {
-  server.conversation.send(write.setConfig(inOrder(values)))
-  return yield* untilReady(server, 1, undefined, (message) => server.passReport(message))
+export function* setStartup(server: ExchangeServer, { session, local }: StartupValues): Exchange<Failure | null> {
+  const messages: Buffer[] = []
+  if (session.size > 0) messages.push(write.setConfig(inOrder(session)))
+  if (local.size > 0) messages.push(write.setConfig(inOrder(local), true))
+  server.conversation.send(Buffer.concat(messages))
+  return yield* untilReady(server, messages.length, undefined, (message) => server.passReport(message))
 }
 
 /** Asks for the values of settings; `learning` gets the rows. Returns the first error. */

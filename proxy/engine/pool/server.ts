@@ -34,6 +34,7 @@ import { Kept, resetSession, resetSettings, unseenChange } from '../session/sess
 import type { Signs } from '../session/session-state.ts'
 import type { SettingsChange } from '../session/settings-text.ts'
 import { SettingsWatch } from '../session/settings-watch.ts'
+import type { StartupValues } from '../session/settings-watch.ts'
 
 /** Longest message of a login, reset or parameter exchange. */
 const exchangeBytesMax = 65_000
@@ -540,7 +541,7 @@ export class Server implements SocketEvents, Listed<Server> {
    */
   restore(client: Client): void {
     const values = this.watch.startupValues(client.startup, this.initial)
-    if (values.size === 0 || this.status === TransactionStatus.Failed) {
+    if (values.session.size + values.local.size === 0 || this.status === TransactionStatus.Failed) {
       endRestoring(client, this)
       return
     }
@@ -548,7 +549,7 @@ export class Server implements SocketEvents, Listed<Server> {
     this.#start(this.#restore(values))
   }
 
-  *#restore(values: ReadonlyMap<string, string>): Exchange<void> {
+  *#restore(values: StartupValues): Exchange<void> {
     yield* setStartup(this, values)
     this.#exchange = null
     const { client } = this

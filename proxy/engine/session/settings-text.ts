@@ -9,6 +9,8 @@ export interface SettingsChange {
   /** Those that a RESET or a SET TO DEFAULT brings back to their startup values. */
   readonly resets: ReadonlySet<string>
   readonly resetsAll: boolean
+  /** Those that a SET LOCAL … TO DEFAULT brings back to their startup values until the end of the transaction. */
+  readonly resetsLocally: ReadonlySet<string>
   /** Those that are set after any RESET of them. */
   readonly setLast: ReadonlySet<string>
   /** Parameters of extensions and applications that are mentioned, also by SET LOCAL: they stay in the server's memory. */
@@ -28,6 +30,7 @@ export const noChange: SettingsChange = {
   names: new Set(),
   resets: new Set(),
   resetsAll: false,
+  resetsLocally: new Set(),
   setLast: new Set(),
   custom: new Set(),
   literals: new Map(),
@@ -44,6 +47,7 @@ export function bothChanges(one: SettingsChange | null, two: SettingsChange): Se
     names: new Set([...one.names, ...two.names]),
     resets: new Set([...without(one.resets, two.setLast), ...two.resets]),
     resetsAll: one.resetsAll || two.resetsAll,
+    resetsLocally: new Set([...one.resetsLocally, ...two.resetsLocally]),
     setLast: new Set([...(two.resetsAll ? [] : without(one.setLast, two.resets)), ...two.setLast]),
     custom: new Set([...one.custom, ...two.custom]),
     literals: new Map([...one.literals, ...two.literals]),
@@ -193,6 +197,7 @@ class Found {
   readonly #names = new Set<string>()
   readonly #resets = new Set<string>()
   readonly #setLast = new Set<string>()
+  readonly #resetsLocally = new Set<string>()
   readonly #custom = new Set<string>()
   readonly #literals = new Map<string, string>()
   #resetsAll = false
@@ -209,6 +214,7 @@ class Found {
       names: this.#names,
       resets: this.#resets,
       resetsAll: this.#resetsAll,
+      resetsLocally: this.#resetsLocally,
       setLast: this.#setLast,
       custom: this.#custom,
       literals: this.#literals,
@@ -239,13 +245,20 @@ class Found {
       this.#unknown = true
       return
     }
-    if (qualified && second === 'local') return
+    const value = tokens.slice(named.at)
+    const isDefault = value.length === 1 && wordAt(value, 0) === 'default'
+    if (qualified && second === 'local') {
+      for (const name of named.names) {
+        if (isDefault) this.#resetsLocally.add(name)
+        else this.#resetsLocally.delete(name)
+      }
+      return
+    }
     for (const name of named.names) {
       this.#names.add(name)
       if (name === 'seed') this.#seeds = true
     }
-    const value = tokens.slice(named.at)
-    if (value.length === 1 && wordAt(value, 0) === 'default') {
+    if (isDefault) {
       for (const name of named.names) this.#resetOne(name)
       return
     }
@@ -422,6 +435,10 @@ class Found {
       return
     }
     if (known === 'seed') this.#seeds = true
+    if (values[1]?.length === 1 && wordAt(values[1], 0) === 'null') {
+      for (const each of namesOf(known)) this.#resetOne(each)
+      return
+    }
     for (const each of namesOf(known)) {
       this.#names.add(each)
       this.#resets.delete(each)

@@ -3,6 +3,12 @@ import type { Parameters } from './parameters.ts'
 import { bothChanges } from './settings-text.ts'
 import type { SettingsChange } from './settings-text.ts'
 
+/** What a client began with and has reset: for its session, and for the open transaction. */
+export interface StartupValues {
+  readonly session: ReadonlyMap<string, string>
+  readonly local: ReadonlyMap<string, string>
+}
+
 /**
  * What a server is known to have been told about its settings since they were last known: by the texts of requests, and
  * by the tags with which it answered.
@@ -33,23 +39,24 @@ export class SettingsWatch {
 
   /** HOT. Settings may have been brought back since the last ReadyForQuery with nothing in flight. */
   get resets(): boolean {
-    return this.#recent !== null && (this.#recent.resetsAll || this.#recent.resets.size > 0)
+    const recent = this.#recent
+    return recent !== null && (recent.resetsAll || recent.resets.size > 0 || recent.resetsLocally.size > 0)
   }
 
   /**
    * At a ReadyForQuery: the settings of `startup` that were brought back to the values of a server's session since the
    * last one. None if it failed: then nothing was.
    */
-  startupValues(startup: Parameters, initial: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
+  startupValues(startup: Parameters, initial: ReadonlyMap<string, string>): StartupValues {
     const change = this.#recent
     const executed = this.#reset && !this.#rolledBack
-    if (change === null || !executed) return new Map()
-    const taken = [...startup.values].filter(([name, value]) => {
-      if (initial.get(name) === value) return false
+    if (change === null || !executed) return { session: new Map(), local: new Map() }
+    const others = [...startup.values].filter(([name, value]) => initial.get(name) !== value)
+    const taken = others.filter(([name]) => {
       if (change.resets.has(name)) return true
       return change.resetsAll && !change.setLast.has(name) && !isIdentity(name)
     })
-    return new Map(taken)
+    return { session: new Map(taken), local: new Map(others.filter(([name]) => change.resetsLocally.has(name))) }
   }
 
   /** HOT. A command was answered without a number of rows. */

@@ -208,14 +208,15 @@ test.for(['transaction1', 'session1'])('through %s a RESET brings back what the 
     ["SET work_mem = '7MB'; SET DateStyle = 'SQL'; SET ROLE pg_monitor", 'RESET ROLE'],
     ["SET work_mem = '7MB'; SET DateStyle = 'SQL'; SET ROLE pg_monitor", 'DISCARD ALL'],
     ["SET work_mem = '7MB'; SET DateStyle = 'SQL'; SET ROLE pg_monitor", 'BEGIN; RESET ALL; ROLLBACK'],
+    ['BEGIN', 'SET LOCAL work_mem = DEFAULT', 'SET LOCAL DateStyle TO DEFAULT'],
   ] as const
   const look = "SELECT current_setting('work_mem') || ' ' || current_setting('DateStyle') || ' ' || current_user"
   const run = async (client: WireClient): Promise<string[]> => {
     const seen: string[] = []
-    for (const [set, reset] of steps) {
-      await ask(client, set)
-      await ask(client, reset)
+    for (const texts of steps) {
+      for (const text of texts) await ask(client, text)
       seen.push(`${await value(client, look)} ${client.parameters.get('DateStyle')}`)
+      await ask(client, 'ROLLBACK')
       await ask(client, 'RESET ALL')
     }
     await leave(client)

@@ -37,6 +37,7 @@ test.for<readonly [string, Read | null]>([
   ['SET "Work_Mem" = 1', { names: ['work_mem'], plain: 1 }],
   ['SET a.b = 1; SET c.d.e = 2', { names: ['a.b', 'c.d.e'], custom: ['a.b', 'c.d.e'], plain: 2 }],
   ['SET LOCAL work_mem = 1', {}],
+  ["SELECT set_config('a', NULL, false)", { names: ['a'], resets: ['a'] }],
   ['SET LOCAL a.b = 1', { custom: ['a.b'] }],
   ['SET local = 1', { names: ['local'], plain: 1 }],
   ['SET TRANSACTION READ ONLY', {}],
