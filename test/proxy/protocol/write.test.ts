@@ -98,7 +98,9 @@ describe('messages to PostgreSQL', () => {
     ])
 
     const parse = serialize.parse({
-      text: "SELECT pg_catalog.set_config($1, $2, false), pg_catalog.set_config($3, pg_catalog.convert_from($4, 'UTF8'), false)",
+      text:
+        'SELECT pg_catalog.set_config($1, $2, false) IS NULL, ' +
+        "pg_catalog.set_config($3, pg_catalog.convert_from($4, 'UTF8'), false) IS NULL",
       types: [25, 25, 25, 17],
     })
     // pg-protocol asks for one result format, text; we name none, which means the same.
