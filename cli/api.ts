@@ -35,10 +35,12 @@ export interface Request {
 }
 
 /** Control answered with a problem document. */
-class Refusal extends Failure {
+export class Refusal extends Failure {
+  readonly problem: ProblemDocument
   constructor(problem: ProblemDocument) {
     super(describe(problem))
     this.name = 'Refusal'
+    this.problem = problem
   }
 }
 

@@ -1,7 +1,7 @@
 import { z } from '@hono/zod-openapi'
 import { diffSchema, versionDocumentSchema, versionsSchema } from '../../shared/api.ts'
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
-import { diffTrees } from '../domain/diff.ts'
+import { diffTrees } from '../../shared/config/diff.ts'
 import { planOf } from '../domain/plan.ts'
 import { plannedVersion } from '../domain/version.ts'
 import type { ControlHost } from '../host.ts'

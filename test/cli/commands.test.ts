@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -199,6 +199,80 @@ test('epoch raise works on the store of a running control, and refuses a folder 
   })
 })
 
+/** The configuration of a version in a file, as `flotilla show N > FILE` writes it. */
+async function shownInFile(fleet: string, version: number, name: string): Promise<string> {
+  const file = join(folder, name)
+  await writeFile(file, (await run(`show ${version} --fleet ${fleet}`)).stdout)
+  return file
+}
+
+async function edit(file: string, from: string | RegExp, to: string): Promise<void> {
+  await writeFile(file, (await readFile(file, 'utf8')).replace(from, to))
+}
+
+test('a file that was shown replaces the version it came from, and then the one it became', async () => {
+  await run('fleet create edited')
+  await run(`apply --fleet edited -f ${await written({ pool_size: 5 })}`)
+  const file = await shownInFile('edited', 1, 'edited.toml')
+
+  await edit(file, 'pool_size = 5', 'pool_size = 6')
+  const first = await run(`apply --fleet edited -f ${file}`)
+  await edit(file, 'pool_size = 6', 'pool_size = 7')
+  const second = await run(`apply --fleet edited -f ${file}`)
+
+  expect([first.code, second.code]).toEqual([0, 0])
+  expect((await readFile(file, 'utf8')).split('\n', 1)).toEqual(['# fleet edited, version v3'])
+})
+
+test('two operators who change one version: the second is shown both changes, and can join them', async () => {
+  await run('fleet create shared')
+  await run(`apply --fleet shared -f ${await written({ pool_size: 5, min_pool_size: 1 })}`)
+  const [mine, theirs] = [await shownInFile('shared', 1, 'mine.toml'), await shownInFile('shared', 1, 'theirs.toml')]
+  await edit(theirs, 'pool_size = 5', 'pool_size = 6')
+  await run(`apply --fleet shared -f ${theirs}`)
+  await edit(mine, 'min_pool_size = 1', 'min_pool_size = 2')
+
+  const refused = await run(`apply --fleet shared -f ${mine}`)
+  const joined = await run(`apply --fleet shared --rebase -f ${mine}`)
+  const current = await run('show 3 --fleet shared')
+
+  expect(refused).toMatchObject({ code: 1, stdout: '' })
+  expect(refused.stderr).toContain(`v2 is current, and ${mine} came from v1; nothing was stored`)
+  expect(refused.stderr).toMatch(/changed since v1:\n +~ pools\.app\.pool_size = 5 -> 6\n/)
+  expect(refused.stderr).toMatch(/changed in .*mine\.toml:\n +~ pools\.app\.min_pool_size = 1 -> 2\n/)
+  expect(joined).toMatchObject({ code: 0, stderr: `${mine} lacks the changes of others: see \`flotilla show 3\`\n` })
+  expect(current.stdout).toContain('pool_size = 6')
+  expect(current.stdout).toContain('min_pool_size = 2')
+})
+
+test('two operators who change one value are not joined', async () => {
+  await run('fleet create contested')
+  await run(`apply --fleet contested -f ${await written({ pool_size: 5 })}`)
+  const [mine, theirs] = [await shownInFile('contested', 1, 'a.toml'), await shownInFile('contested', 1, 'b.toml')]
+  await edit(theirs, 'pool_size = 5', 'pool_size = 6')
+  await run(`apply --fleet contested -f ${theirs}`)
+  await edit(mine, 'pool_size = 5', 'pool_size = 7')
+
+  const refused = await run(`apply --fleet contested --rebase -f ${mine}`)
+
+  expect(refused).toMatchObject({ code: 1, stdout: '' })
+  expect(refused.stderr).toContain('both v2 and the file have changed, differently:\n  pools.app.pool_size\n')
+})
+
+test('a file of another fleet replaces nothing there but what is current', async () => {
+  await run('fleet create from')
+  await run('fleet create onto')
+  await run(`apply --fleet from -f ${await written({ pool_size: 5 })}`)
+  const file = await shownInFile('from', 1, 'from.toml')
+
+  const copied = await run(`apply --fleet onto -f ${await written({ pool_size: 5 })}`)
+  const rebase = await run(`apply --fleet onto --rebase -f ${file}`)
+
+  expect(copied.code).toBe(0)
+  expect(rebase.code).toBe(2)
+  expect(rebase.stderr).toContain('for fleet onto')
+})
+
 test('a rollback says which secrets keep their value, and what brings the former one back', async () => {
   await run('fleet create rotated')
   await run(`apply --fleet rotated -f ${await written({ pool_size: 5 })}`)
@@ -223,6 +297,7 @@ test.for([
   ['show one'],
   ['diff 1'],
   ['rollback 1 2'],
+  ['apply -f x --if-match v3 --rebase'],
   ['rollback 1 --secrets old'],
   ['rollback 1 --dry-run --wait'],
   ['versions --limit none'],

@@ -1,4 +1,4 @@
-import { join } from '../../shared/config/problems.ts'
+import { join } from './problems.ts'
 
 /** `before` is absent where the path was added, `after` where it was removed. */
 export interface Change {
