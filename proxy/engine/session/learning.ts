@@ -128,7 +128,7 @@ export class Learning {
       const armed = this.#guarded ? (disarmed as readonly string[]).indexOf(name) : -1
       const shown = (armed < 0 ? values[index] : first[armed]) ?? null
       const isSet = certain || isIdentity(name) || name.includes('.') || set.has(name)
-      const exact = shown === null || !isSet ? null : exactly(name, shown, this.#known.change.literals.get(name))
+      const exact = shown === null || !isSet ? null : this.#exactly(name, shown)
       if (exact === undefined) return null
       if (name === idleTimeout) {
         idleTimeoutMs = exact === null ? 0 : durationMs(exact)
@@ -141,6 +141,11 @@ export class Learning {
       client = client.with(name, given ?? startup.values.get(name) ?? null)
     }
     return { client, server, idleTimeoutMs }
+  }
+
+  #exactly(name: string, shown: string): string | undefined {
+    const { before, change } = this.#known
+    return exactly(name, shown, [before.values.get(name), change.literals.get(name)])
   }
 
   /** The value of a role that has not been set. */
@@ -174,12 +179,21 @@ const shownDigits = 6
 const floats =
   /_cost$|_fraction$|^geqo_s|_factor$|_multiplier$|_rate$|_delay$|cost_limit$|^parallel_|^recursive_|^autovacuum|\./
 
-/** The value that sets a parameter to what is `shown`; undefined if the digits shown are not all that it has. */
-function exactly(name: string, shown: string, literal: string | undefined): string | undefined {
+/**
+ * The value that sets a parameter to what is `shown`: one that it is known to have been set to. Undefined if the digits
+ * shown are not all that it has, and none or several of those values are shown like that.
+ */
+function exactly(name: string, shown: string, values: readonly (string | undefined)[]): string | undefined {
   if (!floats.test(name) || digitsIn(shown) !== shownDigits) return shown
-  if (literal === undefined || !Number.isFinite(Number(literal))) return undefined
-  if (literal === shown) return shown
-  return Number(Number(literal).toPrecision(shownDigits)) === Number(shown) ? literal : undefined
+  const possible = new Set(values.filter((value) => value !== undefined && isShownAs(value, shown)))
+  const [value] = possible
+  return possible.size === 1 ? value : undefined
+}
+
+function isShownAs(value: string, shown: string): boolean {
+  if (value === shown) return true
+  const number = Number(value)
+  return Number.isFinite(number) && Number(number.toPrecision(shownDigits)) === Number(shown)
 }
 
 /** Significant digits of a number, with a unit or without; 0 for anything else. */
