@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { causes } from '../../../shared/causes.ts'
 import type { Cause } from '../../../shared/causes.ts'
 import { sqlstates } from '../../../shared/errors.ts'
-import type { Socket, SocketEvents } from '../../io/io.ts'
+import type { Socket, SocketEvents, Timer } from '../../io/io.ts'
 import type { Advice } from '../../protocol/read.ts'
 import { FrontendTag, invalidTypeText, isRequestTag, TransactionStatus } from '../../protocol/tags.ts'
 import * as write from '../../protocol/write.ts'
@@ -16,6 +16,7 @@ import type { Pool, Welcome } from './pool.ts'
 import type { Described } from '../session/outstanding.ts'
 import { ClientStatements } from '../session/prepared.ts'
 import type { UnnamedStatement } from '../session/unnamed.ts'
+import { durationMs, idleTimeout } from '../session/learning.ts'
 import type { Parameters } from '../session/parameters.ts'
 import type { Replication } from '../session/replication.ts'
 import type { Server } from './server.ts'
@@ -47,6 +48,9 @@ export class Client implements SocketEvents, Listed<Client> {
   readonly connectedAtMs: number
   /** The settings of its session. */
   parameters: Parameters
+  /** Its own idle_session_timeout, which no server has for it; 0 for none. */
+  #idleTimeoutMs = 0
+  #idleTimer: Timer | null = null
   /** Custom parameters that it has mentioned; null for none. */
   custom: ReadonlySet<string> | null = null
   /** Those that it began with, to which RESET returns. */
@@ -104,8 +108,11 @@ export class Client implements SocketEvents, Listed<Client> {
     this.pool = pool
     this.socket = socket
     this.id = id
-    this.parameters = parameters
-    this.startup = parameters
+    // In session mode the server of its own has it.
+    const idleFor = pool.settings?.poolMode === 'session' ? undefined : parameters.values.get(idleTimeout)
+    this.parameters = idleFor === undefined ? parameters : parameters.with(idleTimeout, null)
+    this.startup = this.parameters
+    if (idleFor !== undefined) this.#idleTimeoutMs = durationMs(idleFor)
     this.mention([...parameters.values.keys()].filter((name) => name.includes('.')))
     this.replication = replication
     this.#secretBytes = secretBytes
@@ -178,6 +185,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.list.remove(this)
     list.pushTail(this)
     if (list === this.pool.idle) this.idleSinceMs = this.context.io.nowMs()
+    if (this.#idleTimeoutMs > 0) this.#timeIdleness(list)
   }
 
   /** A message has arrived in part, and the rest is for the server it is joined with. */
@@ -256,6 +264,23 @@ export class Client implements SocketEvents, Listed<Client> {
     totals.xact_count++
     totals.xact_time += (this.context.io.nowMs() - this.transactionBeganMs) * 1000
     this.transactionBeganMs = 0
+  }
+
+  /** Its session has this idle_session_timeout; 0 for none. */
+  endAfterIdle(timeoutMs: number): void {
+    this.#idleTimeoutMs = timeoutMs
+    this.#idleTimer?.cancel()
+    this.#idleTimer = null
+  }
+
+  #timeIdleness(list: List<Client>): void {
+    this.#idleTimer?.cancel()
+    this.#idleTimer = null
+    if (list !== this.pool.idle) return
+    this.#idleTimer = this.context.io.after(this.#idleTimeoutMs, () => {
+      this.#idleTimer = null
+      this.fatal(sqlstates.idle_session_timeout, idleText)
+    })
   }
 
   /** Custom parameters are in a text of its own, or in its startup packet. */
@@ -645,6 +670,7 @@ export class Client implements SocketEvents, Listed<Client> {
     const { server } = this
     this.list.remove(this)
     if (server !== null) part(this, server)
+    this.#idleTimer?.cancel()
     this.context.clients.delete(this)
     const { counts } = this.context
     counts?.clientLeft(this.pool)
@@ -660,6 +686,8 @@ export class Client implements SocketEvents, Listed<Client> {
 }
 
 const nothing = Buffer.alloc(0)
+/** PostgreSQL's text. */
+const idleText = 'terminating connection due to idle-session timeout'
 /** Groups are compared only with those in flight, and stay small integers in V8. */
 const groupMask = 0x3fffffff
 const canceledText = 'canceling statement due to user request'

@@ -523,7 +523,8 @@ export class Server implements SocketEvents, Listed<Server> {
       follows: (name) => this.follows(name) && isAscii(client.parameters.values.get(name) ?? ''),
     })
     if (learning.empty) {
-      this.#settle(client, { client: this.#startupAfterReset(client, client.parameters), server: before })
+      const now = this.#startupAfterReset(client, client.parameters)
+      this.#settle(client, { client: now, server: before, idleTimeoutMs: null })
       return true
     }
     this.#start(this.#learn(learning, before, text))
@@ -572,7 +573,8 @@ export class Server implements SocketEvents, Listed<Server> {
     const learned = failure === null ? learning.outcome : null
     if (learned === null) this.#pin(Kept.Settings)
     else {
-      if (text !== null && learned.client === learned.server) this.serverSet.learned.set(before, text, learned)
+      if (text !== null && learned.client === learned.server && learned.idleTimeoutMs === null)
+        this.serverSet.learned.set(before, text, learned)
       this.#settle(client, { ...learned, client: this.#startupAfterReset(client, learned.client) })
     }
     client.learned(this)
@@ -582,6 +584,7 @@ export class Server implements SocketEvents, Listed<Server> {
     this.watch.clear()
     this.parameters = learned.server
     client.have(learned.client)
+    if (learned.idleTimeoutMs !== null) client.endAfterIdle(learned.idleTimeoutMs)
   }
 
   /** Parameters that the server reports are known; those that the client has reset are as it began. */

@@ -27,10 +27,23 @@ export interface Known {
 export interface Learned {
   readonly client: Parameters
   readonly server: Parameters
+  /** A new idle_session_timeout, which the proxy keeps for the client; null if it was not set. */
+  readonly idleTimeoutMs: number | null
 }
 
 /** Settings that cancel a statement or compile it: read, then put out of effect. */
 const disarmed = ['statement_timeout', 'jit'] as const
+
+/** Kept by the proxy for its client, never by a server that has none. */
+export const idleTimeout = 'idle_session_timeout'
+
+const unitsMs: Readonly<Record<string, number>> = { '': 1, ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000 }
+
+/** A duration as PostgreSQL shows or reads it, in milliseconds where it has no unit; 0 if it is none. */
+export function durationMs(text: string): number {
+  const [, number = '', unit = ''] = /^\s*(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)?\s*$/.exec(text) ?? []
+  return Math.round(Number(number) * (unitsMs[unit] ?? 0))
+}
 
 export class Learning {
   readonly #known: Known
@@ -64,7 +77,9 @@ export class Learning {
 
   get messages(): Buffer {
     const asked = write.currentSettings(this.#names, !this.#known.certain)
-    if (!this.#guarded) return asked
+    if (!this.#guarded) {
+      return this.#timesIdleness ? Buffer.concat([asked, write.query(`RESET ${idleTimeout}`)]) : asked
+    }
     const begin = [
       'BEGIN ISOLATION LEVEL READ COMMITTED',
       ...disarmed.map((name) => `SHOW ${name}`),
@@ -75,13 +90,20 @@ export class Learning {
     const remade = this.#remade
     if (remade.length > 0) parts.push(write.query('SET LOCAL ROLE NONE'), write.remakeSettings(remade))
     parts.push(write.query('COMMIT'))
+    if (this.#timesIdleness) parts.push(write.query(`RESET ${idleTimeout}`))
     return Buffer.concat(parts)
+  }
+
+  /** PostgreSQL would end a server of the pool that waits for its next client. */
+  get #timesIdleness(): boolean {
+    return this.#names.includes(idleTimeout)
   }
 
   /** Number of ReadyForQuery messages with which they are answered. */
   get owed(): number {
-    if (!this.#guarded) return 1
-    return this.#remade.length > 0 ? 5 : 3
+    const further = this.#timesIdleness ? 1 : 0
+    if (!this.#guarded) return 1 + further
+    return (this.#remade.length > 0 ? 5 : 3) + further
   }
 
   /** The messages are sent, for the first time or again. */
@@ -101,19 +123,29 @@ export class Learning {
     const { before, startup, certain } = this.#known
     const set = new Set((certain ? '' : (values[this.#names.length] ?? '')).split(','))
     let [client, server] = [before, before]
+    let idleTimeoutMs: number | null = null
     for (const [index, name] of this.#names.entries()) {
       const armed = this.#guarded ? (disarmed as readonly string[]).indexOf(name) : -1
       const shown = (armed < 0 ? values[index] : first[armed]) ?? null
       const isSet = certain || isIdentity(name) || name.includes('.') || set.has(name)
-      const exact = shown === null || !isSet ? null : exactly(name, shown, this.#known.change.literals.get(name))
+      const exact = shown === null || !isSet ? null : this.#exactly(name, shown)
       if (exact === undefined) return null
+      if (name === idleTimeout) {
+        idleTimeoutMs = exact === null ? 0 : durationMs(exact)
+        continue
+      }
       const value = isSet && exact !== this.#neutral(name) ? exact : null
       server = server.with(name, value)
       // A role that the client began with is not given up by a SET ROLE NONE.
       const given = isSet && startup.values.has(name) ? exact : value
       client = client.with(name, given ?? startup.values.get(name) ?? null)
     }
-    return { client, server: client === server ? client : server }
+    return { client, server, idleTimeoutMs }
+  }
+
+  #exactly(name: string, shown: string): string | undefined {
+    const { before, change } = this.#known
+    return exactly(name, shown, [before.values.get(name), change.literals.get(name)])
   }
 
   /** The value of a role that has not been set. */
@@ -147,12 +179,21 @@ const shownDigits = 6
 const floats =
   /_cost$|_fraction$|^geqo_s|_factor$|_multiplier$|_rate$|_delay$|cost_limit$|^parallel_|^recursive_|^autovacuum|\./
 
-/** The value that sets a parameter to what is `shown`; undefined if the digits shown are not all that it has. */
-function exactly(name: string, shown: string, literal: string | undefined): string | undefined {
+/**
+ * The value that sets a parameter to what is `shown`: one that it is known to have been set to. Undefined if the digits
+ * shown are not all that it has, and none or several of those values are shown like that.
+ */
+function exactly(name: string, shown: string, values: readonly (string | undefined)[]): string | undefined {
   if (!floats.test(name) || digitsIn(shown) !== shownDigits) return shown
-  if (literal === undefined || !Number.isFinite(Number(literal))) return undefined
-  if (literal === shown) return shown
-  return Number(Number(literal).toPrecision(shownDigits)) === Number(shown) ? literal : undefined
+  const possible = new Set(values.filter((value) => value !== undefined && isShownAs(value, shown)))
+  const [value] = possible
+  return possible.size === 1 ? value : undefined
+}
+
+function isShownAs(value: string, shown: string): boolean {
+  if (value === shown) return true
+  const number = Number(value)
+  return Number.isFinite(number) && Number(number.toPrecision(shownDigits)) === Number(shown)
 }
 
 /** Significant digits of a number, with a unit or without; 0 for anything else. */

@@ -285,6 +285,23 @@ test('settings that cannot be made again are told, and nothing of the client’s
   await leave(next)
 })
 
+test.for([
+  ['a SET', {}, 'SET idle_session_timeout = 300'],
+  ['its startup packet', { options: '-c idle_session_timeout=300ms' }, 'SELECT 1'],
+] as const)('idle_session_timeout of %s ends its client, and no server', async ([, parameters, sql]) => {
+  const [client, next] = await two('transaction1', { parameters })
+  const pid = await value(next, 'SELECT pg_backend_pid()')
+  await ask(client, sql)
+  const { messages } = await client.readToEnd()
+
+  expect(messages.map(describe)).toEqual(['E FATAL 57P05 terminating connection due to idle-session timeout'])
+  expect([await value(next, 'SELECT pg_backend_pid()'), await value(next, show('idle_session_timeout'))]).toEqual([
+    pid,
+    '0',
+  ])
+  await leave(next)
+})
+
 test('with pin_on_session_state off settings are left on the server, as PgBouncer does', async () => {
   const [client, next] = await two('unpinned')
   await ask(client, "SET work_mem = '7MB'; SET TimeZone = 'Asia/Tokyo'")
