@@ -6,6 +6,7 @@ import type { Engine } from '../../proxy/engine/engine.ts'
 import type { Client } from '../../proxy/engine/pool/client.ts'
 import type { Pool } from '../../proxy/engine/pool/pool.ts'
 import type { ServerSet } from '../../proxy/engine/pool/server-set.ts'
+import type { ServerSource } from '../../proxy/engine/pool/server-source.ts'
 import type { Server } from '../../proxy/engine/pool/server.ts'
 import { hashOf, connectHashOf, poolKey } from './configuration.ts'
 import type { Version, Wanted } from './configuration.ts'
@@ -33,19 +34,21 @@ function overdueMs(pool: Pool, limitMs: number, nowMs: number): number {
 export function violation(engine: Engine, nowMs: number): string | null {
   engine.assertInvariants()
   for (const pool of engine.pools.all()) {
-    const { current } = pool
-    if (current === null) continue
+    const { settings } = pool
+    if (settings === null) continue
     const label = `${pool.database}/${pool.user}`
-    if (overdueMs(pool, current.settings.queryWaitTimeoutMs, nowMs) > slackMs) {
+    if (overdueMs(pool, settings.queryWaitTimeoutMs, nowMs) > slackMs) {
       return `${label}: a client has waited for ${pool.maxWaitMs} ms`
-    }
-    for (const server of current.login) {
-      if (nowMs - server.connectedAtMs > connectMsMax + slackMs) return `${label}: a login takes too long`
     }
     let sinceMs = 0
     for (const client of pool.waiting) {
       if (client.waitingSinceMs < sinceMs) return `${label}: the waiting clients are out of order`
       sinceMs = client.waitingSinceMs
+    }
+  }
+  for (const source of engine.pools.sources()) {
+    for (const server of source.current?.login ?? []) {
+      if (nowMs - server.connectedAtMs > connectMsMax + slackMs) return `${labelOf(source)}: a login takes too long`
     }
   }
   return null
@@ -56,14 +59,25 @@ export function violationAtRest(engine: Engine, nowMs: number): string | null {
   for (const pool of engine.pools.all()) {
     const label = `${pool.database}/${pool.user}`
     if (pool.idle.size + pool.active.size + pool.waiting.size > 0) return `${label} has a client`
-    if (pool.draining.size > 0) return `${label} drains for ever`
-    const wrong = pool.current === null ? null : violationOfResting(pool.current, nowMs)
-    if (wrong !== null) return `${label} ${wrong}`
+  }
+  for (const source of engine.pools.sources()) {
+    if (source.draining.size > 0) return `${labelOf(source)} drains for ever`
+    const wrong = source.current === null ? null : violationOfResting(source.current, nowMs)
+    if (wrong !== null) return `${labelOf(source)} ${wrong}`
   }
   const { context, logins } = engine
   if (context.clients.size > 0) return 'a client that left is kept'
   if (logins.size > 0) return 'a login that ended is kept'
   return context.cancels.keys > 0 ? 'the cancel key of a client that left is kept' : null
+}
+
+/** Whether they are servers of one role, opened in the same way. */
+export function sameServers(one: ServerSet, other: ServerSet): boolean {
+  return one.spec.serverUser === other.spec.serverUser && one.spec.connectHash === other.spec.connectHash
+}
+
+function labelOf({ database, key }: ServerSource): string {
+  return `servers of ${database}/${key}`
 }
 
 function violationOfResting(serverSet: ServerSet, nowMs: number): string | null {
@@ -118,8 +132,8 @@ export class Before {
 
 function holdingOf(pool: Pool): Holding {
   const servers = new Set<Server>()
-  for (const list of pool.current?.lists ?? []) for (const server of list) servers.add(server)
-  return { servers, idle: pool.current?.idle.size ?? 0, waiting: [...pool.waiting] }
+  for (const list of pool.source?.current?.lists ?? []) for (const server of list) servers.add(server)
+  return { servers, idle: pool.source?.current?.idle.size ?? 0, waiting: [...pool.waiting] }
 }
 
 function wrongWith(pool: Pool, before: Holding, was: Wanted, is: Wanted): string | null {
@@ -138,6 +152,6 @@ function wrongWith(pool: Pool, before: Holding, was: Wanted, is: Wanted): string
   if (moved) return null
   const gone = [...before.servers].filter((server) => !after.servers.has(server)).length
   if (hashOf(was) === hashOf(is)) return gone === 0 ? null : `did not change and lost ${gone} servers`
-  const surplus = Math.max(0, before.servers.size - (pool.current?.settings.poolSize ?? 0))
+  const surplus = Math.max(0, before.servers.size - (pool.source?.current?.settings.poolSize ?? 0))
   return gone <= Math.min(surplus, before.idle) ? null : `was retuned and lost ${gone} servers`
 }
