@@ -2,7 +2,15 @@ import { Api, apiOptions } from '../api.ts'
 import { awaitProxies, waitOptions } from '../await-proxies.ts'
 import { command } from '../command.ts'
 import { readDocument } from '../document.ts'
-import { checkedIfMatch, fileOption, ifMatchOption, neededFile, planLines, writeConfig } from '../write-config.ts'
+import {
+  checkedIfMatch,
+  fileOption,
+  ifMatchOption,
+  neededFile,
+  planLines,
+  warningLines,
+  writeConfig,
+} from '../write-config.ts'
 
 const options = {
   ...fileOption,
@@ -24,5 +32,6 @@ export const apply = command({ operands: [], options }, async ({ options }, arou
   if (options.json) around.print(JSON.stringify(written, undefined, 2))
   else if (!written.created) around.print(`v${written.version} is already current: no changes`)
   else around.print([`v${written.version} is now current`, ...planLines(written.plan)].join('\n'))
+  if (!options.json) for (const line of warningLines(written)) around.print(line)
   return options.wait ? awaitProxies(api, written.version, options.timeout, around) : 0
 })

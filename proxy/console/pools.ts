@@ -9,7 +9,7 @@ export function sortedPools(engine: OperatedEngine): Pool[] {
   return [...engine.pools.all()].sort((a, b) => compare(a.database, b.database) || compare(a.user, b.user))
 }
 
-/** Sorted by database, then by the user under whom their servers are shown. */
+/** Sorted by database, then by the user that their servers are shown under. */
 export function sortedSources(engine: OperatedEngine): ServerSource[] {
   return [...engine.pools.sources()].sort((a, b) => compare(a.database, b.database) || compare(a.user, b.user))
 }

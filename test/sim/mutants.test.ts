@@ -12,6 +12,7 @@ import { Outstanding } from '../../proxy/engine/session/outstanding.ts'
 import { Parameters } from '../../proxy/engine/session/parameters.ts'
 import { ServerSet } from '../../proxy/engine/pool/server-set.ts'
 import { ServerSource } from '../../proxy/engine/pool/server-source.ts'
+import { OldestFirst } from '../../proxy/engine/pool/oldest-first.ts'
 import { Pools } from '../../proxy/engine/pool/pools.ts'
 import { ServerStatements } from '../../proxy/engine/session/prepared.ts'
 import { Server } from '../../proxy/engine/pool/server.ts'
@@ -156,6 +157,23 @@ const mutants: Readonly<Record<string, () => () => void>> = {
       return first.get(this) ?? null
     })
   },
+  'users of one role have servers each': () =>
+    replace(
+      Pools.prototype,
+      'apply',
+      (apply) =>
+        function (this: Pools, spec, force) {
+          // As if they were opened in different ways.
+          const pools = spec.pools.map((pool) => ({ ...pool, connectHash: pool.connectHash + pool.user }))
+          return apply.call(this, { ...spec, pools }, force)
+        },
+    ),
+  'the pool that came first is served first': () =>
+    replace(OldestFirst.prototype, 'first', () => {
+      return function (this: OldestFirst<Pool>) {
+        return [...this].find(({ waitingSinceMs }) => waitingSinceMs < Infinity) ?? null
+      }
+    }),
   'pool_size is exceeded by one': () =>
     replace(
       ServerSource.prototype,
@@ -286,6 +304,8 @@ const places: Readonly<Record<string, (profile: Profile) => boolean>> = {
   'a session is not reset for the next client': ({ mode }) => mode === 'session',
   'clients of a removed pool are forgotten': (profile) => changesThings(profile) && profile.stop === 'at rest',
   'waiting clients keep the timeout that held when they came': changesThings,
+  'users of one role have servers each': ({ sharesServers }) => sharesServers,
+  'the pool that came first is served first': ({ sharesServers }) => sharesServers,
   'SUSPEND goes on reading what servers answer': changesThings,
   'RESUME leaves servers held back': changesThings,
   'a client that logs in during a SUSPEND is served': changesThings,

@@ -8,7 +8,7 @@ import type { Pool } from '../../proxy/engine/pool/pool.ts'
 import type { ServerSet } from '../../proxy/engine/pool/server-set.ts'
 import type { ServerSource } from '../../proxy/engine/pool/server-source.ts'
 import type { Server } from '../../proxy/engine/pool/server.ts'
-import { hashOf, connectHashOf, poolKey } from './configuration.ts'
+import { hashOf, connectHashOf, disagree, poolKey } from './configuration.ts'
 import type { Version, Wanted } from './configuration.ts'
 
 /** Maintenance runs once a second. */
@@ -30,9 +30,39 @@ function overdueMs(pool: Pool, limitMs: number, nowMs: number): number {
   return limitMs === 0 ? 0 : Math.min(pool.maxWaitMs - limitMs, nowMs - wait.sinceMs)
 }
 
+interface Waiting {
+  readonly client: Client
+  readonly source: ServerSource
+  readonly sinceMs: number
+}
+
+/** The waiting clients of an engine after its last turn. */
+const waitingBefore = new WeakMap<Engine, readonly Waiting[]>()
+
+/** Of the clients that wait for the same servers, one that has waited for less time was served first. */
+function outOfTurn(engine: Engine): string | null {
+  const before = waitingBefore.get(engine) ?? []
+  const still = new Map<ServerSource, number>()
+  for (const { client, source, sinceMs } of before) {
+    const waits = client.list === client.pool.waiting && client.waitingSinceMs === sinceMs
+    if (waits && client.pool.source === source) still.set(source, Math.min(sinceMs, still.get(source) ?? Infinity))
+  }
+  const now = [...engine.pools.all()].flatMap(({ source, waiting }) =>
+    source === null ? [] : [...waiting].map((client) => ({ client, source, sinceMs: client.waitingSinceMs })),
+  )
+  waitingBefore.set(engine, now)
+  const early = before.find(
+    ({ client, source, sinceMs }) =>
+      client.server?.serverSet.source === source && sinceMs > (still.get(source) ?? Infinity),
+  )
+  return early === undefined ? null : `${labelOf(early.source)}: a client is served before one that has waited longer`
+}
+
 /** What is wrong in the engine now, or null. */
 export function violation(engine: Engine, nowMs: number): string | null {
   engine.assertInvariants()
+  const early = outOfTurn(engine)
+  if (early !== null) return early
   for (const pool of engine.pools.all()) {
     const { settings } = pool
     if (settings === null) continue
@@ -100,6 +130,8 @@ interface Holding {
   readonly servers: ReadonlySet<Server>
   readonly idle: number
   readonly waiting: readonly Client[]
+  /** Those of them that wait for their greeting. */
+  readonly ungreeted: ReadonlySet<Client>
 }
 
 /** The state of an engine before a version is applied, to be compared with the state after it. */
@@ -123,6 +155,8 @@ export class Before {
       // Where pools share a limit, one may have closed servers for another.
       const shared = [...this.#engine.pools.ofDatabase(pool.database)]
       if (shared.some(({ settings }) => (settings?.maxDbConnections ?? 0) > 0)) continue
+      // Which of them have the role's servers, and which have others, depends on who is there.
+      if (disagree(running, was) || disagree(desired, is)) continue
       const wrong = wrongWith(pool, before, was, is)
       if (wrong !== null) return `${key} ${wrong}`
     }
@@ -131,9 +165,10 @@ export class Before {
 }
 
 function holdingOf(pool: Pool): Holding {
+  const ungreeted = new Set([...pool.waiting].filter(({ greeted }) => !greeted))
   const servers = new Set<Server>()
   for (const list of pool.source?.current?.lists ?? []) for (const server of list) servers.add(server)
-  return { servers, idle: pool.source?.current?.idle.size ?? 0, waiting: [...pool.waiting] }
+  return { servers, idle: pool.source?.current?.idle.size ?? 0, waiting: [...pool.waiting], ungreeted }
 }
 
 function wrongWith(pool: Pool, before: Holding, was: Wanted, is: Wanted): string | null {
@@ -142,7 +177,8 @@ function wrongWith(pool: Pool, before: Holding, was: Wanted, is: Wanted): string
   const waiting = new Set(after.waiting)
   for (const client of before.waiting) {
     if (client.list === null) return 'disconnected a waiting client'
-    if (!waiting.has(client) && client.server === null) return 'lost a waiting client'
+    const isGreeted = before.ungreeted.has(client) && client.greeted
+    if (!waiting.has(client) && client.server === null && !isGreeted) return 'lost a waiting client'
   }
   const moved = JSON.stringify(was.hosts) !== JSON.stringify(is.hosts)
   if (connectHashOf(was) !== connectHashOf(is)) {

@@ -18,7 +18,7 @@ import type { ServerSource } from '../../proxy/engine/pool/server-source.ts'
 import { Server } from '../../proxy/engine/pool/server.ts'
 import type { Listener, Socket, SocketEvents } from '../../proxy/io/io.ts'
 import { Client } from './client.ts'
-import { Configurer, poolKey, poolNames, specOf } from './configuration.ts'
+import { agreed, Configurer, poolKey, poolNames, specOf } from './configuration.ts'
 import type { Version } from './configuration.ts'
 import { Checker } from './checker.ts'
 import { Run } from './run.ts'
@@ -116,12 +116,13 @@ export class WorkersWorld {
   /** Pools of sizes that are divided between workers, or placed on one. */
   #version(): Version {
     const first = new Configurer(this.random, this.profile).first()
-    return new Map(
+    const sized = new Map(
       [...first].map(([key, wanted]) => {
         const values = { ...wanted.values, min_pool_size: 0, pool_size: this.random.pick([1, 4, 5]) }
         return [key, { ...wanted, values }]
       }),
     )
+    return this.profile.sharesServers ? agreed(sized) : sized
   }
 
   run(): void {

@@ -17,6 +17,7 @@ import type { Pool } from '../../proxy/engine/pool/pool.ts'
 import * as operations from '../../proxy/console/operations.ts'
 import { suspend, unsuspend, whenFlushed } from '../../proxy/engine/suspension.ts'
 import { Server } from '../../proxy/engine/pool/server.ts'
+import type { ServerSet } from '../../proxy/engine/pool/server-set.ts'
 import { Client } from './client.ts'
 import type { ClientOptions } from './client.ts'
 import { Configurer, hashOf, planOf, poolKey, poolNames, specOf } from './configuration.ts'
@@ -289,7 +290,7 @@ export class World {
     const reserve = source.maxWaitMs >= reservePoolTimeoutMs ? reservePoolSize : 0
     let size = 0
     for (const { database, current } of this.engine.pools.sources()) {
-      if (database === source.database && current !== null && sameServers(current, serverSet)) size += current.size
+      if (database === source.database && current !== null && this.#together(current, serverSet)) size += current.size
     }
     if (size >= poolSize + reserve) this.checker.fail(`a connection above pool_size ${poolSize}`)
     if (size >= poolSize) this.seen.add('the reserve pool was used')
@@ -302,6 +303,11 @@ export class World {
     if (this.checker.phase !== 'stopping') return
     if (this.engine.ended) this.checker.fail('a stopped engine opens a connection')
     if (!source.hasWaiting) this.checker.fail('a stopping engine opens a connection that no client waits for')
+  }
+
+  /** Whether they count for one pool_size. */
+  #together(one: ServerSet, other: ServerSet): boolean {
+    return this.profile.sharesServers ? one.spec.serverUser === other.spec.serverUser : sameServers(one, other)
   }
 
   /** Logins are read meanwhile, on either side. */
@@ -433,7 +439,14 @@ export class World {
   #probe(): void {
     for (const client of this.clients) client.leave('terminate')
     this.#run.pass(settleMs)
-    const probes = [...this.checker.version.values()].map(({ pool, user }) => this.comeIn({ pool, user }))
+    const names = [...this.checker.version.values()]
+    // A session keeps its server, which others may need.
+    if (this.profile.mode === 'transaction') this.#serveNew(names)
+    else for (const name of names) this.#serveNew([name])
+  }
+
+  #serveNew(names: readonly { readonly pool: string; readonly user: string }[]): void {
+    const probes = names.map(({ pool, user }) => this.comeIn({ pool, user }))
     this.#run.until(() => probes.every((probe) => probe.works >= 3), servedWithinMs)
     for (const probe of probes) {
       probe.quiet = true
@@ -443,6 +456,9 @@ export class World {
     if (!this.#run.until(() => unserved() === undefined, servedWithinMs)) {
       this.checker.fail(`a new client is not served: ${unserved()?.describe()}`)
     }
+    if (this.profile.mode === 'transaction') return
+    for (const probe of probes) probe.leave('terminate')
+    this.#run.pass(settleMs)
   }
 
   #leave(): void {

@@ -99,7 +99,7 @@ function rowOf({ database, user, desiredHash, name: pool }: Comparison, engine: 
       ? 'overridden'
       : stateOf(concerned, differs || comparePositions(wantedPosition, running) !== 0),
     concerned ? `${error.code}: ${error.message}` : overridden && `SET ${overridden}`,
-    pool === null ? 0 : sum(pool.active, ({ server }) => (server?.serverSet.draining === true ? 1 : 0)),
+    pool === null ? 0 : sum(pool.active, ({ server }) => (server?.serverSet === pool.source?.current ? 0 : 1)),
   ]
 }
 

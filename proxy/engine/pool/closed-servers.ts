@@ -2,7 +2,7 @@ import type { Cause } from '../../../shared/causes.ts'
 
 type Counts = Partial<Record<Cause, number>>
 
-/** Closed servers of a database by cause, for each user under whom they are shown. They outlive their sources. */
+/** Closed servers of a database by cause, for each user that they are shown under. They outlive their sources. */
 export class ClosedServers {
   readonly #byUser = new Map<string, Counts>()
 

@@ -269,10 +269,6 @@ export class Pool implements Queue {
       assert(client.server.client === client, 'a link is known to both ends')
       const { serverSet, list } = client.server
       assert(list === serverSet.active || list === serverSet.replication, 'a linked server is active')
-      assert(
-        serverSet.source === this.source || serverSet.draining,
-        'a linked server is of its client’s source, or drains',
-      )
     }
     for (const client of this.idle) assert(client.server === null, 'an idle client has no server')
     for (const client of this.waiting) assert(client.server === null, 'a waiting client has no server')

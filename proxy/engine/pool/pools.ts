@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { pastOf } from '../../../shared/change.ts'
 import { wildcard } from '../../../shared/config/wildcard.ts'
@@ -328,7 +329,7 @@ export class Pools {
     for (const users of this.#pools.values()) {
       const pools = [...users.values()].filter(({ spec, isWildcard }) => spec !== null && !isWildcard)
       for (const pool of pools.sort(byPrecedence)) {
-        const source = this.#sourceFor(pool)
+        const source = this.#sourceFor(pool, (shared) => supplied.get(shared)?.[0]?.spec ?? null)
         const members = supplied.get(source)
         if (members === undefined) supplied.set(source, [pool])
         else members.push(pool)
@@ -336,21 +337,33 @@ export class Pools {
     }
     for (const [source, pools] of supplied) for (const pool of pools) pool.draw(source)
     for (const [source, [first]] of supplied) {
-      if (first === undefined || first.spec === null) continue
-      source.configure(first.spec, first)
+      if (first !== undefined && first.spec !== null) source.configure(first.spec, placeOf(source, first))
     }
     for (const source of this.sources()) if (source.pools.size === 0) source.drainCurrent()
   }
 
   /** One pool that was created meanwhile. */
   #supply(pool: Pool): void {
-    const source = this.#sourceFor(pool)
+    const source = this.#sourceFor(pool, ({ current }) => current?.spec ?? null)
     pool.draw(source)
-    if (pool.spec !== null) source.configure(pool.spec, pool)
+    const [first = pool] = source.pools
+    const spec = (source.pools.size > 1 ? source.current?.spec : null) ?? pool.spec
+    if (spec !== null) source.configure(spec, placeOf(source, first))
   }
 
-  #sourceFor({ database, user }: Pool): ServerSource {
-    return this.#source(database, user, user)
+  /**
+   * Users of a database whose servers log in as one role share them, as in PgBouncer. A user whose own keys open its
+   * servers (passthrough) does not; nor does one whose servers are opened in another way than those of the first user,
+   * which a valid document does not have.
+   */
+  #sourceFor({ database, user, spec }: Pool, runs: (shared: ServerSource) => PoolSpec | null): ServerSource {
+    assert(spec !== null, 'a removed pool has no servers')
+    const { serverUser, connectHash, settings } = spec
+    if (settings.serverAuth !== 'passthrough') {
+      const shared = this.#source(database, serverUser, sharedKey(serverUser))
+      if ((runs(shared)?.connectHash ?? connectHash) === connectHash) return shared
+    }
+    return this.#source(database, serverUser, JSON.stringify(['user', user]))
   }
 
   #source(database: string, serverUser: string, key: string): ServerSource {
@@ -492,6 +505,22 @@ function wayOfLoggingIn({ settings, clientSecret }: PoolSpec): string {
 }
 
 const noSecret: ClientSecret = { md5: null, scram: null }
+
+function sharedKey(serverUser: string): string {
+  return JSON.stringify(['role', serverUser])
+}
+
+/**
+ * Under which user the servers of a source are shown, and the worker that has them. Users of "*" may come and go, so servers
+ * of a forced role are always shown under that role.
+ */
+function placeOf(source: ServerSource, { user, worker, template }: Pool): { user: string; worker: number | null } {
+  const isShared = source.key === sharedKey(source.serverUser)
+  if (isShared && template?.user === wildcard && template.spec?.serverUser === source.serverUser) {
+    return { user: source.serverUser, worker: template.database === wildcard ? worker : template.worker }
+  }
+  return { user: isShared && source.pools.size > 1 ? source.serverUser : user, worker }
+}
 
 /** Configured pools first, then by user: the same in all workers. */
 function byPrecedence(one: Pool, other: Pool): number {

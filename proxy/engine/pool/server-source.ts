@@ -110,7 +110,7 @@ export class ServerSource {
   }
 
   /** Runs the servers' part of `spec`, at the cost that the difference requires. */
-  configure(spec: PoolSpec, { user, worker }: Pick<Pool, 'user' | 'worker'>): void {
+  configure(spec: PoolSpec, { user, worker }: { readonly user: string; readonly worker: number | null }): void {
     this.#user = user
     this.#worker = worker
     const running = this.current
@@ -118,6 +118,8 @@ export class ServerSource {
     if (running === null || change === 'add' || change === 'rebuild') this.#replace(spec)
     else if (change === 'retune') running.retune(spec)
     else running.adopt(spec)
+    // Pools that have just come here may have brought waiting clients.
+    while (this.current !== null && this.current.idle.head !== null && this.serve(this.current.idle.head));
   }
 
   #replace(spec: PoolSpec): void {
