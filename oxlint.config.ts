@@ -182,7 +182,7 @@ const directions: readonly Direction[] = [
  * Files that may form a circle of imports, at most 8: a pool, its server sets, servers and clients, with what passes between
  * them, are one state machine, in which each end knows the other.
  */
-const stateMachine = ['client', 'context', 'limits', 'pool', 'replies', 'requests', 'server', 'server-set']
+const stateMachine = ['client', 'context', 'pool', 'replies', 'requests', 'server', 'server-set', 'server-source']
 
 /** The environment is read in entry files and handed on as arguments. */
 const entries = [

@@ -57,6 +57,11 @@ const planHelp = {
   removed: 'its clients are disconnected',
 } as const
 
+/** One line per value without effect. */
+export function warningLines({ warnings }: Written): string[] {
+  return warnings.map(({ path, message }) => `warning: ${path}: ${message}`)
+}
+
 /** One line per changed pool. */
 export function planLines(plan: Plan): string[] {
   const lines: string[] = []

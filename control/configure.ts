@@ -143,6 +143,7 @@ async function carryOut(host: ControlHost, fleet: string, decision: Decision): P
     rollback_of: same ? current.rollback_of : rollbackOf,
     plan: planOf(current && plannedVersion(current), plannedVersion(content)),
     kept_secrets: [...kept],
+    warnings: [...content.warnings],
   }
 }
 
@@ -155,7 +156,7 @@ async function append(host: ControlHost, fleet: string, version: number, decisio
       return { fleet, ...fact, created_at: createdAt, sealed }
     }),
   )
-  const { bodies, poll_interval_ms, ...stored } = content
+  const { bodies, poll_interval_ms, warnings: _, ...stored } = content
   await appendVersion(host.store, {
     row: {
       fleet,

@@ -27,6 +27,8 @@ export interface PoolSnapshot {
   readonly overridden: boolean
   /** For a pool created for a client: the one with "*" that it follows. */
   readonly template?: { readonly pool: string; readonly user: string }
+  /** A line of servers that the pools of other users share; it has no clients. */
+  readonly sharedServers?: true
   readonly clientsActive: number
   readonly clientsIdle: number
   readonly clientsWaiting: number

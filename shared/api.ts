@@ -61,6 +61,8 @@ export const writtenSchema = z.object({
   kept_secrets: z.array(
     z.object({ path: z.string(), name: z.string(), version: z.int().min(1), as_of: z.int().min(1) }),
   ),
+  /** Values without effect, with their paths and the reason. */
+  warnings: z.array(z.object({ path: z.string(), message: z.string() })).default([]),
 })
 export type Written = z.infer<typeof writtenSchema>
 

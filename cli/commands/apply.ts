@@ -9,7 +9,15 @@ import { noteOrigin, readDocument, treeOf } from '../document.ts'
 import type { WrittenDocument } from '../document.ts'
 import { Failure, WrongUsage } from '../failure.ts'
 import { changeLines, rebased } from '../rebase.ts'
-import { checkedIfMatch, fileOption, ifMatchOption, neededFile, planLines, writeConfig } from '../write-config.ts'
+import {
+  checkedIfMatch,
+  fileOption,
+  ifMatchOption,
+  neededFile,
+  planLines,
+  warningLines,
+  writeConfig,
+} from '../write-config.ts'
 
 const options = {
   ...fileOption,
@@ -24,8 +32,8 @@ const options = {
 } as const
 
 /**
- * A file that `flotilla show` wrote replaces the version that it came from, and no other: what somebody else has applied
- * meanwhile is not lost. Other files replace the current version.
+ * A file that `flotilla show` wrote replaces the version that it came from, and no other: what another operator has
+ * applied meanwhile is not lost. Other files replace the current version.
  */
 export const apply = command({ operands: [], options }, async ({ options }, around) => {
   const file = neededFile(options.file)
@@ -53,6 +61,7 @@ export const apply = command({ operands: [], options }, async ({ options }, arou
   if (options.json) around.print(JSON.stringify(written, undefined, 2))
   else if (!written.created) around.print(`v${written.version} is already current: no changes`)
   else around.print([`v${written.version} is now current`, ...planLines(written.plan)].join('\n'))
+  if (!options.json) for (const line of warningLines(written)) around.print(line)
   await closeFile(file, document, { fleet: api.fleet, version: written.version, isRebased }, around)
   return options.wait ? awaitProxies(api, written.version, options.timeout, around) : 0
 })

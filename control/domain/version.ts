@@ -1,6 +1,8 @@
 import type { FleetDocument } from '../../shared/config/sections.ts'
 import { effectiveGeneral, effectivePools } from '../../shared/config/effective.ts'
 import type { EffectiveGeneral, PoolHash } from '../../shared/config/effective.ts'
+import type { Problem } from '../../shared/config/problems.ts'
+import { unusedValues } from '../../shared/config/shared-servers.ts'
 import { generalSettings } from '../../shared/config/settings.ts'
 import { canonicalJson, poolHashes, sha256Hex } from '../../shared/hash.ts'
 
@@ -16,6 +18,8 @@ export interface VersionContent {
   /** Effective configurations by hash, the SHA-256 of the exact bytes of the body. */
   readonly bodies: readonly { readonly hash: string; readonly body: string }[]
   readonly poll_interval_ms: number
+  /** What operators should know of the document. */
+  readonly warnings: readonly Problem[]
 }
 
 /** What plans compare. */
@@ -40,6 +44,7 @@ export function contentOf(document: FleetDocument): VersionContent {
     pools: hashes.length,
     bodies: effective.map((pool, index) => ({ hash: hashes[index]!.hash, body: canonicalJson(pool) })),
     poll_interval_ms: generalSettings(general.settings).pollIntervalMs,
+    warnings: unusedValues(document),
   }
 }
 

@@ -485,7 +485,7 @@ export class Agent {
 
   async #startFromFile({ path, stateFolder }: SourceSettings & { readonly kind: 'file' }): Promise<void> {
     if (stateFolder !== undefined) await this.#readMockKey(stateFolder)
-    this.#file = new ConfigFile(path, this.#applier)
+    this.#file = new ConfigFile(path, this.#applier, this.#tools.log)
     const refused = await this.#file.reload()
     // A name may become resolvable; anything else is an error in the file, reported at once.
     if (refused !== null && this.#applier.error?.code !== 'unresolvable_host') throw new Error(refused)

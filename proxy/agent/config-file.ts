@@ -1,12 +1,14 @@
 import { readFile } from 'node:fs/promises'
 import { readDocument, noSecrets } from '../../shared/config/document.ts'
 import { effectiveGeneral, effectivePools } from '../../shared/config/effective.ts'
+import { unusedValues } from '../../shared/config/shared-servers.ts'
 import { parseToml } from '../../shared/config/text.ts'
 import { hashOf, poolHashes } from '../../shared/hash.ts'
 import type { Position } from '../../shared/wire.ts'
 import type { Applier } from './applier.ts'
 import { ApplyError } from './failure.ts'
 import { reasonOf } from './log.ts'
+import type { Log } from './log.ts'
 import type { Offer, OfferedPool } from './offer.ts'
 
 /** Without control there is no store that could be restored. */
@@ -20,15 +22,17 @@ const fileBytesMax = 4 * 1024 * 1024
 export class ConfigFile {
   readonly #path: string
   readonly #applier: Applier
+  readonly #log: Log
   #version = 0
   /** Hash of the running content. */
   #runningHash: string | undefined
   /** Hash of the last candidate's content. */
   #candidateHash: string | undefined
 
-  constructor(path: string, applier: Applier) {
+  constructor(path: string, applier: Applier, log: Log) {
     this.#path = path
     this.#applier = applier
+    this.#log = log
   }
 
   /** Reads and applies the file. Resolves with path and reason if that fails, otherwise with null. */
@@ -49,6 +53,7 @@ export class ConfigFile {
     const text = await readFile(this.#path, 'utf8')
     if (text.length > fileBytesMax) throw new Error(`the file exceeds ${fileBytesMax} bytes`)
     const document = readDocument(parseToml(text), noSecrets)
+    for (const { path, message } of unusedValues(document)) this.#log('warn', `${path}: ${message}`)
     const general = effectiveGeneral(document)
     const pools = effectivePools(document).map((body): OfferedPool => {
       const hashes = poolHashes(body)

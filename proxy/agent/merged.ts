@@ -46,6 +46,7 @@ function mergedPool(one: PoolSnapshot, other: PoolSnapshot): PoolSnapshot {
     user: one.user,
     hash: one.hash ?? other.hash,
     overridden: one.overridden || other.overridden,
+    ...(one.sharedServers === true && other.sharedServers === true ? { sharedServers: true } : {}),
     clientsActive: one.clientsActive + other.clientsActive,
     clientsIdle: one.clientsIdle + other.clientsIdle,
     clientsWaiting: one.clientsWaiting + other.clientsWaiting,

@@ -13,7 +13,12 @@ export function placed(spec: FleetSpec, workers: number, placements: Map<string,
   const databases = Map.groupBy(spec.pools, (pool) => pool.database)
   for (const database of placements.keys()) if (!databases.has(database)) placements.delete(database)
   const loads = Array.from({ length: workers }, () => 0)
-  const sizeOf = (pools: readonly PoolSpec[]): number => pools.reduce((sum, pool) => sum + pool.settings.poolSize, 0)
+  // Users with the same role share its servers.
+  const sizeOf = (pools: readonly PoolSpec[]): number =>
+    [...new Map(pools.map((pool) => [pool.serverUser, pool.settings.poolSize])).values()].reduce(
+      (sum, size) => sum + size,
+      0,
+    )
   const atHome = [...databases].filter(([, pools]) => !pools.every((pool) => isDivided(pool, workers)))
   for (const [database, pools] of atHome) {
     const worker = placements.get(database)

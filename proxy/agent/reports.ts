@@ -172,7 +172,7 @@ export function poolReports(
   const made = Map.groupBy(snapshot.pools, ({ template }) =>
     template !== undefined && present.has(keyOf(template)) ? keyOf(template) : null,
   )
-  const own = made.get(null) ?? []
+  const own = (made.get(null) ?? []).filter(({ sharedServers }) => sharedServers !== true)
   const running = new Map(own.map((pool) => [keyOf(pool), withMade(pool, made.get(keyOf(pool)) ?? [])]))
   const names = [...running.values(), ...desired.filter((pool) => !running.has(keyOf(pool)))]
   return names.map(({ pool, user }) => {

@@ -1,6 +1,7 @@
 /** Console tables for metrics, so that metrics and SHOW never differ. */
 import { Client } from '../engine/pool/client.ts'
 import type { Pool } from '../engine/pool/pool.ts'
+import type { ServerSource } from '../engine/pool/server-source.ts'
 import type { OperatedEngine } from './operated-engine.ts'
 import type { ClientGroup, ConsoleTables, ShownRow } from '../snapshot.ts'
 import { consoleName } from './console-name.ts'
@@ -16,18 +17,26 @@ import type { Table } from './table.ts'
 const clientGroupsMax = 1000
 const others = '(others)'
 
+type WithPools = Pick<OperatedEngine, 'pools' | 'context'>
+
 /** Pools with series of their own in metrics (`metrics_per_pool`). */
-export function poolsWithSeries({ pools, context }: Pick<OperatedEngine, 'pools' | 'context'>): Pool[] {
+export function poolsWithSeries({ pools, context }: WithPools): Pool[] {
   const { metricsPerPool } = context.general
   if (metricsPerPool === 'none') return []
   return [...pools.all()].filter(({ template }) => metricsPerPool === 'all' || template === null)
+}
+
+/** Their servers. */
+export function sourcesWithSeries(engine: WithPools): ServerSource[] {
+  const withSeries = new Set(poolsWithSeries(engine))
+  return [...engine.pools.sources()].filter(({ pools }) => [...pools].some((pool) => withSeries.has(pool)))
 }
 
 /** Tables of pools, databases and clients that have series of their own. */
 export function consoleTablesOf(engine: OperatedEngine): ConsoleTables {
   const withSeries = poolsWithSeries(engine)
   const names = new Set([consoleName, ...withSeries.map(({ database }) => database)])
-  const users = new Set(withSeries.map(keyOf))
+  const users = new Set([...withSeries, ...sourcesWithSeries(engine)].map(keyOf))
   const hasSeries = (row: ShownRow): boolean => row['database'] === consoleName || users.has(keyOf(row))
   return {
     databases: shown(databases, engine).filter(({ name }) => names.has(String(name))),
@@ -40,7 +49,7 @@ export function consoleTablesOf(engine: OperatedEngine): ConsoleTables {
   }
 }
 
-function keyOf({ database, user }: ShownRow | Pool): string {
+function keyOf({ database, user }: ShownRow | Pool | ServerSource): string {
   return JSON.stringify([database, user])
 }
 

@@ -7,7 +7,7 @@ import type { ToConsole } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
 import type { ConsoleUserSpec, Desired, FleetSpec } from '../spec.ts'
 import { answerTo } from './answers.ts'
-import { consoleTablesOf, poolsWithSeries } from './console-tables.ts'
+import { consoleTablesOf, poolsWithSeries, sourcesWithSeries } from './console-tables.ts'
 import { Disconnects } from './disconnects.ts'
 import type { OperatedEngine } from './operated-engine.ts'
 import { operateForControl } from './operations.ts'
@@ -142,7 +142,9 @@ export class Console implements EngineConsole, OperatedEngine {
   /** With `tables`, for metrics: only of pools with series of their own. */
   snapshot(tables?: true): EngineSnapshot {
     return {
-      ...this.engine.snapshot(tables === true ? poolsWithSeries(this) : undefined),
+      ...(tables === true
+        ? this.engine.snapshot(poolsWithSeries(this), sourcesWithSeries(this))
+        : this.engine.snapshot()),
       overrides: this.overrides.texts(),
       ...(tables === true ? { tables: consoleTablesOf(this) } : {}),
     }

@@ -9,6 +9,7 @@ import { suspend, unsuspend } from '../engine/suspension.ts'
 import type { OperationOutcome } from '../../shared/wire.ts'
 import type { Operation } from '../operation.ts'
 import type { Pool } from '../engine/pool/pool.ts'
+import type { ServerSource } from '../engine/pool/server-source.ts'
 
 /** The parts of an engine that operations use. */
 export type Operated = Pick<Engine, 'context' | 'pools' | 'stateChanged'>
@@ -20,18 +21,25 @@ function poolsOf({ pools }: Operated, database: string | null): Pool[] {
   return [...pools.all()].filter((pool) => pool.database === wildcard || pools.isMade(pool.database))
 }
 
+/** Where the servers of these pools come from, and those that a removed pool has left. */
+function sourcesOf({ pools }: Operated, database: string | null): ServerSource[] {
+  const all = [...pools.sources()]
+  if (database === null) return all
+  return all.filter((source) => (database === wildcard ? pools.isMade(source.database) : source.database === database))
+}
+
 /** Servers that are still open. */
 export function serversLeft(engine: Operated, database: string | null): number {
   let servers = 0
-  for (const pool of poolsOf(engine, database)) for (const serverSet of pool.serverSets) servers += serverSet.size
+  for (const source of sourcesOf(engine, database)) for (const { size } of source.serverSets) servers += size
   return servers
 }
 
 /** Servers that close as soon as they are free, after RECONNECT, PAUSE, a rebuild or the loss of an address. */
 function serversLeaving(engine: Operated, database: string | null): number {
   let servers = 0
-  for (const pool of poolsOf(engine, database)) {
-    for (const serverSet of pool.serverSets) {
+  for (const source of sourcesOf(engine, database)) {
+    for (const serverSet of source.serverSets) {
       for (const list of serverSet.lists) {
         // Replication may continue for any time.
         if (list === serverSet.replication) continue
@@ -62,13 +70,14 @@ export function resume(engine: Operated, database: string | null): boolean {
 
 /** Replaces all servers as they become free. */
 export function reconnect(engine: Operated, database: string | null): void {
-  for (const pool of poolsOf(engine, database)) pool.current?.retire()
+  for (const source of sourcesOf(engine, database)) source.current?.retire()
 }
 
 /** Closes all clients and servers now; new clients wait for RESUME. */
 export function kill(engine: Operated, database: string | null): void {
   pause(engine, database)
   for (const pool of poolsOf(engine, database)) pool.kill()
+  for (const source of sourcesOf(engine, database)) source.kill()
 }
 
 /** False if there is no client with this id. */

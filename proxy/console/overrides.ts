@@ -81,22 +81,17 @@ export class Overrides {
   }
 
   #overridePools(): void {
-    for (const { current } of this.#engine.pools.all()) {
-      if (current === null) continue
-      const { spec } = current
+    const overridden = Object.fromEntries([...this.#values].filter(([key]) => key in poolKeys))
+    this.#engine.pools.change((spec) => {
       const version = spec.overridden ?? { hash: spec.hash, settings: spec.settings }
-      const overridden = Object.fromEntries([...this.#values].filter(([key]) => key in poolKeys))
       const settings = withValues(version.settings, overridden)
-      const hash = hashOf({ version: version.hash, overridden })
-      current.retune({ ...spec, hash, settings, overridden: version })
-    }
+      return { ...spec, hash: hashOf({ version: version.hash, overridden }), settings, overridden: version }
+    })
   }
 
   /** RELOAD: restores the values of the version. */
   drop(): void {
-    for (const { current } of this.#engine.pools.all()) {
-      if (current?.spec.overridden !== undefined) current.retune(restored(current.spec, current.spec.overridden))
-    }
+    this.#engine.pools.change((spec) => (spec.overridden === undefined ? spec : restored(spec, spec.overridden)))
     if (this.#general !== null) {
       this.#engine.generalValues = this.#general.generalValues
       this.#engine.context.general = this.#general.settings

@@ -11,7 +11,7 @@ import type { EngineConsole } from './console.ts'
 import type { Context } from './pool/context.ts'
 import { Limits } from './pool/limits.ts'
 import { Login } from './login.ts'
-import { snapshotOf } from './snapshot.ts'
+import { snapshotsOf } from './snapshot.ts'
 import { Shutdown } from './shutdown.ts'
 import type { FromEngine, ListenOn, ProcessStart, ToEngine } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
@@ -20,6 +20,7 @@ import type { Workers } from './workers/workers.ts'
 import { Peers } from './cancel/peers.ts'
 import type { Pool } from './pool/pool.ts'
 import { Pools } from './pool/pools.ts'
+import type { ServerSource } from './pool/server-source.ts'
 import { Refusals } from './refusals.ts'
 import { ProcessCounts } from './workers/process-counts.ts'
 import { StatementMemory } from './session/statement-memory.ts'
@@ -293,18 +294,21 @@ export class Engine {
     this.#cancelSocket?.close()
     this.#awaited.clear()
     this.#looking?.cancel()
-    for (const pool of this.pools.all()) pool.close()
+    this.pools.close()
     this.pools.authQueries.stop()
     this.#offerTls(undefined)
   }
 
-  snapshot(pools: Iterable<Pool> = this.pools.all()): Omit<EngineSnapshot, 'overrides' | 'tables'> {
+  snapshot(
+    pools: Iterable<Pool> = this.pools.all(),
+    sources: Iterable<ServerSource> = this.pools.sources(),
+  ): Omit<EngineSnapshot, 'overrides' | 'tables'> {
     return {
       running: this.pools.running,
       clients: this.context.clients.size,
       clientsLogin: this.logins.size,
       loginsDelayed: this.failedLogins.delayed,
-      pools: [...pools].map(snapshotOf),
+      pools: snapshotsOf(pools, sources),
       authQueries: authQuerySnapshots(this.pools.authQueries.sources()),
       refused: { ...this.refused },
     }

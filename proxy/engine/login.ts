@@ -17,7 +17,7 @@ import type { EngineConsole } from './console.ts'
 import { Client } from './pool/client.ts'
 import type { Context } from './pool/context.ts'
 import type { Pools } from './pool/pools.ts'
-import type { ServerSet } from './pool/server-set.ts'
+import type { PoolSpec } from '../spec.ts'
 import type { TlsHold } from './wire/tls.ts'
 import { Inbox } from '../protocol/framing.ts'
 import type { Conversation, Exchange } from './wire/conversation.ts'
@@ -264,8 +264,8 @@ export class Login implements SocketEvents {
     return this.#socket.tls?.serverEndPoint ?? null
   }
 
-  /** `served`: the server set that its database and user have, before it has authenticated. */
-  *#joinPool(request: LoginRequest, served: ServerSet | null): Exchange<void> {
+  /** `served`: the configuration that its database and user have, before it has authenticated. */
+  *#joinPool(request: LoginRequest, served: PoolSpec | null): Exchange<void> {
     const { database, replication } = request
     const proof = yield* this.#authenticate(request, served)
     // Its server is opened at once. Other clients wait in line for one.
@@ -275,34 +275,34 @@ export class Login implements SocketEvents {
     this.#admit(request, proof)
   }
 
-  *#authenticate({ database, user, replication }: LoginRequest, served: ServerSet | null): Exchange<Proof> {
+  *#authenticate({ database, user, replication }: LoginRequest, served: PoolSpec | null): Exchange<Proof> {
     const { pools, context, access } = this.#engine
     // Which databases exist is told only after authentication, as for users.
     const exists = pools.hasDatabase(database)
-    const serverSet = exists ? served : pools.elsewhere(user)
+    const spec = exists ? served : pools.elsewhere(user)
     if (!exists) this.#untold = noDatabaseText(database)
     if (exists && pools.isDisabled(database)) throw disabled(database)
     const lookup = this.#lookup(database, user)
     const found = yield* lookup.find()
     // An unknown user is challenged like the others.
     const model = pools.modelOf(database)
-    const settings = (serverSet ?? model)?.settings ?? usual
+    const settings = (spec ?? model)?.settings ?? usual
     const visitor = { database, user, replication, socket: this.#socket }
     const wallMs = context.io.wallMs()
-    let secret = found ?? (serverSet === null ? unknownUser : secretAt(serverSet.spec.clientSecret, wallMs))
+    let secret = found ?? (spec === null ? unknownUser : secretAt(spec.clientSecret, wallMs))
     let keys: ScramKeys | null = null
     let byFormer = false
     yield* authenticate(this.#conversation, {
       user,
       ...demandOf(visitor, settings, access, context.general),
-      secret: serverSet === null ? unknownUser : secret,
-      like: found === null ? (model === null ? null : secretAt(model.spec.clientSecret, wallMs)) : lookup.like,
+      secret: spec === null ? unknownUser : secret,
+      like: found === null ? (model === null ? null : secretAt(model.clientSecret, wallMs)) : lookup.like,
       mockKey: context.mockKey,
       channel: this.#channel,
       again: function* () {
         const fresh = yield* lookup.again()
         secret = fresh ?? secret
-        return serverSet === null ? null : fresh
+        return spec === null ? null : fresh
       },
       proven: (scram, isFormer) => {
         keys = scram

@@ -1,6 +1,6 @@
 import type { Pool } from './pool/pool.ts'
-import type { ServerSet } from './pool/server-set.ts'
 import type { Pools } from './pool/pools.ts'
+import type { PoolSpec } from '../spec.ts'
 
 /** The virtual databases of the console; tools know PgBouncer's name. */
 const consoleDatabases: ReadonlySet<string> = new Set(['pgbouncer', 'flotilla'])
@@ -21,19 +21,19 @@ export type Route =
 export function route(pools: Pools, database: string, user: string): Route {
   if (isConsole(database)) return { to: 'console' }
   const pool = pools.find(database, user)
-  if (pool !== null && pool.current !== null && !pool.isWildcard) return { to: 'pool', pool }
+  if (pool !== null && pool.spec !== null && !pool.isWildcard) return { to: 'pool', pool }
   const template = pools.templateFor(database, user)
   if (template !== null) return { to: 'wildcard', template }
   return { to: 'nowhere' }
 }
 
-/** The server set whose configuration determines how the client authenticates; null if there is none. */
-export function serving(target: Route): ServerSet | null {
+/** The configuration that determines how the client authenticates; null if there is none. */
+export function serving(target: Route): PoolSpec | null {
   switch (target.to) {
     case 'pool':
-      return target.pool.current
+      return target.pool.spec
     case 'wildcard':
-      return target.template.current
+      return target.template.spec
     case 'console':
     case 'nowhere':
       return null

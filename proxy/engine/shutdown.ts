@@ -91,7 +91,11 @@ export class Shutdown {
       client?.fatal(sqlstates.admin_shutdown, shutdownText)
     }
     // The other process opens its own servers: no more than there are clients stay here.
-    for (const pool of pools) pool.current?.keepOnly(pool.idle.size + pool.active.size + pool.waiting.size)
+    for (const { current, pools } of this.#engine.pools.sources()) {
+      let clients = 0
+      for (const pool of pools) clients += pool.clientCount
+      current?.keepOnly(clients)
+    }
     const workers = context.workers?.count ?? 1
     const delayMs = drainRate === 0 ? keepOnlyMs : (1000 / drainRate) * workers
     context.io.after(delayMs, () => this.#moveOff())

@@ -16,8 +16,8 @@ export function suspend({ context, pools }: Suspendable): boolean {
   context.suspensions++
   context.operated()
   for (const client of context.clients) if (client instanceof Client) client.socket.suspendReading()
-  for (const pool of pools.all()) {
-    for (const server of pool.servers()) if (server.loggedIn) server.socket.suspendReading()
+  for (const source of pools.sources()) {
+    for (const server of source.servers()) if (server.loggedIn) server.socket.suspendReading()
   }
   return true
 }
@@ -28,9 +28,9 @@ export function unsuspend({ context, pools }: Suspendable): boolean {
   context.suspended = false
   context.operated()
   for (const client of context.clients) client.socket.unsuspendReading()
-  for (const pool of pools.all()) {
-    for (const server of pool.servers()) server.socket.unsuspendReading()
-    pool.grow()
+  for (const source of pools.sources()) {
+    for (const server of source.servers()) server.socket.unsuspendReading()
+    source.grow()
   }
   pools.wakeHeldUp()
   return true
@@ -70,6 +70,6 @@ export function whenFlushed(engine: Suspendable, done: (holds: boolean) => void)
 /** Clients and servers that have not taken everything sent to them. */
 function unflushed({ context, pools }: Suspendable): (Client | Server)[] {
   const clients = [...context.clients].filter((client) => client instanceof Client)
-  const servers = [...pools.all()].flatMap((pool) => [...pool.servers()])
+  const servers = [...pools.sources()].flatMap((source) => [...source.servers()])
   return [...clients, ...servers].filter(({ socket }) => socket.queuedBytes > 0)
 }

@@ -8,6 +8,7 @@ import { parseIdent } from './ident.ts'
 import { asksForPassword, passwordKind } from './password.ts'
 import type { PasswordKind } from './password.ts'
 import { join } from './problems.ts'
+import { checkSharedServers } from './shared-servers.ts'
 import type { Problems } from './problems.ts'
 import { wildcard } from './wildcard.ts'
 
@@ -89,12 +90,16 @@ function checkUsers(document: FleetDocument, name: string, checks: Checks): void
   if (sections.length === 0) {
     problems.add(path, `must define at least one user, such as [${path}.web]`)
   }
-  const written = usersOf(document, name)
+  const resolve = usersOf(document, name)
+  const written: WrittenUser[] = []
   for (const [user, section] of sections) {
     const ownPath = join(path, user)
     checkSecrets(section, ownPath, secrets, problems)
-    checkUser(name, written(user), ownPath, checks)
+    const resolved = resolve(user)
+    written.push(resolved)
+    checkUser(name, resolved, ownPath, checks)
   }
+  checkSharedServers(document, name, written, problems)
 }
 
 function checkUser(pool: string, user: WrittenUser, path: string, { general, secrets, problems }: Checks): void {

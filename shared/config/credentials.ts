@@ -19,6 +19,8 @@ export interface WrittenUser {
   readonly user: string
   readonly values: PoolValues
   readonly sources: Sources
+  /** The role as which it logs in to servers that it shares with other users of the database; null if it shares none. */
+  readonly sharedRole: string | null
 }
 
 export interface CredentialSpec {
@@ -70,7 +72,7 @@ export const credentials = {
     type: 'name',
     class: 'connect',
     presence: 'always',
-    help: "role for logins to servers; the client's user unless set",
+    help: "role for logins to servers; the client's user unless set. Users of a database with the same role share its servers",
     effective: ({ sources, user }) => sources['server_user'] ?? user,
   },
   server_password: {

@@ -9,10 +9,10 @@ import type {
   Sources,
   WrittenUser,
 } from './credentials.ts'
-import type { FleetDocument, UserSection } from './sections.ts'
+import type { FleetDocument, PoolSection, UserSection } from './sections.ts'
 import { formatDuration, parseDuration } from './duration.ts'
 import { generalKeys, poolKeys } from './keys.ts'
-import type { GeneralValues, KeySpec, PoolValues } from './keys.ts'
+import type { GeneralValues, KeySpec, PoolKey, PoolKeySpec, PoolValues } from './keys.ts'
 
 export interface ServerAddress {
   readonly host: string
@@ -127,6 +127,7 @@ export function usersOf(document: FleetDocument, pool: string): (user: string) =
   const inherited = filled(poolKeys, { ...document.defaults, ...section }) as PoolValues
   const [defaults, shared] = [credentialsIn(document.defaults), credentialsIn(section)]
   const entries = credentialEntries()
+  const roles = sharedRoles(section, inherited.server_auth)
   return (user) => {
     const own = credentialsIn(section.users[user]!)
     const sources: Record<string, PasswordSource | undefined> = {}
@@ -134,15 +135,37 @@ export function usersOf(document: FleetDocument, pool: string): (user: string) =
       if (beside !== undefined) sources[key] = own[beside.key] === undefined ? shared[key] : own[key]
       else sources[key] = own[key] ?? shared[key] ?? (inDefaults === true ? defaults[key] : undefined)
     }
-    return { user, values: { ...inherited, ...valuesIn(section.users[user]!) }, sources }
+    const sharedRole = roles.get(user) ?? null
+    return {
+      user,
+      values: { ...inherited, ...valuesIn(section.users[user]!, sharedRole !== null) },
+      sources,
+      sharedRole,
+    }
   }
 }
 
-/** The values of a section that has credentials too. */
-function valuesIn(section: UserSection): Partial<PoolValues> {
+/** Users of a pool who share servers, and the role of these. Keys that clients prove open servers for one user only. */
+function sharedRoles(section: PoolSection, inherited: PoolValues['server_auth']): ReadonlyMap<string, string> {
+  const users = Object.entries(section.users).filter(([, { server_auth: auth = inherited }]) => auth !== 'passthrough')
+  const roleOf = ([user, own]: (typeof users)[number]): string => own.server_user ?? section.server_user ?? user
+  const shared = [...Map.groupBy(users, roleOf)].filter(([, sharers]) => sharers.length > 1)
+  return new Map(shared.flatMap(([role, sharers]) => sharers.map(([user]) => [user, role] as const)))
+}
+
+/** The values of a section that has credentials too, without those of servers that are shared. */
+function valuesIn(section: UserSection, sharesServers: boolean): Partial<PoolValues> {
   const values: Record<string, unknown> = {}
-  for (const [key, value] of Object.entries(section)) if (Object.hasOwn(poolKeys, key)) values[key] = value
+  for (const [key, value] of Object.entries(section)) {
+    if (Object.hasOwn(poolKeys, key) && !(sharesServers && isOfServers(key))) values[key] = value
+  }
   return values
+}
+
+/** A key of pools whose value the users of shared servers have in common. */
+export function isOfServers(key: string): boolean {
+  const spec: PoolKeySpec | undefined = Object.hasOwn(poolKeys, key) ? poolKeys[key as PoolKey] : undefined
+  return spec?.ofServers === true
 }
 
 /** A section by the names of its credentials; its other keys are not looked up. */

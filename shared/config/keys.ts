@@ -35,10 +35,12 @@ export type KeySpec =
 export type GeneralKeySpec = KeySpec & { readonly obeyedBy: 'engine' | 'agent' | 'both' }
 
 /**
+ * `ofServers`: it is about servers and not clients. Where users of a database share its servers, which log in as one role,
+ * the database's value applies to all of them, and a user's has no effect.
  * `ofAuthQuery`: connections of auth_query are opened or used by it, so pools share them only where it is equal. Those
  * connections see no other keys.
  */
-export type PoolKeySpec = KeySpec & { readonly ofAuthQuery?: true }
+export type PoolKeySpec = KeySpec & { readonly ofServers?: true; readonly ofAuthQuery?: true }
 
 /** `[general]`: settings of the proxy processes. */
 export const generalKeys = {
@@ -352,6 +354,7 @@ export const poolKeys = {
     default: 'transaction',
     choices: ['session', 'transaction', 'statement'],
     class: 'live',
+    ofServers: true,
     help: 'when a server is returned to the pool: after the client disconnects (session), after each transaction, or after each statement, in which case transaction blocks are rejected',
   },
   pool_size: {
@@ -360,7 +363,8 @@ export const poolKeys = {
     min: 1,
     max: 100000,
     class: 'live',
-    help: 'maximum server connections per pool',
+    ofServers: true,
+    help: 'maximum server connections of a database for one role: of a user, or of all users with the same server_user together; the value of a user applies only where that user has servers of its own',
   },
   max_prepared_statements: {
     type: 'integer',
@@ -368,6 +372,7 @@ export const poolKeys = {
     min: 0,
     max: 10000,
     class: 'live',
+    ofServers: true,
     help: 'maximum prepared statements kept on a server in transaction mode, evicted least recently used first; 0 disables tracking and passes names unchanged',
   },
   track_extra_parameters: {
@@ -375,6 +380,7 @@ export const poolKeys = {
     default: '',
     maxLength: 1000,
     class: 'live',
+    ofServers: true,
     help: 'comma-separated list of further run-time parameters that follow a client in transaction mode; only parameters that PostgreSQL reports are possible',
   },
   pin_on_session_state: {
@@ -382,6 +388,7 @@ export const poolKeys = {
     default: 'on',
     choices: ['on', 'off'],
     class: 'live',
+    ofServers: true,
     help: 'in transaction mode, carry settings from server to server, and keep the server of a client that uses LISTEN, advisory locks, temporary tables, WITH HOLD cursors, SQL-level prepared statements or setseed; off leaves all of it on the server',
   },
   isolation: {
@@ -389,6 +396,7 @@ export const poolKeys = {
     default: 'standard',
     choices: ['standard', 'strict'],
     class: 'live',
+    ofServers: true,
     help: 'strict: in transaction mode, reset the session of a server after each transaction that is more than BEGIN, COMMIT, ROLLBACK, SET and SHOW, so that no client gets what triggers, policies, views or functions have left there for another',
   },
   server_reset_query: {
@@ -397,6 +405,7 @@ export const poolKeys = {
     maxLength: 1000,
     mayBeEmpty: true,
     class: 'live',
+    ofServers: true,
     help: 'query that resets a server after a session; empty disables the reset',
   },
   min_pool_size: {
@@ -405,7 +414,8 @@ export const poolKeys = {
     min: 0,
     max: 100000,
     class: 'live',
-    help: 'minimum server connections kept open per pool, even without clients; at most pool_size',
+    ofServers: true,
+    help: 'minimum server connections kept open per database and role, even without clients; at most pool_size',
   },
   reserve_pool_size: {
     type: 'integer',
@@ -413,6 +423,7 @@ export const poolKeys = {
     min: 0,
     max: 100000,
     class: 'live',
+    ofServers: true,
     help: 'additional server connections for clients that have waited longer than reserve_pool_timeout; 0 disables them',
   },
   reserve_pool_timeout: {
@@ -421,6 +432,7 @@ export const poolKeys = {
     min: '1ms',
     max: '24h',
     class: 'live',
+    ofServers: true,
     help: 'how long a client waits before reserve_pool_size becomes available',
   },
   max_db_client_connections: {
@@ -445,6 +457,7 @@ export const poolKeys = {
     min: 0,
     max: 100000,
     class: 'live',
+    ofServers: true,
     help: 'maximum server connections for this database, over all users; 0 means no limit',
   },
   max_user_connections: {
@@ -453,7 +466,8 @@ export const poolKeys = {
     min: 0,
     max: 100000,
     class: 'live',
-    help: 'maximum server connections for this user, over all databases; 0 means no limit',
+    ofServers: true,
+    help: 'maximum server connections that log in as this role (server_user), over all databases; 0 means no limit',
   },
   max_replication_connections: {
     type: 'integer',
@@ -461,6 +475,7 @@ export const poolKeys = {
     min: 0,
     max: 100000,
     class: 'live',
+    ofServers: true,
     help: 'maximum replication connections per proxy for this database, each with its own server outside pool_size; further ones are rejected with 53300; 0 allows none',
   },
   max_address_connections: {
@@ -469,6 +484,7 @@ export const poolKeys = {
     min: 0,
     max: 100000,
     class: 'live',
+    ofServers: true,
     help: 'maximum server connections to one address and port, over all databases and users; 0 means no limit',
   },
   auth_type: {
@@ -550,6 +566,7 @@ export const poolKeys = {
     min: '10ms',
     max: '1h',
     class: 'live',
+    ofServers: true,
     ofAuthQuery: true,
     help: 'maximum time to connect and log in to a server',
   },
@@ -607,6 +624,7 @@ export const poolKeys = {
     min: '10ms',
     max: '1h',
     class: 'live',
+    ofServers: true,
     help: 'maximum delay between login attempts to a failing server',
   },
   server_check_query: {
@@ -614,6 +632,7 @@ export const poolKeys = {
     default: '',
     maxLength: 1000,
     class: 'live',
+    ofServers: true,
     help: 'query that tests an idle server, such as SELECT 1; a server that fails it or does not answer within connect_timeout is closed; empty disables the test',
   },
   server_check_delay: {
@@ -622,6 +641,7 @@ export const poolKeys = {
     min: '100ms',
     max: '24h',
     class: 'live',
+    ofServers: true,
     help: 'time since the last message from an idle server after which server_check_query runs',
   },
   idle_timeout: {
@@ -630,6 +650,7 @@ export const poolKeys = {
     min: '0ms',
     max: '720h',
     class: 'live',
+    ofServers: true,
     help: 'how long a server above min_pool_size may be idle before it is closed; 0 means no limit',
   },
   server_lifetime: {
@@ -638,6 +659,7 @@ export const poolKeys = {
     min: '0ms',
     max: '720h',
     class: 'live',
+    ofServers: true,
     help: 'age after which a server is closed when it is next idle; 0 means no limit',
   },
   tcp_keepalives_idle: {
@@ -646,6 +668,7 @@ export const poolKeys = {
     min: '1s',
     max: '9h',
     class: 'live',
+    ofServers: true,
     ofAuthQuery: true,
     help: 'idle time on a server connection before the first keepalive probe (TCP_KEEPIDLE)',
   },
@@ -655,6 +678,7 @@ export const poolKeys = {
     min: '1s',
     max: '9h',
     class: 'live',
+    ofServers: true,
     ofAuthQuery: true,
     help: 'time between keepalive probes to a server (TCP_KEEPINTVL)',
   },
@@ -664,6 +688,7 @@ export const poolKeys = {
     min: 1,
     max: 127,
     class: 'live',
+    ofServers: true,
     ofAuthQuery: true,
     help: 'number of unanswered keepalive probes after which a server connection is closed (TCP_KEEPCNT)',
   },
@@ -673,6 +698,7 @@ export const poolKeys = {
     min: '0ms',
     max: '24h',
     class: 'live',
+    ofServers: true,
     ofAuthQuery: true,
     help: 'maximum time that data sent to a server may remain unacknowledged (TCP_USER_TIMEOUT); 0 uses the system default',
   },
@@ -681,6 +707,7 @@ export const poolKeys = {
     default: '3.0',
     choices: ['3.0', '3.2'],
     class: 'connect',
+    ofServers: true,
     help: 'newest protocol version requested from servers; 3.2 has longer cancel keys, and a server that supports less negotiates down; some servers that are not PostgreSQL reject the request',
   },
   server_tls_sslmode: {
@@ -688,6 +715,7 @@ export const poolKeys = {
     default: 'disable',
     choices: ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full'],
     class: 'connect',
+    ofServers: true,
     ofAuthQuery: true,
     help: 'TLS to servers: disable, allow (only if the server rejects plaintext), prefer (if the server supports it), require, verify-ca (require, with a certificate issued by server_tls_ca_file), verify-full (verify-ca, and the certificate matches the host)',
   },
@@ -696,6 +724,7 @@ export const poolKeys = {
     default: 'postgres',
     choices: ['postgres', 'direct'],
     class: 'connect',
+    ofServers: true,
     ofAuthQuery: true,
     help: 'how TLS to servers starts: with an SSLRequest (postgres), or directly, which saves a round trip and needs PostgreSQL 17',
   },
@@ -704,6 +733,7 @@ export const poolKeys = {
     default: '',
     maxLength: 4096,
     class: 'connect',
+    ofServers: true,
     help: 'path on the proxies of the CA certificates that verify servers, in PEM; reloaded when the file changes',
   },
   server_tls_cert_file: {
@@ -711,6 +741,7 @@ export const poolKeys = {
     default: '',
     maxLength: 4096,
     class: 'connect',
+    ofServers: true,
     help: 'path on the proxies of the certificate presented to servers that request one, in PEM',
   },
   server_tls_key_file: {
@@ -718,6 +749,7 @@ export const poolKeys = {
     default: '',
     maxLength: 4096,
     class: 'connect',
+    ofServers: true,
     help: 'path on the proxies of the private key for server_tls_cert_file, in PEM without a passphrase',
   },
   server_tls_min_protocol: {
@@ -725,6 +757,7 @@ export const poolKeys = {
     default: 'TLSv1.2',
     choices: ['TLSv1.2', 'TLSv1.3'],
     class: 'connect',
+    ofServers: true,
     help: 'minimum TLS version for servers',
   },
   server_tls_ciphers: {
@@ -732,6 +765,7 @@ export const poolKeys = {
     default: '',
     maxLength: 4096,
     class: 'connect',
+    ofServers: true,
     help: 'TLS 1.2 ciphers for servers, as an OpenSSL cipher list; empty uses the OpenSSL default',
   },
   server_tls13_ciphers: {
@@ -739,6 +773,7 @@ export const poolKeys = {
     default: '',
     maxLength: 4096,
     class: 'connect',
+    ofServers: true,
     help: 'TLS 1.3 cipher suites for servers, as an OpenSSL list; empty uses the OpenSSL default',
   },
 } as const satisfies Record<string, PoolKeySpec>

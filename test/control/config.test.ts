@@ -331,3 +331,28 @@ async function everything(control: Awaited<ReturnType<typeof inProcessControl>>)
   const paths = ['', '/config', '/versions', '/secrets']
   return await Promise.all(paths.map(async (path) => (await control.call('GET', `/v1/fleets/demo${path}`)).body))
 }
+
+test('a value of a user without effect, because the servers are shared, is told in the answer and in the plan', async () => {
+  const control = await inProcessControl()
+  await control.fleet()
+  const shared = (size: number) => ({
+    pools: {
+      db: {
+        servers: [{ host: 'db' }],
+        server_user: 'app',
+        server_password: 'x',
+        pool_size: size,
+        users: { web: { password: 'w', pool_size: 9 }, jobs: { password: 'j' } },
+      },
+    },
+  })
+
+  const first = await control.apply<Written>(shared(5))
+  const second = await control.apply<Written>(shared(6))
+
+  expect(first.body.warnings).toMatchObject([{ path: 'pools.db.users.web.pool_size' }])
+  expect(second.body.plan.retuned).toEqual([
+    { pool: 'db', user: 'jobs' },
+    { pool: 'db', user: 'web' },
+  ])
+})

@@ -6,7 +6,7 @@ import { parseDuration } from '../../shared/config/duration.ts'
 import type { Cause } from '../../shared/causes.ts'
 import { clientOf } from './backend.ts'
 import type { Client, ClientChecker } from './client.ts'
-import { planOf, poolKey } from './configuration.ts'
+import { connectHashOf, planOf, poolKey } from './configuration.ts'
 import type { Version, Wanted } from './configuration.ts'
 import type { ServerChecker, Session } from './postgres.ts'
 import type { Profile } from './profile.ts'
@@ -118,11 +118,21 @@ export class Checker implements ServerChecker, ClientChecker {
       if (plan.removed > 0) this.#removed.add(key)
       if (plan.added + plan.rebuilt === 0) continue
       const starts = this.#generations.get(key) ?? []
-      starts.push(dials)
+      starts.push(this.#startOf(version.get(key)) ?? dials)
       this.#generations.set(key, starts)
     }
     for (const [key, wanted] of version) this.#note(key, wanted)
     this.versions.push(version)
+  }
+
+  /** When servers were first opened that a pool joins, because another user of its database has them. */
+  #startOf(wanted: Wanted | undefined): number | null {
+    if (wanted === undefined) return null
+    for (const [key, other] of this.version) {
+      const isSame = other.pool === wanted.pool && connectHashOf(other) === connectHashOf(wanted)
+      if (isSame) return this.#generations.get(key)?.at(-1) ?? null
+    }
+    return null
   }
 
   /** A host name has other addresses from now on. */
@@ -170,10 +180,10 @@ export class Checker implements ServerChecker, ClientChecker {
       return
     }
     const key = keyOf(client)
-    const generation = (this.#generations.get(key) ?? []).filter((start) => start <= session.serial).length
     const sentUnder = this.#sentUnder.get(client.id) ?? 0
-    if (generation < sentUnder) {
-      this.fail(`${owner} was sent under generation ${sentUnder} and runs on ${session.name} of ${generation}`)
+    const starts = (this.#generations.get(key) ?? []).slice(Math.max(0, sentUnder - 1))
+    if (!starts.some((start) => start <= session.serial)) {
+      this.fail(`${owner} was sent under generation ${sentUnder} and runs on ${session.name}, which is older`)
     }
     const { host } = session.server.address
     const addresses = (this.#addresses.get(key) ?? []).slice(this.#sentToAddresses.get(client.id) ?? 0)

@@ -1,6 +1,7 @@
 /** Random configurations of a simulated fleet, and what each change must do to running pools. */
 import { createHash } from 'node:crypto'
 
+import { isOfServers } from '../../shared/config/effective.ts'
 import { poolSettings } from '../../shared/config/settings.ts'
 import type { GeneralSettings, PoolSettings } from '../../shared/config/settings.ts'
 import type { PoolValues } from '../../shared/config/keys.ts'
@@ -40,7 +41,7 @@ export function hashOf(wanted: Wanted): string {
 
 export function connectHashOf(wanted: Wanted): string {
   const hosts = wanted.hosts.map(({ host, port, role }) => ({ host, port, role }))
-  return digest({ ...wanted, hosts, values: null })
+  return digest({ ...wanted, hosts, user: null, values: null })
 }
 
 export function planOf(running: Version, desired: Version): Plan {
@@ -114,6 +115,33 @@ export const machines: Readonly<Record<string, readonly string[]>> = {
   db1: ['10.0.0.3', '10.0.0.4'],
 }
 
+/** Users of a database with the same role share its servers, and say the same of them: the first by name decides. */
+export function agreed(version: Version): Version {
+  const firsts = new Map<string, Wanted>()
+  for (const [, wanted] of [...version].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const role = roleKey(wanted)
+    if (!firsts.has(role)) firsts.set(role, wanted)
+  }
+  return new Map(
+    [...version].map(([key, wanted]) => {
+      const { database, hosts, values } = firsts.get(roleKey(wanted))!
+      const ofClients = Object.entries(wanted.values).filter(([name]) => !isOfServers(name))
+      const ofServers = Object.entries(values).filter(([name]) => isOfServers(name))
+      return [key, { ...wanted, database, hosts, values: Object.fromEntries([...ofServers, ...ofClients]) }]
+    }),
+  )
+}
+
+function roleKey({ pool, serverUser }: Wanted): string {
+  return `${pool} as ${serverUser}`
+}
+
+/** Whether two users of a version log in as one role and say different things of its servers. */
+export function disagree(version: Version, { pool, serverUser }: Wanted): boolean {
+  const same = [...version.values()].filter((other) => other.pool === pool && other.serverUser === serverUser)
+  return new Set(same.map(connectHashOf)).size > 1
+}
+
 /** Makes random versions, each from the previous one. */
 export class Configurer {
   readonly #random: Random
@@ -127,7 +155,11 @@ export class Configurer {
   }
 
   first(): Version {
-    return new Map(poolNames.map((name) => [poolKey(name.pool, name.user), this.#wanted(name)]))
+    return this.#agreed(new Map(poolNames.map((name) => [poolKey(name.pool, name.user), this.#wanted(name)])))
+  }
+
+  #agreed(version: Version): Version {
+    return this.#profile.sharesServers ? agreed(version) : version
   }
 
   /** Changes one pool, repeats the version, or returns to any earlier one. */
@@ -144,7 +176,7 @@ export class Configurer {
     else if (random.chance(0.15)) next.delete(key)
     else if (random.chance(0.5)) next.set(key, { ...now, values: this.#values() })
     else next.set(key, { ...this.#wanted(name), values: now.values })
-    return this.#resolved(next)
+    return this.#agreed(this.#resolved(next))
   }
 
   /** Gives a host name other addresses. */
@@ -163,7 +195,7 @@ export class Configurer {
       pool,
       user,
       database: random.pick(['main', 'other']),
-      serverUser: random.chance(0.7) ? user : 'app_rw',
+      serverUser: random.chance(this.#profile.sharesServers ? 0.3 : 0.7) ? user : 'app_rw',
       hosts: this.#hosts(random.pick(Object.keys(machines)), random.chance(0.2)),
       values: this.#values(),
     }

@@ -11,6 +11,8 @@ import { Schema } from '../../proxy/memory/schema-changes.ts'
 import { Outstanding } from '../../proxy/engine/session/outstanding.ts'
 import { Parameters } from '../../proxy/engine/session/parameters.ts'
 import { ServerSet } from '../../proxy/engine/pool/server-set.ts'
+import { ServerSource } from '../../proxy/engine/pool/server-source.ts'
+import { OldestFirst } from '../../proxy/engine/pool/oldest-first.ts'
 import { Pools } from '../../proxy/engine/pool/pools.ts'
 import { ServerStatements } from '../../proxy/engine/session/prepared.ts'
 import { Server } from '../../proxy/engine/pool/server.ts'
@@ -124,11 +126,11 @@ const mutants: Readonly<Record<string, () => () => void>> = {
     ),
   'a server of a rebuilt pool goes on serving': () =>
     replace(
-      Pool.prototype,
-      'replace',
+      ServerSource.prototype,
+      'configure',
       (original) =>
-        function (this: Pool, spec) {
-          if (this.current === null) original.call(this, spec)
+        function (this: ServerSource, spec, shown) {
+          if (this.current === null) original.call(this, spec, shown)
           else this.current.adopt(spec)
         },
     ),
@@ -136,27 +138,50 @@ const mutants: Readonly<Record<string, () => () => void>> = {
     replace(
       Pool.prototype,
       'remove',
-      () =>
+      (remove) =>
         function (this: Pool) {
-          this.drainCurrent()
+          const undo = [
+            replace(Client.prototype, 'fatal', () => () => undefined),
+            replace(Client.prototype, 'dismissWhenFree', () => () => undefined),
+          ]
+          remove.call(this)
+          for (const restore of undo) restore()
         },
     ),
-  'waiting clients are not served when a server is free': () => replace(Pool.prototype, 'serve', () => () => false),
+  'waiting clients are not served when a server is free': () =>
+    replace(ServerSource.prototype, 'serve', () => () => false),
   'waiting clients keep the timeout that held when they came': () => {
     const first = new WeakMap<Pool, PoolSettings>()
     return replaceGetter(Pool.prototype, 'settings', function (this: Pool) {
-      if (this.current !== null && !first.has(this)) first.set(this, this.current.settings)
+      if (this.spec !== null && !first.has(this)) first.set(this, this.spec.settings)
       return first.get(this) ?? null
     })
   },
+  'users of one role have servers each': () =>
+    replace(
+      Pools.prototype,
+      'apply',
+      (apply) =>
+        function (this: Pools, spec, force) {
+          // As if they were opened in different ways.
+          const pools = spec.pools.map((pool) => ({ ...pool, connectHash: pool.connectHash + pool.user }))
+          return apply.call(this, { ...spec, pools }, force)
+        },
+    ),
+  'the pool that came first is served first': () =>
+    replace(OldestFirst.prototype, 'first', () => {
+      return function (this: OldestFirst<Pool>) {
+        return [...this].find(({ waitingSinceMs }) => waitingSinceMs < Infinity) ?? null
+      }
+    }),
   'pool_size is exceeded by one': () =>
     replace(
-      Pool.prototype,
+      ServerSource.prototype,
       'grow',
       (grow) =>
-        function (this: Pool) {
+        function (this: ServerSource) {
           grow.call(this)
-          if (this.waiting.size > 1) this.current?.connect(Infinity)
+          if ([...this.pools].some(({ waiting }) => waiting.size > 1)) this.current?.connect(Infinity)
         },
     ),
   'a client is not resumed when its server has room again': () =>
@@ -202,14 +227,14 @@ const mutants: Readonly<Record<string, () => () => void>> = {
     ),
   'servers are opened during a SUSPEND': () =>
     replace(
-      Pool.prototype,
+      ServerSource.prototype,
       'grow',
       (grow) =>
-        function (this: Pool) {
+        function (this: ServerSource) {
           grow.call(this)
           const { current } = this
           if (!this.context.suspended || current === null || this.paused) return
-          if (this.waiting.size > 0 && current.size < current.settings.poolSize) current.connect(Infinity)
+          if (this.hasWaiting && current.size < current.settings.poolSize) current.connect(Infinity)
         },
     ),
   'a statement counts as prepared before the server confirms it': () =>
@@ -268,7 +293,7 @@ const mutants: Readonly<Record<string, () => () => void>> = {
       'close',
       (close) =>
         function (this: Server, cause, details) {
-          if (cause === 'reset') this.serverSet.pool.closed[cause] = (this.serverSet.pool.closed[cause] ?? 0) + 1
+          if (cause === 'reset') this.serverSet.source.closed.count(this.serverSet.source.user, cause)
           close.call(this, cause, details)
         },
     ),
@@ -279,6 +304,8 @@ const places: Readonly<Record<string, (profile: Profile) => boolean>> = {
   'a session is not reset for the next client': ({ mode }) => mode === 'session',
   'clients of a removed pool are forgotten': (profile) => changesThings(profile) && profile.stop === 'at rest',
   'waiting clients keep the timeout that held when they came': changesThings,
+  'users of one role have servers each': ({ sharesServers }) => sharesServers,
+  'the pool that came first is served first': ({ sharesServers }) => sharesServers,
   'SUSPEND goes on reading what servers answer': changesThings,
   'RESUME leaves servers held back': changesThings,
   'a client that logs in during a SUSPEND is served': changesThings,

@@ -29,6 +29,8 @@ export interface Profile {
    * unnamed statement from a session, so that a server would rarely keep an old one until its client is back.
    */
   readonly statementsOnly: boolean
+  /** Users of a database with the same role agree on their servers, as in a document; otherwise they may differ. */
+  readonly sharesServers: boolean
 }
 
 export function randomProfile(random: Random): Profile {
@@ -52,6 +54,7 @@ export function randomProfile(random: Random): Profile {
     pipelineMax: random.integer(1, 4),
     chaosEveryMs: random.pick([5, 50, 500]),
     statementsOnly: random.chance(0.1),
+    sharesServers: random.chance(0.6),
   }
 }
 

@@ -6,8 +6,9 @@ import type { Engine } from '../../proxy/engine/engine.ts'
 import type { Client } from '../../proxy/engine/pool/client.ts'
 import type { Pool } from '../../proxy/engine/pool/pool.ts'
 import type { ServerSet } from '../../proxy/engine/pool/server-set.ts'
+import type { ServerSource } from '../../proxy/engine/pool/server-source.ts'
 import type { Server } from '../../proxy/engine/pool/server.ts'
-import { hashOf, connectHashOf, poolKey } from './configuration.ts'
+import { hashOf, connectHashOf, disagree, poolKey } from './configuration.ts'
 import type { Version, Wanted } from './configuration.ts'
 
 /** Maintenance runs once a second. */
@@ -29,23 +30,55 @@ function overdueMs(pool: Pool, limitMs: number, nowMs: number): number {
   return limitMs === 0 ? 0 : Math.min(pool.maxWaitMs - limitMs, nowMs - wait.sinceMs)
 }
 
+interface Waiting {
+  readonly client: Client
+  readonly source: ServerSource
+  readonly sinceMs: number
+}
+
+/** The waiting clients of an engine after its last turn. */
+const waitingBefore = new WeakMap<Engine, readonly Waiting[]>()
+
+/** Of the clients that wait for the same servers, one that has waited for less time was served first. */
+function outOfTurn(engine: Engine): string | null {
+  const before = waitingBefore.get(engine) ?? []
+  const still = new Map<ServerSource, number>()
+  for (const { client, source, sinceMs } of before) {
+    const waits = client.list === client.pool.waiting && client.waitingSinceMs === sinceMs
+    if (waits && client.pool.source === source) still.set(source, Math.min(sinceMs, still.get(source) ?? Infinity))
+  }
+  const now = [...engine.pools.all()].flatMap(({ source, waiting }) =>
+    source === null ? [] : [...waiting].map((client) => ({ client, source, sinceMs: client.waitingSinceMs })),
+  )
+  waitingBefore.set(engine, now)
+  const early = before.find(
+    ({ client, source, sinceMs }) =>
+      client.server?.serverSet.source === source && sinceMs > (still.get(source) ?? Infinity),
+  )
+  return early === undefined ? null : `${labelOf(early.source)}: a client is served before one that has waited longer`
+}
+
 /** What is wrong in the engine now, or null. */
 export function violation(engine: Engine, nowMs: number): string | null {
   engine.assertInvariants()
+  const early = outOfTurn(engine)
+  if (early !== null) return early
   for (const pool of engine.pools.all()) {
-    const { current } = pool
-    if (current === null) continue
+    const { settings } = pool
+    if (settings === null) continue
     const label = `${pool.database}/${pool.user}`
-    if (overdueMs(pool, current.settings.queryWaitTimeoutMs, nowMs) > slackMs) {
+    if (overdueMs(pool, settings.queryWaitTimeoutMs, nowMs) > slackMs) {
       return `${label}: a client has waited for ${pool.maxWaitMs} ms`
-    }
-    for (const server of current.login) {
-      if (nowMs - server.connectedAtMs > connectMsMax + slackMs) return `${label}: a login takes too long`
     }
     let sinceMs = 0
     for (const client of pool.waiting) {
       if (client.waitingSinceMs < sinceMs) return `${label}: the waiting clients are out of order`
       sinceMs = client.waitingSinceMs
+    }
+  }
+  for (const source of engine.pools.sources()) {
+    for (const server of source.current?.login ?? []) {
+      if (nowMs - server.connectedAtMs > connectMsMax + slackMs) return `${labelOf(source)}: a login takes too long`
     }
   }
   return null
@@ -56,14 +89,25 @@ export function violationAtRest(engine: Engine, nowMs: number): string | null {
   for (const pool of engine.pools.all()) {
     const label = `${pool.database}/${pool.user}`
     if (pool.idle.size + pool.active.size + pool.waiting.size > 0) return `${label} has a client`
-    if (pool.draining.size > 0) return `${label} drains for ever`
-    const wrong = pool.current === null ? null : violationOfResting(pool.current, nowMs)
-    if (wrong !== null) return `${label} ${wrong}`
+  }
+  for (const source of engine.pools.sources()) {
+    if (source.draining.size > 0) return `${labelOf(source)} drains for ever`
+    const wrong = source.current === null ? null : violationOfResting(source.current, nowMs)
+    if (wrong !== null) return `${labelOf(source)} ${wrong}`
   }
   const { context, logins } = engine
   if (context.clients.size > 0) return 'a client that left is kept'
   if (logins.size > 0) return 'a login that ended is kept'
   return context.cancels.keys > 0 ? 'the cancel key of a client that left is kept' : null
+}
+
+/** Whether they are servers of one role, opened in the same way. */
+export function sameServers(one: ServerSet, other: ServerSet): boolean {
+  return one.spec.serverUser === other.spec.serverUser && one.spec.connectHash === other.spec.connectHash
+}
+
+function labelOf({ database, key }: ServerSource): string {
+  return `servers of ${database}/${key}`
 }
 
 function violationOfResting(serverSet: ServerSet, nowMs: number): string | null {
@@ -86,6 +130,8 @@ interface Holding {
   readonly servers: ReadonlySet<Server>
   readonly idle: number
   readonly waiting: readonly Client[]
+  /** Those of them that wait for their greeting. */
+  readonly ungreeted: ReadonlySet<Client>
 }
 
 /** The state of an engine before a version is applied, to be compared with the state after it. */
@@ -109,6 +155,8 @@ export class Before {
       // Where pools share a limit, one may have closed servers for another.
       const shared = [...this.#engine.pools.ofDatabase(pool.database)]
       if (shared.some(({ settings }) => (settings?.maxDbConnections ?? 0) > 0)) continue
+      // Which of them have the role's servers, and which have others, depends on who is there.
+      if (disagree(running, was) || disagree(desired, is)) continue
       const wrong = wrongWith(pool, before, was, is)
       if (wrong !== null) return `${key} ${wrong}`
     }
@@ -117,9 +165,10 @@ export class Before {
 }
 
 function holdingOf(pool: Pool): Holding {
+  const ungreeted = new Set([...pool.waiting].filter(({ greeted }) => !greeted))
   const servers = new Set<Server>()
-  for (const list of pool.current?.lists ?? []) for (const server of list) servers.add(server)
-  return { servers, idle: pool.current?.idle.size ?? 0, waiting: [...pool.waiting] }
+  for (const list of pool.source?.current?.lists ?? []) for (const server of list) servers.add(server)
+  return { servers, idle: pool.source?.current?.idle.size ?? 0, waiting: [...pool.waiting], ungreeted }
 }
 
 function wrongWith(pool: Pool, before: Holding, was: Wanted, is: Wanted): string | null {
@@ -128,7 +177,8 @@ function wrongWith(pool: Pool, before: Holding, was: Wanted, is: Wanted): string
   const waiting = new Set(after.waiting)
   for (const client of before.waiting) {
     if (client.list === null) return 'disconnected a waiting client'
-    if (!waiting.has(client) && client.server === null) return 'lost a waiting client'
+    const isGreeted = before.ungreeted.has(client) && client.greeted
+    if (!waiting.has(client) && client.server === null && !isGreeted) return 'lost a waiting client'
   }
   const moved = JSON.stringify(was.hosts) !== JSON.stringify(is.hosts)
   if (connectHashOf(was) !== connectHashOf(is)) {
@@ -138,6 +188,6 @@ function wrongWith(pool: Pool, before: Holding, was: Wanted, is: Wanted): string
   if (moved) return null
   const gone = [...before.servers].filter((server) => !after.servers.has(server)).length
   if (hashOf(was) === hashOf(is)) return gone === 0 ? null : `did not change and lost ${gone} servers`
-  const surplus = Math.max(0, before.servers.size - (pool.current?.settings.poolSize ?? 0))
+  const surplus = Math.max(0, before.servers.size - (pool.source?.current?.settings.poolSize ?? 0))
   return gone <= Math.min(surplus, before.idle) ? null : `was retuned and lost ${gone} servers`
 }

@@ -14,10 +14,11 @@ import { Engine } from '../../proxy/engine/engine.ts'
 import type { FromEngine } from '../../proxy/port.ts'
 import type { FleetSpec } from '../../proxy/spec.ts'
 import * as operations from '../../proxy/console/operations.ts'
+import type { ServerSource } from '../../proxy/engine/pool/server-source.ts'
 import { Server } from '../../proxy/engine/pool/server.ts'
 import type { Listener, Socket, SocketEvents } from '../../proxy/io/io.ts'
 import { Client } from './client.ts'
-import { Configurer, poolKey, poolNames, specOf } from './configuration.ts'
+import { agreed, Configurer, poolKey, poolNames, specOf } from './configuration.ts'
 import type { Version } from './configuration.ts'
 import { Checker } from './checker.ts'
 import { Run } from './run.ts'
@@ -30,7 +31,7 @@ import type { Profile } from './profile.ts'
 import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
 import { noticeMs, passwords, servedWithinMs, proxy, settleMs, startServers } from './setting.ts'
-import { violation, violationAtRest } from './watch.ts'
+import { sameServers, violation, violationAtRest } from './watch.ts'
 
 const count = 2
 
@@ -115,12 +116,13 @@ export class WorkersWorld {
   /** Pools of sizes that are divided between workers, or placed on one. */
   #version(): Version {
     const first = new Configurer(this.random, this.profile).first()
-    return new Map(
+    const sized = new Map(
       [...first].map(([key, wanted]) => {
         const values = { ...wanted.values, min_pool_size: 0, pool_size: this.random.pick([1, 4, 5]) }
         return [key, { ...wanted, values }]
       }),
     )
+    return this.profile.sharesServers ? agreed(sized) : sized
   }
 
   run(): void {
@@ -250,13 +252,13 @@ export class WorkersWorld {
 
   #connecting(events: object): void {
     if (!(events instanceof Server)) return
-    const { pool, settings } = events.serverSet
+    const { source, settings } = events.serverSet
     const { poolSize, reservePoolSize, reservePoolTimeoutMs, maxDbConnections } = settings
-    const same = this.#alive.flatMap(({ engine }) => engine.pools.find(pool.database, pool.user) ?? [])
+    const same = this.#alive.flatMap(({ engine }) => sameSources(engine, source))
     const reserve = same.some(({ maxWaitMs }) => maxWaitMs >= reservePoolTimeoutMs) ? reservePoolSize : 0
     const size = same.reduce((sum, { current }) => sum + (current?.size ?? 0), 0)
     if (size >= poolSize + reserve) this.checker.fail(`a connection above pool_size ${poolSize} of all workers`)
-    const ofDatabase = this.#alive.reduce((sum, { engine }) => sum + operations.serversLeft(engine, pool.database), 0)
+    const ofDatabase = this.#alive.reduce((sum, { engine }) => sum + operations.serversLeft(engine, source.database), 0)
     if (maxDbConnections > 0 && ofDatabase >= maxDbConnections) {
       this.checker.fail(`a connection above max_db_connections ${maxDbConnections} of all workers`)
     }
@@ -271,12 +273,13 @@ export class WorkersWorld {
 
   /** No client waits for long while another worker has a server that has been idle as long. */
   #neglected({ pools }: Engine): string | null {
-    for (const { database, user, maxWaitMs } of pools.all()) {
+    for (const source of pools.sources()) {
+      const { database, key, maxWaitMs } = source
       if (maxWaitMs < neglectMs) continue
-      for (const { engine } of this.#alive) {
-        const head = engine.pools.find(database, user)?.current?.idle.head ?? null
+      for (const { current } of this.#alive.flatMap(({ engine }) => sameSources(engine, source))) {
+        const head = current?.idle.head ?? null
         if (head === null || this.#schedule.nowMs - head.idleSinceMs < neglectMs) continue
-        return `a client of ${database}/${user} waits for ${maxWaitMs} ms, and another worker has an idle server`
+        return `a client of ${database}/${key} waits for ${maxWaitMs} ms, and another worker has an idle server`
       }
     }
     return null
@@ -285,12 +288,15 @@ export class WorkersWorld {
   /** The shared counters of a worker equal the sizes of its lists. */
   #misCounted({ pools, context }: Engine): string | null {
     const worker = context.workers?.self ?? 0
-    for (const { slots, current, database, user, clientCount } of pools.all()) {
-      if (slots === null || slots.servers === null || slots.placed === null) return 'it has no shared counters'
+    for (const { slots, current, database, key } of pools.sources()) {
+      if (slots === null || slots.servers === null) return 'it has no shared counters'
       const servers = this.#counters.count(slots.servers, worker)
       if (servers !== (current?.size ?? 0)) {
-        return `worker ${worker} has ${current?.size} servers of ${database}/${user}, ${servers} counted`
+        return `worker ${worker} has ${current?.size} servers of ${database}/${key}, ${servers} counted`
       }
+    }
+    for (const { slots, database, user, clientCount } of pools.all()) {
+      if (slots === null || slots.placed === null) return 'it has no shared counters'
       const placedClients = this.#counters.count(slots.placed, worker)
       if (placedClients < clientCount) {
         return `worker ${worker} has ${clientCount} clients of ${database}/${user}, ${placedClients} counted`
@@ -426,6 +432,13 @@ export class WorkersWorld {
       if (io.sockets.size + io.timers.size > 0) this.checker.fail('an engine that has ended keeps something')
     }
   }
+}
+
+/** Sources that should be counted together, by what they run. */
+function sameSources(engine: Engine, { database, current }: ServerSource): ServerSource[] {
+  return [...engine.pools.sources()].filter(
+    (one) => one.database === database && current !== null && one.current !== null && sameServers(one.current, current),
+  )
 }
 
 const deaf: SocketEvents = {

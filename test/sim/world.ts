@@ -12,10 +12,12 @@ import type { GeneralSettings } from '../../shared/config/settings.ts'
 import { Client as EngineClient } from '../../proxy/engine/pool/client.ts'
 import { Engine } from '../../proxy/engine/engine.ts'
 import type { FromEngine } from '../../proxy/port.ts'
+import type { ClosedServers } from '../../proxy/engine/pool/closed-servers.ts'
 import type { Pool } from '../../proxy/engine/pool/pool.ts'
 import * as operations from '../../proxy/console/operations.ts'
 import { suspend, unsuspend, whenFlushed } from '../../proxy/engine/suspension.ts'
 import { Server } from '../../proxy/engine/pool/server.ts'
+import type { ServerSet } from '../../proxy/engine/pool/server-set.ts'
 import { Client } from './client.ts'
 import type { ClientOptions } from './client.ts'
 import { Configurer, hashOf, planOf, poolKey, poolNames, specOf } from './configuration.ts'
@@ -31,7 +33,7 @@ import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
 import { noticeMs, passwords, servedWithinMs, proxy, settleMs, startServers } from './setting.ts'
 import { injectFault } from './faults.ts'
-import { Before, violation, violationAtRest } from './watch.ts'
+import { Before, sameServers, violation, violationAtRest } from './watch.ts'
 
 const faultyEvents = 3000
 
@@ -62,7 +64,8 @@ export class World {
   #serverConnects = 0
   #lost = 0
   #posted: FromEngine['type'][] = []
-  readonly #names = new Set<Pool>()
+  readonly #counted = new Set<ClosedServers>()
+  readonly #closed: Partial<Record<Cause, number>> = {}
 
   constructor(seed: number, trace: ((line: string) => void) | null = null) {
     this.random = new Random(seed)
@@ -283,19 +286,28 @@ export class World {
     const { serverSet } = events
     if (serverSet.draining) this.checker.fail('a draining pool opens a connection')
     const { poolSize, reservePoolSize, reservePoolTimeoutMs, maxDbConnections } = serverSet.settings
-    const reserve = serverSet.pool.maxWaitMs >= reservePoolTimeoutMs ? reservePoolSize : 0
-    if (serverSet.size >= poolSize + reserve) this.checker.fail(`a connection above pool_size ${poolSize}`)
-    if (serverSet.size >= poolSize) this.seen.add('the reserve pool was used')
-    if (serverSet.pool.paused) this.checker.fail('a paused name opens a connection')
+    const { source } = serverSet
+    const reserve = source.maxWaitMs >= reservePoolTimeoutMs ? reservePoolSize : 0
+    let size = 0
+    for (const { database, current } of this.engine.pools.sources()) {
+      if (database === source.database && current !== null && this.#together(current, serverSet)) size += current.size
+    }
+    if (size >= poolSize + reserve) this.checker.fail(`a connection above pool_size ${poolSize}`)
+    if (size >= poolSize) this.seen.add('the reserve pool was used')
+    if (source.paused) this.checker.fail('a paused name opens a connection')
     if (this.engine.context.suspended) this.checker.fail('a suspended engine opens a connection')
-    const servers = operations.serversLeft(this.engine, serverSet.pool.database)
+    const servers = operations.serversLeft(this.engine, source.database)
     if (maxDbConnections > 0 && servers >= maxDbConnections) {
       this.checker.fail(`a connection above max_db_connections ${maxDbConnections}`)
     }
     if (this.checker.phase !== 'stopping') return
     if (this.engine.ended) this.checker.fail('a stopped engine opens a connection')
-    if (serverSet.pool.waiting.size === 0)
-      this.checker.fail('a stopping engine opens a connection that no client waits for')
+    if (!source.hasWaiting) this.checker.fail('a stopping engine opens a connection that no client waits for')
+  }
+
+  /** Whether they count for one pool_size. */
+  #together(one: ServerSet, other: ServerSet): boolean {
+    return this.profile.sharesServers ? one.spec.serverUser === other.spec.serverUser : sameServers(one, other)
   }
 
   /** Logins are read meanwhile, on either side. */
@@ -328,7 +340,18 @@ export class World {
     this.#expectedPlan = plan
     this.engine.receive({ type: 'apply', id: number, force: false, spec })
     this.#expectedPlan = null
-    for (const pool of this.engine.pools.all()) this.#names.add(pool)
+    for (const { closedServers } of this.engine.pools.all()) this.#count(closedServers)
+  }
+
+  /** The engine forgets the counts of what is gone. */
+  #count(closedServers: ClosedServers): void {
+    if (this.#counted.has(closedServers)) return
+    this.#counted.add(closedServers)
+    const count = closedServers.count.bind(closedServers)
+    closedServers.count = (user, cause) => {
+      this.#closed[cause] = (this.#closed[cause] ?? 0) + 1
+      count(user, cause)
+    }
   }
 
   /** Running equals desired, whatever ran before. */
@@ -400,8 +423,7 @@ export class World {
       if (this.profile.mode !== 'transaction') continue
       // A client that still listens, because its UNLISTEN was canceled, keeps its server.
       const kept = [...this.clients].filter((client) => client.pinned && isOf(client, name)).length
-      let draining = 0
-      for (const serverSet of name.draining) draining += serverSet.connections
+      const draining = [...name.active].filter(({ server }) => server?.serverSet.draining === true).length
       if (draining > kept) this.checker.fail(`${label(name)} does not finish draining`)
     }
   }
@@ -417,7 +439,14 @@ export class World {
   #probe(): void {
     for (const client of this.clients) client.leave('terminate')
     this.#run.pass(settleMs)
-    const probes = [...this.checker.version.values()].map(({ pool, user }) => this.comeIn({ pool, user }))
+    const names = [...this.checker.version.values()]
+    // A session keeps its server, which others may need.
+    if (this.profile.mode === 'transaction') this.#serveNew(names)
+    else for (const name of names) this.#serveNew([name])
+  }
+
+  #serveNew(names: readonly { readonly pool: string; readonly user: string }[]): void {
+    const probes = names.map(({ pool, user }) => this.comeIn({ pool, user }))
     this.#run.until(() => probes.every((probe) => probe.works >= 3), servedWithinMs)
     for (const probe of probes) {
       probe.quiet = true
@@ -427,6 +456,9 @@ export class World {
     if (!this.#run.until(() => unserved() === undefined, servedWithinMs)) {
       this.checker.fail(`a new client is not served: ${unserved()?.describe()}`)
     }
+    if (this.profile.mode === 'transaction') return
+    for (const probe of probes) probe.leave('terminate')
+    this.#run.pass(settleMs)
   }
 
   #leave(): void {
@@ -468,12 +500,10 @@ export class World {
   #assertCauses(): void {
     let closed = 0
     let lost = 0
-    for (const pool of this.#names) {
-      for (const [cause, count] of Object.entries(pool.closed) as [Cause, number][]) {
-        this.seen.add(`closed ${cause}`)
-        closed += count
-        if (!causes[cause].planned) lost += count
-      }
+    for (const [cause, count] of Object.entries(this.#closed) as [Cause, number][]) {
+      this.seen.add(`closed ${cause}`)
+      closed += count
+      if (!causes[cause].planned) lost += count
     }
     if (closed !== this.#serverConnects) {
       this.checker.fail(`${this.#serverConnects} servers were opened, ${closed} closed`)

@@ -1,4 +1,4 @@
-import { compare, sortedPools, sum } from '../pools.ts'
+import { compare, sortedSources, sum } from '../pools.ts'
 import { bigints, integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 import { timestamp } from '../time.ts'
@@ -18,12 +18,12 @@ export const bans: Table = {
   join: joined,
   *rows(engine) {
     const { io } = engine.context
-    for (const pool of sortedPools(engine)) {
-      for (const failure of pool.health.failing(pool.current?.targets ?? [])) {
+    for (const source of sortedSources(engine)) {
+      for (const failure of source.health.failing(source.current?.targets ?? [])) {
         const { target, message, sinceMs, atMs, pauseMs, failures } = failure
         yield [
-          pool.database,
-          pool.user,
+          source.database,
+          source.user,
           target.host.role,
           target.host.host,
           message,

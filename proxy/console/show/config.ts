@@ -26,12 +26,12 @@ function generalRows(engine: OperatedEngine): Row[] {
 }
 
 function poolRows(engine: OperatedEngine): Row[] {
-  const running = [...engine.pools.all()].flatMap((pool) => pool.current ?? [])
+  const running = [...engine.pools.all()].flatMap((pool) => pool.spec ?? [])
   return Object.entries<KeySpec>(poolKeys).map(([key, spec]) => {
-    const value = common(running, (serverSet) => writtenValue(key as PoolKey, serverSet.settings))
+    const value = common(running, ({ settings }) => writtenValue(key as PoolKey, settings))
     if (value !== null || running.length === 0) return rowOf(key, value ?? defaultOf(spec), spec)
     // Monitoring tools calculate with it.
-    const largest = Math.max(...running.map((serverSet) => serverSet.settings.maxUserConnections))
+    const largest = Math.max(...running.map(({ settings }) => settings.maxUserConnections))
     return rowOf(key, key === 'max_user_connections' ? String(largest) : 'varies', spec)
   })
 }

@@ -9,7 +9,7 @@ import type { Pool } from '../../engine/pool/pool.ts'
 import type { Server } from '../../engine/pool/server.ts'
 import { all } from '../join.ts'
 import { consoleName } from '../console-name.ts'
-import { sortedPools } from '../pools.ts'
+import { sortedServers } from '../pools.ts'
 import { bigints, integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 import { secondsAndMicros, timestamp } from '../time.ts'
@@ -45,7 +45,7 @@ export const servers: Table = {
   columns,
   join: all,
   *rows(engine) {
-    for (const server of sortedPools(engine).flatMap((pool) => [...pool.servers()])) {
+    for (const server of sortedServers(engine)) {
       if (server.list !== null) yield serverRow(engine, server)
     }
     for (const connection of authConnections(engine)) yield authRow(engine, connection)
@@ -72,7 +72,7 @@ function* socketRows(engine: OperatedEngine, activeOnly: boolean): Generator<Row
       yield [...clientRow(engine, client), ...positions(client.passing, client.socket)]
     }
   }
-  for (const server of sortedPools(engine).flatMap((pool) => [...pool.servers()])) {
+  for (const server of sortedServers(engine)) {
     if (server.list === null || (activeOnly && server.list === server.serverSet.idle)) continue
     yield [...serverRow(engine, server), ...positions(server.passing, server.socket)]
   }
@@ -105,15 +105,22 @@ export const fds: Table = {
       const { pool, socket, parameters } = client
       yield fdRow('client', pool, socket.remote, (parameter) => parameters.values.get(parameter.toLowerCase()))
     }
-    for (const server of sortedPools(engine).flatMap((pool) => [...pool.servers()])) {
+    for (const server of sortedServers(engine)) {
       if (server.list === null) continue
       const address = { host: server.target.address, port: server.target.host.port }
-      yield fdRow('server', server.serverSet.pool, address, (parameter) => server.reported.get(parameter))
+      const { source, spec } = server.serverSet
+      const name = { database: source.database, user: spec.serverUser }
+      yield fdRow('server', name, address, (parameter) => server.reported.get(parameter))
     }
   },
 }
 
-function fdRow(task: string, pool: Pool, address: Address, value: (name: string) => string | undefined): Row {
+function fdRow(
+  task: string,
+  pool: Pick<Pool, 'database' | 'user'>,
+  address: Address,
+  value: (name: string) => string | undefined,
+): Row {
   const parameters = ['client_encoding', 'standard_conforming_strings', 'DateStyle', 'TimeZone']
   const values = parameters.map((parameter) => value(parameter) ?? null)
   // Descriptors are not handed over, so none is shown, and a cancel key is as good as a password.
@@ -140,7 +147,7 @@ function clientRow({ context, pools }: OperatedEngine, client: Client): Row {
     timestamp(io, client.connectedAtMs),
     timestamp(io, requestedAtMs),
     ...secondsAndMicros(waiting ? io.nowMs() - client.waitingSinceMs : 0),
-    pools.find(pool.database, pool.user)?.current === null ? 1 : 0,
+    pools.find(pool.database, pool.user)?.spec === null ? 1 : 0,
     clientPointer(client.id),
     server === null ? '' : serverPointer(server.id),
     0,
@@ -181,8 +188,8 @@ function serverRow({ context }: OperatedEngine, server: Server): Row {
   const { serverSet, socket, client } = server
   return [
     'S',
-    serverSet.pool.user,
-    serverSet.pool.database,
+    serverSet.spec.serverUser,
+    serverSet.source.database,
     server.replication?.mode ?? 'none',
     serverStates[server.list?.name ?? ''] ?? null,
     hostOf({ host: server.target.address, port: 0 }),

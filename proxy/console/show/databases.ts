@@ -1,8 +1,10 @@
-import type { ServerSet } from '../../engine/pool/server-set.ts'
 import type { Pool } from '../../engine/pool/pool.ts'
+import type { ServerSource } from '../../engine/pool/server-source.ts'
+import type { PoolSpec } from '../../spec.ts'
+import { targetsOf } from '../../engine/pool/target.ts'
 import { byKey } from '../join.ts'
 import { consoleName } from '../console-name.ts'
-import { common, consoleSessions, sortedPools, sum } from '../pools.ts'
+import { common, connectionsOf, consoleSessions, sortedPools, sortedSources, sum } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 import { balancing } from './pools.ts'
@@ -26,35 +28,41 @@ export const databases: Table = {
   rows: (engine) => {
     const { pools } = engine
     const rows: Row[] = []
+    const sources = Map.groupBy(sortedSources(engine), (source) => source.database)
     for (const [database, all] of Map.groupBy(sortedPools(engine), (pool) => pool.database)) {
-      const running = all.flatMap((pool) => pool.current ?? [])
+      const running = all.flatMap((pool) => pool.spec ?? [])
       const states = [pools.pauseApplies(database) ? 1 : 0, pools.isDisabled(database) ? 1 : 0]
-      if (running.length > 0) rows.push([...rowOf(database, all, running), ...states])
+      if (running.length > 0) rows.push([...rowOf(database, all, running, sources.get(database) ?? []), ...states])
     }
     rows.push(consoleRow(engine.port, consoleSessions(engine)))
     return rows
   },
 }
 
-function rowOf(database: string, all: readonly Pool[], running: readonly ServerSet[]): Row {
-  const targets = running.flatMap((serverSet) => serverSet.targets)
-  const serverUser = common(running, (serverSet) => serverSet.spec.serverUser)
+function rowOf(
+  database: string,
+  all: readonly Pool[],
+  running: readonly PoolSpec[],
+  sources: readonly ServerSource[],
+): Row {
+  const targets = running.flatMap(targetsOf)
+  const serverUser = common(running, (spec) => spec.serverUser)
   return [
     database,
     [...new Set(targets.map((target) => target.host.host))].join(','),
     targets[0]?.host.port ?? null,
-    common(running, (serverSet) => serverSet.spec.serverDatabase),
-    running.some((serverSet) => serverSet.spec.user !== serverUser) ? serverUser : null,
-    largest(running, (serverSet) => serverSet.settings.poolSize),
-    largest(running, (serverSet) => serverSet.settings.minPoolSize),
-    largest(running, (serverSet) => serverSet.settings.reservePoolSize),
-    largest(running, (serverSet) => Math.floor(serverSet.settings.serverLifetimeMs / 1000)),
-    common(running, (serverSet) => serverSet.settings.poolMode),
+    common(running, (spec) => spec.serverDatabase),
+    running.some((spec) => spec.user !== serverUser) ? serverUser : null,
+    largest(running, (spec) => spec.settings.poolSize),
+    largest(running, (spec) => spec.settings.minPoolSize),
+    largest(running, (spec) => spec.settings.reservePoolSize),
+    largest(running, (spec) => Math.floor(spec.settings.serverLifetimeMs / 1000)),
+    common(running, (spec) => spec.settings.poolMode),
     balancing(targets),
     // This worker's part: pools created for "*" are known to one worker only.
-    sum(running, (serverSet) => serverSet.pool.partOf(serverSet.settings.poolSize)),
-    sum(all, (pool) => sum(pool.serverSets, (serverSet) => serverSet.connections)),
-    largest(running, (serverSet) => serverSet.settings.maxDbClientConnections),
+    sum(sources, (source) => source.partOf(source.current?.settings.poolSize ?? 0)),
+    sum(sources, connectionsOf),
+    largest(running, (spec) => spec.settings.maxDbClientConnections),
     sum(all, (pool) => pool.active.size + pool.idle.size + pool.waiting.size),
   ]
 }
@@ -63,6 +71,6 @@ function consoleRow(port: number, sessions: number): Row {
   return [consoleName, null, port, consoleName, consoleName, 2, 0, 0, 3600, 'statement', null, 0, 0, 0, sessions, 0, 0]
 }
 
-function largest(serverSets: readonly ServerSet[], of: (serverSet: ServerSet) => number): number {
-  return Math.max(...serverSets.map(of))
+function largest(specs: readonly PoolSpec[], of: (spec: PoolSpec) => number): number {
+  return Math.max(...specs.map(of))
 }

@@ -8,7 +8,7 @@ export const dnsHosts: Table = {
   join: null,
   rows: ({ pools, context }) => {
     const ttl = Math.ceil(context.general.dnsMaxTtlMs / 1000)
-    const hosts = [...pools.all()].flatMap((pool) => pool.current?.spec.hosts ?? [])
+    const hosts = [...pools.all()].flatMap((pool) => pool.spec?.hosts ?? [])
     const looked = hosts.filter((host) => host.addresses.length !== 1 || host.addresses[0] !== host.host)
     const addresses = new Map(looked.map((host) => [host.host, host.addresses.join(',')]))
     return [...addresses].sort(([a], [b]) => compare(a, b)).map(([host, list]) => [host, ttl, list])

@@ -1,6 +1,6 @@
 import type { OperatedEngine } from '../operated-engine.ts'
 import { consoleName } from '../console-name.ts'
-import { sum } from '../pools.ts'
+import { connectionsOf, sum } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 
@@ -21,7 +21,7 @@ export const lists: Table = {
 
 function listsOf({ pools, context, logins }: OperatedEngine): Row[] {
   const list = [...pools.all()]
-  const hosts = list.flatMap((pool) => pool.current?.spec.hosts ?? [])
+  const hosts = list.flatMap((pool) => pool.spec?.hosts ?? [])
   const looked = hosts.filter((host) => host.addresses.length !== 1 || host.addresses[0] !== host.host)
   const { databases, users, pools: poolCount } = counted(list)
   return [
@@ -36,8 +36,7 @@ function listsOf({ pools, context, logins }: OperatedEngine): Row[] {
     ['free_servers', 0],
     [
       'used_servers',
-      sum(list, (pool) => sum(pool.serverSets, (serverSet) => serverSet.connections)) +
-        sum(pools.authQueries.sources(), (source) => source.connections.size),
+      sum(pools.sources(), connectionsOf) + sum(pools.authQueries.sources(), (source) => source.connections.size),
     ],
     ['dns_names', new Set(looked.map((host) => host.host)).size],
     ['dns_zones', 0],

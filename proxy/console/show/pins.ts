@@ -1,6 +1,6 @@
 import { reasonsOf } from '../../engine/session/session-state.ts'
 import { all } from '../join.ts'
-import { sortedPools } from '../pools.ts'
+import { sortedServers } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Table } from '../table.ts'
 import { timestamp } from '../time.ts'
@@ -10,12 +10,12 @@ export const pins: Table = {
   columns: [...texts('database', 'user'), ...integers('client_id', 'remote_pid'), ...texts('reason', 'since')],
   join: all,
   *rows(engine) {
-    for (const server of sortedPools(engine).flatMap((pool) => [...pool.servers()])) {
-      const { client, serverSet } = server
+    for (const server of sortedServers(engine)) {
+      const { client } = server
       if (client === null || !server.pinned) continue
       yield [
-        serverSet.pool.database,
-        serverSet.pool.user,
+        client.pool.database,
+        client.pool.user,
         client.id,
         server.backendKey?.pid ?? 0,
         reasonsOf(server.kept),

@@ -57,8 +57,8 @@ function comparisons(engine: OperatedEngine): Comparison[] {
 }
 
 /** Hash in the version, without overrides. */
-function versionHash({ current }: Pool): string | null {
-  return current?.spec.overridden?.hash ?? current?.hash ?? null
+function versionHash({ spec }: Pool): string | null {
+  return spec?.overridden?.hash ?? spec?.hash ?? null
 }
 
 /** A pool created for "*" should run what "*" runs. */
@@ -81,11 +81,11 @@ function wanted({ desired, pools }: OperatedEngine): Desired | null {
 function rowOf({ database, user, desiredHash, name: pool }: Comparison, engine: OperatedEngine): Row {
   const { running } = engine.pools
   const desired = wanted(engine)
-  const runningHash = pool?.current?.hash ?? null
+  const runningHash = pool?.spec?.hash ?? null
   const wantedPosition = desired?.position ?? running
   const differs = desiredHash !== runningHash
   const error = desired?.error ?? null
-  const overridden = pool?.current?.spec.overridden === undefined ? null : engine.overrides.ofPools
+  const overridden = pool?.spec?.overridden === undefined ? null : engine.overrides.ofPools
   const concerned =
     error !== null && (differs || error.pool === null || (error.pool === database && error.user === user))
   return [
@@ -99,7 +99,7 @@ function rowOf({ database, user, desiredHash, name: pool }: Comparison, engine: 
       ? 'overridden'
       : stateOf(concerned, differs || comparePositions(wantedPosition, running) !== 0),
     concerned ? `${error.code}: ${error.message}` : overridden && `SET ${overridden}`,
-    pool === null ? 0 : sum(pool.draining, (serverSet) => serverSet.size),
+    pool === null ? 0 : sum(pool.active, ({ server }) => (server?.serverSet === pool.source?.current ? 0 : 1)),
   ]
 }
 

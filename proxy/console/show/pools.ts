@@ -1,14 +1,18 @@
 import type { Pool } from '../../engine/pool/pool.ts'
 import type { Server } from '../../engine/pool/server.ts'
+import type { ServerSource } from '../../engine/pool/server-source.ts'
+import { targetsOf } from '../../engine/pool/target.ts'
+import type { OperatedEngine } from '../operated-engine.ts'
 import { byKey, columns } from '../join.ts'
 import { consoleName } from '../console-name.ts'
-import { compare, consoleSessions, sortedPools, sum } from '../pools.ts'
+import { compare, consoleSessions, sum } from '../pools.ts'
 import { integers, texts } from '../table.ts'
 import type { Row, Table } from '../table.ts'
 import { secondsAndMicros } from '../time.ts'
 
 /**
- * A draining server is counted in its list like any other. `sv_tested` are servers being reset between two sessions;
+ * One row per database and user, or, where users share their servers, per database and the role of these servers, as in
+ * PgBouncer: the clients of all these users, and each server once. A draining server is counted in its list like any other. `sv_tested` are servers being reset between two sessions;
  * `sv_being_canceled` are free servers waiting for cancel requests on their way to them.
  */
 export const pools: Table = {
@@ -20,7 +24,12 @@ export const pools: Table = {
     ...texts('pool_mode', 'load_balance_hosts'),
   ],
   join: joined,
-  rows: (engine) => [...sortedPools(engine).map(rowOf), consoleRow(consoleSessions(engine))],
+  rows: (engine) => [
+    ...linesOf(engine)
+      .map(rowOf)
+      .sort((a, b) => compare(String(a[0]), String(b[0])) || compare(String(a[1]), String(b[1]))),
+    consoleRow(consoleSessions(engine)),
+  ],
 }
 
 /** By database and user; the longest wait of any worker. */
@@ -36,15 +45,34 @@ function joined(ofWorkers: readonly (readonly Row[])[]): Row[] {
   )
 }
 
-function rowOf(pool: Pool): Row {
-  const all = pool.serverSets
+/** Clients, and the servers they are served by, under one name. */
+interface Line {
+  readonly pools: Pool[]
+  readonly sources: ServerSource[]
+}
+
+/** A pool is in the line of its servers. */
+function linesOf(engine: OperatedEngine): [name: readonly [string, string], line: Line][] {
+  const lines = new Map<string, Line>()
+  const lineOf = (database: string, user: string): Line => {
+    const key = JSON.stringify([database, user])
+    const line = lines.get(key) ?? { pools: [], sources: [] }
+    lines.set(key, line)
+    return line
+  }
+  for (const source of engine.pools.sources()) lineOf(source.database, source.user).sources.push(source)
+  for (const pool of engine.pools.all()) lineOf(pool.database, pool.source?.user ?? pool.user).pools.push(pool)
+  return [...lines].map(([key, line]) => [JSON.parse(key) as [string, string], line])
+}
+
+function rowOf([name, { pools, sources }]: ReturnType<typeof linesOf>[number]): Row {
+  const all = sources.flatMap(({ serverSets }) => serverSets)
   const cancels = sum(all, (serverSet) => sum(serverSet.active, cancelsOf) + sum(serverSet.canceled, cancelsOf))
-  const serverSet = all[0] ?? null
+  const spec = all[0]?.spec ?? pools[0]?.spec ?? null
   return [
-    pool.database,
-    pool.user,
-    pool.active.size + pool.idle.size,
-    pool.waiting.size,
+    ...name,
+    sum(pools, (pool) => pool.active.size + pool.idle.size),
+    sum(pools, (pool) => pool.waiting.size),
     cancels,
     0,
     sum(all, (serverSet) => serverSet.active.size + serverSet.replication.size),
@@ -54,9 +82,9 @@ function rowOf(pool: Pool): Row {
     0,
     sum(all, (serverSet) => serverSet.reset.size),
     sum(all, (serverSet) => serverSet.login.size),
-    ...secondsAndMicros(pool.maxWaitMs),
-    serverSet?.settings.poolMode ?? null,
-    serverSet === null ? null : balancing(serverSet.targets),
+    ...secondsAndMicros(Math.max(0, ...pools.map(({ maxWaitMs }) => maxWaitMs))),
+    spec?.settings.poolMode ?? null,
+    spec === null ? null : balancing(targetsOf(spec)),
   ]
 }
 

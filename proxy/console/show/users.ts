@@ -14,8 +14,8 @@ export const users: Table = {
   rows: ({ pools }) =>
     [...Map.groupBy(pools.all(), (pool) => pool.user)]
       .sort(([a], [b]) => compare(a, b))
-      .map(([user, pools]) => {
-        const settings = pools.flatMap((pool) => pool.settings ?? [])
+      .map(([user, own]) => {
+        const settings = own.flatMap((pool) => pool.settings ?? [])
         const size = common(settings, (one) => one.poolSize)
         const reserve = common(settings, (one) => one.reservePoolSize)
         return [
@@ -24,9 +24,11 @@ export const users: Table = {
           reserve === null ? null : String(reserve),
           common(settings, (one) => one.poolMode),
           Math.max(0, ...settings.map((one) => one.maxUserConnections)),
-          sum(pools, (pool) => sum(pool.serverSets, (serverSet) => serverSet.size)),
+          sum(pools.sources(), ({ serverUser, serverSets }) =>
+            serverUser === user ? sum(serverSets, ({ size }) => size) : 0,
+          ),
           Math.max(0, ...settings.map((one) => one.maxUserClientConnections)),
-          sum(pools, (pool) => pool.active.size + pool.idle.size + pool.waiting.size),
+          sum(own, ({ clientCount }) => clientCount),
         ]
       }),
 }

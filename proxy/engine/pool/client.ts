@@ -12,7 +12,7 @@ import { headerBytes, invalidLengthText, readLength } from '../../protocol/frami
 import { join, part, wholeBytesMax } from './link.ts'
 import { clientData } from './requests.ts'
 import type { List, Listed } from './list.ts'
-import type { Pool, Welcome } from './pool.ts'
+import type { Pool } from './pool.ts'
 import type { Described } from '../session/outstanding.ts'
 import { ClientStatements } from '../session/prepared.ts'
 import type { UnnamedStatement } from '../session/unnamed.ts'
@@ -20,6 +20,7 @@ import { durationMs, idleTimeout } from '../session/learning.ts'
 import type { Parameters } from '../session/parameters.ts'
 import type { Replication } from '../session/replication.ts'
 import type { Server } from './server.ts'
+import type { Welcome } from './server-source.ts'
 import type { Signs } from '../session/session-state.ts'
 
 /** Result of a client's login. */

@@ -1,58 +1,101 @@
+import type { EngineGeneralSettings, PoolSettings } from '../../../shared/config/settings.ts'
+import type { Cause } from '../../../shared/causes.ts'
+import type { Io } from '../../io/io.ts'
 import type { Want } from '../../memory/shared-counters.ts'
-import type { Context } from './context.ts'
-import type { Pool } from './pool.ts'
-import type { ServerSet } from './server-set.ts'
+import type { ClientSlots, ProcessCounts, ServerSlots } from '../workers/process-counts.ts'
 import type { Target } from './target.ts'
-import type { Server } from './server.ts'
 
-/** Servers change pools, which costs a login, only for clients that have waited for this long. */
+/** Servers change sources, which costs a login, only for clients that have waited for this long. */
 const giveWayAfterMs = 1000
 
-/** The pools that share limits. */
-interface LimitedPools {
-  all(): Iterable<Pool>
-  ofDatabase(database: string): Iterable<Pool>
-  ofUser(user: string): Iterable<Pool>
+/** A pool, whose clients are limited. */
+interface LimitedPool {
+  readonly database: string
+  readonly user: string
+  readonly settings: PoolSettings | null
+  readonly clientCount: number
+  readonly slots: ClientSlots | null
 }
 
-type LimitsContext = Pick<Context, 'io' | 'general' | 'counts'>
+/** Where servers come from: what is limited together with others. */
+interface LimitedSource {
+  readonly database: string
+  readonly serverUser: string
+  readonly current: LimitedServerSet | null
+  readonly slots: ServerSlots | null
+  readonly hasWaiting: boolean
+  readonly maxWaitMs: number
+  servers(): Iterable<LimitedServer>
+  grow(): void
+}
+
+interface LimitedServerSet {
+  readonly source: LimitedSource
+  readonly spec: { readonly serverUser: string; readonly serverDatabase: string }
+  readonly settings: PoolSettings
+  readonly idle: object
+  readonly size: number
+  readonly sizeMin: number
+  readonly draining: boolean
+}
+
+interface LimitedServer {
+  readonly list: object | null
+  readonly serverSet: LimitedServerSet
+  readonly target: Target
+  readonly idleSinceMs: number
+  close(cause: Cause): void
+}
+
+/** Everything that shares limits. */
+interface Limited {
+  ofDatabase(database: string): Iterable<LimitedPool>
+  ofUser(user: string): Iterable<LimitedPool>
+  sources(): Iterable<LimitedSource>
+}
+
+interface LimitsContext {
+  readonly io: Io
+  readonly general: Pick<EngineGeneralSettings, 'maxClientConnections'>
+  readonly counts: ProcessCounts | null
+}
 
 /**
- * Limits that several pools share: connections of a database, of a user, and to a server address. Counts are computed
+ * Limits that several pools share: clients and servers of a database and of a user, and servers at an address. Counts are computed
  * from the lists when needed; 0 means no limit. If there is no room for a server that a client waits for, the servers
  * idle for longest make room.
  */
 export class Limits {
-  readonly #pools: () => LimitedPools
+  readonly #pools: () => Limited
   readonly #context: () => LimitsContext
-  /** Pools that want servers which other workers have. */
-  readonly #awaiting = new Set<Pool>()
+  /** Sources that want servers which other workers have. */
+  readonly #awaiting = new Set<LimitedSource>()
   /** Wants of other workers for which nothing could be closed yet. */
   #wants: readonly Want[] = []
   /** Until when room lent to another worker is left to it, by slot. */
   readonly #lent = new Map<number, number>()
   #lookedMs = 0
-  /** Pools that wait for room. */
-  readonly #blocked = new Set<Pool>()
+  /** Sources that wait for room. */
+  readonly #blocked = new Set<LimitedSource>()
   /** Servers are being closed to make room: their closing does not start this again. */
   #busy = false
 
-  constructor(pools: () => LimitedPools, context: () => LimitsContext) {
+  constructor(pools: () => Limited, context: () => LimitsContext) {
     this.#pools = pools
     this.#context = context
   }
 
   /** Why this pool cannot admit one more client; null if it can. */
-  refusal(pool: Pool): string | null {
-    const { database, user, current } = pool
+  refusal(pool: LimitedPool): string | null {
+    const { database, user, settings } = pool
     const { counts, general } = this.#context()
     if (counts !== null) {
       // Clients that another worker gets were counted by it: see Client.
       const limit = counts.admit(pool, general.maxClientConnections)
       return limit === null ? null : clientLimits[limit]
     }
-    if (current === null) return null
-    const { maxDbClientConnections, maxUserClientConnections } = current.settings
+    if (settings === null) return null
+    const { maxDbClientConnections, maxUserClientConnections } = settings
     if (maxDbClientConnections > 0 && clientsOf(this.#pools().ofDatabase(database)) >= maxDbClientConnections) {
       return clientLimits.database
     }
@@ -62,42 +105,45 @@ export class Limits {
     return null
   }
 
-  /** Whether there is room for a server of `pool`, or room was made; otherwise it is retried when there may be. */
-  admit(pool: Pool): boolean {
-    const { settings } = pool.current as ServerSet // called by the current server set
+  /** Whether there is room for a server of `source`, or room was made; otherwise it is retried when there may be. */
+  admit({ source, settings }: LimitedServerSet): boolean {
     const { maxDbConnections, maxUserConnections } = settings
     if (maxDbConnections === 0 && maxUserConnections === 0) return true
+    const { database, serverUser, slots } = source
     return (
-      this.#makesRoom(pool, maxDbConnections, pool.slots?.database ?? null, () =>
-        serversOf(this.#pools().ofDatabase(pool.database)),
+      this.#makesRoom(source, maxDbConnections, slots?.database ?? null, () =>
+        this.#serversOf((other) => other.database === database),
       ) &&
-      this.#makesRoom(pool, maxUserConnections, pool.slots?.user ?? null, () =>
-        serversOf(this.#pools().ofUser(pool.user)),
+      this.#makesRoom(source, maxUserConnections, slots?.user ?? null, () =>
+        this.#serversOf((other) => other.serverUser === serverUser),
       )
     )
   }
 
-  admitTo(pool: Pool, target: Target): boolean {
-    const { settings } = pool.current as ServerSet // called by the current server set
+  admitTo({ source, settings }: LimitedServerSet, target: Target): boolean {
     const slot = this.#context().counts?.addressSlot(target) ?? null
-    return this.#makesRoom(pool, settings.maxAddressConnections, slot, () => this.#serversAt(target))
+    return this.#makesRoom(source, settings.maxAddressConnections, slot, () => this.#serversAt(target))
   }
 
-  #serversAt({ address, host }: Target): Server[] {
-    return serversOf(this.#pools().all()).filter(
+  #serversOf(isCounted: (source: LimitedSource) => boolean): LimitedServer[] {
+    return [...this.#pools().sources()].filter(isCounted).flatMap((source) => [...source.servers()])
+  }
+
+  #serversAt({ address, host }: Target): LimitedServer[] {
+    return this.#serversOf(() => true).filter(
       ({ target }) => target.address === address && target.host.port === host.port,
     )
   }
 
   /**
-   * PostgreSQL at `target` accepts no further connection (53300): if clients of `pool` wait for one, the server of
-   * another pool there that has been idle for longest makes room. The limit may be that of a role or a database, so one
+   * PostgreSQL at `target` accepts no further connection (53300): if clients of `source` wait for one, the server of
+   * another source there that has been idle for longest makes room. The limit may be that of a role or a database, so one
    * of the same role or database goes first. Those of a minimum stay, because they would be opened again.
    */
-  makeRoomAt(pool: Pool, target: Target): void {
-    const wanted = pool.current?.spec
-    if (pool.waiting.size === 0 || wanted === undefined) return
-    const spare = idlest(this.#serversAt(target), pool).filter(({ serverSet }) => serverSet.size > serverSet.sizeMin)
+  makeRoomAt(source: LimitedSource, target: Target): void {
+    const wanted = source.current?.spec
+    if (!source.hasWaiting || wanted === undefined) return
+    const spare = idlest(this.#serversAt(target), source).filter(({ serverSet }) => serverSet.size > serverSet.sizeMin)
     const related = spare.find(({ serverSet: { spec } }) => {
       return spec.serverUser === wanted.serverUser || spec.serverDatabase === wanted.serverDatabase
     })
@@ -106,71 +152,71 @@ export class Limits {
   }
 
   /** `slot` is the workers' shared count of what is limited. */
-  #makesRoom(pool: Pool, limit: number, slot: number | null, servers: () => Server[]): boolean {
+  #makesRoom(source: LimitedSource, limit: number, slot: number | null, servers: () => LimitedServer[]): boolean {
     if (limit === 0) return true
     const present = servers()
     const count = present.length + (this.#context().counts?.elsewhere(slot) ?? 0)
     if (count < limit && !this.#isLent(slot)) return true
     // No server makes room for a minimum alone.
-    if (pool.waiting.size === 0) return false
-    this.#blocked.add(pool)
+    if (!source.hasWaiting) return false
+    this.#blocked.add(source)
     const surplus = Math.max(1, count - limit + 1)
-    const evicted = idlest(present, pool).slice(0, surplus)
+    const evicted = idlest(present, source).slice(0, surplus)
     this.#look(() => {
       for (const server of evicted) server.close('evicted')
     })
     if (evicted.length < surplus) {
-      if (slot !== null) this.#postWant(pool, slot)
+      if (slot !== null) this.#postWant(source, slot)
       return false
     }
-    this.#blocked.delete(pool)
+    this.#blocked.delete(source)
     return true
   }
 
   // Shared between workers
 
-  /** Servers of the pool in all workers. */
-  sizeOf(serverSet: ServerSet): number {
+  /** Servers of the set in all workers. */
+  sizeOf(serverSet: LimitedServerSet): number {
     const { counts } = this.#context()
     if (counts === null || serverSet.draining) return serverSet.size
-    return serverSet.size + counts.elsewhere(serverSet.pool.slots?.servers ?? null)
+    return serverSet.size + counts.elsewhere(serverSet.source.slots?.servers ?? null)
   }
 
-  /** Whether the pool may have one more server; if other workers have what it lacks, a want is posted. */
-  hasRoom(serverSet: ServerSet, sizeMax: number): boolean {
-    const slot = serverSet.pool.slots?.servers ?? null
+  /** Whether the set may have one more server; if other workers have what it lacks, a want is posted. */
+  hasRoom(serverSet: LimitedServerSet, sizeMax: number): boolean {
+    const slot = serverSet.source.slots?.servers ?? null
     if (this.sizeOf(serverSet) < sizeMax) {
       if (!this.#isLent(slot)) return true
-      this.#awaitRoom(serverSet.pool)
+      this.#awaitRoom(serverSet.source)
       return false
     }
-    if (slot !== null && serverSet.size < sizeMax && serverSet.pool.waiting.size > 0) {
-      if (serverSet.size === 0 || serverSet.pool.maxWaitMs >= borrowAfterMs) this.#postWant(serverSet.pool, slot)
-      else this.#awaitRoom(serverSet.pool)
+    if (slot !== null && serverSet.size < sizeMax && serverSet.source.hasWaiting) {
+      if (serverSet.size === 0 || serverSet.source.maxWaitMs >= borrowAfterMs) this.#postWant(serverSet.source, slot)
+      else this.#awaitRoom(serverSet.source)
     }
     return false
   }
 
   /** Counts a server that is to be opened; false if another worker was faster. */
-  open(serverSet: ServerSet, target: Target, sizeMax: number): boolean {
+  open(serverSet: LimitedServerSet, target: Target, sizeMax: number): boolean {
     const { counts } = this.#context()
     if (counts === null || counts.open(serverSet, target, sizeMax)) return true
-    this.#awaitRoom(serverSet.pool)
+    this.#awaitRoom(serverSet.source)
     return false
   }
 
-  #postWant(pool: Pool, slot: number): void {
+  #postWant(source: LimitedSource, slot: number): void {
     const { counts, io } = this.#context()
     if (counts === null) return
-    this.#awaitRoom(pool)
-    counts.postWant(slot, io.nowMs() - pool.maxWaitMs)
+    this.#awaitRoom(source)
+    counts.postWant(slot, io.nowMs() - source.maxWaitMs)
   }
 
   /** It grows when another worker announces that something became free. */
-  #awaitRoom(pool: Pool): void {
+  #awaitRoom(source: LimitedSource): void {
     const { counts } = this.#context()
     if (counts === null) return
-    this.#awaiting.add(pool)
+    this.#awaiting.add(source)
     counts.awaitsRoom = true
   }
 
@@ -182,7 +228,7 @@ export class Limits {
     const wanting = [...this.#awaiting]
     this.#awaiting.clear()
     this.freed()
-    for (const pool of wanting) pool.grow()
+    for (const source of wanting) source.grow()
     counts.awaitsRoom = this.#awaiting.size + this.#blocked.size > 0
   }
 
@@ -206,9 +252,9 @@ export class Limits {
    * Idle for a while, or the other worker has fewer: a server needed here again at once would come back at the price of
    * a login.
    */
-  #isSpare({ idleSinceMs, serverSet }: Server, want: Want): boolean {
+  #isSpare({ idleSinceMs, serverSet }: LimitedServer, want: Want): boolean {
     const { counts, io } = this.#context()
-    if (serverSet.pool.slots?.servers === want.slot && (counts?.lead(want) ?? 0) > 1) return true
+    if (serverSet.source.slots?.servers === want.slot && (counts?.lead(want) ?? 0) > 1) return true
     return io.nowMs() - idleSinceMs >= lendAfterMs
   }
 
@@ -228,21 +274,21 @@ export class Limits {
     return false
   }
 
-  #heldOf({ slot }: Want): Server[] {
+  #heldOf({ slot }: Want): LimitedServer[] {
     const { counts } = this.#context()
-    return serversOf(this.#pools().all()).filter(({ serverSet, target }) => {
-      const { slots } = serverSet.pool
+    return this.#serversOf(() => true).filter(({ serverSet, target }) => {
+      const { slots } = serverSet.source
       if (slots?.servers === slot) return !serverSet.draining
       return slots?.database === slot || slots?.user === slot || counts?.addressSlot(target) === slot
     })
   }
 
   /**
-   * A server of `pool` is free, and another worker should have one in its place: it has fewer, or has waited for long.
+   * A server of `source` is free, and another worker should have one in its place: it has fewer, or has waited for long.
    */
-  #lends(pool: Pool): boolean {
+  #lends(source: LimitedSource): boolean {
     const { counts, io } = this.#context()
-    const { slots } = pool
+    const { slots } = source
     const nowMs = io.nowMs()
     if (counts === null || slots === null || nowMs < this.#lookedMs + lendEveryMs) return false
     this.#lookedMs = nowMs
@@ -250,28 +296,30 @@ export class Limits {
     for (const want of this.#wants) {
       const { slot } = want
       const waitedMs = counts.waitedMs(want, nowMs)
-      const starves = waitedMs >= giveWayAfterMs && waitedMs > pool.maxWaitMs
+      const starves = waitedMs >= giveWayAfterMs && waitedMs > source.maxWaitMs
       const owed =
         slot === slots.servers
           ? counts.lead(want) > 1 || (starves && counts.lead(want) > 0)
           : starves &&
-            (slot === slots.database || slot === slots.user || (pool.settings?.maxAddressConnections ?? 0) > 0)
+            (slot === slots.database ||
+              slot === slots.user ||
+              (source.current?.settings.maxAddressConnections ?? 0) > 0)
       if (owed && this.#lend(want)) return true
     }
     return false
   }
 
-  /** A client waits for the room that a server of `pool` would take: none is opened for a minimum then. */
-  isContested(pool: Pool): boolean {
+  /** A client waits for the room that a server of `source` would take: none is opened for a minimum then. */
+  isContested(source: LimitedSource): boolean {
     for (const blocked of this.#blocked) {
-      if (sharesRoom(blocked, pool)) return true
+      if (sharesRoom(blocked, source)) return true
     }
     return false
   }
 
-  /** The pool waits for room. */
-  isBlocked(pool: Pool): boolean {
-    return this.#blocked.has(pool)
+  /** The source waits for room. */
+  isBlocked(source: LimitedSource): boolean {
+    return this.#blocked.has(source)
   }
 
   /** HOT: a server became idle. */
@@ -281,16 +329,16 @@ export class Limits {
   }
 
   /**
-   * HOT: a server of `pool` is free. True if it should make room although its own clients wait: others, which need the
+   * HOT: a server of `source` is free. True if it should make room although its own clients wait: others, which need the
    * room, have waited for longer.
    */
-  givesWay(pool: Pool): boolean {
-    if (this.#wants.length > 0 && this.#lends(pool)) return true
+  givesWay(source: LimitedSource): boolean {
+    if (this.#wants.length > 0 && this.#lends(source)) return true
     if (this.#blocked.size === 0) return false
     for (const blocked of this.#blocked) {
       const { maxWaitMs } = blocked
-      if (blocked === pool || maxWaitMs < giveWayAfterMs || maxWaitMs <= pool.maxWaitMs) continue
-      if (sharesRoom(blocked, pool)) return true
+      if (blocked === source || maxWaitMs < giveWayAfterMs || maxWaitMs <= source.maxWaitMs) continue
+      if (sharesRoom(blocked, source)) return true
     }
     return false
   }
@@ -299,16 +347,16 @@ export class Limits {
    * There may be room: for the client that has waited for longest, and for `former`, whose server has closed, in its
    * turn.
    */
-  freed(former: Pool | null = null): void {
+  freed(former: LimitedSource | null = null): void {
     if (this.#blocked.size === 0 || this.#busy) {
       former?.grow()
       return
     }
     this.#look(() => {
-      const pools = new Set(this.#blocked)
-      if (former !== null) pools.add(former)
+      const sources = new Set(this.#blocked)
+      if (former !== null) sources.add(former)
       this.#blocked.clear()
-      for (const pool of [...pools].sort((a, b) => b.maxWaitMs - a.maxWaitMs)) pool.grow()
+      for (const source of [...sources].sort((a, b) => b.maxWaitMs - a.maxWaitMs)) source.grow()
     })
   }
 
@@ -320,7 +368,7 @@ export class Limits {
   }
 }
 
-/** Minimum wait before a pool that has servers borrows from another worker. */
+/** Minimum wait before a source that has servers borrows from another worker. */
 const borrowAfterMs = 100
 
 /** A server idle for this long can be lent to another worker. */
@@ -339,30 +387,26 @@ export const clientLimits = {
   user: 'client connections exceeded (max_user_client_connections)',
 } as const
 
-/** A server of `pool` may take the room that `blocked` needs. */
-function sharesRoom(blocked: Pool, pool: Pool): boolean {
-  if (blocked.settings === null) return false
-  const { maxDbConnections, maxUserConnections, maxAddressConnections } = blocked.settings
+/** A server of `source` may take the room that `blocked` needs. */
+function sharesRoom(blocked: LimitedSource, source: LimitedSource): boolean {
+  if (blocked.current === null) return false
+  const { maxDbConnections, maxUserConnections, maxAddressConnections } = blocked.current.settings
   if (maxAddressConnections > 0) return true
   return (
-    (maxDbConnections > 0 && blocked.database === pool.database) ||
-    (maxUserConnections > 0 && blocked.user === pool.user)
+    (maxDbConnections > 0 && blocked.database === source.database) ||
+    (maxUserConnections > 0 && blocked.serverUser === source.serverUser)
   )
 }
 
-function clientsOf(pools: Iterable<Pool>): number {
+function clientsOf(pools: Iterable<LimitedPool>): number {
   let clients = 0
   for (const pool of pools) clients += pool.clientCount
   return clients
 }
 
-function serversOf(pools: Iterable<Pool>): Server[] {
-  return [...pools].flatMap((pool) => [...pool.servers()])
-}
-
-/** Idle servers of other pools, idle for longest first. */
-function idlest(servers: readonly Server[], pool: Pool): Server[] {
+/** Idle servers of other sources, idle for longest first. */
+function idlest(servers: readonly LimitedServer[], source: LimitedSource): LimitedServer[] {
   return servers
-    .filter((server) => server.list === server.serverSet.idle && server.serverSet.pool !== pool)
+    .filter((server) => server.list === server.serverSet.idle && server.serverSet.source !== source)
     .sort((a, b) => a.idleSinceMs - b.idleSinceMs)
 }

@@ -14,13 +14,13 @@ export const wholeBytesMax = 16_384
  * One end of a link refers to the other; only `join` and `part` write these references, which are readonly elsewhere.
  */
 interface ClientEnd {
-  readonly pool: object
+  readonly pool: { readonly source: object | null }
   readonly list: object | null
   server: object | null
 }
 
 interface ServerEnd {
-  readonly serverSet: { readonly pool: object }
+  readonly serverSet: { readonly source: object }
   readonly list: object | null
   client: object | null
 }
@@ -29,7 +29,7 @@ interface ServerEnd {
 export function join(client: ClientEnd, server: ServerEnd): void {
   if (client.server !== null || server.client !== null) assert.fail('an end of the new link has another')
   if (client.list === null || server.list === null) assert.fail('an end of the new link has left')
-  if (server.serverSet.pool !== client.pool) assert.fail('a client is joined with a server of another pool')
+  if (server.serverSet.source !== client.pool.source) assert.fail('a client is joined with a server of another source')
   client.server = server
   server.client = client
 }

@@ -1,28 +1,36 @@
+import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { changeOf, pastOf, type Change } from '../../../shared/change.ts'
+import { pastOf } from '../../../shared/change.ts'
 import { wildcard } from '../../../shared/config/wildcard.ts'
 import { comparePositions } from '../../../shared/position.ts'
 import type { Position } from '../../../shared/wire.ts'
 import { AuthQueries, looksUp } from '../auth/auth-query.ts'
+import { ClosedServers } from './closed-servers.ts'
 import type { Context } from './context.ts'
+import { Statements } from '../session/prepared.ts'
 import type { Exchange } from '../wire/conversation.ts'
 import type { OperatedState } from '../../operation.ts'
 import type { ApplyOutcome, ClientSecret, FleetSpec, PoolSpec, TlsUpdate } from '../../spec.ts'
 import { Pool } from './pool.ts'
-import type { ServerSet } from './server-set.ts'
+import { ServerSource } from './server-source.ts'
+import { withAddresses } from './target.ts'
 
 /** All pools, and their configuration. */
 export class Pools {
   readonly authQueries: AuthQueries
   readonly #context: Context
   readonly #pools = new Map<string, Map<string, Pool>>()
+  /** By database and key. */
+  readonly #sources = new Map<string, Map<string, ServerSource>>()
+  /** What the pools of a database have in common, whatever they take their servers from. */
+  readonly #common = new Map<string, { readonly statements: Statements; readonly closedServers: ClosedServers }>()
   running: Position | null = null
   /** PAUSE without a database: all present and future pools. */
   #pausedAll = false
   readonly #paused = new Set<string>()
   readonly #disabled = new Set<string>()
   /** Models of the running version, see `modelOf`. */
-  readonly #models = new Map<string, ServerSet | null>()
+  readonly #models = new Map<string, PoolSpec | null>()
   /** Wakes logins that wait for the end of a pause before auth_query. */
   readonly heldUp = new Set<() => void>()
 
@@ -33,6 +41,11 @@ export class Pools {
 
   *all(): Generator<Pool> {
     for (const users of this.#pools.values()) yield* users.values()
+  }
+
+  /** Everything that servers come from. */
+  *sources(): Generator<ServerSource> {
+    for (const sources of this.#sources.values()) yield* sources.values()
   }
 
   find(database: string, user: string): Pool | null {
@@ -77,12 +90,16 @@ export class Pools {
       if (paused) this.#paused.add(database)
       else this.#paused.delete(database)
     }
-    for (const pool of this.all()) pool.setPaused(this.pauseApplies(pool.database))
+    this.#pauseSources()
     // Connections of auth_query close with the others; queries waiting for a pause are checked again.
     if (paused) this.authQueries.clear()
     this.wakeHeldUp()
     this.#context.operated()
     return true
+  }
+
+  #pauseSources(): void {
+    for (const source of this.sources()) source.setPaused(this.pauseApplies(source.database))
   }
 
   /** Whether its clients wait, by whichever pause. */
@@ -139,7 +156,7 @@ export class Pools {
   /** It has a section of its own, with users. */
   #isConfigured(database: string): boolean {
     for (const pool of this.#pools.get(database)?.values() ?? []) {
-      if (pool.current !== null && pool.template === null) return true
+      if (pool.spec !== null && pool.template === null) return true
     }
     return false
   }
@@ -148,24 +165,22 @@ export class Pools {
    * A pool of this user in any database, for a client of one that does not exist: it authenticates like there before it
    * is told. One that trusts the user only if there is no other; null if there is none.
    */
-  elsewhere(user: string): ServerSet | null {
-    const serverSets = [...this.ofUser(user)].flatMap(({ template, current }) =>
-      template === null ? (current ?? []) : [],
-    )
-    return serverSets.find(({ settings }) => settings.authType !== 'trust') ?? serverSets[0] ?? null
+  elsewhere(user: string): PoolSpec | null {
+    const specs = [...this.ofUser(user)].flatMap(({ template, spec }) => (template === null ? (spec ?? []) : []))
+    return specs.find(({ settings }) => settings.authType !== 'trust') ?? specs[0] ?? null
   }
 
   /**
    * Unknown users are challenged like the users of this pool, and so cannot be told from them: its way of logging in is
    * that of most users of the database, or of all databases if this one does not exist. Null if all users are trusted.
    */
-  modelOf(database: string): ServerSet | null {
+  modelOf(database: string): PoolSpec | null {
     const section = this.#isConfigured(database) ? database : wildcard
     const known = this.#models.get(section)
     if (known !== undefined) return known
     const names = this.#isConfigured(section) ? (this.#pools.get(section)?.values() ?? []) : this.all()
     const ways = Map.groupBy(
-      [...names].flatMap(({ template, current }) => (template === null ? (current ?? []) : [])),
+      [...names].flatMap(({ template, spec }) => (template === null ? (spec ?? []) : [])),
       wayOfLoggingIn,
     )
     ways.delete('trust')
@@ -181,7 +196,7 @@ export class Pools {
     const users = this.#isConfigured(database) ? [wildcard] : [user, wildcard]
     for (const one of users) {
       const pool = this.find(this.#isConfigured(database) ? database : wildcard, one)
-      if (pool !== null && pool.current !== null) return pool
+      if (pool !== null && pool.spec !== null) return pool
     }
     return null
   }
@@ -191,11 +206,11 @@ export class Pools {
    * users are too, because that must take equally long.
    */
   askedAbout(database: string, user: string): PoolSpec | null {
-    const serverSet = this.find(database, user)?.current ?? this.templateFor(database, user)?.current ?? null
-    if (serverSet !== null) return looksUp(serverSet.spec) ? serverSet.spec : null
+    const own = this.find(database, user)?.spec ?? this.templateFor(database, user)?.spec ?? null
+    if (own !== null) return looksUp(own) ? own : null
     const section = this.#isConfigured(database) ? database : wildcard
-    for (const { current } of this.#pools.get(section)?.values() ?? []) {
-      if (current !== null && looksUp(current.spec)) return current.spec
+    for (const { spec } of this.#pools.get(section)?.values() ?? []) {
+      if (spec !== null && looksUp(spec)) return spec
     }
     return null
   }
@@ -203,8 +218,8 @@ export class Pools {
   /** The pool of a client that has authenticated and is served by "*"; null if there are too many of them. */
   make(database: string, user: string): Pool | null {
     const template = this.templateFor(database, user)
-    const spec = template?.current?.spec
-    if (template === null || spec === undefined) return null
+    const spec = template?.spec ?? null
+    if (template === null || spec === null) return null
     let pool = this.find(database, user)
     if (pool === null || pool.template === null) {
       if (!this.#makeRoom()) return null
@@ -213,7 +228,8 @@ export class Pools {
     pool.template = template
     pool.worker = this.#context.workers?.self ?? null
     pool.usedAtMs = this.#context.io.nowMs()
-    applySpec(pool, specFor(spec, pool))
+    if (pool.configure(specFor(spec, pool)) !== 'keep') pool.retuned()
+    this.#supply(pool)
     return pool
   }
 
@@ -236,7 +252,7 @@ export class Pools {
     const unused = made.filter((pool) => pool.clientCount === 0).sort((a, b) => a.usedAtMs - b.usedAtMs)
     for (const pool of unused) {
       if (surplus <= 0) break
-      pool.remove()
+      this.#remove(pool)
       if (!pool.abandoned) continue
       this.#drop(pool)
       surplus--
@@ -255,53 +271,142 @@ export class Pools {
     }
     this.#models.clear()
     const desired = new Set<Pool>()
+    const changed = new Set<Pool>()
     for (const poolSpec of spec.pools) {
       const pool = this.#poolFor(poolSpec.database, poolSpec.user)
       pool.template = null
       desired.add(pool)
       pool.worker = poolSpec.worker ?? null
-      count[applySpec(pool, poolSpec)]++
+      const change = pool.configure(poolSpec)
+      count[pastOf[change]]++
+      if (change !== 'keep') changed.add(pool)
     }
     for (const pool of this.all()) {
-      if (desired.has(pool) || pool.current === null || pool.template !== null) continue
+      if (desired.has(pool) || pool.spec === null || pool.template !== null) continue
       pool.remove()
       count.removed++
     }
-    this.#followTemplates()
+    this.#followTemplates(changed)
+    this.#supplyAll()
+    for (const pool of changed) pool.retuned()
     // Whether a pause of "*" applies to a database depends on whether that has a section of its own.
-    for (const pool of this.all()) pool.setPaused(this.pauseApplies(pool.database))
+    this.#pauseSources()
     this.authQueries.clear()
     this.running = spec.position
     return { applied: true, running: this.running, ...count }
   }
 
-  /** Pools created for "*" get its present configuration, by the same comparison, or are removed with it. */
-  #followTemplates(): void {
+  /** The same pools take other values, as by SET at the console. */
+  change(valuesOf: (spec: PoolSpec) => PoolSpec): void {
+    const changed: Pool[] = []
     for (const pool of this.all()) {
-      if (pool.template === null || pool.current === null) continue
+      if (pool.spec !== null && pool.configure(valuesOf(pool.spec)) !== 'keep') changed.push(pool)
+    }
+    this.#supplyAll()
+    for (const pool of changed) pool.retuned()
+  }
+
+  /** Pools created for "*" get its present configuration, by the same comparison, or are removed with it. */
+  #followTemplates(changed: Set<Pool>): void {
+    for (const pool of this.all()) {
+      if (pool.template === null || pool.spec === null) continue
       const template = this.templateFor(pool.database, pool.user)
-      const spec = template?.current?.spec
-      if (template === null || spec === undefined) {
+      const spec = template?.spec ?? null
+      if (template === null || spec === null) {
         pool.remove()
         continue
       }
       pool.template = template
-      applySpec(pool, specFor(spec, pool))
+      if (pool.configure(specFor(spec, pool)) !== 'keep') changed.add(pool)
     }
   }
 
+  // Sources of servers
+
+  /** All pools take their servers where they should, and each source runs what its first pool says. */
+  #supplyAll(): void {
+    const supplied = new Map<ServerSource, Pool[]>()
+    for (const users of this.#pools.values()) {
+      const pools = [...users.values()].filter(({ spec, isWildcard }) => spec !== null && !isWildcard)
+      for (const pool of pools.sort(byPrecedence)) {
+        const source = this.#sourceFor(pool, (shared) => supplied.get(shared)?.[0]?.spec ?? null)
+        const members = supplied.get(source)
+        if (members === undefined) supplied.set(source, [pool])
+        else members.push(pool)
+      }
+    }
+    for (const [source, pools] of supplied) for (const pool of pools) pool.draw(source)
+    for (const [source, [first]] of supplied) {
+      if (first !== undefined && first.spec !== null) source.configure(first.spec, placeOf(source, first))
+    }
+    for (const source of this.sources()) if (source.pools.size === 0) source.drainCurrent()
+  }
+
+  /** One pool that was created meanwhile. */
+  #supply(pool: Pool): void {
+    const source = this.#sourceFor(pool, ({ current }) => current?.spec ?? null)
+    pool.draw(source)
+    const [first = pool] = source.pools
+    const spec = (source.pools.size > 1 ? source.current?.spec : null) ?? pool.spec
+    if (spec !== null) source.configure(spec, placeOf(source, first))
+  }
+
+  /**
+   * Users of a database whose servers log in as one role share them, as in PgBouncer. A user whose own keys open its
+   * servers (passthrough) does not; nor does one whose servers are opened in another way than those of the first user,
+   * which a valid document does not have.
+   */
+  #sourceFor({ database, user, spec }: Pool, runs: (shared: ServerSource) => PoolSpec | null): ServerSource {
+    assert(spec !== null, 'a removed pool has no servers')
+    const { serverUser, connectHash, settings } = spec
+    if (settings.serverAuth !== 'passthrough') {
+      const shared = this.#source(database, serverUser, sharedKey(serverUser))
+      if ((runs(shared)?.connectHash ?? connectHash) === connectHash) return shared
+    }
+    return this.#source(database, serverUser, JSON.stringify(['user', user]))
+  }
+
+  #source(database: string, serverUser: string, key: string): ServerSource {
+    let sources = this.#sources.get(database)
+    if (sources === undefined) {
+      sources = new Map()
+      this.#sources.set(database, sources)
+    }
+    let source = sources.get(key)
+    if (source === undefined) {
+      const closed = this.#commonOf(database).closedServers
+      source = new ServerSource(this.#context, { database, serverUser, key, closed })
+      source.setPaused(this.pauseApplies(database))
+      sources.set(key, source)
+    }
+    return source
+  }
+
+  /** Its clients leave, and so do the servers that no other pool takes. */
+  #remove(pool: Pool): void {
+    const { source } = pool
+    pool.remove()
+    if (source !== null && source.pools.size === 0) source.drainCurrent()
+  }
+
   readdress(hosts: Readonly<Record<string, readonly string[]>>): void {
-    for (const pool of this.all()) pool.current?.readdress(hosts)
+    for (const pool of this.all()) if (pool.spec !== null) pool.adopt(withAddresses(pool.spec, hosts))
+    for (const source of this.sources()) source.current?.readdress(hosts)
   }
 
   /** Certificates were reloaded, for new servers. */
   secure(pools: TlsUpdate['pools']): void {
-    for (const { database: pool, user, serverTls } of pools) {
-      const running = this.find(pool, user)?.current
-      if (running?.spec.serverTls !== undefined) running.adopt({ ...running.spec, serverTls })
+    for (const { database, user, serverTls } of pools) {
+      const pool = this.find(database, user)
+      if (pool?.spec?.serverTls !== undefined) pool.adopt({ ...pool.spec, serverTls })
     }
-    for (const { template, current } of this.all()) {
-      const serverTls = template?.current?.spec.serverTls
+    for (const pool of this.all()) {
+      const serverTls = pool.template?.spec?.serverTls
+      if (pool.spec !== null && serverTls !== undefined) pool.adopt({ ...pool.spec, serverTls })
+    }
+    for (const { current, pools: supplied } of this.sources()) {
+      const [first] = supplied
+      const serverTls = first?.spec?.serverTls
       if (current !== null && serverTls !== undefined) current.adopt({ ...current.spec, serverTls })
     }
   }
@@ -312,16 +417,19 @@ export class Pools {
     this.#context.limits.freed()
     this.authQueries.maintain(nowMs)
     for (const pool of this.all()) {
-      pool.current?.maintain(nowMs)
       if (pool.template !== null) this.#age(pool, nowMs)
       if (pool.abandoned) this.#drop(pool)
+    }
+    for (const source of this.sources()) {
+      source.current?.maintain(nowMs)
+      if (source.abandoned) this.#dropSource(source)
     }
   }
 
   #age(pool: Pool, nowMs: number): void {
     if (pool.clientCount > 0) pool.usedAtMs = nowMs
     const isUnused = nowMs - pool.usedAtMs >= this.#context.general.autodbIdleTimeoutMs
-    if (isUnused && pool.current !== null) pool.remove()
+    if (isUnused && pool.spec !== null) this.#remove(pool)
   }
 
   #drop(pool: Pool): void {
@@ -329,6 +437,30 @@ export class Pools {
     const users = this.#pools.get(pool.database)
     users?.delete(pool.user)
     if (users?.size === 0) this.#pools.delete(pool.database)
+    this.#forget(pool)
+  }
+
+  #dropSource(source: ServerSource): void {
+    source.close()
+    const sources = this.#sources.get(source.database)
+    sources?.delete(source.key)
+    if (sources?.size === 0) this.#sources.delete(source.database)
+    this.#forget(source)
+  }
+
+  /** Neither a pool nor a source of that name is left; of the last of a database, nothing. */
+  #forget({ database, user }: Pick<Pool, 'database' | 'user'>): void {
+    const sources = [...(this.#sources.get(database)?.values() ?? [])]
+    if (this.find(database, user) === null && !sources.some((source) => source.user === user)) {
+      this.#common.get(database)?.closedServers.forget(user)
+    }
+    if (!this.#pools.has(database) && sources.length === 0) this.#common.delete(database)
+  }
+
+  /** The engine ends: closes everything. */
+  close(): void {
+    for (const pool of this.all()) pool.close()
+    for (const source of this.sources()) source.close()
   }
 
   #poolFor(database: string, user: string): Pool {
@@ -339,23 +471,31 @@ export class Pools {
     }
     let pool = users.get(user)
     if (pool === undefined) {
-      pool = new Pool(this.#context, database, user)
-      pool.setPaused(this.pauseApplies(database))
+      pool = new Pool(this.#context, { database, user }, this.#commonOf(database))
       users.set(user, pool)
     }
     return pool
   }
 
+  #commonOf(database: string) {
+    const known = this.#common.get(database)
+    if (known !== undefined) return known
+    const common = { statements: new Statements(this.#context.statementMemory), closedServers: new ClosedServers() }
+    this.#common.set(database, common)
+    return common
+  }
+
   assertInvariants(): void {
     for (const pool of this.all()) pool.assertInvariants()
+    for (const source of this.sources()) source.assertInvariants()
   }
 }
 
 /** Everything by which a stranger could tell two users apart. */
-function wayOfLoggingIn({ settings, spec }: ServerSet): string {
+function wayOfLoggingIn({ settings, clientSecret }: PoolSpec): string {
   const { authType, authIdentMap } = settings
   if (authType === 'trust') return authType
-  const { previous, ...secret } = spec.clientSecret
+  const { previous, ...secret } = clientSecret
   const forms = [secret, previous ?? noSecret].map(({ md5, scram, digest }) => [
     md5 === null,
     scram === null ? null : [scram.iterations, scram.salt.length],
@@ -366,14 +506,27 @@ function wayOfLoggingIn({ settings, spec }: ServerSet): string {
 
 const noSecret: ClientSecret = { md5: null, scram: null }
 
-/** Applies `spec` to `pool`, at the cost that the difference requires. */
-function applySpec(pool: Pool, spec: PoolSpec): (typeof pastOf)[Change] {
-  const running = pool.current
-  const change = changeOf(running?.spec, spec)
-  if (running === null || change === 'add' || change === 'rebuild') pool.replace(spec)
-  else if (change === 'retune') running.retune(spec)
-  else running.adopt(spec)
-  return pastOf[change]
+function sharedKey(serverUser: string): string {
+  return JSON.stringify(['role', serverUser])
+}
+
+/**
+ * Under which user the servers of a source are shown, and the worker that has them. Users of "*" may come and go, so servers
+ * of a forced role are always shown under that role.
+ */
+function placeOf(source: ServerSource, { user, worker, template }: Pool): { user: string; worker: number | null } {
+  const isShared = source.key === sharedKey(source.serverUser)
+  if (isShared && template?.user === wildcard && template.spec?.serverUser === source.serverUser) {
+    return { user: source.serverUser, worker: template.database === wildcard ? worker : template.worker }
+  }
+  return { user: isShared && source.pools.size > 1 ? source.serverUser : user, worker }
+}
+
+/** Configured pools first, then by user: the same in all workers. */
+function byPrecedence(one: Pool, other: Pool): number {
+  const [oneIsMade, otherIsMade] = [one.template !== null, other.template !== null]
+  if (oneIsMade !== otherIsMade) return oneIsMade ? 1 : -1
+  return one.user < other.user ? -1 : 1
 }
 
 /** The configuration of "*" for one database and user; it has the hash of "*". */

@@ -255,7 +255,7 @@ function passError({ server, client, bytes, from, at, next, end }: Reply): numbe
   server.watch.failed()
   unnamedFailed(client, server)
   const { code } = refusal === undefined ? fields : errorFields(refusal, headerBytes, refusal.length)
-  server.serverSet.pool.noteServerError(code)
+  client.pool.noteServerError(code)
   if (outstanding.failedSubject instanceof Named) client.pool.statements.doubt(outstanding.failedSubject.statement)
   if (refusal === undefined && contradictsStatements(fields)) server.statements?.doubt()
   if (refusal === undefined && planHasChanged(fields)) server.serverSet.schema.changed()

@@ -4,13 +4,13 @@ import type { TcpOptions } from '../../io/io.ts'
 import type { Schema } from '../../memory/schema-changes.ts'
 import { List } from './list.ts'
 import type { PoolSpec } from '../../spec.ts'
-import type { Pool } from './pool.ts'
+import type { ServerSource } from './server-source.ts'
 import { LearnedTexts } from '../session/learning.ts'
 import { followedWith } from '../session/parameters.ts'
 import type { Parameters } from '../session/parameters.ts'
 import type { Replication } from '../session/replication.ts'
 import { Server } from './server.ts'
-import { targetsOf, tcpOptionsOf } from './target.ts'
+import { targetsOf, tcpOptionsOf, withAddresses } from './target.ts'
 import type { Target } from './target.ts'
 import type { TlsHold } from '../wire/tls.ts'
 import { anything } from '../session/session-state.ts'
@@ -38,7 +38,7 @@ export function lacksOthersNames({ custom }: Server, client: Settled): boolean {
 export const othersNamesText = 'its session has had custom parameters of another client (isolation = "strict")'
 
 /**
- * The servers of a pool under one effective configuration. Each is in exactly one of the lists below; the list is its
+ * The servers of one (database, server user) under one effective configuration. Each is in exactly one of the lists below; the list is its
  * state, and only `move` changes it.
  *
  *   login ──► idle ◄──► active ──► reset ──► idle
@@ -49,7 +49,7 @@ export const othersNamesText = 'its session has had custom parameters of another
  * belongs to one client, and has a limit of its own.
  */
 export class ServerSet {
-  readonly pool: Pool
+  readonly source: ServerSource
   spec: PoolSpec
   settings: PoolSettings
   readonly login = new List<Server>('login')
@@ -70,20 +70,20 @@ export class ServerSet {
   #targets: readonly Target[] = []
   #next = 0
 
-  constructor(pool: Pool, spec: PoolSpec) {
-    this.pool = pool
+  constructor(source: ServerSource, spec: PoolSpec) {
+    this.source = source
     this.spec = spec
     this.settings = spec.settings
     this.#holdTls()
     this.followed = followedWith(spec.settings.trackExtraParameters)
-    this.schema = pool.context.schemaChanges.of(spec.serverDatabase)
+    this.schema = source.context.schemaChanges.of(spec.serverDatabase)
     this.#setTargets()
   }
 
   #holdTls(): void {
     const former = this.tls
     const { serverTls } = this.spec
-    this.tls = serverTls === undefined ? null : this.pool.context.tls.acquire(serverTls)
+    this.tls = serverTls === undefined ? null : this.source.context.tls.acquire(serverTls)
     former?.release()
   }
 
@@ -114,7 +114,7 @@ export class ServerSet {
   /** Servers kept without need; this worker's part of them. */
   get sizeMin(): number {
     const { minPoolSize, poolSize } = this.settings
-    return this.pool.partOf(Math.min(minPoolSize, poolSize))
+    return this.source.partOf(Math.min(minPoolSize, poolSize))
   }
 
   get addressCount(): number {
@@ -187,7 +187,7 @@ export class ServerSet {
    */
   connect(sizeMax: number): boolean {
     const target = this.#nextTarget()
-    if (target === null || !this.pool.context.limits.open(this, target, sizeMax)) return false
+    if (target === null || !this.source.context.limits.open(this, target, sizeMax)) return false
     this.login.pushTail(new Server(this, target))
     return true
   }
@@ -196,18 +196,18 @@ export class ServerSet {
   dedicate(replication: Replication): Server | null {
     const target = this.#nextTarget()
     if (target === null) return null
-    this.pool.context.counts?.dedicated(this, target)
+    this.source.context.counts?.dedicated(this, target)
     const server = new Server(this, target, replication)
     this.replication.pushTail(server)
     return server
   }
 
   #nextTarget(): Target | null {
-    const { limits } = this.pool.context
-    if (!limits.admit(this.pool)) return null
+    const { limits } = this.source.context
+    if (!limits.admit(this)) return null
     for (let left = this.#targets.length; left > 0; left--) {
       const target = this.#targets[this.#next++ % this.#targets.length] as Target
-      if (limits.admitTo(this.pool, target)) return target
+      if (limits.admitTo(this, target)) return target
     }
     return null
   }
@@ -231,27 +231,27 @@ export class ServerSet {
         server.close('lifetime')
         return
       }
-      if (this.pool.context.limits.givesWay(this.pool)) {
+      if (this.source.context.limits.givesWay(this.source)) {
         server.close('evicted')
         return
       }
     }
     this.move(server, this.idle, checked)
     if (!checked) server.becameIdle()
-    if (!this.pool.serve(server)) this.pool.context.limits.serverIdle()
+    if (!this.source.serve(server)) this.source.context.limits.serverIdle()
   }
 
   /** There are more servers than allowed; those of the reserve stay while clients wait. */
   #hasExcess(): boolean {
-    const size = this.pool.context.limits.sizeOf(this)
+    const size = this.source.context.limits.sizeOf(this)
     const { poolSize, reservePoolSize } = this.settings
     if (size <= poolSize) return false
-    return size > poolSize + reservePoolSize || this.pool.waiting.size === 0
+    return size > poolSize + reservePoolSize || !this.source.hasWaiting
   }
 
   #expired(server: Server): boolean {
     const { serverLifetimeMs } = this.settings
-    return serverLifetimeMs > 0 && this.pool.context.io.nowMs() - server.connectedAtMs >= serverLifetimeMs
+    return serverLifetimeMs > 0 && this.source.context.io.nowMs() - server.connectedAtMs >= serverLifetimeMs
   }
 
   /** Present servers serve no further transaction; needed ones are opened anew. */
@@ -267,7 +267,7 @@ export class ServerSet {
 
   /** Idle servers close at once, linked ones when their transaction ends. */
   drain(): void {
-    this.pool.context.counts?.drained(this)
+    this.source.context.counts?.drained(this)
     this.draining = true
     for (const server of this.login.copy()) server.close('drained')
     for (const server of this.idle.copy()) server.close('drained')
@@ -278,7 +278,7 @@ export class ServerSet {
     this.adopt(spec)
     for (const list of this.lists) for (const server of list) server.setTcpOptions(this.tcpOptions)
     this.#shrink()
-    this.pool.retuned()
+    this.source.retuned()
   }
 
   /** The same configuration, resolved again. */
@@ -311,7 +311,7 @@ export class ServerSet {
   }
 
   #shrink(): void {
-    const { limits } = this.pool.context
+    const { limits } = this.source.context
     while (limits.sizeOf(this) > this.settings.poolSize && this.idle.tail !== null) this.idle.tail.close('drained')
   }
 
@@ -322,9 +322,8 @@ export class ServerSet {
 
   /** Addresses of a host name changed: servers on an address that disappeared drain. */
   readdress(hosts: Readonly<Record<string, readonly string[]>>): void {
-    if (!this.spec.hosts.some((host) => hosts[host.host] !== undefined)) return
-    const changed = this.spec.hosts.map((host) => ({ ...host, addresses: hosts[host.host] ?? host.addresses }))
-    this.adopt({ ...this.spec, hosts: changed })
+    const spec = withAddresses(this.spec, hosts)
+    if (spec !== this.spec) this.adopt(spec)
   }
 
   /** Called about once a second: age, idle time, and the minimum. */
@@ -339,7 +338,7 @@ export class ServerSet {
         server.startCheck(serverCheckQuery)
       }
     }
-    this.pool.grow()
+    this.source.grow()
   }
 
   #setTargets(): void {
@@ -360,6 +359,7 @@ export class ServerSet {
       assert(counted === list.size, 'a list counts its items')
     }
     if (this.draining) assert(this.idle.size + this.login.size === 0, 'a draining server set keeps no idle server')
-    if (!this.draining) assert(this.pool.current === this, 'a server set that does not drain is its pool’s current one')
+    if (!this.draining)
+      assert(this.source.current === this, 'a server set that does not drain is its source’s current one')
   }
 }

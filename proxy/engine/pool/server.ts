@@ -132,7 +132,7 @@ export class Server implements SocketEvents, Listed<Server> {
   readonly conversation: Conversation
 
   constructor(serverSet: ServerSet, target: Target, replication: Replication | null = null) {
-    const { context } = serverSet.pool
+    const { context } = serverSet.source
     this.serverSet = serverSet
     this.target = target
     this.replication = replication
@@ -157,7 +157,7 @@ export class Server implements SocketEvents, Listed<Server> {
 
   #connect(): Socket {
     const { serverSet } = this
-    return serverSet.pool.context.io.connect(this.#address, serverSet.tcpOptions, this)
+    return serverSet.source.context.io.connect(this.#address, serverSet.tcpOptions, this)
   }
 
   get #address(): Address {
@@ -202,12 +202,12 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   becameIdle(): void {
-    this.idleSinceMs = this.serverSet.pool.context.io.nowMs()
+    this.idleSinceMs = this.serverSet.source.context.io.nowMs()
   }
 
   /** A client was joined. */
   requested(): void {
-    this.requestedAtMs = this.serverSet.pool.context.io.nowMs()
+    this.requestedAtMs = this.serverSet.source.context.io.nowMs()
   }
 
   /** Owes nothing, has no client, and is between transactions. */
@@ -342,8 +342,8 @@ export class Server implements SocketEvents, Listed<Server> {
 
   onData(bytes: Uint8Array, start: number, end: number): number {
     // Messages of a login are not sent to a client.
-    const counted = this.#loggedIn
-    this.lastReceivedMs = this.serverSet.pool.context.io.nowMs()
+    const counted = this.#loggedIn ? this.client : null
+    this.lastReceivedMs = this.serverSet.source.context.io.nowMs()
     let at = start
     while (at < end && this.list !== null) {
       let next: number
@@ -354,7 +354,7 @@ export class Server implements SocketEvents, Listed<Server> {
       at = next
     }
     // Bytes left by a handler are delivered again.
-    if (counted) this.serverSet.pool.totals.bytes_sent += at - start
+    if (counted !== null) counted.pool.totals.bytes_sent += at - start
     return this.list === null ? end : at
   }
 
@@ -438,15 +438,15 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   *#login(): Exchange<void> {
-    const { spec, pool, tls, settings } = this.serverSet
+    const { spec, source, tls, settings } = this.serverSet
     const { host } = this.target.host
     const wire = { socket: this.socket, inbox: this.#inbox, conversation: this.conversation }
     const login = yield* this.#session.begin(wire, tls === null ? null : { context: tls.context, settings, host }, {
       user: spec.serverUser,
       database: spec.serverDatabase,
       password: spec.serverPassword,
-      keys: pool.serverKeys,
-      saltedKeys: pool.saltedKeys,
+      keys: source.serverKeys,
+      saltedKeys: source.saltedKeys,
       minor: settings.serverMaxProtocolVersion === '3.2' ? 2 : 0,
       parameters: this.replication?.parameters ?? {},
     })
@@ -459,12 +459,12 @@ export class Server implements SocketEvents, Listed<Server> {
       this.initial.set(parameter.toLowerCase(), value)
     }
     this.#exchange = null
-    if (pool.context.suspended) this.socket.suspendReading()
+    if (source.context.suspended) this.socket.suspendReading()
     if (this.replication !== null) {
       this.client?.dedicated(this)
       return
     }
-    pool.connected(this.target, login.parameters)
+    source.connected(this.target, login.parameters)
     this.serverSet.checkin(this)
   }
 
@@ -600,7 +600,7 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   #pin(kept: number): void {
-    if (this.kept === 0) this.pinnedAtMs = this.serverSet.pool.context.io.nowMs()
+    if (this.kept === 0) this.pinnedAtMs = this.serverSet.source.context.io.nowMs()
     this.kept |= kept
   }
 
@@ -614,7 +614,7 @@ export class Server implements SocketEvents, Listed<Server> {
     this.suspect = 0
     const found = yield* queryKept(this, asked)
     this.#exchange = null
-    if (this.kept === 0) this.pinnedAtMs = this.serverSet.pool.context.io.nowMs()
+    if (this.kept === 0) this.pinnedAtMs = this.serverSet.source.context.io.nowMs()
     if (found !== null) {
       this.kept = (this.kept & ~asked) | found
       if ((asked & ~found & Kept.Settings) !== 0) this.watch.allReset()
@@ -678,7 +678,7 @@ export class Server implements SocketEvents, Listed<Server> {
   }
 
   *#check(sql: string): Exchange<void> {
-    const { io } = this.serverSet.pool.context
+    const { io } = this.serverSet.source.context
     const limitMs = this.serverSet.settings.connectTimeoutMs
     this.#checkTimer = io.after(limitMs, () => {
       this.close('health_check', { message: `no response to server_check_query within ${limitMs} ms` })
@@ -780,7 +780,7 @@ export class Server implements SocketEvents, Listed<Server> {
   #noteDefault(bytes: Uint8Array, start: number, end: number): void {
     const [parameter, value] = this.noteParameter(bytes, start, end)
     this.initial.set(parameter.toLowerCase(), value)
-    this.serverSet.pool.noteReported(parameter, value)
+    this.serverSet.source.noteReported(parameter, value)
   }
 
   noteParameter(bytes: Uint8Array, start: number, end: number): [string, string] {
@@ -842,7 +842,7 @@ export class Server implements SocketEvents, Listed<Server> {
       return
     }
     if (inOrder) this.#finishes = true
-    else if (!this.outstanding.empty) this.serverSet.pool.context.cancels.send(this, () => {})
+    else if (!this.outstanding.empty) this.serverSet.source.context.cancels.send(this, () => {})
     this.close(cause)
   }
 
@@ -866,17 +866,17 @@ export class Server implements SocketEvents, Listed<Server> {
       this.socket.close()
     }
     // Not before: another worker opens a server as soon as it is counted as closed.
-    serverSet.pool.context.counts?.closed(serverSet, this.target, this.replication !== null)
+    serverSet.source.context.counts?.closed(serverSet, this.target, this.replication !== null)
 
-    const { pool } = serverSet
-    pool.closed[cause] = (pool.closed[cause] ?? 0) + 1
+    const { source } = serverSet
+    source.closed.count(source.user, cause)
     if (!causes[cause].planned) {
-      const nowMs = pool.context.io.nowMs()
-      pool.context.post({
+      const nowMs = source.context.io.nowMs()
+      source.context.post({
         type: 'disconnect',
         disconnect: {
-          pool: pool.database,
-          user: pool.user,
+          pool: source.database,
+          user: source.user,
           host: this.target.host.host,
           port: this.target.host.port,
           role: this.target.host.role,
@@ -896,12 +896,12 @@ export class Server implements SocketEvents, Listed<Server> {
     if (this.replication !== null && state === 'login') {
       client?.fatal(details.sqlstate ?? sqlstates.connection_failure, details.message ?? loginFailureText(cause))
     } else client?.serverLost(this, cause)
-    if (serverSet.draining) pool.dropDrained(serverSet)
+    if (serverSet.draining) source.dropDrained(serverSet)
     else if (state === 'login' && !causes[cause].planned && this.replication === null) {
-      pool.connectFailed(this.target, details.sqlstate ?? null, details.message ?? loginFailureText(cause))
+      source.connectFailed(this.target, details.sqlstate ?? null, details.message ?? loginFailureText(cause))
     }
-    pool.context.limits.freed(serverSet.draining ? null : pool)
-    pool.context.serverEnded()
+    source.context.limits.freed(serverSet.draining ? null : source)
+    source.context.serverEnded()
   }
 }
 

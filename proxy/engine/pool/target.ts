@@ -16,6 +16,12 @@ export function targetsOf(spec: Pick<PoolSpec, 'hosts'>): readonly Target[] {
   return hosts.flatMap((host) => host.addresses.map((address) => ({ host, address })))
 }
 
+/** `spec` with the addresses in `hosts`, by host name; the same object if none of its hosts is there. */
+export function withAddresses(spec: PoolSpec, hosts: Readonly<Record<string, readonly string[]>>): PoolSpec {
+  if (!spec.hosts.some(({ host }) => hosts[host] !== undefined)) return spec
+  return { ...spec, hosts: spec.hosts.map((host) => ({ ...host, addresses: hosts[host.host] ?? host.addresses })) }
+}
+
 type TcpSettings = Pick<
   PoolSettings,
   'tcpKeepalivesIdleMs' | 'tcpKeepalivesIntervalMs' | 'tcpKeepalivesCount' | 'tcpUserTimeoutMs'

@@ -4,27 +4,43 @@ import type { Workers } from './workers.ts'
 import type { Target } from '../pool/target.ts'
 
 /** Slots of a pool's shared counters; null where there was no room for one. */
-export interface Slots {
-  /** Servers of its current configuration. */
-  readonly servers: number | null
+export interface ClientSlots {
   /** Clients, including those that are logging in: the worker with the fewest gets the next one. */
   readonly placed: number | null
-  /** Servers of its database, and of its user. */
-  readonly database: number | null
-  readonly user: number | null
   readonly databaseClients: number | null
   readonly userClients: number | null
+}
+
+/** Slots of the shared counters of a source of servers. */
+export interface ServerSlots {
+  /** Servers of its current configuration. */
+  readonly servers: number | null
+  /** Servers of its database, and of its role. */
+  readonly database: number | null
+  readonly user: number | null
 }
 
 type ClientLimits = Pick<PoolSettings, 'maxDbClientConnections' | 'maxUserClientConnections'>
 
 /** A pool, as it is counted. */
 interface CountedPool {
-  readonly slots: Slots | null
+  readonly slots: ClientSlots | null
+}
+
+/** The names by which a pool, and a source of servers, are counted: the same in all workers. */
+interface PoolName {
+  readonly database: string
+  readonly user: string
+}
+
+interface SourceName {
+  readonly database: string
+  readonly serverUser: string
+  readonly key: string
 }
 
 interface CountedServerSet {
-  readonly pool: CountedPool
+  readonly source: { readonly slots: ServerSlots | null }
   readonly settings: Pick<PoolSettings, 'maxDbConnections' | 'maxUserConnections' | 'maxAddressConnections'>
   readonly size: number
   readonly draining: boolean
@@ -75,21 +91,24 @@ export class ProcessCounts {
     if (this.#counters.count(held.slot, this.#self) > 0) this.#counters.share(held.slot, this.#self)
   }
 
-  slotsOf(database: string, user: string): Slots {
-    const [servers, placed, ...rest] = keysOf(database, user).map((key) => this.#acquire(key))
-    const [databaseSlot, userSlot, databaseClients, userClients] = rest
-    return {
-      servers: servers ?? null,
-      placed: placed ?? null,
-      database: databaseSlot ?? null,
-      user: userSlot ?? null,
-      databaseClients: databaseClients ?? null,
-      userClients: userClients ?? null,
-    }
+  clientSlotsOf(name: PoolName): ClientSlots {
+    const [placed = null, databaseClients = null, userClients = null] = clientKeys(name).map((key) =>
+      this.#acquire(key),
+    )
+    return { placed, databaseClients, userClients }
   }
 
-  releaseSlots({ database, user }: { readonly database: string; readonly user: string }): void {
-    for (const key of keysOf(database, user)) this.#release(key)
+  releaseClientSlots(name: PoolName): void {
+    for (const key of clientKeys(name)) this.#release(key)
+  }
+
+  serverSlotsOf(name: SourceName): ServerSlots {
+    const [servers = null, database = null, user = null] = serverKeys(name).map((key) => this.#acquire(key))
+    return { servers, database, user }
+  }
+
+  releaseServerSlots(name: SourceName): void {
+    for (const key of serverKeys(name)) this.#release(key)
   }
 
   #add(slot: number | null, by: number): void {
@@ -109,8 +128,8 @@ export class ProcessCounts {
   // Servers
 
   /** Counts a server that is to be opened. False, without counting it, if it would be one too many. */
-  open({ pool, settings }: CountedServerSet, target: Target, sizeMax: number): boolean {
-    const { slots } = pool
+  open({ source, settings }: CountedServerSet, target: Target, sizeMax: number): boolean {
+    const { slots } = source
     if (slots === null) return true
     const address = this.#acquire(addressKey(target))
     for (const slot of [slots.servers, slots.database, slots.user, address]) this.#add(slot, 1)
@@ -126,14 +145,14 @@ export class ProcessCounts {
     return false
   }
 
-  /** Counts a server for one client alone: it does not count for the size of the pool. */
-  dedicated({ pool: { slots } }: CountedServerSet, target: Target): void {
+  /** Counts a server for one client alone: it does not count for the size of the set. */
+  dedicated({ source: { slots } }: CountedServerSet, target: Target): void {
     if (slots === null) return
     for (const slot of [slots.database, slots.user, this.#acquire(addressKey(target))]) this.#add(slot, 1)
   }
 
-  closed({ pool, draining }: CountedServerSet, target: Target, isDedicated: boolean): void {
-    const { slots } = pool
+  closed({ source, draining }: CountedServerSet, target: Target, isDedicated: boolean): void {
+    const { slots } = source
     if (slots === null) return
     const key = addressKey(target)
     const address = this.#acquire(key)
@@ -145,8 +164,8 @@ export class ProcessCounts {
   }
 
   /** Servers of a former configuration do not count for the size of the next. */
-  drained({ pool, size }: CountedServerSet): void {
-    this.#add(pool.slots?.servers ?? null, -size)
+  drained({ source, size }: CountedServerSet): void {
+    this.#add(source.slots?.servers ?? null, -size)
     this.announceRoom()
   }
 
@@ -171,7 +190,7 @@ export class ProcessCounts {
     return null
   }
 
-  #refused<Limit>(slots: Slots, limit: Limit): Limit {
+  #refused<Limit>(slots: ClientSlots, limit: Limit): Limit {
     this.#count(slots, -1)
     return limit
   }
@@ -181,7 +200,7 @@ export class ProcessCounts {
     if (slots !== null) this.#count(slots, -1)
   }
 
-  #count({ databaseClients, userClients }: Slots, by: number): void {
+  #count({ databaseClients, userClients }: ClientSlots, by: number): void {
     for (const slot of [this.#clients, databaseClients, userClients]) this.#add(slot, by)
   }
 
@@ -292,15 +311,12 @@ export class ProcessCounts {
   }
 }
 
-function keysOf(database: string, user: string): string[] {
-  return [
-    `pool ${JSON.stringify([database, user])}`,
-    placedKey(database, user),
-    `database ${database}`,
-    `user ${user}`,
-    `clients of database ${database}`,
-    `clients of user ${user}`,
-  ]
+function clientKeys({ database, user }: PoolName): string[] {
+  return [placedKey(database, user), `clients of database ${database}`, `clients of user ${user}`]
+}
+
+function serverKeys({ database, serverUser, key }: SourceName): string[] {
+  return [`servers ${JSON.stringify([database, key])}`, `database ${database}`, `user ${serverUser}`]
 }
 
 function placedKey(database: string, user: string): string {

@@ -77,7 +77,7 @@ test('SHOW CLIENTS and SHOW SERVERS show both ends of a link, each naming the ot
   })
   expect(server).toMatchObject({
     type: 'S',
-    user: 'web',
+    user: 'app_rw',
     database: 'app',
     state: 'active',
     addr: '127.0.0.1',
@@ -100,7 +100,7 @@ test('SHOW CLIENTS and SHOW SERVERS count prepared statements, which clients tha
   await clients[0]?.query('DEALLOCATE third')
 
   const held = (await show('CLIENTS', isWeb)).map((row) => row['prepared_statements'])
-  const had = (await show('SERVERS', isWeb)).map((row) => row['prepared_statements'])
+  const had = (await show('SERVERS', ({ user }) => user === 'app_rw')).map((row) => row['prepared_statements'])
   await Promise.all(clients.map((client) => client.end()))
 
   expect(held.map(Number).sort((one, other) => one - other)).toEqual([2, 3])

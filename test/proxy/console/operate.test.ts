@@ -55,13 +55,13 @@ test('PAUSE answers when the last server was released; until RESUME requests and
     answered = true
     return command
   })
-  await running.until(() => name().paused)
+  await running.until(() => name().source?.paused === true)
   const asked = (await web()).query('SELECT 1 AS one')
   await running.until(() => name().waiting.size === 1)
   const before = answered
   await inside.query('COMMIT')
   const command = await paused
-  const opened = name().serverSets.map((serverSet) => serverSet.connections)
+  const opened = name().source?.serverSets.map((serverSet) => serverSet.connections)
   const elsewhere = await pidOf(await web('blog'))
   await other.query('RESUME app')
 
@@ -75,7 +75,7 @@ test('a PAUSE that RESUME overtakes says so', async () => {
   const inside = await web()
   await inside.query('BEGIN')
   const outcome = console.query('PAUSE app').catch((error: unknown) => error)
-  await running.until(() => name().paused)
+  await running.until(() => name().source?.paused === true)
 
   await other.query('RESUME app')
 
@@ -150,7 +150,7 @@ test('KILL ends every client and server of the database, and new clients wait fo
   await console.query('KILL app')
   const newcomer = web().then(async (client) => await client.query('SELECT 1 AS one'))
   await running.until(() => name().waiting.size + name().idle.size === 1)
-  const servers = name().serverSets.map((serverSet) => serverSet.connections)
+  const servers = name().source?.serverSets.map((serverSet) => serverSet.connections)
   await console.query('RESUME app')
 
   expect(await told).toMatchObject({ code: '57P01' })
@@ -246,7 +246,8 @@ test('SHOW BANS has the addresses at which logins fail, until one succeeds; a re
   const bans = async (): Promise<Record<string, unknown>[]> => (await operator.query('SHOW BANS')).rows
   const before = await bans()
   const client = engine.connect({ user: 'web', database: 'app' })
-  const failures = () => engine.engine.pools.find('app', 'web')?.health.failing(spec.hosts.map(targetOf))[0]?.failures
+  const failures = () =>
+    engine.engine.pools.find('app', 'web')?.source?.health.failing(spec.hosts.map(targetOf))[0]?.failures
   await engine.until(() => (failures() ?? 0) > 2)
 
   const during = await bans()

@@ -22,7 +22,7 @@ beforeEach(() => {
 })
 
 function pool() {
-  const found = running.engine.pools.find('app', 'web')?.current
+  const found = running.engine.pools.find('app', 'web')?.source?.current
   if (found === null || found === undefined) throw new Error('no pool')
   return found
 }

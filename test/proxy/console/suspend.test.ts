@@ -154,7 +154,7 @@ test('a version that is applied meanwhile serves after RESUME', async () => {
   running.apply(2, [poolSpec({ port: postgres.port, connectHash: 'c'.repeat(64), hash: 'c'.repeat(64) })])
   const asked = client.query('SELECT 1 AS a')
   await turns()
-  const servers = name().current?.size
+  const servers = name().source?.current?.size
   await other.query('RESUME')
 
   expect(servers).toBe(0)

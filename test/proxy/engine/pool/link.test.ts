@@ -1,12 +1,13 @@
 import { expect, test } from 'vitest'
 import { join, part } from '../../../../proxy/engine/pool/link.ts'
 
-const pool = {}
+const source = {}
+const pool = { source }
 const list = {}
 
 function newEnds() {
   const client = { pool, list: list as object | null, server: null as object | null }
-  const server = { serverSet: { pool }, list: list as object | null, client: null as object | null }
+  const server = { serverSet: { source }, list: list as object | null, client: null as object | null }
   return { client, server }
 }
 
@@ -26,7 +27,7 @@ test.for<readonly [string, string, (ends: ReturnType<typeof newEnds>) => void]>(
   ['its server has a client', 'has another', ({ server }) => (server.client = {})],
   ['its client has left', 'has left', ({ client }) => (client.list = null)],
   ['its server has ended', 'has left', ({ server }) => (server.list = null)],
-  ['they are of two pools', 'another pool', ({ server }) => (server.serverSet = { pool: {} })],
+  ['they are of two sources', 'another source', ({ server }) => (server.serverSet = { source: {} })],
 ])('a link is not made where %s', ([, message, arrange]) => {
   const ends = newEnds()
   arrange(ends)

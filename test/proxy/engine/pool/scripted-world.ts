@@ -72,7 +72,7 @@ export class ScriptedWorld {
 
   operate(operation: 'pause' | 'resume' | 'reconnect'): void {
     const { pools } = this.#engine
-    if (operation === 'reconnect') for (const pool of pools.all()) pool.current?.retire()
+    if (operation === 'reconnect') for (const source of pools.sources()) source.current?.retire()
     else pools.setPaused('app', operation === 'pause')
     this.io.turn()
   }

@@ -31,7 +31,7 @@ function countsOf(self: number, counters: SharedCounters): ProcessCounts {
 function newWorkers() {
   const counters = new InterruptedCounters(SharedCounters.memory(workers), workers)
   const all = Array.from({ length: workers }, (_, self) => countsOf(self, counters))
-  const pools = all.map((counts) => ({ slots: counts.slotsOf('app', 'app') }))
+  const pools = all.map((counts) => ({ slots: counts.clientSlotsOf({ database: 'app', user: 'app' }) }))
   const placed = pools[0]?.slots.placed as number
   const place = (worker: number): number => all[worker]!.place(pools[worker]!)
   const clients = (): number[] => Array.from({ length: workers }, (_, worker) => counters.count(placed, worker))
