@@ -71,9 +71,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         owe(client, server, RequestKind.Describe, owns ? subjectOf(client, bytes, at + headerBytes) : null)
         break
       case FrontendTag.Execute:
-        client.beginQuery()
-        if (server.strict) server.use()
-        owe(client, server, RequestKind.Execute)
+        recordExecute(client, server)
         break
       case FrontendTag.Sync:
         client.beginGroup()
@@ -144,6 +142,12 @@ function recordParse(
   if (owns) parsedUnnamed(client, server, bytes, at, next, end)
   else parseUnkept(client, server)
   owe(client, server, RequestKind.UnnamedParse)
+}
+
+function recordExecute(client: Client, server: Server): void {
+  client.beginQuery()
+  if (server.strict) server.use()
+  owe(client, server, RequestKind.Execute)
 }
 
 function recordBind(client: Client, server: Server, bytes: Uint8Array, body: number, owns: boolean): void {
