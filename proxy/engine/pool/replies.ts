@@ -40,7 +40,7 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
           client.fatal(sqlstates.protocol_violation, noTransactionsText)
           return end
         }
-        if (server.watch.resets && outstanding.empty && server.restores(client)) {
+        if (server.watch.dirty && server.watch.resets && outstanding.empty && server.restores(client)) {
           // The client gets this ReadyForQuery when its session has again what it began with.
           sendUpTo(client, bytes, from, at)
           server.restore(client)
@@ -231,7 +231,9 @@ function noteCompleted(
 /** At ReadyForQuery: updates statistics, and returns whether the server is free. */
 function endQuery(client: Client, server: Server): boolean {
   if (server.outstanding.empty) client.countQuery()
-  server.watch.ready(server.status !== TransactionStatus.Idle, server.outstanding.empty)
+  if (server.watch.dirty || server.status !== TransactionStatus.Idle) {
+    server.watch.ready(server.status !== TransactionStatus.Idle, server.outstanding.empty)
+  }
   if (server.status !== TransactionStatus.Idle) return false
   server.transactionEnded()
   client.countTransaction()

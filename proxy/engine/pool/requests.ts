@@ -84,7 +84,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
     }
     if (client.list === null) return end
     at = next <= end ? next : client.pass(next, end)
-    if (server.watch.resets && waitsForStartupValues(client, server, tag)) break
+    if (server.watch.dirty && server.watch.resets && waitsForStartupValues(client, server, tag)) break
   }
   if (!forward(server, bytes, from, at)) client.socket.pauseReading()
   if (at < end && !client.awaitsAnswer && endsConnection(client, bytes, at, end)) return end

@@ -65,6 +65,8 @@ export class ServerSet {
   /** Run-time parameters that follow a client, in lower case. */
   followed: ReadonlySet<string>
   readonly learned = new LearnedTexts()
+  /** Sessions are reset after each transaction. */
+  strict = false
   /** Of the database on its servers. */
   readonly schema: Schema
   #targets: readonly Target[] = []
@@ -76,6 +78,7 @@ export class ServerSet {
     this.settings = spec.settings
     this.#holdTls()
     this.followed = followedWith(spec.settings.trackExtraParameters)
+    this.strict = spec.settings.isolation === 'strict'
     this.schema = source.context.schemaChanges.of(spec.serverDatabase)
     this.#setTargets()
   }
@@ -173,7 +176,7 @@ export class ServerSet {
       if (second === null && lacksOthersNames(server, client)) second = server
       server = server.next
     }
-    if (second !== null || this.settings.isolation !== 'strict') return second ?? this.idle.head
+    if (second !== null || !this.strict) return second ?? this.idle.head
     for (const unfit of this.idle.copy()) {
       if (lacksOthersNames(unfit, client)) return unfit
       unfit.close('client_gone', { message: othersNamesText })
@@ -290,6 +293,7 @@ export class ServerSet {
     this.settings = spec.settings
     this.#holdTls()
     this.followed = followedWith(spec.settings.trackExtraParameters)
+    this.strict = spec.settings.isolation === 'strict'
     this.#setTargets()
     this.#leaveAddresses()
   }

@@ -261,7 +261,7 @@ export class Server implements SocketEvents, Listed<Server> {
 
   /** HOT. */
   get strict(): boolean {
-    return this.serverSet.settings.isolation === 'strict'
+    return this.serverSet.strict
   }
 
   /** With strict isolation: its client executes more than what is known to leave nothing. */

@@ -14,6 +14,8 @@ export interface StartupValues {
  * by the tags with which it answered.
  */
 export class SettingsWatch {
+  /** HOT. Something was noted since it was cleared; nearly always nothing is. */
+  dirty = false
   #change: SettingsChange | null = null
   /** What was noted since the last ReadyForQuery with nothing owed, for the settings that a RESET brings back. */
   #recent: SettingsChange | null = null
@@ -33,6 +35,7 @@ export class SettingsWatch {
 
   /** A request with this text, or a statement with it, is forwarded. */
   note(change: SettingsChange): void {
+    this.dirty = true
     this.#change = bothChanges(this.#change, change)
     this.#recent = bothChanges(this.#recent, change)
   }
@@ -61,12 +64,14 @@ export class SettingsWatch {
 
   /** HOT. A command was answered without a number of rows. */
   tagged(isRollback: boolean): void {
+    this.dirty = true
     this.#tags++
     if (isRollback) this.#rolledBack = true
   }
 
   /** A SET, RESET or DISCARD ALL was executed; `unseen` is what it may have done if no text has told. */
   set(unseen: SettingsChange): void {
+    this.dirty = true
     this.#sets++
     this.#reset ||= this.resets
     this.#change ??= unseen
@@ -79,13 +84,17 @@ export class SettingsWatch {
 
   /** HOT. */
   failed(): void {
+    this.dirty = true
     this.#failed = true
     this.#rolledBack = true
   }
 
   /** HOT. ReadyForQuery: in a transaction block or not, and with further requests in flight or not. */
   ready(inBlock: boolean, isLast: boolean): void {
-    if (inBlock) this.#blocks = true
+    if (inBlock) {
+      this.dirty = true
+      this.#blocks = true
+    }
     this.#rolledBack = false
     if (!isLast) return
     this.#recent = null
@@ -94,6 +103,8 @@ export class SettingsWatch {
 
   /** HOT. */
   clear(): void {
+    if (!this.dirty) return
+    this.dirty = false
     this.#change = null
     this.#recent = null
     this.#reset = false
