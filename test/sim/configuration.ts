@@ -213,7 +213,7 @@ export class Configurer {
   /** Values whose change keeps the servers. */
   #values(): Partial<PoolValues> {
     const random = this.#random
-    const { mode, slow, preparedMax } = this.#profile
+    const { mode, slow, preparedMax, sharesServers } = this.#profile
     const size = random.integer(1, 4)
     return {
       pool_mode: mode === 'mixed' ? random.pick(['transaction', 'session'] as const) : mode,
@@ -229,7 +229,8 @@ export class Configurer {
             // Clients of different pools take turns, and each turn costs a login, which may be slow.
             query_wait_timeout: random.pick(['2m', '0s']),
           }
-        : { query_wait_timeout: random.pick(['2m', '5s', '0s']) }),
+        : // Clients who share few servers wait for the slow transactions and logins of others.
+          { query_wait_timeout: random.pick(slow && sharesServers ? ['2m', '2m', '0s'] : ['2m', '5s', '0s']) }),
       idle_timeout: random.pick(['10m', '2s', '0s']),
       server_lifetime: random.pick(['1h', '3s', '0s']),
       tcp_keepalives_idle: random.pick(['5s', '1s']),

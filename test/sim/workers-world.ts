@@ -434,10 +434,15 @@ export class WorkersWorld {
   }
 }
 
-/** Sources that should be counted together, by what they run. */
-function sameSources(engine: Engine, { database, current }: ServerSource): ServerSource[] {
+/** Sources that are counted together: those of one key, where workers run the same. */
+function sameSources(engine: Engine, { database, key, current }: ServerSource): ServerSource[] {
   return [...engine.pools.sources()].filter(
-    (one) => one.database === database && current !== null && one.current !== null && sameServers(one.current, current),
+    (one) =>
+      one.database === database &&
+      one.key === key &&
+      current !== null &&
+      one.current !== null &&
+      sameServers(one.current, current),
   )
 }
 
