@@ -113,14 +113,14 @@ export class Checker implements ServerChecker, ClientChecker {
 
   /** Before a version is applied, after `dials` connections. */
   applying(version: Version, dials: number): void {
+    const begun = new Map<string, number>()
     for (const key of new Set([...this.version.keys(), ...version.keys()])) {
       const plan = planOf(only(this.version, key), only(version, key))
       if (plan.removed > 0) this.#removed.add(key)
-      if (plan.added + plan.rebuilt === 0) continue
-      const starts = this.#generations.get(key) ?? []
-      starts.push(this.#startOf(version.get(key)) ?? dials)
-      this.#generations.set(key, starts)
+      if (plan.added + plan.rebuilt > 0) begun.set(key, this.#startOf(version.get(key)) ?? dials)
     }
+    // After all have been looked up: a user may take over the servers that another one leaves by this version.
+    for (const [key, start] of begun) this.#generations.set(key, [...(this.#generations.get(key) ?? []), start])
     for (const [key, wanted] of version) this.#note(key, wanted)
     this.versions.push(version)
   }

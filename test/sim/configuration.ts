@@ -136,12 +136,6 @@ function roleKey({ pool, serverUser }: Wanted): string {
   return `${pool} as ${serverUser}`
 }
 
-/** Whether two users of a version log in as one role and say different things of its servers. */
-export function disagree(version: Version, { pool, serverUser }: Wanted): boolean {
-  const same = [...version.values()].filter((other) => other.pool === pool && other.serverUser === serverUser)
-  return new Set(same.map(connectHashOf)).size > 1
-}
-
 /** Makes random versions, each from the previous one. */
 export class Configurer {
   readonly #random: Random
@@ -155,11 +149,7 @@ export class Configurer {
   }
 
   first(): Version {
-    return this.#agreed(new Map(poolNames.map((name) => [poolKey(name.pool, name.user), this.#wanted(name)])))
-  }
-
-  #agreed(version: Version): Version {
-    return this.#profile.sharesServers ? agreed(version) : version
+    return agreed(new Map(poolNames.map((name) => [poolKey(name.pool, name.user), this.#wanted(name)])))
   }
 
   /** Changes one pool, repeats the version, or returns to any earlier one. */
@@ -176,7 +166,7 @@ export class Configurer {
     else if (random.chance(0.15)) next.delete(key)
     else if (random.chance(0.5)) next.set(key, { ...now, values: this.#values() })
     else next.set(key, { ...this.#wanted(name), values: now.values })
-    return this.#agreed(this.#resolved(next))
+    return agreed(this.#resolved(next))
   }
 
   /** Gives a host name other addresses. */

@@ -8,7 +8,7 @@ import type { Pool } from '../../proxy/engine/pool/pool.ts'
 import type { ServerSet } from '../../proxy/engine/pool/server-set.ts'
 import type { ServerSource } from '../../proxy/engine/pool/server-source.ts'
 import type { Server } from '../../proxy/engine/pool/server.ts'
-import { hashOf, connectHashOf, disagree, poolKey } from './configuration.ts'
+import { hashOf, connectHashOf, poolKey } from './configuration.ts'
 import type { Version, Wanted } from './configuration.ts'
 
 /** Maintenance runs once a second. */
@@ -128,6 +128,8 @@ function violationOfResting(serverSet: ServerSet, nowMs: number): string | null 
 
 interface Holding {
   readonly servers: ReadonlySet<Server>
+  /** Those of them that are not joined with clients of other pools. */
+  readonly own: readonly Server[]
   readonly idle: number
   readonly waiting: readonly Client[]
   /** Those of them that wait for their greeting. */
@@ -156,7 +158,6 @@ export class Before {
       const shared = [...this.#engine.pools.ofDatabase(pool.database)]
       if (shared.some(({ settings }) => (settings?.maxDbConnections ?? 0) > 0)) continue
       // Which of them have the role's servers, and which have others, depends on who is there.
-      if (disagree(running, was) || disagree(desired, is)) continue
       const wrong = wrongWith(pool, before, was, is)
       if (wrong !== null) return `${key} ${wrong}`
     }
@@ -168,7 +169,9 @@ function holdingOf(pool: Pool): Holding {
   const ungreeted = new Set([...pool.waiting].filter(({ greeted }) => !greeted))
   const servers = new Set<Server>()
   for (const list of pool.source?.current?.lists ?? []) for (const server of list) servers.add(server)
-  return { servers, idle: pool.source?.current?.idle.size ?? 0, waiting: [...pool.waiting], ungreeted }
+  // The others may end with their clients.
+  const own = [...servers].filter(({ client }) => client === null || client.pool === pool)
+  return { servers, own, idle: pool.source?.current?.idle.size ?? 0, waiting: [...pool.waiting], ungreeted }
 }
 
 function wrongWith(pool: Pool, before: Holding, was: Wanted, is: Wanted): string | null {
@@ -186,7 +189,7 @@ function wrongWith(pool: Pool, before: Holding, was: Wanted, is: Wanted): string
     return null
   }
   if (moved) return null
-  const gone = [...before.servers].filter((server) => !after.servers.has(server)).length
+  const gone = before.own.filter((server) => !after.servers.has(server)).length
   if (hashOf(was) === hashOf(is)) return gone === 0 ? null : `did not change and lost ${gone} servers`
   const surplus = Math.max(0, before.servers.size - (pool.source?.current?.settings.poolSize ?? 0))
   return gone <= Math.min(surplus, before.idle) ? null : `was retuned and lost ${gone} servers`

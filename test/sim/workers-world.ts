@@ -122,7 +122,7 @@ export class WorkersWorld {
         return [key, { ...wanted, values }]
       }),
     )
-    return this.profile.sharesServers ? agreed(sized) : sized
+    return agreed(sized)
   }
 
   run(): void {
