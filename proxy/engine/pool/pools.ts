@@ -336,10 +336,11 @@ export class Pools {
       }
     }
     for (const [source, pools] of supplied) for (const pool of pools) pool.draw(source)
+    // Before others open servers, for which there may be no room until then.
+    for (const source of this.sources()) if (source.pools.size === 0) source.drainCurrent()
     for (const [source, [first]] of supplied) {
       if (first !== undefined && first.spec !== null) source.configure(first.spec, placeOf(source, first))
     }
-    for (const source of this.sources()) if (source.pools.size === 0) source.drainCurrent()
   }
 
   /** One pool that was created meanwhile. */
