@@ -33,7 +33,7 @@ import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
 import { noticeMs, passwords, servedWithinMs, proxy, settleMs, startServers } from './setting.ts'
 import { injectFault } from './faults.ts'
-import { Before, sameServers, violation, violationAtRest } from './watch.ts'
+import { Before, violation, violationAtRest } from './watch.ts'
 
 const faultyEvents = 3000
 
@@ -305,9 +305,9 @@ export class World {
     if (!source.hasWaiting) this.checker.fail('a stopping engine opens a connection that no client waits for')
   }
 
-  /** Whether they count for one pool_size. */
+  /** Whether they count for one pool_size: servers of one role, unless users disagree on how these are opened. */
   #together(one: ServerSet, other: ServerSet): boolean {
-    return this.profile.sharesServers ? one.spec.serverUser === other.spec.serverUser : sameServers(one, other)
+    return this.profile.sharesServers ? one.spec.serverUser === other.spec.serverUser : one === other
   }
 
   /** Logins are read meanwhile, on either side. */
