@@ -60,8 +60,8 @@ class WithJdbc {
     }
   }
 
-  /** Every client asks while another transaction holds a server, and again when that one has just become free. */
-  static void move(List<Connection> clients, Connection holder) throws SQLException {
+  /** Every client asks while another transaction holds one server, and again while one holds the other. */
+  static void move(List<Connection> clients, Connection holder, Connection second) throws SQLException {
     List<PreparedStatement> statements = new ArrayList<>();
     List<Set<Integer>> pids = new ArrayList<>();
     for (Connection client : clients) {
@@ -70,12 +70,15 @@ class WithJdbc {
     }
     List<Integer> values = new ArrayList<>();
     holder.setAutoCommit(false);
+    second.setAutoCommit(false);
     for (int round = 0; round < roundCount; round++) {
       for (int index = 0; index < clients.size(); index++) {
         first(holder, "SELECT 1");
         values.add(next(statements.get(index), values.size(), pids.get(index)));
+        first(second, "SELECT 1");
         holder.commit();
         values.add(next(statements.get(index), values.size(), pids.get(index)));
+        second.commit();
       }
     }
     fact("prepared", values);
@@ -209,10 +212,9 @@ class WithJdbc {
     Connection other = clients.get(1);
     fact("server", client.getMetaData().getDatabaseProductVersion());
     fact("application_name", first(client, "SHOW application_name"));
-    // Its SET extra_float_digits = 3 ends with that transaction; what it gave at startup, 2, prints as exactly.
     fact("a double", first(client, "SELECT 0.1::float8 * 3"));
-    try (Connection holder = connected("sslmode=disable")) {
-      move(clients, holder);
+    try (Connection holder = connected("sslmode=disable"); Connection second = connected("sslmode=disable")) {
+      move(clients, holder, second);
     }
     atOnce(clients);
     transactions(client, other);

@@ -359,7 +359,7 @@ export class Backend {
 
   /** A failed transaction refuses everything but its end; outside a transaction, an implicit one begins. */
   #begun(text: string): void {
-    if (this.status === 'E' && !/^(commit|rollback)\b/.test(text)) throw aborted
+    if (this.status === 'E' && !/^(commit|rollback)\b/i.test(text)) throw aborted
     this.#before ??= new Map(this.settings)
   }
 

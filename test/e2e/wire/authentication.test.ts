@@ -111,9 +111,10 @@ function further(): Record<string, unknown> {
       database: 'app',
       auth_type: 'md5',
       servers: [address('md5')],
+      server_password: 'secret',
       users: {
-        app: { password: `md5${hash('md5', 'secretapp', 'hex')}`, server_password: 'secret' },
-        user: { password: verifier, server_user: 'app', server_password: 'secret' },
+        app: { password: `md5${hash('md5', 'secretapp', 'hex')}` },
+        user: { password: verifier, server_user: 'app' },
       },
     },
     token: { database: 'app', servers: [address('password')], users: { token: { password: longPassword } } },

@@ -68,6 +68,7 @@ beforeAll(async () => {
       missing: { database: 'missing', query_wait_timeout: '5s' },
       forbidden: { users: { app: { server_user: 'forbidden' } } },
       queue: { pool_size: 1 },
+      limited: { pool_size: 1 },
       unresettable: { pool_mode: 'session', server_reset_query: 'RESET no_such_parameter' },
       'barred-session': { pool_mode: 'session', pool_size: 2, users: { app: { server_user: 'barred' } } },
       'barred-transaction': { pool_size: 2, users: { app: { server_user: 'barred' } } },
@@ -523,16 +524,17 @@ test.for([
 )
 
 test('100: a server that ends an idle session with 57P05 harms no client', async () => {
-  const client = await loginTo(world, 'transaction1', { parameters: { options: '-c idle_session_timeout=500' } })
+  // What a client sets is the client's, so the limit is the role's.
+  await world.postgres.sql("ALTER ROLE app SET idle_session_timeout = '500ms'")
+  const client = await loginTo(world, 'limited')
   await ask(client, one)
+  await world.postgres.sql('ALTER ROLE app RESET idle_session_timeout')
 
   const lost = await world.engine.lostUntil((server) => server.sqlstate === '57P05')
 
   expect(lost).toMatchObject({ cause: 'terminated', state: 'idle', client_hurt: false })
   expect(await ask(client, one)).toEqual(oneAnswers)
   client.destroy()
-  // The server that answered has the same setting: it is not to end under the client of another test.
-  await world.engine.poolUntil('transaction1', ({ serversIdle }) => serversIdle === 0)
 })
 
 test('102: notices and parameters that come while a server is idle are not passed on', async () => {

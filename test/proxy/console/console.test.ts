@@ -171,7 +171,7 @@ test('SHOW DATABASES names all hosts that serve, and the user that all clients b
     force_user: 'app_rw',
     load_balance_hosts: 'round-robin',
     server_lifetime: 1800,
-    max_connections: 4,
+    max_connections: 2,
   })
   expect(lists.rows).toContainEqual({ list: 'dns_names', items: 2 })
 })
