@@ -4,7 +4,6 @@
  */
 import { expect, test } from 'vitest'
 
-import type { PoolSettings } from '../../shared/config/settings.ts'
 import { Client } from '../../proxy/engine/pool/client.ts'
 import { Pool } from '../../proxy/engine/pool/pool.ts'
 import { Schema } from '../../proxy/memory/schema-changes.ts'
@@ -16,7 +15,6 @@ import { OldestFirst } from '../../proxy/engine/pool/oldest-first.ts'
 import { Pools } from '../../proxy/engine/pool/pools.ts'
 import { ServerStatements } from '../../proxy/engine/session/prepared.ts'
 import { Server } from '../../proxy/engine/pool/server.ts'
-import { SettingsWatch } from '../../proxy/engine/session/settings-watch.ts'
 import { UnnamedChange, UnnamedStatement } from '../../proxy/engine/session/unnamed.ts'
 import { SimulationFailure } from './checker.ts'
 import { SimSocket } from './io.ts'
@@ -78,10 +76,6 @@ const mutants: Readonly<Record<string, () => () => void>> = {
   'what a client has set is not asked of its server': () =>
     replaceGetter(Server.prototype, 'learns', function () {
       return false
-    }),
-  'a setting that was taken back is kept': () =>
-    replaceGetter(SettingsWatch.prototype, 'certain', function () {
-      return true
     }),
   'session state is not noticed': () => replace(Server.prototype, 'note', () => () => undefined),
   'a client that listens loses its server': () => replaceGetter(Server.prototype, 'pins', () => false),
@@ -150,13 +144,6 @@ const mutants: Readonly<Record<string, () => () => void>> = {
     ),
   'waiting clients are not served when a server is free': () =>
     replace(ServerSource.prototype, 'serve', () => () => false),
-  'waiting clients keep the timeout that held when they came': () => {
-    const first = new WeakMap<Pool, PoolSettings>()
-    return replaceGetter(Pool.prototype, 'settings', function (this: Pool) {
-      if (this.spec !== null && !first.has(this)) first.set(this, this.spec.settings)
-      return first.get(this) ?? null
-    })
-  },
   'users of one role have servers each': () =>
     replace(
       Pools.prototype,
@@ -303,7 +290,6 @@ const mutants: Readonly<Record<string, () => () => void>> = {
 const places: Readonly<Record<string, (profile: Profile) => boolean>> = {
   'a session is not reset for the next client': ({ mode }) => mode === 'session',
   'clients of a removed pool are forgotten': (profile) => changesThings(profile) && profile.stop === 'at rest',
-  'waiting clients keep the timeout that held when they came': changesThings,
   'users of one role have servers each': ({ sharesServers }) => sharesServers,
   'the pool that came first is served first': ({ sharesServers }) => sharesServers,
   'SUSPEND goes on reading what servers answer': changesThings,

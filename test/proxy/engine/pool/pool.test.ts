@@ -39,6 +39,23 @@ describe('the waiting line', () => {
     world.check()
   })
 
+  test('ends after the query_wait_timeout of a version that came meanwhile', () => {
+    const world = new ScriptedWorld({ pool_size: 1, query_wait_timeout: '10m', query_wait_notify: '0ms' })
+    const { client } = world.greeted()
+    client.receive(query('BEGIN'))
+    const other = world.client()
+    other.taken()
+    other.receive(query('SELECT 1'))
+
+    world.apply({ pool_size: 1, query_wait_timeout: '2s', query_wait_notify: '0ms' })
+    world.io.pass(1999)
+    const before = answers(other)
+    world.io.pass(1)
+
+    expect(before).toEqual([])
+    expect(answers(other)).toEqual([expect.stringMatching(/^E FATAL \w{5} query_wait_timeout/)])
+  })
+
   test('ends for a client after query_wait_timeout', () => {
     const world = new ScriptedWorld({ pool_size: 1, query_wait_timeout: '2s', query_wait_notify: '0ms' })
     const { client, server } = world.greeted()
