@@ -1,9 +1,7 @@
 /** isolation = "strict": what code of the database leaves in a session reaches no other client. */
 import { beforeAll, expect, test } from 'vitest'
 import { bind, execute, parse, query, sync } from '../../support/frontend-messages.ts'
-import { describe } from '../../support/oracle.ts'
-import type { Message, WireClient } from '../../support/wire.ts'
-import { loginTo, startWorld } from './world.ts'
+import { firstValue, leave, loginTo, startWorld, value } from './world.ts'
 import type { World } from './world.ts'
 
 let world: World
@@ -50,24 +48,6 @@ beforeAll(async () => {
   ]
   for (const sql of owned) await world.postgres.sql(sql, [], 'app')
 })
-
-async function value(client: WireClient, sql: string): Promise<string> {
-  client.send(query(sql))
-  return first(await client.readUntil('Z'))
-}
-
-function first(messages: readonly Message[]): string {
-  const row = messages.find(({ tag }) => tag === 'D')
-  if (row === undefined) return messages.map(describe).join(' ')
-  return row.body.readInt32BE(2) < 0 ? 'NULL' : row.body.toString('utf8', 6)
-}
-
-async function leave(...clients: readonly WireClient[]): Promise<void> {
-  for (const client of clients) {
-    client.close()
-    await client.readToEnd()
-  }
-}
 
 const look = `SELECT concat_ws(' ', current_setting('work_mem'), current_setting('app.left', true), current_user,
   (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
@@ -132,7 +112,7 @@ test('a client keeps its own settings and prepared statements', async () => {
   await value(next, 'SELECT 1')
   client.send(bind('', 'p'), execute(''), sync)
 
-  expect(first(await client.readUntil('Z'))).toBe('5MB')
+  expect(firstValue(await client.readUntil('Z'))).toBe('5MB')
   await leave(client, next)
 })
 

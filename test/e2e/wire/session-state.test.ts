@@ -8,7 +8,7 @@ import type { Document } from '../../support/engine.ts'
 import { WireClient } from '../../support/wire.ts'
 import { errorFields } from '../../support/wire.ts'
 import type { Message } from '../../support/wire.ts'
-import { loginTo, poolNames, startWorld } from './world.ts'
+import { leave, loginTo, pins, poolNames, startWorld, value } from './world.ts'
 import type { World } from './world.ts'
 
 let world: World
@@ -41,12 +41,6 @@ async function ask(client: WireClient, sql: string): Promise<string[]> {
   return (await client.readUntil('Z')).map(describe)
 }
 
-/** The first column of the first row. */
-async function value(client: WireClient, sql: string): Promise<string | undefined> {
-  client.send(query(sql))
-  return valueIn(await client.readUntil('Z'))
-}
-
 async function extended(client: WireClient, name: string, sql: string): Promise<string | undefined> {
   client.send(parse(name, sql), bind('', name), execute(''), sync)
   return valueIn(await client.readUntil('Z'))
@@ -58,33 +52,6 @@ function valueIn(messages: readonly Message[]): string | undefined {
 
 async function backendOf(client: WireClient): Promise<string | undefined> {
   return await value(client, 'SELECT pg_backend_pid()')
-}
-
-async function leave(...clients: readonly WireClient[]): Promise<void> {
-  for (const client of clients) {
-    client.close()
-    await client.readToEnd()
-  }
-}
-
-/** The reasons that SHOW PINS gives for a pool's pins. */
-async function pins(pool: string): Promise<string[]> {
-  const console = await loginTo(world, 'pgbouncer', { user: 'admin' })
-  console.send(query('SHOW PINS'))
-  const rows = (await console.readUntil('Z')).filter(({ tag }) => tag === 'D').map(({ body }) => columns(body))
-  await leave(console)
-  return rows.filter(([database]) => database === pool).map((row) => row[4] ?? '')
-}
-
-function columns(body: Buffer): string[] {
-  const texts: string[] = []
-  let at = 2
-  while (at < body.length) {
-    const length = body.readInt32BE(at)
-    texts.push(body.toString('utf8', at + 4, at + 4 + length))
-    at += 4 + length
-  }
-  return texts
 }
 
 test.for([
@@ -119,7 +86,7 @@ test.for([
   expect(answers.at(-1)).toBe('Z I')
   expect(answers.some((line) => line.startsWith('E'))).toBe(false)
   expect(await value(next, `SELECT ${look}`)).toBe(wanted)
-  expect(await pins('transaction1')).toEqual([])
+  expect(await pins(world, 'transaction1')).toEqual([])
   await leave(client, next)
 })
 
@@ -202,7 +169,7 @@ test.for(things)('73: %s pins the server from "%s" to "%s"', async ([reason, beg
   const [client, next] = [await loginTo(world, 'transaction5'), await loginTo(world, 'transaction5')]
   await ask(client, begin)
   const own = await backendOf(client)
-  const pinned = await pins('transaction5')
+  const pinned = await pins(world, 'transaction5')
   const others = await backendOf(next)
   const seen = [await value(client, look), await backendOf(client)]
   await ask(client, end)
@@ -212,7 +179,7 @@ test.for(things)('73: %s pins the server from "%s" to "%s"', async ([reason, beg
   expect(pinned).toEqual([reason])
   expect(seen).toEqual(['1', own])
   expect(others).not.toBe(own)
-  expect(await pins('transaction5')).toEqual([])
+  expect(await pins(world, 'transaction5')).toEqual([])
   expect(await value(next, look)).toBe('0')
   await leave(client, next)
 })
@@ -242,7 +209,7 @@ test.for([
   await ask(client, sql)
   await backendOf(client)
 
-  expect(await pins('transaction1')).toEqual([])
+  expect(await pins(world, 'transaction1')).toEqual([])
   expect((await world.engine.poolUntil('transaction1', (pool) => pool.serversIdle === 1)).serversActive).toBe(0)
   await leave(client)
 })
@@ -257,10 +224,10 @@ test('73: a prepared statement that locks pins each time it runs, on whatever se
       await client.readUntil('Z')
     }
     await backendOf(client)
-    seen.push(await pins('transaction5'), await value(next, 'SELECT pg_try_advisory_lock(7)'))
+    seen.push(await pins(world, 'transaction5'), await value(next, 'SELECT pg_try_advisory_lock(7)'))
     await extended(client, '', 'SELECT pg_advisory_unlock(7)')
     await backendOf(client)
-    seen.push(await pins('transaction5'))
+    seen.push(await pins(world, 'transaction5'))
   }
 
   expect(seen).toEqual([['advisory_lock'], 'f', [], ['advisory_lock'], 'f', []])
@@ -315,7 +282,7 @@ test('with pin_on_session_state off a session keeps what it has, and no client i
   await ask(client, 'PREPARE p AS SELECT 5')
 
   expect(await value(next, 'EXECUTE p')).toBe('5')
-  expect(await pins('unpinned')).toEqual([])
+  expect(await pins(world, 'unpinned')).toEqual([])
   await leave(client, next)
 })
 

@@ -2,8 +2,8 @@
 import { beforeAll, expect, test } from 'vitest'
 import { bind, execute, parse, query, sync } from '../../support/frontend-messages.ts'
 import { describe } from '../../support/oracle.ts'
-import type { LoginOptions, Message, WireClient } from '../../support/wire.ts'
-import { loginDirectly, loginTo, startWorld } from './world.ts'
+import type { LoginOptions, WireClient } from '../../support/wire.ts'
+import { leave, loginDirectly, loginTo, pins, startWorld, value } from './world.ts'
 import type { World } from './world.ts'
 
 let world: World
@@ -42,47 +42,10 @@ async function ask(client: WireClient, sql: string): Promise<string[]> {
   return (await client.readUntil('Z')).map(describe)
 }
 
-async function value(client: WireClient, sql: string): Promise<string> {
-  client.send(query(sql))
-  return first(await client.readUntil('Z'))
-}
-
-function first(messages: readonly Message[]): string {
-  const row = messages.find(({ tag }) => tag === 'D')
-  if (row === undefined) return messages.map(describe).join(' ')
-  return row.body.readInt32BE(2) < 0 ? 'NULL' : row.body.toString('utf8', 6)
-}
-
 const show = (name: string): string => `SELECT pg_catalog.current_setting('${name}', true)`
-
-async function leave(...clients: readonly WireClient[]): Promise<void> {
-  for (const client of clients) {
-    client.close()
-    await client.readToEnd()
-  }
-}
 
 async function two(pool: string, options: Partial<LoginOptions> = {}): Promise<[WireClient, WireClient]> {
   return [await loginTo(world, pool, options), await loginTo(world, pool)]
-}
-
-async function pins(pool: string): Promise<string[]> {
-  const console = await loginTo(world, 'pgbouncer', { user: 'admin' })
-  console.send(query('SHOW PINS'))
-  const rows = (await console.readUntil('Z')).filter(({ tag }) => tag === 'D').map(({ body }) => columns(body))
-  await leave(console)
-  return rows.filter(([database]) => database === pool).map((row) => row[4] ?? '')
-}
-
-function columns(body: Buffer): string[] {
-  const texts: string[] = []
-  let at = 2
-  while (at < body.length) {
-    const length = body.readInt32BE(at)
-    texts.push(body.toString('utf8', at + 4, at + 4 + length))
-    at += 4 + length
-  }
-  return texts
 }
 
 test.for([
@@ -115,7 +78,7 @@ test.for([
   const seen = [await value(next, show(name)), await value(client, show(name)), await value(next, show(name))]
 
   expect([seen[0] === 'NULL' ? '' : seen[0], seen[1], seen[2]]).toEqual([others, own, others])
-  expect(await pins('transaction1')).toEqual([])
+  expect(await pins(world, 'transaction1')).toEqual([])
   await leave(client, next)
 })
 
@@ -239,7 +202,7 @@ test('setseed keeps its server, which no client gets after it', async () => {
   const [client, next] = await two('transaction5')
   await ask(client, 'SELECT setseed(0.5)')
   const own = await value(client, 'SELECT pg_backend_pid()')
-  const reasons = await pins('transaction5')
+  const reasons = await pins(world, 'transaction5')
   const random = [await value(client, 'SELECT random()')]
   await ask(client, 'SELECT setseed(0.5)')
   random.push(await value(client, 'SELECT random()'))
@@ -257,7 +220,7 @@ test('a name that no text tells pins until DISCARD ALL', async () => {
   client.send(bind('', '', ['work_mem', '7MB']), execute(''), sync)
   await client.readUntil('Z')
   const seen = [await value(client, show('work_mem'))]
-  const reasons = await pins('transaction5')
+  const reasons = await pins(world, 'transaction5')
   await ask(client, 'DISCARD ALL')
   await value(client, 'SELECT 1')
 
@@ -266,7 +229,7 @@ test('a name that no text tells pins until DISCARD ALL', async () => {
     '4MB',
     '4MB',
   ])
-  expect([reasons, await pins('transaction5')]).toEqual([['settings'], []])
+  expect([reasons, await pins(world, 'transaction5')]).toEqual([['settings'], []])
   await leave(client, next)
 })
 

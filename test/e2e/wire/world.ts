@@ -2,12 +2,13 @@
 import { expect } from 'vitest'
 import { startEngine } from '../../support/engine.ts'
 import type { Document, Engine } from '../../support/engine.ts'
-import { transcript } from '../../support/oracle.ts'
+import { query } from '../../support/frontend-messages.ts'
+import { describe, transcript } from '../../support/oracle.ts'
 import type { Step } from '../../support/oracle.ts'
 import { startPostgres } from '../../support/postgres.ts'
 import type { Postgres, PostgresOptions } from '../../support/postgres.ts'
 import { WireClient } from '../../support/wire.ts'
-import type { LoginOptions } from '../../support/wire.ts'
+import type { LoginOptions, Message } from '../../support/wire.ts'
 
 /** Every pool has user `app`, who is trusted, and database `app`. */
 export const pools = {
@@ -98,8 +99,43 @@ export async function compare(
   return wanted
 }
 
-async function leave(client: WireClient): Promise<void> {
-  client.close()
-  await client.readToEnd()
-  client.destroy()
+/** Resolves when the proxy has closed the connection of each. */
+export async function leave(...clients: readonly WireClient[]): Promise<void> {
+  for (const client of clients) {
+    client.close()
+    await client.readToEnd()
+    client.destroy()
+  }
+}
+
+/** The first column of the first row as text; "NULL", or the whole answer if there is no row. */
+export async function value(client: WireClient, sql: string): Promise<string> {
+  client.send(query(sql))
+  return firstValue(await client.readUntil('Z'))
+}
+
+export function firstValue(messages: readonly Message[]): string {
+  const row = messages.find(({ tag }) => tag === 'D')
+  if (row === undefined) return messages.map(describe).join(' ')
+  return columnsOf(row.body)[0] ?? 'NULL'
+}
+
+/** The reasons that SHOW PINS gives for a pool's pins; the world has a console user `admin`, who is trusted. */
+export async function pins(world: World, pool: string): Promise<string[]> {
+  const console = await loginTo(world, 'pgbouncer', { user: 'admin' })
+  console.send(query('SHOW PINS'))
+  const rows = (await console.readUntil('Z')).filter(({ tag }) => tag === 'D').map(({ body }) => columnsOf(body))
+  await leave(console)
+  return rows.filter(([database]) => database === pool).map((row) => row[4] ?? '')
+}
+
+/** DataRow: Int16 number of columns, { Int32 length (-1 for NULL), value } … */
+function columnsOf(body: Buffer): (string | null)[] {
+  const columns: (string | null)[] = []
+  for (let at = 2; at < body.length;) {
+    const length = body.readInt32BE(at)
+    columns.push(length < 0 ? null : body.toString('utf8', at + 4, at + 4 + length))
+    at += 4 + Math.max(0, length)
+  }
+  return columns
 }
