@@ -1,5 +1,5 @@
 /** `npm start`: starts PostgreSQL, control and two proxies on this machine, and stops them in reverse order. */
-import { open } from 'node:fs/promises'
+import { appendFileSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { fleetSchema, writtenSchema } from '../../shared/api.ts'
 import { Api } from '../api.ts'
@@ -78,7 +78,7 @@ export async function runEverything(settings: StartSettings, around: Surrounding
 
 async function startDatabase(settings: StartSettings, folder: string, supervisor: Supervisor): Promise<Database> {
   if (settings.postgresUrl !== undefined) return checkDatabase(settings.postgresUrl)
-  const { database, run } = await embeddedDatabase(folder, await logTo(folder, 'postgres'))
+  const { database, run } = await embeddedDatabase(folder, logTo(folder, 'postgres'))
   await supervisor.add({ name: 'PostgreSQL', start: run, stopSignal: 'SIGINT', level: 0 })
   return database
 }
@@ -90,7 +90,7 @@ async function startControl(
   supervisor: Supervisor,
   { environment }: Surroundings,
 ): Promise<void> {
-  const onLine = await logTo(folder, 'control')
+  const onLine = logTo(folder, 'control')
   await supervisor.add({
     name: 'control',
     stopSignal: 'SIGTERM',
@@ -124,7 +124,7 @@ async function startProxies(
   { environment }: Surroundings,
 ): Promise<void> {
   const start = async (name: string, index: number, http: number) => {
-    const onLine = await logTo(folder, name)
+    const onLine = logTo(folder, name)
     const where = `http://127.0.0.1:${http}`
     await supervisor.add({
       name,
@@ -151,10 +151,10 @@ async function startProxies(
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason as Failure
 }
 
-/** Appends lines to a log file in the data directory, one per child. */
-async function logTo(folder: string, name: string): Promise<(line: string) => void> {
-  const file = await open(join(folder, `${name}.log`), 'a', 0o600)
-  return (line) => void file.write(`${line}\n`)
+/** Appends lines to a log file in the data directory, one per child; it stays open until this process ends. */
+function logTo(folder: string, name: string): (line: string) => void {
+  const file = openSync(join(folder, `${name}.log`), 'a', 0o600)
+  return (line) => appendFileSync(file, `${line}\n`)
 }
 
 /** Creates the fleet and its first configuration, unless there is one. Returns the current version. */

@@ -256,8 +256,7 @@ test.for(bad)('one line and exit code 1 when $what', async ({ spoil, after, says
 
   const { code, stdout, stderr } = await flotilla(['start', ...place.args, ...more])
 
-  expect(stderr).toMatch(says)
-  expect(stderr.trim().split('\n')).toHaveLength(1)
+  expect(stderr.trim().split('\n')).toEqual([expect.stringMatching(says)])
   expect(stderr).not.toContain('secret@')
   expect(stdout).toBe('')
   expect(code).toBe(1)
