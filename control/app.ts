@@ -28,14 +28,15 @@ const bodyBytesMax = 4 * 1024 * 1024
 const retryAfterS = 1
 
 export function createApp(host: ControlHost): App {
-  const control = { host, hot: prepareHotReads(host.store) }
+  const hot = prepareHotReads(host.store)
+  const control = { host, hot }
   const app: App = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   app.onError((error) => answerTo(error, host).response())
   app.notFound(() => new ApiProblem('not-found', 'no such path and method').response())
 
   healthRoutes(app, control)
   describe(app)
-  app.use('/v1/*', authenticate(host.operatorToken, control.hot))
+  app.use('/v1/*', authenticate(host, hot))
   app.use('/v1/*', bodyLimit({ maxSize: bodyBytesMax, onError: tooLarge }))
   manifestRoutes(app, control)
   proxyRoutes(app, control)

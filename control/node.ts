@@ -98,6 +98,7 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
     store,
     sealing,
     presence,
+    parsed: new Map(),
     parking,
     metrics,
     hints,

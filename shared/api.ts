@@ -6,14 +6,32 @@ import { z } from 'zod'
 import { causeNames } from './causes.ts'
 import { receivedDisconnectSchema } from './disconnect.ts'
 import { poolOperations } from './operations.ts'
-import { applyErrorSchema, nameSchema, poolReportSchema, positionSchema } from './wire.ts'
+import {
+  applyErrorSchema,
+  nameSchema,
+  poolReportSchema,
+  positionSchema,
+  processSchema,
+  proxyProblemSchema,
+  windowSchema,
+} from './wire.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
 /** Value of `cursor` for the next page; null on the last page. */
 const next = z.string().nullable()
 
-export const proxyStates = ['in_sync', 'applying', 'failed', 'behind', 'offline'] as const
+export const proxyStates = [
+  'in_sync',
+  'degraded',
+  'drifted',
+  'applying',
+  'behind',
+  'failed',
+  'regressed',
+  'duplicate',
+  'offline',
+] as const
 export const proxyStateSchema = z.enum(proxyStates)
 export type ProxyState = z.infer<typeof proxyStateSchema>
 
@@ -118,6 +136,9 @@ export const reloadSchema = z.object({
       id: z.string(),
       /** `hinted`: only without `wait`. `timeout`: no report in time. `offline`: skipped. */
       outcome: z.enum(reloadOutcomes),
+      state: proxyStateSchema,
+      /** Why it is not `in_sync`. */
+      reasons: z.array(z.string()),
       applied: positionSchema.nullable(),
       error: applyErrorSchema.nullable(),
     }),
@@ -146,6 +167,9 @@ export type OperationResult = z.infer<typeof operationSchema>
 export const proxySchema = z.object({
   id: z.string(),
   state: proxyStateSchema,
+  /** Why it is not `in_sync`, in words; empty if it is. */
+  reasons: z.array(z.string()),
+  /** Tells processes with the same id apart. */
   boot: z.string(),
   agent_version: z.string().nullable(),
   listen: z.string().nullable(),
@@ -157,10 +181,23 @@ export const proxySchema = z.object({
   offered: positionSchema.nullable(),
   applied: positionSchema.nullable(),
   error: applyErrorSchema.nullable(),
+  /** Number of pools that do not serve. */
+  not_serving: z.int(),
+  /** Databases that are paused or disabled there, by whoever. */
+  operated: z.object({ paused: z.array(z.string()), disabled: z.array(z.string()), suspended: z.boolean() }),
+  /** Keys that SET at the console has changed. */
+  overridden: z.array(z.string()),
+  /** Old servers that still finish a transaction. */
+  draining_servers: z.int(),
   needs_restart: z.array(z.string()),
+  /** What is wrong with the proxy, apart from its pools. */
+  problems: z.array(proxyProblemSchema),
   dropped_events: z.int(),
   engine_restarts: z.array(z.object({ at: time, reason: z.string() })),
   stats: z.object({ clients: z.int(), waiting: z.int(), servers: z.int() }).nullable(),
+  /** What happened in the time of the last report. */
+  window: windowSchema.nullable(),
+  process: processSchema.nullable(),
 })
 export type Proxy = z.infer<typeof proxySchema>
 export const proxiesSchema = z.object({ position: positionSchema, proxies: z.array(proxySchema) })

@@ -4,10 +4,14 @@
  */
 import { z } from 'zod'
 import { disconnectSchema } from './disconnect.ts'
-import { poolOperations } from './operations.ts'
+import { operatedStates, poolOperations } from './operations.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
+/** A text for operators. A longer one is cut, not refused: the rest of a message must not be lost with it. */
+const text = (lengthMax: number) => z.string().overwrite((value) => value.slice(0, lengthMax))
+const messageMax = 1000
+const count = z.int().min(0)
 
 /** Name of a fleet or proxy, safe in a URL path. */
 export const nameSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, {
@@ -16,6 +20,10 @@ export const nameSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 
 
 /** Request header that names the polling proxy; used for `last_seen_at` only. */
 export const proxyHeader = 'Flotilla-Proxy'
+
+/** Request header that tells processes with the same name apart. */
+export const bootHeader = 'Flotilla-Boot'
+export const bootSchema = z.string().min(1).max(64)
 
 /**
  * Response header of a 304 that ends a parked poll early: the proxy retries what failed and reports now. It replaces
@@ -57,6 +65,8 @@ export const peersSchema = z.object({
   peers: z.array(
     z.object({
       proxy: nameSchema,
+      /** Of the process; absent from a control of 0.1.0. */
+      boot: bootSchema.optional(),
       /** Unique in the fleet, and unchanged for as long as control knows the proxy. */
       number: z.int().min(1).max(proxyNumberMax),
       address: peerAddressSchema.nullable(),
@@ -67,11 +77,15 @@ export type Peer = z.infer<typeof peersSchema>['peers'][number]
 
 export const helloRequestSchema = z.object({
   /** Random id of this proxy process. */
-  boot: z.string().min(1).max(64),
+  boot: bootSchema,
+  /** A process that this one follows: it has ended, or given up control. */
+  takes_over_from: bootSchema.optional(),
   agent_version: z.string().max(64),
   /** Where control sends hints, for example "http://10.0.0.7:9930"; absent when control cannot reach this proxy. */
   hint_url: z.url({ protocol: /^https?$/ }).optional(),
   listen: z.string().max(300),
+  /** Position that it runs; null before the first version. */
+  applied: positionSchema.nullish(),
   /** Address at which other proxies of the fleet reach the listener for clients; absent when they cannot. */
   peer: peerAddressSchema.optional(),
   region: z.string().max(64).optional(),
@@ -81,6 +95,8 @@ export type HelloRequest = z.infer<typeof helloRequestSchema>
 export const helloResponseSchema = z.object({
   epoch: z.int().min(1),
   poll_interval_ms: z.int().min(10),
+  /** Between reports without news; absent from a control that leaves it to the proxy. */
+  report_interval_ms: z.int().min(10).optional(),
   /** Standard Webhooks secret ("whsec_" + base64) with which hints to this proxy are signed. */
   hint_secret: z.string(),
   /**
@@ -103,32 +119,81 @@ export const hintSchema = z.object({
 })
 export type Hint = z.infer<typeof hintSchema>
 
-export const poolReportSchema = z.object({
-  pool: z.string(),
-  user: z.string(),
+/** `not_yet_tried`: no server of this configuration has logged in, or failed to, yet. */
+const servingStates = ['yes', 'no', 'not_yet_tried'] as const
+
+const servingSchema = z.object({
+  state: z.enum(servingStates),
+  /** Of `no`: why the last login to a server failed. */
+  cause: text(messageMax).nullable(),
+  /** Of `no`: since when logins have failed. */
+  since: time.nullable(),
+})
+export type Serving = z.infer<typeof servingSchema>
+
+const poolNameSchema = z.object({ pool: text(messageMax), user: text(messageMax) })
+export type PoolName = z.infer<typeof poolNameSchema>
+
+/** Fields that may be absent are unknown to 0.1.0. */
+export const poolReportSchema = poolNameSchema.extend({
   /** Hash of the running configuration; null while the pool is only desired. */
   hash: hash.nullable(),
   desired_hash: hash.nullable(),
   state: z.enum(['running', 'draining', 'failed']),
   /** Old servers that still finish a transaction. */
-  draining_servers: z.int().min(0),
+  draining_servers: count,
   /** For "*": number of pools created for it. */
-  dynamic_pools: z.int().min(0).optional(),
-  code: z.string().nullable(),
-  message: z.string().nullable(),
+  dynamic_pools: count.optional(),
+  code: text(64).nullable(),
+  message: text(messageMax).nullable(),
+  /** Absent for a pool that was removed and only drains. */
+  serving: servingSchema.optional(),
+  operated: z.array(z.enum(operatedStates)).max(operatedStates.length).optional(),
+  /** Keys that SET at the console has changed. */
+  overridden: z.array(text(64)).max(100).optional(),
 })
 export type PoolReport = z.infer<typeof poolReportSchema>
 
 /** Why a version was not applied, and because of which pool, if it was one. */
 export const applyErrorSchema = z.object({
-  code: z.string(),
-  message: z.string(),
-  pool: z.string().nullable(),
-  user: z.string().nullable(),
+  code: text(64),
+  message: text(messageMax),
+  pool: text(messageMax).nullable(),
+  user: text(messageMax).nullable(),
 })
 
+/** Of a proxy, not of a pool. */
+export const proxyProblems = ['unreadable_file', 'state_not_saved', 'clock_differs', 'token_refused'] as const
+export type ProxyProblem = (typeof proxyProblems)[number]
+
+export const proxyProblemSchema = z.object({ code: z.enum(proxyProblems), message: text(messageMax), since: time })
+export type ReportedProblem = z.infer<typeof proxyProblemSchema>
+
+/** What happened since the last acknowledged report. */
+export const windowSchema = z.object({
+  seconds: z.number().min(0),
+  transactions: count,
+  /** Errors of PostgreSQL sent to clients, by class of SQLSTATE. */
+  errors: z.record(text(2), count),
+  /** Errors sent to clients by the proxy itself, failed logins among them, by SQLSTATE. */
+  refused: z.record(text(5), count),
+  /** Clients whose server connection was lost under them. */
+  clients_hurt: count,
+  /** Waits for a server: none, then by the upper bounds of `flotilla_checkout_wait_seconds`. */
+  waits: z.array(count).max(32),
+})
+export type ReportWindow = z.infer<typeof windowSchema>
+
+export const processSchema = z.object({
+  /** How long the slowest worker took to answer the last request of the agent: what a turn of its loop takes. */
+  loop_delay_ms: z.number().min(0),
+  memory_bytes: count,
+})
+
+const poolsPerReportMax = 20_000
+
 export const reportSchema = z.object({
-  boot: z.string().min(1).max(64),
+  boot: bootSchema,
   seq: z.int().min(1),
   /** Position of the last manifest received, applied or rejected; null before the first. */
   offered: positionSchema.nullable(),
@@ -136,18 +201,36 @@ export const reportSchema = z.object({
   applied: positionSchema.nullable(),
   /** Why `offered` was not applied; null when it was. */
   error: applyErrorSchema.nullable(),
-  needs_restart: z.array(z.string()),
-  pools: z.array(poolReportSchema),
+  needs_restart: z.array(text(64)).max(200),
+  /** All pools; with `base`, those that have changed since the report with that number. */
+  pools: z.array(poolReportSchema).max(poolsPerReportMax),
+  /** The acknowledged report that `pools` and `pools_removed` change. */
+  base: z.int().min(1).optional(),
+  pools_removed: z.array(poolNameSchema).max(poolsPerReportMax).optional(),
   events: z.array(disconnectSchema).max(500),
   /** Number of events dropped by a full outbox since the process started. */
-  dropped_events: z.int().min(0),
+  dropped_events: count,
   /** Restarts of the engine's thread since the process started, newest last. */
   engine_restarts: z.array(z.object({ at: time, reason: z.string().max(500) })).max(20),
   stats: z.object({ clients: z.int(), waiting: z.int(), servers: z.int() }),
+  /** Keys that SET at the console has changed, of pools and of [general]. */
+  overridden: z.array(text(64)).max(100).optional(),
+  problems: z.array(proxyProblemSchema).max(proxyProblems.length).optional(),
+  window: windowSchema.optional(),
+  process: processSchema.optional(),
 })
 export type Report = z.infer<typeof reportSchema>
 
-export const reportResponseSchema = z.object({ ack: z.int(), poll_interval_ms: z.int().min(10) })
+export const reportResponseSchema = z.object({
+  ack: z.int(),
+  poll_interval_ms: z.int().min(10),
+  report_interval_ms: z.int().min(10).optional(),
+  /**
+   * `changed`: the next report may contain only the pools that change until then. `all`: control needs all of them, at
+   * once if this report was about changes. Absent from a control that always needs all.
+   */
+  pools: z.enum(['changed', 'all']).optional(),
+})
 export type ReportResponse = z.infer<typeof reportResponseSchema>
 
 /** Value of one version of a secret, for proxies only; sent with `no-store`. */

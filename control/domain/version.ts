@@ -5,6 +5,7 @@ import type { Problem } from '../../shared/config/problems.ts'
 import { unusedValues } from '../../shared/config/shared-servers.ts'
 import { generalSettings } from '../../shared/config/settings.ts'
 import { canonicalJson, poolHashes, sha256Hex } from '../../shared/hash.ts'
+import type { Position } from '../../shared/wire.ts'
 
 /** Everything derived from a document, computed once when its version is created. */
 export interface VersionContent {
@@ -68,4 +69,10 @@ const etagHashLength = 16
 /** Identifies one manifest: `"e1.v3.0123456789abcdef"`. */
 export function manifestEtag(epoch: number, version: number, manifestHash: string): string {
   return `"e${epoch}.v${version}.${manifestHash.slice(0, etagHashLength)}"`
+}
+
+/** The position that such a tag names; null for anything else. */
+export function etagPosition(etag: string): Position | null {
+  const [, epoch, version] = /^"e(\d{1,15})\.v(\d{1,15})\./.exec(etag) ?? []
+  return epoch === undefined || version === undefined ? null : { epoch: Number(epoch), version: Number(version) }
 }

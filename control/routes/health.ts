@@ -56,11 +56,11 @@ export function healthRoutes(app: App, control: Control): void {
   })
 }
 
-async function gauges({ host }: Control): Promise<Gauge[]> {
+async function gauges(control: Control): Promise<Gauge[]> {
   const versions: Gauge['samples'][number][] = []
   const proxies: Gauge['samples'][number][] = []
-  for (const row of await listFleets(host.store)) {
-    const fleet = await describeFleet(host, row)
+  for (const row of await listFleets(control.host.store)) {
+    const fleet = await describeFleet(control, row)
     versions.push({ labels: { fleet: fleet.name }, value: fleet.version })
     for (const [state, value] of Object.entries(fleet.proxies)) {
       proxies.push({ labels: { fleet: fleet.name, state }, value })

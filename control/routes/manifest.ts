@@ -1,8 +1,16 @@
 import { z } from '@hono/zod-openapi'
-import { reportNowHeader, manifestSchema, nameSchema, proxyHeader, secretValueSchema } from '../../shared/wire.ts'
+import {
+  bootHeader,
+  bootSchema,
+  reportNowHeader,
+  manifestSchema,
+  nameSchema,
+  proxyHeader,
+  secretValueSchema,
+} from '../../shared/wire.ts'
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
 import { parseWaitS } from '../domain/preconditions.ts'
-import { manifestBytes, manifestEtag } from '../domain/version.ts'
+import { etagPosition, manifestBytes, manifestEtag } from '../domain/version.ts'
 import type { ControlHost } from '../host.ts'
 import type { Offer } from '../store/poll-reads.ts'
 import { findSealed } from '../store/secrets.ts'
@@ -58,23 +66,26 @@ export function manifestRoutes(app: App, control: Control): void {
   app.openapi(poll, async (c) => {
     const fleet = c.req.param('fleet')
     const proxy = nameSchema.safeParse(c.req.header(proxyHeader)).data
-    if (proxy !== undefined) host.presence.seen(fleet, proxy)
+    const boot = bootSchema.safeParse(c.req.header(bootHeader)).data ?? null
 
     const held = c.req.header('if-none-match') ?? ''
     const waitS = parseWaitS(c.req.header('prefer'))
+    // Before it is parked.
+    if (proxy !== undefined && waitS !== undefined) host.presence.seen(fleet, proxy, boot)
     const waitMs = Math.min(waitS ?? 0, waitMaxS) * 1000
     const { offer, isAsked } =
       waitS === undefined
         ? { offer: await hot.offer(fleet), isAsked: false }
         : await parked(control, { fleet, proxy, held, waitMs, signal: c.req.raw.signal })
     if (offer === undefined) throw noSuchFleet()
-    if (proxy !== undefined && waitS !== undefined) host.presence.seen(fleet, proxy)
+    const etag = etagOf(offer)
+    const polled = held === etag ? { epoch: offer.epoch, version: offer.version } : etagPosition(held)
+    if (proxy !== undefined) host.presence.seen(fleet, proxy, boot, polled)
 
     if (offer.version === 0) {
       host.metrics?.count('polls', 'none')
       return c.body(null, 204)
     }
-    const etag = etagOf(offer)
     if (held === etag) {
       host.metrics?.count('polls', 'unchanged')
       return c.body(null, 304, { etag, ...(isAsked ? { [reportNowHeader]: 'reload' } : {}) })

@@ -4,15 +4,18 @@ import type { OperationResult } from '../../shared/api.ts'
 import { poolOperations, operations } from '../../shared/operations.ts'
 import { nameSchema, operationRequestSchema } from '../../shared/wire.ts'
 import { noSuchFleet } from '../api-problem.ts'
+import { fleetProxies } from '../fleet-proxies.ts'
 import type { OperationAnswer } from '../host.ts'
-import { listHintTargets, listProxies } from '../store/proxies.ts'
+import { listHintTargets } from '../store/proxies.ts'
 import { json, operatorRoute, problems } from './route.ts'
 import type { App, Control } from './route.ts'
 
 const poolPath = z.object({ fleet: nameSchema, pool: operationRequestSchema.shape.pool })
 
 /** Repeating a call is harmless, and shows its progress. */
-export function operationRoutes(app: App, { host, hot }: Control): void {
+export function operationRoutes(app: App, control: Control): void {
+  const { host, hot } = control
+
   for (const operation of poolOperations) {
     const route = operatorRoute({
       method: 'post',
@@ -23,12 +26,13 @@ export function operationRoutes(app: App, { host, hot }: Control): void {
     })
     app.openapi(route, async (c) => {
       const { fleet, pool } = c.req.valid('param')
-      if ((await hot.offer(fleet)) === undefined) throw noSuchFleet()
-      const targets = new Map((await listHintTargets(host.store, fleet)).map((target) => [target.proxy, target]))
-      const rows = await listProxies(host.store, fleet)
+      const offer = await hot.offer(fleet)
+      if (offer === undefined) throw noSuchFleet()
+      const targets = new Map((await listHintTargets(host.store, fleet)).map((target) => [keyOf(target), target]))
+      const { processes } = await fleetProxies(control, fleet, offer)
       const proxies = await Promise.all(
-        rows.map(async ({ id }) => {
-          const target = targets.get(id)
+        processes.map(async ({ row: { id, boot } }) => {
+          const target = targets.get(keyOf({ proxy: id, boot }))
           if (target === undefined) return { id, ...unreachable }
           return { id, ...judged(await host.operations.send(target, { fleet, operation, pool })) }
         }),
@@ -36,6 +40,11 @@ export function operationRoutes(app: App, { host, hot }: Control): void {
       return c.json({ pool, operation, proxies }, 200)
     })
   }
+}
+
+/** Names contain no spaces. */
+function keyOf({ proxy, boot }: { readonly proxy: string; readonly boot: string }): string {
+  return `${proxy} ${boot}`
 }
 
 type Judged = Omit<OperationResult['proxies'][number], 'id'>

@@ -8,6 +8,7 @@ export interface FleetRow {
   /** 0 before the first configuration. */
   readonly version: number
   readonly content_hash: string | null
+  readonly manifest_hash: string
   readonly poll_interval_ms: number
 }
 
@@ -36,6 +37,7 @@ function fleetRows(store: Store) {
       created_at: fleets.created_at,
       version: fleets.version,
       content_hash: versions.content_hash,
+      manifest_hash: fleets.manifest_hash,
       poll_interval_ms: fleets.poll_interval_ms,
     })
     .from(fleets)

@@ -1,4 +1,4 @@
-import { and, eq, isNull, sql } from 'drizzle-orm'
+import { and, eq, isNotNull, isNull, sql } from 'drizzle-orm'
 import { control, fleets, tokens, versions } from './schema.ts'
 import type { Store } from './store.ts'
 
@@ -14,6 +14,8 @@ export interface Offer {
 export interface HotReads {
   /** The fleet of a token that is not revoked. */
   tokenFleet(sha256: string): Promise<string | undefined>
+  /** The fleet of a token that was revoked. */
+  revokedTokenFleet(sha256: string): Promise<string | undefined>
   /** Undefined if there is no such fleet. */
   offer(fleet: string): Promise<Offer | undefined>
   /** The manifest of a version without its position, see schema.ts. */
@@ -25,6 +27,11 @@ export function prepareHotReads(store: Store): HotReads {
     .select({ fleet: tokens.fleet })
     .from(tokens)
     .where(and(eq(tokens.sha256, sql.placeholder('sha256')), isNull(tokens.revoked_at)))
+    .prepare()
+  const revokedTokenFleet = store.db
+    .select({ fleet: tokens.fleet })
+    .from(tokens)
+    .where(and(eq(tokens.sha256, sql.placeholder('sha256')), isNotNull(tokens.revoked_at)))
     .prepare()
   const offer = store.db
     .select({
@@ -44,6 +51,7 @@ export function prepareHotReads(store: Store): HotReads {
     .prepare()
   return {
     tokenFleet: async (sha256) => (await tokenFleet.get({ sha256 }))?.fleet,
+    revokedTokenFleet: async (sha256) => (await revokedTokenFleet.get({ sha256 }))?.fleet,
     offer: async (fleet) => await offer.get({ fleet }),
     manifest: async (fleet, version) => (await manifest.get({ fleet, version }))?.manifest,
   }

@@ -13,6 +13,7 @@ import { Backoff } from './backoff.ts'
 import type { Chance, Waits } from './clock.ts'
 import { ConfigFile } from './config-file.ts'
 import { ControlClient } from './control-client.ts'
+import type { Contact } from './control-client.ts'
 import { ControlSource } from './control-source.ts'
 import { Workers } from './workers.ts'
 import { cancelSocketsOf, type CancelSockets } from './restart/cancel-sockets.ts'
@@ -23,12 +24,15 @@ import { eventOf } from './event.ts'
 import { ApplyError } from './failure.ts'
 import { HttpServer } from './http.ts'
 import { reasonOf, type Log } from './log.ts'
-import { Metrics, serversOf } from './metrics.ts'
+import { signatureToleranceS } from './hint.ts'
+import { Metrics } from './metrics.ts'
 import type { Offer } from './offer.ts'
 import { Outbox, outboxEventsMax } from './outbox.ts'
 import { Passwords } from './password.ts'
 import { peerAddress, Peers } from './peers.ts'
-import { poolReports, Reports, type ReportState } from './reports.ts'
+import { Problems } from './problems.ts'
+import { ReportedState } from './reported-state.ts'
+import { Reports } from './reports.ts'
 import { Resolver, type Lookup } from './resolver.ts'
 import { Secrets } from './secrets.ts'
 import { mockKeyBytes, StateFolder } from './state.ts'
@@ -131,6 +135,8 @@ export class Agent {
   readonly #tools: AgentTools
   /** Random at every start, so that control can tell a restarted proxy from a repeated report. */
   #boot = randomBytes(bootBytes).toString('hex')
+  /** The process that had the state directory before; null if unknown. It has ended, or handed over. */
+  #formerBoot: string | null = null
   /**
    * Mock secret: the fleet's, sent by control and kept in the state directory; otherwise the state directory's or this
    * process's own.
@@ -144,6 +150,10 @@ export class Agent {
   readonly #tlsWatch: TlsWatch
   readonly #applier: Applier
   readonly #metrics = new Metrics()
+  readonly #problems: Problems
+  readonly #reported: ReportedState
+  /** Saves the running version, if that has failed. */
+  #unsaved: (() => Promise<void>) | undefined
   readonly #http: HttpServer
   readonly #ended = Promise.withResolvers<string | null>()
   #fleet: Fleet | undefined
@@ -171,6 +181,7 @@ export class Agent {
     const { log, chance, waits } = tools
     this.#settings = settings
     this.#tools = tools
+    this.#problems = new Problems(chance.now, () => this.#fleet?.reports.edge())
     this.#engine = this.#createWorkers()
     this.#resolver = new Resolver({
       lookup: tools.lookup,
@@ -186,6 +197,7 @@ export class Agent {
       log,
       running: () => this.#engine.running,
       onChange: (update) => this.#engine.tls(update),
+      onChecked: (fault) => this.#problems.set('unreadable_file', 'tls', fault),
     })
     this.#secrets = new Secrets(
       settings.environment,
@@ -201,6 +213,14 @@ export class Agent {
       startEngine: async (spec) => await this.#startEngine(spec),
       onApplied: async (offer) => await this.#applied(offer),
       onEdge: () => this.#fleet?.reports.edge(),
+    })
+    this.#reported = new ReportedState({
+      applier: this.#applier,
+      engine: this.#engine,
+      snapshot: async () => await this.#snapshot(),
+      needsRestart: () => this.#needsRestart(),
+      problems: this.#problems,
+      now: chance.now,
     })
     this.#http = this.#createHttp()
   }
@@ -221,6 +241,7 @@ export class Agent {
       onListening: ({ host, port, unix }) =>
         log('info', 'listening for clients', { host, port, unix_socket_dir: unix?.dir ?? null }),
       onRestart: () => this.#fleet?.reports.edge(),
+      onOperated: () => this.#fleet?.reports.edge(),
       mockKey: () => this.#useMockKey(),
     })
   }
@@ -248,6 +269,7 @@ export class Agent {
         return await this.reload()
       },
       notReady: () => this.#notReady(),
+      notes: async () => await this.#reported.notes(),
       metrics: async () => ({ contentType: this.#metrics.contentType, page: await this.#metricsPage() }),
     })
   }
@@ -471,6 +493,7 @@ export class Agent {
   async #closeFleet(): Promise<void> {
     const fleet = this.#fleet
     if (fleet === undefined) return
+    this.#unsaved = undefined
     fleet.sync.stop()
     fleet.peers.stop()
     await fleet.drainReader.stop()
@@ -523,16 +546,15 @@ export class Agent {
     const folder = await StateFolder.open(source.stateFolder, log)
     this.#mockKey = await folder.mockKey(() => this.#mockKey)
     const proxyId = source.proxyId ?? (await folder.proxyId(() => `proxy-${randomBytes(idBytes).toString('hex')}`))
-    const outbox = await Outbox.open({ path: folder.outboxPath, eventsMax: outboxEventsMax, log })
-    const control = new ControlClient({
-      url: source.url,
-      fleet: source.fleet,
-      proxy: proxyId,
-      token: source.token,
-      agentVersion: this.#settings.version,
-      requestTimeoutMs: waits.requestTimeoutMs,
-      now: chance.now,
+    const former = await folder.exchangeBoot(this.#boot, (fault) => this.#noteWritten('boot', fault))
+    this.#formerBoot = former ?? this.#formerBoot
+    const outbox = await Outbox.open({
+      path: folder.outboxPath,
+      eventsMax: outboxEventsMax,
+      log,
+      onWritten: (fault) => this.#noteWritten('outbox.log', fault),
     })
+    const control = this.#controlClient(source, proxyId)
     const candidates = new ControlSource(control)
     const sync = new Sync({
       control,
@@ -549,18 +571,25 @@ export class Agent {
     const reports = new Reports({
       boot: this.#boot,
       send: async (report) => await control.report(report),
-      state: async () => await this.#reportState(),
+      state: async () => {
+        await this.#unsaved?.()
+        return await this.#reported.report()
+      },
       outbox,
       waits,
       random: chance.random,
       log,
-      onAnswer: ({ poll_interval_ms: ms }) => sync.setPollInterval(ms),
+      onAnswer: ({ poll_interval_ms: ms }) => {
+        this.#reported.acknowledged()
+        sync.setPollInterval(ms)
+      },
       onUnknown: () => sync.greetAgain(),
     })
     const peers = new Peers({
       control,
       fleet: source.fleet,
       proxyId,
+      boot: this.#boot,
       folder,
       lookup: this.#tools.lookup,
       waits,
@@ -577,14 +606,31 @@ export class Agent {
     return { source, proxyId, folder, control, candidates, outbox, drainReader, sync, reports, peers }
   }
 
+  #controlClient(source: Fleet['source'], proxyId: string): ControlClient {
+    const { chance, waits } = this.#tools
+    return new ControlClient({
+      url: source.url,
+      fleet: source.fleet,
+      proxy: proxyId,
+      boot: this.#boot,
+      token: source.token,
+      agentVersion: this.#settings.version,
+      requestTimeoutMs: waits.requestTimeoutMs,
+      now: chance.now,
+      onContact: (contact) => this.#noteContact(contact),
+    })
+  }
+
   #hello(): HelloRequest {
     const { hintUrl, peerHost, region, version } = this.#settings
     const address = this.#engine.address
     const peer = address === undefined ? null : peerAddress(address, peerHost, hintUrl)
     return {
       boot: this.#boot,
+      ...(this.#formerBoot === null ? {} : { takes_over_from: this.#formerBoot }),
       agent_version: version,
       listen: address === undefined ? '' : `${address.host}:${address.port}`,
+      applied: this.#applier.applied,
       ...(peer === null ? {} : { peer }),
       ...(hintUrl === null ? {} : { hint_url: hintUrl }),
       ...(region === null ? {} : { region }),
@@ -593,9 +639,29 @@ export class Agent {
 
   #greeted(answer: HelloResponse): void {
     this.#hintSecret = answer.hint_secret
+    // Said once: if that process turns up again, it is a copy of this proxy.
+    this.#formerBoot = null
     if (answer.mock_key !== undefined) void this.#learnMockKey(Buffer.from(answer.mock_key, 'base64'))
-    this.#fleet?.reports.hurry()
+    this.#fleet?.reports.greeted(answer.report_interval_ms)
     this.#fleet?.peers.greeted()
+  }
+
+  #noteContact({ status, clockOffsetMs }: Contact): void {
+    const isRefused = status === 401 || status === 403
+    this.#problems.set('token_refused', 'control', isRefused ? `control answers with ${status}` : null)
+    if (clockOffsetMs === null) return
+    const offsetS = Math.round(Math.abs(clockOffsetMs) / 1000)
+    const where = clockOffsetMs > 0 ? 'ahead of' : 'behind'
+    const differs = offsetS > signatureToleranceS
+    this.#problems.set(
+      'clock_differs',
+      'control',
+      differs ? `the clock is more than ${signatureToleranceS} s ${where} control's, so hints are refused` : null,
+    )
+  }
+
+  #noteWritten(file: string, fault: string | null): void {
+    this.#problems.set('state_not_saved', file, fault === null ? null : `${file}: ${fault}`)
   }
 
   #useMockKey(): Uint8Array {
@@ -607,7 +673,9 @@ export class Agent {
     this.#mockKey = key
     try {
       await this.#fleet?.folder.saveMockKey(key)
+      this.#noteWritten('mock-key', null)
     } catch (error) {
+      this.#noteWritten('mock-key', reasonOf(error))
       this.#tools.log('error', "could not save the fleet's mock secret", { reason: reasonOf(error) })
     }
   }
@@ -665,23 +733,26 @@ export class Agent {
     const keep = fleet?.candidates.applied(offer)
     if (fleet === undefined || keep === undefined) return
     const { secretKeys, ...rest } = keep
-    const secrets = this.#secrets.keepOnly(secretKeys)
-    try {
-      await fleet.folder.saveLastKnownGood(fleet.source.fleet, fleet.source.token, {
-        ...rest,
-        secrets,
-        addresses: this.#resolver.addresses,
-      })
-    } catch (error) {
-      this.#tools.log('error', 'could not save last-known-good; a restart will need control', {
-        reason: reasonOf(error),
-      })
+    const good = { ...rest, secrets: this.#secrets.keepOnly(secretKeys), addresses: this.#resolver.addresses }
+    const { folder, source } = fleet
+    this.#unsaved = async () => {
+      try {
+        await folder.saveLastKnownGood(source.fleet, source.token, good)
+        this.#unsaved = undefined
+        this.#noteWritten('last-known-good.json', null)
+      } catch (error) {
+        const reason = reasonOf(error)
+        this.#tools.log('error', 'could not save last-known-good; a restart will need control', { reason })
+        this.#noteWritten('last-known-good.json', reason)
+      }
     }
+    await this.#unsaved()
   }
 
   #disconnected(disconnect: EngineDisconnect): void {
     if (causes[disconnect.cause].planned) return
     const event = eventOf(disconnect, `${this.#boot}-${(this.#eventCount += 1)}`, this.#tools.chance.now())
+    if (event.client_hurt) this.#reported.clientHurt()
     if (this.#hasOwnSeries(disconnect)) this.#metrics.disconnected(event)
     const { message, ...fields } = event
     this.#tools.log('warn', 'server connection lost', { ...fields, reason: message })
@@ -696,25 +767,6 @@ export class Agent {
     const mode = running?.general.metricsPerPool ?? 'all'
     if (mode !== 'configured') return mode === 'all'
     return running?.pools.some((one) => one.database === pool && one.user === user) === true
-  }
-
-  async #reportState(): Promise<ReportState> {
-    const snapshot = await this.#snapshot()
-    const sum = (count: (pool: EngineSnapshot['pools'][number]) => number): number =>
-      snapshot.pools.reduce((total, pool) => total + count(pool), 0)
-    return {
-      offered: this.#applier.offered,
-      applied: this.#applier.applied,
-      error: this.#applier.error?.outline ?? null,
-      needs_restart: this.#needsRestart(),
-      pools: poolReports(snapshot, this.#applier.desiredPools, this.#applier.error),
-      engine_restarts: [...this.#engine.restarts],
-      stats: {
-        clients: snapshot.clients,
-        waiting: sum((pool) => pool.clientsWaiting),
-        servers: sum(serversOf),
-      },
-    }
   }
 
   /** Process settings that differ from the running version. */
@@ -761,6 +813,9 @@ export class Agent {
       outboxEvents: this.#fleet?.outbox.size ?? 0,
       outboxDropped: this.#fleet?.outbox.droppedEvents ?? 0,
       engineRestarts: this.#engine.restartCount,
+      problems: this.#problems.list.map(({ code }) => code),
+      needsRestart: this.#needsRestart(),
+      operated: this.#engine.operated,
       proxyVersion: this.#settings.version,
     })
   }

@@ -2,6 +2,7 @@ import { Pool } from 'undici'
 import type { z } from 'zod'
 import { problemSchema } from '../../shared/problem.ts'
 import {
+  bootHeader,
   reportNowHeader,
   helloResponseSchema,
   manifestSchema,
@@ -44,10 +45,20 @@ export interface ControlClientOptions {
   readonly url: string
   readonly fleet: string
   readonly proxy: string
+  /** Of this process. */
+  readonly boot: string
   readonly token: string
   readonly agentVersion: string
   readonly requestTimeoutMs: number
   readonly now: () => Date
+  readonly onContact?: (contact: Contact) => void
+}
+
+/** What every response of control tells. */
+export interface Contact {
+  readonly status: number
+  /** How far this machine's clock is ahead of control's, to a second; null if control did not say. */
+  readonly clockOffsetMs: number | null
 }
 
 /**
@@ -160,7 +171,7 @@ export class ControlClient {
     path: string,
     request: { body?: unknown; headers?: Record<string, string>; extraMs?: number; signal?: AbortSignal },
   ): Promise<Answer & { retryAfterMs: number | null }> {
-    const { requestTimeoutMs, token, proxy, agentVersion } = this.#options
+    const { requestTimeoutMs, token, proxy, boot, agentVersion } = this.#options
     const allowedMs = requestTimeoutMs + (request.extraMs ?? 0)
     // One limit for the whole exchange, so that a peer that sends slowly cannot hold it forever.
     const deadline = AbortSignal.timeout(allowedMs)
@@ -172,6 +183,7 @@ export class ControlClient {
           authorization: `Bearer ${token}`,
           'user-agent': `flotilla-proxy/${agentVersion}`,
           [proxyHeader]: proxy,
+          [bootHeader]: boot,
           accept: 'application/json, application/problem+json',
           ...(request.body === undefined ? {} : { 'content-type': 'application/json' }),
           ...request.headers,
@@ -180,6 +192,10 @@ export class ControlClient {
         signal: request.signal === undefined ? deadline : AbortSignal.any([deadline, request.signal]),
         headersTimeout: allowedMs,
         bodyTimeout: allowedMs,
+      })
+      this.#options.onContact?.({
+        status: response.statusCode,
+        clockOffsetMs: offsetOf(single(response.headers['date']), this.#options.now()),
       })
       return {
         status: response.statusCode,
@@ -239,6 +255,11 @@ function parseJson(answer: Answer): unknown {
 
 function single(header: string | string[] | undefined): string | null {
   return (Array.isArray(header) ? header[0] : header) ?? null
+}
+
+function offsetOf(date: string | null, now: Date): number | null {
+  const thereMs = date === null ? NaN : Date.parse(date)
+  return Number.isNaN(thereMs) ? null : now.getTime() - thereMs
 }
 
 /** RFC 9110, 10.2.3: seconds or a date. */

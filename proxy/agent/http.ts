@@ -24,6 +24,8 @@ export interface HttpOptions {
   readonly onReload: () => Promise<string | null>
   /** Why the proxy is not ready for clients; null if it is. */
   readonly notReady: () => string | null
+  /** What else operators should know, a line each. */
+  readonly notes: () => Promise<readonly string[]>
   readonly metrics: () => Promise<{ readonly contentType: string; readonly page: string }>
 }
 
@@ -45,11 +47,10 @@ const routes: Readonly<Record<string, Handler>> = {
   'POST /v1/order': takeOperation,
   'POST /v1/reload': reload,
   'GET /livez': async () => await Promise.resolve({ status: 200, body: 'alive\n' }),
-  'GET /readyz': async (_, { notReady }) => {
+  'GET /readyz': async (_, { notReady, notes }) => {
     const reason = notReady()
-    return await Promise.resolve(
-      reason === null ? { status: 200, body: 'ready\n' } : { status: 503, body: `${reason}\n` },
-    )
+    if (reason !== null) return { status: 503, body: `${reason}\n` }
+    return { status: 200, body: ['ready', ...(await notes())].map((line) => `${line}\n`).join('') }
   },
   'GET /metrics': async (_, { metrics }) => {
     const { contentType, page } = await metrics()

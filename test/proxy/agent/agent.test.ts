@@ -228,9 +228,10 @@ test('a hint for a reload polls and reports even when nothing is new', async () 
   await until('it is reported', () => control.reports.some(({ applied }) => applied?.version === 1))
   // It introduces itself once more, with the port of its listener, and polls at once.
   await until('it polls again', () => control.askedFor('/manifest').length === 2)
-  const before = control.reports.length
 
   const status = await hint(proxy, 1, 'reload')
+  await until('it polls because of the hint', () => control.askedFor('/manifest').length === 3)
+  const before = control.reports.length
   await until('it is reported again', () => control.reports.length > before)
 
   expect(status).toBe(202)
