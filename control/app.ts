@@ -11,6 +11,7 @@ import type { AppEnv } from './authentication.ts'
 import type { ControlHost } from './host.ts'
 import { configRoutes } from './routes/config.ts'
 import { disconnectRoutes } from './routes/disconnects.ts'
+import { epochRoutes } from './routes/epoch.ts'
 import { fleetRoutes } from './routes/fleets.ts'
 import { healthRoutes } from './routes/health.ts'
 import { manifestRoutes } from './routes/manifest.ts'
@@ -46,6 +47,7 @@ export function createApp(host: ControlHost): App {
   reloadRoutes(app, control)
   operationRoutes(app, control)
   disconnectRoutes(app, control)
+  epochRoutes(app, control)
   secretRoutes(app, control)
   tokenRoutes(app, control)
   return app

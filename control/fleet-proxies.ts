@@ -1,9 +1,12 @@
 /** The processes of a fleet as they are now: rows of the store, what is in memory, and what they should run. */
 import { digestOf } from './domain/pool-facts.ts'
-import { processesOf } from './domain/proxy-view.ts'
+import { neededEpoch } from './domain/epoch.ts'
+import type { Claim, NeededEpoch } from './domain/epoch.ts'
+import { claimOf, processesOf } from './domain/proxy-view.ts'
 import type { Contacts, DesiredPools, Process } from './domain/proxy-view.ts'
 import type { ControlHost } from './host.ts'
 import type { HotReads, Offer } from './store/poll-reads.ts'
+import { listFleets } from './store/fleets.ts'
 import { listProxies } from './store/proxies.ts'
 
 /** What the current version of a fleet wants, parsed once per version where the host keeps it. */
@@ -55,4 +58,23 @@ export function contactsOf({ presence, nowMs }: ControlHost, pollIntervalMs: num
       return sinceMs === undefined ? null : new Date(sinceMs).toISOString()
     },
   }
+}
+
+/** The epoch that the store needs, by what proxies of all fleets have said. */
+export async function readNeededEpoch(
+  store: ControlHost['store'],
+  epoch: number,
+  presence?: Pick<ControlHost['presence'], 'contact'>,
+): Promise<NeededEpoch> {
+  const claims: Claim[] = []
+  const versions = new Map<string, number>()
+  for (const { name: fleet, version } of await listFleets(store)) {
+    versions.set(fleet, version)
+    for (const row of await listProxies(store, fleet)) {
+      const { id, boot } = row
+      const position = claimOf(row, presence?.contact(fleet, id, boot)?.polled ?? null)
+      if (position !== null) claims.push({ fleet, id, boot, position })
+    }
+  }
+  return neededEpoch(epoch, (fleet) => versions.get(fleet) ?? 0, claims)
 }

@@ -6,6 +6,12 @@ import type { Sealing } from './domain/sealing.ts'
 import type { HintTarget } from './store/proxies.ts'
 import type { Store } from './store/store.ts'
 
+export interface Process {
+  readonly fleet: string
+  readonly proxy: string
+  readonly boot: string | null
+}
+
 /** A process, as last heard of. */
 export interface Contact {
   /** Milliseconds since 1970. */
@@ -21,6 +27,10 @@ export interface Contact {
 export interface Presence {
   /** `polled` is what a poll said that it was offered last. */
   seen(fleet: string, proxy: string, boot: string | null, polled?: Position | null): void
+  /** What a process said that it runs, or was offered, beside what control has. */
+  claimed(process: Process, position: Position | null, current: Position): void
+  /** Processes that were above control when they were last heard of, by fleet. */
+  above(): ReadonlyMap<string, number>
   /** Undefined if it was not seen since the host started. */
   contact(fleet: string, proxy: string, boot: string | null): Contact | undefined
   /** A proxy came with a token of the fleet that was revoked. */

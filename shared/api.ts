@@ -47,6 +47,20 @@ export const fleetSchema = z.object({
 export type Fleet = z.infer<typeof fleetSchema>
 export const fleetsSchema = z.object({ fleets: z.array(fleetSchema) })
 
+const claimSchema = z.object({ fleet: nameSchema, id: z.string(), boot: z.string(), position: positionSchema })
+export const epochSchema = z.object({
+  epoch: z.int().min(1),
+  /** The epoch above every proxy that is above this store; null if none is. */
+  needed: z.int().min(1).nullable(),
+  /** Proxies that are above this store, which was restored from a backup. */
+  above: z.array(claimSchema),
+  /** What proxies claim and is too high to be true. */
+  ignored: z.array(claimSchema),
+})
+export type Epoch = z.infer<typeof epochSchema>
+export const epochRequestSchema = z.object({ to: z.int().min(2) })
+export const epochRaisedSchema = z.object({ epoch: z.int().min(1), before: z.int().min(1) })
+
 const poolName = z.object({ pool: z.string(), user: z.string() })
 
 /** What a version changes compared with the one before, by pool and user. */
@@ -183,7 +197,7 @@ export const proxySchema = z.object({
   error: applyErrorSchema.nullable(),
   /** Number of pools that do not serve. */
   not_serving: z.int(),
-  /** Databases that are paused or disabled there, by whoever. */
+  /** Databases that are paused or disabled there, by any operator. */
   operated: z.object({ paused: z.array(z.string()), disabled: z.array(z.string()), suspended: z.boolean() }),
   /** Keys that SET at the console has changed. */
   overridden: z.array(z.string()),

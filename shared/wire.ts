@@ -36,7 +36,12 @@ export const positionSchema = z.object({ epoch: z.int().min(1), version: z.int()
 export type Position = z.infer<typeof positionSchema>
 
 export const secretRefSchema = z.union([
-  z.object({ secret: z.string(), version: z.int().min(1) }),
+  z.object({
+    secret: z.string(),
+    version: z.int().min(1),
+    /** In which this version was made; absent for the first. */
+    epoch: z.int().min(2).optional(),
+  }),
   z.object({ env: z.string() }),
 ])
 

@@ -20,7 +20,7 @@ export interface Desired {
 export interface Told {
   readonly report: KeptReport | null
   readonly facts: PoolFacts | null
-  /** What it said otherwise that it runs or was offered: at hello, or by the ETag of a poll. */
+  /** The highest position that it said it runs or was offered: in a report, at hello, or by the ETag of a poll. */
   readonly claimed: Position | null
   /** How its pools differ from the desired ones, in words; asked for only if they do. */
   readonly differences: () => readonly string[]
@@ -74,7 +74,7 @@ export function proxyState(desired: Desired, told: Told, seen: Seen): Judgement 
   }
   const { report } = told
   const current = desired.position
-  const highest = highestOf([report?.applied ?? null, told.claimed])
+  const highest = told.claimed
   if (highest !== null && comparePositions(highest, current) > 0) {
     const reason =
       `it is at ${textOf(highest)}, above control's ${textOf(current)}: ` +

@@ -104,10 +104,16 @@ export function judge({ row, lastSeenMs, twin }: Process, desired: DesiredPools,
   const told = {
     report: reportOf(row),
     facts: factsOf(row),
-    claimed: highestOf([helloPosition(row), contacts.polled(row)]),
+    claimed: claimOf(row, contacts.polled(row)),
     differences: () => differences(desired.pools, poolsOf(row)),
   }
   return proxyState(desired, told, seen)
+}
+
+/** The highest position that it said it runs, or was offered. */
+export function claimOf(row: ProxyRow, polled: Position | null): Position | null {
+  const report = reportOf(row)
+  return highestOf([report?.applied ?? null, report?.offered ?? null, helloPosition(row), polled])
 }
 
 /** What it said at hello that it runs. */

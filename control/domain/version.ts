@@ -1,6 +1,7 @@
 import type { FleetDocument } from '../../shared/config/sections.ts'
-import { effectiveGeneral, effectivePools } from '../../shared/config/effective.ts'
-import type { EffectiveGeneral, PoolHash } from '../../shared/config/effective.ts'
+import type { SecretRef } from '../../shared/config/credentials.ts'
+import { effectiveGeneral, effectivePools, secretRefsOf } from '../../shared/config/effective.ts'
+import type { EffectiveGeneral, EffectivePool, PoolHash } from '../../shared/config/effective.ts'
 import type { Problem } from '../../shared/config/problems.ts'
 import { unusedValues } from '../../shared/config/shared-servers.ts'
 import { generalSettings } from '../../shared/config/settings.ts'
@@ -30,11 +31,21 @@ export interface PlannedVersion {
   readonly general: EffectiveGeneral
 }
 
+/** The epoch in which a version of a secret was made. */
+export type SecretEpochs = (name: string, version: number) => number
+
 /** `document` must be a stored one: without literal passwords, all secrets with versions. */
-export function contentOf(document: FleetDocument): VersionContent {
-  const effective = effectivePools(document)
+export function contentOf(document: FleetDocument, epochOf: SecretEpochs): VersionContent {
+  const effective = effectivePools(document).map((pool) => withEpochs(pool, epochOf))
   const hashes = effective.map((pool) => ({ pool: pool.pool, user: pool.user, ...poolHashes(pool) }))
-  const general = effectiveGeneral(document)
+  const { settings, console_users } = effectiveGeneral(document)
+  const general: EffectiveGeneral = {
+    settings,
+    console_users: console_users.map((user) => ({
+      ...user,
+      password: user.password === null ? null : withEpoch(user.password, epochOf),
+    })),
+  }
   const text = canonicalJson(document)
   const manifest = `"pools":${JSON.stringify(hashes)},"general":${JSON.stringify(general)}}`
   return {
@@ -47,6 +58,18 @@ export function contentOf(document: FleetDocument): VersionContent {
     poll_interval_ms: generalSettings(general.settings).pollIntervalMs,
     warnings: unusedValues(document),
   }
+}
+
+/** Nothing is written of the first epoch, so that hashes stay as they are for as long as there was no restore. */
+function withEpoch(ref: SecretRef, epochOf: SecretEpochs): SecretRef {
+  if (!('secret' in ref)) return ref
+  const epoch = epochOf(ref.secret, ref.version)
+  return epoch === 1 ? ref : { ...ref, epoch }
+}
+
+function withEpochs(pool: EffectivePool, epochOf: SecretEpochs): EffectivePool {
+  const refs = secretRefsOf(pool).map(([key, ref]) => [key, withEpoch(ref, epochOf)] as const)
+  return { ...pool, ...Object.fromEntries(refs) }
 }
 
 /** The manifest as sent to proxies. The position comes first, so that the rest can be stored. */

@@ -1,11 +1,15 @@
 import type { Position } from '../../shared/wire.ts'
-import type { Contact, Presence } from '../host.ts'
+import { comparePositions } from '../../shared/position.ts'
+import type { Contact, Presence, Process } from '../host.ts'
 import { keepLastSeen } from '../store/proxies.ts'
 import type { LastSeen } from '../store/proxies.ts'
 import type { Store } from '../store/store.ts'
 
 /** Further processes are not remembered; the store still has the time of their reports. */
 const processesMax = 100_000
+
+/** A process that was above control and has not been heard of for this long is no longer told of. */
+const forgottenAfterMs = 600_000
 
 interface Entry {
   readonly fleet: string
@@ -24,8 +28,17 @@ export class NodePresence implements Presence {
   /** Since when the token of a proxy is refused, by name. */
   readonly #refused = new Map<string, number>()
 
-  constructor(nowMs: () => number) {
+  /** Those that are above control, by key. */
+  readonly #above = new Map<string, { readonly fleet: string; readonly atMs: number }>()
+  readonly #onAbove: (claim: Process & { readonly position: Position }) => void
+
+  /** `onAbove` is told of the first proxy of each fleet that is above control. */
+  constructor(
+    nowMs: () => number,
+    onAbove: (claim: Process & { readonly position: Position }) => void = () => undefined,
+  ) {
     this.#nowMs = nowMs
+    this.#onAbove = onAbove
   }
 
   seen(fleet: string, proxy: string, boot: string | null, polled?: Position | null): void {
@@ -39,6 +52,27 @@ export class NodePresence implements Presence {
     } else if (this.#seen.size < processesMax) {
       this.#seen.set(key, { fleet, proxy, boot, atMs: this.#nowMs(), isNew: true, polled: polled ?? null })
     }
+  }
+
+  claimed(process: Process, position: Position | null, current: Position): void {
+    const { fleet, proxy, boot } = process
+    const key = keyOf(fleet, proxy, boot)
+    if (position === null || comparePositions(position, current) <= 0) {
+      this.#above.delete(key)
+      return
+    }
+    const isFirst = !this.above().has(fleet)
+    if (this.#above.size < processesMax) this.#above.set(key, { fleet, atMs: this.#nowMs() })
+    if (isFirst) this.#onAbove({ ...process, position })
+  }
+
+  above(): ReadonlyMap<string, number> {
+    const counts = new Map<string, number>()
+    for (const [key, { fleet, atMs }] of this.#above) {
+      if (this.#nowMs() - atMs > forgottenAfterMs) this.#above.delete(key)
+      else counts.set(fleet, (counts.get(fleet) ?? 0) + 1)
+    }
+    return counts
   }
 
   refused(fleet: string, proxy: string): void {

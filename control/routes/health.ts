@@ -46,7 +46,10 @@ export function healthRoutes(app: App, control: Control): void {
       host.logError('could not read the store', error)
       throw new ApiProblem('unavailable', 'could not read the store')
     }
-    return c.text('ok\n', 200)
+    const above = [...host.presence.above()].map(
+      ([fleet, count]) => `the store is behind ${count} proxies of fleet ${fleet}: see flotilla epoch raise\n`,
+    )
+    return c.text(['ok\n', ...above].join(''), 200)
   })
 
   app.openapi(metrics, async (c) => {
@@ -68,6 +71,11 @@ async function gauges(control: Control): Promise<Gauge[]> {
   }
   return [
     { name: 'flotilla_control_fleet_version', help: 'current version of each fleet', samples: versions },
+    {
+      name: 'flotilla_control_epoch',
+      help: 'epoch of the store',
+      samples: [{ labels: {}, value: await readEpoch(control.host.store) }],
+    },
     { name: 'flotilla_control_proxies', help: 'proxies of each fleet by state', samples: proxies },
   ]
 }

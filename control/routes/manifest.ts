@@ -52,7 +52,10 @@ const secret = proxyRoute({
   method: 'get',
   path: '/v1/fleets/{fleet}/secrets/{name}/{version}',
   summary: 'The value of one version of a secret',
-  request: { params: fleetPath.extend({ name: z.string(), version: z.coerce.number().int().min(1) }) },
+  request: {
+    params: fleetPath.extend({ name: z.string(), version: z.coerce.number().int().min(1) }),
+    query: z.object({ epoch: z.coerce.number().int().min(1).optional() }),
+  },
   responses: { 200: json(secretValueSchema, 'The value; must not be stored'), ...problems },
 })
 
@@ -80,7 +83,10 @@ export function manifestRoutes(app: App, control: Control): void {
     if (offer === undefined) throw noSuchFleet()
     const etag = etagOf(offer)
     const polled = held === etag ? { epoch: offer.epoch, version: offer.version } : etagPosition(held)
-    if (proxy !== undefined) host.presence.seen(fleet, proxy, boot, polled)
+    if (proxy !== undefined) {
+      host.presence.seen(fleet, proxy, boot, polled)
+      if (held !== etag) host.presence.claimed({ fleet, proxy, boot }, polled, offer)
+    }
 
     if (offer.version === 0) {
       host.metrics?.count('polls', 'none')
@@ -111,9 +117,12 @@ export function manifestRoutes(app: App, control: Control): void {
 
   app.openapi(secret, async (c) => {
     const { fleet, name, version } = c.req.valid('param')
-    const sealed = await findSealed(host.store, fleet, name, version)
-    if (sealed === undefined) throw new ApiProblem('not-found', 'no such version of a secret in this fleet')
-    const value = await host.sealing.open(sealed, { fleet, name, version })
+    const { epoch } = c.req.valid('query')
+    const found = await findSealed(host.store, fleet, name, version)
+    // A restored store may have used the number again, for another value.
+    const isOther = found !== undefined && epoch !== undefined && epoch !== found.epoch
+    if (found === undefined || isOther) throw new ApiProblem('not-found', 'no such version of a secret in this fleet')
+    const value = await host.sealing.open(found.sealed, { fleet, name, version })
     return c.json({ value }, 200, { 'cache-control': 'no-store' })
   })
 }

@@ -16,7 +16,7 @@ import type { HelloRequest, PoolName, PoolReport, Report } from '../../shared/wi
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
 import { hintUrlFault } from '../domain/hint-url.ts'
 import { mergedPools, poolFactsOf } from '../domain/pool-facts.ts'
-import { missedPollsMax } from '../domain/proxy-state.ts'
+import { highestOf, missedPollsMax } from '../domain/proxy-state.ts'
 import { describeDetail, describeProxy, latest } from '../domain/proxy-view.ts'
 import { contactsOf, fleetProxies } from '../fleet-proxies.ts'
 import type { ControlHost } from '../host.ts'
@@ -97,10 +97,13 @@ export function proxyRoutes(app: App, control: Control): void {
     const said = c.req.valid('json')
     const errors = addressErrors(said, host.proxyNetworks)
     if (errors.length > 0) throw new ApiProblem('invalid', 'the proxy cannot be reached there', { errors })
-    const { epoch, poll_interval_ms } = await offerOf(control, fleet)
+    const { epoch, version, poll_interval_ms } = await offerOf(control, fleet)
     const ended = await endedProcesses(host, fleet, id, said, poll_interval_ms)
     await sayHello(host.store, { fleet, id, hello: said, nowMs: host.nowMs(), ended })
     host.presence.seen(fleet, id, said.boot)
+    if (said.applied !== undefined) {
+      host.presence.claimed({ fleet, proxy: id, boot: said.boot }, said.applied, { epoch, version })
+    }
     host.hints.cleared(fleet, id, said.boot)
     const hint_secret = host.sealing.hintSecret(fleet, id, said.boot)
     const mock_key = host.sealing.mockKey(fleet)
@@ -121,6 +124,7 @@ export function proxyRoutes(app: App, control: Control): void {
     if (offer === undefined) throw noSuchFleet()
     const { pools, kept } = await keepAll(host, fleet, id, said)
     host.presence.seen(fleet, id, said.boot)
+    host.presence.claimed({ fleet, proxy: id, boot: said.boot }, highestOf([said.applied, said.offered]), offer)
     host.parking?.wake(reportsTopic(fleet))
     host.metrics?.count('reports', kept)
     host.metrics?.count('events', 'received', said.events.length)

@@ -68,6 +68,8 @@ export const secrets = sqliteTable(
     sealed: text().notNull(),
     /** Keyed digest of the value, which recognizes an equal value without decryption. */
     digest: text().notNull(),
+    /** In which it was made; null is 1. After a restore a version may have another value than the lost one. */
+    epoch: integer(),
   },
   (table) => [primaryKey({ columns: [table.fleet, table.name, table.version] })],
 )

@@ -201,9 +201,7 @@ export class Agent {
     })
     this.#secrets = new Secrets(
       settings.environment,
-      settings.source.kind === 'file'
-        ? null
-        : async (name, version) => await this.#requireFleet().control.secret(name, version),
+      settings.source.kind === 'file' ? null : async (ref) => await this.#requireFleet().control.secret(ref),
     )
     this.#applier = new Applier({
       engine: this.#engine,
@@ -555,7 +553,7 @@ export class Agent {
       onWritten: (fault) => this.#noteWritten('outbox.log', fault),
     })
     const control = this.#controlClient(source, proxyId)
-    const candidates = new ControlSource(control)
+    const candidates = new ControlSource(control, () => this.#secrets.forget())
     const sync = new Sync({
       control,
       applier: this.#applier,

@@ -130,8 +130,9 @@ export class ControlClient {
     return parseJson(await this.#ask('GET', `pools/${encodeURIComponent(hash)}`))
   }
 
-  async secret(name: string, version: number): Promise<string> {
-    const answer = await this.#ask('GET', `secrets/${encodeURIComponent(name)}/${version}`)
+  /** The epoch is sent, so that a restored store does not answer with another value of the same number. */
+  async secret({ secret: name, version, epoch = 1 }: { secret: string; version: number; epoch?: number | undefined }) {
+    const answer = await this.#ask('GET', `secrets/${encodeURIComponent(name)}/${version}?epoch=${epoch}`)
     return read(secretValueSchema, answer).value
   }
 

@@ -158,7 +158,7 @@ test('the same version of a lower epoch is behind', async () => {
   const { control, token } = await withProxy()
   await send(control, token, report(1))
 
-  await raiseEpoch(control.host.store)
+  await raiseEpoch(control.host.store, { from: 1, to: 2 })
 
   expect(await p1(control)).toMatchObject({ state: 'behind', applied: { epoch: 1, version: 1 } })
 })
@@ -395,7 +395,7 @@ test('a report of changes is merged into what is stored', async () => {
   })
 })
 
-test('changes of a report that control does not have are not taken, and all pools are asked for; events are', async () => {
+test('changes of a report that control does not have are not taken, and the answer requests all pools; events are taken', async () => {
   const { control, token } = await withProxy()
   await send(control, token, report(1))
 

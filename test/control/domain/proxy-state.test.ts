@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { differences, digestOf, mergedPools, poolFactsOf } from '../../../control/domain/pool-facts.ts'
-import { proxyState } from '../../../control/domain/proxy-state.ts'
+import { highestOf, proxyState } from '../../../control/domain/proxy-state.ts'
 import type { Desired, KeptReport, Seen, Told } from '../../../control/domain/proxy-state.ts'
 import type { ProxyState } from '../../../shared/api.ts'
 import { proxyStates } from '../../../shared/api.ts'
@@ -47,10 +47,13 @@ const report = (over: Partial<KeptReport> = {}): KeptReport => ({
   ...over,
 })
 
+const claimIn = (said: KeptReport | null): Position | null =>
+  said === null ? null : highestOf([said.applied, said.offered])
+
 const told = (pools: readonly PoolReport[], over: Partial<Told> = {}): Told => ({
   report: report(),
   facts: poolFactsOf(pools),
-  claimed: null,
+  claimed: claimIn(over.report === undefined ? report() : over.report),
   differences: () => differences(wanted, pools),
   ...over,
 })
@@ -340,7 +343,7 @@ test('in_sync means: online, alone, at the version, every hash as control made i
           {
             report: report({ offered, applied, error: fault, overridden }),
             facts: poolFactsOf(pools),
-            claimed,
+            claimed: highestOf([claimed, applied, offered]),
             differences: () => differences(wants, pools),
           },
           seen({ nowMs: ageMs, twin }),
