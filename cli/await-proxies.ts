@@ -96,13 +96,13 @@ export function outcomeOf({ state }: Pick<Proxy, 'state'>): Outcome {
       return { kind: 'runs' }
     // It keeps trying where the cause may pass, but an operator should know at once.
     case 'failed':
-    case 'regressed':
       return { kind: 'failed' }
     case 'offline':
       return { kind: 'offline' }
     case 'degraded':
     case 'drifted':
     case 'duplicate':
+    case 'regressed':
       return { kind: 'waits', late: 'failed' }
     case 'applying':
     case 'behind':

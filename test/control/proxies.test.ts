@@ -551,3 +551,29 @@ test('what was seen in memory is written down in batches, once, and never goes b
   expect(changesAfter).toEqual(changes)
   expect((await p1(control)).last_seen_at).toBe(later)
 })
+
+test('a text in a report that is too long is cut, so that the rest of the report is not lost', async () => {
+  const { control, token } = await withProxy()
+  const error = { code: 'unresolvable_host', message: 'x'.repeat(5000), pool: 'app', user: 'web' }
+
+  const { status } = await send(control, token, report(1, { error }))
+
+  expect(status).toBe(200)
+  expect((await p1(control)).error?.message).toBe('x'.repeat(1000))
+})
+
+test('a report of 0.1.0, which knows none of the newer fields, is taken', async () => {
+  const { control, token } = await withProxy()
+  const pools = await runningPools(control, 1)
+
+  const { status } = await send(control, token, { ...report(1), pools })
+
+  expect(status).toBe(200)
+  expect(await p1(control)).toMatchObject({
+    state: 'in_sync',
+    not_serving: 0,
+    problems: [],
+    operated: { paused: [], disabled: [], suspended: false },
+    window: null,
+  })
+})
