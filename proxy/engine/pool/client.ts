@@ -23,6 +23,10 @@ import type { Server } from './server.ts'
 import type { Welcome } from './server-source.ts'
 import type { Signs } from '../session/session-state.ts'
 
+// HOT. V8 folds a constant of this module; an imported one is loaded and checked at each use.
+const tags = FrontendTag
+const statuses = TransactionStatus
+
 /** Result of a client's login. */
 interface LoggedIn {
   readonly id: number
@@ -532,32 +536,32 @@ export class Client implements SocketEvents, Listed<Client> {
     const next = start + 1 + length
     if (next > end && length <= wholeBytesMax) return start
     switch (tag) {
-      case FrontendTag.Terminate:
+      case tags.Terminate:
         this.leave()
         return end
-      case FrontendTag.Flush:
-      case FrontendTag.CopyData:
-      case FrontendTag.CopyDone:
-      case FrontendTag.CopyFail:
+      case tags.Flush:
+      case tags.CopyData:
+      case tags.CopyDone:
+      case tags.CopyFail:
         return this.pass(next, end)
-      case FrontendTag.Query:
-      case FrontendTag.FunctionCall:
+      case tags.Query:
+      case tags.FunctionCall:
         if (this.#skipping === 'nothing') break
         if (this.#skipping === 'next') {
           // A canceled Query drops the unnamed statement, like one that has run.
-          if (tag === FrontendTag.Query) this.unnamed?.taken(true, this.group)
+          if (tag === tags.Query) this.unnamed?.taken(true, this.group)
           this.#skipped()
         }
         return this.pass(next, end)
-      case FrontendTag.Sync:
+      case tags.Sync:
         if (this.#skipping === 'nothing') break
         this.#skipped()
         return this.pass(next, end)
-      case FrontendTag.Parse:
-      case FrontendTag.Bind:
-      case FrontendTag.Describe:
-      case FrontendTag.Execute:
-      case FrontendTag.Close:
+      case tags.Parse:
+      case tags.Bind:
+      case tags.Describe:
+      case tags.Execute:
+      case tags.Close:
         if (this.#skipping === 'nothing') break
         this.#skipping = 'group'
         return this.pass(next, end)
@@ -603,12 +607,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.#dismissed = true
     const { server } = this
     if (server === null) this.fatal(sqlstates.admin_shutdown, shutdownText)
-    else if (
-      !this.#adjusting &&
-      server.status === TransactionStatus.Idle &&
-      server.outstanding.empty &&
-      !this.midMessage
-    ) {
+    else if (!this.#adjusting && server.status === statuses.Idle && server.outstanding.empty && !this.midMessage) {
       this.free(server)
     }
   }
