@@ -74,6 +74,8 @@ export class Client implements SocketEvents, Listed<Client> {
   group = 0
   /** Its next request waits until an earlier one is answered. */
   #awaitsAnswer = false
+  /** … until everything that is owed was answered: a RESET is among it. */
+  #awaitsReset = false
   /** Signs of the statement parsed last; null for none. */
   parsed: Signs | null = null
   /** A long Parse that arrives in pieces. */
@@ -302,13 +304,21 @@ export class Client implements SocketEvents, Listed<Client> {
     this.socket.pauseReading()
   }
 
+  /** The same, until its session has again what it began with. */
+  waitForReset(): void {
+    this.#awaitsReset = true
+    this.waitForAnswer()
+  }
+
   get awaitsAnswer(): boolean {
     return this.#awaitsAnswer
   }
 
   goOn(): void {
     if (!this.#awaitsAnswer) return
+    if (this.#awaitsReset && this.server !== null && !this.server.outstanding.empty) return
     this.#awaitsAnswer = false
+    this.#awaitsReset = false
     this.socket.resumeReading()
   }
 
@@ -469,6 +479,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.queryBeganMs = 0
     this.transactionBeganMs = 0
     this.#awaitsAnswer = false
+    this.#awaitsReset = false
     if (this.statements !== null) this.statements.deallocating.length = 0
     if (this.socket.readingPaused) this.socket.resumeReading()
     if (server.socket.readingPaused) server.socket.resumeReading()

@@ -277,7 +277,7 @@ function noteResets(server: Server, bytes: Uint8Array, start: number, end: numbe
 function waitsForStartupValues(client: Client, server: Server, tag: number): boolean {
   if ((tag !== FrontendTag.Query && tag !== FrontendTag.Sync) || client.passing > 0) return false
   if (!server.restores(client)) return false
-  client.waitForAnswer()
+  client.waitForReset()
   return true
 }
 
