@@ -22,6 +22,7 @@ import type { Replication } from '../session/replication.ts'
 import type { Server } from './server.ts'
 import type { Welcome } from './server-source.ts'
 import type { Signs } from '../session/session-state.ts'
+import type { SettingsChange } from '../session/settings-text.ts'
 
 /** Result of a client's login. */
 interface LoggedIn {
@@ -78,6 +79,8 @@ export class Client implements SocketEvents, Listed<Client> {
   #awaitsReset = false
   /** Signs of the statement parsed last; null for none. */
   parsed: Signs | null = null
+  /** In session mode: its prepared statements that take away what it began with; null while there is none. */
+  resetting: Map<string, SettingsChange> | null = null
   /** A long Parse that arrives in pieces. */
   #gathered: { readonly bytes: Buffer; length: number } | null = null
   /** It gets a server of its own, for replication; null for other clients. */

@@ -284,6 +284,24 @@ test('what is sent while a RESET is executed waits until the client has again wh
   await leave(client)
 })
 
+test.for([
+  ['in a statement without a name', [''], 'session1'],
+  ['in a named statement, behind the Parse of another', ['one', 'two'], 'session1'],
+  ['in a named statement, behind the Parse of another', ['one', 'two'], 'transaction1'],
+] as const)('a RESET %s brings back what the client began with: %s, %s', async ([, names, pool]) => {
+  const client = await loginTo(world, pool, { parameters: { application_name: 'first' } })
+  await ask(client, "SET application_name = 'second'")
+  const texts = ['RESET application_name', 'SELECT 1']
+  client.send(Buffer.concat([...names.map((name, index) => parse(name, texts[index] as string)), sync]))
+  await client.readUntil('Z')
+  client.send(Buffer.concat([bind('', names[0]), execute(''), sync]))
+  await client.readUntil('Z')
+
+  expect(client.parameters.get('application_name')).toBe('first')
+  expect(await value(client, show('application_name'))).toBe('first')
+  await leave(client)
+})
+
 test('with pin_on_session_state off settings are left on the server, as PgBouncer does', async () => {
   const [client, next] = await two('unpinned')
   await ask(client, "SET work_mem = '7MB'; SET TimeZone = 'Asia/Tokyo'")
