@@ -22,6 +22,7 @@ import type { Replication } from '../session/replication.ts'
 import type { Server } from './server.ts'
 import type { Welcome } from './server-source.ts'
 import type { Signs } from '../session/session-state.ts'
+import type { SettingsChange } from '../session/settings-text.ts'
 
 // HOT. V8 folds a constant of this module; an imported one is loaded and checked at each use.
 const tags = FrontendTag
@@ -78,8 +79,12 @@ export class Client implements SocketEvents, Listed<Client> {
   group = 0
   /** Its next request waits until an earlier one is answered. */
   #awaitsAnswer = false
+  /** … until everything that is owed was answered: a RESET is among it. */
+  #awaitsReset = false
   /** Signs of the statement parsed last; null for none. */
   parsed: Signs | null = null
+  /** In session mode: its prepared statements that take away what it began with; null while there is none. */
+  resetting: Map<string, SettingsChange> | null = null
   /** A long Parse that arrives in pieces. */
   #gathered: { readonly bytes: Buffer; length: number } | null = null
   /** It gets a server of its own, for replication; null for other clients. */
@@ -306,13 +311,21 @@ export class Client implements SocketEvents, Listed<Client> {
     this.socket.pauseReading()
   }
 
+  /** The same, until its session has again what it began with. */
+  waitForReset(): void {
+    this.#awaitsReset = true
+    this.waitForAnswer()
+  }
+
   get awaitsAnswer(): boolean {
     return this.#awaitsAnswer
   }
 
   goOn(): void {
     if (!this.#awaitsAnswer) return
+    if (this.#awaitsReset && this.server !== null && !this.server.outstanding.empty) return
     this.#awaitsAnswer = false
+    this.#awaitsReset = false
     this.socket.resumeReading()
   }
 
@@ -473,6 +486,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.queryBeganMs = 0
     this.transactionBeganMs = 0
     this.#awaitsAnswer = false
+    this.#awaitsReset = false
     if (this.statements !== null) this.statements.deallocating.length = 0
     if (this.socket.readingPaused) this.socket.resumeReading()
     if (server.socket.readingPaused) server.socket.resumeReading()

@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict'
 import { sqlstates } from '../../../shared/errors.ts'
-import { stringEnd } from '../../protocol/read.ts'
+import { stringEnd, text } from '../../protocol/read.ts'
 import { FrontendTag, invalidTypeText, isRequestTag, TransactionStatus } from '../../protocol/tags.ts'
 import type { Client } from './client.ts'
 import { headerBytes, invalidLengthText, readLength } from '../../protocol/framing.ts'
@@ -17,6 +17,8 @@ import { answerLocally } from './replies.ts'
 import { rename } from './statement-names.ts'
 import { Outcome, pass } from './statement-request.ts'
 import type { Request } from './statement-request.ts'
+import { takesBack } from '../session/settings-text.ts'
+import type { SettingsChange } from '../session/settings-text.ts'
 import { SendBuffer } from '../wire/send-buffer.ts'
 import type { Server } from './server.ts'
 import { maySet, runsNothing, signsOfText } from '../session/session-state.ts'
@@ -70,7 +72,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
         recordParse(client, server, bytes, at, next, end, owns)
         break
       case tags.Bind:
-        recordBind(client, server, bytes, at + headerBytes, owns)
+        recordBind(client, server, bytes, at + headerBytes, Math.min(next, end), owns)
         break
       case tags.Describe:
         owe(client, server, kinds.Describe, owns ? subjectOf(client, bytes, at + headerBytes) : null)
@@ -85,7 +87,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
       case tags.CopyData:
         break
       default:
-        recordRare(client, server, bytes, at)
+        recordRare(client, server, bytes, at, Math.min(next, end))
     }
     if (client.list === null) return end
     at = next <= end ? next : client.pass(next, end)
@@ -139,6 +141,7 @@ function recordParse(
 ): void {
   const body = at + headerBytes
   if (watches(server)) noteParse(client, bytes, body, Math.min(next, end))
+  else if (client.startup !== Parameters.none) noteParsedReset(client, bytes, body, Math.min(next, end))
   if (bytes[body] !== 0) {
     owe(client, server, kinds.Parse)
     return
@@ -155,21 +158,23 @@ function recordExecute(client: Client, server: Server): void {
   owe(client, server, kinds.Execute)
 }
 
-function recordBind(client: Client, server: Server, bytes: Uint8Array, body: number, owns: boolean): void {
+function recordBind(client: Client, server: Server, bytes: Uint8Array, body: number, end: number, owns: boolean): void {
   if (client.parsed !== null) server.note(client.parsed)
+  if (client.resetting !== null) noteBoundReset(client.resetting, server, bytes, body, end)
   if (bytes[body] === 0 && owns) {
     client.bindPortal(bytes[body + 1] === 0 ? (client.unnamed?.current ?? null) : null)
   }
   owe(client, server, kinds.Bind)
 }
 
-function recordRare(client: Client, server: Server, bytes: Uint8Array, at: number): void {
+function recordRare(client: Client, server: Server, bytes: Uint8Array, at: number, end: number): void {
   switch (bytes[at]) {
     case tags.Close:
       if (isUnnamedStatement(bytes, at + headerBytes)) {
         unnamedGone(client, server)
         owe(client, server, kinds.UnnamedClose)
       } else {
+        client.resetting?.delete(text(bytes, at + headerBytes + 1, stringEnd(bytes, at + headerBytes + 1, end)))
         owe(client, server, kinds.Close)
       }
       break
@@ -278,11 +283,35 @@ function noteResets(server: Server, bytes: Uint8Array, start: number, end: numbe
   if (change !== null && change !== undefined) server.watch.note(change)
 }
 
+/** HOT. The same of a statement, which takes them away each time it is bound. */
+function noteParsedReset(client: Client, bytes: Uint8Array, start: number, end: number): void {
+  const nameEnd = stringEnd(bytes, start, end)
+  const resets = nameEnd < end && maySet(bytes, nameEnd + 1, end, false)
+  if (!resets && client.resetting === null) return
+  const name = text(bytes, start, nameEnd)
+  const change = resets ? (signsOfText(bytes, nameEnd + 1, end)?.change ?? null) : null
+  if (change === null || !takesBack(change)) client.resetting?.delete(name)
+  else (client.resetting ??= new Map()).set(name, change)
+}
+
+/** Bind: portal, name of the statement … */
+function noteBoundReset(
+  resetting: ReadonlyMap<string, SettingsChange>,
+  server: Server,
+  bytes: Uint8Array,
+  body: number,
+  end: number,
+): void {
+  const nameAt = Math.min(stringEnd(bytes, body, end) + 1, end)
+  const change = resetting.get(text(bytes, nameAt, stringEnd(bytes, nameAt, end)))
+  if (change !== undefined) server.watch.note(change)
+}
+
 /** Nothing that follows a RESET is forwarded before the session has again what the client began with. */
 function waitsForStartupValues(client: Client, server: Server, tag: number): boolean {
   if ((tag !== tags.Query && tag !== tags.Sync) || client.passing > 0) return false
   if (!server.restores(client)) return false
-  client.waitForAnswer()
+  client.waitForReset()
   return true
 }
 
