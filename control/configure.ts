@@ -4,6 +4,7 @@
  */
 import type { RollbackSecrets, Written } from '../shared/api.ts'
 import { readDocument } from '../shared/config/document.ts'
+import { newestFormat } from '../shared/config/formats.ts'
 import type { FleetDocument } from '../shared/config/sections.ts'
 import { ConfigError } from '../shared/config/problems.ts'
 import type { Hint } from '../shared/wire.ts'
@@ -14,6 +15,7 @@ import type { KeptSecret, SecretToMake } from './domain/secrets.ts'
 import { contentOf, documentOf, plannedVersion } from './domain/version.ts'
 import type { VersionContent } from './domain/version.ts'
 import type { ControlHost } from './host.ts'
+import { manifestOf } from './manifests.ts'
 import { configTopic } from './topics.ts'
 import { readEpoch } from './store/control-row.ts'
 import { findFleet } from './store/fleets.ts'
@@ -128,8 +130,10 @@ async function decided(
 
 async function carryOut(host: ControlHost, fleet: string, decision: Decision): Promise<Written> {
   const { content, current, dryRun, rollbackOf, kept } = decision
+  const running = current && (await manifestOf(host.store, current, newestFormat))
+  const manifest = content.offered.at(-1)!.manifest
   // The manifest is compared too: after an upgrade the same document may have other defaults.
-  const same = current?.content_hash === content.content_hash && current.manifest_hash === content.manifest_hash
+  const same = current?.content_hash === content.content_hash && running === manifest
   const version = same ? current.version : (current?.version ?? 0) + 1
   if (!same && !dryRun) {
     await append(host, fleet, version, decision)
@@ -141,7 +145,7 @@ async function carryOut(host: ControlHost, fleet: string, decision: Decision): P
     created: !same && !dryRun,
     dry_run: dryRun,
     rollback_of: same ? current.rollback_of : rollbackOf,
-    plan: planOf(current && plannedVersion(current), plannedVersion(content)),
+    plan: planOf(current && plannedVersion(current, running!), plannedVersion(content, manifest)),
     kept_secrets: [...kept],
     warnings: [...content.warnings],
   }
@@ -156,7 +160,7 @@ async function append(host: ControlHost, fleet: string, version: number, decisio
       return { fleet, ...fact, created_at: createdAt, sealed }
     }),
   )
-  const { bodies, poll_interval_ms, warnings: _, ...stored } = content
+  const { offered, poll_interval_ms, warnings: _, ...stored } = content
   await appendVersion(host.store, {
     row: {
       fleet,
@@ -167,7 +171,7 @@ async function append(host: ControlHost, fleet: string, version: number, decisio
       ...stored,
     },
     poll_interval_ms,
-    bodies,
+    offered,
     secrets,
   })
 }

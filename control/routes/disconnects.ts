@@ -88,6 +88,12 @@ function readCursor(cursor: string | undefined): { at: string; n: number } | und
   return { at: at!, n: Number(n) }
 }
 
-function shown({ n: _n, fleet: _fleet, arrival: _arrival, ...event }: DisconnectRow): ReceivedDisconnect {
+function shown({
+  n: _n,
+  fleet: _fleet,
+  arrival: _arrival,
+  other: _other,
+  ...event
+}: DisconnectRow): ReceivedDisconnect {
   return event
 }

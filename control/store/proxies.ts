@@ -1,5 +1,6 @@
 import { and, asc, eq, isNotNull, lt, sql } from 'drizzle-orm'
 import type { SQL } from 'drizzle-orm'
+import { agreedFormat } from '../../shared/config/formats.ts'
 import { proxyNumberMax } from '../../shared/wire.ts'
 import type { HelloRequest, Peer } from '../../shared/wire.ts'
 import { proxies } from './schema.ts'
@@ -37,6 +38,8 @@ export async function sayHello(
     last_seen_at: now,
     peer_host: hello.peer?.host ?? null,
     peer_port: hello.peer?.port ?? null,
+    body_format: hello.body_formats === undefined ? null : agreedFormat(hello.body_formats),
+    known_keys: hello.known_keys === undefined ? null : JSON.stringify(hello.known_keys),
   }
   const sameBoot = sql`${proxies.boot} = excluded.boot`
   await store.write([

@@ -39,6 +39,7 @@ test('hello tells epoch, poll interval and a secret that is this boot’s own', 
   expect(first.body).toEqual({
     epoch: 1,
     poll_interval_ms: 250,
+    body_format: 1,
     hint_secret: expect.stringMatching(/^whsec_[\w+/]{43}=$/),
     mock_key: expect.stringMatching(/^[\w+/]{43}=$/),
   })

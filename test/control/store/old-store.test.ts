@@ -50,7 +50,8 @@ test('no row of an old store is lost or changed, and what is new is empty', asyn
     rows.map((row) => expect.objectContaining(row) as unknown),
   ])
   expect(Object.keys(before).filter((table) => before[table]?.length === 0)).toEqual([])
-  expect(after).toEqual(Object.fromEntries(kept))
+  // Manifests in other formats are made when a proxy asks for them.
+  expect(after).toEqual({ ...Object.fromEntries(kept), manifests: [] })
   const news = Object.entries(after).flatMap(([table, rows]) =>
     rows.flatMap((row) => Object.entries(row).filter(([column]) => !(column in (before[table]?.[0] ?? {})))),
   )

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { bodyIn } from '../../../shared/config/body-format.ts'
 import { effectiveGeneral, effectivePools } from '../../../shared/config/effective.ts'
 import { readDocument } from '../../../shared/config/document.ts'
 import { parseToml } from '../../../shared/config/text.ts'
@@ -70,8 +71,8 @@ export class ScriptedControl {
     const known = (name: string, asked: number | undefined) => ({ version: asked ?? 1, kind: 'plain' as const, name })
     const document = readDocument(tree, { find: known, remedy: '' })
     const pools = effectivePools(document).map((body) => {
-      const hashes = poolHashes(body)
-      this.bodies.set(hashes.hash, body)
+      const hashes = poolHashes(body, 1)
+      this.bodies.set(hashes.hash, bodyIn(1, body))
       return { pool: body.pool, user: body.user, ...hashes }
     })
     const general = effectiveGeneral(document)

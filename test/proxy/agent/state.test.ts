@@ -57,16 +57,16 @@ test('a sealed secret that was changed or put under another name does not open',
 })
 
 test.each([
-  ['torn', '{"format":1,"fleet":"de'],
-  ['empty', ''],
-  ['of another kind', '[]'],
-  ['of another format', '{"format":2}'],
-])('a file that is %s is passed over with one warning', async (_, text) => {
+  ['torn', '{"format":1,"fleet":"de', 'is damaged'],
+  ['empty', '', 'is damaged'],
+  ['of another kind', '[]', 'is damaged'],
+  ['of another format', '{"format":2}', 'is of a later release'],
+])('a file that is %s is passed over with one warning', async (_, text, fault) => {
   const { folder, file, warnings } = await newFolder()
   await writeFile(file, text)
 
   expect(await folder.readLastKnownGood('demo', 'token')).toBeUndefined()
-  expect(warnings).toEqual(['a file in the state directory is damaged; continuing without it'])
+  expect(warnings).toEqual([`a file in the state directory ${fault}; continuing without it`])
 })
 
 test('the last-known-good of another fleet is passed over', async () => {

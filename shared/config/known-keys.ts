@@ -1,0 +1,20 @@
+/**
+ * The keys that a release knows. A proxy says at hello which ones it has, so that control can tell what it would refuse, also
+ * where the proxy is the newer one.
+ */
+import type { KnownKeys } from '../wire.ts'
+import { credentials } from './credentials.ts'
+import { generalKeys, poolKeys } from './keys.ts'
+
+/** Of a body: which pool it is, and its servers. */
+const namingKeys = ['pool', 'user', 'database', 'servers'] as const
+
+/** Of a server in a body. */
+const serverKeys = ['host', 'port', 'role'] as const
+
+/** What this release knows. */
+export const ourKeys: KnownKeys = {
+  general: Object.keys(generalKeys),
+  pool: [...namingKeys, ...Object.keys(credentials), ...Object.keys(poolKeys)],
+  server: [...serverKeys],
+}
