@@ -14,13 +14,14 @@ import { keepSecrets, moveLiterals, SecretIndex } from './domain/secrets.ts'
 import type { KeptSecret, SecretToMake } from './domain/secrets.ts'
 import { contentOf, documentOf, plannedVersion } from './domain/version.ts'
 import type { VersionContent } from './domain/version.ts'
+import { newKeysOf, unsupportedBy } from './domain/unsupported.ts'
 import type { ControlHost } from './host.ts'
 import { manifestOf } from './manifests.ts'
 import { configTopic } from './topics.ts'
 import { readEpoch } from './store/control-row.ts'
 import { findFleet } from './store/fleets.ts'
 import { AlreadyThere, GuardFailed } from './store/port.ts'
-import { listHintTargets } from './store/proxies.ts'
+import { listHintTargets, listKnowledge } from './store/proxies.ts'
 import { listSecrets } from './store/secrets.ts'
 import type { NewSecret } from './store/secrets.ts'
 import { appendVersion, findVersion } from './store/versions.ts'
@@ -147,8 +148,22 @@ async function carryOut(host: ControlHost, fleet: string, decision: Decision): P
     rollback_of: same ? current.rollback_of : rollbackOf,
     plan: planOf(current && plannedVersion(current, running!), plannedVersion(content, manifest)),
     kept_secrets: [...kept],
+    unsupported: await unsupported(host, fleet, content),
     warnings: [...content.warnings],
   }
+}
+
+/** Number of keys and of proxies that are listed. */
+const listedMax = 100
+
+async function unsupported(
+  { store }: ControlHost,
+  fleet: string,
+  content: VersionContent,
+): Promise<Written['unsupported']> {
+  const used = newKeysOf(documentOf(content))
+  if (used.length === 0) return []
+  return unsupportedBy(used.slice(0, listedMax), await listKnowledge(store, fleet)).slice(0, listedMax)
 }
 
 async function append(host: ControlHost, fleet: string, version: number, decision: Decision): Promise<void> {

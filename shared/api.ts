@@ -61,6 +61,10 @@ export const writtenSchema = z.object({
   kept_secrets: z.array(
     z.object({ path: z.string(), name: z.string(), version: z.int().min(1), as_of: z.int().min(1) }),
   ),
+  /** Proxies that will refuse this configuration, because their release does not know keys of it, by path. */
+  unsupported: z
+    .array(z.object({ proxy: z.string(), agent_version: z.string().nullable(), keys: z.array(z.string()) }))
+    .default([]),
   /** Values without effect, with their paths and the reason. */
   warnings: z.array(z.object({ path: z.string(), message: z.string() })).default([]),
 })

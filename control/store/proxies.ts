@@ -116,6 +116,19 @@ export async function listProxies(store: Store, fleet: string): Promise<ProxyRow
   return await store.db.select().from(proxies).where(eq(proxies.fleet, fleet)).orderBy(asc(proxies.id))
 }
 
+/** What each proxy said of its release. */
+export async function listKnowledge(
+  store: Store,
+  fleet: string,
+): Promise<Pick<ProxyRow, 'id' | 'agent_version' | 'known_keys'>[]> {
+  const { id, agent_version, known_keys } = proxies
+  return await store.db
+    .select({ id, agent_version, known_keys })
+    .from(proxies)
+    .where(eq(proxies.fleet, fleet))
+    .orderBy(asc(id))
+}
+
 export async function findProxy(store: Store, fleet: string, id: string): Promise<ProxyRow | undefined> {
   const [row] = await store.db
     .select()

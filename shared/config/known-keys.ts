@@ -4,6 +4,7 @@
  */
 import type { KnownKeys } from '../wire.ts'
 import { credentials } from './credentials.ts'
+import { firstRelease } from './first-release.ts'
 import { generalKeys, poolKeys } from './keys.ts'
 
 /** Of a body: which pool it is, and its servers. */
@@ -17,4 +18,11 @@ export const ourKeys: KnownKeys = {
   general: Object.keys(generalKeys),
   pool: [...namingKeys, ...Object.keys(credentials), ...Object.keys(poolKeys)],
   server: [...serverKeys],
+}
+
+/** What release 0.1.0 knew, and any proxy knows. */
+export const firstReleaseKeys: KnownKeys = {
+  general: Object.keys(firstRelease.general),
+  pool: [...namingKeys, ...firstRelease.credentials, ...Object.keys(firstRelease.pool)],
+  server: [...firstRelease.server],
 }
