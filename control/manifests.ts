@@ -20,7 +20,7 @@ export async function manifestOf(store: Store, row: StoredVersion, format: BodyF
   return kept ?? (await made(store, row, format)).manifest
 }
 
-/** The hashes that proxies of a format should run: those of a proxy whose report names none are of format 1. */
+/** The hashes that a proxy should run whose report has this `body_format`, which is 1 if the report names none. */
 export async function desiredHashesOf(
   store: Store,
   row: StoredVersion,

@@ -3,7 +3,7 @@
  * document is generated from them. Field names are spelled as on the wire.
  */
 import { z } from 'zod'
-import { disconnectSchema } from './disconnect.ts'
+import { disconnectSchema, keptDisconnectSchema } from './disconnect.ts'
 import { poolOperations } from './operations.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
@@ -119,7 +119,8 @@ export const hintSchema = z.object({
   fleet: nameSchema,
   epoch: z.int().min(1),
   version: z.int().min(0),
-  reason: z.enum(['version', 'reload']),
+  /** One of a later release is obeyed as a reload: looking again does no harm. */
+  reason: z.enum(['version', 'reload']).catch('reload'),
 })
 export type Hint = z.infer<typeof hintSchema>
 
@@ -129,7 +130,8 @@ export const poolReportSchema = z.object({
   /** Hash of the running configuration; null while the pool is only desired. */
   hash: hash.nullable(),
   desired_hash: hash.nullable(),
-  state: z.enum(['running', 'draining', 'failed']),
+  /** `running`, `draining` or `failed`, to which release 0.1.0 of control accepts no addition. */
+  state: z.string().min(1).max(64),
   /** Old servers that still finish a transaction. */
   draining_servers: z.int().min(0),
   /** For "*": number of pools created for it. */
@@ -157,7 +159,7 @@ export const reportSchema = z.object({
   /** Why `offered` was not applied; null when it was. */
   error: applyErrorSchema.nullable(),
   needs_restart: z.array(z.string()),
-  /** Of the hashes in `pools`; absent for release 0.1.0, whose hashes are of format 1. */
+  /** Of the running hashes in `pools`; absent for release 0.1.0, whose hashes are of format 1. */
   body_format: z.int().min(1).optional(),
   pools: z.array(poolReportSchema),
   events: z.array(disconnectSchema).max(500),
@@ -168,6 +170,16 @@ export const reportSchema = z.object({
   stats: z.object({ clients: z.int(), waiting: z.int(), servers: z.int() }),
 })
 export type Report = z.infer<typeof reportSchema>
+
+/** A report as control keeps it: with the fields of a later release, which it shows as they are. */
+export const receivedReportSchema = reportSchema
+  .extend({
+    error: applyErrorSchema.loose().nullable(),
+    pools: z.array(poolReportSchema.loose()),
+    events: z.array(keptDisconnectSchema).max(500),
+    stats: reportSchema.shape.stats.loose(),
+  })
+  .loose()
 
 export const reportResponseSchema = z.object({ ack: z.int(), poll_interval_ms: z.int().min(10) })
 export type ReportResponse = z.infer<typeof reportResponseSchema>

@@ -9,8 +9,8 @@ import {
   helloResponseSchema,
   nameSchema,
   peersSchema,
+  receivedReportSchema,
   reportResponseSchema,
-  reportSchema,
 } from '../../shared/wire.ts'
 import type { HelloRequest } from '../../shared/wire.ts'
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
@@ -63,7 +63,7 @@ const report = proxyRoute({
   method: 'post',
   path: '/v1/fleets/{fleet}/proxies/{proxy}/reports',
   summary: 'What a proxy runs and the server connections it lost; idempotent',
-  request: { params: proxyPath, body: { required: true, ...json(reportSchema, 'The report') } },
+  request: { params: proxyPath, body: { required: true, ...json(receivedReportSchema, 'The report') } },
   responses: { 200: json(reportResponseSchema, 'The report was stored'), ...problems },
 })
 

@@ -3,7 +3,6 @@
  * API; times are RFC 3339 UTC with milliseconds, so that they sort as text.
  */
 import { index, integer, primaryKey, real, sqliteTable, text, unique, uniqueIndex } from 'drizzle-orm/sqlite-core'
-import type { Cause, ServerStateName } from '../../shared/causes.ts'
 import type { PasswordKind } from '../../shared/config/password.ts'
 
 /** Always empty: inserting 0 fails a write (see write.ts). */
@@ -146,13 +145,13 @@ export const disconnects = sqliteTable(
     user: text().notNull(),
     host: text().notNull(),
     port: integer().notNull(),
-    role: text().notNull().$type<'primary' | 'replica'>(),
+    role: text().notNull(),
     backend_pid: integer(),
-    cause: text().notNull().$type<Cause>(),
+    cause: text().notNull(),
     errno: text(),
     sqlstate: text(),
     message: text(),
-    state: text().notNull().$type<ServerStateName>(),
+    state: text().notNull(),
     connection_age_ms: real().notNull(),
     idle_ms: real().notNull(),
     client_hurt: integer({ mode: 'boolean' }).notNull(),

@@ -716,7 +716,7 @@ export class Agent {
       applied: this.#applier.applied,
       error: this.#applier.error?.outline ?? null,
       needs_restart: this.#needsRestart(),
-      body_format: this.#applier.desiredFormat ?? 1,
+      body_format: this.#applier.runningFormat ?? 1,
       pools: poolReports(snapshot, this.#applier.desiredPools, this.#applier.error),
       engine_restarts: [...this.#engine.restarts],
       stats: {

@@ -76,9 +76,9 @@ export class Applier {
     return this.#error
   }
 
-  /** Body format of `desiredPools`; undefined before the first candidate. */
-  get desiredFormat(): number | undefined {
-    return this.#candidate?.format
+  /** Body format of the hashes that the engine runs; undefined before the first. */
+  get runningFormat(): number | undefined {
+    return this.#runningFormat
   }
 
   get desiredPools(): readonly PoolHash[] {
