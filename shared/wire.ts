@@ -75,9 +75,8 @@ export type Peer = z.infer<typeof peersSchema>['peers'][number]
 
 const keyNamesSchema = z.array(z.string().min(1).max(100)).max(2000)
 
-/** Keys that a release knows: those of [general], of pool bodies with credentials, and of servers in bodies. */
-export const knownKeysSchema = z.object({ general: keyNamesSchema, pool: keyNamesSchema, server: keyNamesSchema })
-export type KnownKeys = z.infer<typeof knownKeysSchema>
+/** See config/known-keys.ts. */
+const knownKeysSchema = z.object({ general: keyNamesSchema, pool: keyNamesSchema, server: keyNamesSchema })
 
 export const helloRequestSchema = z.object({
   /** Random id of this proxy process. */

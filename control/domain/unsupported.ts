@@ -3,10 +3,10 @@ import { bodyIn, generalIn } from '../../shared/config/body-format.ts'
 import { effectiveGeneral, effectivePools } from '../../shared/config/effective.ts'
 import { newestFormat } from '../../shared/config/formats.ts'
 import { firstReleaseKeys } from '../../shared/config/known-keys.ts'
+import type { KnownKeys } from '../../shared/config/known-keys.ts'
 import { join } from '../../shared/config/problems.ts'
 import type { FleetDocument } from '../../shared/config/sections.ts'
 import type { Written } from '../../shared/api.ts'
-import type { KnownKeys } from '../../shared/wire.ts'
 
 /** What a proxy said at hello. */
 export interface Knowledge {

@@ -2,10 +2,16 @@
  * The keys that a release knows. A proxy says at hello which ones it has, so that control can tell what it would refuse, also
  * where the proxy is the newer one.
  */
-import type { KnownKeys } from '../wire.ts'
 import { credentials } from './credentials.ts'
 import { firstRelease } from './first-release.ts'
 import { generalKeys, poolKeys } from './keys.ts'
+
+/** Keys of [general], of pool bodies with credentials, and of servers in bodies. */
+export interface KnownKeys {
+  general: string[]
+  pool: string[]
+  server: string[]
+}
 
 /** Of a body: which pool it is, and its servers. */
 const namingKeys = ['pool', 'user', 'database', 'servers'] as const

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { ourKeys } from '../../shared/config/known-keys.ts'
+import type { KnownKeys } from '../../shared/config/known-keys.ts'
 import type { Written } from '../../shared/api.ts'
-import type { KnownKeys } from '../../shared/wire.ts'
 import { document, inProcessControl } from './in-process.ts'
 
 async function fleetOf(proxies: Readonly<Record<string, KnownKeys | undefined>>) {
