@@ -3,7 +3,6 @@
  * document is generated from them. Messages of proxies are in wire.ts. Field names are spelled as on the wire.
  */
 import { z } from 'zod'
-import { causeNames } from './causes.ts'
 import { receivedDisconnectSchema } from './disconnect.ts'
 import { poolOperations } from './operations.ts'
 import { applyErrorSchema, nameSchema, poolReportSchema, positionSchema } from './wire.ts'
@@ -61,6 +60,10 @@ export const writtenSchema = z.object({
   kept_secrets: z.array(
     z.object({ path: z.string(), name: z.string(), version: z.int().min(1), as_of: z.int().min(1) }),
   ),
+  /** Proxies that will refuse this configuration, because their release does not know keys of it, by path. */
+  unsupported: z
+    .array(z.object({ proxy: z.string(), agent_version: z.string().nullable(), keys: z.array(z.string()) }))
+    .default([]),
   /** Values without effect, with their paths and the reason. */
   warnings: z.array(z.object({ path: z.string(), message: z.string() })).default([]),
 })
@@ -165,7 +168,11 @@ export const proxySchema = z.object({
 export type Proxy = z.infer<typeof proxySchema>
 export const proxiesSchema = z.object({ position: positionSchema, proxies: z.array(proxySchema) })
 /** One proxy with its pools. */
-export const proxyDetailSchema = proxySchema.extend({ pools: z.array(poolReportSchema) })
+export const proxyDetailSchema = proxySchema.extend({
+  pools: z.array(poolReportSchema.loose()),
+  /** Fields of its report that this release of control does not know. */
+  other: z.record(z.string(), z.unknown()).default({}),
+})
 export type ProxyDetail = z.infer<typeof proxyDetailSchema>
 
 export const disconnectsSchema = z.object({
@@ -182,7 +189,7 @@ export const disconnectSummarySchema = z.object({
     z.object({
       host: z.string(),
       port: z.int(),
-      cause: z.enum(causeNames),
+      cause: z.string(),
       /** Start of the minute. */
       minute: time,
       count: z.int(),

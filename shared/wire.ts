@@ -3,7 +3,7 @@
  * document is generated from them. Field names are spelled as on the wire.
  */
 import { z } from 'zod'
-import { disconnectSchema } from './disconnect.ts'
+import { disconnectSchema, keptDisconnectSchema } from './disconnect.ts'
 import { poolOperations } from './operations.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
@@ -23,27 +23,35 @@ export const proxyHeader = 'Flotilla-Proxy'
  */
 export const reportNowHeader = 'Flotilla-Asked'
 
+/** Request header of a poll: the body format agreed at hello. Without it, what is offered is in format 1. */
+export const bodyFormatHeader = 'Flotilla-Body-Format'
+
 /** Position in the history of a fleet: `epoch` rises when the store was restored from a backup, `version` with each change. */
 export const positionSchema = z.object({ epoch: z.int().min(1), version: z.int().min(0) })
 export type Position = z.infer<typeof positionSchema>
 
+/** A form that this release does not know is refused: without a part of it, it may mean another password. */
 export const secretRefSchema = z.union([
-  z.object({ secret: z.string(), version: z.int().min(1) }),
-  z.object({ env: z.string() }),
+  z.strictObject({ secret: z.string(), version: z.int().min(1) }),
+  z.strictObject({ env: z.string() }),
 ])
+
+export const consoleUserSchema = z.strictObject({
+  user: z.string(),
+  right: z.enum(['admin', 'stats']),
+  password: secretRefSchema.nullable(),
+})
 
 const poolHashSchema = z.object({ pool: z.string(), user: z.string(), hash, connect_hash: hash })
 
 export const manifestSchema = z.object({
   epoch: z.int().min(1),
   version: z.int().min(1),
+  /** Of the bodies, their hashes and `general`: see config/formats.ts. Absent in format 1. */
+  body_format: z.int().min(2).optional(),
   pools: z.array(poolHashSchema),
-  general: z.object({
-    settings: z.record(z.string(), z.union([z.string(), z.number()])),
-    console_users: z.array(
-      z.object({ user: z.string(), right: z.enum(['admin', 'stats']), password: secretRefSchema.nullable() }),
-    ),
-  }),
+  /** Checked by the proxy (proxy/agent/offer.ts), which refuses what it does not know with a reason. */
+  general: z.object({ settings: z.record(z.string(), z.unknown()), console_users: z.array(z.unknown()) }),
 })
 export type Manifest = z.infer<typeof manifestSchema>
 
@@ -65,6 +73,11 @@ export const peersSchema = z.object({
 })
 export type Peer = z.infer<typeof peersSchema>['peers'][number]
 
+const keyNamesSchema = z.array(z.string().min(1).max(100)).max(2000)
+
+/** See config/known-keys.ts. */
+const knownKeysSchema = z.object({ general: keyNamesSchema, pool: keyNamesSchema, server: keyNamesSchema })
+
 export const helloRequestSchema = z.object({
   /** Random id of this proxy process. */
   boot: z.string().min(1).max(64),
@@ -75,12 +88,18 @@ export const helloRequestSchema = z.object({
   /** Address at which other proxies of the fleet reach the listener for clients; absent when they cannot. */
   peer: peerAddressSchema.optional(),
   region: z.string().max(64).optional(),
+  /** Formats of bodies that it reads; absent for release 0.1.0, which reads format 1. */
+  body_formats: z.array(z.int().min(1)).max(100).optional(),
+  /** Keys that it knows; absent for release 0.1.0. */
+  known_keys: knownKeysSchema.optional(),
 })
 export type HelloRequest = z.infer<typeof helloRequestSchema>
 
 export const helloResponseSchema = z.object({
   epoch: z.int().min(1),
   poll_interval_ms: z.int().min(10),
+  /** The format of bodies that this proxy polls for from now on; absent for format 1. */
+  body_format: z.int().min(1).optional(),
   /** Standard Webhooks secret ("whsec_" + base64) with which hints to this proxy are signed. */
   hint_secret: z.string(),
   /**
@@ -99,7 +118,8 @@ export const hintSchema = z.object({
   fleet: nameSchema,
   epoch: z.int().min(1),
   version: z.int().min(0),
-  reason: z.enum(['version', 'reload']),
+  /** One of a later release is obeyed as a reload: looking again does no harm. */
+  reason: z.enum(['version', 'reload']).catch('reload'),
 })
 export type Hint = z.infer<typeof hintSchema>
 
@@ -109,7 +129,8 @@ export const poolReportSchema = z.object({
   /** Hash of the running configuration; null while the pool is only desired. */
   hash: hash.nullable(),
   desired_hash: hash.nullable(),
-  state: z.enum(['running', 'draining', 'failed']),
+  /** `running`, `draining` or `failed`, to which release 0.1.0 of control accepts no addition. */
+  state: z.string().min(1).max(64),
   /** Old servers that still finish a transaction. */
   draining_servers: z.int().min(0),
   /** For "*": number of pools created for it. */
@@ -137,6 +158,8 @@ export const reportSchema = z.object({
   /** Why `offered` was not applied; null when it was. */
   error: applyErrorSchema.nullable(),
   needs_restart: z.array(z.string()),
+  /** Of the running hashes in `pools`; absent for release 0.1.0, whose hashes are of format 1. */
+  body_format: z.int().min(1).optional(),
   pools: z.array(poolReportSchema),
   events: z.array(disconnectSchema).max(500),
   /** Number of events dropped by a full outbox since the process started. */
@@ -146,6 +169,16 @@ export const reportSchema = z.object({
   stats: z.object({ clients: z.int(), waiting: z.int(), servers: z.int() }),
 })
 export type Report = z.infer<typeof reportSchema>
+
+/** A report as control keeps it: with the fields of a later release, which it shows as they are. */
+export const receivedReportSchema = reportSchema
+  .extend({
+    error: applyErrorSchema.loose().nullable(),
+    pools: z.array(poolReportSchema.loose()),
+    events: z.array(keptDisconnectSchema).max(500),
+    stats: reportSchema.shape.stats.loose(),
+  })
+  .loose()
 
 export const reportResponseSchema = z.object({ ack: z.int(), poll_interval_ms: z.int().min(10) })
 export type ReportResponse = z.infer<typeof reportResponseSchema>

@@ -1,5 +1,5 @@
 import { and, eq, isNull, sql } from 'drizzle-orm'
-import { control, fleets, tokens, versions } from './schema.ts'
+import { control, fleets, manifests, tokens, versions } from './schema.ts'
 import type { Store } from './store.ts'
 
 /** The current offer of a fleet. `version` is 0 and `manifest_hash` empty before the first configuration. */
@@ -16,8 +16,8 @@ export interface HotReads {
   tokenFleet(sha256: string): Promise<string | undefined>
   /** Undefined if there is no such fleet. */
   offer(fleet: string): Promise<Offer | undefined>
-  /** The manifest of a version without its position, see schema.ts. */
-  manifest(fleet: string, version: number): Promise<string | undefined>
+  /** The manifest of a version without its position, see schema.ts; undefined if it was made before that format. */
+  manifest(fleet: string, version: number, format: number): Promise<string | undefined>
 }
 
 export function prepareHotReads(store: Store): HotReads {
@@ -42,9 +42,23 @@ export function prepareHotReads(store: Store): HotReads {
     .from(versions)
     .where(and(eq(versions.fleet, sql.placeholder('fleet')), eq(versions.version, sql.placeholder('version'))))
     .prepare()
+  const manifestIn = store.db
+    .select({ manifest: manifests.manifest })
+    .from(manifests)
+    .where(
+      and(
+        eq(manifests.fleet, sql.placeholder('fleet')),
+        eq(manifests.version, sql.placeholder('version')),
+        eq(manifests.format, sql.placeholder('format')),
+      ),
+    )
+    .prepare()
   return {
     tokenFleet: async (sha256) => (await tokenFleet.get({ sha256 }))?.fleet,
     offer: async (fleet) => await offer.get({ fleet }),
-    manifest: async (fleet, version) => (await manifest.get({ fleet, version }))?.manifest,
+    manifest: async (fleet, version, format) =>
+      format === 1
+        ? (await manifest.get({ fleet, version }))?.manifest
+        : (await manifestIn.get({ fleet, version, format }))?.manifest,
   }
 }

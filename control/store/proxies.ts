@@ -1,5 +1,6 @@
 import { and, asc, eq, isNotNull, lt, sql } from 'drizzle-orm'
 import type { SQL } from 'drizzle-orm'
+import { agreedFormat } from '../../shared/config/formats.ts'
 import { proxyNumberMax } from '../../shared/wire.ts'
 import type { HelloRequest, Peer } from '../../shared/wire.ts'
 import { proxies } from './schema.ts'
@@ -37,6 +38,8 @@ export async function sayHello(
     last_seen_at: now,
     peer_host: hello.peer?.host ?? null,
     peer_port: hello.peer?.port ?? null,
+    body_format: hello.body_formats === undefined ? null : agreedFormat(hello.body_formats),
+    known_keys: hello.known_keys === undefined ? null : JSON.stringify(hello.known_keys),
   }
   const sameBoot = sql`${proxies.boot} = excluded.boot`
   await store.write([
@@ -111,6 +114,19 @@ export function keepReport(
 
 export async function listProxies(store: Store, fleet: string): Promise<ProxyRow[]> {
   return await store.db.select().from(proxies).where(eq(proxies.fleet, fleet)).orderBy(asc(proxies.id))
+}
+
+/** What each proxy said of its release. */
+export async function listKnowledge(
+  store: Store,
+  fleet: string,
+): Promise<Pick<ProxyRow, 'id' | 'agent_version' | 'known_keys'>[]> {
+  const { id, agent_version, known_keys } = proxies
+  return await store.db
+    .select({ id, agent_version, known_keys })
+    .from(proxies)
+    .where(eq(proxies.fleet, fleet))
+    .orderBy(asc(id))
 }
 
 export async function findProxy(store: Store, fleet: string, id: string): Promise<ProxyRow | undefined> {

@@ -3,7 +3,6 @@
  * API; times are RFC 3339 UTC with milliseconds, so that they sort as text.
  */
 import { index, integer, primaryKey, real, sqliteTable, text, unique, uniqueIndex } from 'drizzle-orm/sqlite-core'
-import type { Cause, ServerStateName } from '../../shared/causes.ts'
 import type { PasswordKind } from '../../shared/config/password.ts'
 
 /** Always empty: inserting 0 fails a write (see write.ts). */
@@ -41,12 +40,25 @@ export const versions = sqliteTable(
     content_hash: text().notNull(),
     /** RFC 8785 JSON of the document. */
     document: text().notNull(),
-    /** JSON of the manifest after its position: `"pools":…,"general":…}`. */
+    /** JSON of the manifest in format 1 after its position: `"pools":…,"general":…}`. */
     manifest: text().notNull(),
     manifest_hash: text().notNull(),
     pools: integer().notNull(),
   },
   (table) => [primaryKey({ columns: [table.fleet, table.version] })],
+)
+
+/** Manifests of versions in formats above 1, each made once; append-only. */
+export const manifests = sqliteTable(
+  'manifests',
+  {
+    fleet: text().notNull(),
+    version: integer().notNull(),
+    format: integer().notNull(),
+    /** As in `versions`. */
+    manifest: text().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.fleet, table.version, table.format] })],
 )
 
 /** Effective configurations by their hash; append-only. */
@@ -108,6 +120,10 @@ export const proxies = sqliteTable(
     /** Address at which other proxies reach its listener for clients. */
     peer_host: text(),
     peer_port: integer(),
+    /** Format of the bodies that it is given, as agreed at hello; null if it named none, which is format 1. */
+    body_format: integer(),
+    /** Keys that it knows, as JSON (`KnownKeys`); null if it named none, as release 0.1.0. */
+    known_keys: text(),
   },
   (table) => [
     primaryKey({ columns: [table.fleet, table.id] }),
@@ -129,19 +145,21 @@ export const disconnects = sqliteTable(
     user: text().notNull(),
     host: text().notNull(),
     port: integer().notNull(),
-    role: text().notNull().$type<'primary' | 'replica'>(),
+    role: text().notNull(),
     backend_pid: integer(),
-    cause: text().notNull().$type<Cause>(),
+    cause: text().notNull(),
     errno: text(),
     sqlstate: text(),
     message: text(),
-    state: text().notNull().$type<ServerStateName>(),
+    state: text().notNull(),
     connection_age_ms: real().notNull(),
     idle_ms: real().notNull(),
     client_hurt: integer({ mode: 'boolean' }).notNull(),
     pool_hash: text().notNull(),
     /** Numbers the arrivals of its fleet, which each keep their newest. */
     arrival: integer().notNull(),
+    /** Fields that this release does not know, as JSON. */
+    other: text(),
   },
   (table) => [
     index('disconnects_by_arrival_in_fleet').on(table.fleet, table.arrival),

@@ -2,13 +2,15 @@ import { randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { causes } from '../../shared/causes.ts'
+import { bodyFormats } from '../../shared/config/formats.ts'
+import { ourKeys } from '../../shared/config/known-keys.ts'
 import { generalKeys, type GeneralKey } from '../../shared/config/keys.ts'
 import type { EngineDisconnect } from '../../shared/disconnect.ts'
 import type { Hint, HelloRequest, HelloResponse } from '../../shared/wire.ts'
 import type { StopMode } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
 import type { FleetSpec } from '../spec.ts'
-import { Applier } from './applier.ts'
+import { Applier, type Candidate } from './applier.ts'
 import { Backoff } from './backoff.ts'
 import type { Chance, Waits } from './clock.ts'
 import { ConfigFile } from './config-file.ts'
@@ -509,13 +511,18 @@ export class Agent {
       this.#secrets.remember(good.secrets)
       this.#resolver.remember(good.addresses)
       sync.startFrom(good.etag)
-      // Not awaited: control is polled at the same time, and may have a newer version.
-      void this.#applier.apply(candidates.lastKnownGood(good))
+      // Not awaited: control is polled at the same time, and may have a newer version, or this one undamaged.
+      void this.#applyLastKnownGood(candidates.lastKnownGood(good), sync)
     }
     await peers.start()
     reports.start()
     void sync.run()
     drainReader.start()
+  }
+
+  async #applyLastKnownGood(candidate: Candidate, sync: Sync): Promise<void> {
+    const refused = await this.#applier.apply(candidate)
+    if (refused !== null) sync.startOver()
   }
 
   async #openFleet(source: Fleet['source']): Promise<Fleet> {
@@ -588,6 +595,8 @@ export class Agent {
       ...(peer === null ? {} : { peer }),
       ...(hintUrl === null ? {} : { hint_url: hintUrl }),
       ...(region === null ? {} : { region }),
+      body_formats: [...bodyFormats],
+      known_keys: ourKeys,
     }
   }
 
@@ -707,6 +716,7 @@ export class Agent {
       applied: this.#applier.applied,
       error: this.#applier.error?.outline ?? null,
       needs_restart: this.#needsRestart(),
+      body_format: this.#applier.runningFormat ?? 1,
       pools: poolReports(snapshot, this.#applier.desiredPools, this.#applier.error),
       engine_restarts: [...this.#engine.restarts],
       stats: {

@@ -39,6 +39,8 @@ export class Sync {
   #pollIntervalMs: number
   /** ETag of the last offer, applied or rejected. */
   #etag: string | null = null
+  /** Body format as agreed with the control that answered the last hello. */
+  #format = 1
   #greeted = false
   /** Callers waiting for a poll that begins after their call. */
   #waiting: ((error: string | null) => void)[] = []
@@ -58,6 +60,13 @@ export class Sync {
   /** Call before `run`: the offer of the last run is not requested again. */
   startFrom(etag: string | null): void {
     this.#etag = etag
+  }
+
+  /** What is on disk cannot be used: the next poll, made now, requests the whole offer. */
+  startOver(): void {
+    this.#etag = null
+    this.#parked?.abort()
+    this.#pause.end()
   }
 
   /** Polls until `stop`, at once at first. */
@@ -140,6 +149,7 @@ export class Sync {
     try {
       const answer = await control.hello(hello())
       this.#pollIntervalMs = answer.poll_interval_ms
+      this.#format = answer.body_format ?? 1
       onHello(answer)
     } catch (error) {
       if (!(error instanceof ControlError) || error.fault !== 'refused') throw error
@@ -153,11 +163,11 @@ export class Sync {
     // Not parked: the first poll, and polls that a caller waits for.
     const isHurried = asked || this.#waiting.length > 0 || !this.#greeted || this.#stopped
     const parks = parksPolls && this.#etag !== null && !isHurried
-    if (!parks) return await control.manifest(this.#etag)
+    if (!parks) return await control.manifest(this.#etag, this.#format)
     const waitS = Math.min(Math.ceil((parkedPolls * this.#pollIntervalMs) / 1000), parkedMaxS)
     this.#parked = new AbortController()
     try {
-      return await control.manifest(this.#etag, { waitS, signal: this.#parked.signal })
+      return await control.manifest(this.#etag, this.#format, { waitS, signal: this.#parked.signal })
     } finally {
       this.#parked = undefined
     }
