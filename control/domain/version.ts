@@ -5,6 +5,7 @@ import type { Problem } from '../../shared/config/problems.ts'
 import { unusedValues } from '../../shared/config/shared-servers.ts'
 import { generalSettings } from '../../shared/config/settings.ts'
 import { canonicalJson, poolHashes, sha256Hex } from '../../shared/hash.ts'
+import type { Orders, Position } from '../../shared/wire.ts'
 
 /** Everything derived from a document, computed once when its version is created. */
 export interface VersionContent {
@@ -48,9 +49,9 @@ export function contentOf(document: FleetDocument): VersionContent {
   }
 }
 
-/** The manifest as sent to proxies. The position comes first, so that the rest can be stored. */
-export function manifestBytes(epoch: number, version: number, manifest: string): string {
-  return `{"epoch":${epoch},"version":${version},${manifest}`
+/** The manifest as sent to proxies. Position and orders come first, so that the rest can be stored. */
+export function manifestBytes({ epoch, version }: Position, orders: Orders, manifest: string): string {
+  return `{"epoch":${epoch},"version":${version},"operations":${JSON.stringify(orders)},${manifest}`
 }
 
 /** A stored document is a result of `contentOf`. */
@@ -63,9 +64,15 @@ export function plannedVersion(content: Pick<VersionContent, 'document' | 'manif
   return { document: documentOf(content), ...manifest }
 }
 
+/** The pools of a stored manifest. */
+export function manifestPools(manifest: string): readonly PoolHash[] {
+  return (JSON.parse(`{${manifest}`) as Pick<PlannedVersion, 'pools'>).pools
+}
+
 const etagHashLength = 16
 
-/** Identifies one manifest: `"e1.v3.0123456789abcdef"`. */
-export function manifestEtag(epoch: number, version: number, manifestHash: string): string {
-  return `"e${epoch}.v${version}.${manifestHash.slice(0, etagHashLength)}"`
+/** Identifies one manifest: `"e1.v3.0123456789abcdef"`, followed by `.o5` if five orders were given. */
+export function manifestEtag({ epoch, version }: Position, manifestHash: string, orderNumber: number): string {
+  const orders = orderNumber === 0 ? '' : `.o${orderNumber}`
+  return `"e${epoch}.v${version}.${manifestHash.slice(0, etagHashLength)}${orders}"`
 }

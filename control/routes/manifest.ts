@@ -2,8 +2,10 @@ import { z } from '@hono/zod-openapi'
 import { reportNowHeader, manifestSchema, nameSchema, proxyHeader, secretValueSchema } from '../../shared/wire.ts'
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
 import { parseWaitS } from '../domain/preconditions.ts'
+import { ordersForProxies } from '../domain/orders.ts'
 import { manifestBytes, manifestEtag } from '../domain/version.ts'
 import type { ControlHost } from '../host.ts'
+import { listOrders } from '../store/orders.ts'
 import type { Offer } from '../store/poll-reads.ts'
 import { findSealed } from '../store/secrets.ts'
 import { findPoolBody } from '../store/versions.ts'
@@ -80,8 +82,9 @@ export function manifestRoutes(app: App, control: Control): void {
       return c.body(null, 304, { etag, ...(isAsked ? { [reportNowHeader]: 'reload' } : {}) })
     }
     const manifest = await hot.manifest(fleet, offer.version)
+    const orders = ordersForProxies(offer.order_number, await listOrders(host.store, fleet))
     host.metrics?.count('polls', 'offered')
-    return c.body(manifestBytes(offer.epoch, offer.version, manifest!), 200, {
+    return c.body(manifestBytes(offer, orders, manifest!), 200, {
       etag,
       'content-type': 'application/json',
       'cache-control': 'private, no-cache',
@@ -107,8 +110,8 @@ export function manifestRoutes(app: App, control: Control): void {
   })
 }
 
-function etagOf({ epoch, version, manifest_hash }: Offer): string {
-  return manifestEtag(epoch, version, manifest_hash)
+function etagOf(offer: Offer): string {
+  return manifestEtag(offer, offer.manifest_hash, offer.order_number)
 }
 
 /** Returns the offer when it differs from the ETag or a report is requested, at the latest after the wait. */

@@ -1,8 +1,8 @@
-import { and, asc, eq, isNotNull, lt, sql } from 'drizzle-orm'
+import { and, asc, eq, isNotNull, isNull, lt, sql } from 'drizzle-orm'
 import type { SQL } from 'drizzle-orm'
 import { proxyNumberMax } from '../../shared/wire.ts'
 import type { HelloRequest, Peer } from '../../shared/wire.ts'
-import { proxies } from './schema.ts'
+import { proxies, tokens } from './schema.ts'
 import type { Store, Writable } from './store.ts'
 
 export type ProxyRow = typeof proxies.$inferSelect
@@ -22,7 +22,7 @@ export async function sayHello(
   store: Store,
   fleet: string,
   id: string,
-  hello: HelloRequest,
+  hello: HelloRequest & { readonly token_id: string },
   nowMs: number,
 ): Promise<void> {
   const now = new Date(nowMs).toISOString()
@@ -37,6 +37,7 @@ export async function sayHello(
     last_seen_at: now,
     peer_host: hello.peer?.host ?? null,
     peer_port: hello.peer?.port ?? null,
+    token_id: hello.token_id,
   }
   const sameBoot = sql`${proxies.boot} = excluded.boot`
   await store.write([
@@ -121,6 +122,7 @@ export async function findProxy(store: Store, fleet: string, id: string): Promis
   return row
 }
 
+/** Proxies that control can reach and may: not those that said hello with a token that is revoked now. */
 export async function listHintTargets(store: Store, fleet: string): Promise<HintTarget[]> {
   return await store.db
     .select({
@@ -131,7 +133,18 @@ export async function listHintTargets(store: Store, fleet: string): Promise<Hint
       hint_url: sql<string>`${proxies.hint_url}`,
     })
     .from(proxies)
-    .where(and(eq(proxies.fleet, fleet), isNotNull(proxies.hint_url)))
+    .leftJoin(tokens, eq(tokens.id, proxies.token_id))
+    .where(and(eq(proxies.fleet, fleet), isNotNull(proxies.hint_url), isNull(tokens.revoked_at)))
+}
+
+/** Proxies that said hello with a token that is revoked now. */
+export async function listRevoked(store: Store, fleet: string): Promise<string[]> {
+  const rows = await store.db
+    .select({ id: proxies.id })
+    .from(proxies)
+    .innerJoin(tokens, eq(tokens.id, proxies.token_id))
+    .where(and(eq(proxies.fleet, fleet), isNotNull(tokens.revoked_at)))
+  return rows.map(({ id }) => id)
 }
 
 /** Stores when proxies were last seen, in one write; times never go back. */

@@ -5,6 +5,7 @@
 import { index, integer, primaryKey, real, sqliteTable, text, unique, uniqueIndex } from 'drizzle-orm/sqlite-core'
 import type { Cause, ServerStateName } from '../../shared/causes.ts'
 import type { PasswordKind } from '../../shared/config/password.ts'
+import type { OrderEffect, PoolOperation } from '../../shared/operations.ts'
 
 /** Always empty: inserting 0 fails a write (see write.ts). */
 export const guards = sqliteTable('guards', { ok: integer().notNull() })
@@ -27,6 +28,8 @@ export const fleets = sqliteTable('fleets', {
   manifest_hash: text().notNull().default(''),
   /** poll_interval of that version, duplicated for the same reason. */
   poll_interval_ms: integer().notNull(),
+  /** Number of its newest order, duplicated for the same reason; 0 before the first. */
+  order_number: integer().notNull().default(0),
 })
 
 /** Append-only, enforced by triggers. */
@@ -108,11 +111,48 @@ export const proxies = sqliteTable(
     /** Address at which other proxies reach its listener for clients. */
     peer_host: text(),
     peer_port: integer(),
+    /** The token of its last hello; null if that was before tokens were recorded. */
+    token_id: text(),
   },
   (table) => [
     primaryKey({ columns: [table.fleet, table.id] }),
     uniqueIndex('proxies_by_number').on(table.fleet, table.number),
   ],
+)
+
+/** The newest order for each effect on a pool, also when it ended the effect. */
+export const poolOrders = sqliteTable(
+  'pool_orders',
+  {
+    fleet: text().notNull(),
+    pool: text().notNull(),
+    effect: text().notNull().$type<OrderEffect>(),
+    operation: text().notNull().$type<PoolOperation>(),
+    number: integer().notNull(),
+    /** The fleet's version when it was given. */
+    version: integer().notNull(),
+    actor: text().notNull(),
+    reason: text(),
+    created_at: text().notNull(),
+    expires_at: text(),
+  },
+  (table) => [primaryKey({ columns: [table.fleet, table.pool, table.effect] })],
+)
+
+/** All operations of operators on pools, oldest first. */
+export const operationLog = sqliteTable(
+  'operation_log',
+  {
+    n: integer().primaryKey({ autoIncrement: true }),
+    fleet: text().notNull(),
+    pool: text().notNull(),
+    operation: text().notNull().$type<PoolOperation>(),
+    actor: text().notNull(),
+    reason: text(),
+    at: text().notNull(),
+    expires_at: text(),
+  },
+  (table) => [index('operation_log_by_fleet').on(table.fleet, table.n)],
 )
 
 /** Lost server connections. `n` numbers arrivals. */
