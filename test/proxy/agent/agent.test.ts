@@ -34,14 +34,14 @@ async function newFleet(given: Partial<ConstructorParameters<typeof ScriptedAgen
   return { control, source, proxy }
 }
 
-function signed(body: object): { body: string; headers: Record<string, string> } {
+function signed(body: object, id = 'msg_1'): { body: string; headers: Record<string, string> } {
   const text = JSON.stringify(body)
   const timestamp = String(Math.floor(Date.now() / 1000))
   const key = Buffer.from(hintSecret.slice('whsec_'.length), 'base64')
-  const signature = createHmac('sha256', key).update(`msg_1.${timestamp}.${text}`).digest('base64')
+  const signature = createHmac('sha256', key).update(`${id}.${timestamp}.${text}`).digest('base64')
   return {
     body: text,
-    headers: { 'webhook-id': 'msg_1', 'webhook-timestamp': timestamp, 'webhook-signature': `v1,${signature}` },
+    headers: { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': `v1,${signature}` },
   }
 }
 
@@ -201,6 +201,50 @@ test('a signed hint makes the proxy poll at once', async () => {
 
   expect(await hint(proxy, 2)).toBe(202)
   await proxy.applies(2)
+})
+
+test('a proxy whose token control rejects takes no operations until control greets it again', async () => {
+  const { control, proxy } = await newFleet({ hintUrl: 'http://127.0.0.1:1' })
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  const order = async (id: string): Promise<number> => {
+    const { body, headers } = signed({ fleet: 'demo', operation: 'pause', pool: 'app' }, id)
+    const url = `http://127.0.0.1:${proxy.agent.httpPort}/v1/order`
+    return (await fetch(url, { method: 'POST', body, headers })).status
+  }
+
+  const before = await order('ord_1')
+  control.next('/manifest', { status: 401, body: { title: 'unknown or revoked token' } })
+  await proxy.agent.reload()
+  const rejected = await order('ord_2')
+  await proxy.agent.reload()
+  const greeted = await order('ord_3')
+
+  expect([before, rejected, greeted]).toEqual([200, 401, 200])
+})
+
+test('an order of the manifest reaches the engine before its version, and the end of one after it', async () => {
+  const { control, proxy } = await newFleet()
+  const order = { pool: 'app', version: 1, expires_at: null, reason: null }
+  const first = control.offer(1, toml(5))
+  const operations = { number: 1, pools: [{ ...order, operation: 'pause', number: 1 }] }
+  control.offerManifest({ ...first, operations })
+  await proxy.agent.start()
+  await proxy.applies(1)
+  const second = control.offer(2, toml(6))
+  const ended = { number: 2, pools: [{ ...order, operation: 'resume', number: 2, version: 2 }] }
+  control.offerManifest({ ...second, operations: ended })
+  await proxy.agent.reload()
+  await proxy.engine.gets('carry_out')
+
+  const got = proxy.engine.told.flatMap((told) => ('got' in told ? [told.got] : []))
+  const steps = got.flatMap((message) => {
+    if (message.type === 'restore') return [`restore ${message.state.paused.join()}`]
+    if (message.type === 'apply') return [`apply ${message.spec.position.version}`]
+    return message.type === 'carry_out' ? message.changes.map(({ pool, on }) => `${pool} ${String(on)}`) : []
+  })
+  expect(steps).toEqual(['restore app', 'apply 1', 'apply 2', 'app false'])
 })
 
 test('a repeated hint asks control nothing', async () => {
