@@ -146,6 +146,8 @@ async function outcomes(
   )
 }
 
+const overtaken = 'a newer order holds there; if control was restored from a backup, raise its epoch'
+
 type Judged = Omit<OperationResult['proxies'][number], 'id'>
 
 function notReached(message: string | null): Judged {
@@ -164,7 +166,7 @@ function judged(answer: OperationAnswer, unreachable: string | null, version: nu
       if (taken === 'waits') {
         return { outcome: 'under_way', paused, servers, message: `waits until it runs v${version}` }
       }
-      if (taken === 'overtaken') return { outcome: 'under_way', paused, servers, message: 'a newer order holds' }
+      if (taken === 'overtaken') return { outcome: 'under_way', paused, servers, message: overtaken }
       return { outcome: servers === 0 ? 'done' : 'under_way', paused, servers, message: null }
     }
     default:

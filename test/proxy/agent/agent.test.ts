@@ -247,6 +247,41 @@ test('an order of the manifest reaches the engine before its version, and the en
   expect(steps).toEqual(['restore app', 'apply 1', 'apply 2', 'app false'])
 })
 
+async function withLastKnownGood(waits: { firstAnswerMs: number }) {
+  const { control, source, proxy } = await newFleet()
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  await proxy.agent.stop('now')
+  return { control, again: new ScriptedAgent({ source, waits }) }
+}
+
+test("a starting proxy waits for control's first answer, which may tell that a pool is paused", async () => {
+  const { control, again } = await withLastKnownGood({ firstAnswerMs: 60_000 })
+  const order = { pool: 'app', operation: 'pause', number: 1, version: 1, expires_at: null, reason: null }
+  control.offerManifest({ ...control.offer(1, toml(5)), operations: { number: 1, pools: [order] } }, 'o1')
+  const poll = control.hold('/manifest')
+
+  await again.agent.start()
+  await until('it polls', () => poll.isAsked)
+  // Long enough for an engine to start and to get the version.
+  const early = await Promise.race([again.engine.gets('apply'), new Promise((resolve) => setTimeout(resolve, 500))])
+  poll.release()
+  await again.engine.gets('apply')
+
+  expect(early).toBeUndefined()
+  expect(again.engine.got('restore')[0]?.state.paused).toEqual(['app'])
+})
+
+test('a starting proxy whose control does not answer serves what it ran last', async () => {
+  const { control, again } = await withLastKnownGood({ firstAnswerMs: 50 })
+  control.next('/hello', 'be silent')
+
+  await again.agent.start()
+
+  expect((await again.engine.gets('apply')).spec.position.version).toBe(1)
+})
+
 test('a repeated hint asks control nothing', async () => {
   const { control, proxy } = await newFleet({ hintUrl: 'http://127.0.0.1:1' })
   control.offer(1, toml(5))

@@ -79,9 +79,9 @@ export class ScriptedControl {
     return this.offerManifest({ epoch, version, pools, general: general as unknown as Manifest['general'] })
   }
 
-  offerManifest(manifest: Manifest): Manifest {
+  offerManifest(manifest: Manifest, etagEnd = ''): Manifest {
     this.#manifest = manifest
-    this.#etag = `"e${manifest.epoch}.v${manifest.version}"`
+    this.#etag = `"e${manifest.epoch}.v${manifest.version}${etagEnd}"`
     for (const answer of this.#parked.splice(0)) answer(false)
     return manifest
   }
