@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { receivedDisconnectSchema } from './disconnect.ts'
 import { poolOperations } from './operations.ts'
-import { applyErrorSchema, nameSchema, poolReportSchema, positionSchema } from './wire.ts'
+import { applyErrorSchema, nameSchema, poolReportSchema, positionSchema, reasonMax } from './wire.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
@@ -24,6 +24,8 @@ export const fleetSchema = z.object({
   version: z.int().min(0),
   content_hash: hash.nullable(),
   proxies: z.record(proxyStateSchema, z.int()),
+  /** Number of pools that are paused or disabled by an order, each effect counted. */
+  orders: z.int().default(0),
 })
 export type Fleet = z.infer<typeof fleetSchema>
 export const fleetsSchema = z.object({ fleets: z.array(fleetSchema) })
@@ -128,11 +130,56 @@ export const reloadSchema = z.object({
 })
 export type Reload = z.infer<typeof reloadSchema>
 
+/** Longest time after which an order ends by itself: 30 days, in seconds. */
+export const orderForMaxS = 30 * 24 * 3600
+/** `for` in seconds: when the effect of a pause, disable or kill ends by itself; without it, when it is ended. */
+export const operationRequestBodySchema = z.object({
+  reason: z.string().min(1).max(reasonMax).optional(),
+  for: z.number().min(1).max(orderForMaxS).optional(),
+})
+export type OperationRequestBody = z.infer<typeof operationRequestBodySchema>
+
+/** An operation that stands for a pool of the fleet, for all proxies that there are and will be. */
+export const standingOperationSchema = z.object({
+  pool: z.string(),
+  operation: z.enum(poolOperations),
+  number: z.int().min(1),
+  /** The fleet's version when it was given. */
+  version: z.int().min(0),
+  actor: z.string(),
+  reason: z.string().nullable(),
+  created_at: time,
+  expires_at: time.nullable(),
+})
+export type StandingOperation = z.infer<typeof standingOperationSchema>
+export const standingOperationsSchema = z.object({
+  /** Number of the newest order; it rises with each. */
+  number: z.int().min(0),
+  operations: z.array(standingOperationSchema),
+})
+export const operationLogSchema = z.object({
+  operations: z.array(
+    z.object({
+      pool: z.string(),
+      operation: z.enum(poolOperations),
+      actor: z.string(),
+      reason: z.string().nullable(),
+      at: time,
+      expires_at: time.nullable(),
+    }),
+  ),
+  next,
+})
+export type OperationLog = z.infer<typeof operationLogSchema>
+
 /** `done`: complete. `under_way`: `servers` are still in use. `faulty`: the answer was not a proxy's; see `message`. */
 const operationOutcomes = ['done', 'under_way', 'unknown_pool', 'unreachable', 'faulty'] as const
 export const operationSchema = z.object({
   pool: z.string(),
   operation: z.enum(poolOperations),
+  /** Number of the order, which also reaches the proxies that did not answer; null for an operation of the moment. */
+  number: z.int().nullable().default(null),
+  expires_at: time.nullable().default(null),
   proxies: z.array(
     z.object({
       id: z.string(),

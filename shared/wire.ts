@@ -44,11 +44,35 @@ export const consoleUserSchema = z.strictObject({
 
 const poolHashSchema = z.object({ pool: z.string(), user: z.string(), hash, connect_hash: hash })
 
+/** Characters of the reason of an order: it fits in the signed message to a proxy. */
+export const reasonMax = 200
+
+/** What belongs to an order besides operation and pool. */
+const orderFields = {
+  /** Orders of a fleet are numbered; of two for the same effect on a pool, the one with the higher number holds. */
+  number: z.int().min(1),
+  /** The fleet's version when it was given. An order that ends an effect waits until the proxy runs this version. */
+  version: z.int().min(0),
+  /** When its effect ends by itself; null for never. */
+  expires_at: time.nullable(),
+  reason: z.string().max(reasonMax).nullable(),
+}
+
+/** An operation that stands for a pool of the fleet. Proxies ignore operations that they do not know. */
+export const orderSchema = z.object({ pool: z.string().min(1), operation: z.string(), ...orderFields })
+export type Order = z.infer<typeof orderSchema>
+
+/** All orders that proxies need to know, and the number of the newest order of the fleet; 0 before the first. */
+export const ordersSchema = z.object({ number: z.int().min(0), pools: z.array(orderSchema) })
+export type Orders = z.infer<typeof ordersSchema>
+
 export const manifestSchema = z.object({
   epoch: z.int().min(1),
   version: z.int().min(1),
   /** Of the bodies, their hashes and `general`: see config/formats.ts. Absent in format 1. */
   body_format: z.int().min(2).optional(),
+  /** Absent from a control that has no orders. */
+  operations: ordersSchema.optional(),
   pools: z.array(poolHashSchema),
   /** Checked by the proxy (proxy/agent/offer.ts), which refuses what it does not know with a reason. */
   general: z.object({ settings: z.record(z.string(), z.unknown()), console_users: z.array(z.unknown()) }),
@@ -191,9 +215,17 @@ export const operationRequestSchema = z.object({
   fleet: nameSchema,
   operation: z.enum(poolOperations),
   pool: z.string().min(1).max(255),
+  /** How the manifest names it, if it stands; absent for an operation of the moment. */
+  order: z.object({ epoch: z.int().min(1), ...orderFields }).optional(),
 })
 export type OperationRequest = z.infer<typeof operationRequestSchema>
 
 /** Outcome at one proxy. The operation is complete when `servers`, the number of servers that still have to close, is 0. */
-export const operationOutcomeSchema = z.object({ known: z.boolean(), paused: z.boolean(), servers: z.int().min(0) })
+export const operationOutcomeSchema = z.object({
+  known: z.boolean(),
+  paused: z.boolean(),
+  servers: z.int().min(0),
+  /** Of an order: `waits` for its version, which does not run yet; `overtaken` by a newer one, so that it has no effect. */
+  order: z.enum(['taken', 'waits', 'overtaken']).optional(),
+})
 export type OperationOutcome = z.infer<typeof operationOutcomeSchema>

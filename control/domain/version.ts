@@ -8,6 +8,7 @@ import type { Problem } from '../../shared/config/problems.ts'
 import { unusedValues } from '../../shared/config/shared-servers.ts'
 import { generalSettings } from '../../shared/config/settings.ts'
 import { canonicalJson, poolHashes, sha256Hex } from '../../shared/hash.ts'
+import type { Orders, Position } from '../../shared/wire.ts'
 
 /** A pool body, by the SHA-256 of its exact bytes. */
 export interface PoolBody {
@@ -94,9 +95,9 @@ function offeredIn(
   return { format, manifest: `${named}"pools":${JSON.stringify(hashes)},"general":${JSON.stringify(general)}}`, bodies }
 }
 
-/** The manifest as sent to proxies. The position comes first, so that the rest can be stored. */
-export function manifestBytes(epoch: number, version: number, manifest: string): string {
-  return `{"epoch":${epoch},"version":${version},${manifest}`
+/** The manifest as sent to proxies. Position and orders come first, so that the rest can be stored. */
+export function manifestBytes({ epoch, version }: Position, orders: Orders, manifest: string): string {
+  return `{"epoch":${epoch},"version":${version},"operations":${JSON.stringify(orders)},${manifest}`
 }
 
 /** The lines of a stored manifest: the hashes that the proxies of its format should run. */
@@ -124,10 +125,17 @@ export function plannedVersion(row: Pick<VersionContent, 'document'>, manifest: 
 const etagHashLength = 16
 
 /**
- * Identifies one manifest: `"e1.v3.0123456789abcdef"` in format 1, and in another one `"e1.v3.0123456789abcdef.f2"`. The hash
- * is that of format 1 in any case: a version has one manifest in each format, and the ETag of a poll is made of one row.
+ * Identifies one manifest: `"e1.v3.0123456789abcdef"` in format 1, followed by `.f2` in another format, and by `.o5` if five
+ * orders were given. The hash is that of format 1 in any case: a version has one manifest in each format, and the ETag of a
+ * poll is made of one row.
  */
-export function manifestEtag(epoch: number, version: number, manifestHash: string, format: BodyFormat): string {
+export function manifestEtag(
+  { epoch, version }: Position,
+  manifestHash: string,
+  orderNumber: number,
+  format: BodyFormat,
+): string {
   const suffix = format === 1 ? '' : `.f${format}`
-  return `"e${epoch}.v${version}.${manifestHash.slice(0, etagHashLength)}${suffix}"`
+  const orders = orderNumber === 0 ? '' : `.o${orderNumber}`
+  return `"e${epoch}.v${version}.${manifestHash.slice(0, etagHashLength)}${suffix}${orders}"`
 }

@@ -11,8 +11,10 @@ import { formatUpTo } from '../../shared/config/formats.ts'
 import type { BodyFormat } from '../../shared/config/formats.ts'
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
 import { parseWaitS } from '../domain/preconditions.ts'
+import { ordersForProxies } from '../domain/orders.ts'
 import { manifestBytes, manifestEtag } from '../domain/version.ts'
 import type { ControlHost } from '../host.ts'
+import { listOrders } from '../store/orders.ts'
 import type { Offer } from '../store/poll-reads.ts'
 import { findSealed } from '../store/secrets.ts'
 import { findPoolBody } from '../store/versions.ts'
@@ -93,8 +95,9 @@ export function manifestRoutes(app: App, control: Control): void {
     const manifest =
       (await hot.manifest(fleet, offer.version, format)) ??
       (await control.missingManifests.make(fleet, offer.version, format))
+    const orders = ordersForProxies(offer.order_number, await listOrders(host.store, fleet))
     host.metrics?.count('polls', 'offered')
-    return c.body(manifestBytes(offer.epoch, offer.version, manifest), 200, {
+    return c.body(manifestBytes(offer, orders, manifest), 200, {
       etag,
       'content-type': 'application/json',
       'cache-control': 'private, no-cache',
@@ -120,8 +123,8 @@ export function manifestRoutes(app: App, control: Control): void {
   })
 }
 
-function etagOf({ epoch, version, manifest_hash }: Offer, format: BodyFormat): string {
-  return manifestEtag(epoch, version, manifest_hash, format)
+function etagOf(offer: Offer, format: BodyFormat): string {
+  return manifestEtag(offer, offer.manifest_hash, offer.order_number, format)
 }
 
 /** Returns the offer when it differs from the ETag or a report is requested, at the latest after the wait. */

@@ -7,13 +7,15 @@ export interface Offer {
   readonly epoch: number
   readonly version: number
   readonly manifest_hash: string
+  /** Number of the newest order; 0 before the first. */
+  readonly order_number: number
   readonly poll_interval_ms: number
 }
 
 /** Reads of every poll, prepared once: building such a query takes longer than running it. */
 export interface HotReads {
-  /** The fleet of a token that is not revoked. */
-  tokenFleet(sha256: string): Promise<string | undefined>
+  /** A token that is not revoked. */
+  token(sha256: string): Promise<{ readonly id: string; readonly fleet: string } | undefined>
   /** Undefined if there is no such fleet. */
   offer(fleet: string): Promise<Offer | undefined>
   /** The manifest of a version without its position, see schema.ts; undefined if it was made before that format. */
@@ -21,8 +23,8 @@ export interface HotReads {
 }
 
 export function prepareHotReads(store: Store): HotReads {
-  const tokenFleet = store.db
-    .select({ fleet: tokens.fleet })
+  const token = store.db
+    .select({ id: tokens.id, fleet: tokens.fleet })
     .from(tokens)
     .where(and(eq(tokens.sha256, sql.placeholder('sha256')), isNull(tokens.revoked_at)))
     .prepare()
@@ -31,6 +33,7 @@ export function prepareHotReads(store: Store): HotReads {
       epoch: control.epoch,
       version: fleets.version,
       manifest_hash: fleets.manifest_hash,
+      order_number: fleets.order_number,
       poll_interval_ms: fleets.poll_interval_ms,
     })
     .from(fleets)
@@ -54,7 +57,7 @@ export function prepareHotReads(store: Store): HotReads {
     )
     .prepare()
   return {
-    tokenFleet: async (sha256) => (await tokenFleet.get({ sha256 }))?.fleet,
+    token: async (sha256) => await token.get({ sha256 }),
     offer: async (fleet) => await offer.get({ fleet }),
     manifest: async (fleet, version, format) =>
       format === 1

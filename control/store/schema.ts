@@ -4,6 +4,7 @@
  */
 import { index, integer, primaryKey, real, sqliteTable, text, unique, uniqueIndex } from 'drizzle-orm/sqlite-core'
 import type { PasswordKind } from '../../shared/config/password.ts'
+import type { OrderEffect, PoolOperation } from '../../shared/operations.ts'
 
 /** Always empty: inserting 0 fails a write (see write.ts). */
 export const guards = sqliteTable('guards', { ok: integer().notNull() })
@@ -26,6 +27,8 @@ export const fleets = sqliteTable('fleets', {
   manifest_hash: text().notNull().default(''),
   /** poll_interval of that version, duplicated for the same reason. */
   poll_interval_ms: integer().notNull(),
+  /** Number of its newest order, duplicated for the same reason; 0 before the first. */
+  order_number: integer().notNull().default(0),
 })
 
 /** Append-only, enforced by triggers. */
@@ -124,11 +127,48 @@ export const proxies = sqliteTable(
     body_format: integer(),
     /** Keys that it knows, as JSON (`KnownKeys`); null if it named none, as release 0.1.0. */
     known_keys: text(),
+    /** The token of its last hello; null if that was before tokens were recorded. */
+    token_id: text(),
   },
   (table) => [
     primaryKey({ columns: [table.fleet, table.id] }),
     uniqueIndex('proxies_by_number').on(table.fleet, table.number),
   ],
+)
+
+/** The newest order for each effect on a pool, also when it ended the effect. */
+export const poolOrders = sqliteTable(
+  'pool_orders',
+  {
+    fleet: text().notNull(),
+    pool: text().notNull(),
+    effect: text().notNull().$type<OrderEffect>(),
+    operation: text().notNull().$type<PoolOperation>(),
+    number: integer().notNull(),
+    /** The fleet's version when it was given. */
+    version: integer().notNull(),
+    actor: text().notNull(),
+    reason: text(),
+    created_at: text().notNull(),
+    expires_at: text(),
+  },
+  (table) => [primaryKey({ columns: [table.fleet, table.pool, table.effect] })],
+)
+
+/** All operations of operators on pools, oldest first. */
+export const operationLog = sqliteTable(
+  'operation_log',
+  {
+    n: integer().primaryKey({ autoIncrement: true }),
+    fleet: text().notNull(),
+    pool: text().notNull(),
+    operation: text().notNull().$type<PoolOperation>(),
+    actor: text().notNull(),
+    reason: text(),
+    at: text().notNull(),
+    expires_at: text(),
+  },
+  (table) => [index('operation_log_by_fleet').on(table.fleet, table.n)],
 )
 
 /** Lost server connections. `n` numbers arrivals. */

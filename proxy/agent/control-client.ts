@@ -49,6 +49,8 @@ export interface ControlClientOptions {
   readonly agentVersion: string
   readonly requestTimeoutMs: number
   readonly now: () => Date
+  /** Called with control's time, in milliseconds since 1970, of each of its answers. */
+  readonly onDate?: (dateMs: number) => void
 }
 
 /**
@@ -184,6 +186,8 @@ export class ControlClient {
         headersTimeout: allowedMs,
         bodyTimeout: allowedMs,
       })
+      const dateMs = Date.parse(single(response.headers['date']) ?? '')
+      if (!Number.isNaN(dateMs)) this.#options.onDate?.(dateMs)
       return {
         status: response.statusCode,
         etag: single(response.headers['etag']),

@@ -14,6 +14,13 @@ export interface SyncOptions {
   readonly onHello: (answer: HelloResponse) => void
   /** Control ended a parked poll to get a report: what failed has been retried, and control wants a report. */
   readonly onAsked: () => void
+  /**
+   * Called with each offer before it becomes a candidate, and with null when control does not answer or has nothing that
+   * is new.
+   */
+  readonly onHeard: (manifest: Manifest | null) => Promise<void>
+  /** Control rejects the token. */
+  readonly onForbidden: () => void
   readonly candidate: (manifest: Manifest, etag: string | null) => Candidate
   /** Control reaches this proxy with hints; otherwise polls are parked. */
   readonly parksPolls: boolean
@@ -42,6 +49,8 @@ export class Sync {
   /** Body format as agreed with the control that answered the last hello. */
   #format = 1
   #greeted = false
+  /** Control has answered a poll of this process. */
+  #answered = false
   /** Callers waiting for a poll that begins after their call. */
   #waiting: ((error: string | null) => void)[] = []
   readonly #pause = new Pause()
@@ -138,6 +147,7 @@ export class Sync {
       return { error: refused, waitMs }
     } catch (error) {
       if (error instanceof ControlError && error.fault === 'given_up') return { error: reasonOf(error), waitMs: gapMs }
+      await this.#options.onHeard(null)
       return this.#failed(error)
     }
   }
@@ -161,7 +171,7 @@ export class Sync {
   async #poll(asked: boolean): Promise<Polled> {
     const { control, parksPolls } = this.#options
     // Not parked: the first poll, and polls that a caller waits for.
-    const isHurried = asked || this.#waiting.length > 0 || !this.#greeted || this.#stopped
+    const isHurried = asked || this.#waiting.length > 0 || !this.#greeted || !this.#answered || this.#stopped
     const parks = parksPolls && this.#etag !== null && !isHurried
     if (!parks) return await control.manifest(this.#etag, this.#format)
     const waitS = Math.min(Math.ceil((parkedPolls * this.#pollIntervalMs) / 1000), parkedMaxS)
@@ -175,7 +185,9 @@ export class Sync {
 
   /** Why the proxy does not run the desired version; null if it does. */
   async #take(polled: Polled, asked: boolean): Promise<string | null> {
-    const { applier, candidate, onAsked } = this.#options
+    const { applier, candidate, onAsked, onHeard } = this.#options
+    this.#answered = true
+    await onHeard(polled.kind === 'offered' ? polled.manifest : null)
     switch (polled.kind) {
       case 'offered': {
         this.#etag = polled.etag
@@ -199,6 +211,7 @@ export class Sync {
     const fault = error instanceof ControlError ? error.fault : null
     if (this.#trouble !== reason) this.#options.log('warn', troubleText[fault ?? 'none'], { fault, reason })
     this.#trouble = reason
+    if (fault === 'forbidden') this.#options.onForbidden()
     // Control may have been restored and lost this proxy.
     this.#greeted = false
     return { error: reason, waitMs: this.#waitAfter(error) }

@@ -158,6 +158,9 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
           outcome: { known: message.pool === 'app', paused: message.operation === 'pause', servers: 2 },
         } satisfies FromEngine)
         return
+      case 'carry_out':
+        port.postMessage({ type: 'answer', id: message.id, answer: true } satisfies FromEngine)
+        return
       case 'stop':
         state.stopped = true
         return

@@ -29,6 +29,7 @@ async function newServer(secret: string | null = `whsec_${key.toString('base64')
       operations.push(request)
       return await Promise.resolve({ known: true, paused: true, servers: 2 })
     },
+    remarks: () => [],
     notReady: () => null,
     metrics: async () => await Promise.reject(new Error('no metrics here')),
   })

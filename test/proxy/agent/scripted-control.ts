@@ -84,10 +84,10 @@ export class ScriptedControl {
     return this.offerManifest({ epoch, version, ...named, pools, general })
   }
 
-  offerManifest(manifest: Manifest): Manifest {
+  offerManifest(manifest: Manifest, etagEnd = ''): Manifest {
     this.#manifest = manifest
     const format = manifest.body_format === undefined ? '' : `.f${manifest.body_format}`
-    this.#etag = `"e${manifest.epoch}.v${manifest.version}${format}"`
+    this.#etag = `"e${manifest.epoch}.v${manifest.version}${format}${etagEnd}"`
     for (const answer of this.#parked.splice(0)) answer(false)
     return manifest
   }
