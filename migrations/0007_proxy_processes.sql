@@ -15,6 +15,9 @@ CREATE TABLE proxy_processes (
   number INTEGER CHECK (number BETWEEN 1 AND 1023),
   peer_host TEXT,
   peer_port INTEGER,
+  body_format INTEGER,
+  known_keys TEXT,
+  token_id TEXT,
   -- When this process was first heard of.
   known_at TEXT,
   -- The pools of the newest report, those that it did not repeat too, and what states are made of.
@@ -27,9 +30,9 @@ CREATE TABLE proxy_processes (
 ) STRICT, WITHOUT ROWID;
 --> statement-breakpoint
 INSERT INTO proxy_processes (fleet, id, boot, hello_at, agent_version, hint_url, listen, region, last_seen_at, seq,
-  reported_at, report, number, peer_host, peer_port)
+  reported_at, report, number, peer_host, peer_port, body_format, known_keys, token_id)
 SELECT fleet, id, boot, hello_at, agent_version, hint_url, listen, region, last_seen_at, seq,
-  reported_at, report, number, peer_host, peer_port
+  reported_at, report, number, peer_host, peer_port, body_format, known_keys, token_id
 FROM proxies;
 --> statement-breakpoint
 DROP TABLE proxies;

@@ -3,8 +3,8 @@
  * document is generated from them. Field names are spelled as on the wire.
  */
 import { z } from 'zod'
-import { disconnectSchema } from './disconnect.ts'
-import { operatedStates, poolOperations } from './operations.ts'
+import { disconnectSchema, keptDisconnectSchema } from './disconnect.ts'
+import { poolOperations } from './operations.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
@@ -31,32 +31,64 @@ export const bootSchema = z.string().min(1).max(64)
  */
 export const reportNowHeader = 'Flotilla-Asked'
 
+/** Request header of a poll: the body format agreed at hello. Without it, what is offered is in format 1. */
+export const bodyFormatHeader = 'Flotilla-Body-Format'
+
 /** Position in the history of a fleet: `epoch` rises when the store was restored from a backup, `version` with each change. */
 export const positionSchema = z.object({ epoch: z.int().min(1), version: z.int().min(0) })
 export type Position = z.infer<typeof positionSchema>
 
+/** A form that this release does not know is refused: without a part of it, it may mean another password. */
 export const secretRefSchema = z.union([
-  z.object({
+  z.strictObject({
     secret: z.string(),
     version: z.int().min(1),
     /** In which this version was made; absent for the first. */
     epoch: z.int().min(2).optional(),
   }),
-  z.object({ env: z.string() }),
+  z.strictObject({ env: z.string() }),
 ])
 
+export const consoleUserSchema = z.strictObject({
+  user: z.string(),
+  right: z.enum(['admin', 'stats']),
+  password: secretRefSchema.nullable(),
+})
+
 const poolHashSchema = z.object({ pool: z.string(), user: z.string(), hash, connect_hash: hash })
+
+/** Characters of the reason of an order: it fits in the signed message to a proxy. */
+export const reasonMax = 200
+
+/** What belongs to an order besides operation and pool. */
+const orderFields = {
+  /** Orders of a fleet are numbered; of two for the same effect on a pool, the one with the higher number holds. */
+  number: z.int().min(1),
+  /** The fleet's version when it was given. An order that ends an effect waits until the proxy runs this version. */
+  version: z.int().min(0),
+  /** When its effect ends by itself; null for never. */
+  expires_at: time.nullable(),
+  reason: z.string().max(reasonMax).nullable(),
+}
+
+/** An operation that stands for a pool of the fleet. Proxies ignore operations that they do not know. */
+export const orderSchema = z.object({ pool: z.string().min(1), operation: z.string(), ...orderFields })
+export type Order = z.infer<typeof orderSchema>
+
+/** All orders that proxies need to know, and the number of the newest order of the fleet; 0 before the first. */
+export const ordersSchema = z.object({ number: z.int().min(0), pools: z.array(orderSchema) })
+export type Orders = z.infer<typeof ordersSchema>
 
 export const manifestSchema = z.object({
   epoch: z.int().min(1),
   version: z.int().min(1),
+  /** Of the bodies, their hashes and `general`: see config/formats.ts. Absent in format 1. */
+  body_format: z.int().min(2).optional(),
+  /** Absent from a control that has no orders. */
+  operations: ordersSchema.optional(),
   pools: z.array(poolHashSchema),
-  general: z.object({
-    settings: z.record(z.string(), z.union([z.string(), z.number()])),
-    console_users: z.array(
-      z.object({ user: z.string(), right: z.enum(['admin', 'stats']), password: secretRefSchema.nullable() }),
-    ),
-  }),
+  /** Checked by the proxy (proxy/agent/offer.ts), which refuses what it does not know with a reason. */
+  general: z.object({ settings: z.record(z.string(), z.unknown()), console_users: z.array(z.unknown()) }),
 })
 export type Manifest = z.infer<typeof manifestSchema>
 
@@ -80,6 +112,11 @@ export const peersSchema = z.object({
 })
 export type Peer = z.infer<typeof peersSchema>['peers'][number]
 
+const keyNamesSchema = z.array(z.string().min(1).max(100)).max(2000)
+
+/** See config/known-keys.ts. */
+const knownKeysSchema = z.object({ general: keyNamesSchema, pool: keyNamesSchema, server: keyNamesSchema })
+
 export const helloRequestSchema = z.object({
   /** Random id of this proxy process. */
   boot: bootSchema,
@@ -94,6 +131,10 @@ export const helloRequestSchema = z.object({
   /** Address at which other proxies of the fleet reach the listener for clients; absent when they cannot. */
   peer: peerAddressSchema.optional(),
   region: z.string().max(64).optional(),
+  /** Formats of bodies that it reads; absent for release 0.1.0, which reads format 1. */
+  body_formats: z.array(z.int().min(1)).max(100).optional(),
+  /** Keys that it knows; absent for release 0.1.0. */
+  known_keys: knownKeysSchema.optional(),
 })
 export type HelloRequest = z.infer<typeof helloRequestSchema>
 
@@ -102,6 +143,8 @@ export const helloResponseSchema = z.object({
   poll_interval_ms: z.int().min(10),
   /** Between reports without news; absent from a control that leaves it to the proxy. */
   report_interval_ms: z.int().min(10).optional(),
+  /** The format of bodies that this proxy polls for from now on; absent for format 1. */
+  body_format: z.int().min(1).optional(),
   /** Standard Webhooks secret ("whsec_" + base64) with which hints to this proxy are signed. */
   hint_secret: z.string(),
   /**
@@ -120,15 +163,14 @@ export const hintSchema = z.object({
   fleet: nameSchema,
   epoch: z.int().min(1),
   version: z.int().min(0),
-  reason: z.enum(['version', 'reload']),
+  /** One of a later release is obeyed as a reload: looking again does no harm. */
+  reason: z.enum(['version', 'reload']).catch('reload'),
 })
 export type Hint = z.infer<typeof hintSchema>
 
-/** `not_yet_tried`: no server of this configuration has logged in, or failed to, yet. */
-const servingStates = ['yes', 'no', 'not_yet_tried'] as const
-
 const servingSchema = z.object({
-  state: z.enum(servingStates),
+  /** `yes`, `no`, or `not_yet_tried`: no server of this configuration has logged in, or failed to, yet. */
+  state: text(32),
   /** Of `no`: why the last login to a server failed. */
   cause: text(messageMax).nullable(),
   /** Of `no`: since when logins have failed. */
@@ -144,7 +186,8 @@ export const poolReportSchema = poolNameSchema.extend({
   /** Hash of the running configuration; null while the pool is only desired. */
   hash: hash.nullable(),
   desired_hash: hash.nullable(),
-  state: z.enum(['running', 'draining', 'failed']),
+  /** `running`, `draining` or `failed`, to which release 0.1.0 of control accepts no addition. */
+  state: z.string().min(1).max(64),
   /** Old servers that still finish a transaction. */
   draining_servers: count,
   /** For "*": number of pools created for it. */
@@ -153,7 +196,8 @@ export const poolReportSchema = poolNameSchema.extend({
   message: text(messageMax).nullable(),
   /** Absent for a pool that was removed and only drains. */
   serving: servingSchema.optional(),
-  operated: z.array(z.enum(operatedStates)).max(operatedStates.length).optional(),
+  /** `paused`, `disabled`, `suspended`: by the fleet or at the proxy. */
+  operated: z.array(text(32)).max(16).optional(),
   /** Keys that SET at the console has changed. */
   overridden: z.array(text(64)).max(100).optional(),
 })
@@ -171,7 +215,7 @@ export const applyErrorSchema = z.object({
 export const proxyProblems = ['unreadable_file', 'state_not_saved', 'clock_differs', 'token_refused'] as const
 export type ProxyProblem = (typeof proxyProblems)[number]
 
-export const proxyProblemSchema = z.object({ code: z.enum(proxyProblems), message: text(messageMax), since: time })
+export const proxyProblemSchema = z.object({ code: text(64), message: text(messageMax), since: time })
 export type ReportedProblem = z.infer<typeof proxyProblemSchema>
 
 /** What happened since the last acknowledged report. */
@@ -207,6 +251,8 @@ export const reportSchema = z.object({
   /** Why `offered` was not applied; null when it was. */
   error: applyErrorSchema.nullable(),
   needs_restart: z.array(text(64)).max(200),
+  /** Of the running hashes in `pools`; absent for release 0.1.0, whose hashes are of format 1. */
+  body_format: z.int().min(1).optional(),
   /** All pools; with `base`, those that have changed since the report with that number. */
   pools: z.array(poolReportSchema).max(poolsPerReportMax),
   /** The acknowledged report that `pools` and `pools_removed` change. */
@@ -220,11 +266,21 @@ export const reportSchema = z.object({
   stats: z.object({ clients: z.int(), waiting: z.int(), servers: z.int() }),
   /** Keys that SET at the console has changed, of pools and of [general]. */
   overridden: z.array(text(64)).max(100).optional(),
-  problems: z.array(proxyProblemSchema).max(proxyProblems.length).optional(),
+  problems: z.array(proxyProblemSchema).max(50).optional(),
   window: windowSchema.optional(),
   process: processSchema.optional(),
 })
 export type Report = z.infer<typeof reportSchema>
+
+/** A report as control keeps it: with the fields of a later release, which it shows as they are. */
+export const receivedReportSchema = reportSchema
+  .extend({
+    error: applyErrorSchema.loose().nullable(),
+    pools: z.array(poolReportSchema.loose()).max(poolsPerReportMax),
+    events: z.array(keptDisconnectSchema).max(500),
+    stats: reportSchema.shape.stats.loose(),
+  })
+  .loose()
 
 export const reportResponseSchema = z.object({
   ack: z.int(),
@@ -246,9 +302,17 @@ export const operationRequestSchema = z.object({
   fleet: nameSchema,
   operation: z.enum(poolOperations),
   pool: z.string().min(1).max(255),
+  /** How the manifest names it, if it stands; absent for an operation of the moment. */
+  order: z.object({ epoch: z.int().min(1), ...orderFields }).optional(),
 })
 export type OperationRequest = z.infer<typeof operationRequestSchema>
 
 /** Outcome at one proxy. The operation is complete when `servers`, the number of servers that still have to close, is 0. */
-export const operationOutcomeSchema = z.object({ known: z.boolean(), paused: z.boolean(), servers: z.int().min(0) })
+export const operationOutcomeSchema = z.object({
+  known: z.boolean(),
+  paused: z.boolean(),
+  servers: z.int().min(0),
+  /** Of an order: `waits` for its version, which does not run yet; `overtaken` by a newer one, so that it has no effect. */
+  order: z.enum(['taken', 'waits', 'overtaken']).optional(),
+})
 export type OperationOutcome = z.infer<typeof operationOutcomeSchema>

@@ -11,6 +11,8 @@ export interface PoolFacts {
   readonly notServing: { readonly count: number; readonly first: readonly NotServing[] }
   /** Pools (databases) by what operators have done to them. */
   readonly operated: { readonly paused: readonly string[]; readonly disabled: readonly string[] }
+  /** False for a proxy of 0.1.0, which does not say. */
+  readonly tellsOperated: boolean
   readonly suspended: boolean
   /** Old servers that still finish a transaction. */
   readonly drainingServers: number
@@ -48,6 +50,7 @@ export function poolFactsOf(pools: readonly PoolReport[]): PoolFacts {
     count: running.length,
     notServing: { count: silent.length, first },
     operated: { paused: operated('paused'), disabled: operated('disabled') },
+    tellsOperated: pools.some((one) => one.operated !== undefined),
     suspended: pools.some((one) => one.operated?.includes('suspended') === true),
     drainingServers: pools.reduce((sum, pool) => sum + pool.draining_servers, 0),
   }

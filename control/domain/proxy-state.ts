@@ -115,7 +115,8 @@ function differencesOr(differences: () => readonly string[]): readonly string[] 
 }
 
 /** What was done at the proxy alone, or was not done there. */
-function operatedReasons({ operated, suspended }: PoolFacts, desired: PoolFacts['operated']): string[] {
+function operatedReasons({ operated, suspended, tellsOperated }: PoolFacts, desired: PoolFacts['operated']): string[] {
+  if (!tellsOperated) return []
   const states = ['paused', 'disabled'] as const
   const reasons = states.flatMap((state) => {
     const wanted = new Set(desired[state])

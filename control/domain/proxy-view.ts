@@ -1,5 +1,6 @@
 import type { Proxy, ProxyDetail } from '../../shared/api.ts'
 import type { PoolHash } from '../../shared/config/effective.ts'
+import { reportSchema } from '../../shared/wire.ts'
 import type { PoolReport, Position } from '../../shared/wire.ts'
 import type { ProxyRow } from '../store/proxies.ts'
 import { differences, poolFactsOf } from './pool-facts.ts'
@@ -94,7 +95,9 @@ export function describeProxy(process: Process, desired: DesiredPools, contacts:
 }
 
 export function describeDetail(shown: Process, desired: DesiredPools, contacts: Contacts): ProxyDetail {
-  return { ...describeProxy(shown, desired, contacts), pools: poolsOf(shown.row) }
+  const other = Object.entries(reportOf(shown.row) ?? {}).filter(([field]) => !Object.hasOwn(reportSchema.shape, field))
+  const proxy = describeProxy(shown, desired, contacts)
+  return { ...proxy, pools: poolsOf(shown.row), other: Object.fromEntries<unknown>(other) }
 }
 
 /** State and reasons alone. */
@@ -134,7 +137,8 @@ export function reportOf(row: Pick<ProxyRow, 'report'>): StoredReport | null {
   return row.report === null ? null : (JSON.parse(row.report) as StoredReport)
 }
 
-function poolsOf(row: Pick<ProxyRow, 'report' | 'pools'>): PoolReport[] {
+/** Of the newest report, those that it did not repeat too. */
+export function poolsOf(row: Pick<ProxyRow, 'report' | 'pools'>): PoolReport[] {
   return row.pools === null ? (reportOf(row)?.pools ?? []) : (JSON.parse(row.pools) as PoolReport[])
 }
 

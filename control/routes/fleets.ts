@@ -3,10 +3,12 @@ import type { Fleet, ProxyState } from '../../shared/api.ts'
 import { generalSettings } from '../../shared/config/settings.ts'
 import { noSuchFleet } from '../api-problem.ts'
 import { judge } from '../domain/proxy-view.ts'
+import { standing } from '../domain/orders.ts'
 import { fleetProxies } from '../fleet-proxies.ts'
 import { readEpoch } from '../store/control-row.ts'
 import { createFleet, findFleet, listFleets } from '../store/fleets.ts'
 import type { FleetRow } from '../store/fleets.ts'
+import { listOrders } from '../store/orders.ts'
 import { fleetPath, json, operatorRoute, problems } from './route.ts'
 import type { App, Control } from './route.ts'
 
@@ -66,12 +68,13 @@ async function fleetNamed(control: Control, name: string): Promise<Fleet> {
 }
 
 export async function describeFleet(control: Control, row: FleetRow): Promise<Fleet> {
-  const { name, created_at, version, content_hash, manifest_hash, poll_interval_ms } = row
+  const { name, created_at, version, content_hash, manifest_hash, poll_interval_ms, order_number } = row
   const epoch = await readEpoch(control.host.store)
-  const offer = { epoch, version, manifest_hash, poll_interval_ms }
+  const offer = { epoch, version, manifest_hash, poll_interval_ms, order_number }
   const { processes, desired, contacts } = await fleetProxies(control, name, offer)
   // All states are listed, also those with a count of zero.
   const counts = Object.fromEntries(proxyStates.map((state) => [state, 0])) as Record<ProxyState, number>
-  for (const process of processes) counts[judge(process, desired, contacts).state] += 1
-  return { name, created_at, epoch, version, content_hash, proxies: counts }
+  for (const process of processes) counts[judge(process, desired(process), contacts).state] += 1
+  const orders = standing(await listOrders(control.host.store, name), control.host.nowMs()).length
+  return { name, created_at, epoch, version, content_hash, proxies: counts, orders }
 }

@@ -62,9 +62,11 @@ export function healthRoutes(app: App, control: Control): void {
 async function gauges(control: Control): Promise<Gauge[]> {
   const versions: Gauge['samples'][number][] = []
   const proxies: Gauge['samples'][number][] = []
+  const orders: Gauge['samples'][number][] = []
   for (const row of await listFleets(control.host.store)) {
     const fleet = await describeFleet(control, row)
     versions.push({ labels: { fleet: fleet.name }, value: fleet.version })
+    orders.push({ labels: { fleet: fleet.name }, value: fleet.orders })
     for (const [state, value] of Object.entries(fleet.proxies)) {
       proxies.push({ labels: { fleet: fleet.name, state }, value })
     }
@@ -77,5 +79,6 @@ async function gauges(control: Control): Promise<Gauge[]> {
       samples: [{ labels: {}, value: await readEpoch(control.host.store) }],
     },
     { name: 'flotilla_control_proxies', help: 'proxies of each fleet by state', samples: proxies },
+    { name: 'flotilla_control_orders', help: 'pools of each fleet that are paused or disabled', samples: orders },
   ]
 }

@@ -1,5 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import { proxiesSchema, proxyDetailSchema } from '../../shared/api.ts'
+import { agreedFormat } from '../../shared/config/formats.ts'
 import type { Network } from '../../shared/config/network.ts'
 import type { ProblemDocument } from '../../shared/problem.ts'
 import { hostFault } from '../../shared/registered-address.ts'
@@ -9,8 +10,8 @@ import {
   helloResponseSchema,
   nameSchema,
   peersSchema,
+  receivedReportSchema,
   reportResponseSchema,
-  reportSchema,
 } from '../../shared/wire.ts'
 import type { HelloRequest, PoolName, PoolReport, Report } from '../../shared/wire.ts'
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
@@ -67,7 +68,7 @@ const report = proxyRoute({
   method: 'post',
   path: '/v1/fleets/{fleet}/proxies/{proxy}/reports',
   summary: 'What a proxy runs and the server connections it lost; idempotent',
-  request: { params: proxyPath, body: { required: true, ...json(reportSchema, 'The report') } },
+  request: { params: proxyPath, body: { required: true, ...json(receivedReportSchema, 'The report') } },
   responses: { 200: json(reportResponseSchema, 'The report was stored'), ...problems },
 })
 
@@ -78,8 +79,8 @@ export function proxyRoutes(app: App, control: Control): void {
     const { fleet } = c.req.valid('param')
     const offer = await offerOf(control, fleet)
     const { processes, desired, contacts } = await fleetProxies(control, fleet, offer)
-    const proxies = processes.map((process) => describeProxy(process, desired, contacts))
-    return c.json({ position: desired.position, proxies }, 200)
+    const proxies = processes.map((process) => describeProxy(process, desired(process), contacts))
+    return c.json({ position: { epoch: offer.epoch, version: offer.version }, proxies }, 200)
   })
 
   app.openapi(show, async (c) => {
@@ -89,7 +90,7 @@ export function proxyRoutes(app: App, control: Control): void {
     // The first of a name is the newest.
     const process = processes.find(({ row }) => row.id === proxy && (boot === undefined || row.boot === boot))
     if (process === undefined) throw new ApiProblem('not-found', `no such proxy: "${proxy}"`)
-    return c.json(describeDetail(process, desired, contacts), 200)
+    return c.json(describeDetail(process, desired(process), contacts), 200)
   })
 
   app.openapi(hello, async (c) => {
@@ -98,17 +99,21 @@ export function proxyRoutes(app: App, control: Control): void {
     const errors = addressErrors(said, host.proxyNetworks)
     if (errors.length > 0) throw new ApiProblem('invalid', 'the proxy cannot be reached there', { errors })
     const { epoch, version, poll_interval_ms } = await offerOf(control, fleet)
+    const caller = c.get('caller')
+    if (caller.kind !== 'proxy') throw new Error('the route is for proxies')
     const ended = await endedProcesses(host, fleet, id, said, poll_interval_ms)
-    await sayHello(host.store, { fleet, id, hello: said, nowMs: host.nowMs(), ended })
+    const greeting = { fleet, id, hello: { ...said, token_id: caller.tokenId }, nowMs: host.nowMs(), ended }
+    await sayHello(host.store, greeting)
     host.presence.seen(fleet, id, said.boot)
     if (said.applied !== undefined) {
       host.presence.claimed({ fleet, proxy: id, boot: said.boot }, said.applied, { epoch, version })
     }
     host.hints.cleared(fleet, id, said.boot)
     const hint_secret = host.sealing.hintSecret(fleet, id, said.boot)
+    const body_format = agreedFormat(said.body_formats ?? [])
     const mock_key = host.sealing.mockKey(fleet)
     const report_interval_ms = reportIntervalMs(poll_interval_ms)
-    return c.json({ epoch, poll_interval_ms, report_interval_ms, hint_secret, mock_key }, 200)
+    return c.json({ epoch, poll_interval_ms, report_interval_ms, body_format, hint_secret, mock_key }, 200)
   })
 
   app.openapi(peers, async (c) => {

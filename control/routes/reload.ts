@@ -75,9 +75,9 @@ async function judge(control: Control, fleet: string, asked: Asked, waits: boole
   const { processes, desired, contacts } = await fleetProxies(control, fleet, offer)
   return processes.map((process) => {
     const { row } = process
-    const { id, state, reasons, applied, error } = describeProxy(process, desired, contacts)
+    const { id, state, reasons, applied, error } = describeProxy(process, desired(process), contacts)
     const reportedMs = row.reported_at === null ? undefined : Date.parse(row.reported_at)
-    const said = reloadOutcome(desired.position, { report: reportOf(row), reportedMs, askedMs })
+    const said = reloadOutcome(desired(process).position, { report: reportOf(row), reportedMs, askedMs })
     const silent = state === 'offline' ? 'offline' : 'timeout'
     const outcome = waits ? (said ?? silent) : state === 'offline' ? 'offline' : 'hinted'
     return { id, outcome, state, reasons, applied, error }

@@ -9,6 +9,7 @@ export interface FleetRow {
   readonly version: number
   readonly content_hash: string | null
   readonly manifest_hash: string
+  readonly order_number: number
   readonly poll_interval_ms: number
 }
 
@@ -38,6 +39,7 @@ function fleetRows(store: Store) {
       version: fleets.version,
       content_hash: versions.content_hash,
       manifest_hash: fleets.manifest_hash,
+      order_number: fleets.order_number,
       poll_interval_ms: fleets.poll_interval_ms,
     })
     .from(fleets)

@@ -1,8 +1,9 @@
-import { and, asc, eq, inArray, isNotNull, lt, sql } from 'drizzle-orm'
+import { and, asc, eq, inArray, isNotNull, isNull, lt, sql } from 'drizzle-orm'
 import type { SQL } from 'drizzle-orm'
+import { agreedFormat } from '../../shared/config/formats.ts'
 import { proxyNumberMax } from '../../shared/wire.ts'
 import type { HelloRequest, Peer } from '../../shared/wire.ts'
-import { proxies } from './schema.ts'
+import { proxies, tokens } from './schema.ts'
 import type { Store, Writable } from './store.ts'
 
 export type ProxyRow = typeof proxies.$inferSelect
@@ -20,7 +21,7 @@ const forgottenAfterMs = 7 * 24 * 3_600_000
 export interface Greeting {
   readonly fleet: string
   readonly id: string
-  readonly hello: HelloRequest
+  readonly hello: HelloRequest & { readonly token_id: string }
   readonly nowMs: number
   /** Processes of this name that have ended, whose number this one gets: the first of them. */
   readonly ended: readonly Pick<ProxyRow, 'boot' | 'number'>[]
@@ -41,6 +42,9 @@ export async function sayHello(store: Store, { fleet, id, hello, nowMs, ended }:
     peer_port: hello.peer?.port ?? null,
     hello_epoch: hello.applied?.epoch ?? null,
     hello_version: hello.applied?.version ?? null,
+    body_format: hello.body_formats === undefined ? null : agreedFormat(hello.body_formats),
+    known_keys: hello.known_keys === undefined ? null : JSON.stringify(hello.known_keys),
+    token_id: hello.token_id,
   }
   const boots = ended.map(({ boot }) => boot)
   const [number = null] = ended.flatMap((row) => row.number ?? [])
@@ -132,6 +136,19 @@ export async function listProxies(store: Store, fleet: string): Promise<ProxyRow
     .orderBy(asc(proxies.id), asc(proxies.boot))
 }
 
+/** What each proxy said of its release. */
+export async function listKnowledge(
+  store: Store,
+  fleet: string,
+): Promise<Pick<ProxyRow, 'id' | 'agent_version' | 'known_keys'>[]> {
+  const { id, agent_version, known_keys } = proxies
+  return await store.db
+    .select({ id, agent_version, known_keys })
+    .from(proxies)
+    .where(eq(proxies.fleet, fleet))
+    .orderBy(asc(id))
+}
+
 /** The processes that have this name. */
 export async function findProxies(store: Store, fleet: string, id: string): Promise<ProxyRow[]> {
   return await store.db
@@ -151,6 +168,7 @@ export async function findProcess(
   return row
 }
 
+/** Proxies that control can reach and may: not those that said hello with a token that is revoked now. */
 export async function listHintTargets(store: Store, fleet: string): Promise<HintTarget[]> {
   return await store.db
     .select({
@@ -161,7 +179,17 @@ export async function listHintTargets(store: Store, fleet: string): Promise<Hint
       hint_url: sql<string>`${proxies.hint_url}`,
     })
     .from(proxies)
-    .where(and(eq(proxies.fleet, fleet), isNotNull(proxies.hint_url)))
+    .leftJoin(tokens, eq(tokens.id, proxies.token_id))
+    .where(and(eq(proxies.fleet, fleet), isNotNull(proxies.hint_url), isNull(tokens.revoked_at)))
+}
+
+/** Processes that said hello with a token that is revoked now. */
+export async function listRevoked(store: Store, fleet: string): Promise<Pick<HintTarget, 'proxy' | 'boot'>[]> {
+  return await store.db
+    .select({ proxy: proxies.id, boot: proxies.boot })
+    .from(proxies)
+    .innerJoin(tokens, eq(tokens.id, proxies.token_id))
+    .where(and(eq(proxies.fleet, fleet), isNotNull(tokens.revoked_at)))
 }
 
 export interface LastSeen {

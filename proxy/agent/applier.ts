@@ -1,4 +1,5 @@
 import type { PoolHash } from '../../shared/config/effective.ts'
+import { newestFormat } from '../../shared/config/formats.ts'
 import { comparePositions } from '../../shared/position.ts'
 import type { Position } from '../../shared/wire.ts'
 import type { ApplyOutcome, Desired, FleetSpec } from '../spec.ts'
@@ -14,6 +15,8 @@ import type { Resolver } from './resolver.ts'
 /** A desired version. */
 export interface Candidate {
   readonly position: Position
+  /** Body format of its hashes. */
+  readonly format: number
   /** Its pools by hash, before their configuration is loaded. */
   readonly pools: readonly PoolHash[]
   /** Fetches and verifies the content, again at every attempt. Throws an ApplyError. */
@@ -47,6 +50,7 @@ export class Applier {
   #deaths = 0
   #error: ApplyError | null = null
   #runningPools: readonly PoolHash[] = []
+  #runningFormat: number | undefined
   #appliedAtMs: number | undefined
   #retryTimer: NodeJS.Timeout | undefined
   /** Attempts run one at a time. */
@@ -70,6 +74,11 @@ export class Applier {
   /** Why the candidate does not run; null if it does. */
   get error(): ApplyError | null {
     return this.#error
+  }
+
+  /** Body format of the hashes that the engine runs; undefined before the first. */
+  get runningFormat(): number | undefined {
+    return this.#runningFormat
   }
 
   get desiredPools(): readonly PoolHash[] {
@@ -103,7 +112,7 @@ export class Applier {
   async refuse(position: Position, error: ApplyError): Promise<ApplyError> {
     return await this.#enqueue(async () => {
       const load = async (): Promise<Offer> => await Promise.reject(error)
-      this.#candidate = { position, pools: this.#runningPools, load, force: false }
+      this.#candidate = { position, format: newestFormat, pools: this.#runningPools, load, force: false }
       this.#fail(error)
       return await Promise.resolve(error)
     })
@@ -146,15 +155,18 @@ export class Applier {
       this.#succeed(candidate)
       return
     }
-    refuseOlder(candidate, this.applied)
+    // The running version under other hashes, which control offers once another format is agreed.
+    const isReformatted = this.#isReformatted(candidate)
+    if (!isReformatted) refuseOlder(candidate, this.applied)
     const startedAtMs = performance.now()
     const offer = await candidate.load()
     const spec = await prepare(offer, tools)
     if (engine.address === undefined) await this.#options.startEngine(spec)
-    const outcome = await engine.apply(spec, candidate.force)
+    const outcome = await engine.apply(spec, candidate.force || isReformatted)
     if (!outcome.applied) throw olderThan(candidate.position, outcome.running)
 
     this.#runningPools = candidate.pools
+    this.#runningFormat = candidate.format
     this.#appliedAtMs = performance.now()
     tools.resolver.watch(hostsOf(offer), spec.general.dnsMaxTtlMs)
     log('info', 'version applied', {
@@ -169,6 +181,10 @@ export class Applier {
   /** Whether the engine runs exactly the candidate's pools at its position. */
   #runs({ position, pools }: Candidate): boolean {
     return comparePositions(position, this.applied) === 0 && sameHashes(pools, this.#runningPools)
+  }
+
+  #isReformatted({ position, format }: Candidate): boolean {
+    return comparePositions(position, this.applied) === 0 && format !== (this.#runningFormat ?? format)
   }
 
   #succeed(candidate: Candidate): void {

@@ -2,6 +2,7 @@ import { Pool } from 'undici'
 import type { z } from 'zod'
 import { problemSchema } from '../../shared/problem.ts'
 import {
+  bodyFormatHeader,
   bootHeader,
   reportNowHeader,
   helloResponseSchema,
@@ -57,8 +58,8 @@ export interface ControlClientOptions {
 /** What every response of control tells. */
 export interface Contact {
   readonly status: number
-  /** How far this machine's clock is ahead of control's, to a second; null if control did not say. */
-  readonly clockOffsetMs: number | null
+  /** Control's time, to a second, in milliseconds since 1970; null if it did not say. */
+  readonly dateMs: number | null
 }
 
 /**
@@ -106,15 +107,17 @@ export class ControlClient {
   }
 
   /**
-   * Requests the manifest unless it still has `etag`. With `waitS` control may hold the request for that long; `signal`
-   * ends such a wait.
+   * Requests the manifest, in the body format agreed at hello, unless it still has `etag`. With `waitS` control may hold the
+   * request for that long; `signal` ends such a wait.
    */
   async manifest(
     etag: string | null,
+    format: number,
     wait?: { readonly waitS: number; readonly signal: AbortSignal },
   ): Promise<Polled> {
     const headers: Record<string, string> = {}
     if (etag !== null) headers['if-none-match'] = etag
+    if (format > 1) headers[bodyFormatHeader] = String(format)
     if (wait !== undefined) headers['prefer'] = `wait=${wait.waitS}`
     const answer = await this.#ask('GET', 'manifest', {
       headers,
@@ -194,10 +197,8 @@ export class ControlClient {
         headersTimeout: allowedMs,
         bodyTimeout: allowedMs,
       })
-      this.#options.onContact?.({
-        status: response.statusCode,
-        clockOffsetMs: offsetOf(single(response.headers['date']), this.#options.now()),
-      })
+      const dateMs = Date.parse(single(response.headers['date']) ?? '')
+      this.#options.onContact?.({ status: response.statusCode, dateMs: Number.isNaN(dateMs) ? null : dateMs })
       return {
         status: response.statusCode,
         etag: single(response.headers['etag']),
@@ -256,11 +257,6 @@ function parseJson(answer: Answer): unknown {
 
 function single(header: string | string[] | undefined): string | null {
   return (Array.isArray(header) ? header[0] : header) ?? null
-}
-
-function offsetOf(date: string | null, now: Date): number | null {
-  const thereMs = date === null ? NaN : Date.parse(date)
-  return Number.isNaN(thereMs) ? null : now.getTime() - thereMs
 }
 
 /** RFC 9110, 10.2.3: seconds or a date. */

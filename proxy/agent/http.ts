@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 import { poolOperations } from '../../shared/operations.ts'
 import type { Hint, OperationRequest, OperationOutcome } from '../../shared/wire.ts'
-import { hintBodyBytesMax, Repetitions, verifiedHint, verifiedOperation } from './hint.ts'
+import { hintBodyBytesMax, isKnown, Repetitions, verifiedHint, verifiedOperation } from './hint.ts'
 import type { HintHeaders } from './hint.ts'
 import { reasonOf, type Log } from './log.ts'
 
@@ -49,8 +49,8 @@ const routes: Readonly<Record<string, Handler>> = {
   'GET /livez': async () => await Promise.resolve({ status: 200, body: 'alive\n' }),
   'GET /readyz': async (_, { notReady, notes }) => {
     const reason = notReady()
-    if (reason !== null) return { status: 503, body: `${reason}\n` }
-    return { status: 200, body: ['ready', ...(await notes())].map((line) => `${line}\n`).join('') }
+    const lines = [reason ?? 'ready', ...(await notes())]
+    return { status: reason === null ? 200 : 503, body: lines.map((line) => `${line}\n`).join('') }
   },
   'GET /metrics': async (_, { metrics }) => {
     const { contentType, page } = await metrics()
@@ -141,6 +141,9 @@ async function takeOperation(request: IncomingMessage, given: Given): Promise<An
   if (sent === undefined || headers.id === undefined) return { status: 401, body: 'invalid signature\n' }
   if (sent.fleet !== given.fleet) return { status: 409, body: 'this proxy belongs to another fleet\n' }
   if (!given.repetitions.isFirst(headers.id, given.now())) return { status: 409, body: 'repeated message\n' }
+  if (!isKnown(sent)) {
+    return { status: 501, body: `this proxy is too old for the operation ${JSON.stringify(sent.operation)}\n` }
+  }
   const outcome = await given.onControlOperation(sent)
   return { status: 200, contentType: 'application/json', body: JSON.stringify(outcome) }
 }

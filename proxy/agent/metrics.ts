@@ -2,7 +2,6 @@ import { collectDefaultMetrics, Counter, Registry } from 'prom-client'
 import type { Metric } from 'prom-client'
 import type { Disconnect } from '../../shared/disconnect.ts'
 import { proxyProblems } from '../../shared/wire.ts'
-import type { ProxyProblem } from '../../shared/wire.ts'
 import type { OperatedState } from '../operation.ts'
 import { waitBoundsMs } from '../snapshot.ts'
 import type { EngineSnapshot, PoolSnapshot, ShownRow } from '../snapshot.ts'
@@ -14,11 +13,13 @@ export interface AgentFigures {
   readonly configAgeSeconds: number | undefined
   /** The offered version does not run. */
   readonly configFailed: boolean
+  /** The fleet's orders that are in force here. */
+  readonly orders: readonly { readonly pool: string; readonly effect: string }[]
   readonly outboxEvents: number
   readonly outboxDropped: number
   readonly engineRestarts: number
   /** Codes of what is wrong with the proxy. */
-  readonly problems: readonly ProxyProblem[]
+  readonly problems: readonly string[]
   readonly needsRestart: readonly string[]
   readonly operated: OperatedState | undefined
   readonly proxyVersion: string
@@ -320,6 +321,12 @@ const lines: readonly Line[] = [
     kind: 'gauge',
     help: '1 if the offered version was rejected',
     rows: (_, { configFailed }) => [[none, configFailed ? 1 : 0]],
+  },
+  {
+    name: 'flotilla_orders',
+    kind: 'gauge',
+    help: '1 for each database that the fleet wants paused or disabled here',
+    rows: (_, { orders }) => orders.map(({ pool, effect }) => [{ database: pool, effect }, 1] as const),
   },
   {
     name: 'flotilla_outbox_events',

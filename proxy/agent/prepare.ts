@@ -6,8 +6,6 @@ import { parseIdent } from '../../shared/config/ident.ts'
 import { asksForPassword, passwordKind, plainIterationsMax } from '../../shared/config/password.ts'
 import { generalSettings, poolSettings } from '../../shared/config/settings.ts'
 import type { GeneralSettings } from '../../shared/config/settings.ts'
-import { generalKeys } from '../../shared/config/keys.ts'
-import type { GeneralValues } from '../../shared/config/keys.ts'
 import type { AccessRules, ClientSecret, ConsoleUserSpec, FleetSpec, HostSpec, PoolSpec } from '../spec.ts'
 import { ApplyError } from './failure.ts'
 import { inParallel } from './in-parallel.ts'
@@ -48,7 +46,7 @@ export async function prepare(offer: Offer, tools: PrepareTools): Promise<FleetS
   return {
     position: offer.position,
     general,
-    generalValues: withDefaults(offer.general),
+    generalValues: offer.general,
     consoleUsers,
     pools,
     ...(access === undefined ? {} : { access }),
@@ -86,7 +84,7 @@ export function hostsOf(offer: Offer): string[] {
 }
 
 async function preparePool(
-  { hash, connectHash, body }: OfferedPool,
+  { hash, offeredHash, connectHash, body }: OfferedPool,
   addresses: ReadonlyMap<string, readonly string[]>,
   tls: TlsReader,
   tools: PrepareTools,
@@ -99,6 +97,7 @@ async function preparePool(
       database: body.pool,
       user: body.user,
       hash,
+      ...(offeredHash === undefined ? {} : { offeredHash }),
       connectHash,
       serverDatabase: body.database,
       serverUser: body.server_user,
@@ -185,9 +184,4 @@ async function namingThePool<Result>(
 
 function nameOf({ pool, user }: EffectivePool): { pool: string; user: string } {
   return { pool, user }
-}
-
-function withDefaults(values: Partial<GeneralValues>): Record<string, string | number> {
-  const defaults = Object.entries(generalKeys).map(([key, spec]) => [key, spec.default] as const)
-  return { ...Object.fromEntries<string | number>(defaults), ...values }
 }

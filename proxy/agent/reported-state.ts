@@ -9,13 +9,15 @@ import type { ReportState } from './reports.ts'
 import type { Workers } from './workers.ts'
 
 export interface ReportedStateOptions {
-  readonly applier: Pick<Applier, 'offered' | 'applied' | 'error' | 'desiredPools'>
+  readonly applier: Pick<Applier, 'offered' | 'applied' | 'error' | 'desiredPools' | 'runningFormat'>
   readonly engine: Pick<Workers, 'restarts' | 'operated'>
   /** Empty without an engine. */
   readonly snapshot: () => Promise<EngineSnapshot>
   /** Process settings that differ from the running version. */
   readonly needsRestart: () => string[]
   readonly problems: Problems
+  /** What the fleet has ordered. */
+  readonly orders: () => readonly { readonly pool: string; readonly effect: string }[]
   /** The wall clock. */
   readonly now: () => Date
 }
@@ -51,6 +53,7 @@ export class ReportedState {
       applied: applier.applied,
       error: applier.error?.outline ?? null,
       needs_restart: needsRestart(),
+      body_format: applier.runningFormat ?? 1,
       pools: this.#poolsOf(snapshot),
       engine_restarts: [...engine.restarts],
       stats: { clients: snapshot.clients, waiting: sum((pool) => pool.clientsWaiting), servers: sum(serversOf) },
@@ -67,6 +70,7 @@ export class ReportedState {
     const now = await snapshot()
     const restart = needsRestart()
     return [
+      ...this.#options.orders().map(({ pool, effect }) => `${effect} by the fleet: ${pool}`),
       ...(applier.error === null ? [] : [`version rejected: ${applier.error.sentence}`]),
       ...this.#poolsOf(now).flatMap(notesOf),
       ...(now.overrides.length === 0 ? [] : [`SET at the console: ${now.overrides.join(', ')}`]),

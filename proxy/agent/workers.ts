@@ -3,7 +3,7 @@ import { SchemaChanges } from '../memory/schema-changes.ts'
 import { SharedCounters } from '../memory/shared-counters.ts'
 import { KeyCounts } from '../memory/key-counts.ts'
 import type { OperationOutcome } from '../../shared/wire.ts'
-import type { QueryAnswer, OperatedState, WorkerQuery } from '../operation.ts'
+import type { OperatedState, OrderedChange, QueryAnswer, WorkerQuery } from '../operation.ts'
 import type { ProcessStart, StopMode } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
 import type { ApplyOutcome, Desired, FleetSpec, PeersUpdate, TlsUpdate } from '../spec.ts'
@@ -41,6 +41,8 @@ export class Workers {
   #peers: PeersUpdate | null = null
   /** As last reported by a worker: an operator's state is the same in all workers. */
   #operated: OperatedState | undefined
+  /** Changes that control has ordered and no worker has reported yet. */
+  readonly #ordered = new Set<OrderedChange>()
   /** Operations in progress, and the workers that missed one. */
   #operationsOpen = 0
   readonly #missed = new Set<Supervisor>()
@@ -138,7 +140,7 @@ export class Workers {
         this.#counters?.workerEnded(worker)
         KeyCounts.threadEnded(lasting.failedLogins, worker)
       },
-      operated: () => this.#operated,
+      operated: () => this.#stateToRestore(),
       onOperated: (state) => {
         this.#operated = state
         this.#options.onOperated?.()
@@ -158,14 +160,14 @@ export class Workers {
    */
   async apply(spec: FleetSpec, force: boolean): Promise<ApplyOutcome> {
     const before = this.#running
-    const operated = this.#operated
+    const overrides = this.#operated?.overrides
     const wanted = placed(spec, this.#supervisors.length, this.#placements)
     const results = await Promise.allSettled(
       this.#supervisors.map(async (supervisor) => await supervisor.apply(wanted, force)),
     )
     const failed = results.find((result) => result.status === 'rejected')
     if (failed !== undefined) {
-      if (before !== undefined) await this.#goBack(before, operated)
+      if (before !== undefined) await this.#goBack(before, overrides)
       throw failed.reason
     }
     const [outcome] = results.map((result) => (result as PromiseFulfilledResult<ApplyOutcome>).value)
@@ -175,9 +177,9 @@ export class Workers {
   }
 
   /** Including the overrides of SET. */
-  async #goBack(spec: FleetSpec, operated: OperatedState | undefined): Promise<void> {
+  async #goBack(spec: FleetSpec, overrides: OperatedState['overrides'] = []): Promise<void> {
     await Promise.allSettled(this.#supervisors.map(async (supervisor) => await supervisor.apply(spec, true)))
-    this.#operated = operated
+    this.#operated = { ...(this.#operated ?? nothingDone), overrides }
     for (const supervisor of this.#supervisors) supervisor.restore()
   }
 
@@ -187,9 +189,9 @@ export class Workers {
     return mergedSnapshot(given(await Promise.all(this.#supervisors.map(ask))))
   }
 
-  /** Rejects with an EngineDied if no worker serves. */
-  async operate(operation: PoolOperation, pool: string): Promise<OperationOutcome> {
-    const ask = orNull(async (supervisor) => await supervisor.operate(operation, pool))
+  /** Rejects with an EngineDied if no worker serves. Without `acts` it changes nothing and only tells the outcome. */
+  async operate(operation: PoolOperation, pool: string, acts = true): Promise<OperationOutcome> {
+    const ask = orNull(async (supervisor) => await supervisor.operate(operation, pool, acts))
     return mergedOutcome(given(await this.#operateAll(ask)))
   }
 
@@ -201,6 +203,27 @@ export class Workers {
     const query: WorkerQuery = { kind: 'operate', operation, database: null }
     const ask = orNull(async (supervisor) => await answerOf(supervisor, query))
     return given(await this.#operateAll(ask)).includes(true)
+  }
+
+  /**
+   * Changes that control has ordered. Never rejects: before the first start, and where a thread is not running, they are part
+   * of the state with which it starts.
+   */
+  async carryOut(changes: readonly OrderedChange[]): Promise<void> {
+    for (const change of changes) this.#ordered.add(change)
+    const ask = orNull(async (supervisor) => {
+      await supervisor.carryOut(changes)
+      return true
+    })
+    const answers = await this.#operateAll(ask)
+    for (const change of changes) this.#ordered.delete(change)
+    // A worker that answered has reported its state before. One that has died may have reported a former one last.
+    if (answers.length > 0 && !answers.includes(null)) return
+    this.#operated = changes.reduce<OperatedState | undefined>(changed, this.#operated)
+  }
+
+  #stateToRestore(): OperatedState | undefined {
+    return [...this.#ordered].reduce<OperatedState | undefined>(changed, this.#operated)
   }
 
   desired(desired: Desired): void {
@@ -271,6 +294,14 @@ export class Workers {
     }
     return answers
   }
+}
+
+const nothingDone: OperatedState = { pausedAll: false, paused: [], disabled: [], suspended: false, overrides: [] }
+
+function changed(state: OperatedState | undefined, { pool, effect, on }: OrderedChange): OperatedState {
+  const before = state ?? nothingDone
+  const others = before[effect].filter((one) => one !== pool)
+  return { ...before, [effect]: on ? [...others, pool] : others }
 }
 
 /** Null for a worker that is not running. */
