@@ -179,7 +179,7 @@ test.each([
 test('fields of a later release in a manifest and in the answer to hello are passed over', async () => {
   const { control, proxy } = await newFleet((control) => control.offer(1, toml(5)))
   const manifest = control.offer(1, toml(5))
-  control.offerManifest(Object.assign({}, manifest, { operations: { app: 'hibernate' } }))
+  control.offerManifest(Object.assign({}, manifest, { ties: { app: 'hibernate' } }))
 
   await proxy.agent.start()
   await proxy.applies(1)
