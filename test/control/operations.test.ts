@@ -278,6 +278,7 @@ test('a proxy whose token was revoked gets no hints and no operations, until it 
   const [first] = (await control.call<Tokens>('GET', '/v1/fleets/demo/tokens')).body.tokens
   const other = await control.call<{ token: string }>('POST', '/v1/fleets/demo/tokens', { body: { name: 'new' } })
   const hello = { boot: 'boot-2', agent_version: '1', listen: 'x', hint_url: 'http://done' }
+  control.clock.nowMs += 1
   await control.call('POST', '/v1/fleets/demo/proxies/done/hello', { token: other.body.token, body: hello })
 
   await control.call('DELETE', `/v1/fleets/demo/tokens/${first!.id}`)
