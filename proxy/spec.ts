@@ -112,6 +112,25 @@ export interface PeersUpdate {
   readonly peers: readonly PeerSpec[]
 }
 
+/** What the login of one pool has shown before a version is applied. */
+export interface PoolVerdict {
+  readonly database: string
+  readonly user: string
+  /** For operators; it names the server. */
+  readonly message: string
+}
+
+export interface PreflightOutcome {
+  /** The rule does not allow the version because of these. */
+  readonly refused: readonly PoolVerdict[]
+  /** They will not serve, and do not serve now. */
+  readonly failing: readonly PoolVerdict[]
+  /** Nothing was shown: the server is full, starting, or paused. */
+  readonly unknown: readonly PoolVerdict[]
+  /** Number of connections that were tried. */
+  readonly attempts: number
+}
+
 export interface ApplyOutcome {
   /** False if the position was not above the running one, in which case nothing changed. */
   readonly applied: boolean

@@ -200,6 +200,7 @@ export class Agent {
       log,
       startEngine: async (spec) => await this.#startEngine(spec),
       onApplied: async (offer) => await this.#applied(offer),
+      onTrying: () => this.#fleet?.sync.goOn(),
       onEdge: () => this.#fleet?.reports.edge(),
     })
     this.#http = this.#createHttp()

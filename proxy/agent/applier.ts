@@ -1,11 +1,11 @@
 import type { PoolHash } from '../../shared/config/effective.ts'
 import { comparePositions } from '../../shared/position.ts'
 import type { Position } from '../../shared/wire.ts'
-import type { ApplyOutcome, Desired, FleetSpec } from '../spec.ts'
+import type { ApplyOutcome, Desired, FleetSpec, PoolSpec, PoolVerdict, PreflightOutcome } from '../spec.ts'
 import type { Backoff } from './backoff.ts'
 import type { Workers } from './workers.ts'
 import { EngineDied } from './engine-thread.ts'
-import { ApplyError } from './failure.ts'
+import { ApplyError, failures } from './failure.ts'
 import { reasonOf, type Log } from './log.ts'
 import type { Offer } from './offer.ts'
 import { hostsOf, prepare, type PrepareTools } from './prepare.ts'
@@ -20,6 +20,8 @@ export interface Candidate {
   readonly load: () => Promise<Offer>
   /** Apply even if its position is not above the running one. */
   readonly force: boolean
+  /** Apply without trying whether its pools serve. */
+  readonly unproven?: true
 }
 
 export interface ApplierOptions {
@@ -31,6 +33,8 @@ export interface ApplierOptions {
   readonly startEngine: (spec: FleetSpec) => Promise<void>
   /** The engine runs this offer; saves it on disk. Must not throw. */
   readonly onApplied: (offer: Offer) => Promise<void>
+  /** Called when a version begins to be tried, which takes as long as logins to servers. */
+  readonly onTrying: () => void
   /** Called when control should be told at once: applied, failed. */
   readonly onEdge: () => void
 }
@@ -49,6 +53,8 @@ export class Applier {
   #runningPools: readonly PoolHash[] = []
   #appliedAtMs: number | undefined
   #retryTimer: NodeJS.Timeout | undefined
+  /** Ends the preflight in progress, because its version is no longer wanted. */
+  #supersede: (() => void) | undefined
   /** Attempts run one at a time. */
   #queue: Promise<unknown> = Promise.resolve()
   #stopped = false
@@ -81,8 +87,12 @@ export class Applier {
     return this.#appliedAtMs === undefined ? undefined : performance.now() - this.#appliedAtMs
   }
 
-  /** Applies the candidate. Resolves with the error, or null. Never rejects. */
+  /**
+   * Applies the candidate. Resolves with the error, or null. Never rejects. A former one that is still being tried is given
+   * up: servers that do not answer must not delay the version that mends them.
+   */
   async apply(candidate: Candidate): Promise<ApplyError | null> {
+    this.#supersede?.()
     return await this.#enqueue(async () => {
       this.#candidate = candidate
       this.#deaths = 0
@@ -112,6 +122,7 @@ export class Applier {
   /** Resolves when no attempt is in progress; no further attempt begins. */
   async stop(): Promise<void> {
     this.#stopped = true
+    this.#supersede?.()
     clearTimeout(this.#retryTimer)
     await this.#queue
   }
@@ -131,6 +142,8 @@ export class Applier {
       return null
     } catch (error) {
       const failure = asApplyError(error)
+      // The next attempt, which waits already, is about another version.
+      if (failure.code === 'superseded') return failure
       if (failure.code === 'internal_error') {
         this.#options.log('error', 'internal error while applying a version', { stack: stackOf(error) })
       }
@@ -151,6 +164,7 @@ export class Applier {
     const offer = await candidate.load()
     const spec = await prepare(offer, tools)
     if (engine.address === undefined) await this.#options.startEngine(spec)
+    await this.#prove(candidate, spec)
     const outcome = await engine.apply(spec, candidate.force)
     if (!outcome.applied) throw olderThan(candidate.position, outcome.running)
 
@@ -164,6 +178,34 @@ export class Applier {
     })
     await this.#options.onApplied(offer)
     this.#succeed(candidate)
+  }
+
+  /**
+   * Tries the servers that the version adds or replaces. The rule is that of the running version, so that no version
+   * exempts itself. Throws an ApplyError.
+   */
+  async #prove({ unproven }: Candidate, spec: FleetSpec): Promise<void> {
+    const { engine, log } = this.#options
+    const { running } = engine
+    // With nothing running there is nothing to protect.
+    if (running === undefined || running.general.preflight === 'off' || !changes(running, spec)) return
+    if (unproven === true) {
+      log('warn', 'version not tried before it is applied, as an operator has demanded', spec.position)
+      return
+    }
+    let isWanted = true
+    this.#supersede = () => {
+      isWanted = false
+      engine.endPreflight()
+    }
+    this.#options.onTrying()
+    const outcome = await engine.preflight(spec, running.general.preflight).finally(() => (this.#supersede = undefined))
+    if (!isWanted) throw new ApplyError('superseded', failures.superseded.help)
+    logVerdicts(outcome, log)
+    const [refused] = outcome.refused
+    if (refused === undefined) return
+    engine.endPreflight()
+    throw cannotServe(refused, outcome.refused.length - 1)
   }
 
   /** Whether the engine runs exactly the candidate's pools at its position. */
@@ -208,6 +250,32 @@ export class Applier {
       error: error?.outline ?? null,
     }
     this.#options.engine.desired(desired)
+  }
+}
+
+/** Whether any pool would run with another configuration. */
+function changes(running: FleetSpec, { pools }: FleetSpec): boolean {
+  const key = ({ database, user, hash }: PoolSpec): string => JSON.stringify([database, user, hash])
+  const keys = new Set(running.pools.map(key))
+  return pools.some((pool) => !keys.has(key(pool)))
+}
+
+function cannotServe({ database, user, message }: PoolVerdict, others: number): ApplyError {
+  const more = others === 0 ? '' : `; and ${others} more pools`
+  return new ApplyError('cannot_serve', `${message}${more}`, { pool: database, user })
+}
+
+const verdictTexts = {
+  failing: 'pools of the version do not serve, as they do not now',
+  unknown: 'pools of the version could not be tried',
+} as const
+
+function logVerdicts(outcome: PreflightOutcome, log: Log): void {
+  for (const kind of ['failing', 'unknown'] as const) {
+    const [first] = outcome[kind]
+    if (first === undefined) continue
+    const { database: pool, user, message: reason } = first
+    log('warn', verdictTexts[kind], { pools: outcome[kind].length, pool, user, reason })
   }
 }
 

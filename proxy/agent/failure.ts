@@ -16,6 +16,8 @@ export const failures = {
   unusable_password: { retry: 'asked', help: 'a password is not usable for its purpose' },
   unusable_tls: { retry: 'alone', help: 'a TLS file or cipher list could not be used' },
   unsupported_body: { retry: 'asked', help: 'unsupported configuration; the proxy may be too old' },
+  cannot_serve: { retry: 'alone', help: 'a pool that serves now would stop serving' },
+  superseded: { retry: 'asked', help: 'a newer version was offered while this one was tried' },
   empty_configuration: { retry: 'asked', help: 'a configuration without pools never replaces a working one' },
   invalid_configuration: { retry: 'asked', help: 'the configuration file is unreadable or invalid' },
   older_position: { retry: 'asked', help: 'the offered version is not above the running one' },

@@ -93,6 +93,7 @@ test('a poll names what was last offered, and an unchanged version changes nothi
   control.offer(1, toml(5))
 
   await proxy.agent.start()
+  await proxy.applies(1)
   await until('three polls', () => control.askedFor('/manifest').length >= 3)
 
   const polls = control.askedFor('/manifest')
@@ -841,4 +842,93 @@ test('a proxy that has nothing to serve yet is alive and not ready', async () =>
 
   expect(await proxy.get('/livez')).toEqual({ status: 200, text: 'alive\n' })
   expect(await proxy.get('/readyz')).toEqual({ status: 503, text: 'no configuration has been applied yet\n' })
+})
+
+/** A proxy that runs version 1, and whose engine tries version 2 for as long as the test wants. */
+async function trying(pollIntervalMs = 60_000) {
+  const { control, proxy } = await newFleet({
+    hintUrl: 'http://127.0.0.1:1',
+    waits: { backoffFirstMs: 60_000, backoffMaxMs: 60_000 },
+  })
+  control.pollIntervalMs = pollIntervalMs
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  await proxy.engine.obeys({ do: 'hold preflights' })
+  control.offer(2, toml(6))
+  const reload = proxy.agent.reload()
+  const { id, rule, spec } = await proxy.engine.gets('preflight')
+  return { control, proxy, reload, id, rule, version: spec.position.version }
+}
+
+const nothingFound = { refused: [], failing: [], unknown: [], attempts: 1 }
+
+test('a version is tried before it is applied, and refused with pool and reason if a pool would not serve', async () => {
+  const { control, proxy, reload, id, rule, version } = await trying()
+  const refused = [
+    { database: 'app', user: 'web', message: 'a login failed: auth_failed' },
+    { database: 'other', user: 'web', message: 'a login failed: connect_refused' },
+  ]
+
+  await proxy.engine.obeys({ do: 'say', message: { type: 'preflighted', id, outcome: { ...nothingFound, refused } } })
+  const error = await reload
+  const report = await until('it is reported', () => control.reports.find((one) => one.error !== null))
+
+  expect([rule, version]).toEqual(['guard', 2])
+  expect(error).toBe('pools.app.users.web: a login failed: auth_failed; and 1 more pools (cannot_serve)')
+  expect(report).toMatchObject({ applied: { version: 1 }, error: { code: 'cannot_serve', pool: 'app', user: 'web' } })
+  expect(proxy.engine.got('apply').map(({ spec }) => spec.position.version)).toEqual([1])
+  expect(proxy.engine.got('preflight_over')).toHaveLength(1)
+})
+
+test('a version that serves is applied after it was tried', async () => {
+  const { proxy, reload, id } = await trying()
+
+  await proxy.engine.obeys({ do: 'say', message: { type: 'preflighted', id, outcome: nothingFound } })
+
+  expect(await reload).toBeNull()
+  expect(proxy.engine.got('apply').map(({ spec }) => spec.position.version)).toEqual([1, 2])
+})
+
+test('polls go on while a version is tried, and a newer one takes its place at once', async () => {
+  const { control, proxy, reload } = await trying(20)
+  const polls = control.askedFor('/manifest').length
+  await until('three more polls', () => control.askedFor('/manifest').length >= polls + 3)
+
+  control.offer(3, toml(5))
+  const superseded = await reload
+  await proxy.applies(3)
+
+  expect(superseded).toContain('(superseded)')
+  expect(proxy.engine.got('apply').map(({ spec }) => spec.position.version)).toEqual([1, 3])
+})
+
+test('a version that changes no pool is applied without being tried', async () => {
+  const { control, proxy } = await newFleet()
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+
+  control.offer(2, `general = { poll_interval = "9s" }\n${toml(5)}`)
+  await proxy.agent.reload()
+
+  expect(proxy.engine.got('apply')).toHaveLength(2)
+  expect(proxy.engine.got('preflight')).toEqual([])
+})
+
+test('the rule of the version that runs decides how the next one is tried', async () => {
+  const { control, proxy } = await newFleet()
+  const withRule = (rule: string, poolSize: number): string => `general = { preflight = "${rule}" }\n${toml(poolSize)}`
+  for (const [version, rule] of ['require', 'off', 'guard', 'guard'].entries()) {
+    control.offer(version + 1, withRule(rule, version + 1))
+    if (version === 0) {
+      await proxy.agent.start()
+      await proxy.applies(1)
+    } else await proxy.agent.reload()
+  }
+
+  expect(proxy.engine.got('preflight').map(({ rule, spec }) => [spec.position.version, rule])).toEqual([
+    [2, 'require'],
+    [4, 'guard'],
+  ])
 })
