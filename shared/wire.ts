@@ -37,6 +37,8 @@ const poolHashSchema = z.object({ pool: z.string(), user: z.string(), hash, conn
 export const manifestSchema = z.object({
   epoch: z.int().min(1),
   version: z.int().min(1),
+  /** Applied without trying its servers first, as an operator has demanded. */
+  forced: z.literal(true).optional(),
   pools: z.array(poolHashSchema),
   general: z.object({
     settings: z.record(z.string(), z.union([z.string(), z.number()])),

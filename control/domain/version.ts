@@ -49,8 +49,10 @@ export function contentOf(document: FleetDocument): VersionContent {
 }
 
 /** The manifest as sent to proxies. The position comes first, so that the rest can be stored. */
-export function manifestBytes(epoch: number, version: number, manifest: string): string {
-  return `{"epoch":${epoch},"version":${version},${manifest}`
+export function manifestBytes(epoch: number, version: number, manifest: string, isForced: boolean): string {
+  // Only where it is true: proxies that do not know the field try nothing anyway.
+  const forced = isForced ? '"forced":true,' : ''
+  return `{"epoch":${epoch},"version":${version},${forced}${manifest}`
 }
 
 /** A stored document is a result of `contentOf`. */

@@ -81,7 +81,8 @@ export function manifestRoutes(app: App, control: Control): void {
     }
     const manifest = await hot.manifest(fleet, offer.version)
     host.metrics?.count('polls', 'offered')
-    return c.body(manifestBytes(offer.epoch, offer.version, manifest!), 200, {
+    const isForced = await hot.isForced(fleet, offer.version)
+    return c.body(manifestBytes(offer.epoch, offer.version, manifest!, isForced), 200, {
       etag,
       'content-type': 'application/json',
       'cache-control': 'private, no-cache',

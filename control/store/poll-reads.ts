@@ -18,6 +18,8 @@ export interface HotReads {
   offer(fleet: string): Promise<Offer | undefined>
   /** The manifest of a version without its position, see schema.ts. */
   manifest(fleet: string, version: number): Promise<string | undefined>
+  /** Whether proxies apply it without trying its servers first. */
+  isForced(fleet: string, version: number): Promise<boolean>
 }
 
 export function prepareHotReads(store: Store): HotReads {
@@ -42,9 +44,15 @@ export function prepareHotReads(store: Store): HotReads {
     .from(versions)
     .where(and(eq(versions.fleet, sql.placeholder('fleet')), eq(versions.version, sql.placeholder('version'))))
     .prepare()
+  const forced = store.db
+    .select({ forced: versions.forced })
+    .from(versions)
+    .where(and(eq(versions.fleet, sql.placeholder('fleet')), eq(versions.version, sql.placeholder('version'))))
+    .prepare()
   return {
     tokenFleet: async (sha256) => (await tokenFleet.get({ sha256 }))?.fleet,
     offer: async (fleet) => await offer.get({ fleet }),
+    isForced: async (fleet, version) => (await forced.get({ fleet, version }))?.forced === true,
     manifest: async (fleet, version) => (await manifest.get({ fleet, version }))?.manifest,
   }
 }

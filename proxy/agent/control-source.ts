@@ -34,6 +34,7 @@ export class ControlSource {
       pools: manifest.pools,
       load: async () => await this.#load(manifest, etag),
       force: false,
+      ...(manifest.forced === true ? { unproven: true } : {}),
     }
   }
 

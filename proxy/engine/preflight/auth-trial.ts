@@ -11,7 +11,7 @@ import type { TlsHold } from '../wire/tls.ts'
 import { Round } from './verdict.ts'
 import type { Addresses, Attempt, Verdict } from './verdict.ts'
 
-/** Runs auth_query once. Whom it finds does not matter. */
+/** Runs auth_query once. The user that it finds does not matter. */
 export class AuthTrial implements Attempt, ConnectionSource {
   readonly context: Context
   readonly spec: PoolSpec

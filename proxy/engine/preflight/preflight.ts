@@ -20,7 +20,7 @@ export interface PreflightOptions {
 
 type Findings = Record<'refused' | 'failing' | 'unknown', PoolVerdict[]>
 
-/** An attempt that waits for its turn, or is made, and whoever wants its verdict. */
+/** An attempt that waits for its turn, or is made, and the items that want its verdict. */
 interface Tried {
   readonly subject: Subject
   /** Whether the running settings are tried. */

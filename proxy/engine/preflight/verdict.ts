@@ -6,7 +6,7 @@ import type { Target } from '../pool/target.ts'
 export type Verdict =
   | { readonly kind: 'serves' }
   | { readonly kind: 'fails'; readonly text: string }
-  /** `isStarting`: the server answered that it serves nobody yet. */
+  /** `isStarting`: the server answered that it does not serve yet. */
   | { readonly kind: 'unknown'; readonly text: string; readonly isStarting: boolean }
 
 export interface TargetFailure {

@@ -224,3 +224,21 @@ test('with several workers each pool is tried by one of them', async () => {
   expect(refused).toMatchObject({ state: 'failed', error: { code: 'cannot_serve' } })
   expect(failures).toHaveLength(1)
 })
+
+test('a version that was refused is applied when it is forced, once and with the reason to see', async () => {
+  const { control, proxies, postgres } = await serving()
+  const [proxy] = proxies as [(typeof proxies)[0]]
+  const wrong = document(postgres, { user: { server_password: 'wrong' } })
+  const version = await control.apply(fleet, wrong)
+  const [refused] = await settled(control, version)
+
+  const answer = await control.call('PUT', `/v1/fleets/${fleet}/config?force=true`, wrong, {
+    'if-match': `"v${version}"`,
+  })
+  const [applied] = await settled(control, version + 1)
+
+  expect(refused).toMatchObject({ state: 'failed', error: { code: 'cannot_serve' } })
+  expect(answer).toMatchObject({ status: 201, body: { version: version + 1, forced: true } })
+  expect(applied).toMatchObject({ error: null, applied: { version: version + 1 } })
+  await proxy.logged(/not tried before it is applied/)
+})
