@@ -15,7 +15,7 @@ export const versions = command({ operands: [], options }, async ({ options }, a
   const api = new Api(options, around)
   const listed = await list(api, limit)
   if (options.json) around.print(JSON.stringify({ versions: listed }, undefined, 2))
-  else around.print(table(['VERSION', 'CREATED', 'POOLS', 'ROLLBACK OF', 'FORCED', 'MESSAGE'], listed.map(row)))
+  else around.print(table(['VERSION', 'CREATED', 'POOLS', 'ROLLBACK OF', 'MESSAGE'], listed.map(row)))
   return 0
 })
 
@@ -35,5 +35,5 @@ async function list(api: Api, limit: number): Promise<Version[]> {
 
 function row({ version, created_at, pools, rollback_of, forced, message }: Version): (string | number | null)[] {
   const former = rollback_of === null ? null : `v${rollback_of}`
-  return [`v${version}`, shortTime(created_at), pools, former, forced ? 'yes' : null, message]
+  return [`v${version}`, shortTime(created_at), pools, former, forced ? `(forced) ${message ?? ''}`.trimEnd() : message]
 }
