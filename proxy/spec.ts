@@ -72,7 +72,15 @@ export interface AccessRules {
   readonly maps: readonly IdentLine[]
 }
 
-/** A complete, prepared version: nothing in it can fail any more. */
+/** A pool that a starting proxy could not prepare: its clients are told so until it can. */
+export interface UnpreparedPool {
+  readonly database: string
+  readonly user: string
+  /** Why, in one word that a stranger may read. */
+  readonly code: string
+}
+
+/** A prepared version: nothing in it can fail any more. */
 export interface FleetSpec {
   readonly position: Position
   readonly general: GeneralSettings
@@ -80,6 +88,8 @@ export interface FleetSpec {
   readonly generalValues: Readonly<Record<string, string | number>>
   readonly consoleUsers: readonly ConsoleUserSpec[]
   readonly pools: readonly PoolSpec[]
+  /** Absent if all pools of the version are in `pools`. */
+  readonly unprepared?: readonly UnpreparedPool[]
   /** Content of `auth_hba` and `auth_ident`; absent if both are empty. */
   readonly access?: AccessRules
   /** Absent with `client_tls_sslmode = "disable"`. */

@@ -199,7 +199,7 @@ export class Agent {
       backoff: new Backoff({ firstMs: waits.backoffFirstMs, maxMs: waits.backoffMaxMs, random: chance.random }),
       log,
       startEngine: async (spec) => await this.#startEngine(spec),
-      onApplied: async (offer) => await this.#applied(offer),
+      onApplied: async (offer, isWhole) => await this.#applied(offer, isWhole),
       onTrying: () => this.#fleet?.sync.goOn(),
       onEdge: () => this.#fleet?.reports.edge(),
     })
@@ -488,8 +488,9 @@ export class Agent {
     if (stateFolder !== undefined) await this.#readMockKey(stateFolder)
     this.#file = new ConfigFile(path, this.#applier, this.#tools.log)
     const refused = await this.#file.reload()
-    // A name may become resolvable; anything else is an error in the file, reported at once.
-    if (refused !== null && this.#applier.error?.code !== 'unresolvable_host') throw new Error(refused)
+    // A name may become resolvable; anything else is an error in the file, reported at once if no pool can be served.
+    const isServing = this.#engine.running !== undefined
+    if (refused !== null && !isServing && this.#applier.error?.code !== 'unresolvable_host') throw new Error(refused)
   }
 
   async #readMockKey(stateFolder: string): Promise<void> {
@@ -659,12 +660,13 @@ export class Agent {
     void this.stop('now')
   }
 
-  async #applied(offer: Offer): Promise<void> {
+  async #applied(offer: Offer, isWhole: boolean): Promise<void> {
     this.#file?.applied(offer.position)
     void this.#serving()
     const fleet = this.#fleet
     const keep = fleet?.candidates.applied(offer)
-    if (fleet === undefined || keep === undefined) return
+    // With pools missing it is not known to be good; what was saved before stays.
+    if (fleet === undefined || keep === undefined || !isWhole) return
     const { secretKeys, ...rest } = keep
     const secrets = this.#secrets.keepOnly(secretKeys)
     try {

@@ -32,7 +32,7 @@ export interface ApplierOptions {
   /** Starts the engine for the first version, which determines the listen address. */
   readonly startEngine: (spec: FleetSpec) => Promise<void>
   /** The engine runs this offer; saves it on disk. Must not throw. */
-  readonly onApplied: (offer: Offer) => Promise<void>
+  readonly onApplied: (offer: Offer, isWhole: boolean) => Promise<void>
   /** Called when a version begins to be tried, which takes as long as logins to servers. */
   readonly onTrying: () => void
   /** Called when control should be told at once: applied, failed. */
@@ -51,6 +51,8 @@ export class Applier {
   #deaths = 0
   #error: ApplyError | null = null
   #runningPools: readonly PoolHash[] = []
+  /** Why pools of the running version are missing, which only a starting proxy allows; null if none is. */
+  #lack: ApplyError | null = null
   #appliedAtMs: number | undefined
   #retryTimer: NodeJS.Timeout | undefined
   /** Ends the preflight in progress, because its version is no longer wanted. */
@@ -159,16 +161,19 @@ export class Applier {
       this.#succeed(candidate)
       return
     }
-    refuseOlder(candidate, this.applied)
+    const completes = this.#lack !== null && comparePositions(candidate.position, this.applied) === 0
+    if (!completes) refuseOlder(candidate, this.applied)
     const startedAtMs = performance.now()
     const offer = await candidate.load()
-    const spec = await prepare(offer, tools)
+    const { spec, lack } = await prepare(offer, tools, this.#mayLack())
+    if (completes && lack !== null && lack.others.length === this.#lack?.others.length) throw lack
     if (engine.address === undefined) await this.#options.startEngine(spec)
     await this.#prove(candidate, spec)
-    const outcome = await engine.apply(spec, candidate.force)
+    const outcome = await engine.apply(spec, candidate.force || completes)
     if (!outcome.applied) throw olderThan(candidate.position, outcome.running)
 
-    this.#runningPools = candidate.pools
+    this.#lack = lack
+    this.#runningPools = candidate.pools.filter(({ pool, user }) => (lack?.about(pool, user) ?? null) === null)
     this.#appliedAtMs = performance.now()
     tools.resolver.watch(hostsOf(offer), spec.general.dnsMaxTtlMs)
     log('info', 'version applied', {
@@ -176,8 +181,21 @@ export class Applier {
       ...countsOf(outcome),
       took_ms: Math.round(this.#appliedAtMs - startedAtMs),
     })
-    await this.#options.onApplied(offer)
+    await this.#options.onApplied(offer, lack === null)
+    if (lack !== null) throw lack
     this.#succeed(candidate)
+  }
+
+  /**
+   * A proxy that starts serves what it can: pools that could not be prepared are missing, and are tried again. Later a
+   * version is applied whole or not at all, but what is missing may still be.
+   */
+  #mayLack(): (pool: { readonly pool: string; readonly user: string }) => boolean {
+    const { running } = this.#options.engine
+    if (running === undefined) return () => true
+    if (this.#lack === null) return () => false
+    const served = new Set(running.pools.map(({ database, user }) => JSON.stringify([database, user])))
+    return ({ pool, user }) => !served.has(JSON.stringify([pool, user]))
   }
 
   /**
@@ -225,12 +243,14 @@ export class Applier {
     const candidate = this.#candidate
     if (candidate !== undefined) this.#tellDesired(candidate, error)
     if (before?.sentence !== error.sentence) {
-      this.#options.log('error', 'version rejected; the running version stays', {
+      const isPartial = this.#lack !== null && comparePositions(candidate?.position ?? null, this.applied) === 0
+      this.#options.log('error', isPartial ? lackText : rejectedText, {
         ...candidate?.position,
         code: error.code,
         reason: error.message,
         pool: error.pool,
         user: error.user,
+        ...(error.others.length === 0 ? {} : { other_pools: error.others.length }),
       })
     }
     this.#options.onEdge()
@@ -252,6 +272,9 @@ export class Applier {
     this.#options.engine.desired(desired)
   }
 }
+
+const rejectedText = 'version rejected; the running version stays'
+const lackText = 'pools could not be prepared, and will be tried again; the others are served'
 
 /** Whether any pool would run with another configuration. */
 function changes(running: FleetSpec, { pools }: FleetSpec): boolean {

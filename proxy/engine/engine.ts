@@ -15,7 +15,7 @@ import { snapshotsOf } from './snapshot.ts'
 import { Shutdown } from './shutdown.ts'
 import type { FromEngine, ListenOn, ProcessStart, ToEngine } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
-import type { AccessRules, FleetSpec } from '../spec.ts'
+import type { AccessRules, FleetSpec, UnpreparedPool } from '../spec.ts'
 import type { Workers } from './workers/workers.ts'
 import { Peers } from './cancel/peers.ts'
 import type { Pool } from './pool/pool.ts'
@@ -54,6 +54,8 @@ export class Engine {
   readonly logins = new Set<Login>()
   readonly console: EngineConsole | null
   access: AccessRules = noRules
+  /** Pools of the running version that could not be prepared. */
+  unprepared: readonly UnpreparedPool[] = []
   readonly failedLogins: FailedLogins
   readonly refused: Record<string, number> = {}
   /** TLS context for clients; null without TLS. */
@@ -211,6 +213,7 @@ export class Engine {
       this.context.general = spec.general
       this.#offerTls(spec.clientTls)
       this.access = spec.access ?? noRules
+      this.unprepared = spec.unprepared ?? []
       this.console?.applied(spec, isFirst)
       if (isFirst) {
         this.context.counts?.begin()

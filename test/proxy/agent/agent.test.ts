@@ -932,3 +932,60 @@ test('the rule of the version that runs decides how the next one is tried', asyn
     [4, 'guard'],
   ])
 })
+
+const twoPools = (poolSize: number): string => `${toml(poolSize)}
+  [pools.other]
+  servers = [{ host = "db.internal", port = 5432 }]
+  [pools.other.users.web]
+  password = { secret = "web", version = 1 }
+`
+
+test('a proxy that starts serves the pools that it can prepare, and the others as soon as it can', async () => {
+  let resolves = false
+  const lookup = async (): Promise<string[]> =>
+    resolves ? await Promise.resolve(['10.0.0.9']) : await Promise.reject(new Error('getaddrinfo ENOTFOUND'))
+  const { control, proxy } = await newFleet({ lookup })
+  control.offer(1, twoPools(5))
+
+  await proxy.agent.start()
+  const { spec } = await proxy.engine.gets('apply')
+  const report = await until('it is reported', () => control.reports.find(({ error }) => error !== null))
+  resolves = true
+  const whole = await proxy.engine.gets('apply', (message) => message.spec.pools.length === 2)
+
+  expect(spec.pools.map(({ database }) => database)).toEqual(['app'])
+  expect(report).toMatchObject({
+    applied: { version: 1 },
+    error: { code: 'unresolvable_host', pool: 'other' },
+    pools: [
+      { pool: 'app', state: 'running', code: null },
+      { pool: 'other', hash: null, state: 'failed', code: 'unresolvable_host' },
+    ],
+  })
+  expect(whole).toMatchObject({ force: true, spec: { position: { version: 1 } } })
+  expect(whole.spec.unprepared).toBeUndefined()
+  await until('it is reported', () => control.reports.find((one) => one.seq > report.seq && one.error === null))
+})
+
+test('while a pool is missing, a version that would take away another is refused, and one that mends more is applied', async () => {
+  const hosts = new Set<string>()
+  const lookup = async (host: string): Promise<string[]> =>
+    hosts.has(host) ? await Promise.resolve(['10.0.0.9']) : await Promise.reject(new Error('getaddrinfo ENOTFOUND'))
+  const { control, proxy } = await newFleet({ lookup, waits: { backoffFirstMs: 60_000, backoffMaxMs: 60_000 } })
+  control.offer(1, twoPools(5))
+  await proxy.agent.start()
+  await proxy.engine.gets('apply')
+
+  control.offer(2, twoPools(5).replace('127.0.0.1', 'gone.internal'))
+  const refused = await proxy.agent.reload()
+  control.offer(3, twoPools(6))
+  const lacking = await proxy.agent.reload()
+  await proxy.engine.gets('apply', ({ spec }) => spec.position.version === 3)
+
+  expect(refused).toContain('pools.app.users.web: could not resolve the host gone.internal')
+  expect(lacking).toContain('pools.other.users.web: could not resolve the host db.internal')
+  expect(proxy.engine.got('apply').map(({ spec }) => [spec.position.version, spec.pools.length])).toEqual([
+    [1, 1],
+    [3, 1],
+  ])
+})
