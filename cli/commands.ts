@@ -73,6 +73,10 @@ export const commands = {
     load: async () => (await import('./commands/reload.ts')).reload,
   },
   ...operationEntries,
+  operations: {
+    help: 'list pools that are paused or disabled, with the reason and until when',
+    load: async () => (await import('./commands/standing-operations.ts')).standingOperations,
+  },
   proxies: {
     help: 'list proxies and what they run',
     load: async () => (await import('./commands/proxies.ts')).proxies,

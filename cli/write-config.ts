@@ -67,9 +67,17 @@ const planHelp = {
   removed: 'its clients are disconnected',
 } as const
 
-/** One line per value without effect. */
-export function warningLines({ warnings }: Written): string[] {
-  return warnings.map(({ path, message }) => `warning: ${path}: ${message}`)
+/** Number of proxies that are named. */
+const proxiesMax = 20
+
+/** One line per value without effect, and per proxy that is too old for a key. */
+export function warningLines({ warnings, unsupported }: Written): string[] {
+  const lines = warnings.map(({ path, message }) => `warning: ${path}: ${message}`)
+  for (const { proxy, agent_version, keys } of unsupported.slice(0, proxiesMax)) {
+    lines.push(`warning: ${proxy} ${agent_version ?? '(unknown release)'} cannot: ${keys.join(', ')}`)
+  }
+  const more = unsupported.length - proxiesMax
+  return more > 0 ? [...lines, `warning: and ${more} more proxies`] : lines
 }
 
 /** One line per changed pool. */

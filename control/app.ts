@@ -22,13 +22,15 @@ import { secretRoutes } from './routes/secrets.ts'
 import { tokenRoutes } from './routes/tokens.ts'
 import { versionRoutes } from './routes/versions.ts'
 import { StoreBusy, StoreFull } from './store/port.ts'
+import { MissingManifests } from './manifests.ts'
 import { prepareHotReads } from './store/poll-reads.ts'
 
 const bodyBytesMax = 4 * 1024 * 1024
 const retryAfterS = 1
 
 export function createApp(host: ControlHost): App {
-  const control = { host, hot: prepareHotReads(host.store) }
+  const { store } = host
+  const control = { host, hot: prepareHotReads(store), missingManifests: new MissingManifests(store) }
   const app: App = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   app.onError((error) => answerTo(error, host).response())
   app.notFound(() => new ApiProblem('not-found', 'no such path and method').response())

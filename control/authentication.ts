@@ -4,7 +4,8 @@ import { ApiProblem, noSuchFleet } from './api-problem.ts'
 import type { HotReads } from './store/poll-reads.ts'
 
 /** The caller: the operator, or a proxy with a token of one fleet. */
-export type Caller = { readonly kind: 'operator' } | { readonly kind: 'proxy'; readonly fleet: string }
+export type Caller =
+  { readonly kind: 'operator' } | { readonly kind: 'proxy'; readonly fleet: string; readonly tokenId: string }
 
 export interface AppEnv {
   Variables: { caller: Caller }
@@ -24,8 +25,8 @@ export function authenticate(operatorToken: string, hot: HotReads): MiddlewareHa
     }
     // Tokens are compared by their digests, so that timing reveals nothing about a token.
     const sha256 = sha256Hex(token)
-    const fleet = await hot.tokenFleet(sha256)
-    if (fleet !== undefined) c.set('caller', { kind: 'proxy', fleet })
+    const known = await hot.token(sha256)
+    if (known !== undefined) c.set('caller', { kind: 'proxy', fleet: known.fleet, tokenId: known.id })
     else if (equalInConstantTime(sha256, operatorSha256)) c.set('caller', { kind: 'operator' })
     else {
       throw new ApiProblem('unauthenticated', 'unknown or revoked token', {

@@ -4,6 +4,7 @@
  */
 import type { RollbackSecrets, Written } from '../shared/api.ts'
 import { readDocument } from '../shared/config/document.ts'
+import { newestFormat } from '../shared/config/formats.ts'
 import type { FleetDocument } from '../shared/config/sections.ts'
 import { ConfigError } from '../shared/config/problems.ts'
 import type { Hint } from '../shared/wire.ts'
@@ -13,12 +14,14 @@ import { keepSecrets, moveLiterals, SecretIndex } from './domain/secrets.ts'
 import type { KeptSecret, SecretToMake } from './domain/secrets.ts'
 import { contentOf, documentOf, plannedVersion } from './domain/version.ts'
 import type { VersionContent } from './domain/version.ts'
+import { newKeysOf, unsupportedBy } from './domain/unsupported.ts'
 import type { ControlHost } from './host.ts'
+import { manifestOf } from './manifests.ts'
 import { configTopic } from './topics.ts'
 import { readEpoch } from './store/control-row.ts'
 import { findFleet } from './store/fleets.ts'
 import { AlreadyThere, GuardFailed } from './store/port.ts'
-import { listHintTargets } from './store/proxies.ts'
+import { listHintTargets, listKnowledge } from './store/proxies.ts'
 import { listSecrets } from './store/secrets.ts'
 import type { NewSecret } from './store/secrets.ts'
 import { appendVersion, findVersion } from './store/versions.ts'
@@ -134,12 +137,12 @@ async function decided(
 
 async function carryOut(host: ControlHost, fleet: string, decision: Decision): Promise<Written> {
   const { content, current, dryRun, force, rollbackOf, kept } = decision
+  const running = current && (await manifestOf(host.store, current, newestFormat))
+  const manifest = content.offered.at(-1)!.manifest
   // The manifest is compared too: after an upgrade the same document may have other defaults. A version that proxies have
   // refused is the current one already when it is forced.
   const same =
-    current?.content_hash === content.content_hash &&
-    current.manifest_hash === content.manifest_hash &&
-    (current.forced === true || !force)
+    current?.content_hash === content.content_hash && running === manifest && (current.forced === true || !force)
   const version = same ? current.version : (current?.version ?? 0) + 1
   if (!same && !dryRun) {
     await append(host, fleet, version, decision)
@@ -152,10 +155,24 @@ async function carryOut(host: ControlHost, fleet: string, decision: Decision): P
     dry_run: dryRun,
     rollback_of: same ? current.rollback_of : rollbackOf,
     forced: same ? current.forced === true : force,
-    plan: planOf(current && plannedVersion(current), plannedVersion(content)),
+    plan: planOf(current && plannedVersion(current, running!), plannedVersion(content, manifest)),
     kept_secrets: [...kept],
+    unsupported: await unsupported(host, fleet, content),
     warnings: [...content.warnings],
   }
+}
+
+/** Number of keys and of proxies that are listed. */
+const listedMax = 100
+
+async function unsupported(
+  { store }: ControlHost,
+  fleet: string,
+  content: VersionContent,
+): Promise<Written['unsupported']> {
+  const used = newKeysOf(documentOf(content))
+  if (used.length === 0) return []
+  return unsupportedBy(used.slice(0, listedMax), await listKnowledge(store, fleet)).slice(0, listedMax)
 }
 
 async function append(host: ControlHost, fleet: string, version: number, decision: Decision): Promise<void> {
@@ -167,7 +184,7 @@ async function append(host: ControlHost, fleet: string, version: number, decisio
       return { fleet, ...fact, created_at: createdAt, sealed }
     }),
   )
-  const { bodies, poll_interval_ms, warnings: _, ...stored } = content
+  const { offered, poll_interval_ms, warnings: _, ...stored } = content
   await appendVersion(host.store, {
     row: {
       fleet,
@@ -179,7 +196,7 @@ async function append(host: ControlHost, fleet: string, version: number, decisio
       ...stored,
     },
     poll_interval_ms,
-    bodies,
+    offered,
     secrets,
   })
 }

@@ -1,6 +1,6 @@
 /** Operations on pools, and queries between workers for their consoles. */
 
-import type { OperationSpec, PoolOperation } from '../shared/operations.ts'
+import type { OperationSpec, OrderEffect, PoolOperation } from '../shared/operations.ts'
 
 /** Operations that change what outlives them: all workers execute them, in one order. */
 export type Operation = PoolOperation | 'suspend'
@@ -16,6 +16,13 @@ export interface OperatedState {
   readonly suspended: boolean
   /** Key and value of each SET, in order. */
   readonly overrides: readonly (readonly [string, string | number])[]
+}
+
+/** A change of a database's state that control has ordered. */
+export interface OrderedChange {
+  readonly pool: string
+  readonly effect: OrderEffect
+  readonly on: boolean
 }
 
 /** Queries and operations of one worker's console to the others. */

@@ -6,7 +6,7 @@ import type { EngineDisconnect } from '../shared/disconnect.ts'
 import type { PoolOperation } from '../shared/operations.ts'
 import type { Address, Handed } from './io/io.ts'
 import type { OperationOutcome } from '../shared/wire.ts'
-import type { OperatedState, QueryAnswer, WorkerQuery } from './operation.ts'
+import type { OperatedState, OrderedChange, QueryAnswer, WorkerQuery } from './operation.ts'
 import type { EngineSnapshot } from './snapshot.ts'
 import type { ApplyOutcome, Desired, FleetSpec, PeersUpdate, PreflightOutcome, TlsUpdate } from './spec.ts'
 
@@ -39,8 +39,16 @@ export type ToEngine =
   | { readonly type: 'snapshot'; readonly id: number; readonly tables?: true }
   /** Answers a RELOAD of the console; `error` contains path and reason. */
   | { readonly type: 'reloaded'; readonly id: number; readonly error: string | null }
-  /** An operation from control; answered by `operated`. */
-  | { readonly type: 'operate'; readonly id: number; readonly operation: PoolOperation; readonly pool: string }
+  /** The fleet's orders change the state of databases, in one step; answered by `answer`. */
+  | { readonly type: 'carry_out'; readonly id: number; readonly changes: readonly OrderedChange[] }
+  /** An operation from control; answered by `operated`. Without `acts` nothing is changed. */
+  | {
+      readonly type: 'operate'
+      readonly id: number
+      readonly operation: PoolOperation
+      readonly pool: string
+      readonly acts: boolean
+    }
   /**
    * `drain` lets transactions finish for `timeoutMs`, `clients` waits as long for clients to leave; then, or at once
    * with `now`, everything closes. `handover` waits like `clients`, disconnects idle ones at `drain_rate`, and ends
@@ -62,7 +70,7 @@ export type ToEngine =
 /** Messages for an engine's console. */
 export type ToConsole = Extract<
   ToEngine,
-  { readonly type: 'desired' | 'snapshot' | 'reloaded' | 'operate' | 'query' | 'answers' | 'restore' }
+  { readonly type: 'desired' | 'snapshot' | 'reloaded' | 'carry_out' | 'operate' | 'query' | 'answers' | 'restore' }
 >
 
 /** `guard`: a pool that serves must not stop serving. `require`: every pool must serve. */

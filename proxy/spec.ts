@@ -43,7 +43,10 @@ export interface PoolSpec {
   readonly overridden?: { readonly hash: string; readonly settings: PoolSettings }
   readonly database: string
   readonly user: string
+  /** Of its content, whatever the format in which control offers it: what decides whether it changes. */
   readonly hash: string
+  /** The hash that control knows it by; absent if it is `hash`. */
+  readonly offeredHash?: string
   readonly connectHash: string
   readonly serverDatabase: string
   readonly serverUser: string
@@ -57,6 +60,16 @@ export interface PoolSpec {
   readonly serverTls?: TlsOptions
   /** The worker that serves the whole database; absent if it is divided between workers. */
   readonly worker?: number
+}
+
+/** The hash of what runs, as control and operators know it. */
+export function shownHash({ hash, offeredHash, overridden }: PoolSpec): string {
+  return overridden === undefined ? (offeredHash ?? hash) : hash
+}
+
+/** The hash of its version, without overrides. */
+export function versionHash({ hash, offeredHash, overridden }: PoolSpec): string {
+  return offeredHash ?? overridden?.hash ?? hash
 }
 
 export interface ConsoleUserSpec {

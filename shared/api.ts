@@ -3,10 +3,9 @@
  * document is generated from them. Messages of proxies are in wire.ts. Field names are spelled as on the wire.
  */
 import { z } from 'zod'
-import { causeNames } from './causes.ts'
 import { receivedDisconnectSchema } from './disconnect.ts'
 import { poolOperations } from './operations.ts'
-import { applyErrorSchema, nameSchema, poolReportSchema, positionSchema } from './wire.ts'
+import { applyErrorSchema, nameSchema, poolReportSchema, positionSchema, reasonMax } from './wire.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
@@ -25,6 +24,8 @@ export const fleetSchema = z.object({
   version: z.int().min(0),
   content_hash: hash.nullable(),
   proxies: z.record(proxyStateSchema, z.int()),
+  /** Number of pools that are paused or disabled by an order, each effect counted. */
+  orders: z.int().default(0),
 })
 export type Fleet = z.infer<typeof fleetSchema>
 export const fleetsSchema = z.object({ fleets: z.array(fleetSchema) })
@@ -62,6 +63,10 @@ export const writtenSchema = z.object({
   kept_secrets: z.array(
     z.object({ path: z.string(), name: z.string(), version: z.int().min(1), as_of: z.int().min(1) }),
   ),
+  /** Proxies that will refuse this configuration, because their release does not know keys of it, by path. */
+  unsupported: z
+    .array(z.object({ proxy: z.string(), agent_version: z.string().nullable(), keys: z.array(z.string()) }))
+    .default([]),
   /** Values without effect, with their paths and the reason. */
   warnings: z.array(z.object({ path: z.string(), message: z.string() })).default([]),
 })
@@ -128,11 +133,56 @@ export const reloadSchema = z.object({
 })
 export type Reload = z.infer<typeof reloadSchema>
 
+/** Longest time after which an order ends by itself: 30 days, in seconds. */
+export const orderForMaxS = 30 * 24 * 3600
+/** `for` in seconds: when the effect of a pause, disable or kill ends by itself; without it, when it is ended. */
+export const operationRequestBodySchema = z.object({
+  reason: z.string().min(1).max(reasonMax).optional(),
+  for: z.number().min(1).max(orderForMaxS).optional(),
+})
+export type OperationRequestBody = z.infer<typeof operationRequestBodySchema>
+
+/** An operation that stands for a pool of the fleet, for all proxies that there are and will be. */
+export const standingOperationSchema = z.object({
+  pool: z.string(),
+  operation: z.enum(poolOperations),
+  number: z.int().min(1),
+  /** The fleet's version when it was given. */
+  version: z.int().min(0),
+  actor: z.string(),
+  reason: z.string().nullable(),
+  created_at: time,
+  expires_at: time.nullable(),
+})
+export type StandingOperation = z.infer<typeof standingOperationSchema>
+export const standingOperationsSchema = z.object({
+  /** Number of the newest order; it rises with each. */
+  number: z.int().min(0),
+  operations: z.array(standingOperationSchema),
+})
+export const operationLogSchema = z.object({
+  operations: z.array(
+    z.object({
+      pool: z.string(),
+      operation: z.enum(poolOperations),
+      actor: z.string(),
+      reason: z.string().nullable(),
+      at: time,
+      expires_at: time.nullable(),
+    }),
+  ),
+  next,
+})
+export type OperationLog = z.infer<typeof operationLogSchema>
+
 /** `done`: complete. `under_way`: `servers` are still in use. `faulty`: the answer was not a proxy's; see `message`. */
 const operationOutcomes = ['done', 'under_way', 'unknown_pool', 'unreachable', 'faulty'] as const
 export const operationSchema = z.object({
   pool: z.string(),
   operation: z.enum(poolOperations),
+  /** Number of the order, which also reaches the proxies that did not answer; null for an operation of the moment. */
+  number: z.int().nullable().default(null),
+  expires_at: time.nullable().default(null),
   proxies: z.array(
     z.object({
       id: z.string(),
@@ -168,7 +218,11 @@ export const proxySchema = z.object({
 export type Proxy = z.infer<typeof proxySchema>
 export const proxiesSchema = z.object({ position: positionSchema, proxies: z.array(proxySchema) })
 /** One proxy with its pools. */
-export const proxyDetailSchema = proxySchema.extend({ pools: z.array(poolReportSchema) })
+export const proxyDetailSchema = proxySchema.extend({
+  pools: z.array(poolReportSchema.loose()),
+  /** Fields of its report that this release of control does not know. */
+  other: z.record(z.string(), z.unknown()).default({}),
+})
 export type ProxyDetail = z.infer<typeof proxyDetailSchema>
 
 export const disconnectsSchema = z.object({
@@ -185,7 +239,7 @@ export const disconnectSummarySchema = z.object({
     z.object({
       host: z.string(),
       port: z.int(),
-      cause: z.enum(causeNames),
+      cause: z.string(),
       /** Start of the minute. */
       minute: time,
       count: z.int(),

@@ -32,8 +32,5 @@ export const causes = {
 
 export type Cause = keyof typeof causes
 
-export const causeNames = Object.keys(causes) as [Cause, ...Cause[]]
-
 /** State of a server when it was lost. */
-export const serverStates = ['login', 'idle', 'active', 'idle in transaction'] as const
-export type ServerStateName = (typeof serverStates)[number]
+export type ServerStateName = 'login' | 'idle' | 'active' | 'idle in transaction'

@@ -1,11 +1,15 @@
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js'
 import canonicalize from 'canonicalize'
+import { bodyIn } from './config/body-format.ts'
 import { credentialEntries } from './config/credentials.ts'
 import type { SecretRef } from './config/credentials.ts'
 import { secretRefsOf } from './config/effective.ts'
 import type { EffectivePool } from './config/effective.ts'
+import { newestFormat } from './config/formats.ts'
+import type { BodyFormat } from './config/formats.ts'
 import { poolKeys } from './config/keys.ts'
+import type { KeySpec } from './config/keys.ts'
 
 /** SHA-256 of the text in UTF-8, in lower-case hex. */
 export function sha256Hex(text: string): string {
@@ -26,17 +30,26 @@ export function hashOf(value: object): string {
 
 /**
  * `hash` decides whether a pool changes, `connect_hash` whether its servers are kept: it covers the addresses, database and
- * role of server connections, and the keys of class "connect". Of a literal password only the digest is hashed.
+ * role of server connections, and the keys of class "connect". Both are of the body in one format. Of a literal password
+ * only the digest is hashed. `keys`: the table of pool keys.
  */
-export function poolHashes(effective: EffectivePool): { readonly hash: string; readonly connect_hash: string } {
-  const body: Record<string, unknown> = { ...effective }
+export function poolHashes(
+  effective: EffectivePool,
+  format: BodyFormat = newestFormat,
+  keys: Readonly<Record<string, KeySpec>> = poolKeys,
+): PoolHashes {
+  const body: Record<string, unknown> = { ...bodyIn(format, effective, keys) }
   for (const [key, ref] of secretRefsOf(effective)) body[key] = withoutLiteral(ref)
   const connect: Record<string, unknown> = { database: effective.database, servers: effective.servers }
-  for (const [key, spec] of credentialEntries()) if (spec.class === 'connect') connect[key] = body[key]
-  for (const [key, spec] of Object.entries(poolKeys)) {
-    if ((spec.class as string) === 'connect') connect[key] = effective[key as keyof typeof poolKeys]
+  for (const [key, spec] of [...credentialEntries(), ...Object.entries(keys)]) {
+    if (spec.class === 'connect' && Object.hasOwn(body, key)) connect[key] = body[key]
   }
   return { hash: hashOf(body), connect_hash: hashOf(connect) }
+}
+
+export interface PoolHashes {
+  readonly hash: string
+  readonly connect_hash: string
 }
 
 function withoutLiteral(ref: SecretRef): object {

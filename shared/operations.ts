@@ -4,6 +4,9 @@
  * proxy/console/operate.ts.
  */
 
+/** What operators order for a pool of a fleet, until they end it: clients wait, or new ones are rejected. */
+export type OrderEffect = 'paused' | 'disabled'
+
 export interface OperationSpec {
   /** Of a console user; in the API all operations are the operator's. */
   readonly right: 'admin' | 'stats'
@@ -14,6 +17,11 @@ export interface OperationSpec {
   readonly remote: 'pool' | 'fleet' | 'nowhere'
   /** What follows its name at the console, as SHOW HELP prints it; null if nothing may. */
   readonly operand: string | null
+  /**
+   * What stands for the fleet's pool from then on, when control has stored the operation: `begins` is false for the end of an
+   * effect. Null for operations of the moment, and for those that are not the fleet's.
+   */
+  readonly order: { readonly effect: OrderEffect; readonly begins: boolean } | null
   /** Other operations whose effect it ends. It is then also possible on a pool that has left the configuration. */
   readonly undoes: readonly string[]
   /** What has to end before it is complete. `leaving_servers` are those that are being replaced. */
@@ -27,6 +35,7 @@ export const operations = {
     right: 'admin',
     remote: 'fleet',
     operand: null,
+    order: null,
     undoes: [],
     waitsFor: 'version',
     help: 'load the newest configuration now',
@@ -35,6 +44,7 @@ export const operations = {
     right: 'admin',
     remote: 'pool',
     operand: '[db]',
+    order: { effect: 'paused', begins: true },
     undoes: [],
     waitsFor: 'servers',
     help: 'make clients wait, and close servers as they become free',
@@ -44,6 +54,7 @@ export const operations = {
     remote: 'pool',
     operand: '[db]',
     // A SUSPEND, which concerns all databases, only where no database is named.
+    order: { effect: 'paused', begins: false },
     undoes: ['pause', 'kill', 'suspend'],
     waitsFor: 'leaving_servers',
     help: 'end a pause, kill or suspension',
@@ -52,6 +63,7 @@ export const operations = {
     right: 'admin',
     remote: 'pool',
     operand: '[db]',
+    order: null,
     undoes: [],
     waitsFor: 'leaving_servers',
     help: 'replace servers as they become free',
@@ -60,6 +72,7 @@ export const operations = {
     right: 'admin',
     remote: 'nowhere',
     operand: '[db]',
+    order: null,
     undoes: [],
     waitsFor: 'leaving_servers',
     help: 'wait until replaced servers have closed',
@@ -68,6 +81,7 @@ export const operations = {
     right: 'admin',
     remote: 'pool',
     operand: 'db',
+    order: { effect: 'disabled', begins: true },
     undoes: [],
     waitsFor: 'nothing',
     help: 'reject new clients; existing ones stay',
@@ -76,6 +90,7 @@ export const operations = {
     right: 'admin',
     remote: 'pool',
     operand: 'db',
+    order: { effect: 'disabled', begins: false },
     undoes: ['disable'],
     waitsFor: 'nothing',
     help: 'accept new clients again',
@@ -84,6 +99,7 @@ export const operations = {
     right: 'admin',
     remote: 'pool',
     operand: '[db]',
+    order: { effect: 'paused', begins: true },
     undoes: [],
     waitsFor: 'servers',
     help: 'close all connections now, and pause',
@@ -92,6 +108,7 @@ export const operations = {
     right: 'admin',
     remote: 'nowhere',
     operand: 'id',
+    order: null,
     undoes: [],
     waitsFor: 'nothing',
     help: 'disconnect the client with this id in SHOW CLIENTS',
@@ -100,6 +117,7 @@ export const operations = {
     right: 'admin',
     remote: 'nowhere',
     operand: null,
+    order: null,
     undoes: [],
     waitsFor: 'unsent_bytes',
     help: 'stop all traffic until RESUME',
@@ -108,6 +126,7 @@ export const operations = {
     right: 'admin',
     remote: 'nowhere',
     operand: '[WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]',
+    order: null,
     undoes: [],
     waitsFor: 'nothing',
     help: 'stop the proxy',

@@ -3,7 +3,7 @@
  * document is generated from them. Field names are spelled as on the wire.
  */
 import { z } from 'zod'
-import { disconnectSchema } from './disconnect.ts'
+import { disconnectSchema, keptDisconnectSchema } from './disconnect.ts'
 import { poolOperations } from './operations.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
@@ -23,29 +23,61 @@ export const proxyHeader = 'Flotilla-Proxy'
  */
 export const reportNowHeader = 'Flotilla-Asked'
 
+/** Request header of a poll: the body format agreed at hello. Without it, what is offered is in format 1. */
+export const bodyFormatHeader = 'Flotilla-Body-Format'
+
 /** Position in the history of a fleet: `epoch` rises when the store was restored from a backup, `version` with each change. */
 export const positionSchema = z.object({ epoch: z.int().min(1), version: z.int().min(0) })
 export type Position = z.infer<typeof positionSchema>
 
+/** A form that this release does not know is refused: without a part of it, it may mean another password. */
 export const secretRefSchema = z.union([
-  z.object({ secret: z.string(), version: z.int().min(1) }),
-  z.object({ env: z.string() }),
+  z.strictObject({ secret: z.string(), version: z.int().min(1) }),
+  z.strictObject({ env: z.string() }),
 ])
 
+export const consoleUserSchema = z.strictObject({
+  user: z.string(),
+  right: z.enum(['admin', 'stats']),
+  password: secretRefSchema.nullable(),
+})
+
 const poolHashSchema = z.object({ pool: z.string(), user: z.string(), hash, connect_hash: hash })
+
+/** Characters of the reason of an order: it fits in the signed message to a proxy. */
+export const reasonMax = 200
+
+/** What belongs to an order besides operation and pool. */
+const orderFields = {
+  /** Orders of a fleet are numbered; of two for the same effect on a pool, the one with the higher number holds. */
+  number: z.int().min(1),
+  /** The fleet's version when it was given. An order that ends an effect waits until the proxy runs this version. */
+  version: z.int().min(0),
+  /** When its effect ends by itself; null for never. */
+  expires_at: time.nullable(),
+  reason: z.string().max(reasonMax).nullable(),
+}
+
+/** An operation that stands for a pool of the fleet. Proxies ignore operations that they do not know. */
+export const orderSchema = z.object({ pool: z.string().min(1), operation: z.string(), ...orderFields })
+export type Order = z.infer<typeof orderSchema>
+
+/** All orders that proxies need to know, and the number of the newest order of the fleet; 0 before the first. */
+export const ordersSchema = z.object({ number: z.int().min(0), pools: z.array(orderSchema) })
+export type Orders = z.infer<typeof ordersSchema>
 
 export const manifestSchema = z.object({
   epoch: z.int().min(1),
   version: z.int().min(1),
   /** Applied without trying its servers first, as an operator has demanded. */
   forced: z.literal(true).optional(),
+  /** Of the bodies, their hashes and `general`: see config/formats.ts. Absent in format 1. */
+  body_format: z.int().min(2).optional(),
+  /** Absent from a control that has no orders. */
+  operations: ordersSchema.optional(),
   pools: z.array(poolHashSchema),
-  general: z.object({
-    settings: z.record(z.string(), z.union([z.string(), z.number()])),
-    console_users: z.array(
-      z.object({ user: z.string(), right: z.enum(['admin', 'stats']), password: secretRefSchema.nullable() }),
-    ),
-  }),
+  /** Checked by the proxy (proxy/agent/offer.ts), which refuses what it does not know with a reason. */
+  general: z.object({ settings: z.record(z.string(), z.unknown()), console_users: z.array(z.unknown()) }),
 })
 export type Manifest = z.infer<typeof manifestSchema>
 
@@ -67,6 +99,11 @@ export const peersSchema = z.object({
 })
 export type Peer = z.infer<typeof peersSchema>['peers'][number]
 
+const keyNamesSchema = z.array(z.string().min(1).max(100)).max(2000)
+
+/** See config/known-keys.ts. */
+const knownKeysSchema = z.object({ general: keyNamesSchema, pool: keyNamesSchema, server: keyNamesSchema })
+
 export const helloRequestSchema = z.object({
   /** Random id of this proxy process. */
   boot: z.string().min(1).max(64),
@@ -77,12 +114,18 @@ export const helloRequestSchema = z.object({
   /** Address at which other proxies of the fleet reach the listener for clients; absent when they cannot. */
   peer: peerAddressSchema.optional(),
   region: z.string().max(64).optional(),
+  /** Formats of bodies that it reads; absent for release 0.1.0, which reads format 1. */
+  body_formats: z.array(z.int().min(1)).max(100).optional(),
+  /** Keys that it knows; absent for release 0.1.0. */
+  known_keys: knownKeysSchema.optional(),
 })
 export type HelloRequest = z.infer<typeof helloRequestSchema>
 
 export const helloResponseSchema = z.object({
   epoch: z.int().min(1),
   poll_interval_ms: z.int().min(10),
+  /** The format of bodies that this proxy polls for from now on; absent for format 1. */
+  body_format: z.int().min(1).optional(),
   /** Standard Webhooks secret ("whsec_" + base64) with which hints to this proxy are signed. */
   hint_secret: z.string(),
   /**
@@ -101,7 +144,8 @@ export const hintSchema = z.object({
   fleet: nameSchema,
   epoch: z.int().min(1),
   version: z.int().min(0),
-  reason: z.enum(['version', 'reload']),
+  /** One of a later release is obeyed as a reload: looking again does no harm. */
+  reason: z.enum(['version', 'reload']).catch('reload'),
 })
 export type Hint = z.infer<typeof hintSchema>
 
@@ -111,7 +155,8 @@ export const poolReportSchema = z.object({
   /** Hash of the running configuration; null while the pool is only desired. */
   hash: hash.nullable(),
   desired_hash: hash.nullable(),
-  state: z.enum(['running', 'draining', 'failed']),
+  /** `running`, `draining` or `failed`, to which release 0.1.0 of control accepts no addition. */
+  state: z.string().min(1).max(64),
   /** Old servers that still finish a transaction. */
   draining_servers: z.int().min(0),
   /** For "*": number of pools created for it. */
@@ -139,6 +184,8 @@ export const reportSchema = z.object({
   /** Why `offered` was not applied; null when it was. */
   error: applyErrorSchema.nullable(),
   needs_restart: z.array(z.string()),
+  /** Of the running hashes in `pools`; absent for release 0.1.0, whose hashes are of format 1. */
+  body_format: z.int().min(1).optional(),
   pools: z.array(poolReportSchema),
   events: z.array(disconnectSchema).max(500),
   /** Number of events dropped by a full outbox since the process started. */
@@ -148,6 +195,16 @@ export const reportSchema = z.object({
   stats: z.object({ clients: z.int(), waiting: z.int(), servers: z.int() }),
 })
 export type Report = z.infer<typeof reportSchema>
+
+/** A report as control keeps it: with the fields of a later release, which it shows as they are. */
+export const receivedReportSchema = reportSchema
+  .extend({
+    error: applyErrorSchema.loose().nullable(),
+    pools: z.array(poolReportSchema.loose()),
+    events: z.array(keptDisconnectSchema).max(500),
+    stats: reportSchema.shape.stats.loose(),
+  })
+  .loose()
 
 export const reportResponseSchema = z.object({ ack: z.int(), poll_interval_ms: z.int().min(10) })
 export type ReportResponse = z.infer<typeof reportResponseSchema>
@@ -160,9 +217,17 @@ export const operationRequestSchema = z.object({
   fleet: nameSchema,
   operation: z.enum(poolOperations),
   pool: z.string().min(1).max(255),
+  /** How the manifest names it, if it stands; absent for an operation of the moment. */
+  order: z.object({ epoch: z.int().min(1), ...orderFields }).optional(),
 })
 export type OperationRequest = z.infer<typeof operationRequestSchema>
 
 /** Outcome at one proxy. The operation is complete when `servers`, the number of servers that still have to close, is 0. */
-export const operationOutcomeSchema = z.object({ known: z.boolean(), paused: z.boolean(), servers: z.int().min(0) })
+export const operationOutcomeSchema = z.object({
+  known: z.boolean(),
+  paused: z.boolean(),
+  servers: z.int().min(0),
+  /** Of an order: `waits` for its version, which does not run yet; `overtaken` by a newer one, so that it has no effect. */
+  order: z.enum(['taken', 'waits', 'overtaken']).optional(),
+})
 export type OperationOutcome = z.infer<typeof operationOutcomeSchema>

@@ -113,17 +113,16 @@ export async function startFlotilla(how: {
   readyUrl: string
   readyWithinMs: number
   onLine: (line: string) => void
+  /** Module of the command; that of this release unless given. */
+  program?: string
 }): Promise<ChildProcess> {
-  const child = spawn(
-    process.execPath,
-    ['--disable-sigusr1', new URL('../main.ts', import.meta.url).pathname, ...how.args],
-    {
-      env: how.environment,
-      // By the channel a child learns that this process was killed; its own group keeps the terminal's Ctrl-C from it.
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-      detached: true,
-    },
-  )
+  const { program = new URL('../main.ts', import.meta.url).pathname } = how
+  const child = spawn(process.execPath, ['--disable-sigusr1', program, ...how.args], {
+    env: how.environment,
+    // By the channel a child learns that this process was killed; its own group keeps the terminal's Ctrl-C from it.
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    detached: true,
+  })
   /** The last error it logged, or the last thing it said. */
   let last = ''
   for (const output of [child.stdout, child.stderr]) {

@@ -1,4 +1,5 @@
 import type { Proxy, ProxyDetail } from '../../shared/api.ts'
+import { reportSchema } from '../../shared/wire.ts'
 import type { Position } from '../../shared/wire.ts'
 import type { ProxyRow } from '../store/proxies.ts'
 import { proxyState } from './proxy-state.ts'
@@ -31,7 +32,8 @@ export function describeProxy(
     engine_restarts: report?.engine_restarts ?? [],
     stats: report?.stats ?? null,
   }
-  return { ...proxy, pools: report?.pools ?? [] }
+  const other = Object.entries(report ?? {}).filter(([field]) => !Object.hasOwn(reportSchema.shape, field))
+  return { ...proxy, pools: report?.pools ?? [], other: Object.fromEntries<unknown>(other) }
 }
 
 /** The row contains a report validated by `reportSchema`, without its events. */

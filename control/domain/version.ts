@@ -1,22 +1,40 @@
+import { bodyIn, effectiveOf, generalIn, generalOf } from '../../shared/config/body-format.ts'
 import type { FleetDocument } from '../../shared/config/sections.ts'
 import { effectiveGeneral, effectivePools } from '../../shared/config/effective.ts'
-import type { EffectiveGeneral, PoolHash } from '../../shared/config/effective.ts'
+import type { EffectiveGeneral, EffectivePool, PoolHash } from '../../shared/config/effective.ts'
+import { bodyFormats } from '../../shared/config/formats.ts'
+import type { BodyFormat } from '../../shared/config/formats.ts'
 import type { Problem } from '../../shared/config/problems.ts'
 import { unusedValues } from '../../shared/config/shared-servers.ts'
 import { generalSettings } from '../../shared/config/settings.ts'
 import { canonicalJson, poolHashes, sha256Hex } from '../../shared/hash.ts'
+import type { Orders, Position } from '../../shared/wire.ts'
+
+/** A pool body, by the SHA-256 of its exact bytes. */
+export interface PoolBody {
+  readonly hash: string
+  readonly body: string
+}
+
+/** What proxies of one body format are offered. */
+export interface OfferedContent {
+  readonly format: BodyFormat
+  /** JSON of the manifest after the position, see `manifestBytes`. */
+  readonly manifest: string
+  readonly bodies: readonly PoolBody[]
+}
 
 /** Everything derived from a document, computed once when its version is created. */
 export interface VersionContent {
   /** RFC 8785 JSON. */
   readonly document: string
   readonly content_hash: string
-  /** JSON of the manifest after the position, see `manifestBytes`. */
+  /** In format 1. */
   readonly manifest: string
   readonly manifest_hash: string
   readonly pools: number
-  /** Effective configurations by hash, the SHA-256 of the exact bytes of the body. */
-  readonly bodies: readonly { readonly hash: string; readonly body: string }[]
+  /** By format, in the order of `bodyFormats`. */
+  readonly offered: readonly OfferedContent[]
   readonly poll_interval_ms: number
   /** What operators should know of the document. */
   readonly warnings: readonly Problem[]
@@ -31,28 +49,73 @@ export interface PlannedVersion {
 
 /** `document` must be a stored one: without literal passwords, all secrets with versions. */
 export function contentOf(document: FleetDocument): VersionContent {
-  const effective = effectivePools(document)
-  const hashes = effective.map((pool) => ({ pool: pool.pool, user: pool.user, ...poolHashes(pool) }))
-  const general = effectiveGeneral(document)
+  const offered = bodyFormats.map((format) => offeredContent(document, format))
   const text = canonicalJson(document)
-  const manifest = `"pools":${JSON.stringify(hashes)},"general":${JSON.stringify(general)}}`
+  const { manifest, bodies } = offered[0]!
   return {
     document: text,
     content_hash: sha256Hex(text),
     manifest,
     manifest_hash: sha256Hex(manifest),
-    pools: hashes.length,
-    bodies: effective.map((pool, index) => ({ hash: hashes[index]!.hash, body: canonicalJson(pool) })),
-    poll_interval_ms: generalSettings(general.settings).pollIntervalMs,
+    pools: bodies.length,
+    offered,
+    poll_interval_ms: generalSettings(document.general).pollIntervalMs,
     warnings: unusedValues(document),
   }
 }
 
-/** The manifest as sent to proxies. The position comes first, so that the rest can be stored. */
-export function manifestBytes(epoch: number, version: number, manifest: string, isForced: boolean): string {
+/** What proxies of `format` are offered of a document. */
+function offeredContent(document: FleetDocument, format: BodyFormat): OfferedContent {
+  return offeredIn(format, effectivePools(document, format), effectiveGeneral(document))
+}
+
+/**
+ * The content of a version of before `format` in it: of its bodies in format 1 and not of its document, so that a version
+ * stays what it was, whatever rules and defaults are today.
+ */
+export function reformatted(manifest: string, bodies: ReadonlyMap<string, string>, format: BodyFormat): OfferedContent {
+  const { pools, general } = parseManifest(manifest)
+  const effective = pools.map(({ hash }) => effectiveOf(JSON.parse(bodies.get(hash)!) as Record<string, unknown>))
+  return offeredIn(format, effective, general)
+}
+
+function offeredIn(
+  format: BodyFormat,
+  effective: readonly EffectivePool[],
+  generalPart: EffectiveGeneral,
+): OfferedContent {
+  const hashes = effective.map((pool) => ({ pool: pool.pool, user: pool.user, ...poolHashes(pool, format) }))
+  const general = generalIn(format, generalPart)
+  const bodies = effective.map((pool, index) => ({
+    hash: hashes[index]!.hash,
+    body: canonicalJson(bodyIn(format, pool)),
+  }))
+  // Release 0.1.0 knows no body_format, and its manifests stay what they are, byte for byte.
+  const named = format === 1 ? '' : `"body_format":${format},`
+  return { format, manifest: `${named}"pools":${JSON.stringify(hashes)},"general":${JSON.stringify(general)}}`, bodies }
+}
+
+/** The manifest as sent to proxies. Position and orders come first, so that the rest can be stored. */
+export function manifestBytes(
+  { epoch, version }: Position,
+  { orders, isForced }: { readonly orders: Orders; readonly isForced: boolean },
+  manifest: string,
+): string {
   // Only where it is true: proxies that do not know the field try nothing anyway.
   const forced = isForced ? '"forced":true,' : ''
-  return `{"epoch":${epoch},"version":${version},${forced}${manifest}`
+  return `{"epoch":${epoch},"version":${version},${forced}"operations":${JSON.stringify(orders)},${manifest}`
+}
+
+/** The lines of a stored manifest: the hashes that the proxies of its format should run. */
+export function desiredHashes(manifest: string): readonly PoolHash[] {
+  return parseManifest(manifest).pools
+}
+
+/** A stored manifest, with all general settings. */
+function parseManifest(manifest: string): Pick<PlannedVersion, 'pools' | 'general'> {
+  // Written by `offeredIn`, of this release or another one.
+  const { pools, general } = JSON.parse(`{${manifest}`) as Pick<PlannedVersion, 'pools' | 'general'>
+  return { pools, general: { ...general, settings: generalOf(general.settings) } }
 }
 
 /** A stored document is a result of `contentOf`. */
@@ -60,14 +123,25 @@ export function documentOf({ document }: Pick<VersionContent, 'document'>): Flee
   return JSON.parse(document) as FleetDocument
 }
 
-export function plannedVersion(content: Pick<VersionContent, 'document' | 'manifest'>): PlannedVersion {
-  const manifest = JSON.parse(`{${content.manifest}`) as Pick<PlannedVersion, 'pools' | 'general'>
-  return { document: documentOf(content), ...manifest }
+/** `manifest`: of the version, in the newest format. */
+export function plannedVersion(row: Pick<VersionContent, 'document'>, manifest: string): PlannedVersion {
+  return { document: documentOf(row), ...parseManifest(manifest) }
 }
 
 const etagHashLength = 16
 
-/** Identifies one manifest: `"e1.v3.0123456789abcdef"`. */
-export function manifestEtag(epoch: number, version: number, manifestHash: string): string {
-  return `"e${epoch}.v${version}.${manifestHash.slice(0, etagHashLength)}"`
+/**
+ * Identifies one manifest: `"e1.v3.0123456789abcdef"` in format 1, followed by `.f2` in another format, and by `.o5` if five
+ * orders were given. The hash is that of format 1 in any case: a version has one manifest in each format, and the ETag of a
+ * poll is made of one row.
+ */
+export function manifestEtag(
+  { epoch, version }: Position,
+  manifestHash: string,
+  orderNumber: number,
+  format: BodyFormat,
+): string {
+  const suffix = format === 1 ? '' : `.f${format}`
+  const orders = orderNumber === 0 ? '' : `.o${orderNumber}`
+  return `"e${epoch}.v${version}.${manifestHash.slice(0, etagHashLength)}${suffix}${orders}"`
 }

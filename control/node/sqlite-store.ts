@@ -1,6 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { lockFile, openSqlite } from '../store/better-sqlite3.ts'
+import { copySqlite, lockFile, openSqlite } from '../store/better-sqlite3.ts'
 import { migrate } from '../store/migrate.ts'
 import type { Migration } from '../store/migrate.ts'
 import { StoreUnusable } from '../store/port.ts'
@@ -11,13 +11,16 @@ export const storeFile = 'control.db'
 const folderMode = 0o700
 const extension = '.sql'
 
-/** Opens the store in a directory, created if missing, and migrates it to the newest schema. Throws StoreUnusable. */
+/**
+ * Opens the store in a directory, created if missing, and migrates it to the newest schema. Throws StoreUnusable. Older
+ * releases do not open a migrated store: it is copied to `control.db.before-…` first, which they do open.
+ */
 export async function openSqliteStore(folder: string, now: Date): Promise<Store> {
   makeFolder(folder)
   const path = join(folder, storeFile)
   const port = openSqlite(path)
   try {
-    await migrate(port, readMigrations(), now)
+    await migrate(port, readMigrations(), now, (before) => copySqlite(path, `${path}.before-${before}`))
     return openStore(port)
   } catch (error) {
     await port.close()

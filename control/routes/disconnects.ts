@@ -1,6 +1,5 @@
 import { z } from '@hono/zod-openapi'
 import { disconnectsSchema, disconnectSummarySchema } from '../../shared/api.ts'
-import { causeNames } from '../../shared/causes.ts'
 import type { ReceivedDisconnect } from '../../shared/disconnect.ts'
 import { noSuchFleet } from '../api-problem.ts'
 import { arrivals, countDisconnects, newestArrival, pageDisconnects } from '../store/disconnects.ts'
@@ -16,7 +15,7 @@ const summaryMax = 1000
 const filters = z.object({
   pool: z.string().optional(),
   host: z.string().optional(),
-  cause: z.enum(causeNames).optional(),
+  cause: z.string().min(1).max(64).optional(),
   proxy: z.string().optional(),
   since: z.iso.datetime({ offset: true }).optional(),
 })
@@ -88,6 +87,7 @@ function readCursor(cursor: string | undefined): { at: string; n: number } | und
   return { at: at!, n: Number(n) }
 }
 
-function shown({ n: _n, fleet: _fleet, arrival: _arrival, ...event }: DisconnectRow): ReceivedDisconnect {
-  return event
+function shown({ n: _n, fleet: _fleet, arrival: _arrival, other, ...event }: DisconnectRow): ReceivedDisconnect {
+  // Fields of a later release stand beside the known ones, and replace none.
+  return other === null ? event : { ...(JSON.parse(other) as object), ...event }
 }

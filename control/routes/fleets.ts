@@ -3,10 +3,12 @@ import type { Fleet, ProxyState } from '../../shared/api.ts'
 import { generalSettings } from '../../shared/config/settings.ts'
 import { noSuchFleet } from '../api-problem.ts'
 import { describeProxy } from '../domain/proxy-view.ts'
+import { standing } from '../domain/orders.ts'
 import type { ControlHost } from '../host.ts'
 import { readEpoch } from '../store/control-row.ts'
 import { createFleet, findFleet, listFleets } from '../store/fleets.ts'
 import type { FleetRow } from '../store/fleets.ts'
+import { listOrders } from '../store/orders.ts'
 import { listProxies } from '../store/proxies.ts'
 import { fleetPath, json, operatorRoute, problems } from './route.ts'
 import type { App, Control } from './route.ts'
@@ -74,5 +76,6 @@ export async function describeFleet(host: ControlHost, row: FleetRow): Promise<F
     counts[describeProxy(proxy, { epoch, version: row.version }, clock).state] += 1
   }
   const { name, created_at, version, content_hash } = row
-  return { name, created_at, epoch, version, content_hash, proxies: counts }
+  const orders = standing(await listOrders(host.store, name), host.nowMs()).length
+  return { name, created_at, epoch, version, content_hash, proxies: counts, orders }
 }

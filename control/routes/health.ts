@@ -59,9 +59,11 @@ export function healthRoutes(app: App, control: Control): void {
 async function gauges({ host }: Control): Promise<Gauge[]> {
   const versions: Gauge['samples'][number][] = []
   const proxies: Gauge['samples'][number][] = []
+  const orders: Gauge['samples'][number][] = []
   for (const row of await listFleets(host.store)) {
     const fleet = await describeFleet(host, row)
     versions.push({ labels: { fleet: fleet.name }, value: fleet.version })
+    orders.push({ labels: { fleet: fleet.name }, value: fleet.orders })
     for (const [state, value] of Object.entries(fleet.proxies)) {
       proxies.push({ labels: { fleet: fleet.name, state }, value })
     }
@@ -69,5 +71,6 @@ async function gauges({ host }: Control): Promise<Gauge[]> {
   return [
     { name: 'flotilla_control_fleet_version', help: 'current version of each fleet', samples: versions },
     { name: 'flotilla_control_proxies', help: 'proxies of each fleet by state', samples: proxies },
+    { name: 'flotilla_control_orders', help: 'pools of each fleet that are paused or disabled', samples: orders },
   ]
 }

@@ -1,9 +1,20 @@
 import { z } from '@hono/zod-openapi'
-import { reportNowHeader, manifestSchema, nameSchema, proxyHeader, secretValueSchema } from '../../shared/wire.ts'
+import {
+  bodyFormatHeader,
+  reportNowHeader,
+  manifestSchema,
+  nameSchema,
+  proxyHeader,
+  secretValueSchema,
+} from '../../shared/wire.ts'
+import { formatUpTo } from '../../shared/config/formats.ts'
+import type { BodyFormat } from '../../shared/config/formats.ts'
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
 import { parseWaitS } from '../domain/preconditions.ts'
+import { ordersForProxies } from '../domain/orders.ts'
 import { manifestBytes, manifestEtag } from '../domain/version.ts'
 import type { ControlHost } from '../host.ts'
+import { listOrders } from '../store/orders.ts'
 import type { Offer } from '../store/poll-reads.ts'
 import { findSealed } from '../store/secrets.ts'
 import { findPoolBody } from '../store/versions.ts'
@@ -17,7 +28,8 @@ const poll = proxyRoute({
   summary: 'What the fleet should run: the hashes of its pools',
   description:
     'If-None-Match contains the ETag of the last manifest the proxy received, applied or rejected. With ' +
-    'Prefer: wait=25 control may hold the request for that many seconds until there is a newer one.',
+    `Prefer: wait=25 control may hold the request for that many seconds until there is a newer one. ${bodyFormatHeader} is ` +
+    'the body_format of the answer to hello; without it, the manifest and its bodies are in format 1.',
   request: { params: fleetPath },
   responses: {
     200: jsonBytes(manifestSchema, 'The manifest'),
@@ -61,12 +73,13 @@ export function manifestRoutes(app: App, control: Control): void {
     if (proxy !== undefined) host.presence.seen(fleet, proxy)
 
     const held = c.req.header('if-none-match') ?? ''
+    const format = formatUpTo(Number(c.req.header(bodyFormatHeader) ?? 1))
     const waitS = parseWaitS(c.req.header('prefer'))
     const waitMs = Math.min(waitS ?? 0, waitMaxS) * 1000
     const { offer, isAsked } =
       waitS === undefined
         ? { offer: await hot.offer(fleet), isAsked: false }
-        : await parked(control, { fleet, proxy, held, waitMs, signal: c.req.raw.signal })
+        : await parked(control, { fleet, proxy, held, format, waitMs, signal: c.req.raw.signal })
     if (offer === undefined) throw noSuchFleet()
     if (proxy !== undefined && waitS !== undefined) host.presence.seen(fleet, proxy)
 
@@ -74,15 +87,18 @@ export function manifestRoutes(app: App, control: Control): void {
       host.metrics?.count('polls', 'none')
       return c.body(null, 204)
     }
-    const etag = etagOf(offer)
+    const etag = etagOf(offer, format)
     if (held === etag) {
       host.metrics?.count('polls', 'unchanged')
       return c.body(null, 304, { etag, ...(isAsked ? { [reportNowHeader]: 'reload' } : {}) })
     }
-    const manifest = await hot.manifest(fleet, offer.version)
+    const manifest =
+      (await hot.manifest(fleet, offer.version, format)) ??
+      (await control.missingManifests.make(fleet, offer.version, format))
+    const orders = ordersForProxies(offer.order_number, await listOrders(host.store, fleet))
     host.metrics?.count('polls', 'offered')
     const isForced = await hot.isForced(fleet, offer.version)
-    return c.body(manifestBytes(offer.epoch, offer.version, manifest!, isForced), 200, {
+    return c.body(manifestBytes(offer, { orders, isForced }, manifest), 200, {
       etag,
       'content-type': 'application/json',
       'cache-control': 'private, no-cache',
@@ -108,16 +124,23 @@ export function manifestRoutes(app: App, control: Control): void {
   })
 }
 
-function etagOf({ epoch, version, manifest_hash }: Offer): string {
-  return manifestEtag(epoch, version, manifest_hash)
+function etagOf(offer: Offer, format: BodyFormat): string {
+  return manifestEtag(offer, offer.manifest_hash, offer.order_number, format)
 }
 
 /** Returns the offer when it differs from the ETag or a report is requested, at the latest after the wait. */
 async function parked(
   { host, hot }: { host: ControlHost; hot: Control['hot'] },
-  poll: { fleet: string; proxy: string | undefined; held: string; waitMs: number; signal: AbortSignal },
+  poll: {
+    fleet: string
+    proxy: string | undefined
+    held: string
+    format: BodyFormat
+    waitMs: number
+    signal: AbortSignal
+  },
 ): Promise<{ offer: Offer | undefined; isAsked: boolean }> {
-  const { fleet, proxy, held, waitMs } = poll
+  const { fleet, proxy, held, format, waitMs } = poll
   const done = new AbortController()
   const signal = AbortSignal.any([poll.signal, done.signal])
   // Waiting begins before the first read, so that a version created in between is not missed.
@@ -125,7 +148,7 @@ async function parked(
   const asked = proxy === undefined ? undefined : host.parking?.wait(askedTopic(fleet, proxy), waitMs, signal)
   try {
     const offer = await hot.offer(fleet)
-    const unchanged = offer !== undefined && (offer.version === 0 || etagOf(offer) === held)
+    const unchanged = offer !== undefined && (offer.version === 0 || etagOf(offer, format) === held)
     if (changed === undefined || !unchanged) return { offer, isAsked: false }
     const isAsked = await Promise.race([changed.then(() => false), ...(asked === undefined ? [] : [asked])])
     return { offer: await hot.offer(fleet), isAsked }

@@ -1,5 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import { proxiesSchema, proxyDetailSchema } from '../../shared/api.ts'
+import { agreedFormat } from '../../shared/config/formats.ts'
 import type { Network } from '../../shared/config/network.ts'
 import type { ProblemDocument } from '../../shared/problem.ts'
 import { hostFault } from '../../shared/registered-address.ts'
@@ -8,8 +9,8 @@ import {
   helloResponseSchema,
   nameSchema,
   peersSchema,
+  receivedReportSchema,
   reportResponseSchema,
-  reportSchema,
 } from '../../shared/wire.ts'
 import type { HelloRequest } from '../../shared/wire.ts'
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
@@ -62,7 +63,7 @@ const report = proxyRoute({
   method: 'post',
   path: '/v1/fleets/{fleet}/proxies/{proxy}/reports',
   summary: 'What a proxy runs and the server connections it lost; idempotent',
-  request: { params: proxyPath, body: { required: true, ...json(reportSchema, 'The report') } },
+  request: { params: proxyPath, body: { required: true, ...json(receivedReportSchema, 'The report') } },
   responses: { 200: json(reportResponseSchema, 'The report was stored'), ...problems },
 })
 
@@ -93,11 +94,15 @@ export function proxyRoutes(app: App, control: Control): void {
     const errors = addressErrors(said, host.proxyNetworks)
     if (errors.length > 0) throw new ApiProblem('invalid', 'the proxy cannot be reached there', { errors })
     const { epoch, poll_interval_ms } = await offerOf(control, fleet)
-    await sayHello(host.store, fleet, proxy, said, host.nowMs())
+    const caller = c.get('caller')
+    if (caller.kind !== 'proxy') throw new Error('the route is for proxies')
+    await sayHello(host.store, fleet, proxy, { ...said, token_id: caller.tokenId }, host.nowMs())
     host.presence.seen(fleet, proxy)
     host.hints.cleared(fleet, proxy)
     const hint_secret = host.sealing.hintSecret(fleet, proxy, said.boot)
-    return c.json({ epoch, poll_interval_ms, hint_secret, mock_key: host.sealing.mockKey(fleet) }, 200)
+    const body_format = agreedFormat(said.body_formats ?? [])
+    const mock_key = host.sealing.mockKey(fleet)
+    return c.json({ epoch, poll_interval_ms, body_format, hint_secret, mock_key }, 200)
   })
 
   app.openapi(peers, async (c) => {

@@ -5,6 +5,7 @@ import { nameSchema } from '../../shared/wire.ts'
 import { operatorOnly, proxyOnly } from '../authentication.ts'
 import type { AppEnv } from '../authentication.ts'
 import type { ControlHost } from '../host.ts'
+import type { MissingManifests } from '../manifests.ts'
 import type { HotReads } from '../store/poll-reads.ts'
 
 export type App = OpenAPIHono<AppEnv>
@@ -13,6 +14,7 @@ export type App = OpenAPIHono<AppEnv>
 export interface Control {
   readonly host: ControlHost
   readonly hot: HotReads
+  readonly missingManifests: MissingManifests
 }
 
 type Description = Omit<RouteConfig, 'security' | 'middleware'>

@@ -3,8 +3,8 @@ import { diffSchema, versionDocumentSchema, versionsSchema } from '../../shared/
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
 import { diffTrees } from '../../shared/config/diff.ts'
 import { planOf } from '../domain/plan.ts'
-import { plannedVersion } from '../domain/version.ts'
 import type { ControlHost } from '../host.ts'
+import { plannedRow } from '../manifests.ts'
 import { findFleet } from '../store/fleets.ts'
 import { findVersion, listVersions } from '../store/versions.ts'
 import type { VersionRow } from '../store/versions.ts'
@@ -78,7 +78,7 @@ export function versionRoutes(app: App, { host }: Control): void {
     const now = await existing(host, fleet, version)
     const before = from === 0 ? undefined : await existing(host, fleet, from)
     const changes = diffTrees(before === undefined ? {} : JSON.parse(before.document), JSON.parse(now.document))
-    const plan = planOf(before && plannedVersion(before), plannedVersion(now))
+    const plan = planOf(before && (await plannedRow(host.store, before)), await plannedRow(host.store, now))
     return c.json({ from, to: version, changes, plan }, 200)
   })
 }

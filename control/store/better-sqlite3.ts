@@ -1,4 +1,4 @@
-import { chmodSync, closeSync, openSync } from 'node:fs'
+import { chmodSync, closeSync, openSync, renameSync, rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Database from 'better-sqlite3'
 import { AlreadyThere, GuardFailed, StoreBusy, StoreFull, StoreUnusable } from './port.ts'
@@ -87,6 +87,23 @@ function open(path: string): Database.Database {
     if (error instanceof StoreUnusable) throw error
     const reason = error instanceof Error ? error.message : String(error)
     throw new StoreUnusable(`could not open ${path}: ${reason}`, { cause: error })
+  }
+}
+
+/** Copies a database as it is now. The copy is complete as soon as it is there. Throws StoreUnusable. */
+export function copySqlite(path: string, copy: string): void {
+  const unfinished = `${copy}.new`
+  const database = new Database(path, { timeout: busyTimeoutMs })
+  try {
+    rmSync(unfinished, { force: true })
+    makeFile(unfinished)
+    database.prepare('VACUUM INTO ?').run(unfinished)
+    renameSync(unfinished, copy)
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new StoreUnusable(`could not copy ${path} to ${copy} before its migration: ${reason}`, { cause: error })
+  } finally {
+    database.close()
   }
 }
 

@@ -1,6 +1,6 @@
 import { and, asc, desc, eq, gt, gte, lte, max, sql } from 'drizzle-orm'
 import type { SQL } from 'drizzle-orm'
-import type { Cause } from '../../shared/causes.ts'
+import { otherFields } from '../../shared/disconnect.ts'
 import type { Disconnect } from '../../shared/disconnect.ts'
 import { disconnects } from './schema.ts'
 import type { Store, Writable } from './store.ts'
@@ -10,7 +10,7 @@ export type DisconnectRow = typeof disconnects.$inferSelect
 export interface DisconnectFilter {
   readonly pool?: string | undefined
   readonly host?: string | undefined
-  readonly cause?: Cause | undefined
+  readonly cause?: string | undefined
   readonly proxy?: string | undefined
   /** RFC 3339 UTC with milliseconds. */
   readonly since?: string | undefined
@@ -40,6 +40,7 @@ export function keepDisconnects(
         received_at: now,
         at: new Date(event.at).toISOString(),
         arrival: sql`${newest} + 1`,
+        other: otherFields(event),
       })
       .onConflictDoNothing(),
   )
@@ -96,7 +97,7 @@ export async function arrivals(
 export interface DisconnectCount {
   readonly host: string
   readonly port: number
-  readonly cause: Cause
+  readonly cause: string
   /** "2026-11-23T19:05" */
   readonly minute: string
   readonly count: number

@@ -12,9 +12,15 @@ const breakpoint = '--> statement-breakpoint'
 
 /**
  * Migrates the store to the newest schema. Missing migrations are found by set difference, so that one merged late is
- * not skipped; the text of an applied one must not have changed. Throws StoreUnusable otherwise.
+ * not skipped; the text of an applied one must not have changed. Throws StoreUnusable otherwise. A store of an older release
+ * is given to `keepCopy` first, with the first migration that it lacks.
  */
-export async function migrate(port: SqlPort, migrations: readonly Migration[], now: Date): Promise<void> {
+export async function migrate(
+  port: SqlPort,
+  migrations: readonly Migration[],
+  now: Date,
+  keepCopy: (before: string) => void = () => undefined,
+): Promise<void> {
   await port.write([
     statement(
       'CREATE TABLE IF NOT EXISTS schema_migrations ' +
@@ -39,6 +45,8 @@ export async function migrate(port: SqlPort, migrations: readonly Migration[], n
 
   const known = new Set(rows.map(([id]) => String(id)))
   const missing = migrations.filter(({ id }) => !known.has(id)).toSorted((a, b) => (a.id < b.id ? -1 : 1))
+  const [first] = missing
+  if (first !== undefined && known.size > 0) keepCopy(first.id)
   for (const { id, sql } of missing) await apply(port, id, sql, now)
 }
 

@@ -1,8 +1,9 @@
-import { and, asc, eq, isNotNull, lt, sql } from 'drizzle-orm'
+import { and, asc, eq, isNotNull, isNull, lt, sql } from 'drizzle-orm'
 import type { SQL } from 'drizzle-orm'
+import { agreedFormat } from '../../shared/config/formats.ts'
 import { proxyNumberMax } from '../../shared/wire.ts'
 import type { HelloRequest, Peer } from '../../shared/wire.ts'
-import { proxies } from './schema.ts'
+import { proxies, tokens } from './schema.ts'
 import type { Store, Writable } from './store.ts'
 
 export type ProxyRow = typeof proxies.$inferSelect
@@ -22,7 +23,7 @@ export async function sayHello(
   store: Store,
   fleet: string,
   id: string,
-  hello: HelloRequest,
+  hello: HelloRequest & { readonly token_id: string },
   nowMs: number,
 ): Promise<void> {
   const now = new Date(nowMs).toISOString()
@@ -37,6 +38,9 @@ export async function sayHello(
     last_seen_at: now,
     peer_host: hello.peer?.host ?? null,
     peer_port: hello.peer?.port ?? null,
+    body_format: hello.body_formats === undefined ? null : agreedFormat(hello.body_formats),
+    known_keys: hello.known_keys === undefined ? null : JSON.stringify(hello.known_keys),
+    token_id: hello.token_id,
   }
   const sameBoot = sql`${proxies.boot} = excluded.boot`
   await store.write([
@@ -113,6 +117,19 @@ export async function listProxies(store: Store, fleet: string): Promise<ProxyRow
   return await store.db.select().from(proxies).where(eq(proxies.fleet, fleet)).orderBy(asc(proxies.id))
 }
 
+/** What each proxy said of its release. */
+export async function listKnowledge(
+  store: Store,
+  fleet: string,
+): Promise<Pick<ProxyRow, 'id' | 'agent_version' | 'known_keys'>[]> {
+  const { id, agent_version, known_keys } = proxies
+  return await store.db
+    .select({ id, agent_version, known_keys })
+    .from(proxies)
+    .where(eq(proxies.fleet, fleet))
+    .orderBy(asc(id))
+}
+
 export async function findProxy(store: Store, fleet: string, id: string): Promise<ProxyRow | undefined> {
   const [row] = await store.db
     .select()
@@ -121,6 +138,7 @@ export async function findProxy(store: Store, fleet: string, id: string): Promis
   return row
 }
 
+/** Proxies that control can reach and may: not those that said hello with a token that is revoked now. */
 export async function listHintTargets(store: Store, fleet: string): Promise<HintTarget[]> {
   return await store.db
     .select({
@@ -131,7 +149,18 @@ export async function listHintTargets(store: Store, fleet: string): Promise<Hint
       hint_url: sql<string>`${proxies.hint_url}`,
     })
     .from(proxies)
-    .where(and(eq(proxies.fleet, fleet), isNotNull(proxies.hint_url)))
+    .leftJoin(tokens, eq(tokens.id, proxies.token_id))
+    .where(and(eq(proxies.fleet, fleet), isNotNull(proxies.hint_url), isNull(tokens.revoked_at)))
+}
+
+/** Proxies that said hello with a token that is revoked now. */
+export async function listRevoked(store: Store, fleet: string): Promise<string[]> {
+  const rows = await store.db
+    .select({ id: proxies.id })
+    .from(proxies)
+    .innerJoin(tokens, eq(tokens.id, proxies.token_id))
+    .where(and(eq(proxies.fleet, fleet), isNotNull(tokens.revoked_at)))
+  return rows.map(({ id }) => id)
 }
 
 /** Stores when proxies were last seen, in one write; times never go back. */

@@ -3,8 +3,8 @@
  * API; times are RFC 3339 UTC with milliseconds, so that they sort as text.
  */
 import { index, integer, primaryKey, real, sqliteTable, text, unique, uniqueIndex } from 'drizzle-orm/sqlite-core'
-import type { Cause, ServerStateName } from '../../shared/causes.ts'
 import type { PasswordKind } from '../../shared/config/password.ts'
+import type { OrderEffect, PoolOperation } from '../../shared/operations.ts'
 
 /** Always empty: inserting 0 fails a write (see write.ts). */
 export const guards = sqliteTable('guards', { ok: integer().notNull() })
@@ -27,6 +27,8 @@ export const fleets = sqliteTable('fleets', {
   manifest_hash: text().notNull().default(''),
   /** poll_interval of that version, duplicated for the same reason. */
   poll_interval_ms: integer().notNull(),
+  /** Number of its newest order, duplicated for the same reason; 0 before the first. */
+  order_number: integer().notNull().default(0),
 })
 
 /** Append-only, enforced by triggers. */
@@ -41,7 +43,7 @@ export const versions = sqliteTable(
     content_hash: text().notNull(),
     /** RFC 8785 JSON of the document. */
     document: text().notNull(),
-    /** JSON of the manifest after its position: `"pools":…,"general":…}`. */
+    /** JSON of the manifest in format 1 after its position: `"pools":…,"general":…}`. */
     manifest: text().notNull(),
     manifest_hash: text().notNull(),
     pools: integer().notNull(),
@@ -49,6 +51,19 @@ export const versions = sqliteTable(
     forced: integer({ mode: 'boolean' }),
   },
   (table) => [primaryKey({ columns: [table.fleet, table.version] })],
+)
+
+/** Manifests of versions in formats above 1, each made once; append-only. */
+export const manifests = sqliteTable(
+  'manifests',
+  {
+    fleet: text().notNull(),
+    version: integer().notNull(),
+    format: integer().notNull(),
+    /** As in `versions`. */
+    manifest: text().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.fleet, table.version, table.format] })],
 )
 
 /** Effective configurations by their hash; append-only. */
@@ -110,11 +125,52 @@ export const proxies = sqliteTable(
     /** Address at which other proxies reach its listener for clients. */
     peer_host: text(),
     peer_port: integer(),
+    /** Format of the bodies that it is given, as agreed at hello; null if it named none, which is format 1. */
+    body_format: integer(),
+    /** Keys that it knows, as JSON (`KnownKeys`); null if it named none, as release 0.1.0. */
+    known_keys: text(),
+    /** The token of its last hello; null if that was before tokens were recorded. */
+    token_id: text(),
   },
   (table) => [
     primaryKey({ columns: [table.fleet, table.id] }),
     uniqueIndex('proxies_by_number').on(table.fleet, table.number),
   ],
+)
+
+/** The newest order for each effect on a pool, also when it ended the effect. */
+export const poolOrders = sqliteTable(
+  'pool_orders',
+  {
+    fleet: text().notNull(),
+    pool: text().notNull(),
+    effect: text().notNull().$type<OrderEffect>(),
+    operation: text().notNull().$type<PoolOperation>(),
+    number: integer().notNull(),
+    /** The fleet's version when it was given. */
+    version: integer().notNull(),
+    actor: text().notNull(),
+    reason: text(),
+    created_at: text().notNull(),
+    expires_at: text(),
+  },
+  (table) => [primaryKey({ columns: [table.fleet, table.pool, table.effect] })],
+)
+
+/** All operations of operators on pools, oldest first. */
+export const operationLog = sqliteTable(
+  'operation_log',
+  {
+    n: integer().primaryKey({ autoIncrement: true }),
+    fleet: text().notNull(),
+    pool: text().notNull(),
+    operation: text().notNull().$type<PoolOperation>(),
+    actor: text().notNull(),
+    reason: text(),
+    at: text().notNull(),
+    expires_at: text(),
+  },
+  (table) => [index('operation_log_by_fleet').on(table.fleet, table.n)],
 )
 
 /** Lost server connections. `n` numbers arrivals. */
@@ -131,19 +187,21 @@ export const disconnects = sqliteTable(
     user: text().notNull(),
     host: text().notNull(),
     port: integer().notNull(),
-    role: text().notNull().$type<'primary' | 'replica'>(),
+    role: text().notNull(),
     backend_pid: integer(),
-    cause: text().notNull().$type<Cause>(),
+    cause: text().notNull(),
     errno: text(),
     sqlstate: text(),
     message: text(),
-    state: text().notNull().$type<ServerStateName>(),
+    state: text().notNull(),
     connection_age_ms: real().notNull(),
     idle_ms: real().notNull(),
     client_hurt: integer({ mode: 'boolean' }).notNull(),
     pool_hash: text().notNull(),
     /** Numbers the arrivals of its fleet, which each keep their newest. */
     arrival: integer().notNull(),
+    /** Fields that this release does not know, as JSON. */
+    other: text(),
   },
   (table) => [
     index('disconnects_by_arrival_in_fleet').on(table.fleet, table.arrival),

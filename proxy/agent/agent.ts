@@ -2,18 +2,28 @@ import { randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { causes } from '../../shared/causes.ts'
+import { bodyFormats } from '../../shared/config/formats.ts'
+import { ourKeys } from '../../shared/config/known-keys.ts'
 import { generalKeys, type GeneralKey } from '../../shared/config/keys.ts'
 import type { EngineDisconnect } from '../../shared/disconnect.ts'
-import type { Hint, HelloRequest, HelloResponse } from '../../shared/wire.ts'
+import type {
+  Hint,
+  HelloRequest,
+  HelloResponse,
+  Manifest,
+  OperationOutcome,
+  OperationRequest,
+} from '../../shared/wire.ts'
 import type { StopMode } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
 import type { FleetSpec } from '../spec.ts'
-import { Applier } from './applier.ts'
+import { Applier, type Candidate } from './applier.ts'
 import { Backoff } from './backoff.ts'
 import type { Chance, Waits } from './clock.ts'
 import { ConfigFile } from './config-file.ts'
 import { ControlClient } from './control-client.ts'
 import { ControlSource } from './control-source.ts'
+import { EngineDied } from './engine-thread.ts'
 import { Workers } from './workers.ts'
 import { cancelSocketsOf, type CancelSockets } from './restart/cancel-sockets.ts'
 import { DrainOutbox, DrainReader } from './restart/drain-outbox.ts'
@@ -25,6 +35,9 @@ import { HttpServer } from './http.ts'
 import { reasonOf, type Log } from './log.ts'
 import { Metrics, serversOf } from './metrics.ts'
 import type { Offer } from './offer.ts'
+import { ControlClock } from './orders/control-clock.ts'
+import { OrderFile } from './orders/order-file.ts'
+import { Orders } from './orders/orders.ts'
 import { Outbox, outboxEventsMax } from './outbox.ts'
 import { Passwords } from './password.ts'
 import { peerAddress, Peers } from './peers.ts'
@@ -143,6 +156,11 @@ export class Agent {
   readonly #secrets: Secrets
   readonly #tlsWatch: TlsWatch
   readonly #applier: Applier
+  readonly #controlClock: ControlClock
+  readonly #orders: Orders
+  #orderFile: OrderFile | null = null
+  /** Serves what ran last, once; until then control may answer with orders that it must obey from the first moment. */
+  #startWithLast: (() => void) | null = null
   readonly #metrics = new Metrics()
   readonly #http: HttpServer
   readonly #ended = Promise.withResolvers<string | null>()
@@ -203,7 +221,21 @@ export class Agent {
       onTrying: () => this.#fleet?.sync.goOn(),
       onEdge: () => this.#fleet?.reports.edge(),
     })
+    this.#controlClock = new ControlClock(() => chance.now().getTime())
+    this.#orders = this.#createOrders()
     this.#http = this.#createHttp()
+  }
+
+  #createOrders(): Orders {
+    return new Orders({
+      carryOut: async (changes) => await this.#engine.carryOut(changes),
+      running: () => this.#applier.applied,
+      nowMs: () => this.#controlClock.nowMs,
+      file: () => (this.#isHandedOver ? null : this.#orderFile),
+      followMs: this.#tools.waits.drainsMs,
+      log: this.#tools.log,
+      onEdge: () => this.#fleet?.reports.edge(),
+    })
   }
 
   #createWorkers(): Workers {
@@ -235,10 +267,7 @@ export class Agent {
       fleet: source.kind === 'control' ? source.fleet : null,
       hintSecret: () => this.#hintSecret,
       onHint: (hint) => void this.#hinted(hint),
-      onControlOperation: async ({ operation, pool }) => {
-        log('info', 'operation received from control', { operation, pool })
-        return await this.#engine.operate(operation, pool)
-      },
+      onControlOperation: async (request) => await this.#ordered(request),
       token: httpToken,
       onOperation: async (operation, pool) => {
         log('info', 'operation received over HTTP', { operation, pool })
@@ -249,6 +278,7 @@ export class Agent {
         return await this.reload()
       },
       notReady: () => this.#notReady(),
+      remarks: () => this.#orders.inForce.map(({ pool, effect }) => `${effect} by the fleet: ${pool}`),
       metrics: async () => ({ contentType: this.#metrics.contentType, page: await this.#metricsPage() }),
     })
   }
@@ -315,6 +345,25 @@ export class Agent {
     const error = await fleet.sync.pollNow()
     fleet.reports.edge()
     return error ?? unusable
+  }
+
+  async #ordered({ operation, pool, order }: OperationRequest): Promise<OperationOutcome> {
+    this.#tools.log('info', 'operation received from control', { operation, pool, number: order?.number ?? null })
+    if (order === undefined) return await this.#engine.operate(operation, pool)
+    const { epoch, ...rest } = order
+    const taken = await this.#orders.takeOne(epoch, { operation, pool, ...rest })
+    return { ...(await this.#outcomeOf(operation, pool, taken === 'taken')), order: taken }
+  }
+
+  /** Where no thread runs there is no server to wait for, and the next one starts with the fleet's orders. */
+  async #outcomeOf(operation: OperationRequest['operation'], pool: string, acts: boolean): Promise<OperationOutcome> {
+    try {
+      return await this.#engine.operate(operation, pool, acts)
+    } catch (error) {
+      if (!(error instanceof EngineDied)) throw error
+      const isPaused = this.#orders.inForce.some((order) => order.pool === pool && order.effect === 'paused')
+      return { known: true, paused: isPaused, servers: 0 }
+    }
   }
 
   /** PAUSE or RESUME of all databases. False if it had no effect; rejects if no engine runs. */
@@ -395,6 +444,7 @@ export class Agent {
     await this.#openDrainOutbox()
     await this.#closeFleet()
     await this.#http.close()
+    if (this.#orderFile !== null) this.#orders.follow(this.#orderFile)
     return open
   }
 
@@ -431,6 +481,7 @@ export class Agent {
       }
     }
     this.#isHandedOver = false
+    this.#orders.unfollow()
     this.#engine.listeners?.ownFile()
     await this.#fleet?.peers.start()
     this.#fleet?.reports.start()
@@ -453,6 +504,7 @@ export class Agent {
     this.#fleet?.peers.stop()
     this.#resolver.stop()
     this.#tlsWatch.stop()
+    this.#startWithLast = null
     await this.#engine.stop(mode, timeoutMs)
     await this.#close()
     this.#tools.log('info', 'stopped')
@@ -463,6 +515,7 @@ export class Agent {
     await this.#closeFleet()
     await this.#closeDrainOutbox()
     await this.#applier.stop()
+    await this.#orders.stop()
     this.#engine.close()
     await this.#http.close()
     this.#taken?.giveUp()
@@ -507,17 +560,39 @@ export class Agent {
   async #startFleet(fleet: Fleet): Promise<void> {
     const { source, folder, candidates, sync, reports, peers, drainReader } = fleet
     const good = await folder.readLastKnownGood(source.fleet, source.token)
+    const orders = await this.#orderFile?.read()
+    if (orders !== undefined) await this.#orders.takeKept(orders)
     if (good !== undefined) {
       this.#secrets.remember(good.secrets)
       this.#resolver.remember(good.addresses)
       sync.startFrom(good.etag)
-      // Not awaited: control is polled at the same time, and may have a newer version.
-      void this.#applier.apply(candidates.lastKnownGood(good))
+      const { epoch, operations } = good.manifest
+      if (operations !== undefined) await this.#orders.takeAll(epoch, operations)
+      // Not awaited: control is polled at the same time, and may have a newer version, or this one undamaged. Its first
+      // answer comes first, for it may tell that a pool is paused.
+      this.#startWithLast = () => void this.#applyLastKnownGood(candidates.lastKnownGood(good), sync)
+      setTimeout(() => this.#startedWithLast(), this.#tools.waits.firstAnswerMs).unref()
     }
     await peers.start()
     reports.start()
     void sync.run()
     drainReader.start()
+  }
+
+  async #applyLastKnownGood(candidate: Candidate, sync: Sync): Promise<void> {
+    const refused = await this.#applier.apply(candidate)
+    if (refused !== null) sync.startOver()
+  }
+
+  #startedWithLast(): void {
+    this.#startWithLast?.()
+    this.#startWithLast = null
+  }
+
+  /** The fleet's orders come before the version that is offered with them. */
+  async #heard(manifest: Manifest | null): Promise<void> {
+    if (manifest?.operations !== undefined) await this.#orders.takeAll(manifest.epoch, manifest.operations)
+    this.#startedWithLast()
   }
 
   async #openFleet(source: Fleet['source']): Promise<Fleet> {
@@ -534,7 +609,9 @@ export class Agent {
       agentVersion: this.#settings.version,
       requestTimeoutMs: waits.requestTimeoutMs,
       now: chance.now,
+      onDate: (dateMs) => this.#controlClock.saw(dateMs),
     })
+    this.#orderFile = new OrderFile(source.stateFolder, source.fleet, log)
     const candidates = new ControlSource(control)
     const sync = new Sync({
       control,
@@ -542,6 +619,9 @@ export class Agent {
       hello: () => this.#hello(),
       onHello: (answer) => this.#greeted(answer),
       onAsked: () => this.#fleet?.reports.edge(),
+      onHeard: async (manifest) => await this.#heard(manifest),
+      // A proxy whose token was revoked takes no hints and operations, until control greets it again.
+      onForbidden: () => (this.#hintSecret = null),
       candidate: (manifest, etag) => candidates.candidate(manifest, etag),
       parksPolls: this.#settings.hintUrl === null,
       waits,
@@ -590,6 +670,8 @@ export class Agent {
       ...(peer === null ? {} : { peer }),
       ...(hintUrl === null ? {} : { hint_url: hintUrl }),
       ...(region === null ? {} : { region }),
+      body_formats: [...bodyFormats],
+      known_keys: ourKeys,
     }
   }
 
@@ -662,6 +744,7 @@ export class Agent {
 
   async #applied(offer: Offer, isWhole: boolean): Promise<void> {
     this.#file?.applied(offer.position)
+    await this.#orders.look()
     void this.#serving()
     const fleet = this.#fleet
     const keep = fleet?.candidates.applied(offer)
@@ -710,6 +793,7 @@ export class Agent {
       applied: this.#applier.applied,
       error: this.#applier.error?.outline ?? null,
       needs_restart: this.#needsRestart(),
+      body_format: this.#applier.runningFormat ?? 1,
       pools: poolReports(snapshot, this.#applier.desiredPools, this.#applier.error),
       engine_restarts: [...this.#engine.restarts],
       stats: {
@@ -761,6 +845,7 @@ export class Agent {
       configEpoch: this.#applier.applied?.epoch ?? 0,
       configAgeSeconds: ageMs === undefined ? undefined : ageMs / 1000,
       configFailed: this.#applier.error !== null,
+      orders: this.#orders.inForce,
       outboxEvents: this.#fleet?.outbox.size ?? 0,
       outboxDropped: this.#fleet?.outbox.droppedEvents ?? 0,
       engineRestarts: this.#engine.restartCount,

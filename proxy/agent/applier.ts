@@ -1,4 +1,5 @@
 import type { PoolHash } from '../../shared/config/effective.ts'
+import { newestFormat } from '../../shared/config/formats.ts'
 import { comparePositions } from '../../shared/position.ts'
 import type { Position } from '../../shared/wire.ts'
 import type { ApplyOutcome, Desired, FleetSpec, PoolSpec, PoolVerdict, PreflightOutcome } from '../spec.ts'
@@ -14,6 +15,8 @@ import type { Resolver } from './resolver.ts'
 /** A desired version. */
 export interface Candidate {
   readonly position: Position
+  /** Body format of its hashes. */
+  readonly format: number
   /** Its pools by hash, before their configuration is loaded. */
   readonly pools: readonly PoolHash[]
   /** Fetches and verifies the content, again at every attempt. Throws an ApplyError. */
@@ -53,6 +56,7 @@ export class Applier {
   #runningPools: readonly PoolHash[] = []
   /** Why pools of the running version are missing, which only a starting proxy allows; null if none is. */
   #lack: ApplyError | null = null
+  #runningFormat: number | undefined
   #appliedAtMs: number | undefined
   #retryTimer: NodeJS.Timeout | undefined
   /** Ends the preflight in progress, because its version is no longer wanted. */
@@ -78,6 +82,11 @@ export class Applier {
   /** Why the candidate does not run; null if it does. */
   get error(): ApplyError | null {
     return this.#error
+  }
+
+  /** Body format of the hashes that the engine runs; undefined before the first. */
+  get runningFormat(): number | undefined {
+    return this.#runningFormat
   }
 
   get desiredPools(): readonly PoolHash[] {
@@ -115,7 +124,7 @@ export class Applier {
   async refuse(position: Position, error: ApplyError): Promise<ApplyError> {
     return await this.#enqueue(async () => {
       const load = async (): Promise<Offer> => await Promise.reject(error)
-      this.#candidate = { position, pools: this.#runningPools, load, force: false }
+      this.#candidate = { position, format: newestFormat, pools: this.#runningPools, load, force: false }
       this.#fail(error)
       return await Promise.resolve(error)
     })
@@ -161,19 +170,23 @@ export class Applier {
       this.#succeed(candidate)
       return
     }
+    // The running version under other hashes, which control offers once another format is agreed, or with pools that it
+    // still lacks.
+    const isReformatted = this.#isReformatted(candidate)
     const completes = this.#lack !== null && comparePositions(candidate.position, this.applied) === 0
-    if (!completes) refuseOlder(candidate, this.applied)
+    if (!isReformatted && !completes) refuseOlder(candidate, this.applied)
     const startedAtMs = performance.now()
     const offer = await candidate.load()
     const { spec, lack } = await prepare(offer, tools, this.#mayLack())
     if (completes && lack !== null && lack.others.length === this.#lack?.others.length) throw lack
     if (engine.address === undefined) await this.#options.startEngine(spec)
     await this.#prove(candidate, spec)
-    const outcome = await engine.apply(spec, candidate.force || completes)
+    const outcome = await engine.apply(spec, candidate.force || isReformatted || completes)
     if (!outcome.applied) throw olderThan(candidate.position, outcome.running)
 
     this.#lack = lack
     this.#runningPools = candidate.pools.filter(({ pool, user }) => (lack?.about(pool, user) ?? null) === null)
+    this.#runningFormat = candidate.format
     this.#appliedAtMs = performance.now()
     tools.resolver.watch(hostsOf(offer), spec.general.dnsMaxTtlMs)
     log('info', 'version applied', {
@@ -229,6 +242,10 @@ export class Applier {
   /** Whether the engine runs exactly the candidate's pools at its position. */
   #runs({ position, pools }: Candidate): boolean {
     return comparePositions(position, this.applied) === 0 && sameHashes(pools, this.#runningPools)
+  }
+
+  #isReformatted({ position, format }: Candidate): boolean {
+    return comparePositions(position, this.applied) === 0 && format !== (this.#runningFormat ?? format)
   }
 
   #succeed(candidate: Candidate): void {

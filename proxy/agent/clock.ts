@@ -20,6 +20,8 @@ export interface Waits {
   readonly drainingReportMs: number
   /** For control's response to a request, in addition to a requested wait. */
   readonly requestTimeoutMs: number
+  /** A starting proxy serves what it ran last when control has not answered for this long. */
+  readonly firstAnswerMs: number
   /** For one DNS lookup. */
   readonly lookupTimeoutMs: number
   /** Between requests for the list of peers. */
@@ -42,6 +44,7 @@ export const defaultWaits: Waits = {
   reportIntervalMs: 30_000,
   drainingReportMs: 2000,
   requestTimeoutMs: 10_000,
+  firstAnswerMs: 2000,
   lookupTimeoutMs: 5000,
   peersMs: 60_000,
   peersAgainMs: 2000,

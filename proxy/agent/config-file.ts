@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { readDocument, noSecrets } from '../../shared/config/document.ts'
 import { effectiveGeneral, effectivePools } from '../../shared/config/effective.ts'
+import { newestFormat } from '../../shared/config/formats.ts'
 import { unusedValues } from '../../shared/config/shared-servers.ts'
 import { parseToml } from '../../shared/config/text.ts'
 import { hashOf, poolHashes } from '../../shared/hash.ts'
@@ -75,7 +76,7 @@ export class ConfigFile {
       connect_hash: connectHash,
     }))
     const load = async (): Promise<Offer> => await Promise.resolve({ position, ...content })
-    return await this.#applier.apply({ position, pools, load, force: true })
+    return await this.#applier.apply({ position, format: newestFormat, pools, load, force: true })
   }
 
   /** A candidate was applied. */

@@ -2,6 +2,7 @@ import { Pool } from 'undici'
 import type { z } from 'zod'
 import { problemSchema } from '../../shared/problem.ts'
 import {
+  bodyFormatHeader,
   reportNowHeader,
   helloResponseSchema,
   manifestSchema,
@@ -48,6 +49,8 @@ export interface ControlClientOptions {
   readonly agentVersion: string
   readonly requestTimeoutMs: number
   readonly now: () => Date
+  /** Called with control's time, in milliseconds since 1970, of each of its answers. */
+  readonly onDate?: (dateMs: number) => void
 }
 
 /**
@@ -95,15 +98,17 @@ export class ControlClient {
   }
 
   /**
-   * Requests the manifest unless it still has `etag`. With `waitS` control may hold the request for that long; `signal`
-   * ends such a wait.
+   * Requests the manifest, in the body format agreed at hello, unless it still has `etag`. With `waitS` control may hold the
+   * request for that long; `signal` ends such a wait.
    */
   async manifest(
     etag: string | null,
+    format: number,
     wait?: { readonly waitS: number; readonly signal: AbortSignal },
   ): Promise<Polled> {
     const headers: Record<string, string> = {}
     if (etag !== null) headers['if-none-match'] = etag
+    if (format > 1) headers[bodyFormatHeader] = String(format)
     if (wait !== undefined) headers['prefer'] = `wait=${wait.waitS}`
     const answer = await this.#ask('GET', 'manifest', {
       headers,
@@ -181,6 +186,8 @@ export class ControlClient {
         headersTimeout: allowedMs,
         bodyTimeout: allowedMs,
       })
+      const dateMs = Date.parse(single(response.headers['date']) ?? '')
+      if (!Number.isNaN(dateMs)) this.#options.onDate?.(dateMs)
       return {
         status: response.statusCode,
         etag: single(response.headers['etag']),

@@ -3,7 +3,7 @@ import type { EngineDisconnect } from '../../shared/disconnect.ts'
 import type { PoolOperation } from '../../shared/operations.ts'
 import type { Handed } from '../io/io.ts'
 import type { OperationOutcome } from '../../shared/wire.ts'
-import type { QueryAnswer as WorkerAnswer, OperatedState, WorkerQuery } from '../operation.ts'
+import type { OperatedState, OrderedChange, QueryAnswer as WorkerAnswer, WorkerQuery } from '../operation.ts'
 import type {
   WorkersStart,
   EngineStart,
@@ -162,8 +162,13 @@ export class EngineThread {
   }
 
   /** Rejects with an EngineDied. */
-  async operate(operation: PoolOperation, pool: string): Promise<OperationOutcome> {
-    return (await this.#ask((id) => ({ type: 'operate', id, operation, pool }))) as OperationOutcome
+  async operate(operation: PoolOperation, pool: string, acts: boolean): Promise<OperationOutcome> {
+    return (await this.#ask((id) => ({ type: 'operate', id, operation, pool, acts }))) as OperationOutcome
+  }
+
+  /** Rejects with an EngineDied. */
+  async carryOut(changes: readonly OrderedChange[]): Promise<void> {
+    await this.#ask((id) => ({ type: 'carry_out', id, changes }))
   }
 
   /** Rejects with an EngineDied. The answer may take any time. */

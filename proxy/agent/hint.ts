@@ -1,5 +1,5 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
-import type { z } from 'zod'
+import { z } from 'zod'
 import { hintSchema, operationRequestSchema, type Hint, type OperationRequest } from '../../shared/wire.ts'
 
 /** Headers of a hint (Standard Webhooks). */
@@ -25,14 +25,21 @@ export function verifiedHint(headers: HintHeaders, body: Uint8Array, secret: str
   return isSigned(headers, body, secret, now) ? parsed(hintSchema, body) : undefined
 }
 
-/** As for a hint. */
+/** As for a hint. The operation may be one of a later release. */
 export function verifiedOperation(
   headers: HintHeaders,
   body: Uint8Array,
   secret: string,
   now: Date,
-): OperationRequest | undefined {
-  return isSigned(headers, body, secret, now) ? parsed(operationRequestSchema, body) : undefined
+): SignedOperation | undefined {
+  return isSigned(headers, body, secret, now) ? parsed(signedOperationSchema, body) : undefined
+}
+
+const signedOperationSchema = operationRequestSchema.extend({ operation: z.string().min(1).max(64) })
+type SignedOperation = z.infer<typeof signedOperationSchema>
+
+export function isKnown(sent: SignedOperation): sent is OperationRequest {
+  return operationRequestSchema.safeParse(sent).success
 }
 
 /** Ids of signed messages within the validity of their signatures: an operation is executed once. */
@@ -72,13 +79,10 @@ function isSame(one: Uint8Array, other: Uint8Array): boolean {
   return one.length === other.length && timingSafeEqual(one, other)
 }
 
-function parsed<Schema extends typeof hintSchema | typeof operationRequestSchema>(
-  schema: Schema,
-  body: Uint8Array,
-): z.infer<Schema> | undefined {
+function parsed<Schema extends z.ZodType>(schema: Schema, body: Uint8Array): z.infer<Schema> | undefined {
   try {
     const result = schema.safeParse(JSON.parse(Buffer.from(body).toString('utf8')))
-    return result.success ? (result.data as z.infer<Schema>) : undefined
+    return result.success ? result.data : undefined
   } catch {
     return undefined
   }

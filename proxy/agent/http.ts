@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 import { poolOperations } from '../../shared/operations.ts'
 import type { Hint, OperationRequest, OperationOutcome } from '../../shared/wire.ts'
-import { hintBodyBytesMax, Repetitions, verifiedHint, verifiedOperation } from './hint.ts'
+import { hintBodyBytesMax, isKnown, Repetitions, verifiedHint, verifiedOperation } from './hint.ts'
 import type { HintHeaders } from './hint.ts'
 import { reasonOf, type Log } from './log.ts'
 
@@ -24,6 +24,8 @@ export interface HttpOptions {
   readonly onReload: () => Promise<string | null>
   /** Why the proxy is not ready for clients; null if it is. */
   readonly notReady: () => string | null
+  /** What else operators should see of a proxy that is ready, a line each. */
+  readonly remarks: () => readonly string[]
   readonly metrics: () => Promise<{ readonly contentType: string; readonly page: string }>
 }
 
@@ -45,11 +47,10 @@ const routes: Readonly<Record<string, Handler>> = {
   'POST /v1/order': takeOperation,
   'POST /v1/reload': reload,
   'GET /livez': async () => await Promise.resolve({ status: 200, body: 'alive\n' }),
-  'GET /readyz': async (_, { notReady }) => {
+  'GET /readyz': async (_, { notReady, remarks }) => {
     const reason = notReady()
-    return await Promise.resolve(
-      reason === null ? { status: 200, body: 'ready\n' } : { status: 503, body: `${reason}\n` },
-    )
+    const answer = { status: reason === null ? 200 : 503, body: `${[reason ?? 'ready', ...remarks()].join('\n')}\n` }
+    return await Promise.resolve(answer)
   },
   'GET /metrics': async (_, { metrics }) => {
     const { contentType, page } = await metrics()
@@ -140,6 +141,9 @@ async function takeOperation(request: IncomingMessage, given: Given): Promise<An
   if (sent === undefined || headers.id === undefined) return { status: 401, body: 'invalid signature\n' }
   if (sent.fleet !== given.fleet) return { status: 409, body: 'this proxy belongs to another fleet\n' }
   if (!given.repetitions.isFirst(headers.id, given.now())) return { status: 409, body: 'repeated message\n' }
+  if (!isKnown(sent)) {
+    return { status: 501, body: `this proxy is too old for the operation ${JSON.stringify(sent.operation)}\n` }
+  }
   const outcome = await given.onControlOperation(sent)
   return { status: 200, contentType: 'application/json', body: JSON.stringify(outcome) }
 }

@@ -11,6 +11,8 @@ export interface AgentFigures {
   readonly configAgeSeconds: number | undefined
   /** The offered version does not run. */
   readonly configFailed: boolean
+  /** The fleet's orders that are in force here. */
+  readonly orders: readonly { readonly pool: string; readonly effect: string }[]
   readonly outboxEvents: number
   readonly outboxDropped: number
   readonly engineRestarts: number
@@ -313,6 +315,12 @@ const lines: readonly Line[] = [
     kind: 'gauge',
     help: '1 if the offered version was rejected',
     rows: (_, { configFailed }) => [[none, configFailed ? 1 : 0]],
+  },
+  {
+    name: 'flotilla_orders',
+    kind: 'gauge',
+    help: '1 for each database that the fleet wants paused or disabled here',
+    rows: (_, { orders }) => orders.map(({ pool, effect }) => [{ database: pool, effect }, 1] as const),
   },
   {
     name: 'flotilla_outbox_events',

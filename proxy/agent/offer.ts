@@ -1,17 +1,26 @@
 import { z } from 'zod'
+import { effectiveOf, generalOf } from '../../shared/config/body-format.ts'
 import { credentialEntries } from '../../shared/config/credentials.ts'
 import type { ConsoleUser, EffectivePool } from '../../shared/config/effective.ts'
+import { bodyFormats } from '../../shared/config/formats.ts'
+import type { BodyFormat } from '../../shared/config/formats.ts'
 import { generalKeys, poolKeys } from '../../shared/config/keys.ts'
 import type { GeneralValues, KeySpec } from '../../shared/config/keys.ts'
+import { ourKeys } from '../../shared/config/known-keys.ts'
 import { checkValue } from '../../shared/config/value.ts'
-import { poolHashes } from '../../shared/hash.ts'
-import { secretRefSchema } from '../../shared/wire.ts'
+import { hashOf, poolHashes } from '../../shared/hash.ts'
+import { consoleUserSchema, secretRefSchema } from '../../shared/wire.ts'
 import type { Manifest, Position } from '../../shared/wire.ts'
 import { ApplyError } from './failure.ts'
 
-/** One pool of an offer: its effective configuration, and hashes recomputed from it. */
+/**
+ * One pool of an offer: its effective configuration, and hashes recomputed from it in the newest format, which tell whether
+ * it changes, in whichever format it was offered.
+ */
 export interface OfferedPool {
   readonly hash: string
+  /** As it is offered; absent if it is offered under `hash`. */
+  readonly offeredHash?: string
   readonly connectHash: string
   readonly body: EffectivePool
 }
@@ -19,7 +28,7 @@ export interface OfferedPool {
 /** An offered version, verified, before names are resolved and secrets fetched. */
 export interface Offer {
   readonly position: Position
-  readonly general: Partial<GeneralValues>
+  readonly general: GeneralValues
   readonly consoleUsers: readonly ConsoleUser[]
   readonly pools: readonly OfferedPool[]
 }
@@ -45,32 +54,40 @@ function credentialSchemas(): Record<string, z.ZodType> {
     credentialEntries().map(([key, { type, presence }]) => {
       const schema = types[type]
       if (presence === 'always') return [key, schema]
-      return [key, presence === 'or_null' ? schema.nullable() : schema.optional()]
+      // Of null, only those of the first release are written.
+      return [key, presence === 'or_null' ? schema.nullable().optional() : schema.optional()]
     }),
   )
 }
 
-const bodyKeys = new Set([...Object.keys(bodySchema.shape), ...Object.keys(poolKeys)])
+const bodyKeys = new Set(ourKeys.pool)
 
 /**
- * Verifies a pool body against its line in the manifest: name and hashes must match, and there must be no unknown key,
- * because an ignored key may be one that protects something. Throws an ApplyError: `hash_mismatch`, `unsupported_body`.
+ * Verifies a pool body against its line in the manifest: name and hash must match, and there must be no unknown key, because
+ * an ignored key may be one that protects something. An absent key has its default. Throws an ApplyError: `hash_mismatch`,
+ * `unsupported_body`.
  */
 export function verifyBody(promised: Manifest['pools'][number], body: unknown): OfferedPool {
   const about = { pool: promised.pool, user: promised.user }
   const parsed = bodySchema.safeParse(body)
   if (!parsed.success) throw new ApplyError('unsupported_body', `${sentences(parsed.error)}; ${tooOld}`, about)
-  const known = asEffective(parsed.data, about)
-  const hashes = poolHashes(known)
-  const same =
-    hashes.hash === promised.hash &&
-    hashes.connect_hash === promised.connect_hash &&
-    known.pool === promised.pool &&
-    known.user === promised.user
-  if (!same) {
-    throw new ApplyError('hash_mismatch', `the body of ${promised.hash} has the hash ${hashes.hash}`, about)
+  const effective = asEffective(parsed.data, about)
+  const hash = hashOf(parsed.data)
+  if (hash !== promised.hash || effective.pool !== promised.pool || effective.user !== promised.user) {
+    throw new ApplyError('hash_mismatch', `the body of ${promised.hash} has the hash ${hash}`, about)
   }
-  return { hash: hashes.hash, connectHash: hashes.connect_hash, body: known }
+  return offeredAs(promised.hash, effective)
+}
+
+/** A pool whose configuration is known, and which is offered under `hash`. */
+export function offeredAs(hash: string, body: EffectivePool): OfferedPool {
+  const own = poolHashes(body)
+  return {
+    hash: own.hash,
+    ...(own.hash === hash ? {} : { offeredHash: hash }),
+    connectHash: own.connect_hash,
+    body,
+  }
 }
 
 const tooOld = 'this proxy may be older than control'
@@ -81,8 +98,7 @@ function asEffective(body: z.infer<typeof bodySchema>, about: { pool: string; us
   }
   const fault = valuesFault(poolKeys, body)
   if (fault !== undefined) throw new ApplyError('unsupported_body', `${fault}; ${tooOld}`, about)
-  // Checked above: the shape by the schema, keys and values by the table.
-  return body as unknown as EffectivePool
+  return effectiveOf(body)
 }
 
 /** Verifies the general part of a manifest. Throws an ApplyError `unsupported_body`. */
@@ -94,7 +110,18 @@ export function verifyGeneral(general: Manifest['general']): Pick<Offer, 'genera
   }
   const fault = valuesFault(generalKeys, general.settings)
   if (fault !== undefined) throw new ApplyError('unsupported_body', `general.${fault}; ${tooOld}`)
-  return { general: general.settings, consoleUsers: general.console_users }
+  const users = z.array(consoleUserSchema).safeParse(general.console_users)
+  if (!users.success) {
+    throw new ApplyError('unsupported_body', `general.console_users.${sentences(users.error)}; ${tooOld}`)
+  }
+  return { general: generalOf(general.settings), consoleUsers: users.data }
+}
+
+/** Throws an ApplyError `unsupported_body` for a format of a later release. */
+export function verifyFormat({ body_format: format = 1 }: Manifest): BodyFormat {
+  const known = bodyFormats.find((one) => one === format)
+  if (known === undefined) throw new ApplyError('unsupported_body', `body format ${format} is unknown; ${tooOld}`)
+  return known
 }
 
 /** The first invalid value; an absent key has its default. */

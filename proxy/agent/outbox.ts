@@ -1,7 +1,7 @@
 import { closeSync, fsync, ftruncateSync, openSync, writeSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
-import { disconnectSchema } from '../../shared/disconnect.ts'
+import { keptDisconnectSchema } from '../../shared/disconnect.ts'
 import type { Disconnect } from '../../shared/disconnect.ts'
 import { privateFileMode, replaceFile } from './atomic-file.ts'
 import { reasonOf, type Log } from './log.ts'
@@ -199,7 +199,7 @@ function toLines(events: readonly Disconnect[]): string {
 
 function parseEvent(line: string): Disconnect | undefined {
   try {
-    const parsed = disconnectSchema.safeParse(JSON.parse(line))
+    const parsed = keptDisconnectSchema.safeParse(JSON.parse(line))
     return parsed.success ? parsed.data : undefined
   } catch {
     return undefined

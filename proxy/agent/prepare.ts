@@ -6,8 +6,6 @@ import { parseIdent } from '../../shared/config/ident.ts'
 import { asksForPassword, passwordKind, plainIterationsMax } from '../../shared/config/password.ts'
 import { generalSettings, poolSettings } from '../../shared/config/settings.ts'
 import type { GeneralSettings } from '../../shared/config/settings.ts'
-import { generalKeys } from '../../shared/config/keys.ts'
-import type { GeneralValues } from '../../shared/config/keys.ts'
 import type {
   AccessRules,
   ClientSecret,
@@ -79,7 +77,7 @@ export async function prepare(
   const spec = {
     position: offer.position,
     general,
-    generalValues: withDefaults(offer.general),
+    generalValues: offer.general,
     consoleUsers,
     pools,
     ...(lack === null ? {} : { unprepared: failed.map(unpreparedOf) }),
@@ -144,7 +142,7 @@ export function hostsOf(offer: Offer): string[] {
 }
 
 async function preparePool(
-  { hash, connectHash, body }: OfferedPool,
+  { hash, offeredHash, connectHash, body }: OfferedPool,
   addresses: Addresses,
   tls: TlsReader,
   tools: PrepareTools,
@@ -161,6 +159,7 @@ async function preparePool(
       database: body.pool,
       user: body.user,
       hash,
+      ...(offeredHash === undefined ? {} : { offeredHash }),
       connectHash,
       serverDatabase: body.database,
       serverUser: body.server_user,
@@ -244,9 +243,4 @@ async function namingThePool<Result>(
 
 function nameOf({ pool, user }: EffectivePool): { pool: string; user: string } {
   return { pool, user }
-}
-
-function withDefaults(values: Partial<GeneralValues>): Record<string, string | number> {
-  const defaults = Object.entries(generalKeys).map(([key, spec]) => [key, spec.default] as const)
-  return { ...Object.fromEntries<string | number>(defaults), ...values }
 }

@@ -1,8 +1,9 @@
-import { mkdir, open, readFile, type FileHandle } from 'node:fs/promises'
+import { mkdir, open, readFile, rename, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { comparePositions } from '../../shared/position.ts'
 import { manifestSchema, nameSchema, peersSchema } from '../../shared/wire.ts'
-import type { Manifest, Peer } from '../../shared/wire.ts'
+import type { Manifest, Peer, Position } from '../../shared/wire.ts'
 import { privateFileMode, replaceFile } from './atomic-file.ts'
 import { reasonOf, type Log } from './log.ts'
 import { tryLock } from './libc.ts'
@@ -11,8 +12,11 @@ import { Seal } from './seal.ts'
 /** The last version that the proxy ran, complete: it starts with it if control does not answer. */
 export interface LastKnownGood {
   readonly etag: string | null
+  /** In format 1, so that the release before and the one after start from it too. */
   readonly manifest: Manifest
-  /** Pool bodies from control, by hash. Verified again when used. */
+  /** The manifest as control has sent it, if that is another one. */
+  readonly offered?: Manifest
+  /** Pool bodies of `manifest`, by hash. Verified again when used. */
   readonly bodies: Readonly<Record<string, unknown>>
   /** `name@version` → value. */
   readonly secrets: Readonly<Record<string, string>>
@@ -27,6 +31,7 @@ const fileSchema = z.object({
   fleet: z.string(),
   etag: z.string().nullable(),
   manifest: manifestSchema,
+  offered: manifestSchema.optional(),
   bodies: z.record(z.string(), z.unknown()),
   salt: z.string(),
   sealed_secrets: z.record(z.string(), z.string()),
@@ -47,12 +52,15 @@ export const mockKeyBytes = 32
 /**
  * The directory that a proxy keeps between runs: `proxy-id`, `mock-key`, `last-known-good.json`, `peers.json`,
  * `outbox.log`. A file that is damaged or belongs to another fleet or token is skipped with one warning. One process at
- * a time holds the directory.
+ * a time holds the directory. Of last-known-good there are two generations: where the newer one cannot be read, the version
+ * before it is used.
  */
 export class StateFolder {
   readonly #path: string
   readonly #log: Log
   readonly #lock: FileHandle
+  /** What `last-known-good.json` contains; null if it is missing or cannot be used. */
+  #saved: Position | null = null
 
   private constructor(path: string, lock: FileHandle, log: Log) {
     this.#path = path
@@ -103,25 +111,36 @@ export class StateFolder {
       fleet,
       etag: good.etag,
       manifest: good.manifest,
+      ...(good.offered === undefined ? {} : { offered: good.offered }),
       bodies: { ...good.bodies },
       salt: seal.salt,
       sealed_secrets: Object.fromEntries(sealed) as Record<string, string>,
       addresses: Object.fromEntries(Object.entries(good.addresses).map(([host, list]) => [host, [...list]])),
     }
+    // The same version may be saved again, with other addresses.
+    const isOther = this.#saved !== null && comparePositions(this.#saved, good.manifest) !== 0
+    if (isOther) await rename(this.#lastKnownGoodPath, this.#formerGoodPath)
     await replaceFile(this.#lastKnownGoodPath, `${JSON.stringify(content)}\n`)
+    const { epoch, version } = good.manifest
+    this.#saved = { epoch, version }
   }
 
   /** Undefined if there is none that can be used. */
   async readLastKnownGood(fleet: string, token: string): Promise<LastKnownGood | undefined> {
-    const path = this.#lastKnownGoodPath
+    const good = await this.#readGood(this.#lastKnownGoodPath, fleet, token)
+    this.#saved = good?.manifest ?? null
+    return good ?? (await this.#readGood(this.#formerGoodPath, fleet, token))
+  }
+
+  async #readGood(path: string, fleet: string, token: string): Promise<LastKnownGood | undefined> {
     const text = await this.#read(path)
     if (text === undefined) return undefined
     const parsed = fileSchema.safeParse(jsonOrUndefined(text))
-    if (!parsed.success) return this.#passOver(path, 'is damaged')
+    if (!parsed.success) return this.#passOver(path, isOfLaterRelease(text) ? 'is of a later release' : 'is damaged')
     if (parsed.data.fleet !== fleet) return this.#passOver(path, `belongs to the fleet ${parsed.data.fleet}`)
-    const { etag, manifest, bodies, addresses, salt, sealed_secrets: sealed } = parsed.data
+    const { etag, manifest, offered, bodies, addresses, salt, sealed_secrets: sealed } = parsed.data
     const secrets = this.#openSecrets(fleet, new Seal(token, salt), sealed)
-    return { etag, manifest, bodies, addresses, secrets }
+    return { etag, manifest, ...(offered === undefined ? {} : { offered }), bodies, addresses, secrets }
   }
 
   async savePeers(fleet: string, peers: readonly Peer[]): Promise<void> {
@@ -152,6 +171,10 @@ export class StateFolder {
 
   get #lastKnownGoodPath(): string {
     return join(this.#path, 'last-known-good.json')
+  }
+
+  get #formerGoodPath(): string {
+    return join(this.#path, 'last-known-good.former.json')
   }
 
   #openSecrets(fleet: string, seal: Seal, sealed: Readonly<Record<string, string>>): Record<string, string> {
@@ -190,6 +213,12 @@ async function openLock(path: string): Promise<FileHandle> {
   } catch (error) {
     throw new StateFolderError(`could not use the state directory ${path}: ${reasonOf(error)}`, { cause: error })
   }
+}
+
+const otherFormatSchema = z.object({ format: z.int().min(format + 1) })
+
+function isOfLaterRelease(text: string): boolean {
+  return otherFormatSchema.safeParse(jsonOrUndefined(text)).success
 }
 
 function jsonOrUndefined(text: string): unknown {

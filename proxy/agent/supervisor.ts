@@ -1,7 +1,7 @@
 import type { PoolOperation } from '../../shared/operations.ts'
 import type { Handed } from '../io/io.ts'
 import type { OperationOutcome } from '../../shared/wire.ts'
-import type { QueryAnswer, OperatedState, WorkerQuery } from '../operation.ts'
+import type { OperatedState, OrderedChange, QueryAnswer, WorkerQuery } from '../operation.ts'
 import type { PreflightRule, StopMode } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
 import type { ApplyOutcome, Desired, FleetSpec, HostSpec, PeersUpdate, PreflightOutcome, TlsUpdate } from '../spec.ts'
@@ -152,9 +152,15 @@ export class Supervisor {
   }
 
   /** Rejects with an EngineDied. */
-  async operate(operation: PoolOperation, pool: string): Promise<OperationOutcome> {
+  async operate(operation: PoolOperation, pool: string, acts: boolean): Promise<OperationOutcome> {
     if (this.#thread === undefined) throw new EngineDied('the engine is not running')
-    return await this.#thread.operate(operation, pool)
+    return await this.#thread.operate(operation, pool, acts)
+  }
+
+  /** Rejects with an EngineDied. */
+  async carryOut(changes: readonly OrderedChange[]): Promise<void> {
+    if (this.#thread === undefined) throw new EngineDied('the engine is not running')
+    await this.#thread.carryOut(changes)
   }
 
   /** The eventfd, which outlives the threads. */

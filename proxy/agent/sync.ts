@@ -14,6 +14,13 @@ export interface SyncOptions {
   readonly onHello: (answer: HelloResponse) => void
   /** Control ended a parked poll to get a report: what failed has been retried, and control wants a report. */
   readonly onAsked: () => void
+  /**
+   * Called with each offer before it becomes a candidate, and with null when control does not answer or has nothing that
+   * is new.
+   */
+  readonly onHeard: (manifest: Manifest | null) => Promise<void>
+  /** Control rejects the token. */
+  readonly onForbidden: () => void
   readonly candidate: (manifest: Manifest, etag: string | null) => Candidate
   /** Control reaches this proxy with hints; otherwise polls are parked. */
   readonly parksPolls: boolean
@@ -39,7 +46,11 @@ export class Sync {
   #pollIntervalMs: number
   /** ETag of the last offer, applied or rejected. */
   #etag: string | null = null
+  /** Body format as agreed with the control that answered the last hello. */
+  #format = 1
   #greeted = false
+  /** Control has answered a poll of this process. */
+  #answered = false
   /** Callers waiting for a poll that begins after their call. */
   #waiting: ((error: string | null) => void)[] = []
   readonly #pause = new Pause()
@@ -60,6 +71,13 @@ export class Sync {
   /** Call before `run`: the offer of the last run is not requested again. */
   startFrom(etag: string | null): void {
     this.#etag = etag
+  }
+
+  /** What is on disk cannot be used: the next poll, made now, requests the whole offer. */
+  startOver(): void {
+    this.#etag = null
+    this.#parked?.abort()
+    this.#pause.end()
   }
 
   /** Polls until `stop`, at once at first. */
@@ -142,6 +160,7 @@ export class Sync {
       return waitMs
     } catch (error) {
       const isGivenUp = error instanceof ControlError && error.fault === 'given_up'
+      if (!isGivenUp) await this.#options.onHeard(null)
       const failed = isGivenUp ? { error: reasonOf(error), waitMs: gapMs } : this.#failed(error)
       answer(failed.error)
       return failed.waitMs
@@ -163,6 +182,7 @@ export class Sync {
     try {
       const answer = await control.hello(hello())
       this.#pollIntervalMs = answer.poll_interval_ms
+      this.#format = answer.body_format ?? 1
       onHello(answer)
     } catch (error) {
       if (!(error instanceof ControlError) || error.fault !== 'refused') throw error
@@ -174,13 +194,13 @@ export class Sync {
   async #poll(asked: boolean): Promise<Polled> {
     const { control, parksPolls } = this.#options
     // Not parked: the first poll, and polls that a caller waits for.
-    const isHurried = asked || this.#waiting.length > 0 || !this.#greeted || this.#stopped
+    const isHurried = asked || this.#waiting.length > 0 || !this.#greeted || !this.#answered || this.#stopped
     const parks = parksPolls && this.#etag !== null && !isHurried
-    if (!parks) return await control.manifest(this.#etag)
+    if (!parks) return await control.manifest(this.#etag, this.#format)
     const waitS = Math.min(Math.ceil((parkedPolls * this.#pollIntervalMs) / 1000), parkedMaxS)
     this.#parked = new AbortController()
     try {
-      return await control.manifest(this.#etag, { waitS, signal: this.#parked.signal })
+      return await control.manifest(this.#etag, this.#format, { waitS, signal: this.#parked.signal })
     } finally {
       this.#parked = undefined
     }
@@ -188,7 +208,9 @@ export class Sync {
 
   /** Why the proxy does not run the desired version; null if it does. */
   async #take(polled: Polled, asked: boolean): Promise<string | null> {
-    const { applier, candidate, onAsked } = this.#options
+    const { applier, candidate, onAsked, onHeard } = this.#options
+    this.#answered = true
+    await onHeard(polled.kind === 'offered' ? polled.manifest : null)
     switch (polled.kind) {
       case 'offered': {
         this.#etag = polled.etag
@@ -212,6 +234,7 @@ export class Sync {
     const fault = error instanceof ControlError ? error.fault : null
     if (this.#trouble !== reason) this.#options.log('warn', troubleText[fault ?? 'none'], { fault, reason })
     this.#trouble = reason
+    if (fault === 'forbidden') this.#options.onForbidden()
     // Control may have been restored and lost this proxy.
     this.#greeted = false
     return { error: reason, waitMs: this.#waitAfter(error) }

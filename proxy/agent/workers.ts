@@ -3,7 +3,7 @@ import { SchemaChanges } from '../memory/schema-changes.ts'
 import { SharedCounters } from '../memory/shared-counters.ts'
 import { KeyCounts } from '../memory/key-counts.ts'
 import type { OperationOutcome } from '../../shared/wire.ts'
-import type { QueryAnswer, OperatedState, WorkerQuery } from '../operation.ts'
+import type { OperatedState, OrderedChange, QueryAnswer, WorkerQuery } from '../operation.ts'
 import type { PreflightRule, ProcessStart, StopMode } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
 import type { ApplyOutcome, Desired, FleetSpec, PeersUpdate, PreflightOutcome, TlsUpdate } from '../spec.ts'
@@ -39,6 +39,8 @@ export class Workers {
   #peers: PeersUpdate | null = null
   /** As last reported by a worker: an operator's state is the same in all workers. */
   #operated: OperatedState | undefined
+  /** Changes that control has ordered and no worker has reported yet. */
+  readonly #ordered = new Set<OrderedChange>()
   /** Operations in progress, and the workers that missed one. */
   #operationsOpen = 0
   readonly #missed = new Set<Supervisor>()
@@ -131,7 +133,7 @@ export class Workers {
         this.#counters?.workerEnded(worker)
         KeyCounts.threadEnded(lasting.failedLogins, worker)
       },
-      operated: () => this.#operated,
+      operated: () => this.#stateToRestore(),
       onOperated: (state) => (this.#operated = state),
       ...(workers === 1 ? {} : several),
     })
@@ -148,14 +150,14 @@ export class Workers {
    */
   async apply(spec: FleetSpec, force: boolean): Promise<ApplyOutcome> {
     const before = this.#running
-    const operated = this.#operated
+    const overrides = this.#operated?.overrides
     const wanted = placed(spec, this.#supervisors.length, this.#placements)
     const results = await Promise.allSettled(
       this.#supervisors.map(async (supervisor) => await supervisor.apply(wanted, force)),
     )
     const failed = results.find((result) => result.status === 'rejected')
     if (failed !== undefined) {
-      if (before !== undefined) await this.#goBack(before, operated)
+      if (before !== undefined) await this.#goBack(before, overrides)
       throw failed.reason
     }
     const [outcome] = results.map((result) => (result as PromiseFulfilledResult<ApplyOutcome>).value)
@@ -182,9 +184,9 @@ export class Workers {
   }
 
   /** Including the overrides of SET. */
-  async #goBack(spec: FleetSpec, operated: OperatedState | undefined): Promise<void> {
+  async #goBack(spec: FleetSpec, overrides: OperatedState['overrides'] = []): Promise<void> {
     await Promise.allSettled(this.#supervisors.map(async (supervisor) => await supervisor.apply(spec, true)))
-    this.#operated = operated
+    this.#operated = { ...(this.#operated ?? nothingDone), overrides }
     for (const supervisor of this.#supervisors) supervisor.restore()
   }
 
@@ -194,9 +196,9 @@ export class Workers {
     return mergedSnapshot(given(await Promise.all(this.#supervisors.map(ask))))
   }
 
-  /** Rejects with an EngineDied if no worker serves. */
-  async operate(operation: PoolOperation, pool: string): Promise<OperationOutcome> {
-    const ask = orNull(async (supervisor) => await supervisor.operate(operation, pool))
+  /** Rejects with an EngineDied if no worker serves. Without `acts` it changes nothing and only tells the outcome. */
+  async operate(operation: PoolOperation, pool: string, acts = true): Promise<OperationOutcome> {
+    const ask = orNull(async (supervisor) => await supervisor.operate(operation, pool, acts))
     return mergedOutcome(given(await this.#operateAll(ask)))
   }
 
@@ -208,6 +210,27 @@ export class Workers {
     const query: WorkerQuery = { kind: 'operate', operation, database: null }
     const ask = orNull(async (supervisor) => await answerOf(supervisor, query))
     return given(await this.#operateAll(ask)).includes(true)
+  }
+
+  /**
+   * Changes that control has ordered. Never rejects: before the first start, and where a thread is not running, they are part
+   * of the state with which it starts.
+   */
+  async carryOut(changes: readonly OrderedChange[]): Promise<void> {
+    for (const change of changes) this.#ordered.add(change)
+    const ask = orNull(async (supervisor) => {
+      await supervisor.carryOut(changes)
+      return true
+    })
+    const answers = await this.#operateAll(ask)
+    for (const change of changes) this.#ordered.delete(change)
+    // A worker that answered has reported its state before. One that has died may have reported a former one last.
+    if (answers.length > 0 && !answers.includes(null)) return
+    this.#operated = changes.reduce<OperatedState | undefined>(changed, this.#operated)
+  }
+
+  #stateToRestore(): OperatedState | undefined {
+    return [...this.#ordered].reduce<OperatedState | undefined>(changed, this.#operated)
   }
 
   desired(desired: Desired): void {
@@ -278,6 +301,14 @@ export class Workers {
     }
     return answers
   }
+}
+
+const nothingDone: OperatedState = { pausedAll: false, paused: [], disabled: [], suspended: false, overrides: [] }
+
+function changed(state: OperatedState | undefined, { pool, effect, on }: OrderedChange): OperatedState {
+  const before = state ?? nothingDone
+  const others = before[effect].filter((one) => one !== pool)
+  return { ...before, [effect]: on ? [...others, pool] : others }
 }
 
 /** Null for a worker that is not running. */

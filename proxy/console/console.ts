@@ -10,7 +10,7 @@ import { answerTo } from './answers.ts'
 import { consoleTablesOf, poolsWithSeries, sourcesWithSeries } from './console-tables.ts'
 import { Disconnects } from './disconnects.ts'
 import type { OperatedEngine } from './operated-engine.ts'
-import { operateForControl } from './operations.ts'
+import { carryOut, operateForControl } from './operations.ts'
 import { Overrides } from './overrides.ts'
 import { ConsoleSession } from './session.ts'
 import { Statistics } from './statistics.ts'
@@ -118,8 +118,12 @@ export class Console implements EngineConsole, OperatedEngine {
       case 'restore':
         this.#restore(message.state)
         return
+      case 'carry_out':
+        carryOut(this, message.changes)
+        post({ type: 'answer', id: message.id, answer: true })
+        return
       case 'operate':
-        post({ type: 'operated', id: message.id, outcome: operateForControl(this, message.operation, message.pool) })
+        post({ type: 'operated', id: message.id, outcome: operateForControl(this, message) })
         return
       default:
         message satisfies never

@@ -7,7 +7,7 @@ import { Client } from '../engine/pool/client.ts'
 import type { Engine } from '../engine/engine.ts'
 import { suspend, unsuspend } from '../engine/suspension.ts'
 import type { OperationOutcome } from '../../shared/wire.ts'
-import type { Operation } from '../operation.ts'
+import type { Operation, OrderedChange } from '../operation.ts'
 import type { Pool } from '../engine/pool/pool.ts'
 import type { ServerSource } from '../engine/pool/server-source.ts'
 
@@ -119,12 +119,24 @@ export function operate(engine: Operated, operation: Operation, database: string
   }
 }
 
-/** An operation from control. Repeating it has no further effect. */
-export function operateForControl(engine: Operated, operation: PoolOperation, pool: string): OperationOutcome {
+/** What the fleet's orders change, also for databases that do not exist yet or any more. */
+export function carryOut(engine: Operated, changes: readonly OrderedChange[]): void {
+  for (const { pool, effect, on } of changes) {
+    if (effect === 'paused') engine.pools.setPaused(pool, on)
+    else engine.pools.setDisabled(pool, on)
+  }
+  engine.stateChanged()
+}
+
+/** An operation from control. Repeating it has no further effect; without `acts` it has none. */
+export function operateForControl(
+  engine: Operated,
+  { operation, pool, acts }: { operation: PoolOperation; pool: string; acts: boolean },
+): OperationOutcome {
   const known = engine.pools.hasDatabase(pool)
   const { undoes, waitsFor } = operations[operation]
   // A pool that was removed from the configuration may still be paused or disabled.
-  if (known || undoes.length > 0) operate(engine, operation, pool)
+  if (acts && (known || undoes.length > 0)) operate(engine, operation, pool)
   return { known, paused: engine.pools.pauseApplies(pool), servers: serversToEnd[waitsFor](engine, pool) }
 }
 

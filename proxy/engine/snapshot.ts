@@ -3,6 +3,7 @@ import type { Pool } from './pool/pool.ts'
 import type { ServerSource } from './pool/server-source.ts'
 import { noTotals } from './pool/totals.ts'
 import { waitBoundsMs } from '../snapshot.ts'
+import { shownHash } from '../spec.ts'
 
 type Line = { -readonly [Key in keyof PoolSnapshot]: PoolSnapshot[Key] }
 
@@ -63,7 +64,7 @@ function lineOf(pool: Pool): Line {
   const { spec, template } = pool
   return {
     ...emptyLine(pool),
-    hash: spec?.hash ?? null,
+    hash: spec === null ? null : shownHash(spec),
     overridden: spec?.overridden !== undefined,
     ...(template === null ? {} : { template: { pool: template.database, user: template.user } }),
     clientsActive: pool.active.size,

@@ -10,9 +10,11 @@ import type {
   WrittenUser,
 } from './credentials.ts'
 import type { FleetDocument, PoolSection, UserSection } from './sections.ts'
-import { formatDuration, parseDuration } from './duration.ts'
+import { newestFormat } from './formats.ts'
+import type { BodyFormat } from './formats.ts'
 import { generalKeys, poolKeys } from './keys.ts'
 import type { GeneralValues, KeySpec, PoolKey, PoolKeySpec, PoolValues } from './keys.ts'
+import { defaultOf } from './value.ts'
 
 export interface ServerAddress {
   readonly host: string
@@ -53,19 +55,22 @@ export interface PoolHash {
   readonly connect_hash: string
 }
 
-/** The effective configurations of a document, sorted by name. References to secrets must have a version. */
-export function effectivePools(document: FleetDocument): EffectivePool[] {
+/**
+ * The effective configurations of a document, sorted by name. References to secrets must have a version. In the first release
+ * (body format 1) each user has servers of its own, and therefore its own values for them.
+ */
+export function effectivePools(document: FleetDocument, format: BodyFormat = newestFormat): EffectivePool[] {
   return Object.keys(document.pools)
     .sort()
-    .flatMap((pool) => effectiveUsers(document, pool))
+    .flatMap((pool) => effectiveUsers(document, pool, format))
 }
 
-function effectiveUsers(document: FleetDocument, pool: string): EffectivePool[] {
+function effectiveUsers(document: FleetDocument, pool: string, format: BodyFormat): EffectivePool[] {
   const section = document.pools[pool]!
   const database = section.database ?? pool
   const servers = section.servers.map(({ host, port, role }) => ({ host, port, role }))
   const entries = credentialEntries()
-  const written = usersOf(document, pool)
+  const written = usersOf(document, pool, format)
   return Object.keys(section.users)
     .sort()
     .map((user) => {
@@ -121,7 +126,11 @@ function consoleUsers(document: FleetDocument, right: ConsoleUser['right']): Con
  * Resolves users of one pool: values are defaults ← pool ← user; a credential is that of the most specific section which has
  * it, or of the section that has the credential it belongs to. What users inherit is resolved once, for all of them.
  */
-export function usersOf(document: FleetDocument, pool: string): (user: string) => WrittenUser {
+export function usersOf(
+  document: FleetDocument,
+  pool: string,
+  format: BodyFormat = newestFormat,
+): (user: string) => WrittenUser {
   const section = document.pools[pool]!
   // The table that values are checked against is the one that the type is derived from.
   const inherited = filled(poolKeys, { ...document.defaults, ...section }) as PoolValues
@@ -138,7 +147,7 @@ export function usersOf(document: FleetDocument, pool: string): (user: string) =
     const sharedRole = roles.get(user) ?? null
     return {
       user,
-      values: { ...inherited, ...valuesIn(section.users[user]!, sharedRole !== null) },
+      values: { ...inherited, ...valuesIn(section.users[user]!, sharedRole !== null && format !== 1) },
       sources,
       sharedRole,
     }
@@ -177,9 +186,7 @@ function credentialsIn(section: Credentials): Sources {
 function filled(keys: Record<string, KeySpec>, given: object): object {
   const values: Record<string, unknown> = {}
   for (const [key, spec] of Object.entries(keys)) {
-    // Defaults in the table may have another spelling, such as "120s".
-    const spelled = spec.type === 'duration' ? formatDuration(parseDuration(spec.default)!) : spec.default
-    values[key] = (given as Record<string, unknown>)[key] ?? spelled
+    values[key] = (given as Record<string, unknown>)[key] ?? defaultOf(spec)
   }
   return values
 }

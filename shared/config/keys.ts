@@ -10,20 +10,22 @@
 
 export type KeyClass = 'connect' | 'live' | 'process'
 
-interface Common {
+interface Common<Value> {
+  readonly default: Value
+  /** The default of the release that added the key, where it has been another one: see formats.ts. */
+  readonly firstDefault?: Value
   readonly class: KeyClass
   readonly help: string
 }
 
 export type KeySpec =
-  | (Common & { readonly type: 'integer'; readonly default: number; readonly min: number; readonly max: number })
+  | (Common<number> & { readonly type: 'integer'; readonly min: number; readonly max: number })
   /** `default`, `min` and `max` as in a document: "5s", "250ms", "10m". */
-  | (Common & { readonly type: 'duration'; readonly default: string; readonly min: string; readonly max: string })
-  | (Common & { readonly type: 'choice'; readonly default: string; readonly choices: readonly string[] })
+  | (Common<string> & { readonly type: 'duration'; readonly min: string; readonly max: string })
+  | (Common<string> & { readonly type: 'choice'; readonly choices: readonly string[] })
   /** "" means none. It is accepted where it is the default, or with `mayBeEmpty`. */
-  | (Common & {
+  | (Common<string> & {
       readonly type: 'string'
-      readonly default: string
       readonly maxLength: number
       readonly mayBeEmpty?: true
     })

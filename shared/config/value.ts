@@ -3,6 +3,24 @@ import type { KeySpec } from './keys.ts'
 
 export type Checked = { readonly value: string | number } | { readonly fault: string }
 
+/** What a document without the key means. */
+export function defaultOf(spec: KeySpec): string | number {
+  return canonical(spec, spec.default)
+}
+
+/**
+ * What a body without the key means, for good: the default of the release that added the key. Where the default has changed
+ * since, bodies name the value, so that older proxies run what was meant, and hashes change with it.
+ */
+export function absentMeans(spec: KeySpec): string | number {
+  return canonical(spec, spec.firstDefault ?? spec.default)
+}
+
+/** Defaults in the table may have another spelling, such as "120s". */
+function canonical(spec: KeySpec, value: string | number): string | number {
+  return spec.type === 'duration' ? formatDuration(parseDuration(String(value))!) : value
+}
+
 /** Checks a value against its line in the key table. Durations are returned in their canonical spelling. */
 export function checkValue(spec: KeySpec, given: unknown): Checked {
   switch (spec.type) {

@@ -28,7 +28,7 @@ test('a fleet is made, listed, and found again when it is made twice', async () 
 
   expect(made).toMatchObject({ code: 0, stdout: 'fleet inventory is at v0\n' })
   expect(again).toEqual(made)
-  expect(listed.stdout).toMatch(/^FLEET +VERSION +PROXIES +CREATED\ninventory +v0 +0 +20/m)
+  expect(listed.stdout).toMatch(/^FLEET +VERSION +PROXIES +ORDERS +CREATED\ninventory +v0 +0 +0 +20/m)
 })
 
 test('versions are applied, listed, shown, compared and rolled back', async () => {

@@ -45,6 +45,28 @@ test('an event is shown with everything the proxy told of it', async () => {
   expect((await list()).disconnects).toEqual([{ ...lost('e1'), proxy: 'p1', received_at: '2026-11-23T19:00:00.000Z' }])
 })
 
+test('what a later release says of an event is kept and shown: its causes, states, roles and fields', async () => {
+  const { control, send, list } = await setting()
+  const later = { cause: 'fenced', state: 'in pipeline', role: 'witness', lag_bytes: 17, at: minute(1) }
+
+  const event = Object.assign(lost('later'), later, { proxy: 'another' })
+  await send([event, lost('known', { at: minute(2) })])
+  const { disconnects } = await list('?cause=fenced')
+  const summary = await control.call<DisconnectSummary>('GET', '/v1/fleets/demo/disconnects/summary')
+
+  const received_at = '2026-11-23T19:00:00.000Z'
+  expect(disconnects).toEqual([{ ...lost('later'), ...later, proxy: 'p1', received_at }])
+  expect(summary.body.summary.map(({ cause }) => cause)).toContain('fenced')
+})
+
+test('fields of a later release that are too long are not kept, and the event is', async () => {
+  const { send, list } = await setting()
+
+  await send([{ ...lost('later'), essay: 'x'.repeat(5000) } as Report['events'][number]])
+
+  expect((await list()).disconnects[0]).not.toHaveProperty('essay')
+})
+
 test('116: events are listed by when they happened, newest first, however late they arrive', async () => {
   const { send, list } = await setting()
 
@@ -107,7 +129,7 @@ test('filters by pool, host, cause, proxy and time can be joined', async () => {
 test('a filter that cannot match anything known is refused', async () => {
   const { control } = await setting()
 
-  for (const query of ['cause=gremlins', 'since=yesterday', 'cursor=x', 'follow=-1', 'limit=0', 'limit=1001']) {
+  for (const query of ['cause=', 'since=yesterday', 'cursor=x', 'follow=-1', 'limit=0', 'limit=1001']) {
     const answer = await control.call('GET', `/v1/fleets/demo/disconnects?${query}`)
     expect([query, answer.status]).toEqual([query, 422])
     expect(answer.body).toMatchObject({ errors: [{ path: query.split('=')[0] }] })

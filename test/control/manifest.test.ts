@@ -57,7 +57,7 @@ test('the bytes of a pool body have the hash by which they are requested, and ne
   const answer = await control.call<EffectivePool>('GET', `/v1/fleets/demo/pools/${hash}`, { token })
 
   expect(createHash('sha256').update(answer.text).digest('hex')).toBe(hash)
-  expect(poolHashes(answer.body)).toEqual({ hash, connect_hash })
+  expect(poolHashes(answer.body, 1)).toEqual({ hash, connect_hash })
   expect(answer.headers.get('cache-control')).toContain('immutable')
   expect(answer.body).toMatchObject({ pool: 'app', user: 'web', database: 'app', pool_size: 20 })
 })

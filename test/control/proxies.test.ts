@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { Fleet, Proxy } from '../../shared/api.ts'
+import type { Fleet, Proxy, ProxyDetail } from '../../shared/api.ts'
 import type { Report } from '../../shared/wire.ts'
 import { raiseEpoch } from '../../control/store/control-row.ts'
 import { document, inProcessControl, lost, report } from './in-process.ts'
@@ -39,6 +39,7 @@ test('hello tells epoch, poll interval and a secret that is this boot’s own', 
   expect(first.body).toEqual({
     epoch: 1,
     poll_interval_ms: 250,
+    body_format: 1,
     hint_secret: expect.stringMatching(/^whsec_[\w+/]{43}=$/),
     mock_key: expect.stringMatching(/^[\w+/]{43}=$/),
   })
@@ -289,9 +290,31 @@ test('a proxy that was not seen for a week is forgotten when another one comes',
   expect(await names()).toEqual(['p2', 'p3'])
 })
 
+test('what a later release reports beyond this one is kept and shown', async () => {
+  const { control, token } = await withProxy()
+  const pool = {
+    pool: 'app',
+    user: 'web',
+    hash: null,
+    desired_hash: null,
+    state: 'hibernating',
+    draining_servers: 0,
+    code: null,
+    message: null,
+    shard: 3,
+  }
+  const later = { ...report(1), weather: { wind: 'west' }, pools: [pool] }
+
+  const { status } = await send(control, token, later)
+  const { body } = await control.call<ProxyDetail>('GET', '/v1/fleets/demo/proxies/p1')
+
+  expect(status).toBe(200)
+  expect(body).toMatchObject({ state: 'in_sync', pools: [pool], other: { weather: { wind: 'west' } } })
+})
+
 test('a report that is not one is refused with the field that is wrong', async () => {
   const { control, token } = await withProxy()
-  const bad = { ...report(1), seq: 0, events: [{ ...lost('e'), cause: 'gremlins' }] }
+  const bad = { ...report(1), seq: 0, events: [{ ...lost('e'), cause: '' }] }
 
   const answer = await control.call('POST', '/v1/fleets/demo/proxies/p1/reports', { token, body: bad })
 

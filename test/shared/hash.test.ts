@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import { noSecrets, readDocument } from '../../shared/config/document.ts'
 import { effectiveGeneral, effectivePools } from '../../shared/config/effective.ts'
 import { poolKeys } from '../../shared/config/keys.ts'
+import type { FleetDocument } from '../../shared/config/sections.ts'
 import { hashOf, poolHashes } from '../../shared/hash.ts'
 
 interface Tree {
@@ -101,7 +102,19 @@ test('a literal password is hashed by its digest', () => {
   const digest = { literal_sha256: '2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881' }
 
   expect(pool!.password).toEqual({ literal: 'x' })
-  expect(poolHashes(pool!).hash).toBe(hashOf({ ...pool!, password: digest, server_password: digest }))
+  const { pool: name, user, database, servers, server_user } = pool!
+  expect(poolHashes(pool!).hash).toBe(
+    hashOf({
+      pool: name,
+      user,
+      database,
+      servers,
+      server_user,
+      pool_size: 10,
+      password: digest,
+      server_password: digest,
+    }),
+  )
 })
 
 test('the hash of a known value is the SHA-256 of its canonical JSON', () => {
@@ -185,7 +198,8 @@ test('the hash does not depend on the order of keys or the spelling of durations
         const second = readDocument(pool(two, flip), noSecrets)
 
         expect(hashOf(second)).toBe(hashOf(first))
-        expect(effectivePools(second).map(poolHashes)).toEqual(effectivePools(first).map(poolHashes))
+        const hashesOf = (document: FleetDocument) => effectivePools(document).map((pool) => poolHashes(pool))
+        expect(hashesOf(second)).toEqual(hashesOf(first))
       },
     ),
   )

@@ -19,6 +19,8 @@ export class FlotillaProcess {
   readonly #environment: Readonly<Record<string, string | undefined>>
   readonly #readyUrl: string
   readonly #onLine = new Set<() => void>()
+  /** Directory of the sources that it is started from; undefined for this release. */
+  release: string | undefined
   #child: ChildProcess | undefined
 
   constructor(how: {
@@ -26,8 +28,10 @@ export class FlotillaProcess {
     args: readonly string[]
     environment: Readonly<Record<string, string | undefined>>
     readyUrl: string
+    release?: string | undefined
   }) {
     this.#name = how.name
+    this.release = how.release
     this.#args = how.args
     this.#environment = how.environment
     this.#readyUrl = how.readyUrl
@@ -51,6 +55,7 @@ export class FlotillaProcess {
       environment: { ...process.env, ...this.#environment },
       readyUrl: this.#readyUrl,
       readyWithinMs,
+      ...(this.release === undefined ? {} : { program: join(this.release, 'cli/main.ts') }),
       onLine: (line) => {
         this.log.push(line)
         for (const check of this.#onLine) check()
@@ -105,6 +110,8 @@ export interface ControlOptions {
   readonly port?: number
   readonly token?: string
   readonly environment?: Readonly<Record<string, string>>
+  /** Directory of the sources of another release. */
+  readonly release?: string
 }
 
 /** A running control plane. */
@@ -115,13 +122,20 @@ export class ControlProcess extends FlotillaProcess {
   readonly token: string
   readonly folder: string
 
-  constructor(how: { folder: string; port: number; token: string; environment: Readonly<Record<string, string>> }) {
+  constructor(how: {
+    folder: string
+    port: number
+    token: string
+    environment: Readonly<Record<string, string>>
+    release?: string | undefined
+  }) {
     const url = `http://127.0.0.1:${how.port}`
     super({
       name: 'control',
       args: ['control', '--host', '127.0.0.1', '--port', String(how.port), '--data', how.folder],
       environment: { ...how.environment, FLOTILLA_TOKEN: how.token },
       readyUrl: `${url}/readyz`,
+      release: how.release,
     })
     this.url = url
     this.port = how.port
@@ -173,6 +187,7 @@ export async function startControl(options: ControlOptions = {}): Promise<Contro
     port: options.port ?? (await freePort()),
     token: options.token ?? 'the-operator-of-the-tests',
     environment: options.environment ?? {},
+    release: options.release,
   })
   await control.start()
   return control
@@ -187,6 +202,8 @@ export interface ProxyOptions {
   /** False: it gives control no address for hints. "blocked": the address does not respond. */
   readonly hints?: boolean | 'blocked'
   readonly environment?: Readonly<Record<string, string>>
+  /** Directory of the sources of another release. */
+  readonly release?: string
 }
 
 /** A running proxy: clients connect to `host`:`port`. */
@@ -204,6 +221,7 @@ export class ProxyProcess extends FlotillaProcess {
     httpPort: number
     state: string | undefined
     environment: Readonly<Record<string, string>>
+    release?: string | undefined
   }) {
     super({
       name: how.name,
@@ -214,6 +232,7 @@ export class ProxyProcess extends FlotillaProcess {
       ].flat(),
       environment: how.environment,
       readyUrl: `http://127.0.0.1:${how.httpPort}/readyz`,
+      release: how.release,
     })
     this.port = how.port
     this.httpUrl = `http://127.0.0.1:${how.httpPort}`
@@ -248,6 +267,7 @@ export async function startProxy(
     httpPort,
     state,
     environment: { ...environment, FLOTILLA_PROXY_TOKEN: from.token },
+    release: options.release,
   })
   await proxy.start()
   return proxy

@@ -1,5 +1,6 @@
 import { comparePositions } from '../../../shared/position.ts'
 import type { OperatedEngine } from '../operated-engine.ts'
+import { shownHash, versionHash } from '../../spec.ts'
 import type { Desired } from '../../spec.ts'
 import type { Pool } from '../../engine/pool/pool.ts'
 import { byKey } from '../join.ts'
@@ -41,7 +42,7 @@ function comparisons(engine: OperatedEngine): Comparison[] {
   const desired = wanted(engine)
   const all = [...pools.all()]
   if (desired === null) {
-    return all.map((pool) => ({ ...keysOf(pool), desiredHash: versionHash(pool), name: pool }))
+    return all.map((pool) => ({ ...keysOf(pool), desiredHash: desiredHashOf(pool), name: pool }))
   }
   const result: Comparison[] = desired.pools.map(({ pool, user, hash }) => ({
     database: pool,
@@ -57,8 +58,8 @@ function comparisons(engine: OperatedEngine): Comparison[] {
 }
 
 /** Hash in the version, without overrides. */
-function versionHash({ spec }: Pool): string | null {
-  return spec?.overridden?.hash ?? spec?.hash ?? null
+function desiredHashOf({ spec }: Pool): string | null {
+  return spec === null ? null : versionHash(spec)
 }
 
 /** A pool created for "*" should run what "*" runs. */
@@ -81,7 +82,8 @@ function wanted({ desired, pools }: OperatedEngine): Desired | null {
 function rowOf({ database, user, desiredHash, name: pool }: Comparison, engine: OperatedEngine): Row {
   const { running } = engine.pools
   const desired = wanted(engine)
-  const runningHash = pool?.spec?.hash ?? null
+  const spec = pool?.spec ?? null
+  const runningHash = spec === null ? null : shownHash(spec)
   const wantedPosition = desired?.position ?? running
   const differs = desiredHash !== runningHash
   const error = desired?.error ?? null

@@ -22,6 +22,11 @@ import type { Replication } from '../session/replication.ts'
 import type { Server } from './server.ts'
 import type { Welcome } from './server-source.ts'
 import type { Signs } from '../session/session-state.ts'
+import type { SettingsChange } from '../session/settings-text.ts'
+
+// HOT. V8 folds a constant of this module; an imported one is loaded and checked at each use.
+const tags = FrontendTag
+const statuses = TransactionStatus
 
 /** Result of a client's login. */
 interface LoggedIn {
@@ -74,8 +79,12 @@ export class Client implements SocketEvents, Listed<Client> {
   group = 0
   /** Its next request waits until an earlier one is answered. */
   #awaitsAnswer = false
+  /** … until everything that is owed was answered: a RESET is among it. */
+  #awaitsReset = false
   /** Signs of the statement parsed last; null for none. */
   parsed: Signs | null = null
+  /** In session mode: its prepared statements that take away what it began with; null while there is none. */
+  resetting: Map<string, SettingsChange> | null = null
   /** A long Parse that arrives in pieces. */
   #gathered: { readonly bytes: Buffer; length: number } | null = null
   /** It gets a server of its own, for replication; null for other clients. */
@@ -302,13 +311,21 @@ export class Client implements SocketEvents, Listed<Client> {
     this.socket.pauseReading()
   }
 
+  /** The same, until its session has again what it began with. */
+  waitForReset(): void {
+    this.#awaitsReset = true
+    this.waitForAnswer()
+  }
+
   get awaitsAnswer(): boolean {
     return this.#awaitsAnswer
   }
 
   goOn(): void {
     if (!this.#awaitsAnswer) return
+    if (this.#awaitsReset && this.server !== null && !this.server.outstanding.empty) return
     this.#awaitsAnswer = false
+    this.#awaitsReset = false
     this.socket.resumeReading()
   }
 
@@ -469,6 +486,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.queryBeganMs = 0
     this.transactionBeganMs = 0
     this.#awaitsAnswer = false
+    this.#awaitsReset = false
     if (this.statements !== null) this.statements.deallocating.length = 0
     if (this.socket.readingPaused) this.socket.resumeReading()
     if (server.socket.readingPaused) server.socket.resumeReading()
@@ -532,32 +550,32 @@ export class Client implements SocketEvents, Listed<Client> {
     const next = start + 1 + length
     if (next > end && length <= wholeBytesMax) return start
     switch (tag) {
-      case FrontendTag.Terminate:
+      case tags.Terminate:
         this.leave()
         return end
-      case FrontendTag.Flush:
-      case FrontendTag.CopyData:
-      case FrontendTag.CopyDone:
-      case FrontendTag.CopyFail:
+      case tags.Flush:
+      case tags.CopyData:
+      case tags.CopyDone:
+      case tags.CopyFail:
         return this.pass(next, end)
-      case FrontendTag.Query:
-      case FrontendTag.FunctionCall:
+      case tags.Query:
+      case tags.FunctionCall:
         if (this.#skipping === 'nothing') break
         if (this.#skipping === 'next') {
           // A canceled Query drops the unnamed statement, like one that has run.
-          if (tag === FrontendTag.Query) this.unnamed?.taken(true, this.group)
+          if (tag === tags.Query) this.unnamed?.taken(true, this.group)
           this.#skipped()
         }
         return this.pass(next, end)
-      case FrontendTag.Sync:
+      case tags.Sync:
         if (this.#skipping === 'nothing') break
         this.#skipped()
         return this.pass(next, end)
-      case FrontendTag.Parse:
-      case FrontendTag.Bind:
-      case FrontendTag.Describe:
-      case FrontendTag.Execute:
-      case FrontendTag.Close:
+      case tags.Parse:
+      case tags.Bind:
+      case tags.Describe:
+      case tags.Execute:
+      case tags.Close:
         if (this.#skipping === 'nothing') break
         this.#skipping = 'group'
         return this.pass(next, end)
@@ -603,12 +621,7 @@ export class Client implements SocketEvents, Listed<Client> {
     this.#dismissed = true
     const { server } = this
     if (server === null) this.fatal(sqlstates.admin_shutdown, shutdownText)
-    else if (
-      !this.#adjusting &&
-      server.status === TransactionStatus.Idle &&
-      server.outstanding.empty &&
-      !this.midMessage
-    ) {
+    else if (!this.#adjusting && server.status === statuses.Idle && server.outstanding.empty && !this.midMessage) {
       this.free(server)
     }
   }

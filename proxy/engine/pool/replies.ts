@@ -14,6 +14,10 @@ import { changesSchema } from '../session/schema-tags.ts'
 import { signsOfTag, unseenChange } from '../session/session-state.ts'
 import { unnamedFailed } from '../session/unnamed.ts'
 
+// HOT. V8 folds a constant of this module; an imported one is loaded and checked at each use.
+const tags = BackendTag
+const statuses = TransactionStatus
+
 /**
  * Handles bytes of a server joined with `client`. Returns the offset up to which they were forwarded; the last answer
  * of a transaction ends the link.
@@ -30,12 +34,12 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
     const next = at + 1 + length
     if (next > end && (length <= wholeBytesMax || mustBeWhole(server, bytes[at] as number, length))) break
     switch (bytes[at]) {
-      case BackendTag.DataRow:
-      case BackendTag.CopyData:
+      case tags.DataRow:
+      case tags.CopyData:
         break
-      case BackendTag.ReadyForQuery:
+      case tags.ReadyForQuery:
         server.becameReady(bytes[at + headerBytes] as number)
-        if (server.status !== TransactionStatus.Idle && refusesTransactions(server)) {
+        if (server.status !== statuses.Idle && refusesTransactions(server)) {
           sendUpTo(client, bytes, from, at)
           client.fatal(sqlstates.protocol_violation, noTransactionsText)
           return end
@@ -49,18 +53,18 @@ export function serverData(server: Server, client: Client, bytes: Uint8Array, st
         client.goOn()
         freed = endQuery(client, server)
         break
-      case BackendTag.CommandComplete:
+      case tags.CommandComplete:
         outstanding.executed()
         noteCompleted(server, client, bytes, at + headerBytes, next, end)
         break
-      case BackendTag.ParseComplete:
+      case tags.ParseComplete:
         if (!outstanding.parsed()) from = leaveOut(bytes, from, at, next, end)
         break
-      case BackendTag.BindComplete:
+      case tags.BindComplete:
         outstanding.bound()
         break
-      case BackendTag.RowDescription:
-      case BackendTag.NoData:
+      case tags.RowDescription:
+      case tags.NoData:
         if (!outstanding.keepsDescription) outstanding.described()
         else if (noteDescription(server, bytes, at, next, end)) from = leaveOut(bytes, from, at, next, end)
         break
@@ -149,32 +153,32 @@ function passRare(reply: Reply): number {
   const { server, client, bytes, from, at, next, end } = reply
   const { outstanding } = server
   switch (bytes[at]) {
-    case BackendTag.EmptyQueryResponse:
-    case BackendTag.PortalSuspended:
+    case tags.EmptyQueryResponse:
+    case tags.PortalSuspended:
       outstanding.executed()
       return from
-    case BackendTag.CloseComplete:
+    case tags.CloseComplete:
       return outstanding.closed() ? from : leaveOut(bytes, from, at, next, end)
-    case BackendTag.ParameterDescription:
+    case tags.ParameterDescription:
       if (outstanding.describesOwn) return leaveOut(bytes, from, at, next, end)
       if (next <= end) outstanding.beingDescribed?.fixTypes(bytes, at + headerBytes, next)
       return from
-    case BackendTag.CopyInResponse:
+    case tags.CopyInResponse:
       outstanding.copyIn()
       return from
-    case BackendTag.ErrorResponse:
+    case tags.ErrorResponse:
       return passError(reply)
-    case BackendTag.ParameterStatus:
+    case tags.ParameterStatus:
       if (next <= end) noteParameter(server, client, bytes, at + headerBytes, next)
       return from
-    case BackendTag.NotificationResponse:
+    case tags.NotificationResponse:
       if (next <= end) nameNotifier(server, client, bytes, at + headerBytes)
       return from
-    case BackendTag.FunctionCallResponse:
-    case BackendTag.CopyOutResponse:
-    case BackendTag.CopyBothResponse:
-    case BackendTag.CopyDone:
-    case BackendTag.NoticeResponse:
+    case tags.FunctionCallResponse:
+    case tags.CopyOutResponse:
+    case tags.CopyBothResponse:
+    case tags.CopyDone:
+    case tags.NoticeResponse:
       return from
     default:
       return refuse(server, `unexpected message type ${bytes[at]}`, end)
@@ -231,10 +235,10 @@ function noteCompleted(
 /** At ReadyForQuery: updates statistics, and returns whether the server is free. */
 function endQuery(client: Client, server: Server): boolean {
   if (server.outstanding.empty) client.countQuery()
-  if (server.watch.dirty || server.status !== TransactionStatus.Idle) {
-    server.watch.ready(server.status !== TransactionStatus.Idle, server.outstanding.empty)
+  if (server.watch.dirty || server.status !== statuses.Idle) {
+    server.watch.ready(server.status !== statuses.Idle, server.outstanding.empty)
   }
-  if (server.status !== TransactionStatus.Idle) return false
+  if (server.status !== statuses.Idle) return false
   server.transactionEnded()
   client.countTransaction()
   if (!server.outstanding.empty || client.midMessage) return false
@@ -272,7 +276,7 @@ function passError({ server, client, bytes, from, at, next, end }: Reply): numbe
 
 /** A description that is kept is read whole, if the loop can keep it for as long. */
 function mustBeWhole(server: Server, tag: number, length: number): boolean {
-  if (tag !== BackendTag.RowDescription && tag !== BackendTag.ParameterDescription) return false
+  if (tag !== tags.RowDescription && tag !== tags.ParameterDescription) return false
   return length < carryBytesMax && server.outstanding.keepsDescription
 }
 

@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict'
 import { sqlstates } from '../../../shared/errors.ts'
-import { stringEnd } from '../../protocol/read.ts'
+import { stringEnd, text } from '../../protocol/read.ts'
 import { FrontendTag, invalidTypeText, isRequestTag, TransactionStatus } from '../../protocol/tags.ts'
 import type { Client } from './client.ts'
 import { headerBytes, invalidLengthText, readLength } from '../../protocol/framing.ts'
@@ -17,10 +17,17 @@ import { answerLocally } from './replies.ts'
 import { rename } from './statement-names.ts'
 import { Outcome, pass } from './statement-request.ts'
 import type { Request } from './statement-request.ts'
+import { takesBack } from '../session/settings-text.ts'
+import type { SettingsChange } from '../session/settings-text.ts'
 import { SendBuffer } from '../wire/send-buffer.ts'
 import type { Server } from './server.ts'
 import { maySet, runsNothing, signsOfText } from '../session/session-state.ts'
 import { isUnnamedStatement, lacksUnnamed, parsedUnnamed, parseUnkept, unnamedGone } from '../session/unnamed.ts'
+
+// HOT. V8 folds a constant of this module; an imported one is loaded and checked at each use.
+const tags = FrontendTag
+const statuses = TransactionStatus
+const kinds = RequestKind
 
 /** Handles bytes of a client joined with `server`. Returns the offset up to which they were forwarded. */
 export function clientData(client: Client, server: Server, bytes: Uint8Array, start: number, end: number): number {
@@ -41,7 +48,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
   while (end - at >= headerBytes) {
     const tag = bytes[at] as number
     const length = readLength(bytes, at)
-    if (!isRequestTag(tag) || length === 0 || tag === FrontendTag.Terminate) break
+    if (!isRequestTag(tag) || length === 0 || tag === tags.Terminate) break
     const next = at + 1 + length
     // Of a longer message the first byte of the body is needed: for a Parse it tells whether it has a name.
     if (next > end && (length <= wholeBytesMax || end - at === headerBytes)) break
@@ -58,29 +65,29 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
       if (outcome !== Outcome.AsItIs) break
     }
     switch (tag) {
-      case FrontendTag.Query:
+      case tags.Query:
         recordQuery(client, server, bytes, at + headerBytes, Math.min(next, end))
         break
-      case FrontendTag.Parse:
+      case tags.Parse:
         recordParse(client, server, bytes, at, next, end, owns)
         break
-      case FrontendTag.Bind:
-        recordBind(client, server, bytes, at + headerBytes, owns)
+      case tags.Bind:
+        recordBind(client, server, bytes, at + headerBytes, Math.min(next, end), owns)
         break
-      case FrontendTag.Describe:
-        owe(client, server, RequestKind.Describe, owns ? subjectOf(client, bytes, at + headerBytes) : null)
+      case tags.Describe:
+        owe(client, server, kinds.Describe, owns ? subjectOf(client, bytes, at + headerBytes) : null)
         break
-      case FrontendTag.Execute:
+      case tags.Execute:
         recordExecute(client, server)
         break
-      case FrontendTag.Sync:
+      case tags.Sync:
         client.beginGroup()
-        owe(client, server, RequestKind.Sync)
+        owe(client, server, kinds.Sync)
         break
-      case FrontendTag.CopyData:
+      case tags.CopyData:
         break
       default:
-        recordRare(client, server, bytes, at)
+        recordRare(client, server, bytes, at, Math.min(next, end))
     }
     if (client.list === null) return end
     at = next <= end ? next : client.pass(next, end)
@@ -98,7 +105,7 @@ export function clientData(client: Client, server: Server, bytes: Uint8Array, st
  * server.
  */
 function isOver(client: Client, server: Server): boolean {
-  return server.status === TransactionStatus.Idle && !client.midMessage && client.leavesAtTransactionEnd(server)
+  return server.status === statuses.Idle && !client.midMessage && client.leavesAtTransactionEnd(server)
 }
 
 /** The message at `at` was not forwarded: it is incomplete, has to wait, or ends the connection. */
@@ -107,7 +114,7 @@ function endsConnection(client: Client, bytes: Uint8Array, at: number, end: numb
   if (!isRequestTag(tag)) client.fatal(sqlstates.protocol_violation, invalidTypeText(tag))
   else if (end - at < headerBytes) return false
   else if (readLength(bytes, at) === 0) client.fatal(sqlstates.protocol_violation, invalidLengthText)
-  else if (tag === FrontendTag.Terminate) client.terminate()
+  else if (tag === tags.Terminate) client.terminate()
   return client.list === null
 }
 
@@ -120,7 +127,7 @@ function recordQuery(client: Client, server: Server, bytes: Uint8Array, body: nu
   else if (client.startup !== Parameters.none) noteResets(server, bytes, body, end)
   unnamedGone(client, server)
   client.beginQuery()
-  owe(client, server, RequestKind.Query)
+  owe(client, server, kinds.Query)
 }
 
 function recordParse(
@@ -134,51 +141,54 @@ function recordParse(
 ): void {
   const body = at + headerBytes
   if (watches(server)) noteParse(client, bytes, body, Math.min(next, end))
+  else if (client.startup !== Parameters.none) noteParsedReset(client, bytes, body, Math.min(next, end))
   if (bytes[body] !== 0) {
-    owe(client, server, RequestKind.Parse)
+    owe(client, server, kinds.Parse)
     return
   }
   // Recorded in every mode: the mode may change before the Bind.
   if (owns) parsedUnnamed(client, server, bytes, at, next, end)
   else parseUnkept(client, server)
-  owe(client, server, RequestKind.UnnamedParse)
+  owe(client, server, kinds.UnnamedParse)
 }
 
 function recordExecute(client: Client, server: Server): void {
   client.beginQuery()
   if (server.strict) server.use()
-  owe(client, server, RequestKind.Execute)
+  owe(client, server, kinds.Execute)
 }
 
-function recordBind(client: Client, server: Server, bytes: Uint8Array, body: number, owns: boolean): void {
+function recordBind(client: Client, server: Server, bytes: Uint8Array, body: number, end: number, owns: boolean): void {
   if (client.parsed !== null) server.note(client.parsed)
+  if (client.resetting !== null) noteBoundReset(client.resetting, server, bytes, body, end)
   if (bytes[body] === 0 && owns) {
     client.bindPortal(bytes[body + 1] === 0 ? (client.unnamed?.current ?? null) : null)
   }
-  owe(client, server, RequestKind.Bind)
+  owe(client, server, kinds.Bind)
 }
 
-function recordRare(client: Client, server: Server, bytes: Uint8Array, at: number): void {
+function recordRare(client: Client, server: Server, bytes: Uint8Array, at: number, end: number): void {
   switch (bytes[at]) {
-    case FrontendTag.Close:
+    case tags.Close:
       if (isUnnamedStatement(bytes, at + headerBytes)) {
         unnamedGone(client, server)
-        owe(client, server, RequestKind.UnnamedClose)
+        owe(client, server, kinds.UnnamedClose)
       } else {
-        owe(client, server, RequestKind.Close)
+        client.resetting?.delete(text(bytes, at + headerBytes + 1, stringEnd(bytes, at + headerBytes + 1, end)))
+        owe(client, server, kinds.Close)
       }
       break
-    case FrontendTag.FunctionCall:
+    case tags.FunctionCall:
       client.beginGroup()
       client.beginQuery()
       if (server.strict) server.use()
-      owe(client, server, RequestKind.FunctionCall)
+      owe(client, server, kinds.FunctionCall)
       break
-    case FrontendTag.CopyDone:
-    case FrontendTag.CopyFail:
-      owe(client, server, RequestKind.CopyEnd)
+    case tags.CopyDone:
+    case tags.CopyFail:
+      owe(client, server, kinds.CopyEnd)
       break
-    case FrontendTag.Flush:
+    case tags.Flush:
       break
     default:
       assert.fail('a type that a client may send is missing here')
@@ -193,15 +203,15 @@ function watches(server: Server): boolean {
 /** HOT. Whether a message may concern a named prepared statement; a text may by DEALLOCATE. */
 function mayBeNamed(tag: number, bytes: Uint8Array, body: number, end: number): boolean {
   switch (tag) {
-    case FrontendTag.Parse:
+    case tags.Parse:
       // The name of a long message may not have arrived.
       return body + 1 >= end || bytes[body] !== 0 || mayBeginDeallocate(bytes[body + 1] as number)
-    case FrontendTag.Bind:
+    case tags.Bind:
       return body + 1 >= end || bytes[body] !== 0 || bytes[body + 1] !== 0
-    case FrontendTag.Describe:
-    case FrontendTag.Close:
+    case tags.Describe:
+    case tags.Close:
       return bytes[body + 1] !== 0
-    case FrontendTag.Query:
+    case tags.Query:
       return mayBeginDeallocate(bytes[body] as number)
     default:
       return false
@@ -273,11 +283,35 @@ function noteResets(server: Server, bytes: Uint8Array, start: number, end: numbe
   if (change !== null && change !== undefined) server.watch.note(change)
 }
 
+/** HOT. The same of a statement, which takes them away each time it is bound. */
+function noteParsedReset(client: Client, bytes: Uint8Array, start: number, end: number): void {
+  const nameEnd = stringEnd(bytes, start, end)
+  const resets = nameEnd < end && maySet(bytes, nameEnd + 1, end, false)
+  if (!resets && client.resetting === null) return
+  const name = text(bytes, start, nameEnd)
+  const change = resets ? (signsOfText(bytes, nameEnd + 1, end)?.change ?? null) : null
+  if (change === null || !takesBack(change)) client.resetting?.delete(name)
+  else (client.resetting ??= new Map()).set(name, change)
+}
+
+/** Bind: portal, name of the statement … */
+function noteBoundReset(
+  resetting: ReadonlyMap<string, SettingsChange>,
+  server: Server,
+  bytes: Uint8Array,
+  body: number,
+  end: number,
+): void {
+  const nameAt = Math.min(stringEnd(bytes, body, end) + 1, end)
+  const change = resetting.get(text(bytes, nameAt, stringEnd(bytes, nameAt, end)))
+  if (change !== undefined) server.watch.note(change)
+}
+
 /** Nothing that follows a RESET is forwarded before the session has again what the client began with. */
 function waitsForStartupValues(client: Client, server: Server, tag: number): boolean {
-  if ((tag !== FrontendTag.Query && tag !== FrontendTag.Sync) || client.passing > 0) return false
+  if ((tag !== tags.Query && tag !== tags.Sync) || client.passing > 0) return false
   if (!server.restores(client)) return false
-  client.waitForAnswer()
+  client.waitForReset()
   return true
 }
 

@@ -6,6 +6,7 @@ import type { TcpOptions } from '../../io/io.ts'
 import type { Schema } from '../../memory/schema-changes.ts'
 import type { LimitedSource } from './limits.ts'
 import { List } from './list.ts'
+import { shownHash } from '../../spec.ts'
 import type { PoolSpec } from '../../spec.ts'
 import type { ServerSource } from './server-source.ts'
 import { LearnedTexts } from '../session/learning.ts'
@@ -117,7 +118,7 @@ export class ServerSet {
   }
 
   get hash(): string {
-    return this.spec.hash
+    return shownHash(this.spec)
   }
 
   get lists(): readonly List<Server>[] {

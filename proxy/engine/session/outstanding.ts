@@ -1,7 +1,7 @@
 import { Queue } from './queue.ts'
 
 /** Requests of a client that the server has not completely answered. */
-export const RequestKind = {
+const kinds = {
   Parse: 1,
   Bind: 2,
   Describe: 3,
@@ -28,6 +28,8 @@ export const RequestKind = {
   /** A request not sent to the server: answered by us in its turn. */
   Local: 17,
 } as const
+/** HOT. This module uses `kinds`, which V8 folds, as it does not fold what is exported. */
+export const RequestKind = kinds
 export type RequestKind = (typeof RequestKind)[keyof typeof RequestKind]
 
 /** Outcome of a request, for requests whose outcome matters. */
@@ -159,19 +161,19 @@ export class Outstanding {
   /** A description requested by us is owed. */
   get ownDescribeOwed(): boolean {
     for (let index = 0; index < this.#count; index++) {
-      if (this.#ring[(this.#head + index) & (this.#ring.length - 1)] === RequestKind.OwnDescribe) return true
+      if (this.#ring[(this.#head + index) & (this.#ring.length - 1)] === kinds.OwnDescribe) return true
     }
     return false
   }
 
   /** The name in the oldest unanswered request, if recorded. */
   get askedName(): Uint8Array | undefined {
-    return this.#front() >= RequestKind.NamedParse ? this.#notes.first?.name : undefined
+    return this.#front() >= kinds.NamedParse ? this.#notes.first?.name : undefined
   }
 
   /** HOT. The next answer is ours. */
   get localDue(): boolean {
-    return this.#notes.size > 0 && !this.#over && this.#front() === RequestKind.Local
+    return this.#notes.size > 0 && !this.#over && this.#front() === kinds.Local
   }
 
   /** Whether local answers, or answers that are not for the client, are outstanding. */
@@ -182,18 +184,18 @@ export class Outstanding {
   /** The oldest unanswered request is a Describe whose description is kept: its answer must be whole. */
   get keepsDescription(): boolean {
     const head = this.#front()
-    if (head === RequestKind.Describe) return this.#subjects[this.#head] !== null
-    return head === RequestKind.OwnDescribe
+    if (head === kinds.Describe) return this.#subjects[this.#head] !== null
+    return head === kinds.OwnDescribe
   }
 
   /** What the client's Describe at the front describes, if its description is kept. */
   get beingDescribed(): Described | null {
-    return this.#front() === RequestKind.Describe ? (this.#subjects[this.#head] as Described | null) : null
+    return this.#front() === kinds.Describe ? (this.#subjects[this.#head] as Described | null) : null
   }
 
   /** The client's own error, in place of the server's for the oldest request. */
   get refusal(): Uint8Array | undefined {
-    return this.#front() === RequestKind.RefusedBind ? this.#notes.first?.refusal : undefined
+    return this.#front() === kinds.RefusedBind ? this.#notes.first?.refusal : undefined
   }
 
   /**
@@ -202,7 +204,7 @@ export class Outstanding {
    */
   push(request: RequestKind, note?: Note, subject: Described | null = null): boolean {
     if (this.#skipping) {
-      if (request !== RequestKind.Sync) {
+      if (request !== kinds.Sync) {
         note?.dropped?.()
         return true
       }
@@ -210,18 +212,18 @@ export class Outstanding {
       this.#unsynced = false
     }
     if (this.#copying) {
-      if (request === RequestKind.Sync) {
+      if (request === kinds.Sync) {
         this.#ignoredSyncs++
         return true
       }
-      if (request === RequestKind.CopyEnd) {
+      if (request === kinds.CopyEnd) {
         this.#copying = false
         return true
       }
     }
-    if (request === RequestKind.CopyEnd && this.#count === 0) return true
+    if (request === kinds.CopyEnd && this.#count === 0) return true
     if (this.#count === this.#ring.length && !this.#grow()) return false
-    if (request !== RequestKind.CopyEnd) this.#unsynced = !endsGroup(request)
+    if (request !== kinds.CopyEnd) this.#unsynced = !endsGroup(request)
     if (note !== undefined) this.#notes.push(note)
     this.#append(request, subject)
     return true
@@ -229,31 +231,31 @@ export class Outstanding {
 
   /** BindComplete answers a Bind. */
   bound(): void {
-    this.#answered(RequestKind.Bind)
+    this.#answered(kinds.Bind)
   }
 
   /** ParseComplete: true if it is for the client. */
   parsed(): boolean {
     const head = this.#front()
-    if (head === RequestKind.UnnamedParse) this.#pop()
-    else if (head < RequestKind.NamedParse) this.#answered(RequestKind.Parse)
-    else if (head === RequestKind.NamedParse || head === RequestKind.OwnParse) this.#settle()
+    if (head === kinds.UnnamedParse) this.#pop()
+    else if (head < kinds.NamedParse) this.#answered(kinds.Parse)
+    else if (head === kinds.NamedParse || head === kinds.OwnParse) this.#settle()
     else this.#lost = true
-    return head !== RequestKind.OwnParse
+    return head !== kinds.OwnParse
   }
 
   /** CloseComplete: true if it is for the client. */
   closed(): boolean {
     const head = this.#front()
-    if (head === RequestKind.OwnClose) this.#settle()
-    else if (head === RequestKind.UnnamedClose) this.#pop()
-    else this.#answered(RequestKind.Close)
-    return head !== RequestKind.OwnClose
+    if (head === kinds.OwnClose) this.#settle()
+    else if (head === kinds.UnnamedClose) this.#pop()
+    else this.#answered(kinds.Close)
+    return head !== kinds.OwnClose
   }
 
   /** The local answer that is due now, because everything before it was answered; null for none. */
   local(): Uint8Array | null {
-    if (this.#over || this.#front() !== RequestKind.Local) return null
+    if (this.#over || this.#front() !== kinds.Local) return null
     this.#pop()
     const note = this.#notes.shift()
     note?.done?.()
@@ -268,7 +270,7 @@ export class Outstanding {
   #answered(request: RequestKind): void {
     const head = this.#front()
     if (head === request) this.#pop()
-    else if (head !== RequestKind.Query) this.#unexpected()
+    else if (head !== kinds.Query) this.#unexpected()
   }
 
   #settle(): void {
@@ -278,7 +280,7 @@ export class Outstanding {
 
   /** The description was requested by us: ParameterDescription, RowDescription and NoData are not for the client. */
   get describesOwn(): boolean {
-    return this.#front() === RequestKind.OwnDescribe
+    return this.#front() === kinds.OwnDescribe
   }
 
   /**
@@ -287,12 +289,12 @@ export class Outstanding {
    */
   described(): Described | null {
     const head = this.#front()
-    if (head === RequestKind.Describe) {
+    if (head === kinds.Describe) {
       const subject = this.#subjects[this.#head] as Described | null
       this.#pop()
       return subject
     }
-    if (head !== RequestKind.Query) this.#unexpected()
+    if (head !== kinds.Query) this.#unexpected()
     return null
   }
 
@@ -307,14 +309,14 @@ export class Outstanding {
     this.#copying = false
     this.#ignoredSyncs = 0
     const head = this.#front()
-    if (head === RequestKind.Execute) this.#pop()
-    else if (head !== RequestKind.Query) this.#unexpected()
+    if (head === kinds.Execute) this.#pop()
+    else if (head !== kinds.Query) this.#unexpected()
   }
 
   /** CopyInResponse: every Sync sent before the end of the copy will be ignored. */
   copyIn(): void {
     const head = this.#front()
-    if (head !== RequestKind.Execute && head !== RequestKind.Query) {
+    if (head !== kinds.Execute && head !== kinds.Query) {
       this.#unexpected()
       return
     }
@@ -325,16 +327,16 @@ export class Outstanding {
       const at = (start + index) & (ring.length - 1)
       const request = ring[at] as RequestKind
       if (index > 0 && this.#copying) {
-        if (request === RequestKind.Sync) {
+        if (request === kinds.Sync) {
           this.#ignoredSyncs++
           continue
         }
         // Anything else ends the copy: it completes it, or makes it fail if it has not failed before.
         this.#copying = false
-        if (request === RequestKind.CopyEnd) continue
+        if (request === kinds.CopyEnd) continue
       }
       this.#append(request, subjects[at] as Described | null)
-      if (request !== RequestKind.CopyEnd) this.#unsynced = !endsGroup(request)
+      if (request !== kinds.CopyEnd) this.#unsynced = !endsGroup(request)
     }
   }
 
@@ -351,16 +353,16 @@ export class Outstanding {
     this.skippedChanges = 0
     this.laterChanges = 0
     const head = this.#front()
-    if (head === 0 || head === RequestKind.Sync || head === RequestKind.Query || head === RequestKind.FunctionCall) {
+    if (head === 0 || head === kinds.Sync || head === kinds.Query || head === kinds.FunctionCall) {
       return
     }
-    this.failedParse = head === RequestKind.UnnamedParse
+    this.failedParse = head === kinds.UnnamedParse
     this.failedSubject = this.#subjects[this.#head] as Described | null
     let dropped = 0
-    while (this.#count > 0 && this.#ring[this.#head] !== RequestKind.Sync) {
+    while (this.#count > 0 && this.#ring[this.#head] !== kinds.Sync) {
       const request = this.#ring[this.#head] as RequestKind
       if (changesUnnamed(request)) this.skippedChanges++
-      if (request >= RequestKind.NamedParse) dropped++
+      if (request >= kinds.NamedParse) dropped++
       this.#pop()
     }
     if (this.failedParse) this.skippedChanges--
@@ -374,7 +376,7 @@ export class Outstanding {
   ready(): void {
     this.#copying = false
     const head = this.#front()
-    if (head === RequestKind.Sync || head === RequestKind.Query || head === RequestKind.FunctionCall) this.#pop()
+    if (head === kinds.Sync || head === kinds.Query || head === kinds.FunctionCall) this.#pop()
     else if (this.#skipping && this.#doubtful) {
       this.#skipping = false
       this.#unsynced = false
@@ -389,7 +391,7 @@ export class Outstanding {
 
   /** The oldest unanswered request, or 0; drops copy ends that belong to no copy. */
   #front(): number {
-    while (this.#count > 0 && this.#ring[this.#head] === RequestKind.CopyEnd) this.#pop()
+    while (this.#count > 0 && this.#ring[this.#head] === kinds.CopyEnd) this.#pop()
     return this.#count === 0 ? 0 : (this.#ring[this.#head] as number)
   }
 
@@ -443,10 +445,10 @@ export class Outstanding {
 
 /** Requests that drop or replace the unnamed statement (manual, "Extended Query"). */
 function changesUnnamed(request: RequestKind): boolean {
-  return request === RequestKind.UnnamedParse || request === RequestKind.Query || request === RequestKind.UnnamedClose
+  return request === kinds.UnnamedParse || request === kinds.Query || request === kinds.UnnamedClose
 }
 
 /** Requests answered with ReadyForQuery: they end the implicit transaction of the extended requests before. */
 function endsGroup(request: RequestKind): boolean {
-  return request === RequestKind.Sync || request === RequestKind.Query || request === RequestKind.FunctionCall
+  return request === kinds.Sync || request === kinds.Query || request === kinds.FunctionCall
 }

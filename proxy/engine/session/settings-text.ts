@@ -40,6 +40,11 @@ export const noChange: SettingsChange = {
   sets: 0,
 }
 
+/** HOT. Whether it may bring a setting back to what a session begins with. */
+export function takesBack({ resets, resetsAll, resetsLocally }: SettingsChange): boolean {
+  return resetsAll || resets.size > 0 || resetsLocally.size > 0
+}
+
 /** Both happened in one transaction, in this order. */
 export function bothChanges(one: SettingsChange | null, two: SettingsChange): SettingsChange {
   if (one === null) return two

@@ -1,6 +1,6 @@
 import { isIdentity } from './parameters.ts'
 import type { Parameters } from './parameters.ts'
-import { bothChanges } from './settings-text.ts'
+import { bothChanges, takesBack } from './settings-text.ts'
 import type { SettingsChange } from './settings-text.ts'
 
 /** What a client began with and has reset: for its session, and for the open transaction. */
@@ -42,8 +42,7 @@ export class SettingsWatch {
 
   /** HOT. Settings may have been brought back since the last ReadyForQuery with nothing in flight. */
   get resets(): boolean {
-    const recent = this.#recent
-    return recent !== null && (recent.resetsAll || recent.resets.size > 0 || recent.resetsLocally.size > 0)
+    return this.#recent !== null && takesBack(this.#recent)
   }
 
   /**

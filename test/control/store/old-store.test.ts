@@ -1,5 +1,5 @@
 /** A store with rows in every table, as migration 0001 left it, is brought to the newest schema and used. */
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { expect, test } from 'vitest'
@@ -50,15 +50,34 @@ test('no row of an old store is lost or changed, and what is new is empty', asyn
     rows.map((row) => expect.objectContaining(row) as unknown),
   ])
   expect(Object.keys(before).filter((table) => before[table]?.length === 0)).toEqual([])
-  expect(after).toEqual(Object.fromEntries(kept))
+  const newTables = Object.keys(after).filter((table) => !(table in before))
+  const none = Object.fromEntries(newTables.map((table) => [table, []]))
+  expect(after).toEqual({ ...Object.fromEntries(kept), ...none })
   const news = Object.entries(after).flatMap(([table, rows]) =>
     rows.flatMap((row) => Object.entries(row).filter(([column]) => !(column in (before[table]?.[0] ?? {})))),
   )
   expect(news.length).toBeGreaterThan(0)
-  // Events are numbered in the order in which they came; everything else is empty.
-  expect(news.filter(([, value]) => value !== null)).toEqual(
+  // Events are numbered in the order in which they came, and no fleet has orders; everything else is empty.
+  expect(news.filter(([, value]) => value !== null && value !== 0)).toEqual(
     after['disconnects']!.map((_, index) => ['arrival', index + 1]),
   )
+})
+
+test('an old store is copied before it is migrated, for its owner alone, and a new one is not', async () => {
+  const folder = await oldStore()
+  const before = allRows(folder)
+  const copy = `${storeFile}.before-0002_peers`
+
+  await inProcessControl({ folder })
+  await inProcessControl({ folder })
+  const fresh = await tempFolder()
+  await inProcessControl({ folder: fresh })
+
+  expect(readdirSync(folder).filter((name) => name.includes('before'))).toEqual([copy])
+  expect(statSync(join(folder, copy)).mode & 0o777).toBe(0o600)
+  renameSync(join(folder, copy), join(fresh, storeFile))
+  for (const journal of ['-wal', '-shm']) rmSync(join(fresh, `${storeFile}${journal}`), { force: true })
+  expect(allRows(fresh)).toEqual(before)
 })
 
 test('a store that is opened again after its migration is the same', async () => {

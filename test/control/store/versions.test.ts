@@ -7,12 +7,12 @@ import { document, inProcessControl, lost } from '../in-process.ts'
 test('a version that is not the next one is refused as a whole', async () => {
   const { host, ...control } = await withVersion()
   const row = (await findVersion(host.store, 'demo', 1))!
-  const body = { hash: 'f'.repeat(64), body: '{}' }
+  const offered = [{ format: 1, manifest: '', bodies: [{ hash: 'f'.repeat(64), body: '{}' }] }]
 
   const skipping = appendVersion(host.store, {
     row: { ...row, version: 3 },
     poll_interval_ms: 1,
-    bodies: [body],
+    offered,
     secrets: [],
   })
 
@@ -24,8 +24,9 @@ test('a version that is not the next one is refused as a whole', async () => {
 test('a document that means something else since an upgrade is a change when it is written again', async () => {
   const { host, call } = await withVersion()
   const row = (await findVersion(host.store, 'demo', 1))!
-  const older = { ...row, version: 2, manifest_hash: 'e'.repeat(64) }
-  await appendVersion(host.store, { row: older, poll_interval_ms: 1, bodies: [], secrets: [] })
+  const manifest = '"body_format":2,"pools":[],"general":{"settings":{},"console_users":[]}}'
+  const offered = [{ format: 2, manifest, bodies: [] }]
+  await appendVersion(host.store, { row: { ...row, version: 2 }, poll_interval_ms: 1, offered, secrets: [] })
 
   const answer = await call('PUT', '/v1/fleets/demo/config', { body: document(), headers: { 'if-match': '"v2"' } })
 

@@ -265,6 +265,43 @@ test.for([
   await leave(next)
 })
 
+test('what is sent while a RESET is executed waits until the client has again what it began with', async () => {
+  const client = await loginTo(world, 'transaction1', { parameters: { application_name: 'first' } })
+  await ask(client, "SET application_name = 'second'")
+  const slowly = ['SELECT pg_sleep(0.1)', 'RESET application_name'].flatMap((sql) => [
+    parse('', sql),
+    bind('', ''),
+    execute(''),
+  ])
+  client.send(Buffer.concat([query('SELECT 1'), ...slowly, sync]))
+  await client.readUntil('Z')
+  client.send(query(show('application_name')))
+  await client.readUntil('Z')
+  const told = client.parameters.get('application_name')
+  const shown = (await client.readUntil('Z')).find(({ tag }) => tag === 'D')?.body.toString('utf8', 6)
+
+  expect([told, shown]).toEqual(['first', 'first'])
+  await leave(client)
+})
+
+test.for([
+  ['in a statement without a name', [''], 'session1'],
+  ['in a named statement, behind the Parse of another', ['one', 'two'], 'session1'],
+  ['in a named statement, behind the Parse of another', ['one', 'two'], 'transaction1'],
+] as const)('a RESET %s brings back what the client began with: %s, %s', async ([, names, pool]) => {
+  const client = await loginTo(world, pool, { parameters: { application_name: 'first' } })
+  await ask(client, "SET application_name = 'second'")
+  const texts = ['RESET application_name', 'SELECT 1']
+  client.send(Buffer.concat([...names.map((name, index) => parse(name, texts[index] as string)), sync]))
+  await client.readUntil('Z')
+  client.send(Buffer.concat([bind('', names[0]), execute(''), sync]))
+  await client.readUntil('Z')
+
+  expect(client.parameters.get('application_name')).toBe('first')
+  expect(await value(client, show('application_name'))).toBe('first')
+  await leave(client)
+})
+
 test('with pin_on_session_state off settings are left on the server, as PgBouncer does', async () => {
   const [client, next] = await two('unpinned')
   await ask(client, "SET work_mem = '7MB'; SET TimeZone = 'Asia/Tokyo'")

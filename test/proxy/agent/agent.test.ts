@@ -34,14 +34,14 @@ async function newFleet(given: Partial<ConstructorParameters<typeof ScriptedAgen
   return { control, source, proxy }
 }
 
-function signed(body: object): { body: string; headers: Record<string, string> } {
+function signed(body: object, id = 'msg_1'): { body: string; headers: Record<string, string> } {
   const text = JSON.stringify(body)
   const timestamp = String(Math.floor(Date.now() / 1000))
   const key = Buffer.from(hintSecret.slice('whsec_'.length), 'base64')
-  const signature = createHmac('sha256', key).update(`msg_1.${timestamp}.${text}`).digest('base64')
+  const signature = createHmac('sha256', key).update(`${id}.${timestamp}.${text}`).digest('base64')
   return {
     body: text,
-    headers: { 'webhook-id': 'msg_1', 'webhook-timestamp': timestamp, 'webhook-signature': `v1,${signature}` },
+    headers: { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': `v1,${signature}` },
   }
 }
 
@@ -202,6 +202,85 @@ test('a signed hint makes the proxy poll at once', async () => {
 
   expect(await hint(proxy, 2)).toBe(202)
   await proxy.applies(2)
+})
+
+test('a proxy whose token control rejects takes no operations until control greets it again', async () => {
+  const { control, proxy } = await newFleet({ hintUrl: 'http://127.0.0.1:1' })
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  const order = async (id: string): Promise<number> => {
+    const { body, headers } = signed({ fleet: 'demo', operation: 'pause', pool: 'app' }, id)
+    const url = `http://127.0.0.1:${proxy.agent.httpPort}/v1/order`
+    return (await fetch(url, { method: 'POST', body, headers })).status
+  }
+
+  const before = await order('ord_1')
+  control.next('/manifest', { status: 401, body: { title: 'unknown or revoked token' } })
+  await proxy.agent.reload()
+  const rejected = await order('ord_2')
+  await proxy.agent.reload()
+  const greeted = await order('ord_3')
+
+  expect([before, rejected, greeted]).toEqual([200, 401, 200])
+})
+
+test('an order of the manifest reaches the engine before its version, and the end of one after it', async () => {
+  const { control, proxy } = await newFleet()
+  const order = { pool: 'app', version: 1, expires_at: null, reason: null }
+  const first = control.offer(1, toml(5))
+  const operations = { number: 1, pools: [{ ...order, operation: 'pause', number: 1 }] }
+  control.offerManifest({ ...first, operations })
+  await proxy.agent.start()
+  await proxy.applies(1)
+  const second = control.offer(2, toml(6))
+  const ended = { number: 2, pools: [{ ...order, operation: 'resume', number: 2, version: 2 }] }
+  control.offerManifest({ ...second, operations: ended })
+  await proxy.agent.reload()
+  await proxy.engine.gets('carry_out')
+
+  const got = proxy.engine.told.flatMap((told) => ('got' in told ? [told.got] : []))
+  const steps = got.flatMap((message) => {
+    if (message.type === 'restore') return [`restore ${message.state.paused.join()}`]
+    if (message.type === 'apply') return [`apply ${message.spec.position.version}`]
+    return message.type === 'carry_out' ? message.changes.map(({ pool, on }) => `${pool} ${String(on)}`) : []
+  })
+  expect(steps).toEqual(['restore app', 'apply 1', 'apply 2', 'app false'])
+})
+
+async function withLastKnownGood(waits: { firstAnswerMs: number }) {
+  const { control, source, proxy } = await newFleet()
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  await proxy.agent.stop('now')
+  return { control, again: new ScriptedAgent({ source, waits }) }
+}
+
+test("a starting proxy waits for control's first answer, which may tell that a pool is paused", async () => {
+  const { control, again } = await withLastKnownGood({ firstAnswerMs: 60_000 })
+  const order = { pool: 'app', operation: 'pause', number: 1, version: 1, expires_at: null, reason: null }
+  control.offerManifest({ ...control.offer(1, toml(5)), operations: { number: 1, pools: [order] } }, 'o1')
+  const poll = control.hold('/manifest')
+
+  await again.agent.start()
+  await until('it polls', () => poll.isAsked)
+  // Long enough for an engine to start and to get the version.
+  const early = await Promise.race([again.engine.gets('apply'), new Promise((resolve) => setTimeout(resolve, 500))])
+  poll.release()
+  await again.engine.gets('apply')
+
+  expect(early).toBeUndefined()
+  expect(again.engine.got('restore')[0]?.state.paused).toEqual(['app'])
+})
+
+test('a starting proxy whose control does not answer serves what it ran last', async () => {
+  const { control, again } = await withLastKnownGood({ firstAnswerMs: 50 })
+  control.next('/hello', 'be silent')
+
+  await again.agent.start()
+
+  expect((await again.engine.gets('apply')).spec.position.version).toBe(1)
 })
 
 test('a repeated hint asks control nothing', async () => {

@@ -7,6 +7,7 @@ import koffi from 'koffi'
 import { waitBoundsMs } from '../../../proxy/snapshot.ts'
 import type { EngineStart, FromEngine, ToEngine } from '../../../proxy/port.ts'
 import type { ConsoleTables, PoolSnapshot } from '../../../proxy/snapshot.ts'
+import { shownHash } from '../../../proxy/spec.ts'
 import type { ApplyOutcome, FleetSpec } from '../../../proxy/spec.ts'
 import { noTotals } from '../../../proxy/engine/pool/totals.ts'
 import { comparePositions } from '../../../shared/position.ts'
@@ -114,7 +115,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
   const snapshotOf = (spec: FleetSpec['pools'][number]): PoolSnapshot => ({
     pool: spec.database,
     user: spec.user,
-    hash: spec.hash,
+    hash: shownHash(spec),
     overridden: false,
     clientsActive: 2,
     clientsIdle: 1,
@@ -179,6 +180,9 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
           id: message.id,
           outcome: { known: message.pool === 'app', paused: message.operation === 'pause', servers: 2 },
         } satisfies FromEngine)
+        return
+      case 'carry_out':
+        port.postMessage({ type: 'answer', id: message.id, answer: true } satisfies FromEngine)
         return
       case 'stop':
         state.stopped = true

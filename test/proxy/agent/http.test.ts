@@ -29,6 +29,7 @@ async function newServer(secret: string | null = `whsec_${key.toString('base64')
       operations.push(request)
       return await Promise.resolve({ known: true, paused: true, servers: 2 })
     },
+    remarks: () => [],
     notReady: () => null,
     metrics: async () => await Promise.reject(new Error('no metrics here')),
   })
@@ -100,6 +101,28 @@ test('a hint that is not signed, or comes before control has given the secret, i
   expect((await fetch(`${url}/v1/hint`, { method: 'POST', body })).status).toBe(401)
   expect((await fetch(`${early.url}/v1/hint`, signed(body))).status).toBe(401)
   expect([...hints, ...early.hints]).toEqual([])
+})
+
+test('a hint for a reason of a later release is handed on as one to reload', async () => {
+  const { url, hints } = await newServer()
+
+  const response = await fetch(`${url}/v1/hint`, signed(body.replace('"version"}', '"rollout","wave":2}')))
+
+  expect(response.status).toBe(202)
+  expect(hints).toEqual([{ fleet: 'demo', epoch: 1, version: 2, reason: 'reload' }])
+})
+
+test('an operation of a later release is refused by its name, and nothing is done', async () => {
+  const { url, operations } = await newServer()
+
+  const later = JSON.stringify({ fleet: 'demo', operation: 'hibernate', pool: 'app' })
+  const response = await fetch(`${url}/v1/order`, signed(later))
+
+  expect([response.status, await response.text()]).toEqual([
+    501,
+    'this proxy is too old for the operation "hibernate"\n',
+  ])
+  expect(operations).toEqual([])
 })
 
 const operation = JSON.stringify({ fleet: 'demo', operation: 'pause', pool: 'app' })

@@ -37,6 +37,15 @@ test('events are there after an abrupt end', async () => {
   expect(again.oldest(1)[0]).toEqual(event('a'))
 })
 
+test('an event of a later release is kept as it is, with its cause and fields', async () => {
+  const { open, path, logged } = await newPlace()
+  const later = { ...event('a'), cause: 'fenced', lag_bytes: 17 }
+  await appendFile(path, `${JSON.stringify(later)}\n`)
+
+  expect((await open()).oldest(1)).toEqual([later])
+  expect(logged).toEqual([])
+})
+
 test('acknowledged events do not come back', async () => {
   const { open, path } = await newPlace()
   const outbox = await open()

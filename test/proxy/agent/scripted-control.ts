@@ -1,7 +1,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { bodyIn, generalIn } from '../../../shared/config/body-format.ts'
 import { effectiveGeneral, effectivePools } from '../../../shared/config/effective.ts'
 import { readDocument } from '../../../shared/config/document.ts'
+import type { BodyFormat } from '../../../shared/config/formats.ts'
 import { parseToml } from '../../../shared/config/text.ts'
 import { poolHashes } from '../../../shared/hash.ts'
 import { reportNowHeader } from '../../../shared/wire.ts'
@@ -31,6 +33,8 @@ export class ScriptedControl {
   readonly secrets = new Map<string, string>()
   readonly bodies = new Map<string, unknown>()
   pollIntervalMs = 60_000
+  /** As answered to hello; undefined as from release 0.1.0. */
+  bodyFormat: number | undefined
   /** Of the fleet; undefined as from a control that knows of none. */
   mockKey: string | undefined = Buffer.alloc(32, 5).toString('base64')
   /** Whether `Prefer: wait` is honoured. */
@@ -64,24 +68,26 @@ export class ScriptedControl {
     return `http://127.0.0.1:${this.#port}`
   }
 
-  /** Offers a document as version `version`. */
-  offer(version: number, toml: string, epoch = 1): Manifest {
+  /** Offers a document as version `version`, in the format of release 0.1.0 unless given. */
+  offer(version: number, toml: string, epoch = 1, format: BodyFormat = 1): Manifest {
     const tree = parseToml(toml)
     const known = (name: string, asked: number | undefined) => ({ version: asked ?? 1, kind: 'plain' as const, name })
     const document = readDocument(tree, { find: known, remedy: '' })
     const pools = effectivePools(document).map((body) => {
-      const hashes = poolHashes(body)
-      this.bodies.set(hashes.hash, body)
+      const hashes = poolHashes(body, format)
+      this.bodies.set(hashes.hash, bodyIn(format, body))
       return { pool: body.pool, user: body.user, ...hashes }
     })
-    const general = effectiveGeneral(document)
-    // A scripted document has no literal passwords, so its references are those of the wire.
-    return this.offerManifest({ epoch, version, pools, general: general as unknown as Manifest['general'] })
+    const { settings, console_users } = generalIn(format, effectiveGeneral(document))
+    const general = { settings, console_users: [...console_users] }
+    const named = format === 1 ? {} : { body_format: format }
+    return this.offerManifest({ epoch, version, ...named, pools, general })
   }
 
-  offerManifest(manifest: Manifest): Manifest {
+  offerManifest(manifest: Manifest, etagEnd = ''): Manifest {
     this.#manifest = manifest
-    this.#etag = `"e${manifest.epoch}.v${manifest.version}"`
+    const format = manifest.body_format === undefined ? '' : `.f${manifest.body_format}`
+    this.#etag = `"e${manifest.epoch}.v${manifest.version}${format}${etagEnd}"`
     for (const answer of this.#parked.splice(0)) answer(false)
     return manifest
   }
@@ -171,7 +177,13 @@ export class ScriptedControl {
   #answerHello(): Scripted {
     return {
       status: 200,
-      body: { epoch: 1, poll_interval_ms: this.pollIntervalMs, hint_secret: hintSecret, mock_key: this.mockKey },
+      body: {
+        epoch: 1,
+        poll_interval_ms: this.pollIntervalMs,
+        body_format: this.bodyFormat,
+        hint_secret: hintSecret,
+        mock_key: this.mockKey,
+      },
     }
   }
 

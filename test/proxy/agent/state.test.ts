@@ -1,4 +1,4 @@
-import { readFile, stat, writeFile } from 'node:fs/promises'
+import { readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { StateFolder, type LastKnownGood } from '../../../proxy/agent/state.ts'
@@ -57,16 +57,16 @@ test('a sealed secret that was changed or put under another name does not open',
 })
 
 test.each([
-  ['torn', '{"format":1,"fleet":"de'],
-  ['empty', ''],
-  ['of another kind', '[]'],
-  ['of another format', '{"format":2}'],
-])('a file that is %s is passed over with one warning', async (_, text) => {
+  ['torn', '{"format":1,"fleet":"de', 'is damaged'],
+  ['empty', '', 'is damaged'],
+  ['of another kind', '[]', 'is damaged'],
+  ['of another format', '{"format":2}', 'is of a later release'],
+])('a file that is %s is passed over with one warning', async (_, text, fault) => {
   const { folder, file, warnings } = await newFolder()
   await writeFile(file, text)
 
   expect(await folder.readLastKnownGood('demo', 'token')).toBeUndefined()
-  expect(warnings).toEqual(['a file in the state directory is damaged; continuing without it'])
+  expect(warnings).toEqual([`a file in the state directory ${fault}; continuing without it`])
 })
 
 test('the last-known-good of another fleet is passed over', async () => {
@@ -75,6 +75,42 @@ test('the last-known-good of another fleet is passed over', async () => {
 
   expect(await folder.readLastKnownGood('demo', 'token')).toBeUndefined()
   expect(warnings).toEqual(['a file in the state directory belongs to the fleet other; continuing without it'])
+})
+
+test('where the newer generation cannot be read, the version before it is used, and stays in place', async () => {
+  const { folder, file, warnings } = await newFolder()
+  const next = { ...good, manifest: { ...good.manifest, version: 4 } }
+  await folder.saveLastKnownGood('demo', 'token', good)
+  await folder.saveLastKnownGood('demo', 'token', next)
+  expect(await folder.readLastKnownGood('demo', 'token')).toEqual(next)
+  await writeFile(file, '{"format":1,')
+
+  expect(await folder.readLastKnownGood('demo', 'token')).toEqual(good)
+  expect(warnings).toEqual(['a file in the state directory is damaged; continuing without it'])
+  // What is damaged replaces no version that can be read.
+  await folder.saveLastKnownGood('demo', 'token', next)
+  await writeFile(file, '')
+  expect(await folder.readLastKnownGood('demo', 'token')).toEqual(good)
+})
+
+test('the same version saved again displaces no other', async () => {
+  const { folder, file } = await newFolder()
+  const next = { ...good, manifest: { ...good.manifest, version: 4 } }
+  await folder.saveLastKnownGood('demo', 'token', good)
+  await folder.saveLastKnownGood('demo', 'token', next)
+  await folder.saveLastKnownGood('demo', 'token', { ...next, addresses: {} })
+  await rm(file)
+
+  expect(await folder.readLastKnownGood('demo', 'token')).toEqual(good)
+})
+
+test('beside the full manifest, the one that control has sent is kept', async () => {
+  const { folder } = await newFolder()
+  const offered = { ...good.manifest, body_format: 2, general: { settings: {}, console_users: [] } }
+
+  await folder.saveLastKnownGood('demo', 'token', { ...good, offered })
+
+  expect(await folder.readLastKnownGood('demo', 'token')).toEqual({ ...good, offered })
 })
 
 test('a new folder has no last-known-good and nothing to warn about', async () => {

@@ -47,6 +47,7 @@ async function page(of = running): Promise<string> {
     configEpoch: 1,
     configAgeSeconds: 1,
     configFailed: false,
+    orders: [],
     outboxEvents: 0,
     outboxDropped: 0,
     engineRestarts: 0,

@@ -168,3 +168,19 @@ describe('the beginning of a text', () => {
     expect(maySet(bytes, 1, bytes.length, true)).toBe(expected)
   })
 })
+
+describe('texts of several statements', () => {
+  const filler = fc.string({ unit: fc.constantFrom(...'abcdlotsuxy_ ;.ADSTY9é\u007f'), maxLength: 40 })
+
+  test('a second statement is one after a semicolon that is not the last character', () => {
+    fc.assert(
+      fc.property(fc.nat({ max: 9 }), filler, (offset, rest) => {
+        const sql = `SELECT ${rest}`
+        const bytes = Buffer.from(`${';'.repeat(offset)}${sql}\0;;;;;;;;`)
+        const end = bytes.length - 8
+        expect(maySet(bytes, offset, end, true)).toBe(sql.slice(0, -1).includes(';'))
+      }),
+      { numRuns: 500 },
+    )
+  })
+})
