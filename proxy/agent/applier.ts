@@ -34,6 +34,8 @@ export interface ApplierOptions {
   readonly log: Log
   /** Starts the engine for the first version, which determines the listen address. */
   readonly startEngine: (spec: FleetSpec) => Promise<void>
+  /** Throws an ApplyError if the process could not start with these settings, which take effect with its next start. */
+  readonly tryProcess: (spec: FleetSpec) => Promise<void>
   /** The engine runs this offer; saves it on disk. Must not throw. */
   readonly onApplied: (offer: Offer, isWhole: boolean) => Promise<void>
   /** Called when a version begins to be tried, which takes as long as logins to servers. */
@@ -180,6 +182,7 @@ export class Applier {
     const { spec, lack } = await prepare(offer, tools, this.#mayLack())
     if (completes && lack !== null && lack.others.length === this.#lack?.others.length) throw lack
     if (engine.address === undefined) await this.#options.startEngine(spec)
+    else await this.#options.tryProcess(spec)
     await this.#prove(candidate, spec)
     const outcome = await engine.apply(spec, candidate.force || isReformatted || completes)
     if (!outcome.applied) throw olderThan(candidate.position, outcome.running)

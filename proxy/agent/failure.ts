@@ -16,6 +16,7 @@ export const failures = {
   unusable_password: { retry: 'asked', help: 'a password is not usable for its purpose' },
   unusable_tls: { retry: 'alone', help: 'a TLS file or cipher list could not be used' },
   unsupported_body: { retry: 'asked', help: 'unsupported configuration; the proxy may be too old' },
+  cannot_start: { retry: 'alone', help: 'with these process settings the proxy could not start on this machine' },
   cannot_serve: { retry: 'alone', help: 'a pool that serves now would stop serving' },
   superseded: { retry: 'asked', help: 'a newer version was offered while this one was tried' },
   empty_configuration: { retry: 'asked', help: 'a configuration without pools never replaces a working one' },

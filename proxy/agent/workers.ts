@@ -91,6 +91,8 @@ export class Workers {
   /** The first start. Rejects with an EngineDied if a worker exits before it listens. */
   async start(listen: Listening, workers: number): Promise<ListenAddress> {
     if (this.#stopping) throw new EngineDied('the proxy is shutting down')
+    // Of a start that failed.
+    for (const former of this.#supervisors) former.close()
     const memory = SharedCounters.memory(workers)
     this.#counters = new SharedCounters(memory, workers)
     const lasting = {

@@ -1,5 +1,5 @@
 /** A proxy that starts serves what it can. */
-import { writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { until } from '../../support/engine.ts'
@@ -77,6 +77,66 @@ test('a proxy that runs from a file serves what it can, too', async () => {
   expect(rows).toEqual([{ one: 1 }])
   await expect(connect(proxy, { database: 'name' })).rejects.toMatchObject({ code: '57P03' })
 })
+
+function withSocketIn(postgres: Postgres, dir: string): object {
+  const servers = [{ host: '127.0.0.1', port: postgres.port, role: 'primary' }]
+  return {
+    ...common,
+    general: { ...common.general, unix_socket_dir: dir },
+    pools: { app: { database: 'postgres', servers, users: { app: { password: 'app' } } } },
+  }
+}
+
+test('process settings with which a proxy could not start again are refused, and what runs goes on', async () => {
+  const { control, proxies, postgres } = await startWorld({
+    postgres: { sql: roleStatements },
+    proxies: [{ id: 'proxy-1' }],
+    document: (database) => withSocketIn(database, ''),
+  })
+  const [proxy] = proxies as [(typeof proxies)[0]]
+
+  const version = await control.apply(fleet, withSocketIn(postgres, '/nonexistent'))
+  await until(async () => (await proxyOf(control)).state === 'failed')
+
+  expect(await proxyOf(control)).toMatchObject({
+    applied: { version: version - 1 },
+    error: { code: 'cannot_start', message: expect.stringMatching(/unix_socket_dir.*\/nonexistent/) as string },
+  })
+  await proxy.stop()
+  await proxy.start()
+  expect((await (await connect(proxy)).query('SELECT 1 AS one')).rows).toEqual([{ one: 1 }])
+})
+
+test('a proxy whose last version does not work any more starts as it last did, and takes the next one', async () => {
+  const dir = await tempFolder()
+  const { control, proxies, postgres } = await startWorld({
+    postgres: { sql: roleStatements },
+    proxies: [{ id: 'proxy-1' }],
+    document: (database) => withSocketIn(database, ''),
+  })
+  const [proxy] = proxies as [(typeof proxies)[0]]
+  const poisoned = await control.apply(fleet, withSocketIn(postgres, dir))
+  await until(async () => (await proxyOf(control)).applied?.version === poisoned)
+  await proxy.stop()
+  await rm(dir, { recursive: true })
+
+  await proxy.start()
+  const answer = await (await connect(proxy)).query('SELECT 1 AS one')
+  const version = await control.apply(fleet, withSocketIn(postgres, ''))
+
+  expect(answer.rows).toEqual([{ one: 1 }])
+  await proxy.logged(/trying those that last worked/)
+  await until(async () => (await proxyOf(control)).applied?.version === version)
+})
+
+interface Shown {
+  readonly state: string
+  readonly applied: { readonly version: number } | null
+}
+
+async function proxyOf(control: { call(method: string, path: string): Promise<{ body: unknown }> }): Promise<Shown> {
+  return (await control.call('GET', `/v1/fleets/${fleet}/proxies/proxy-1`)).body as Shown
+}
 
 /** The tree as TOML: tables in dotted keys, everything else as JSON, which TOML reads. */
 function tomlOf(tree: object, path: readonly string[] = []): string {
