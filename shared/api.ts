@@ -57,6 +57,7 @@ export const writtenSchema = z.object({
   created: z.boolean(),
   dry_run: z.boolean(),
   rollback_of: z.int().nullable(),
+  forced: z.boolean().default(false),
   plan: planSchema,
   /** Of a rollback: references for which the value in force was kept, and the secret's version at that time. */
   kept_secrets: z.array(
@@ -77,6 +78,8 @@ export const versionSchema = z.object({
   created_at: time,
   message: z.string().nullable(),
   rollback_of: z.int().nullable(),
+  /** Proxies apply it without trying its servers first. */
+  forced: z.boolean().default(false),
   /** Number of (pool, user) pairs. */
   pools: z.int(),
 })

@@ -98,8 +98,14 @@ function offeredIn(
 }
 
 /** The manifest as sent to proxies. Position and orders come first, so that the rest can be stored. */
-export function manifestBytes({ epoch, version }: Position, orders: Orders, manifest: string): string {
-  return `{"epoch":${epoch},"version":${version},"operations":${JSON.stringify(orders)},${manifest}`
+export function manifestBytes(
+  { epoch, version }: Position,
+  { orders, isForced }: { readonly orders: Orders; readonly isForced: boolean },
+  manifest: string,
+): string {
+  // Only where it is true: proxies that do not know the field try nothing anyway.
+  const forced = isForced ? '"forced":true,' : ''
+  return `{"epoch":${epoch},"version":${version},${forced}"operations":${JSON.stringify(orders)},${manifest}`
 }
 
 /** The lines of a stored manifest: the hashes that the proxies of its format should run. */

@@ -217,7 +217,8 @@ export class Agent {
       backoff: new Backoff({ firstMs: waits.backoffFirstMs, maxMs: waits.backoffMaxMs, random: chance.random }),
       log,
       startEngine: async (spec) => await this.#startEngine(spec),
-      onApplied: async (offer) => await this.#applied(offer),
+      onApplied: async (offer, isWhole) => await this.#applied(offer, isWhole),
+      onTrying: () => this.#fleet?.sync.goOn(),
       onEdge: () => this.#fleet?.reports.edge(),
     })
     this.#controlClock = new ControlClock(() => chance.now().getTime())
@@ -540,8 +541,9 @@ export class Agent {
     if (stateFolder !== undefined) await this.#readMockKey(stateFolder)
     this.#file = new ConfigFile(path, this.#applier, this.#tools.log)
     const refused = await this.#file.reload()
-    // A name may become resolvable; anything else is an error in the file, reported at once.
-    if (refused !== null && this.#applier.error?.code !== 'unresolvable_host') throw new Error(refused)
+    // A name may become resolvable; anything else is an error in the file, reported at once if no pool can be served.
+    const isServing = this.#engine.running !== undefined
+    if (refused !== null && !isServing && this.#applier.error?.code !== 'unresolvable_host') throw new Error(refused)
   }
 
   async #readMockKey(stateFolder: string): Promise<void> {
@@ -740,13 +742,14 @@ export class Agent {
     void this.stop('now')
   }
 
-  async #applied(offer: Offer): Promise<void> {
+  async #applied(offer: Offer, isWhole: boolean): Promise<void> {
     this.#file?.applied(offer.position)
     await this.#orders.look()
     void this.#serving()
     const fleet = this.#fleet
     const keep = fleet?.candidates.applied(offer)
-    if (fleet === undefined || keep === undefined) return
+    // With pools missing it is not known to be good; what was saved before stays.
+    if (fleet === undefined || keep === undefined || !isWhole) return
     const { secretKeys, ...rest } = keep
     const secrets = this.#secrets.keepOnly(secretKeys)
     try {

@@ -42,6 +42,7 @@ export class ControlSource {
       pools: manifest.pools,
       load: async () => await this.#load(manifest, etag),
       force: false,
+      ...(manifest.forced === true ? { unproven: true } : {}),
     }
   }
 

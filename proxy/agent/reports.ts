@@ -178,7 +178,7 @@ export function poolReports(
   return names.map(({ pool, user }) => {
     const now = running.get(keyOf({ pool, user }))
     const desiredHash = wanted.get(keyOf({ pool, user })) ?? null
-    const failure = error !== null && isAbout(error, pool, user) && desiredHash !== now?.hash ? error : null
+    const failure = desiredHash === now?.hash ? null : (error?.about(pool, user) ?? null)
     return {
       pool,
       user,
@@ -211,8 +211,4 @@ function isWildcard(pool: string, user: string): boolean {
 
 function calmState(pool: PoolSnapshot | undefined): 'running' | 'draining' {
   return pool !== undefined && pool.serversDraining > 0 ? 'draining' : 'running'
-}
-
-function isAbout(error: ApplyError, pool: string, user: string): boolean {
-  return (error.pool === null || error.pool === pool) && (error.user === null || error.user === user)
 }
