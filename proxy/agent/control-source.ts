@@ -30,8 +30,14 @@ export class ControlSource {
   /** The manifest of each offer. */
   readonly #origins = new WeakMap<Offer, { readonly manifest: Manifest; readonly etag: string | null }>()
 
-  constructor(control: Pick<ControlClient, 'poolBody'>) {
+  /** Of the last manifest that was loaded; 0 before the first. */
+  #epoch = 0
+  readonly #onNewEpoch: () => void
+
+  /** `onNewEpoch`: control's store was restored from a backup since the last version. */
+  constructor(control: Pick<ControlClient, 'poolBody'>, onNewEpoch: () => void) {
     this.#control = control
+    this.#onNewEpoch = onNewEpoch
   }
 
   candidate(manifest: Manifest, etag: string | null): Candidate {
@@ -92,6 +98,8 @@ export class ControlSource {
 
   async #load(manifest: Manifest, etag: string | null): Promise<Offer> {
     const { epoch, version } = manifest
+    if (this.#epoch > 0 && epoch > this.#epoch) this.#onNewEpoch()
+    this.#epoch = Math.max(this.#epoch, epoch)
     this.#holdIn(verifyFormat(manifest))
     const general = verifyGeneral(manifest.general)
     const pools = await inParallel(manifest.pools, fetchesAtOnce, async (promised) => await this.#body(promised))
