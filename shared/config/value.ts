@@ -13,15 +13,8 @@ export function defaultOf(spec: KeySpec): string | number {
  * since, bodies name the value, so that older proxies run what was meant, and hashes change with it.
  */
 export function absentMeans(spec: KeySpec): string | number {
-  const known = absent.get(spec)
-  if (known !== undefined) return known
-  const value = canonical(spec, spec.firstDefault ?? spec.default)
-  absent.set(spec, value)
-  return value
+  return canonical(spec, spec.firstDefault ?? spec.default)
 }
-
-/** It is compared for each key of each pool. */
-const absent = new WeakMap<KeySpec, string | number>()
 
 /** Defaults in the table may have another spelling, such as "120s". */
 function canonical(spec: KeySpec, value: string | number): string | number {
