@@ -18,8 +18,8 @@ export interface Surroundings {
   readonly stopNow: AbortSignal
 }
 
-/** 0 success, 1 rejected or failed on a proxy. (2, a usage error, is thrown.) */
-export type ExitCode = 0 | 1
+/** 0 success, 1 rejected or failed on a proxy, 3 a proxy was not reached. (2, a usage error, is thrown.) */
+export type ExitCode = 0 | 1 | 3
 
 /** Operands and options of a command; its usage text is derived from them. */
 export interface Shape<Specs extends OptionSpecs = OptionSpecs> {

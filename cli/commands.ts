@@ -78,8 +78,12 @@ export const commands = {
     load: async () => (await import('./commands/standing-operations.ts')).standingOperations,
   },
   proxies: {
-    help: 'list proxies and what they run',
+    help: 'list proxies, their states and what is wrong',
     load: async () => (await import('./commands/proxies.ts')).proxies,
+  },
+  'proxy show': {
+    help: 'show one proxy: its state with the reasons, and its pools',
+    load: async () => (await import('./commands/proxy-show.ts')).proxyShow,
   },
   disconnects: {
     help: 'list lost server connections, newest first',

@@ -11,6 +11,7 @@ import type { AppEnv } from './authentication.ts'
 import type { ControlHost } from './host.ts'
 import { configRoutes } from './routes/config.ts'
 import { disconnectRoutes } from './routes/disconnects.ts'
+import { epochRoutes } from './routes/epoch.ts'
 import { fleetRoutes } from './routes/fleets.ts'
 import { healthRoutes } from './routes/health.ts'
 import { manifestRoutes } from './routes/manifest.ts'
@@ -30,14 +31,15 @@ const retryAfterS = 1
 
 export function createApp(host: ControlHost): App {
   const { store } = host
-  const control = { host, hot: prepareHotReads(store), missingManifests: new MissingManifests(store) }
+  const hot = prepareHotReads(store)
+  const control = { host, hot, missingManifests: new MissingManifests(store) }
   const app: App = new OpenAPIHono<AppEnv>({ defaultHook: refuseInvalid })
   app.onError((error) => answerTo(error, host).response())
   app.notFound(() => new ApiProblem('not-found', 'no such path and method').response())
 
   healthRoutes(app, control)
   describe(app)
-  app.use('/v1/*', authenticate(host.operatorToken, control.hot))
+  app.use('/v1/*', authenticate(host, hot))
   app.use('/v1/*', bodyLimit({ maxSize: bodyBytesMax, onError: tooLarge }))
   manifestRoutes(app, control)
   proxyRoutes(app, control)
@@ -47,6 +49,7 @@ export function createApp(host: ControlHost): App {
   reloadRoutes(app, control)
   operationRoutes(app, control)
   disconnectRoutes(app, control)
+  epochRoutes(app, control)
   secretRoutes(app, control)
   tokenRoutes(app, control)
   return app

@@ -1,6 +1,8 @@
 import type { MiddlewareHandler } from 'hono'
 import { sha256Hex } from '../shared/hash.ts'
+import { nameSchema, proxyHeader } from '../shared/wire.ts'
 import { ApiProblem, noSuchFleet } from './api-problem.ts'
+import type { ControlHost } from './host.ts'
 import type { HotReads } from './store/poll-reads.ts'
 
 /** The caller: the operator, or a proxy with a token of one fleet. */
@@ -14,7 +16,10 @@ export interface AppEnv {
 const tokenLengthMax = 512
 
 /** Identifies the caller by its token; responds with 401 without a valid one. */
-export function authenticate(operatorToken: string, hot: HotReads): MiddlewareHandler<AppEnv> {
+export function authenticate(
+  { operatorToken, presence }: Pick<ControlHost, 'operatorToken' | 'presence'>,
+  hot: HotReads,
+): MiddlewareHandler<AppEnv> {
   const operatorSha256 = sha256Hex(operatorToken)
   return async (c, next) => {
     const token = /^Bearer +([\x21-\x7e]+)$/i.exec(c.req.header('authorization') ?? '')?.[1]
@@ -29,6 +34,9 @@ export function authenticate(operatorToken: string, hot: HotReads): MiddlewareHa
     if (known !== undefined) c.set('caller', { kind: 'proxy', fleet: known.fleet, tokenId: known.id })
     else if (equalInConstantTime(sha256, operatorSha256)) c.set('caller', { kind: 'operator' })
     else {
+      const proxy = nameSchema.safeParse(c.req.header(proxyHeader)).data
+      const revoked = await hot.revokedTokenFleet(sha256)
+      if (revoked !== undefined && proxy !== undefined) presence.refused(revoked, proxy)
       throw new ApiProblem('unauthenticated', 'unknown or revoked token', {
         headers: { 'www-authenticate': 'Bearer realm="flotilla", error="invalid_token"' },
       })

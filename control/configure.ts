@@ -10,7 +10,7 @@ import { ConfigError } from '../shared/config/problems.ts'
 import type { Hint } from '../shared/wire.ts'
 import { ApiProblem, noSuchFleet } from './api-problem.ts'
 import { planOf } from './domain/plan.ts'
-import { keepSecrets, moveLiterals, SecretIndex } from './domain/secrets.ts'
+import { keepSecrets, moveLiterals, secretEpoch, SecretIndex } from './domain/secrets.ts'
 import type { KeptSecret, SecretToMake } from './domain/secrets.ts'
 import { contentOf, documentOf, plannedVersion } from './domain/version.ts'
 import type { VersionContent } from './domain/version.ts'
@@ -48,7 +48,13 @@ export async function writeConfig(host: ControlHost, fleet: string, request: Con
     const digestOf = (name: string, value: string): string => host.sealing.digest(fleet, name, value)
     const { document, made } = moveLiterals(read(request.tree, known), known, digestOf)
     const { dryRun, force, message } = request
-    return { content: contentOf(document), made, kept: [], dryRun, force, message, rollbackOf: null, current }
+    const epoch = await readEpoch(host.store)
+    const isMade = (name: string, version: number): boolean =>
+      made.some((one) => one.name === name && one.version === version)
+    const content = contentOf(document, (name, version) =>
+      isMade(name, version) ? epoch : known.epochOf(name, version),
+    )
+    return { content, made, kept: [], dryRun, force, message, rollbackOf: null, current }
   })
 }
 
@@ -71,25 +77,22 @@ export async function rollBack(host: ControlHost, fleet: string, request: Rollba
     const target = await findVersion(host.store, fleet, to)
     if (target === undefined) throw new ApiProblem('not-found', `the fleet has no version ${to}`)
     const former = documentOf(target)
+    const known = new SecretIndex(await listSecrets(host.store, fleet))
     const { document, kept } =
-      secrets === 'as_of' ? { document: former, kept: [] } : await withSecretsInForce(host, fleet, former, current)
+      secrets === 'as_of' ? { document: former, kept: [] } : withSecretsInForce(former, current, known)
     // The document determines everything; hashes and bodies are computed by the present rules.
-    return { content: contentOf(document), made: [], kept, dryRun, force, message, rollbackOf: to, current }
+    const content = contentOf(document, (name, version) => known.epochOf(name, version))
+    return { content, made: [], kept, dryRun, force, message, rollbackOf: to, current }
   })
 }
 
-async function withSecretsInForce(
-  host: ControlHost,
-  fleet: string,
+function withSecretsInForce(
   former: FleetDocument,
   current: VersionRow | undefined,
-): Promise<ReturnType<typeof keepSecrets>> {
-  const known = new SecretIndex(await listSecrets(host.store, fleet))
-  return keepSecrets(
-    former,
-    current === undefined ? undefined : { document: documentOf(current), created_at: current.created_at },
-    known,
-  )
+  known: SecretIndex,
+): ReturnType<typeof keepSecrets> {
+  const inForce = current && { document: documentOf(current), created_at: current.created_at }
+  return keepSecrets(former, inForce, known)
 }
 
 function read(tree: unknown, known: SecretIndex): FleetDocument {
@@ -178,10 +181,11 @@ async function unsupported(
 async function append(host: ControlHost, fleet: string, version: number, decision: Decision): Promise<void> {
   const { content, made, message, force, rollbackOf } = decision
   const createdAt = new Date(host.nowMs()).toISOString()
+  const epoch = secretEpoch(await readEpoch(host.store))
   const secrets: NewSecret[] = await Promise.all(
     made.map(async ({ value, ...fact }) => {
       const sealed = await host.sealing.seal(value, { fleet, name: fact.name, version: fact.version })
-      return { fleet, ...fact, created_at: createdAt, sealed }
+      return { fleet, ...fact, created_at: createdAt, sealed, epoch }
     }),
   )
   const { offered, poll_interval_ms, warnings: _, ...stored } = content

@@ -9,6 +9,7 @@ import type { Network } from '../shared/config/network.ts'
 import { createApp } from './app.ts'
 import { createSealing } from './domain/sealing.ts'
 import type { Sealing } from './domain/sealing.ts'
+import { readNeededEpoch } from './fleet-proxies.ts'
 import type { ControlHost } from './host.ts'
 import { NodeHints } from './node/hints.ts'
 import { NodeMetrics } from './node/metrics.ts'
@@ -17,7 +18,7 @@ import { NodeParking } from './node/parking.ts'
 import { NodePresence } from './node/presence.ts'
 import { keyFromFile, parseSecretKey } from './node/secret-key.ts'
 import { lockFolder, openSqliteStore, storeFile } from './node/sqlite-store.ts'
-import { raiseEpoch as raiseEpochOf, ensureKeyCheck } from './store/control-row.ts'
+import { raiseEpoch as raiseEpochOf, readEpoch, ensureKeyCheck } from './store/control-row.ts'
 import { StoreUnusable } from './store/port.ts'
 import type { HintTarget } from './store/proxies.ts'
 import type { Store } from './store/store.ts'
@@ -79,7 +80,14 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
   const opened = await openAll(options)
   const { store, sealing } = opened
 
-  const presence = new NodePresence(Date.now)
+  const presence = new NodePresence(Date.now, ({ fleet, proxy, position: { epoch, version } }) =>
+    log({
+      level: 'error',
+      message:
+        `the store is behind its proxies: ${proxy} of fleet ${fleet} is at version ${version} of epoch ${epoch}; ` +
+        'if the store was restored from a backup, run flotilla epoch raise',
+    }),
+  )
   const parking = new NodeParking()
   const metrics = new NodeMetrics()
   const secretOf = ({ fleet, proxy, boot }: HintTarget): string => sealing.hintSecret(fleet, proxy, boot)
@@ -98,6 +106,7 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
     store,
     sealing,
     presence,
+    parsed: new Map(),
     parking,
     metrics,
     hints,
@@ -153,8 +162,8 @@ function flushAtIntervals(store: () => Promise<void>, logError: ControlHost['log
 }
 
 /**
- * Call once after the store was restored from a backup, with control stopped: proxies accept the older versions of the
- * backup only with a higher epoch. Returns the new epoch. Throws ControlCannotStart.
+ * Call once after the store was restored from a backup: proxies accept the older versions of the backup only with a
+ * higher epoch. It is above what the store knows of its proxies. Returns the new epoch. Throws ControlCannotStart.
  */
 export async function raiseEpoch(data: string): Promise<number> {
   // A misspelt directory must not become a new, empty store.
@@ -163,7 +172,11 @@ export async function raiseEpoch(data: string): Promise<number> {
   }
   const store = await reported(openSqliteStore(data, new Date()))
   try {
-    return await raiseEpochOf(store)
+    const from = await readEpoch(store)
+    const { needed } = await readNeededEpoch(store, from)
+    const to = needed ?? from + 1
+    await raiseEpochOf(store, { from, to })
+    return to
   } finally {
     await store.close()
   }

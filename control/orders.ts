@@ -5,7 +5,7 @@ import { operations } from '../shared/operations.ts'
 import type { PoolOperation } from '../shared/operations.ts'
 import { ApiProblem, noSuchFleet } from './api-problem.ts'
 import { stands } from './domain/orders.ts'
-import { reportOf } from './domain/proxy-view.ts'
+import { poolsOf } from './domain/proxy-view.ts'
 import { desiredHashes } from './domain/version.ts'
 import type { ControlHost } from './host.ts'
 import { listOrders, logOperation, putOrder } from './store/orders.ts'
@@ -104,7 +104,7 @@ async function requirePool(
   if (names.has(pool) || names.has(wildcard)) return
   if (orders.some((one) => one.pool === pool && stands(one, host.nowMs()))) return
   const proxies = await listProxies(host.store, fleet)
-  if (proxies.some((proxy) => reportOf(proxy)?.pools.some((one) => one.pool === pool) === true)) return
+  if (proxies.some((proxy) => poolsOf(proxy).some((one) => one.pool === pool))) return
   throw new ApiProblem(
     'not-found',
     `no pool "${pool}" in version ${offer.version} of the fleet or at any of its proxies`,

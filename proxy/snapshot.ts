@@ -18,6 +18,20 @@ export interface PoolTotals {
   client_login_count: number
 }
 
+/**
+ * What is known of the servers of a pool: some are `present`, logged in; or there is none, and the last login `failed` or
+ * succeeded (`proven`), or has yet to come (`untried`).
+ */
+export type ServingSnapshot =
+  | { readonly state: 'present' | 'proven' | 'untried' }
+  | {
+      readonly state: 'failed'
+      readonly sqlstate: string
+      readonly message: string
+      /** How long logins have failed. */
+      readonly forMs: number
+    }
+
 export interface PoolSnapshot {
   readonly pool: string
   readonly user: string
@@ -27,6 +41,8 @@ export interface PoolSnapshot {
   readonly overridden: boolean
   /** For a pool created for a client: the one with "*" that it follows. */
   readonly template?: { readonly pool: string; readonly user: string }
+  /** Null without servers of its own: "*", and a pool that was removed. */
+  readonly serving: ServingSnapshot | null
   /** A line of servers that the pools of other users share; it has no clients. */
   readonly sharedServers?: true
   readonly clientsActive: number
@@ -76,6 +92,22 @@ export interface ConsoleTables {
   readonly stats_totals: readonly ShownRow[]
   readonly version: readonly ShownRow[]
   readonly clients: readonly ClientGroup[]
+}
+
+const servingOrder = ['present', 'failed', 'proven', 'untried'] as const
+
+/** Of several workers or pools: what is known by the most telling of them. */
+export function mergedServing(all: readonly (ServingSnapshot | null)[]): ServingSnapshot | null {
+  const known = all.filter((one) => one !== null)
+  for (const state of servingOrder) {
+    const found = known.filter((one) => one.state === state)
+    if (found.length > 0) return found.reduce(longerFailed)
+  }
+  return null
+}
+
+function longerFailed(one: ServingSnapshot, other: ServingSnapshot): ServingSnapshot {
+  return one.state === 'failed' && other.state === 'failed' && other.forMs > one.forMs ? other : one
 }
 
 /** State of auth_query for one database and role. */

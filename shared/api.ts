@@ -5,14 +5,33 @@
 import { z } from 'zod'
 import { receivedDisconnectSchema } from './disconnect.ts'
 import { poolOperations } from './operations.ts'
-import { applyErrorSchema, nameSchema, poolReportSchema, positionSchema, reasonMax } from './wire.ts'
+import {
+  applyErrorSchema,
+  nameSchema,
+  poolReportSchema,
+  positionSchema,
+  processSchema,
+  proxyProblemSchema,
+  reasonMax,
+  windowSchema,
+} from './wire.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
 /** Value of `cursor` for the next page; null on the last page. */
 const next = z.string().nullable()
 
-export const proxyStates = ['in_sync', 'applying', 'failed', 'behind', 'offline'] as const
+export const proxyStates = [
+  'in_sync',
+  'degraded',
+  'drifted',
+  'applying',
+  'behind',
+  'failed',
+  'regressed',
+  'duplicate',
+  'offline',
+] as const
 export const proxyStateSchema = z.enum(proxyStates)
 export type ProxyState = z.infer<typeof proxyStateSchema>
 
@@ -29,6 +48,20 @@ export const fleetSchema = z.object({
 })
 export type Fleet = z.infer<typeof fleetSchema>
 export const fleetsSchema = z.object({ fleets: z.array(fleetSchema) })
+
+const claimSchema = z.object({ fleet: nameSchema, id: z.string(), boot: z.string(), position: positionSchema })
+export const epochSchema = z.object({
+  epoch: z.int().min(1),
+  /** The epoch above every proxy that is above this store; null if none is. */
+  needed: z.int().min(1).nullable(),
+  /** Proxies that are above this store, which was restored from a backup. */
+  above: z.array(claimSchema),
+  /** What proxies claim and is too high to be true. */
+  ignored: z.array(claimSchema),
+})
+export type Epoch = z.infer<typeof epochSchema>
+export const epochRequestSchema = z.object({ to: z.int().min(2) })
+export const epochRaisedSchema = z.object({ epoch: z.int().min(1), before: z.int().min(1) })
 
 const poolName = z.object({ pool: z.string(), user: z.string() })
 
@@ -126,6 +159,9 @@ export const reloadSchema = z.object({
       id: z.string(),
       /** `hinted`: only without `wait`. `timeout`: no report in time. `offline`: skipped. */
       outcome: z.enum(reloadOutcomes),
+      state: proxyStateSchema,
+      /** Why it is not `in_sync`. */
+      reasons: z.array(z.string()),
       applied: positionSchema.nullable(),
       error: applyErrorSchema.nullable(),
     }),
@@ -199,6 +235,9 @@ export type OperationResult = z.infer<typeof operationSchema>
 export const proxySchema = z.object({
   id: z.string(),
   state: proxyStateSchema,
+  /** Why it is not `in_sync`, in words; empty if it is. */
+  reasons: z.array(z.string()),
+  /** Tells processes with the same id apart. */
   boot: z.string(),
   agent_version: z.string().nullable(),
   listen: z.string().nullable(),
@@ -210,10 +249,23 @@ export const proxySchema = z.object({
   offered: positionSchema.nullable(),
   applied: positionSchema.nullable(),
   error: applyErrorSchema.nullable(),
+  /** Number of pools that do not serve. */
+  not_serving: z.int(),
+  /** Databases that are paused or disabled there, by any operator. */
+  operated: z.object({ paused: z.array(z.string()), disabled: z.array(z.string()), suspended: z.boolean() }),
+  /** Keys that SET at the console has changed. */
+  overridden: z.array(z.string()),
+  /** Old servers that still finish a transaction. */
+  draining_servers: z.int(),
   needs_restart: z.array(z.string()),
+  /** What is wrong with the proxy, apart from its pools. */
+  problems: z.array(proxyProblemSchema),
   dropped_events: z.int(),
   engine_restarts: z.array(z.object({ at: time, reason: z.string() })),
   stats: z.object({ clients: z.int(), waiting: z.int(), servers: z.int() }).nullable(),
+  /** What happened in the time of the last report. */
+  window: windowSchema.nullable(),
+  process: processSchema.nullable(),
 })
 export type Proxy = z.infer<typeof proxySchema>
 export const proxiesSchema = z.object({ position: positionSchema, proxies: z.array(proxySchema) })

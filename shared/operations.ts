@@ -143,3 +143,7 @@ export type PoolOperation = {
 export const operationNames = Object.keys(operations) as OperationName[]
 
 export const poolOperations = operationNames.filter((name): name is PoolOperation => operations[name].remote === 'pool')
+
+/** What operators have done to a pool, as long as it lasts. */
+export const operatedStates = ['paused', 'disabled', 'suspended'] as const
+export type OperatedPool = (typeof operatedStates)[number]

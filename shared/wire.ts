@@ -8,6 +8,10 @@ import { poolOperations } from './operations.ts'
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/)
 const time = z.iso.datetime()
+/** A text for operators. A longer one is cut, not refused: the rest of a message must not be lost with it. */
+const text = (lengthMax: number) => z.string().overwrite((value) => value.slice(0, lengthMax))
+const messageMax = 1000
+const count = z.int().min(0)
 
 /** Name of a fleet or proxy, safe in a URL path. */
 export const nameSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, {
@@ -16,6 +20,10 @@ export const nameSchema = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 
 
 /** Request header that names the polling proxy; used for `last_seen_at` only. */
 export const proxyHeader = 'Flotilla-Proxy'
+
+/** Request header that tells processes with the same name apart. */
+export const bootHeader = 'Flotilla-Boot'
+export const bootSchema = z.string().min(1).max(64)
 
 /**
  * Response header of a 304 that ends a parked poll early: the proxy retries what failed and reports now. It replaces
@@ -32,7 +40,12 @@ export type Position = z.infer<typeof positionSchema>
 
 /** A form that this release does not know is refused: without a part of it, it may mean another password. */
 export const secretRefSchema = z.union([
-  z.strictObject({ secret: z.string(), version: z.int().min(1) }),
+  z.strictObject({
+    secret: z.string(),
+    version: z.int().min(1),
+    /** In which this version was made; absent for the first. */
+    epoch: z.int().min(2).optional(),
+  }),
   z.strictObject({ env: z.string() }),
 ])
 
@@ -91,6 +104,8 @@ export const peersSchema = z.object({
   peers: z.array(
     z.object({
       proxy: nameSchema,
+      /** Of the process; absent from a control of 0.1.0. */
+      boot: bootSchema.optional(),
       /** Unique in the fleet, and unchanged for as long as control knows the proxy. */
       number: z.int().min(1).max(proxyNumberMax),
       address: peerAddressSchema.nullable(),
@@ -106,11 +121,15 @@ const knownKeysSchema = z.object({ general: keyNamesSchema, pool: keyNamesSchema
 
 export const helloRequestSchema = z.object({
   /** Random id of this proxy process. */
-  boot: z.string().min(1).max(64),
+  boot: bootSchema,
+  /** A process that this one follows: it has ended, or given up control. */
+  takes_over_from: bootSchema.optional(),
   agent_version: z.string().max(64),
   /** Where control sends hints, for example "http://10.0.0.7:9930"; absent when control cannot reach this proxy. */
   hint_url: z.url({ protocol: /^https?$/ }).optional(),
   listen: z.string().max(300),
+  /** Position that it runs; null before the first version. */
+  applied: positionSchema.nullish(),
   /** Address at which other proxies of the fleet reach the listener for clients; absent when they cannot. */
   peer: peerAddressSchema.optional(),
   region: z.string().max(64).optional(),
@@ -124,6 +143,8 @@ export type HelloRequest = z.infer<typeof helloRequestSchema>
 export const helloResponseSchema = z.object({
   epoch: z.int().min(1),
   poll_interval_ms: z.int().min(10),
+  /** Between reports without news; absent from a control that leaves it to the proxy. */
+  report_interval_ms: z.int().min(10).optional(),
   /** The format of bodies that this proxy polls for from now on; absent for format 1. */
   body_format: z.int().min(1).optional(),
   /** Standard Webhooks secret ("whsec_" + base64) with which hints to this proxy are signed. */
@@ -149,33 +170,81 @@ export const hintSchema = z.object({
 })
 export type Hint = z.infer<typeof hintSchema>
 
-export const poolReportSchema = z.object({
-  pool: z.string(),
-  user: z.string(),
+const servingSchema = z.object({
+  /** `yes`, `no`, or `not_yet_tried`: no server of this configuration has logged in, or failed to, yet. */
+  state: text(32),
+  /** Of `no`: why the last login to a server failed. */
+  cause: text(messageMax).nullable(),
+  /** Of `no`: since when logins have failed. */
+  since: time.nullable(),
+})
+export type Serving = z.infer<typeof servingSchema>
+
+const poolNameSchema = z.object({ pool: text(messageMax), user: text(messageMax) })
+export type PoolName = z.infer<typeof poolNameSchema>
+
+/** Fields that may be absent are unknown to 0.1.0. */
+export const poolReportSchema = poolNameSchema.extend({
   /** Hash of the running configuration; null while the pool is only desired. */
   hash: hash.nullable(),
   desired_hash: hash.nullable(),
   /** `running`, `draining` or `failed`, to which release 0.1.0 of control accepts no addition. */
   state: z.string().min(1).max(64),
   /** Old servers that still finish a transaction. */
-  draining_servers: z.int().min(0),
+  draining_servers: count,
   /** For "*": number of pools created for it. */
-  dynamic_pools: z.int().min(0).optional(),
-  code: z.string().nullable(),
-  message: z.string().nullable(),
+  dynamic_pools: count.optional(),
+  code: text(64).nullable(),
+  message: text(messageMax).nullable(),
+  /** Absent for a pool that was removed and only drains. */
+  serving: servingSchema.optional(),
+  /** `paused`, `disabled`, `suspended`: by the fleet or at the proxy. */
+  operated: z.array(text(32)).max(16).optional(),
+  /** Keys that SET at the console has changed. */
+  overridden: z.array(text(64)).max(100).optional(),
 })
 export type PoolReport = z.infer<typeof poolReportSchema>
 
 /** Why a version was not applied, and because of which pool, if it was one. */
 export const applyErrorSchema = z.object({
-  code: z.string(),
-  message: z.string(),
-  pool: z.string().nullable(),
-  user: z.string().nullable(),
+  code: text(64),
+  message: text(messageMax),
+  pool: text(messageMax).nullable(),
+  user: text(messageMax).nullable(),
 })
 
+/** Of a proxy, not of a pool. */
+export const proxyProblems = ['unreadable_file', 'state_not_saved', 'clock_differs', 'token_refused'] as const
+export type ProxyProblem = (typeof proxyProblems)[number]
+
+export const proxyProblemSchema = z.object({ code: text(64), message: text(messageMax), since: time })
+export type ReportedProblem = z.infer<typeof proxyProblemSchema>
+
+/** What happened since the last acknowledged report. */
+export const windowSchema = z.object({
+  seconds: z.number().min(0),
+  transactions: count,
+  /** Errors of PostgreSQL sent to clients, by class of SQLSTATE. */
+  errors: z.record(text(2), count),
+  /** Errors sent to clients by the proxy itself, failed logins among them, by SQLSTATE. */
+  refused: z.record(text(5), count),
+  /** Clients whose server connection was lost under them. */
+  clients_hurt: count,
+  /** Waits for a server: none, then by the upper bounds of `flotilla_checkout_wait_seconds`. */
+  waits: z.array(count).max(32),
+})
+export type ReportWindow = z.infer<typeof windowSchema>
+
+export const processSchema = z.object({
+  /** How long the slowest worker took to answer the last request of the agent: what a turn of its loop takes. */
+  loop_delay_ms: z.number().min(0),
+  memory_bytes: count,
+})
+
+const poolsPerReportMax = 20_000
+
 export const reportSchema = z.object({
-  boot: z.string().min(1).max(64),
+  boot: bootSchema,
   seq: z.int().min(1),
   /** Position of the last manifest received, applied or rejected; null before the first. */
   offered: positionSchema.nullable(),
@@ -183,16 +252,25 @@ export const reportSchema = z.object({
   applied: positionSchema.nullable(),
   /** Why `offered` was not applied; null when it was. */
   error: applyErrorSchema.nullable(),
-  needs_restart: z.array(z.string()),
+  needs_restart: z.array(text(64)).max(200),
   /** Of the running hashes in `pools`; absent for release 0.1.0, whose hashes are of format 1. */
   body_format: z.int().min(1).optional(),
-  pools: z.array(poolReportSchema),
+  /** All pools; with `base`, those that have changed since the report with that number. */
+  pools: z.array(poolReportSchema).max(poolsPerReportMax),
+  /** The acknowledged report that `pools` and `pools_removed` change. */
+  base: z.int().min(1).optional(),
+  pools_removed: z.array(poolNameSchema).max(poolsPerReportMax).optional(),
   events: z.array(disconnectSchema).max(500),
   /** Number of events dropped by a full outbox since the process started. */
-  dropped_events: z.int().min(0),
+  dropped_events: count,
   /** Restarts of the engine's thread since the process started, newest last. */
   engine_restarts: z.array(z.object({ at: time, reason: z.string().max(500) })).max(20),
   stats: z.object({ clients: z.int(), waiting: z.int(), servers: z.int() }),
+  /** Keys that SET at the console has changed, of pools and of [general]. */
+  overridden: z.array(text(64)).max(100).optional(),
+  problems: z.array(proxyProblemSchema).max(50).optional(),
+  window: windowSchema.optional(),
+  process: processSchema.optional(),
 })
 export type Report = z.infer<typeof reportSchema>
 
@@ -200,13 +278,22 @@ export type Report = z.infer<typeof reportSchema>
 export const receivedReportSchema = reportSchema
   .extend({
     error: applyErrorSchema.loose().nullable(),
-    pools: z.array(poolReportSchema.loose()),
+    pools: z.array(poolReportSchema.loose()).max(poolsPerReportMax),
     events: z.array(keptDisconnectSchema).max(500),
     stats: reportSchema.shape.stats.loose(),
   })
   .loose()
 
-export const reportResponseSchema = z.object({ ack: z.int(), poll_interval_ms: z.int().min(10) })
+export const reportResponseSchema = z.object({
+  ack: z.int(),
+  poll_interval_ms: z.int().min(10),
+  report_interval_ms: z.int().min(10).optional(),
+  /**
+   * `changed`: the next report may contain only the pools that change until then. `all`: control needs all of them, at
+   * once if this report was about changes. Absent from a control that always needs all.
+   */
+  pools: z.enum(['changed', 'all']).optional(),
+})
 export type ReportResponse = z.infer<typeof reportResponseSchema>
 
 /** Value of one version of a secret, for proxies only; sent with `no-store`. */

@@ -2,7 +2,7 @@ import { fleetSchema, versionDocumentSchema } from '../../shared/api.ts'
 import type { Written } from '../../shared/api.ts'
 import { problemType } from '../../shared/problem.ts'
 import { Api, apiOptions, Refusal } from '../api.ts'
-import { awaitProxies, waitOptions } from '../await-proxies.ts'
+import { allowedOffline, awaitProxies, waitOptions } from '../await-proxies.ts'
 import { command } from '../command.ts'
 import type { Surroundings } from '../command.ts'
 import { noteOrigin, readDocument, treeOf } from '../document.ts'
@@ -40,6 +40,7 @@ const options = {
 export const apply = command({ operands: [], options }, async ({ options }, around) => {
   const file = neededFile(options.file)
   const given = checkedIfMatch(options['if-match'])
+  allowedOffline(options)
   if (options.rebase && given !== undefined) throw new WrongUsage('--rebase and --if-match exclude each other')
   const api = new Api(options, around)
   const document = await readDocument(file, around)
@@ -68,7 +69,7 @@ export const apply = command({ operands: [], options }, async ({ options }, arou
     )
   if (!options.json) for (const line of warningLines(written)) around.print(line)
   await closeFile(file, document, { fleet: api.fleet, version: written.version, isRebased }, around)
-  return options.wait ? awaitProxies(api, written.version, options.timeout, around) : 0
+  return options.wait ? awaitProxies(api, written.version, options, around) : 0
 })
 
 function isStale(error: unknown): boolean {

@@ -2,7 +2,7 @@ import { writtenSchema } from '../../shared/api.ts'
 import type { RollbackSecrets, Written } from '../../shared/api.ts'
 import { Api, apiOptions } from '../api.ts'
 import { wholeNumber } from '../arguments.ts'
-import { awaitProxies, waitOptions } from '../await-proxies.ts'
+import { allowedOffline, awaitProxies, waitOptions } from '../await-proxies.ts'
 import { command } from '../command.ts'
 import { WrongUsage } from '../failure.ts'
 import { checkedIfMatch, forceOption, ifMatchOption, planLines, writeQuery } from '../write-config.ts'
@@ -25,6 +25,7 @@ export const rollback = command({ operands: ['N'], options }, async ({ operands:
   const to = wholeNumber('N', n, 1, Number.MAX_SAFE_INTEGER)
   const secrets = checkedSecrets(options.secrets)
   const ifMatch = checkedIfMatch(options['if-match'])
+  allowedOffline(options)
   const dryRun = options['dry-run']
   if (dryRun && options.wait) throw new WrongUsage('--wait has no effect with --dry-run')
   const api = new Api(options, around)
@@ -34,7 +35,7 @@ export const rollback = command({ operands: ['N'], options }, async ({ operands:
     body: { to, secrets, ...(options.message === undefined ? {} : { message: options.message }) },
   })
   around.print(options.json ? JSON.stringify(written, undefined, 2) : linesOf(written, to).join('\n'))
-  return options.wait ? awaitProxies(api, written.version, options.timeout, around) : 0
+  return options.wait ? awaitProxies(api, written.version, options, around) : 0
 })
 
 function checkedSecrets(text: string | undefined): RollbackSecrets {

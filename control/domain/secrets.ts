@@ -15,6 +15,13 @@ export interface SecretFact {
   readonly created_at: string
   /** Keyed digest of the value. */
   readonly digest: string
+  /** In which it was made; null is 1. */
+  readonly epoch: number | null
+}
+
+/** As stored: null for the first epoch, in which nothing is written of it. */
+export function secretEpoch(epoch: number): number | null {
+  return epoch === 1 ? null : epoch
 }
 
 /** Lookup of all versions of a fleet's secrets. */
@@ -36,6 +43,11 @@ export class SecretIndex implements KnownSecrets {
     return version === undefined ? versions?.at(-1) : versions?.find((fact) => fact.version === version)
   }
 
+  /** The epoch in which a version was made: a part of its identity. */
+  epochOf(name: string, version: number): number {
+    return this.find(name, version)?.epoch ?? 1
+  }
+
   /** The newest version of `name` whose value has this digest. */
   withValue(name: string, digest: string): SecretFact | undefined {
     return this.#versions.get(name)?.findLast((fact) => fact.digest === digest)
@@ -43,7 +55,7 @@ export class SecretIndex implements KnownSecrets {
 }
 
 /** A version of a secret to be created for a literal in a document. */
-export interface SecretToMake extends Omit<SecretFact, 'created_at'> {
+export interface SecretToMake extends Omit<SecretFact, 'created_at' | 'epoch'> {
   readonly value: string
 }
 

@@ -1,13 +1,14 @@
-import { bodyIn, effectiveOf, generalIn, generalOf } from '../../shared/config/body-format.ts'
+import { effectiveOf, generalIn, generalOf } from '../../shared/config/body-format.ts'
 import type { FleetDocument } from '../../shared/config/sections.ts'
-import { effectiveGeneral, effectivePools } from '../../shared/config/effective.ts'
+import type { SecretRef } from '../../shared/config/credentials.ts'
+import { effectiveGeneral, effectivePools, secretRefsOf } from '../../shared/config/effective.ts'
 import type { EffectiveGeneral, EffectivePool, PoolHash } from '../../shared/config/effective.ts'
 import { bodyFormats } from '../../shared/config/formats.ts'
 import type { BodyFormat } from '../../shared/config/formats.ts'
 import type { Problem } from '../../shared/config/problems.ts'
 import { unusedValues } from '../../shared/config/shared-servers.ts'
 import { generalSettings } from '../../shared/config/settings.ts'
-import { canonicalJson, poolHashes, sha256Hex } from '../../shared/hash.ts'
+import { canonicalJson, hashedBody, sha256Hex } from '../../shared/hash.ts'
 import type { Orders, Position } from '../../shared/wire.ts'
 
 /** A pool body, by the SHA-256 of its exact bytes. */
@@ -47,9 +48,12 @@ export interface PlannedVersion {
   readonly general: EffectiveGeneral
 }
 
+/** The epoch in which a version of a secret was made. */
+export type SecretEpochs = (name: string, version: number) => number
+
 /** `document` must be a stored one: without literal passwords, all secrets with versions. */
-export function contentOf(document: FleetDocument): VersionContent {
-  const offered = bodyFormats.map((format) => offeredContent(document, format))
+export function contentOf(document: FleetDocument, epochOf: SecretEpochs): VersionContent {
+  const offered = bodyFormats.map((format) => offeredContent(document, format, epochOf))
   const text = canonicalJson(document)
   const { manifest, bodies } = offered[0]!
   return {
@@ -65,8 +69,25 @@ export function contentOf(document: FleetDocument): VersionContent {
 }
 
 /** What proxies of `format` are offered of a document. */
-function offeredContent(document: FleetDocument, format: BodyFormat): OfferedContent {
-  return offeredIn(format, effectivePools(document, format), effectiveGeneral(document))
+function offeredContent(document: FleetDocument, format: BodyFormat, epochOf: SecretEpochs): OfferedContent {
+  const pools = effectivePools(document, format).map((pool) => withEpochs(pool, epochOf))
+  const { settings, console_users } = effectiveGeneral(document)
+  const users = console_users.map(({ password, ...user }) => {
+    return { ...user, password: password === null ? null : withEpoch(password, epochOf) }
+  })
+  return offeredIn(format, pools, { settings, console_users: users })
+}
+
+/** Nothing is written of the first epoch, so that hashes stay as they are for as long as there was no restore. */
+function withEpoch(ref: SecretRef, epochOf: SecretEpochs): SecretRef {
+  if (!('secret' in ref)) return ref
+  const epoch = epochOf(ref.secret, ref.version)
+  return epoch === 1 ? ref : { ...ref, epoch }
+}
+
+function withEpochs(pool: EffectivePool, epochOf: SecretEpochs): EffectivePool {
+  const refs = secretRefsOf(pool).map(([key, ref]) => [key, withEpoch(ref, epochOf)] as const)
+  return { ...pool, ...Object.fromEntries(refs) }
 }
 
 /**
@@ -84,15 +105,17 @@ function offeredIn(
   effective: readonly EffectivePool[],
   generalPart: EffectiveGeneral,
 ): OfferedContent {
-  const hashes = effective.map((pool) => ({ pool: pool.pool, user: pool.user, ...poolHashes(pool, format) }))
+  const pools: PoolHash[] = []
+  const bodies: PoolBody[] = []
+  for (const one of effective) {
+    const { body, hash, connect_hash } = hashedBody(one, format)
+    pools.push({ pool: one.pool, user: one.user, hash, connect_hash })
+    bodies.push({ hash, body })
+  }
   const general = generalIn(format, generalPart)
-  const bodies = effective.map((pool, index) => ({
-    hash: hashes[index]!.hash,
-    body: canonicalJson(bodyIn(format, pool)),
-  }))
   // Release 0.1.0 knows no body_format, and its manifests stay what they are, byte for byte.
   const named = format === 1 ? '' : `"body_format":${format},`
-  return { format, manifest: `${named}"pools":${JSON.stringify(hashes)},"general":${JSON.stringify(general)}}`, bodies }
+  return { format, manifest: `${named}"pools":${JSON.stringify(pools)},"general":${JSON.stringify(general)}}`, bodies }
 }
 
 /** The manifest as sent to proxies. Position and orders come first, so that the rest can be stored. */
@@ -144,4 +167,10 @@ export function manifestEtag(
   const suffix = format === 1 ? '' : `.f${format}`
   const orders = orderNumber === 0 ? '' : `.o${orderNumber}`
   return `"e${epoch}.v${version}.${manifestHash.slice(0, etagHashLength)}${suffix}${orders}"`
+}
+
+/** The position that such a tag names; null for anything else. */
+export function etagPosition(etag: string): Position | null {
+  const [, epoch, version] = /^"e(\d{1,15})\.v(\d{1,15})\./.exec(etag) ?? []
+  return epoch === undefined || version === undefined ? null : { epoch: Number(epoch), version: Number(version) }
 }

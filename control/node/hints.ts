@@ -20,14 +20,14 @@ export interface HintSurroundings extends ProxySurroundings {
 }
 
 /**
- * Delivers hints in the background, one at a time per proxy. Of several hints for one proxy only the newest is sent; a
+ * Delivers hints in the background, one at a time per process of a proxy. Of several hints for one proxy only the newest is sent; a
  * proxy that does not respond delays no other.
  */
 export class NodeHints implements Hints {
   readonly #around: HintSurroundings
   readonly #requests: ProxyRequests
   readonly #closing = new AbortController()
-  /** By proxy, in order of arrival. */
+  /** By process, in order of arrival. */
   readonly #waiting = new Map<string, { target: HintTarget; hint: Hint }>()
   readonly #running = new Map<string, Promise<void>>()
   readonly #failing = new Map<string, { failures: number; silentUntilMs: number }>()
@@ -40,15 +40,15 @@ export class NodeHints implements Hints {
   send(targets: readonly HintTarget[], hint: Hint): void {
     if (this.#closing.signal.aborted) return
     for (const target of targets) {
-      const key = keyOf(target.fleet, target.proxy)
+      const key = keyOf(target)
       if ((this.#failing.get(key)?.silentUntilMs ?? 0) > this.#around.nowMs()) this.#around.onResult('silenced')
       else this.#waiting.set(key, { target, hint })
     }
     this.#startMore()
   }
 
-  cleared(fleet: string, proxy: string): void {
-    this.#failing.delete(keyOf(fleet, proxy))
+  cleared(fleet: string, proxy: string, boot: string): void {
+    this.#failing.delete(keyOf({ fleet, proxy, boot }))
   }
 
   /** Aborts deliveries in progress. */
@@ -107,6 +107,6 @@ export class NodeHints implements Hints {
 }
 
 /** Names contain no spaces. */
-function keyOf(fleet: string, proxy: string): string {
-  return `${fleet} ${proxy}`
+function keyOf({ fleet, proxy, boot }: Pick<HintTarget, 'fleet' | 'proxy' | 'boot'>): string {
+  return `${fleet} ${proxy} ${boot}`
 }

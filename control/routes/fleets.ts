@@ -2,14 +2,13 @@ import { fleetSchema, fleetsSchema, proxyStates } from '../../shared/api.ts'
 import type { Fleet, ProxyState } from '../../shared/api.ts'
 import { generalSettings } from '../../shared/config/settings.ts'
 import { noSuchFleet } from '../api-problem.ts'
-import { describeProxy } from '../domain/proxy-view.ts'
+import { judge } from '../domain/proxy-view.ts'
 import { standing } from '../domain/orders.ts'
-import type { ControlHost } from '../host.ts'
+import { fleetProxies } from '../fleet-proxies.ts'
 import { readEpoch } from '../store/control-row.ts'
 import { createFleet, findFleet, listFleets } from '../store/fleets.ts'
 import type { FleetRow } from '../store/fleets.ts'
 import { listOrders } from '../store/orders.ts'
-import { listProxies } from '../store/proxies.ts'
 import { fleetPath, json, operatorRoute, problems } from './route.ts'
 import type { App, Control } from './route.ts'
 
@@ -40,10 +39,12 @@ const show = operatorRoute({
   responses: { 200: json(fleetSchema, 'The fleet'), ...problems },
 })
 
-export function fleetRoutes(app: App, { host }: Control): void {
+export function fleetRoutes(app: App, control: Control): void {
+  const { host } = control
+
   app.openapi(list, async (c) => {
     const fleets: Fleet[] = []
-    for (const row of await listFleets(host.store)) fleets.push(await describeFleet(host, row))
+    for (const row of await listFleets(host.store)) fleets.push(await describeFleet(control, row))
     return c.json({ fleets }, 200)
   })
 
@@ -54,28 +55,26 @@ export function fleetRoutes(app: App, { host }: Control): void {
       created_at: new Date(host.nowMs()).toISOString(),
       poll_interval_ms: generalSettings({}).pollIntervalMs,
     })
-    return c.json(await fleetNamed(host, name), created ? 201 : 200)
+    return c.json(await fleetNamed(control, name), created ? 201 : 200)
   })
 
-  app.openapi(show, async (c) => c.json(await fleetNamed(host, c.req.valid('param').fleet), 200))
+  app.openapi(show, async (c) => c.json(await fleetNamed(control, c.req.valid('param').fleet), 200))
 }
 
-async function fleetNamed(host: ControlHost, name: string): Promise<Fleet> {
-  const row = await findFleet(host.store, name)
+async function fleetNamed(control: Control, name: string): Promise<Fleet> {
+  const row = await findFleet(control.host.store, name)
   if (row === undefined) throw noSuchFleet()
-  return await describeFleet(host, row)
+  return await describeFleet(control, row)
 }
 
-export async function describeFleet(host: ControlHost, row: FleetRow): Promise<Fleet> {
-  const epoch = await readEpoch(host.store)
+export async function describeFleet(control: Control, row: FleetRow): Promise<Fleet> {
+  const { name, created_at, version, content_hash, manifest_hash, poll_interval_ms, order_number } = row
+  const epoch = await readEpoch(control.host.store)
+  const offer = { epoch, version, manifest_hash, poll_interval_ms, order_number }
+  const { processes, desired, contacts } = await fleetProxies(control, name, offer)
   // All states are listed, also those with a count of zero.
   const counts = Object.fromEntries(proxyStates.map((state) => [state, 0])) as Record<ProxyState, number>
-  for (const proxy of await listProxies(host.store, row.name)) {
-    const presenceMs = host.presence.lastSeenMs(row.name, proxy.id)
-    const clock = { nowMs: host.nowMs(), pollIntervalMs: row.poll_interval_ms, presenceMs }
-    counts[describeProxy(proxy, { epoch, version: row.version }, clock).state] += 1
-  }
-  const { name, created_at, version, content_hash } = row
-  const orders = standing(await listOrders(host.store, name), host.nowMs()).length
+  for (const process of processes) counts[judge(process, desired(process), contacts).state] += 1
+  const orders = standing(await listOrders(control.host.store, name), control.host.nowMs()).length
   return { name, created_at, epoch, version, content_hash, proxies: counts, orders }
 }

@@ -46,7 +46,10 @@ export function healthRoutes(app: App, control: Control): void {
       host.logError('could not read the store', error)
       throw new ApiProblem('unavailable', 'could not read the store')
     }
-    return c.text('ok\n', 200)
+    const above = [...host.presence.above()].map(
+      ([fleet, count]) => `the store is behind ${count} proxies of fleet ${fleet}: see flotilla epoch raise\n`,
+    )
+    return c.text(['ok\n', ...above].join(''), 200)
   })
 
   app.openapi(metrics, async (c) => {
@@ -56,12 +59,12 @@ export function healthRoutes(app: App, control: Control): void {
   })
 }
 
-async function gauges({ host }: Control): Promise<Gauge[]> {
+async function gauges(control: Control): Promise<Gauge[]> {
   const versions: Gauge['samples'][number][] = []
   const proxies: Gauge['samples'][number][] = []
   const orders: Gauge['samples'][number][] = []
-  for (const row of await listFleets(host.store)) {
-    const fleet = await describeFleet(host, row)
+  for (const row of await listFleets(control.host.store)) {
+    const fleet = await describeFleet(control, row)
     versions.push({ labels: { fleet: fleet.name }, value: fleet.version })
     orders.push({ labels: { fleet: fleet.name }, value: fleet.orders })
     for (const [state, value] of Object.entries(fleet.proxies)) {
@@ -70,6 +73,11 @@ async function gauges({ host }: Control): Promise<Gauge[]> {
   }
   return [
     { name: 'flotilla_control_fleet_version', help: 'current version of each fleet', samples: versions },
+    {
+      name: 'flotilla_control_epoch',
+      help: 'epoch of the store',
+      samples: [{ labels: {}, value: await readEpoch(control.host.store) }],
+    },
     { name: 'flotilla_control_proxies', help: 'proxies of each fleet by state', samples: proxies },
     { name: 'flotilla_control_orders', help: 'pools of each fleet that are paused or disabled', samples: orders },
   ]

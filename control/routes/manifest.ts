@@ -1,6 +1,8 @@
 import { z } from '@hono/zod-openapi'
 import {
   bodyFormatHeader,
+  bootHeader,
+  bootSchema,
   reportNowHeader,
   manifestSchema,
   nameSchema,
@@ -12,7 +14,7 @@ import type { BodyFormat } from '../../shared/config/formats.ts'
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
 import { parseWaitS } from '../domain/preconditions.ts'
 import { ordersForProxies } from '../domain/orders.ts'
-import { manifestBytes, manifestEtag } from '../domain/version.ts'
+import { etagPosition, manifestBytes, manifestEtag } from '../domain/version.ts'
 import type { ControlHost } from '../host.ts'
 import { listOrders } from '../store/orders.ts'
 import type { Offer } from '../store/poll-reads.ts'
@@ -56,7 +58,10 @@ const secret = proxyRoute({
   method: 'get',
   path: '/v1/fleets/{fleet}/secrets/{name}/{version}',
   summary: 'The value of one version of a secret',
-  request: { params: fleetPath.extend({ name: z.string(), version: z.coerce.number().int().min(1) }) },
+  request: {
+    params: fleetPath.extend({ name: z.string(), version: z.coerce.number().int().min(1) }),
+    query: z.object({ epoch: z.coerce.number().int().min(1).optional() }),
+  },
   responses: { 200: json(secretValueSchema, 'The value; must not be stored'), ...problems },
 })
 
@@ -70,24 +75,30 @@ export function manifestRoutes(app: App, control: Control): void {
   app.openapi(poll, async (c) => {
     const fleet = c.req.param('fleet')
     const proxy = nameSchema.safeParse(c.req.header(proxyHeader)).data
-    if (proxy !== undefined) host.presence.seen(fleet, proxy)
+    const boot = bootSchema.safeParse(c.req.header(bootHeader)).data ?? null
 
     const held = c.req.header('if-none-match') ?? ''
     const format = formatUpTo(Number(c.req.header(bodyFormatHeader) ?? 1))
     const waitS = parseWaitS(c.req.header('prefer'))
+    // Before it is parked.
+    if (proxy !== undefined && waitS !== undefined) host.presence.seen(fleet, proxy, boot)
     const waitMs = Math.min(waitS ?? 0, waitMaxS) * 1000
     const { offer, isAsked } =
       waitS === undefined
         ? { offer: await hot.offer(fleet), isAsked: false }
         : await parked(control, { fleet, proxy, held, format, waitMs, signal: c.req.raw.signal })
     if (offer === undefined) throw noSuchFleet()
-    if (proxy !== undefined && waitS !== undefined) host.presence.seen(fleet, proxy)
+    const etag = etagOf(offer, format)
+    const polled = held === etag ? { epoch: offer.epoch, version: offer.version } : etagPosition(held)
+    if (proxy !== undefined) {
+      host.presence.seen(fleet, proxy, boot, polled)
+      if (held !== etag) host.presence.claimed({ fleet, proxy, boot }, polled, offer)
+    }
 
     if (offer.version === 0) {
       host.metrics?.count('polls', 'none')
       return c.body(null, 204)
     }
-    const etag = etagOf(offer, format)
     if (held === etag) {
       host.metrics?.count('polls', 'unchanged')
       return c.body(null, 304, { etag, ...(isAsked ? { [reportNowHeader]: 'reload' } : {}) })
@@ -117,9 +128,12 @@ export function manifestRoutes(app: App, control: Control): void {
 
   app.openapi(secret, async (c) => {
     const { fleet, name, version } = c.req.valid('param')
-    const sealed = await findSealed(host.store, fleet, name, version)
-    if (sealed === undefined) throw new ApiProblem('not-found', 'no such version of a secret in this fleet')
-    const value = await host.sealing.open(sealed, { fleet, name, version })
+    const { epoch } = c.req.valid('query')
+    const found = await findSealed(host.store, fleet, name, version)
+    // A restored store may have used the number again, for another value.
+    const isOther = found !== undefined && epoch !== undefined && epoch !== found.epoch
+    if (found === undefined || isOther) throw new ApiProblem('not-found', 'no such version of a secret in this fleet')
+    const value = await host.sealing.open(found.sealed, { fleet, name, version })
     return c.json({ value }, 200, { 'cache-control': 'no-store' })
   })
 }

@@ -11,13 +11,14 @@ import { nameSchema, operationRequestSchema } from '../../shared/wire.ts'
 import type { OperationRequest } from '../../shared/wire.ts'
 import { noSuchFleet } from '../api-problem.ts'
 import { standing } from '../domain/orders.ts'
-import type { ControlHost, OperationAnswer } from '../host.ts'
+import { fleetProxies } from '../fleet-proxies.ts'
+import type { OperationAnswer } from '../host.ts'
 import { order } from '../orders.ts'
 import type { Ordered } from '../orders.ts'
 import { findFleet } from '../store/fleets.ts'
 import { listOperationLog, listOrders } from '../store/orders.ts'
 import type { OperationLogRow, OrderRow } from '../store/orders.ts'
-import { listHintTargets, listProxies, listRevoked } from '../store/proxies.ts'
+import { listHintTargets, listRevoked } from '../store/proxies.ts'
 import { configTopic } from '../topics.ts'
 import { fleetPath, json, operatorRoute, problems } from './route.ts'
 import type { App, Control } from './route.ts'
@@ -92,7 +93,8 @@ function logged({ pool, operation, actor, reason, at, expires_at }: OperationLog
 }
 
 /** Repeating a call is harmless, and shows its progress. */
-function operationRoute(app: App, { host, hot }: Control, operation: OperationRequest['operation']): void {
+function operationRoute(app: App, control: Control, operation: OperationRequest['operation']): void {
+  const { host, hot } = control
   const route = operatorRoute({
     method: 'post',
     path: `/v1/fleets/{fleet}/pools/{pool}/${operation}`,
@@ -112,7 +114,7 @@ function operationRoute(app: App, { host, hot }: Control, operation: OperationRe
     })
     // Proxies that control cannot reach poll now.
     if (given.order !== null) host.parking?.wake(configTopic(fleet))
-    const proxies = await outcomes(host, { fleet, operation, pool }, given)
+    const proxies = await outcomes(control, { fleet, operation, pool }, given)
     const { number = null, expires_at = null } = given.order ?? {}
     return c.json({ pool, operation, number, expires_at, proxies }, 200)
   })
@@ -121,13 +123,16 @@ function operationRoute(app: App, { host, hot }: Control, operation: OperationRe
 const ordered = 'Control stores it, and proxies that restart, join or cannot be reached now follow it too.'
 
 async function outcomes(
-  host: ControlHost,
+  control: Control,
   request: OperationRequest,
   { epoch, order: row }: Ordered,
 ): Promise<OperationResult['proxies']> {
+  const { host } = control
   const { fleet } = request
-  const targets = new Map((await listHintTargets(host.store, fleet)).map((target) => [target.proxy, target]))
-  const revoked = new Set(await listRevoked(host.store, fleet))
+  const offer = await control.hot.offer(fleet)
+  if (offer === undefined) throw noSuchFleet()
+  const targets = new Map((await listHintTargets(host.store, fleet)).map((target) => [keyOf(target), target]))
+  const revoked = new Set((await listRevoked(host.store, fleet)).map(keyOf))
   const sent =
     row === null
       ? request
@@ -136,14 +141,21 @@ async function outcomes(
           order: { epoch, number: row.number, version: row.version, expires_at: row.expires_at, reason: row.reason },
         }
   const unreachable = row === null ? null : 'follows at its next poll'
+  const { processes } = await fleetProxies(control, fleet, offer)
   return await Promise.all(
-    (await listProxies(host.store, fleet)).map(async ({ id }) => {
-      const target = targets.get(id)
-      if (revoked.has(id)) return { id, ...notReached('its token was revoked') }
+    processes.map(async ({ row: { id, boot } }) => {
+      const key = keyOf({ proxy: id, boot })
+      const target = targets.get(key)
+      if (revoked.has(key)) return { id, ...notReached('its token was revoked') }
       if (target === undefined) return { id, ...notReached(unreachable) }
       return { id, ...judged(await host.operations.send(target, sent), unreachable, row?.version ?? 0) }
     }),
   )
+}
+
+/** Names contain no spaces. */
+function keyOf({ proxy, boot }: { readonly proxy: string; readonly boot: string }): string {
+  return `${proxy} ${boot}`
 }
 
 const overtaken = 'a newer order holds there; if control was restored from a backup, raise its epoch'

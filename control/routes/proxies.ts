@@ -5,6 +5,7 @@ import type { Network } from '../../shared/config/network.ts'
 import type { ProblemDocument } from '../../shared/problem.ts'
 import { hostFault } from '../../shared/registered-address.ts'
 import {
+  bootSchema,
   helloRequestSchema,
   helloResponseSchema,
   nameSchema,
@@ -12,14 +13,17 @@ import {
   receivedReportSchema,
   reportResponseSchema,
 } from '../../shared/wire.ts'
-import type { HelloRequest } from '../../shared/wire.ts'
+import type { HelloRequest, PoolName, PoolReport, Report } from '../../shared/wire.ts'
 import { ApiProblem, noSuchFleet } from '../api-problem.ts'
 import { hintUrlFault } from '../domain/hint-url.ts'
-import { describeProxy } from '../domain/proxy-view.ts'
+import { mergedPools, poolFactsOf } from '../domain/pool-facts.ts'
+import { highestOf, missedPollsMax } from '../domain/proxy-state.ts'
+import { describeDetail, describeProxy, latest } from '../domain/proxy-view.ts'
+import { contactsOf, fleetProxies } from '../fleet-proxies.ts'
 import type { ControlHost } from '../host.ts'
 import { keepDisconnects } from '../store/disconnects.ts'
 import type { Offer } from '../store/poll-reads.ts'
-import { findProxy, keepReport, listPeers, listProxies, sayHello } from '../store/proxies.ts'
+import { findProcess, findProxies, keepReport, listPeers, sayHello } from '../store/proxies.ts'
 import type { ProxyRow } from '../store/proxies.ts'
 import { reportsTopic } from '../topics.ts'
 import { fleetPath, json, operatorRoute, problems, proxyRoute } from './route.ts'
@@ -39,7 +43,8 @@ const show = operatorRoute({
   method: 'get',
   path: '/v1/fleets/{fleet}/proxies/{proxy}',
   summary: 'A proxy and its pools',
-  request: { params: proxyPath },
+  description: 'Of several processes with this name, the newest unless `boot` names one.',
+  request: { params: proxyPath, query: z.object({ boot: bootSchema.optional() }) },
   responses: { 200: json(proxyDetailSchema, 'The proxy'), ...problems },
 })
 
@@ -73,36 +78,42 @@ export function proxyRoutes(app: App, control: Control): void {
   app.openapi(list, async (c) => {
     const { fleet } = c.req.valid('param')
     const offer = await offerOf(control, fleet)
-    const proxies = (await listProxies(host.store, fleet)).map((row) => {
-      const { pools: _, ...proxy } = describe(host, row, offer)
-      return proxy
-    })
+    const { processes, desired, contacts } = await fleetProxies(control, fleet, offer)
+    const proxies = processes.map((process) => describeProxy(process, desired(process), contacts))
     return c.json({ position: { epoch: offer.epoch, version: offer.version }, proxies }, 200)
   })
 
   app.openapi(show, async (c) => {
     const { fleet, proxy } = c.req.valid('param')
-    const offer = await offerOf(control, fleet)
-    const row = await findProxy(host.store, fleet, proxy)
-    if (row === undefined) throw new ApiProblem('not-found', `no such proxy: "${proxy}"`)
-    return c.json(describe(host, row, offer), 200)
+    const { boot } = c.req.valid('query')
+    const { processes, desired, contacts } = await fleetProxies(control, fleet, await offerOf(control, fleet))
+    // The first of a name is the newest.
+    const process = processes.find(({ row }) => row.id === proxy && (boot === undefined || row.boot === boot))
+    if (process === undefined) throw new ApiProblem('not-found', `no such proxy: "${proxy}"`)
+    return c.json(describeDetail(process, desired(process), contacts), 200)
   })
 
   app.openapi(hello, async (c) => {
-    const { fleet, proxy } = c.req.valid('param')
+    const { fleet, proxy: id } = c.req.valid('param')
     const said = c.req.valid('json')
     const errors = addressErrors(said, host.proxyNetworks)
     if (errors.length > 0) throw new ApiProblem('invalid', 'the proxy cannot be reached there', { errors })
-    const { epoch, poll_interval_ms } = await offerOf(control, fleet)
+    const { epoch, version, poll_interval_ms } = await offerOf(control, fleet)
     const caller = c.get('caller')
     if (caller.kind !== 'proxy') throw new Error('the route is for proxies')
-    await sayHello(host.store, fleet, proxy, { ...said, token_id: caller.tokenId }, host.nowMs())
-    host.presence.seen(fleet, proxy)
-    host.hints.cleared(fleet, proxy)
-    const hint_secret = host.sealing.hintSecret(fleet, proxy, said.boot)
+    const ended = await endedProcesses(host, fleet, id, said, poll_interval_ms)
+    const greeting = { fleet, id, hello: { ...said, token_id: caller.tokenId }, nowMs: host.nowMs(), ended }
+    await sayHello(host.store, greeting)
+    host.presence.seen(fleet, id, said.boot)
+    if (said.applied !== undefined) {
+      host.presence.claimed({ fleet, proxy: id, boot: said.boot }, said.applied, { epoch, version })
+    }
+    host.hints.cleared(fleet, id, said.boot)
+    const hint_secret = host.sealing.hintSecret(fleet, id, said.boot)
     const body_format = agreedFormat(said.body_formats ?? [])
     const mock_key = host.sealing.mockKey(fleet)
-    return c.json({ epoch, poll_interval_ms, body_format, hint_secret, mock_key }, 200)
+    const report_interval_ms = reportIntervalMs(poll_interval_ms)
+    return c.json({ epoch, poll_interval_ms, report_interval_ms, body_format, hint_secret, mock_key }, 200)
   })
 
   app.openapi(peers, async (c) => {
@@ -112,21 +123,97 @@ export function proxyRoutes(app: App, control: Control): void {
   })
 
   app.openapi(report, async (c) => {
-    const { fleet, proxy } = c.req.valid('param')
-    const { events, ...kept } = c.req.valid('json')
+    const { fleet, proxy: id } = c.req.valid('param')
+    const said = c.req.valid('json')
     const offer = await hot.offer(fleet)
     if (offer === undefined) throw noSuchFleet()
-    const now = new Date(host.nowMs()).toISOString()
-    const [changed] = await host.store.write([
-      keepReport(host.store, fleet, proxy, { boot: kept.boot, seq: kept.seq, json: JSON.stringify(kept) }, now),
-      ...keepDisconnects(host.store, fleet, proxy, events, now),
-    ])
-    host.presence.seen(fleet, proxy)
+    const { pools, kept } = await keepAll(host, fleet, id, said)
+    host.presence.seen(fleet, id, said.boot)
+    host.presence.claimed({ fleet, proxy: id, boot: said.boot }, highestOf([said.applied, said.offered]), offer)
     host.parking?.wake(reportsTopic(fleet))
-    host.metrics?.count('reports', changed === 0 ? 'repeated' : 'kept')
-    host.metrics?.count('events', 'received', events.length)
-    return c.json({ ack: kept.seq, poll_interval_ms: offer.poll_interval_ms }, 200)
+    host.metrics?.count('reports', kept)
+    host.metrics?.count('events', 'received', said.events.length)
+    const { poll_interval_ms } = offer
+    const report_interval_ms = reportIntervalMs(poll_interval_ms)
+    return c.json({ ack: said.seq, poll_interval_ms, report_interval_ms, pools }, 200)
   })
+}
+
+/** A report for so many polls, but not rarer than `reportMaxMs`, unless polls are. */
+const pollsPerReport = 6
+const reportMaxMs = 30_000
+
+function reportIntervalMs(pollIntervalMs: number): number {
+  return Math.max(Math.min(pollsPerReport * pollIntervalMs, reportMaxMs), pollIntervalMs)
+}
+
+/** Processes with this name that the one which says hello follows: it says so, or they have been silent for long. */
+async function endedProcesses(
+  host: ControlHost,
+  fleet: string,
+  id: string,
+  { boot, takes_over_from: former }: HelloRequest,
+  pollIntervalMs: number,
+): Promise<ProxyRow[]> {
+  const { nowMs, lastSeenMs } = contactsOf(host, pollIntervalMs)
+  const others = (await findProxies(host.store, fleet, id)).filter((row) => row.boot !== boot)
+  const newest = others.toSorted((one, other) => (one.known_at ?? '').localeCompare(other.known_at ?? '')).at(-1)
+  const isSilent = (row: ProxyRow): boolean => {
+    const seenMs = latest(row.last_seen_at, lastSeenMs(row, row === newest))
+    return seenMs === undefined || nowMs - seenMs > missedPollsMax * pollIntervalMs
+  }
+  return [
+    ...others.filter((row) => row.boot === former),
+    ...others.filter((row) => row.boot !== former && isSilent(row)),
+  ]
+}
+
+/** Stores a report and its events. `pools`: what the next report has to contain. */
+async function keepAll(
+  host: ControlHost,
+  fleet: string,
+  id: string,
+  said: Report,
+): Promise<{ pools: 'changed' | 'all'; kept: 'kept' | 'repeated' | 'incomplete' }> {
+  const { events, pools: told, pools_removed: removed = [], base, ...rest } = said
+  const { boot, seq } = said
+  const now = new Date(host.nowMs()).toISOString()
+  const before = base === undefined ? undefined : await findProcess(host.store, { fleet, id, boot })
+  const pools = base === undefined ? JSON.stringify(told) : mergedText(before, base, told, removed)
+  const arrived = keepDisconnects(host.store, fleet, id, events, now)
+  if (pools !== null) {
+    const pool_facts = before?.pools === pools ? before.pool_facts : null
+    const report = {
+      fleet,
+      id,
+      boot,
+      seq,
+      base: base ?? null,
+      pools,
+      report: JSON.stringify(rest),
+      pool_facts: pool_facts ?? JSON.stringify(poolFactsOf(JSON.parse(pools) as PoolReport[])),
+    }
+    const [changed] = await host.store.write([keepReport(host.store, report, now), ...arrived])
+    if (changed === 1) return { pools: 'changed', kept: 'kept' }
+  } else if (arrived.length > 0) await host.store.write(arrived)
+  const stored = await findProcess(host.store, { fleet, id, boot })
+  if (stored !== undefined && stored.seq >= seq) {
+    return { pools: stored.seq === seq ? 'changed' : 'all', kept: 'repeated' }
+  }
+  // Its changes are about a report that is not there: the proxy sends all pools at once.
+  return { pools: 'all', kept: 'incomplete' }
+}
+
+/** All pools as JSON; null if the report that the changes are about is not the newest. */
+function mergedText(
+  before: ProxyRow | undefined,
+  base: number,
+  changed: readonly PoolReport[],
+  removed: readonly PoolName[],
+): string | null {
+  if (before === undefined || before.seq !== base || before.pools === null) return null
+  if (changed.length === 0 && removed.length === 0) return before.pools
+  return JSON.stringify(mergedPools(JSON.parse(before.pools) as PoolReport[], changed, removed))
 }
 
 /** What is wrong with the addresses that a proxy registers. */
@@ -146,9 +233,4 @@ async function offerOf({ hot }: Control, fleet: string): Promise<Offer> {
   const offer = await hot.offer(fleet)
   if (offer === undefined) throw noSuchFleet()
   return offer
-}
-
-function describe(host: ControlHost, row: ProxyRow, { epoch, version, poll_interval_ms }: Offer) {
-  const presenceMs = host.presence.lastSeenMs(row.fleet, row.id)
-  return describeProxy(row, { epoch, version }, { nowMs: host.nowMs(), pollIntervalMs: poll_interval_ms, presenceMs })
 }

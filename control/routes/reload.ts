@@ -1,13 +1,12 @@
 import { reloadRequestSchema, reloadSchema } from '../../shared/api.ts'
 import type { Reload } from '../../shared/api.ts'
 import { operations } from '../../shared/operations.ts'
-import type { Position } from '../../shared/wire.ts'
 import { noSuchFleet } from '../api-problem.ts'
 import { hintAll } from '../configure.ts'
 import { reloadOutcome } from '../domain/proxy-state.ts'
 import { describeProxy, reportOf } from '../domain/proxy-view.ts'
-import type { ControlHost } from '../host.ts'
-import { listProxies } from '../store/proxies.ts'
+import { fleetProxies } from '../fleet-proxies.ts'
+import type { Offer } from '../store/poll-reads.ts'
 import { askedTopic, reportsTopic } from '../topics.ts'
 import { fleetPath, json, operatorRoute, problems } from './route.ts'
 import type { App, Control } from './route.ts'
@@ -25,41 +24,43 @@ const askAgainMs = 1000
 /** Reports arrive in bursts: after one, wait this long before outcomes are computed again. */
 const gatherMs = 50
 
-export function reloadRoutes(app: App, { host, hot }: Control): void {
+export function reloadRoutes(app: App, control: Control): void {
+  const { host, hot } = control
+
   app.openapi(reload, async (c) => {
     const { fleet } = c.req.valid('param')
     const waitMs = (c.req.valid('json').wait ?? 0) * 1000
     const offer = await hot.offer(fleet)
     if (offer === undefined) throw noSuchFleet()
     const position = { epoch: offer.epoch, version: offer.version }
-    const asked = { position, askedMs: host.nowMs(), pollIntervalMs: offer.poll_interval_ms }
+    const asked = { offer, askedMs: host.nowMs() }
     await hintAll(host, fleet, offer.version, 'reload')
 
-    const proxies = await outcomes(host, fleet, asked, waitMs, c.req.raw.signal)
+    const proxies = await outcomes(control, fleet, asked, waitMs, c.req.raw.signal)
     return c.json({ position, proxies }, 200)
   })
 }
 
 interface Asked {
-  readonly position: Position
+  readonly offer: Offer
   readonly askedMs: number
-  readonly pollIntervalMs: number
 }
 
 async function outcomes(
-  host: ControlHost,
+  control: Control,
   fleet: string,
   asked: Asked,
   waitMs: number,
   signal: AbortSignal,
 ): Promise<Reload['proxies']> {
+  const { host } = control
   const { parking } = host
   const waits = waitMs > 0 && parking !== undefined
   for (;;) {
     const leftMs = asked.askedMs + waitMs - host.nowMs()
     const roundMs = Math.min(leftMs, askAgainMs)
     const report = waits && leftMs > 0 ? parking.wait(reportsTopic(fleet), roundMs, signal) : undefined
-    const judged = await judge(host, fleet, asked, waits)
+    const judged = await judge(control, fleet, asked, waits)
     const pending = judged.filter(({ outcome }) => outcome === 'timeout' || outcome === 'hinted')
     for (const { id } of pending) parking?.wake(askedTopic(fleet, id))
     if (report === undefined || pending.length === 0 || signal.aborted) return judged
@@ -69,15 +70,16 @@ async function outcomes(
 }
 
 /** Outcomes of all proxies now; `timeout` for those that have not reported since the request. */
-async function judge(host: ControlHost, fleet: string, asked: Asked, waits: boolean): Promise<Reload['proxies']> {
-  const rows = await listProxies(host.store, fleet)
-  return rows.map((row) => {
-    const presenceMs = host.presence.lastSeenMs(fleet, row.id)
-    const clock = { nowMs: host.nowMs(), pollIntervalMs: asked.pollIntervalMs, presenceMs }
-    const { id, state, applied, error } = describeProxy(row, asked.position, clock)
+async function judge(control: Control, fleet: string, asked: Asked, waits: boolean): Promise<Reload['proxies']> {
+  const { offer, askedMs } = asked
+  const { processes, desired, contacts } = await fleetProxies(control, fleet, offer)
+  return processes.map((process) => {
+    const { row } = process
+    const { id, state, reasons, applied, error } = describeProxy(process, desired(process), contacts)
     const reportedMs = row.reported_at === null ? undefined : Date.parse(row.reported_at)
-    const said = reloadOutcome(asked.position, reportOf(row), reportedMs, asked.askedMs)
+    const said = reloadOutcome(desired(process).position, { report: reportOf(row), reportedMs, askedMs })
     const silent = state === 'offline' ? 'offline' : 'timeout'
-    return { id, outcome: waits ? (said ?? silent) : state === 'offline' ? 'offline' : 'hinted', applied, error }
+    const outcome = waits ? (said ?? silent) : state === 'offline' ? 'offline' : 'hinted'
+    return { id, outcome, state, reasons, applied, error }
   })
 }

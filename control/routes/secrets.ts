@@ -7,8 +7,9 @@ import { ApiProblem, noSuchFleet } from '../api-problem.ts'
 import { documentOf } from '../domain/version.ts'
 import { listSecretUses } from '../domain/passwords.ts'
 import type { SecretUse } from '../domain/passwords.ts'
-import { SecretIndex } from '../domain/secrets.ts'
+import { secretEpoch, SecretIndex } from '../domain/secrets.ts'
 import type { ControlHost } from '../host.ts'
+import { readEpoch } from '../store/control-row.ts'
 import { findFleet } from '../store/fleets.ts'
 import { AlreadyThere } from '../store/port.ts'
 import { addSecret, listSecrets } from '../store/secrets.ts'
@@ -84,8 +85,10 @@ async function keep(
     const version = (newest?.version ?? 0) + 1
     const sealed = await host.sealing.seal(value, { fleet, name, version })
     const created_at = new Date(host.nowMs()).toISOString()
+    const epoch = secretEpoch(await readEpoch(host.store))
     try {
-      await addSecret(host.store, { fleet, name, version, created_at, kind: passwordKind(value), sealed, digest })
+      const kind = passwordKind(value)
+      await addSecret(host.store, { fleet, name, version, created_at, kind, sealed, digest, epoch })
       return { version, created: true }
     } catch (error) {
       // Another writer used this number; the next round sees its value.

@@ -1,5 +1,6 @@
 import { eq, sql } from 'drizzle-orm'
 import { control } from './schema.ts'
+import { guard } from './store.ts'
 import type { Store } from './store.ts'
 
 const only = eq(control.id, 1)
@@ -11,16 +12,13 @@ export async function readEpoch(store: Store): Promise<number> {
 
 /**
  * Call once after the store was restored from a backup: versions may have gone back, and proxies accept a lower version
- * only with a higher epoch. Returns the new epoch.
+ * only with a higher epoch. Throws GuardFailed if the epoch is not `from`.
  */
-export async function raiseEpoch(store: Store): Promise<number> {
+export async function raiseEpoch(store: Store, { from, to }: { from: number; to: number }): Promise<void> {
   await store.write([
-    store.db
-      .update(control)
-      .set({ epoch: sql`${control.epoch} + 1` })
-      .where(only),
+    guard(store, sql`(SELECT ${control.epoch} FROM ${control} WHERE ${only}) = ${from}`),
+    store.db.update(control).set({ epoch: to }).where(only),
   ])
-  return await readEpoch(store)
 }
 
 /** Stores `check` if the store has none; returns the stored one. */

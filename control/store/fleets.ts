@@ -8,6 +8,8 @@ export interface FleetRow {
   /** 0 before the first configuration. */
   readonly version: number
   readonly content_hash: string | null
+  readonly manifest_hash: string
+  readonly order_number: number
   readonly poll_interval_ms: number
 }
 
@@ -36,6 +38,8 @@ function fleetRows(store: Store) {
       created_at: fleets.created_at,
       version: fleets.version,
       content_hash: versions.content_hash,
+      manifest_hash: fleets.manifest_hash,
+      order_number: fleets.order_number,
       poll_interval_ms: fleets.poll_interval_ms,
     })
     .from(fleets)

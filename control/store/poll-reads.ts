@@ -1,4 +1,4 @@
-import { and, eq, isNull, sql } from 'drizzle-orm'
+import { and, eq, isNotNull, isNull, sql } from 'drizzle-orm'
 import { control, fleets, manifests, tokens, versions } from './schema.ts'
 import type { Store } from './store.ts'
 
@@ -16,6 +16,8 @@ export interface Offer {
 export interface HotReads {
   /** A token that is not revoked. */
   token(sha256: string): Promise<{ readonly id: string; readonly fleet: string } | undefined>
+  /** The fleet of a token that was revoked. */
+  revokedTokenFleet(sha256: string): Promise<string | undefined>
   /** Undefined if there is no such fleet. */
   offer(fleet: string): Promise<Offer | undefined>
   /** The manifest of a version without its position, see schema.ts; undefined if it was made before that format. */
@@ -29,6 +31,11 @@ export function prepareHotReads(store: Store): HotReads {
     .select({ id: tokens.id, fleet: tokens.fleet })
     .from(tokens)
     .where(and(eq(tokens.sha256, sql.placeholder('sha256')), isNull(tokens.revoked_at)))
+    .prepare()
+  const revokedTokenFleet = store.db
+    .select({ fleet: tokens.fleet })
+    .from(tokens)
+    .where(and(eq(tokens.sha256, sql.placeholder('sha256')), isNotNull(tokens.revoked_at)))
     .prepare()
   const offer = store.db
     .select({
@@ -65,6 +72,7 @@ export function prepareHotReads(store: Store): HotReads {
     .prepare()
   return {
     token: async (sha256) => await token.get({ sha256 }),
+    revokedTokenFleet: async (sha256) => (await revokedTokenFleet.get({ sha256 }))?.fleet,
     offer: async (fleet) => await offer.get({ fleet }),
     isForced: async (fleet, version) => (await forced.get({ fleet, version }))?.forced === true,
     manifest: async (fleet, version, format) =>

@@ -85,6 +85,8 @@ export const secrets = sqliteTable(
     sealed: text().notNull(),
     /** Keyed digest of the value, which recognizes an equal value without decryption. */
     digest: text().notNull(),
+    /** In which it was made; null is 1. After a restore a version may have another value than the lost one. */
+    epoch: integer(),
   },
   (table) => [primaryKey({ columns: [table.fleet, table.name, table.version] })],
 )
@@ -102,6 +104,7 @@ export const tokens = sqliteTable(
   (table) => [index('tokens_by_fleet').on(table.fleet)],
 )
 
+/** A row for each process: two that have the same name are both seen. */
 export const proxies = sqliteTable(
   'proxies',
   {
@@ -118,7 +121,7 @@ export const proxies = sqliteTable(
     /** Sequence number of the newest report of `boot`; 0 before the first. */
     seq: integer().notNull().default(0),
     reported_at: text(),
-    /** The newest report without its events, as JSON. */
+    /** The newest report without its events and pools, as JSON. */
     report: text(),
     /** Part of its cancel keys; null before its first hello, or if all numbers are in use. */
     number: integer(),
@@ -131,9 +134,18 @@ export const proxies = sqliteTable(
     known_keys: text(),
     /** The token of its last hello; null if that was before tokens were recorded. */
     token_id: text(),
+    /** When this process was first heard of. */
+    known_at: text(),
+    /** The pools of the newest report, those that it did not repeat too, as JSON; null before the first. */
+    pools: text(),
+    /** What states are made of: see domain/pool-facts.ts. */
+    pool_facts: text(),
+    /** What it said at hello that it runs. */
+    hello_epoch: integer(),
+    hello_version: integer(),
   },
   (table) => [
-    primaryKey({ columns: [table.fleet, table.id] }),
+    primaryKey({ columns: [table.fleet, table.id, table.boot] }),
     uniqueIndex('proxies_by_number').on(table.fleet, table.number),
   ],
 )

@@ -1,4 +1,4 @@
-import { and, asc, eq } from 'drizzle-orm'
+import { and, asc, eq, sql } from 'drizzle-orm'
 import { secrets } from './schema.ts'
 import type { Store } from './store.ts'
 
@@ -11,6 +11,7 @@ const facts = {
   created_at: secrets.created_at,
   kind: secrets.kind,
   digest: secrets.digest,
+  epoch: secrets.epoch,
 }
 export type SecretFacts = Pick<typeof secrets.$inferSelect, keyof typeof facts>
 
@@ -33,10 +34,10 @@ export async function findSealed(
   fleet: string,
   name: string,
   version: number,
-): Promise<string | undefined> {
+): Promise<{ readonly sealed: string; readonly epoch: number } | undefined> {
   const [row] = await store.db
-    .select({ sealed: secrets.sealed })
+    .select({ sealed: secrets.sealed, epoch: sql<number>`COALESCE(${secrets.epoch}, 1)` })
     .from(secrets)
     .where(and(eq(secrets.fleet, fleet), eq(secrets.name, name), eq(secrets.version, version)))
-  return row?.sealed
+  return row
 }

@@ -23,6 +23,7 @@ import { Backoff } from './backoff.ts'
 import type { Chance, Waits } from './clock.ts'
 import { ConfigFile } from './config-file.ts'
 import { ControlClient } from './control-client.ts'
+import type { Contact } from './control-client.ts'
 import { ControlSource } from './control-source.ts'
 import { EngineDied } from './engine-thread.ts'
 import { Workers } from './workers.ts'
@@ -34,7 +35,8 @@ import { eventOf } from './event.ts'
 import { ApplyError } from './failure.ts'
 import { HttpServer } from './http.ts'
 import { reasonOf, type Log } from './log.ts'
-import { Metrics, serversOf } from './metrics.ts'
+import { signatureToleranceS } from './hint.ts'
+import { Metrics } from './metrics.ts'
 import type { Offer } from './offer.ts'
 import { ControlClock } from './orders/control-clock.ts'
 import { OrderFile } from './orders/order-file.ts'
@@ -42,9 +44,11 @@ import { Orders } from './orders/orders.ts'
 import { Outbox, outboxEventsMax } from './outbox.ts'
 import { Passwords } from './password.ts'
 import { peerAddress, Peers } from './peers.ts'
-import { poolReports, Reports, type ReportState } from './reports.ts'
 import { processSettings, tryProcessSettings, writtenProcessSettings } from './process-settings.ts'
 import type { ProcessSettings } from './process-settings.ts'
+import { Problems } from './problems.ts'
+import { ReportedState } from './reported-state.ts'
+import { Reports } from './reports.ts'
 import { Resolver, type Lookup } from './resolver.ts'
 import { Secrets } from './secrets.ts'
 import { mockKeyBytes, StateFolder } from './state.ts'
@@ -147,6 +151,8 @@ export class Agent {
   readonly #tools: AgentTools
   /** Random at every start, so that control can tell a restarted proxy from a repeated report. */
   #boot = randomBytes(bootBytes).toString('hex')
+  /** The process that had the state directory before; null if unknown. It has ended, or handed over. */
+  #formerBoot: string | null = null
   /**
    * Mock secret: the fleet's, sent by control and kept in the state directory; otherwise the state directory's or this
    * process's own.
@@ -165,6 +171,10 @@ export class Agent {
   /** Serves what ran last, once; until then control may answer with orders that it must obey from the first moment. */
   #startWithLast: (() => void) | null = null
   readonly #metrics = new Metrics()
+  readonly #problems: Problems
+  readonly #reported: ReportedState
+  /** Saves the running version, if that has failed. */
+  #unsaved: (() => Promise<void>) | undefined
   readonly #http: HttpServer
   readonly #ended = Promise.withResolvers<string | null>()
   #fleet: Fleet | undefined
@@ -194,6 +204,7 @@ export class Agent {
     const { log, chance, waits } = tools
     this.#settings = settings
     this.#tools = tools
+    this.#problems = new Problems(chance.now, () => this.#fleet?.reports.edge())
     this.#engine = this.#createWorkers()
     this.#resolver = new Resolver({
       lookup: tools.lookup,
@@ -209,12 +220,11 @@ export class Agent {
       log,
       running: () => this.#engine.running,
       onChange: (update) => this.#engine.tls(update),
+      onChecked: (fault) => this.#problems.set('unreadable_file', 'tls', fault),
     })
     this.#secrets = new Secrets(
       settings.environment,
-      settings.source.kind === 'file'
-        ? null
-        : async (name, version) => await this.#requireFleet().control.secret(name, version),
+      settings.source.kind === 'file' ? null : async (ref) => await this.#requireFleet().control.secret(ref),
     )
     this.#applier = new Applier({
       engine: this.#engine,
@@ -229,6 +239,15 @@ export class Agent {
     })
     this.#controlClock = new ControlClock(() => chance.now().getTime())
     this.#orders = this.#createOrders()
+    this.#reported = new ReportedState({
+      applier: this.#applier,
+      engine: this.#engine,
+      snapshot: async () => await this.#snapshot(),
+      needsRestart: () => this.#needsRestart(),
+      problems: this.#problems,
+      orders: () => this.#orders.inForce,
+      now: chance.now,
+    })
     this.#http = this.#createHttp()
   }
 
@@ -260,6 +279,7 @@ export class Agent {
       onListening: ({ host, port, unix }) =>
         log('info', 'listening for clients', { host, port, unix_socket_dir: unix?.dir ?? null }),
       onRestart: () => this.#fleet?.reports.edge(),
+      onOperated: () => this.#fleet?.reports.edge(),
       mockKey: () => this.#useMockKey(),
     })
   }
@@ -284,7 +304,7 @@ export class Agent {
         return await this.reload()
       },
       notReady: () => this.#notReady(),
-      remarks: () => this.#orders.inForce.map(({ pool, effect }) => `${effect} by the fleet: ${pool}`),
+      notes: async () => await this.#reported.notes(),
       metrics: async () => ({ contentType: this.#metrics.contentType, page: await this.#metricsPage() }),
     })
   }
@@ -531,6 +551,7 @@ export class Agent {
   async #closeFleet(): Promise<void> {
     const fleet = this.#fleet
     if (fleet === undefined) return
+    this.#unsaved = undefined
     fleet.sync.stop()
     fleet.peers.stop()
     await fleet.drainReader.stop()
@@ -606,19 +627,17 @@ export class Agent {
     const folder = await StateFolder.open(source.stateFolder, log)
     this.#mockKey = await folder.mockKey(() => this.#mockKey)
     const proxyId = source.proxyId ?? (await folder.proxyId(() => `proxy-${randomBytes(idBytes).toString('hex')}`))
-    const outbox = await Outbox.open({ path: folder.outboxPath, eventsMax: outboxEventsMax, log })
-    const control = new ControlClient({
-      url: source.url,
-      fleet: source.fleet,
-      proxy: proxyId,
-      token: source.token,
-      agentVersion: this.#settings.version,
-      requestTimeoutMs: waits.requestTimeoutMs,
-      now: chance.now,
-      onDate: (dateMs) => this.#controlClock.saw(dateMs),
+    const former = await folder.exchangeBoot(this.#boot, (fault) => this.#noteWritten('boot', fault))
+    this.#formerBoot = former ?? this.#formerBoot
+    const outbox = await Outbox.open({
+      path: folder.outboxPath,
+      eventsMax: outboxEventsMax,
+      log,
+      onWritten: (fault) => this.#noteWritten('outbox.log', fault),
     })
+    const control = this.#controlClient(source, proxyId)
     this.#orderFile = new OrderFile(source.stateFolder, source.fleet, log)
-    const candidates = new ControlSource(control)
+    const candidates = new ControlSource(control, () => this.#secrets.forget())
     const sync = new Sync({
       control,
       applier: this.#applier,
@@ -637,18 +656,25 @@ export class Agent {
     const reports = new Reports({
       boot: this.#boot,
       send: async (report) => await control.report(report),
-      state: async () => await this.#reportState(),
+      state: async () => {
+        await this.#unsaved?.()
+        return await this.#reported.report()
+      },
       outbox,
       waits,
       random: chance.random,
       log,
-      onAnswer: ({ poll_interval_ms: ms }) => sync.setPollInterval(ms),
+      onAnswer: ({ poll_interval_ms: ms }) => {
+        this.#reported.acknowledged()
+        sync.setPollInterval(ms)
+      },
       onUnknown: () => sync.greetAgain(),
     })
     const peers = new Peers({
       control,
       fleet: source.fleet,
       proxyId,
+      boot: this.#boot,
       folder,
       lookup: this.#tools.lookup,
       waits,
@@ -665,14 +691,31 @@ export class Agent {
     return { source, proxyId, folder, control, candidates, outbox, drainReader, sync, reports, peers }
   }
 
+  #controlClient(source: Fleet['source'], proxyId: string): ControlClient {
+    const { chance, waits } = this.#tools
+    return new ControlClient({
+      url: source.url,
+      fleet: source.fleet,
+      proxy: proxyId,
+      boot: this.#boot,
+      token: source.token,
+      agentVersion: this.#settings.version,
+      requestTimeoutMs: waits.requestTimeoutMs,
+      now: chance.now,
+      onContact: (contact) => this.#noteContact(contact),
+    })
+  }
+
   #hello(): HelloRequest {
     const { hintUrl, peerHost, region, version } = this.#settings
     const address = this.#engine.address
     const peer = address === undefined ? null : peerAddress(address, peerHost, hintUrl)
     return {
       boot: this.#boot,
+      ...(this.#formerBoot === null ? {} : { takes_over_from: this.#formerBoot }),
       agent_version: version,
       listen: address === undefined ? '' : `${address.host}:${address.port}`,
+      applied: this.#applier.applied,
       ...(peer === null ? {} : { peer }),
       ...(hintUrl === null ? {} : { hint_url: hintUrl }),
       ...(region === null ? {} : { region }),
@@ -683,9 +726,31 @@ export class Agent {
 
   #greeted(answer: HelloResponse): void {
     this.#hintSecret = answer.hint_secret
+    // Said once: if that process turns up again, it is a copy of this proxy.
+    this.#formerBoot = null
     if (answer.mock_key !== undefined) void this.#learnMockKey(Buffer.from(answer.mock_key, 'base64'))
-    this.#fleet?.reports.hurry()
+    this.#fleet?.reports.greeted(answer.report_interval_ms)
     this.#fleet?.peers.greeted()
+  }
+
+  #noteContact({ status, dateMs }: Contact): void {
+    const isRefused = status === 401 || status === 403
+    this.#problems.set('token_refused', 'control', isRefused ? `control answers with ${status}` : null)
+    if (dateMs === null) return
+    this.#controlClock.saw(dateMs)
+    const clockOffsetMs = this.#tools.chance.now().getTime() - dateMs
+    const offsetS = Math.round(Math.abs(clockOffsetMs) / 1000)
+    const where = clockOffsetMs > 0 ? 'ahead of' : 'behind'
+    const differs = offsetS > signatureToleranceS
+    this.#problems.set(
+      'clock_differs',
+      'control',
+      differs ? `the clock is more than ${signatureToleranceS} s ${where} control's, so hints are refused` : null,
+    )
+  }
+
+  #noteWritten(file: string, fault: string | null): void {
+    this.#problems.set('state_not_saved', file, fault === null ? null : `${file}: ${fault}`)
   }
 
   #useMockKey(): Uint8Array {
@@ -697,7 +762,9 @@ export class Agent {
     this.#mockKey = key
     try {
       await this.#fleet?.folder.saveMockKey(key)
+      this.#noteWritten('mock-key', null)
     } catch (error) {
+      this.#noteWritten('mock-key', reasonOf(error))
       this.#tools.log('error', "could not save the fleet's mock secret", { reason: reasonOf(error) })
     }
   }
@@ -806,18 +873,20 @@ export class Agent {
     if (fleet === undefined || keep === undefined || !isWhole) return
     await this.#saveProcessSettings(fleet)
     const { secretKeys, ...rest } = keep
-    const secrets = this.#secrets.keepOnly(secretKeys)
-    try {
-      await fleet.folder.saveLastKnownGood(fleet.source.fleet, fleet.source.token, {
-        ...rest,
-        secrets,
-        addresses: this.#resolver.addresses,
-      })
-    } catch (error) {
-      this.#tools.log('error', 'could not save last-known-good; a restart will need control', {
-        reason: reasonOf(error),
-      })
+    const good = { ...rest, secrets: this.#secrets.keepOnly(secretKeys), addresses: this.#resolver.addresses }
+    const { folder, source } = fleet
+    this.#unsaved = async () => {
+      try {
+        await folder.saveLastKnownGood(source.fleet, source.token, good)
+        this.#unsaved = undefined
+        this.#noteWritten('last-known-good.json', null)
+      } catch (error) {
+        const reason = reasonOf(error)
+        this.#tools.log('error', 'could not save last-known-good; a restart will need control', { reason })
+        this.#noteWritten('last-known-good.json', reason)
+      }
     }
+    await this.#unsaved()
   }
 
   /** For a start at which those of the version do not work. */
@@ -833,6 +902,7 @@ export class Agent {
   #disconnected(disconnect: EngineDisconnect): void {
     if (causes[disconnect.cause].planned) return
     const event = eventOf(disconnect, `${this.#boot}-${(this.#eventCount += 1)}`, this.#tools.chance.now())
+    if (event.client_hurt) this.#reported.clientHurt()
     if (this.#hasOwnSeries(disconnect)) this.#metrics.disconnected(event)
     const { message, ...fields } = event
     this.#tools.log('warn', 'server connection lost', { ...fields, reason: message })
@@ -847,26 +917,6 @@ export class Agent {
     const mode = running?.general.metricsPerPool ?? 'all'
     if (mode !== 'configured') return mode === 'all'
     return running?.pools.some((one) => one.database === pool && one.user === user) === true
-  }
-
-  async #reportState(): Promise<ReportState> {
-    const snapshot = await this.#snapshot()
-    const sum = (count: (pool: EngineSnapshot['pools'][number]) => number): number =>
-      snapshot.pools.reduce((total, pool) => total + count(pool), 0)
-    return {
-      offered: this.#applier.offered,
-      applied: this.#applier.applied,
-      error: this.#applier.error?.outline ?? null,
-      needs_restart: this.#needsRestart(),
-      body_format: this.#applier.runningFormat ?? 1,
-      pools: poolReports(snapshot, this.#applier.desiredPools, this.#applier.error),
-      engine_restarts: [...this.#engine.restarts],
-      stats: {
-        clients: snapshot.clients,
-        waiting: sum((pool) => pool.clientsWaiting),
-        servers: sum(serversOf),
-      },
-    }
   }
 
   /** Process settings that differ from the running version. */
@@ -914,6 +964,9 @@ export class Agent {
       outboxEvents: this.#fleet?.outbox.size ?? 0,
       outboxDropped: this.#fleet?.outbox.droppedEvents ?? 0,
       engineRestarts: this.#engine.restartCount,
+      problems: this.#problems.list.map(({ code }) => code),
+      needsRestart: this.#needsRestart(),
+      operated: this.#engine.operated,
       proxyVersion: this.#settings.version,
     })
   }

@@ -3,6 +3,7 @@ import type { z } from 'zod'
 import { problemSchema } from '../../shared/problem.ts'
 import {
   bodyFormatHeader,
+  bootHeader,
   reportNowHeader,
   helloResponseSchema,
   manifestSchema,
@@ -45,12 +46,20 @@ export interface ControlClientOptions {
   readonly url: string
   readonly fleet: string
   readonly proxy: string
+  /** Of this process. */
+  readonly boot: string
   readonly token: string
   readonly agentVersion: string
   readonly requestTimeoutMs: number
   readonly now: () => Date
-  /** Called with control's time, in milliseconds since 1970, of each of its answers. */
-  readonly onDate?: (dateMs: number) => void
+  readonly onContact?: (contact: Contact) => void
+}
+
+/** What every response of control tells. */
+export interface Contact {
+  readonly status: number
+  /** Control's time, to a second, in milliseconds since 1970; null if it did not say. */
+  readonly dateMs: number | null
 }
 
 /**
@@ -124,8 +133,9 @@ export class ControlClient {
     return parseJson(await this.#ask('GET', `pools/${encodeURIComponent(hash)}`))
   }
 
-  async secret(name: string, version: number): Promise<string> {
-    const answer = await this.#ask('GET', `secrets/${encodeURIComponent(name)}/${version}`)
+  /** The epoch is sent, so that a restored store does not answer with another value of the same number. */
+  async secret({ secret: name, version, epoch = 1 }: { secret: string; version: number; epoch?: number | undefined }) {
+    const answer = await this.#ask('GET', `secrets/${encodeURIComponent(name)}/${version}?epoch=${epoch}`)
     return read(secretValueSchema, answer).value
   }
 
@@ -165,7 +175,7 @@ export class ControlClient {
     path: string,
     request: { body?: unknown; headers?: Record<string, string>; extraMs?: number; signal?: AbortSignal },
   ): Promise<Answer & { retryAfterMs: number | null }> {
-    const { requestTimeoutMs, token, proxy, agentVersion } = this.#options
+    const { requestTimeoutMs, token, proxy, boot, agentVersion } = this.#options
     const allowedMs = requestTimeoutMs + (request.extraMs ?? 0)
     // One limit for the whole exchange, so that a peer that sends slowly cannot hold it forever.
     const deadline = AbortSignal.timeout(allowedMs)
@@ -177,6 +187,7 @@ export class ControlClient {
           authorization: `Bearer ${token}`,
           'user-agent': `flotilla-proxy/${agentVersion}`,
           [proxyHeader]: proxy,
+          [bootHeader]: boot,
           accept: 'application/json, application/problem+json',
           ...(request.body === undefined ? {} : { 'content-type': 'application/json' }),
           ...request.headers,
@@ -187,7 +198,7 @@ export class ControlClient {
         bodyTimeout: allowedMs,
       })
       const dateMs = Date.parse(single(response.headers['date']) ?? '')
-      if (!Number.isNaN(dateMs)) this.#options.onDate?.(dateMs)
+      this.#options.onContact?.({ status: response.statusCode, dateMs: Number.isNaN(dateMs) ? null : dateMs })
       return {
         status: response.statusCode,
         etag: single(response.headers['etag']),

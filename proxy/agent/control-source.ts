@@ -10,7 +10,7 @@ import { ControlError, type ControlClient } from './control-client.ts'
 import { ApplyError } from './failure.ts'
 import { inParallel } from './in-parallel.ts'
 import { reasonOf } from './log.ts'
-import { offeredAs, verifyBody, verifyFormat, verifyGeneral, type Offer, type OfferedPool } from './offer.ts'
+import { offeredAs, formatOf, verifyBody, verifyFormat, verifyGeneral, type Offer, type OfferedPool } from './offer.ts'
 import { secretKey } from './secrets.ts'
 import type { LastKnownGood } from './state.ts'
 
@@ -30,8 +30,14 @@ export class ControlSource {
   /** The manifest of each offer. */
   readonly #origins = new WeakMap<Offer, { readonly manifest: Manifest; readonly etag: string | null }>()
 
-  constructor(control: Pick<ControlClient, 'poolBody'>) {
+  /** Of the last manifest that was loaded; 0 before the first. */
+  #epoch = 0
+  readonly #onNewEpoch: () => void
+
+  /** `onNewEpoch`: control's store was restored from a backup since the last version. */
+  constructor(control: Pick<ControlClient, 'poolBody'>, onNewEpoch: () => void) {
     this.#control = control
+    this.#onNewEpoch = onNewEpoch
   }
 
   candidate(manifest: Manifest, etag: string | null): Candidate {
@@ -57,7 +63,9 @@ export class ControlSource {
         // Not kept, so it is fetched like any other.
       }
     }
-    return this.candidate(good.offered ?? good.manifest, good.etag)
+    // Of a later release, the manifest in full is what can be read.
+    const isKnown = good.offered !== undefined && formatOf(good.offered) !== undefined
+    return this.candidate(isKnown ? good.offered : good.manifest, good.etag)
   }
 
   /** Drops what the running offer does not need. Returns what is saved on disk of it, and its secrets. */
@@ -92,6 +100,8 @@ export class ControlSource {
 
   async #load(manifest: Manifest, etag: string | null): Promise<Offer> {
     const { epoch, version } = manifest
+    if (this.#epoch > 0 && epoch > this.#epoch) this.#onNewEpoch()
+    this.#epoch = Math.max(this.#epoch, epoch)
     this.#holdIn(verifyFormat(manifest))
     const general = verifyGeneral(manifest.general)
     const pools = await inParallel(manifest.pools, fetchesAtOnce, async (promised) => await this.#body(promised))

@@ -13,7 +13,8 @@ export interface HintHeaders {
 
 export const hintBodyBytesMax = 4096
 
-const toleranceS = 300
+/** Signed messages are refused when their time differs by more from this machine's. */
+export const signatureToleranceS = 300
 const secretPrefix = 'whsec_'
 const signaturePrefix = 'v1,'
 
@@ -51,7 +52,7 @@ export class Repetitions {
     const nowS = now.getTime() / 1000
     for (const [old, seenS] of this.#seen) {
       // Messages may be dated as far in the future as in the past.
-      if (nowS - seenS <= 2 * toleranceS) break
+      if (nowS - seenS <= 2 * signatureToleranceS) break
       this.#seen.delete(old)
     }
     if (this.#seen.has(id)) return false
@@ -64,7 +65,7 @@ function isSigned(headers: HintHeaders, body: Uint8Array, secret: string, now: D
   const { id, timestamp, signature } = headers
   if (id === undefined || timestamp === undefined || signature === undefined) return false
   if (!/^\d{1,12}$/.test(timestamp)) return false
-  if (Math.abs(now.getTime() / 1000 - Number(timestamp)) > toleranceS) return false
+  if (Math.abs(now.getTime() / 1000 - Number(timestamp)) > signatureToleranceS) return false
   const expected = signatureOf(id, timestamp, body, secret)
   const given = signature.split(' ').filter((part) => part.startsWith(signaturePrefix))
   return given.some((part) => isSame(Buffer.from(part.slice(signaturePrefix.length), 'base64'), expected))

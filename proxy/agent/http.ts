@@ -24,8 +24,8 @@ export interface HttpOptions {
   readonly onReload: () => Promise<string | null>
   /** Why the proxy is not ready for clients; null if it is. */
   readonly notReady: () => string | null
-  /** What else operators should see of a proxy that is ready, a line each. */
-  readonly remarks: () => readonly string[]
+  /** What else operators should know, a line each. */
+  readonly notes: () => Promise<readonly string[]>
   readonly metrics: () => Promise<{ readonly contentType: string; readonly page: string }>
 }
 
@@ -47,10 +47,10 @@ const routes: Readonly<Record<string, Handler>> = {
   'POST /v1/order': takeOperation,
   'POST /v1/reload': reload,
   'GET /livez': async () => await Promise.resolve({ status: 200, body: 'alive\n' }),
-  'GET /readyz': async (_, { notReady, remarks }) => {
+  'GET /readyz': async (_, { notReady, notes }) => {
     const reason = notReady()
-    const answer = { status: reason === null ? 200 : 503, body: `${[reason ?? 'ready', ...remarks()].join('\n')}\n` }
-    return await Promise.resolve(answer)
+    const lines = [reason ?? 'ready', ...(await notes())]
+    return { status: reason === null ? 200 : 503, body: lines.map((line) => `${line}\n`).join('') }
   },
   'GET /metrics': async (_, { metrics }) => {
     const { contentType, page } = await metrics()

@@ -1,5 +1,6 @@
 /** Merges the snapshots and tables of workers into those of the process. */
 import type { OperationOutcome } from '../../shared/wire.ts'
+import { mergedServing } from '../snapshot.ts'
 import type {
   AuthQuerySnapshot,
   EngineSnapshot,
@@ -56,6 +57,7 @@ function mergedPool(one: PoolSnapshot, other: PoolSnapshot): PoolSnapshot {
     user: one.user,
     hash: one.hash ?? other.hash,
     overridden: one.overridden || other.overridden,
+    serving: mergedServing([one.serving, other.serving]),
     ...(one.sharedServers === true && other.sharedServers === true ? { sharedServers: true } : {}),
     clientsActive: one.clientsActive + other.clientsActive,
     clientsIdle: one.clientsIdle + other.clientsIdle,

@@ -1,6 +1,8 @@
 import { collectDefaultMetrics, Counter, Registry } from 'prom-client'
 import type { Metric } from 'prom-client'
 import type { Disconnect } from '../../shared/disconnect.ts'
+import { proxyProblems } from '../../shared/wire.ts'
+import type { OperatedState } from '../operation.ts'
 import { waitBoundsMs } from '../snapshot.ts'
 import type { EngineSnapshot, PoolSnapshot, ShownRow } from '../snapshot.ts'
 
@@ -16,6 +18,10 @@ export interface AgentFigures {
   readonly outboxEvents: number
   readonly outboxDropped: number
   readonly engineRestarts: number
+  /** Codes of what is wrong with the proxy. */
+  readonly problems: readonly string[]
+  readonly needsRestart: readonly string[]
+  readonly operated: OperatedState | undefined
   readonly proxyVersion: string
 }
 
@@ -339,6 +345,35 @@ const lines: readonly Line[] = [
     kind: 'counter',
     help: 'Number of engine restarts',
     rows: (_, { engineRestarts }) => [[none, engineRestarts]],
+  },
+  {
+    name: 'flotilla_pool_serving',
+    kind: 'gauge',
+    help: '1 if a server is there or the last login to one succeeded, 0 if it failed; absent before the first login',
+    rows: ({ pools }) =>
+      pools.flatMap((pool) => {
+        const { serving } = pool
+        if (serving === null || serving.state === 'untried') return []
+        return [[labelsOf(pool), serving.state === 'failed' ? 0 : 1] as const]
+      }),
+  },
+  {
+    name: 'flotilla_suspended',
+    kind: 'gauge',
+    help: '1 after SUSPEND; pgbouncer_databases_paused and _disabled tell of databases',
+    rows: (_, { operated }) => [[none, operated?.suspended === true ? 1 : 0]],
+  },
+  {
+    name: 'flotilla_needs_restart',
+    kind: 'gauge',
+    help: 'Number of process settings that differ from the running version',
+    rows: (_, { needsRestart }) => [[none, needsRestart.length]],
+  },
+  {
+    name: 'flotilla_problem',
+    kind: 'gauge',
+    help: '1 if the proxy has this problem, which /readyz and control tell in words',
+    rows: (_, { problems }) => proxyProblems.map((code) => [{ code }, problems.includes(code) ? 1 : 0] as const),
   },
   {
     name: 'flotilla_proxy_info',

@@ -13,6 +13,8 @@ export interface OutboxOptions {
   /** Maximum number of events; further ones replace the oldest. */
   readonly eventsMax: number
   readonly log: Log
+  /** Told of every write: why it failed, or null. */
+  readonly onWritten?: (fault: string | null) => void
 }
 
 export const outboxEventsMax = 10_000
@@ -173,6 +175,7 @@ export class Outbox {
 
   #succeeded(): void {
     this.#failing = false
+    this.#options.onWritten?.(null)
   }
 
   /** A failing disk is logged once until it works again; events stay in memory. */
@@ -184,6 +187,7 @@ export class Outbox {
       })
     }
     this.#failing = true
+    this.#options.onWritten?.(reasonOf(error))
   }
 }
 

@@ -29,6 +29,7 @@ export interface PeersOptions {
   readonly control: Pick<ControlClient, 'peers'>
   readonly fleet: string
   readonly proxyId: string
+  readonly boot: string
   readonly folder: Pick<StateFolder, 'readPeers' | 'savePeers'>
   readonly lookup: Lookup
   readonly waits: Pick<Waits, 'peersMs' | 'peersAgainMs'>
@@ -117,14 +118,17 @@ export class Peers {
   }
 
   async #tell(peers: readonly Peer[]): Promise<void> {
-    const { proxyId, onPeers } = this.#options
+    const { proxyId, boot, onPeers } = this.#options
     const known = JSON.stringify(peers)
     this.#known = known
     const specs = await Promise.all(peers.map(async (peer) => await this.#specOf(peer)))
     // A newer list has arrived while names were resolved.
     if (this.#known !== known) return
+    const named = peers.filter(({ proxy }) => proxy === proxyId)
+    // A list of before this process said hello has its former number, which it gets again.
+    const own = named.find((peer) => peer.boot === boot) ?? (named.length === 1 ? named[0] : undefined)
     onPeers({
-      number: peers.find(({ proxy }) => proxy === proxyId)?.number ?? 0,
+      number: own?.number ?? 0,
       peers: specs.filter((spec) => spec !== null),
     })
   }

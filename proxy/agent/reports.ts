@@ -1,17 +1,16 @@
-import type { EngineSnapshot, PoolSnapshot } from '../snapshot.ts'
-import type { PoolHash } from '../../shared/config/effective.ts'
-import { wildcard } from '../../shared/config/wildcard.ts'
-import type { PoolReport, Report, ReportResponse } from '../../shared/wire.ts'
+import { isDeepStrictEqual } from 'node:util'
+import type { Report, ReportResponse } from '../../shared/wire.ts'
 import { Backoff } from './backoff.ts'
 import type { Waits } from './clock.ts'
 import { ControlError } from './control-client.ts'
-import type { ApplyError } from './failure.ts'
 import { reasonOf, type Log } from './log.ts'
 import type { Outbox } from './outbox.ts'
 import { Pause } from './pause.ts'
+import { poolChanges, toldPools } from './pool-reports.ts'
+import type { PoolChanges, ToldPools } from './pool-reports.ts'
 
-/** A report without events and sequence number. */
-export type ReportState = Omit<Report, 'boot' | 'seq' | 'events' | 'dropped_events'>
+/** A report without events and sequence number, of all pools. */
+export type ReportState = Omit<Report, 'boot' | 'seq' | 'base' | 'pools_removed' | 'events' | 'dropped_events'>
 
 export interface ReportsOptions {
   readonly boot: string
@@ -21,6 +20,7 @@ export interface ReportsOptions {
   readonly waits: Waits
   readonly random: () => number
   readonly log: Log
+  /** Control has stored a report. */
   readonly onAnswer: (answer: ReportResponse) => void
   /** Control does not know this proxy. */
   readonly onUnknown: () => void
@@ -28,13 +28,20 @@ export interface ReportsOptions {
 
 /** Maximum number of events that control accepts in one report. */
 const eventsPerReport = 500
+/** What control holds of the pools, and the number of the report that told it. */
+interface Told {
+  readonly seq: number
+  readonly pools: ToldPools
+}
+
 /** Delay that gathers events which occur together, such as a hundred servers lost with one database. */
 const gatherMs = 20
 
 /**
  * Reports to control what the proxy runs and which servers it lost: at once after an event, otherwise periodically. A
  * report keeps its number and content until it is acknowledged, so that one whose response was lost is not counted
- * twice.
+ * twice. Pools that have not changed since the last acknowledged report are left out, where control has said that it
+ * remembers them. While servers drain or a pool does not serve, it looks for changes more often.
  */
 export class Reports {
   readonly #options: ReportsOptions
@@ -45,14 +52,22 @@ export class Reports {
   #eventsMax = eventsPerReport
   #due = true
   readonly #pause = new Pause()
-  #draining = false
+  #intervalMs: number
+  #sentAtMs = -Infinity
+  /** What the unacknowledged report says of all pools. */
+  #telling: ToldPools = new Map()
+  /** Undefined if control needs all of them. */
+  #told: Told | undefined
+  /** Part of the pools will change by itself: servers drain, logins fail. */
+  #unsettled = false
   #trouble: string | null = null
   #stopped = false
   #done: Promise<void> = Promise.resolve()
 
   constructor(options: ReportsOptions) {
     this.#options = options
-    const { backoffFirstMs, backoffMaxMs } = options.waits
+    const { backoffFirstMs, backoffMaxMs, reportIntervalMs } = options.waits
+    this.#intervalMs = reportIntervalMs
     this.#backoff = new Backoff({ firstMs: backoffFirstMs, maxMs: backoffMaxMs, random: options.random })
   }
 
@@ -65,6 +80,13 @@ export class Reports {
     this.#due = true
     // While control is unreachable, events wait for the next attempt.
     if (this.#trouble === null) this.#pause.end()
+  }
+
+  /** Control has answered a hello: it may have lost what it knew, and says how often it wants reports. */
+  greeted(intervalMs: number | undefined): void {
+    this.#told = undefined
+    this.#intervalMs = intervalMs ?? this.#intervalMs
+    this.edge()
   }
 
   /** Control answered another request, so it may be reachable again. */
@@ -89,28 +111,49 @@ export class Reports {
     }
   }
 
-  /** Sends one report. Returns the delay before the next. */
+  /** Sends one report, unless there is nothing to say yet. Returns the delay before the next. */
   async #turn(): Promise<number> {
     const report = this.#unacknowledged ?? (await this.#make())
+    if (report === null) return this.#waitMs()
     this.#unacknowledged = report
+    this.#sentAtMs = performance.now()
     try {
       const answer = await this.#options.send(report)
       this.#acknowledged(report, answer)
     } catch (error) {
       return this.#failed(report, error)
     }
-    const { reportIntervalMs, drainingReportMs } = this.#options.waits
-    return this.#draining ? drainingReportMs : reportIntervalMs
+    return this.#waitMs()
   }
 
-  async #make(): Promise<Report> {
+  #waitMs(): number {
+    const leftMs = Math.max(0, this.#sentAtMs + this.#intervalMs - performance.now())
+    return this.#unsettled ? Math.min(leftMs, this.#options.waits.drainingReportMs) : leftMs
+  }
+
+  /** Null before the next one is due, if no pool has changed. */
+  async #make(): Promise<Report | null> {
     const { boot, outbox, state } = this.#options
+    const isDue = this.#due || this.#stopped || performance.now() >= this.#sentAtMs + this.#intervalMs
     this.#due = false
     const now = await state()
-    this.#draining = now.pools.some((pool) => pool.draining_servers > 0)
+    this.#unsettled = now.pools.some((pool) => pool.draining_servers > 0 || pool.serving?.state === 'no')
+    const told = this.#told
+    const changes = told === undefined ? null : poolChanges(told.pools, now.pools)
+    if (!isDue && changes !== null && isDeepStrictEqual(changes, noChanges)) return null
     this.#seq += 1
+    this.#telling = toldPools(now.pools)
     const events = outbox.oldest(this.#eventsMax)
-    return { boot, seq: this.#seq, ...now, events: [...events], dropped_events: outbox.droppedEvents }
+    return {
+      boot,
+      seq: this.#seq,
+      ...now,
+      ...(told === undefined || changes === null
+        ? {}
+        : { base: told.seq, pools: [...changes.changed], pools_removed: [...changes.removed] }),
+      events: [...events],
+      dropped_events: outbox.droppedEvents,
+    }
   }
 
   #acknowledged(report: Report, answer: ReportResponse): void {
@@ -121,7 +164,11 @@ export class Reports {
     if (this.#trouble !== null) log('info', 'reporting to control works again', { waiting_events: outbox.size })
     this.#trouble = null
     outbox.remove(new Set(report.events.map(({ id }) => id)))
-    if (outbox.size > 0) this.#due = true
+    this.#told = answer.pools === 'changed' ? { seq: report.seq, pools: this.#telling } : undefined
+    this.#intervalMs = answer.report_interval_ms ?? this.#intervalMs
+    // Control does not know the report that this one was about.
+    const isMissing = report.base !== undefined && answer.pools !== 'changed'
+    if (outbox.size > 0 || isMissing) this.#due = true
     onAnswer(answer)
   }
 
@@ -145,6 +192,7 @@ export class Reports {
   #giveWay(report: Report): void {
     const { outbox, log } = this.#options
     this.#unacknowledged = undefined
+    this.#told = undefined
     const [only] = report.events
     if (report.events.length === 1 && only !== undefined) {
       log('error', 'control rejects an event; it is dropped', { id: only.id })
@@ -159,56 +207,4 @@ export class Reports {
   }
 }
 
-/** One line for each pool that runs, drains or is desired; pools created for "*" are counted in its line. */
-export function poolReports(
-  snapshot: EngineSnapshot,
-  desired: readonly PoolHash[],
-  error: ApplyError | null,
-): PoolReport[] {
-  const keyOf = ({ pool, user }: { pool: string; user: string }): string => JSON.stringify([pool, user])
-  const wanted = new Map(desired.map((pool) => [keyOf(pool), pool.hash]))
-  const present = new Set(snapshot.pools.map(keyOf))
-  // Without their "*", draining pools have lines of their own.
-  const made = Map.groupBy(snapshot.pools, ({ template }) =>
-    template !== undefined && present.has(keyOf(template)) ? keyOf(template) : null,
-  )
-  const own = (made.get(null) ?? []).filter(({ sharedServers }) => sharedServers !== true)
-  const running = new Map(own.map((pool) => [keyOf(pool), withMade(pool, made.get(keyOf(pool)) ?? [])]))
-  const names = [...running.values(), ...desired.filter((pool) => !running.has(keyOf(pool)))]
-  return names.map(({ pool, user }) => {
-    const now = running.get(keyOf({ pool, user }))
-    const desiredHash = wanted.get(keyOf({ pool, user })) ?? null
-    const failure = desiredHash === now?.hash ? null : (error?.about(pool, user) ?? null)
-    return {
-      pool,
-      user,
-      hash: now?.hash ?? null,
-      desired_hash: desiredHash,
-      state: failure === null ? calmState(now) : 'failed',
-      draining_servers: now?.serversDraining ?? 0,
-      ...(isWildcard(pool, user) ? { dynamic_pools: made.get(keyOf({ pool, user }))?.length ?? 0 } : {}),
-      ...told(failure, now?.overridden === true ? snapshot.overrides : []),
-    }
-  })
-}
-
-/** What operators should know about the pool. */
-function told(failure: ApplyError | null, overrides: readonly string[]): Pick<PoolReport, 'code' | 'message'> {
-  if (failure !== null) return { code: failure.code, message: failure.message }
-  if (overrides.length === 0) return { code: null, message: null }
-  return { code: 'overridden', message: `SET at the proxy's console: ${overrides.join(', ')}` }
-}
-
-/** Draining servers of pools created for "*" count for it. */
-function withMade(pool: PoolSnapshot, made: readonly PoolSnapshot[]): PoolSnapshot {
-  const serversDraining = made.reduce((sum, one) => sum + one.serversDraining, pool.serversDraining)
-  return { ...pool, serversDraining }
-}
-
-function isWildcard(pool: string, user: string): boolean {
-  return pool === wildcard || user === wildcard
-}
-
-function calmState(pool: PoolSnapshot | undefined): 'running' | 'draining' {
-  return pool !== undefined && pool.serversDraining > 0 ? 'draining' : 'running'
-}
+const noChanges: PoolChanges = { changed: [], removed: [] }

@@ -2,10 +2,14 @@ import type { SecretRef } from '../../shared/config/credentials.ts'
 import { ApplyError, type FailureCode } from './failure.ts'
 import { reasonOf } from './log.ts'
 
-/** Key of a secret of control: a version of a secret never changes. */
-export function secretKey(ref: { readonly secret: string; readonly version: number }): string {
-  return `${ref.secret}@${ref.version}`
+type StoredSecret = Extract<SecretRef, { readonly secret: string }>
+
+/** Key of a secret of control: a version of a secret that was made in one epoch never changes. */
+export function secretKey({ secret, version, epoch }: StoredSecret): string {
+  return epoch === undefined ? `${secret}@${version}` : `${secret}@${version}@${epoch}`
 }
+
+export type FetchSecret = (ref: StoredSecret) => Promise<string>
 
 /**
  * Resolves references to values: literals, environment variables, and control's secrets by name and version, each
@@ -13,14 +17,11 @@ export function secretKey(ref: { readonly secret: string; readonly version: numb
  */
 export class Secrets {
   readonly #environment: Readonly<Record<string, string | undefined>>
-  readonly #fetch: ((name: string, version: number) => Promise<string>) | null
+  readonly #fetch: FetchSecret | null
   readonly #values = new Map<string, string>()
 
   /** `fetch` is null for a proxy without control. */
-  constructor(
-    environment: Readonly<Record<string, string | undefined>>,
-    fetch: ((name: string, version: number) => Promise<string>) | null,
-  ) {
+  constructor(environment: Readonly<Record<string, string | undefined>>, fetch: FetchSecret | null) {
     this.#environment = environment
     this.#fetch = fetch
   }
@@ -37,6 +38,11 @@ export class Secrets {
     for (const [key, value] of Object.entries(values)) this.#values.set(key, value)
   }
 
+  /** Control's store was restored: what was fetched before may not be what it has now. */
+  forget(): void {
+    this.#values.clear()
+  }
+
   /** Drops everything but `keys` and returns the rest, for last-known-good. */
   keepOnly(keys: ReadonlySet<string>): Record<string, string> {
     for (const key of this.#values.keys()) {
@@ -51,12 +57,12 @@ export class Secrets {
     throw new ApplyError('missing_environment_variable', `the environment variable ${name} is not set`)
   }
 
-  async #fetched(ref: { readonly secret: string; readonly version: number }): Promise<string> {
+  async #fetched(ref: StoredSecret): Promise<string> {
     const code: FailureCode = 'secret_unavailable'
     const what = `version ${ref.version} of the secret ${ref.secret}`
     if (this.#fetch === null) throw new ApplyError(code, `no control plane to get ${what} from`)
     try {
-      const value = await this.#fetch(ref.secret, ref.version)
+      const value = await this.#fetch(ref)
       this.#values.set(secretKey(ref), value)
       return value
     } catch (error) {

@@ -2,7 +2,7 @@ import { mkdir, open, readFile, rename, type FileHandle } from 'node:fs/promises
 import { join } from 'node:path'
 import { z } from 'zod'
 import { comparePositions } from '../../shared/position.ts'
-import { manifestSchema, nameSchema, peersSchema } from '../../shared/wire.ts'
+import { bootSchema, manifestSchema, nameSchema, peersSchema } from '../../shared/wire.ts'
 import type { Manifest, Peer, Position } from '../../shared/wire.ts'
 import { privateFileMode, replaceFile } from './atomic-file.ts'
 import { reasonOf, type Log } from './log.ts'
@@ -33,7 +33,8 @@ const fileSchema = z.object({
   fleet: z.string(),
   etag: z.string().nullable(),
   manifest: manifestSchema,
-  offered: manifestSchema.optional(),
+  // One that this release cannot read is not needed: `manifest` is complete.
+  offered: manifestSchema.optional().catch(undefined),
   bodies: z.record(z.string(), z.unknown()),
   salt: z.string(),
   sealed_secrets: z.record(z.string(), z.string()),
@@ -60,7 +61,7 @@ const folderMode = 0o700
 export const mockKeyBytes = 32
 
 /**
- * The directory that a proxy keeps between runs: `proxy-id`, `mock-key`, `last-known-good.json`, `peers.json`,
+ * The directory that a proxy keeps between runs: `proxy-id`, `boot`, `mock-key`, `last-known-good.json`, `peers.json`,
  * `outbox.log`. A file that is damaged or belongs to another fleet or token is skipped with one warning. One process at
  * a time holds the directory. Of last-known-good there are two generations: where the newer one cannot be read, the version
  * before it is used.
@@ -98,6 +99,19 @@ export class StateFolder {
     const made = make()
     await replaceFile(path, `${made}\n`)
     return made
+  }
+
+  /** Stores the id of this process. Returns that of the one before; null if unknown. */
+  async exchangeBoot(boot: string, onWritten: (fault: string | null) => void): Promise<string | null> {
+    const path = join(this.#path, 'boot')
+    const kept = bootSchema.safeParse((await this.#read(path))?.trim())
+    try {
+      await replaceFile(path, `${boot}\n`)
+      onWritten(null)
+    } catch (error) {
+      onWritten(reasonOf(error))
+    }
+    return kept.success && kept.data !== boot ? kept.data : null
   }
 
   /** The stored mock secret, or the result of `make`, which is stored. */

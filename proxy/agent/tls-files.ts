@@ -123,6 +123,8 @@ export interface TlsWatchOptions {
   readonly running: () => FleetSpec | undefined
   /** Files have changed and are valid. */
   readonly onChange: (update: TlsUpdate) => void
+  /** The files were read: why they cannot be used, or null. */
+  readonly onChecked?: (fault: string | null) => void
 }
 
 /**
@@ -164,9 +166,14 @@ export class TlsWatch {
 
   /** Reads all files now. Resolves with the error, or null if they are in use. */
   async check(): Promise<string | null> {
-    this.#checking ??= this.#check().finally(() => {
-      this.#checking = undefined
-    })
+    this.#checking ??= this.#check()
+      .then((fault) => {
+        this.#options.onChecked?.(fault)
+        return fault
+      })
+      .finally(() => {
+        this.#checking = undefined
+      })
     return await this.#checking
   }
 

@@ -23,6 +23,8 @@ export interface WorkersOptions extends Omit<
   /** The mock secret, read at the start: see ProcessStart. */
   readonly mockKey: () => Uint8Array
   readonly ioUring: boolean
+  /** Operators' state has changed. */
+  readonly onOperated?: () => void
 }
 
 /**
@@ -88,6 +90,11 @@ export class Workers {
     return this.#supervisors.length
   }
 
+  /** What operators have done that lasts; undefined if nothing. */
+  get operated(): OperatedState | undefined {
+    return this.#operated
+  }
+
   /** The first start. Rejects with an EngineDied if a worker exits before it listens. */
   async start(listen: Listening, workers: number): Promise<ListenAddress> {
     if (this.#stopping) throw new EngineDied('the proxy is shutting down')
@@ -136,7 +143,10 @@ export class Workers {
         KeyCounts.threadEnded(lasting.failedLogins, worker)
       },
       operated: () => this.#stateToRestore(),
-      onOperated: (state) => (this.#operated = state),
+      onOperated: (state) => {
+        this.#operated = state
+        this.#options.onOperated?.()
+      },
       ...(workers === 1 ? {} : several),
     })
   }

@@ -109,10 +109,13 @@ export type DefaultCredentials = Pick<
 
 /**
  * Source of a password in the effective configuration. Control has replaced literals by references to secrets; `literal`
- * exists only in the memory of a proxy that runs from a file.
+ * exists only in the memory of a proxy that runs from a file. `epoch` is that in which the version was made, absent for 1: a
+ * store that was restored from a backup may use a number again, for another value.
  */
 export type SecretRef =
-  { readonly secret: string; readonly version: number } | { readonly env: string } | { readonly literal: string }
+  | { readonly secret: string; readonly version: number; readonly epoch?: number | undefined }
+  | { readonly env: string }
+  | { readonly literal: string }
 
 type EffectiveOf<Spec> = Spec extends { type: 'secret' } ? SecretRef : string
 

@@ -2,6 +2,8 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import Database from 'better-sqlite3'
+import { Client } from 'pg'
 import { beforeAll, expect, test } from 'vitest'
 import { atEndOfFile } from '../support/cleanup.ts'
 import { flotilla, flotillaWords, Running } from '../support/command-line.ts'
@@ -122,6 +124,110 @@ test('--wait shows each proxy as it takes a version, and ends with 1 when one re
   expect(back.stderr).toMatch(/^beta: runs v4$/m)
 })
 
+/** Of tests with many commands, each of which starts a process. */
+const longMs = 90_000
+
+/** As control knows a proxy that has been away for long. */
+function knowOffline(fleet: string, id: string): void {
+  const database = new Database(join(control.folder, 'control.db'))
+  const columns = 'fleet, id, boot, hello_at, known_at, last_seen_at'
+  const longAgo = new Date(Date.now() - 3_600_000).toISOString()
+  database
+    .prepare(`INSERT INTO proxies (${columns}) VALUES (?, ?, 'b', ?, ?, ?)`)
+    .run(fleet, id, longAgo, longAgo, longAgo)
+  database.close()
+}
+
+test('--wait ends with 3 where no proxy or not every proxy was reached', { timeout: longMs }, async () => {
+  const token = (await run('token create edge --fleet far', '', { makeFleet: 'far' })).stdout.trim()
+  const empty = await run(`apply --fleet far --wait -f ${await written({ pool_size: 5 })}`)
+  await startProxy({ control, fleet: 'far', token }, { id: 'here' })
+  knowOffline('far', 'gone')
+
+  const offline = await run(`apply --fleet far --wait -f ${await written({ pool_size: 7 })}`)
+  const allowed = await run('rollback 1 --fleet far --wait --allow-offline 1')
+  const [reloaded, reloadAllowed, unasked, shown] = [
+    await run('reload --fleet far --wait'),
+    await run('reload --fleet far --wait --allow-offline 1'),
+    await run('reload --fleet far'),
+    await run('proxies --fleet far'),
+  ]
+
+  expect([empty, offline, reloaded].map(({ code }) => code)).toEqual([3, 3, 3])
+  expect([allowed, reloadAllowed, unasked].map(({ code }) => code)).toEqual([0, 0, 0])
+  expect(empty.stderr).toContain('no proxy has joined this fleet yet')
+  expect(offline.stderr).toMatch(/^here: runs v2$/m)
+  expect(offline.stderr).toMatch(/^gone: is offline \(not seen since .*\); it will apply v2 when it is back$/m)
+  expect(shown.stdout).toMatch(/^gone +offline .*not seen since/m)
+})
+
+test('a pool that does not serve shows everywhere, and --wait ends with 1', { timeout: longMs }, async () => {
+  const role = 'silent'
+  await postgres.sql(`CREATE ROLE ${role} LOGIN PASSWORD 'app'`)
+  const token = (await run('token create edge --fleet silent', '', { makeFleet: 'silent' })).stdout.trim()
+  const documentOf = (size: number) =>
+    JSON.stringify({
+      general: { poll_interval: '1s' },
+      admin_users: { admin: { password: 'admin' } },
+      defaults: { pool_size: size },
+      pools: {
+        app: {
+          database: 'postgres',
+          servers: [{ host: '127.0.0.1', port: postgres.port }],
+          users: { [role]: { password: 'app' } },
+        },
+      },
+    })
+  await run('apply --fleet silent -f -', documentOf(1))
+  const proxy = await startProxy({ control, fleet: 'silent', token }, { id: 'alpha' })
+  const login = new Client({ host: proxy.host, port: proxy.port, user: role, password: 'app', database: 'app' })
+  login.on('error', () => undefined)
+  await login.connect()
+  await login.query('SELECT 1')
+  await postgres.sql(`ALTER ROLE ${role} NOLOGIN`)
+  await postgres.sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '${role}'`)
+  await login.query('SELECT 1').catch(() => undefined)
+  await login.end().catch(() => undefined)
+
+  const applied = await run('apply --fleet silent --wait --timeout 5 -f -', documentOf(2))
+  const listed = await run('proxies --fleet silent')
+  const shown = await run('proxy show alpha --fleet silent')
+  const fleets = await run('fleet list')
+  const metrics = await (await fetch(`${proxy.httpUrl}/metrics`)).text()
+  const ready = await fetch(`${proxy.httpUrl}/readyz`)
+  const controlMetrics = await (await fetch(`${control.url}/metrics`)).text()
+  const operator = new Client({
+    host: proxy.host,
+    port: proxy.port,
+    user: 'admin',
+    password: 'admin',
+    database: 'pgbouncer',
+  })
+  await operator.connect()
+  const console = await operator.query('SHOW POOL_VERSIONS')
+  await operator.end()
+  await postgres.sql(`ALTER ROLE ${role} LOGIN`)
+  const repaired = new Client({ host: proxy.host, port: proxy.port, user: role, password: 'app', database: 'app' })
+  await repaired.connect()
+  await repaired.end()
+  const again = await run('reload --fleet silent --wait --timeout 10')
+
+  const cause = /role "silent" is not permitted to log in/
+  expect(applied.code).toBe(1)
+  expect(applied.stderr).toMatch(/^alpha: degraded: app\/silent does not serve since .*: 28000: role "silent" is not/m)
+  expect(listed.stdout).toMatch(/^alpha +degraded +v2 .* app\/silent does not serve since/m)
+  expect(shown.stdout).toMatch(/^state +degraded$/m)
+  expect(shown.stdout).toMatch(/^app +silent +running +no since .*28000: role "silent"/m)
+  expect(fleets.stdout).toMatch(/^silent .*1 degraded/m)
+  expect(metrics).toContain('flotilla_pool_serving{database="app",user="silent"} 0')
+  expect(controlMetrics).toContain('flotilla_control_proxies{fleet="silent",state="degraded"} 1')
+  expect(ready.status).toBe(200)
+  expect(await ready.text()).toMatch(cause)
+  expect(console.rows[0]).toMatchObject({ serving: 'no', serving_error: expect.stringMatching(cause) as string })
+  expect(again.code).toBe(0)
+  expect((await run('proxies --fleet silent')).stdout).toMatch(/^alpha +in_sync +v2/m)
+})
+
 test('lost server connections are listed, and followed as they happen', async () => {
   const token = (await run('token create edge --fleet losing', '', { makeFleet: 'losing' })).stdout.trim()
   await run(`apply --fleet losing -f ${await written({ min_pool_size: 1 })}`)
@@ -190,7 +296,14 @@ test('epoch raise works on the store of a running control, and refuses a folder 
     flotilla(['epoch', 'raise', '--data', folder]),
   ])
   const { body } = await control.call('GET', '/v1/fleets/restored')
+  const asked = await run('epoch raise')
+  const confirmed = await run('epoch raise --yes')
 
+  expect(asked).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('not confirmed: --yes raises it to 3') as string,
+  })
+  expect(confirmed.stdout).toMatch(/^the epoch is now 3: /)
   expect(raised).toMatchObject({ code: 0, stdout: expect.stringMatching(/^the epoch is now 2: /) as string })
   expect(body).toMatchObject({ epoch: 2 })
   expect(wrong).toMatchObject({
@@ -300,6 +413,9 @@ test.for([
   ['apply -f x --if-match v3 --rebase'],
   ['rollback 1 --secrets old'],
   ['rollback 1 --dry-run --wait'],
+  ['apply -f x --allow-offline 1'],
+  ['reload --wait --allow-offline some'],
+  ['proxy show'],
   ['versions --limit none'],
   ['versions --no-such-option'],
   ['apply -f x --if-match 3'],

@@ -82,7 +82,7 @@ test('a credential that is a line of the table is fetched and kept by proxies', 
   const get = async <Body>(path: string): Promise<Body> =>
     (await control.call<Body>('GET', `/v1/fleets/demo/${path}`, { token })).body
   const manifest = await get<Manifest>('manifest')
-  const source = new ControlSource({ poolBody: async (hash) => await get(`pools/${hash}`) })
+  const source = new ControlSource({ poolBody: async (hash) => await get(`pools/${hash}`) }, () => undefined)
   const fetched: string[] = []
 
   const offer = await source.candidate(manifest, null).load()

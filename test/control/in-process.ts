@@ -1,7 +1,7 @@
 /** Control's app on a real SQLite file, called without a network, with a clock that stands still until it is moved. */
 import { randomBytes } from 'node:crypto'
 import type { Fleet } from '../../shared/api.ts'
-import type { Hint, OperationRequest, OperationOutcome, Report } from '../../shared/wire.ts'
+import type { Hint, Manifest, OperationRequest, OperationOutcome, PoolReport, Report } from '../../shared/wire.ts'
 import { parseNetwork } from '../../shared/registered-address.ts'
 import { createApp } from '../../control/app.ts'
 import { createSealing } from '../../control/domain/sealing.ts'
@@ -11,6 +11,7 @@ import { NodeParking } from '../../control/node/parking.ts'
 import { NodePresence } from '../../control/node/presence.ts'
 import { openSqliteStore } from '../../control/node/sqlite-store.ts'
 import type { HintTarget } from '../../control/store/proxies.ts'
+import { findVersion } from '../../control/store/versions.ts'
 import { atEndOfFile } from '../support/cleanup.ts'
 import { tempFolder } from '../support/temp-folder.ts'
 
@@ -65,6 +66,7 @@ export class InProcessControl {
       operatorToken,
       proxyNetworks: proxyNetworks?.map((text) => parseNetwork(text)!),
       presence: new NodePresence(() => this.clock.nowMs),
+      parsed: new Map(),
       hints: { send: (targets, hint) => void this.hints.push({ targets, hint }), cleared: () => undefined },
       operations: {
         send: async (target, operation) => {
@@ -127,6 +129,22 @@ export class InProcessControl {
       headers: { 'if-match': `"v${body.version}"`, ...headers },
     })
   }
+}
+
+/** What a proxy that runs `version` of fleet `demo` reports of its pools. */
+export async function runningPools(control: InProcessControl, version: number): Promise<PoolReport[]> {
+  const { manifest } = (await findVersion(control.host.store, 'demo', version))!
+  const { pools } = JSON.parse(`{${manifest}`) as Pick<Manifest, 'pools'>
+  return pools.map(({ pool, user, hash }) => ({
+    pool,
+    user,
+    hash,
+    desired_hash: hash,
+    state: 'running',
+    draining_servers: 0,
+    code: null,
+    message: null,
+  }))
 }
 
 export async function inProcessControl(how: InProcessOptions = {}): Promise<InProcessControl> {

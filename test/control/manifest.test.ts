@@ -111,7 +111,7 @@ test('a higher epoch offers the same pools anew', async () => {
   await control.apply(document())
   const before = await poll(control, token)
 
-  await raiseEpoch(control.host.store)
+  await raiseEpoch(control.host.store, { from: 1, to: 2 })
   const after = await poll(control, token, { 'if-none-match': before.headers.get('etag')! })
 
   expect(after).toMatchObject({ status: 200, body: { ...before.body, epoch: 2 } })

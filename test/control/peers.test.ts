@@ -29,7 +29,7 @@ test('85: each proxy of a fleet has a number of its own, from its first hello on
 
   for (const id of ['b', 'a', 'c']) await sayHello(control, token, id)
   const first = await numbers(control, token)
-  await sayHello(control, token, 'a', { boot: 'another' })
+  await sayHello(control, token, 'a', { boot: 'another', takes_over_from: 'boot of a' })
 
   expect(first).toEqual({ b: 1, a: 2, c: 3 })
   expect(await numbers(control, token)).toEqual(first)
@@ -68,10 +68,10 @@ test('85: a proxy says where others reach it, and when they no longer do', async
   const after = await peersOf(control, token)
 
   expect(before).toEqual([
-    { proxy: 'a', number: 1, address: { host: 'fdaa::7', port: 6432 } },
-    { proxy: 'b', number: 2, address: null },
+    { proxy: 'a', boot: 'boot of a', number: 1, address: { host: 'fdaa::7', port: 6432 } },
+    { proxy: 'b', boot: 'boot of b', number: 2, address: null },
   ])
-  expect(after[0]).toEqual({ proxy: 'a', number: 1, address: null })
+  expect(after[0]).toEqual({ proxy: 'a', boot: 'boot of a', number: 1, address: null })
 })
 
 test('85: a proxy that reported without a hello has no number before it says hello', async () => {

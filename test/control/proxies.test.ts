@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { Fleet, Proxy, ProxyDetail } from '../../shared/api.ts'
 import type { Report } from '../../shared/wire.ts'
 import { raiseEpoch } from '../../control/store/control-row.ts'
-import { document, inProcessControl, lost, report } from './in-process.ts'
+import { document, inProcessControl, lost, report, runningPools } from './in-process.ts'
 import type { InProcessControl, InProcessOptions } from './in-process.ts'
 
 const hello = { boot: 'boot-1', agent_version: '0.1.0', listen: '127.0.0.1:6432', region: 'fra' }
@@ -20,7 +20,11 @@ async function sayHello(control: InProcessControl, token: string, over: object =
   return await control.call('POST', '/v1/fleets/demo/proxies/p1/hello', { token, body: { ...hello, ...over } })
 }
 
-async function send(control: InProcessControl, token: string, body: Report) {
+/** With the pools of the version that it runs, unless it says otherwise. */
+async function send(control: InProcessControl, token: string, given: Report) {
+  const { applied } = given
+  const isSilent = given.pools.length === 0 && given.base === undefined && applied !== null
+  const body = isSilent ? { ...given, pools: await runningPools(control, applied.version) } : given
   return await control.call('POST', '/v1/fleets/demo/proxies/p1/reports', { token, body })
 }
 
@@ -39,6 +43,7 @@ test('hello tells epoch, poll interval and a secret that is this boot’s own', 
   expect(first.body).toEqual({
     epoch: 1,
     poll_interval_ms: 250,
+    report_interval_ms: 1500,
     body_format: 1,
     hint_secret: expect.stringMatching(/^whsec_[\w+/]{43}=$/),
     mock_key: expect.stringMatching(/^[\w+/]{43}=$/),
@@ -154,7 +159,7 @@ test('the same version of a lower epoch is behind', async () => {
   const { control, token } = await withProxy()
   await send(control, token, report(1))
 
-  await raiseEpoch(control.host.store)
+  await raiseEpoch(control.host.store, { from: 1, to: 2 })
 
   expect(await p1(control)).toMatchObject({ state: 'behind', applied: { epoch: 1, version: 1 } })
 })
@@ -180,7 +185,8 @@ test('a fleet counts its proxies by state', async () => {
 
   const { body } = await control.call<Fleet>('GET', '/v1/fleets/demo')
 
-  expect(body).toMatchObject({ version: 1, proxies: { in_sync: 1, applying: 0, failed: 0, behind: 0, offline: 0 } })
+  const none = { degraded: 0, drifted: 0, applying: 0, behind: 0, failed: 0, regressed: 0, duplicate: 0, offline: 0 }
+  expect(body).toMatchObject({ version: 1, proxies: { in_sync: 1, ...none } })
   expect((await control.call<{ fleets: Fleet[] }>('GET', '/v1/fleets')).body.fleets).toEqual([body])
 })
 
@@ -229,27 +235,254 @@ test('116: a report that is sent again changes nothing and is acknowledged again
 
   const answers = [await send(control, token, first), await send(control, token, first)]
 
-  expect(answers.map(({ body }) => body)).toEqual(answers.map(() => ({ ack: 5, poll_interval_ms: 5000 })))
+  const ack = { ack: 5, poll_interval_ms: 5000, report_interval_ms: 30_000, pools: 'changed' }
+  expect(answers.map(({ body }) => body)).toEqual([ack, ack])
   const { body } = await control.call<{ disconnects: object[] }>('GET', '/v1/fleets/demo/disconnects')
   expect(body.disconnects).toHaveLength(2)
 })
 
-test('116: a report that arrives after a later one, or after a new boot, does not bring old news back', async () => {
+test('116: a report that arrives after a later one does not bring old news back', async () => {
   const { control, token } = await withProxy()
   await send(control, token, report(1, { seq: 2, stats: { clients: 2, waiting: 0, servers: 0 } }))
 
   await send(control, token, report(1, { seq: 1, stats: { clients: 1, waiting: 0, servers: 0 }, events: [lost('e1')] }))
-  const afterLate = await p1(control)
-  await sayHello(control, token, { boot: 'boot-2' })
-  await send(control, token, report(1, { seq: 3, events: [lost('e2')] }))
-  const afterBoot = await p1(control)
-  await send(control, token, report(1, { boot: 'boot-2', seq: 1 }))
 
-  expect(afterLate.stats).toMatchObject({ clients: 2 })
-  expect(afterBoot).toMatchObject({ boot: 'boot-2', stats: null, state: 'behind' })
-  expect((await p1(control)).state).toBe('in_sync')
+  expect((await p1(control)).stats).toMatchObject({ clients: 2 })
   const { body } = await control.call<{ disconnects: object[] }>('GET', '/v1/fleets/demo/disconnects')
-  expect(body.disconnects).toHaveLength(2)
+  expect(body.disconnects).toHaveLength(1)
+})
+
+test('a new process of a proxy begins without a report, and is in_sync by its own', async () => {
+  const { control, token } = await withProxy()
+  await send(control, token, report(1))
+  control.clock.nowMs += 100
+
+  await sayHello(control, token, { boot: 'boot-2' })
+  const greeted = await p1(control)
+  await send(control, token, report(1, { boot: 'boot-2' }))
+
+  expect(greeted).toMatchObject({ boot: 'boot-2', stats: null, state: 'behind' })
+  expect(await processes(control)).toEqual([['boot-2', 'in_sync']])
+})
+
+/** Boot and state of each process, the newest first. */
+async function processes(control: InProcessControl): Promise<[string, string][]> {
+  const { body } = await control.call<{ proxies: Proxy[] }>('GET', '/v1/fleets/demo/proxies')
+  return body.proxies.map(({ boot, state }) => [boot, state])
+}
+
+/** A poll of one process. */
+async function poll(control: InProcessControl, token: string, boot: string, etag?: string): Promise<void> {
+  const headers = {
+    'flotilla-proxy': 'p1',
+    'flotilla-boot': boot,
+    ...(etag === undefined ? {} : { 'if-none-match': etag }),
+  }
+  await control.call('GET', '/v1/fleets/demo/manifest', { token, headers })
+}
+
+/** Two processes with one name: each has said hello and reported, and the older one polls on. */
+async function withTwins() {
+  const { control, token } = await withProxy()
+  await send(control, token, report(1))
+  control.clock.nowMs += 100
+  await sayHello(control, token, { boot: 'boot-2' })
+  await send(control, token, report(1, { boot: 'boot-2' }))
+  control.clock.nowMs += 100
+  await poll(control, token, 'boot-1')
+  return { control, token }
+}
+
+test('two processes with one name are both duplicate, with what each reports, until one is gone', async () => {
+  const { control, token } = await withTwins()
+  const both = await processes(control)
+  const stats = { clients: 7, waiting: 0, servers: 0 }
+  const { body } = await send(control, token, report(1, { seq: 2, stats }))
+  const first = await control.call<Proxy>('GET', '/v1/fleets/demo/proxies/p1?boot=boot-1')
+  control.clock.nowMs += 25_001
+  await poll(control, token, 'boot-2')
+
+  expect(both).toEqual([
+    ['boot-2', 'duplicate'],
+    ['boot-1', 'duplicate'],
+  ])
+  expect((await p1(control)).boot).toBe('boot-2')
+  expect(body).toMatchObject({ ack: 2, pools: 'changed' })
+  expect(first.body).toMatchObject({
+    boot: 'boot-1',
+    stats,
+    reasons: ['another process has the same name (boot boot-2)'],
+  })
+  expect(await processes(control)).toEqual([['boot-2', 'in_sync']])
+})
+
+test('twins have numbers of their own, and get hints and operations each', async () => {
+  const { control, token } = await withTwins()
+  for (const boot of ['boot-1', 'boot-2']) await sayHello(control, token, { boot, hint_url: `http://${boot}` })
+
+  const peers = await control.call('GET', '/v1/fleets/demo/peers', { token })
+  await control.call('POST', '/v1/fleets/demo/reload', { body: {} })
+  const operation = await control.call<{ proxies: object[] }>('POST', '/v1/fleets/demo/pools/app/reconnect')
+
+  expect(peers.body).toMatchObject({
+    peers: [
+      { proxy: 'p1', boot: 'boot-1', number: 1 },
+      { proxy: 'p1', boot: 'boot-2', number: 2 },
+    ],
+  })
+  expect(control.hints.at(-1)?.targets.map(({ boot }) => boot)).toEqual(['boot-1', 'boot-2'])
+  expect(control.operations.map(({ target }) => target.boot).toSorted()).toEqual(['boot-1', 'boot-2'])
+  expect(operation.body.proxies).toHaveLength(2)
+})
+
+test('a process that takes over has the number of the one before at once, which is gone', async () => {
+  const { control, token } = await withProxy()
+  await send(control, token, report(1))
+
+  await sayHello(control, token, { boot: 'boot-2', takes_over_from: 'boot-1' })
+
+  const peers = await control.call('GET', '/v1/fleets/demo/peers', { token })
+  expect(peers.body).toMatchObject({ peers: [{ proxy: 'p1', boot: 'boot-2', number: 1 }] })
+  expect((await processes(control)).map(([boot]) => boot)).toEqual(['boot-2'])
+})
+
+test('a process that was taken over, and is there all the same, shows with its next report', async () => {
+  const { control, token } = await withProxy()
+  await send(control, token, report(1))
+  control.clock.nowMs += 100
+  await sayHello(control, token, { boot: 'boot-2', takes_over_from: 'boot-1' })
+  control.clock.nowMs += 100
+
+  await send(control, token, report(1, { seq: 2 }))
+  control.clock.nowMs += 100
+  await poll(control, token, 'boot-2')
+
+  expect((await processes(control)).map(([, state]) => state)).toEqual(['duplicate', 'duplicate'])
+})
+
+test('a process that was silent for three polls has ended: the next one gets its number', async () => {
+  const { control, token } = await withProxy()
+  control.clock.nowMs += 15_001
+
+  await sayHello(control, token, { boot: 'boot-2' })
+
+  const peers = await control.call('GET', '/v1/fleets/demo/peers', { token })
+  expect(peers.body).toMatchObject({ peers: [{ proxy: 'p1', boot: 'boot-2', number: 1 }] })
+})
+
+test('a report of changes is merged into what is stored', async () => {
+  const { control, token } = await withProxy()
+  const [app] = await runningPools(control, 1)
+  const old = { ...app!, pool: 'old', hash: 'a'.repeat(64) }
+  await send(control, token, report(1, { pools: [app!, old] }))
+  const serving = { state: 'no', cause: '28P01: no', since: '2026-11-23T18:00:00.000Z' } as const
+  const drifted = await p1(control)
+
+  const { body } = await send(
+    control,
+    token,
+    report(1, { seq: 2, base: 1, pools: [{ ...app!, serving }], pools_removed: [{ pool: 'old', user: 'web' }] }),
+  )
+  await send(control, token, report(1, { seq: 3, base: 2, stats: { clients: 3, waiting: 0, servers: 0 } }))
+
+  expect(drifted).toMatchObject({ state: 'drifted', reasons: ['old/web is not in the configuration'] })
+  expect(body).toMatchObject({ ack: 2, pools: 'changed' })
+  expect(await p1(control)).toMatchObject({
+    state: 'degraded',
+    reasons: ['app/web does not serve since 2026-11-23T18:00:00.000Z: 28P01: no'],
+    not_serving: 1,
+    stats: { clients: 3 },
+    pools: [{ pool: 'app', serving }],
+  })
+})
+
+test('changes of a report that control does not have are not taken, and the answer requests all pools; events are taken', async () => {
+  const { control, token } = await withProxy()
+  await send(control, token, report(1))
+
+  const { body } = await send(control, token, report(1, { seq: 9, base: 8, events: [lost('e1')] }))
+  const { body: found } = await control.call<{ disconnects: object[] }>('GET', '/v1/fleets/demo/disconnects')
+  const after = await p1(control)
+
+  expect(body).toMatchObject({ ack: 9, pools: 'all' })
+  expect(found.disconnects).toHaveLength(1)
+  expect(after.state).toBe('in_sync')
+})
+
+test('a false report makes no proxy in_sync: hashes are compared with those that control made', async () => {
+  const { control, token } = await withProxy()
+  const [app] = await runningPools(control, 1)
+  const otherHash = 'f'.repeat(64)
+  const lies = [{ ...app!, hash: otherHash, desired_hash: otherHash }]
+
+  await send(control, token, report(1, { pools: lies }))
+  const one = await p1(control)
+  await send(control, token, report(1, { seq: 2, pools: [{ ...app!, hash: null }] }))
+
+  expect(one).toMatchObject({ state: 'drifted', reasons: ['app/web runs something else'] })
+  expect(await p1(control)).toMatchObject({ state: 'drifted', reasons: ['it reports none of its pools'] })
+})
+
+test('what was done at one proxy alone shows as drift', async () => {
+  const { control, token } = await withProxy()
+  const [app] = await runningPools(control, 1)
+  const at = async (seq: number, over: Partial<Report>) => {
+    await send(control, token, report(1, { seq, pools: [app!], ...over }))
+    return (await p1(control)).reasons
+  }
+
+  expect(await at(1, { pools: [{ ...app!, operated: ['paused', 'suspended'] }] })).toEqual([
+    'app is paused at this proxy',
+    'it is suspended',
+  ])
+  expect(await at(2, { overridden: ['pool_size'] })).toEqual(['pool_size was SET at its console'])
+})
+
+test.for([
+  [
+    'hello',
+    async (control: InProcessControl, token: string) => {
+      await sayHello(control, token, { applied: { epoch: 1, version: 7 } })
+    },
+  ],
+  [
+    'a poll',
+    async (control: InProcessControl, token: string) => {
+      await poll(control, token, 'boot-1', '"e1.v7.0123456789abcdef"')
+    },
+  ],
+  [
+    'a report',
+    async (control: InProcessControl, token: string) => {
+      await send(control, token, { ...report(7), pools: await runningPools(control, 1) })
+    },
+  ],
+] as const)('a proxy that is above control by its %s is regressed', async ([, say]) => {
+  const { control, token } = await withProxy()
+
+  await say(control, token)
+
+  expect(await p1(control)).toMatchObject({
+    state: 'regressed',
+    reasons: ["it is at v7, above control's v1: if control's store was restored, `flotilla epoch raise`"],
+  })
+})
+
+test('a proxy whose token was revoked is offline, and that is the reason', async () => {
+  const { control, token } = await withProxy()
+  await send(control, token, report(1))
+  const tokens = await control.call<{ tokens: { id: string }[] }>('GET', '/v1/fleets/demo/tokens')
+  await control.call('DELETE', `/v1/fleets/demo/tokens/${tokens.body.tokens[0]!.id}`)
+
+  await poll(control, token, 'boot-1')
+  control.clock.nowMs += 30_000
+
+  expect(await p1(control)).toMatchObject({
+    state: 'offline',
+    reasons: [
+      'not seen since 2026-11-23T19:00:00.000Z; its token was revoked, and is refused since 2026-11-23T19:00:00.000Z',
+    ],
+  })
 })
 
 test('hello again of the same boot keeps what it reported', async () => {
@@ -268,6 +501,7 @@ test('a proxy that control has forgotten is known again by its report', async ()
   await control.apply(document())
 
   await send(control, token, report(1))
+  control.clock.nowMs += 1
   await send(control, token, report(1, { boot: 'boot-2' }))
 
   expect(await p1(control)).toMatchObject({ state: 'in_sync', boot: 'boot-2', agent_version: null })
@@ -292,17 +526,9 @@ test('a proxy that was not seen for a week is forgotten when another one comes',
 
 test('what a later release reports beyond this one is kept and shown', async () => {
   const { control, token } = await withProxy()
-  const pool = {
-    pool: 'app',
-    user: 'web',
-    hash: null,
-    desired_hash: null,
-    state: 'hibernating',
-    draining_servers: 0,
-    code: null,
-    message: null,
-    shard: 3,
-  }
+  const [app] = await runningPools(control, 1)
+  const serving = { state: 'half', cause: null, since: null }
+  const pool = { ...app!, state: 'hibernating', serving, operated: ['frozen'], shard: 3 }
   const later = { ...report(1), weather: { wind: 'west' }, pools: [pool] }
 
   const { status } = await send(control, token, later)
@@ -325,8 +551,8 @@ test('what was seen in memory is written down in batches, once, and never goes b
   const { control, token } = await withProxy()
   const { NodePresence } = await import('../../control/node/presence.ts')
   const presence = new NodePresence(() => control.clock.nowMs + 60_000)
-  presence.seen('demo', 'p1')
-  presence.seen('demo', 'unknown')
+  presence.seen('demo', 'p1', 'boot-1')
+  presence.seen('demo', 'unknown', null)
 
   await presence.flush(control.host.store)
   const later = (await p1(control)).last_seen_at
@@ -339,4 +565,30 @@ test('what was seen in memory is written down in batches, once, and never goes b
   expect(later).toBe('2026-11-23T19:01:00.000Z')
   expect(changesAfter).toEqual(changes)
   expect((await p1(control)).last_seen_at).toBe(later)
+})
+
+test('a text in a report that is too long is cut, so that the rest of the report is not lost', async () => {
+  const { control, token } = await withProxy()
+  const error = { code: 'unresolvable_host', message: 'x'.repeat(5000), pool: 'app', user: 'web' }
+
+  const { status } = await send(control, token, report(1, { error }))
+
+  expect(status).toBe(200)
+  expect((await p1(control)).error?.message).toBe('x'.repeat(1000))
+})
+
+test('a report of 0.1.0, which knows none of the newer fields, is taken', async () => {
+  const { control, token } = await withProxy()
+  const pools = await runningPools(control, 1)
+
+  const { status } = await send(control, token, { ...report(1), pools })
+
+  expect(status).toBe(200)
+  expect(await p1(control)).toMatchObject({
+    state: 'in_sync',
+    not_serving: 0,
+    problems: [],
+    operated: { paused: [], disabled: [], suspended: false },
+    window: null,
+  })
 })

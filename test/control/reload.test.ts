@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Reload } from '../../shared/api.ts'
 import type { Report } from '../../shared/wire.ts'
-import { document, inProcessControl, report } from './in-process.ts'
+import { document, inProcessControl, report, runningPools } from './in-process.ts'
 import type { InProcessControl } from './in-process.ts'
 
 const path = '/v1/fleets/demo/reload'
@@ -16,7 +16,9 @@ async function withProxies(names: readonly string[], parks = true) {
       body: { boot: 'boot-1', agent_version: '1', listen: 'x', hint_url: `http://${name}` },
     })
   }
-  const send = async (name: string, body: Report): Promise<void> => {
+  const send = async (name: string, given: Report): Promise<void> => {
+    const pools = given.applied === null ? [] : await runningPools(control, given.applied.version)
+    const body = { ...given, pools }
     await control.call('POST', `/v1/fleets/demo/proxies/${name}/reports`, { token, body })
   }
   return { control, send }

@@ -1,4 +1,7 @@
 import { comparePositions } from '../../../shared/position.ts'
+import { operatedStates } from '../../../shared/operations.ts'
+import { mergedServing } from '../../snapshot.ts'
+import type { ServingSnapshot } from '../../snapshot.ts'
 import type { OperatedEngine } from '../operated-engine.ts'
 import { shownHash, versionHash } from '../../spec.ts'
 import type { Desired } from '../../spec.ts'
@@ -11,7 +14,7 @@ import type { Row, Table } from '../table.ts'
 /**
  * Desired and running configuration of each pool. A running pool belongs to the last applied version, even if that
  * version kept it. `state`: in_sync; behind, not applied yet; failed, see `error`; overridden, by a SET at this console
- * named in `error`.
+ * named in `error`. `serving` and `operated` are what a report tells control.
  */
 export const poolVersions: Table = {
   columns: [
@@ -21,12 +24,39 @@ export const poolVersions: Table = {
     ...bigints('running_version'),
     ...texts('running_hash', 'state', 'error'),
     ...integers('draining_servers'),
+    ...texts('serving', 'serving_error', 'operated'),
   ],
-  join: byKey(2, [8]),
-  rows: (engine) =>
-    comparisons(engine)
-      .map((comparison) => rowOf(comparison, engine))
-      .sort((a, b) => compare(String(a[0]), String(b[0])) || compare(String(a[1]), String(b[1]))),
+  join: joined,
+  rows: (engine) => sortedComparisons(engine).map((comparison) => rowOf(comparison, engine)),
+  part: (engine) =>
+    sortedComparisons(engine).map((comparison) => [
+      ...rowOf(comparison, engine),
+      JSON.stringify(comparison.name?.source?.serving ?? null),
+    ]),
+}
+
+const at = { draining: 8, serving: 9, servingError: 10, part: 12 } as const
+
+/** Each worker opens servers of its own and knows of their logins only. */
+function joined(ofWorkers: readonly (readonly Row[])[]): Row[] {
+  const parts = Map.groupBy(ofWorkers.flat(), ([database, user]) => JSON.stringify([database, user]))
+  return byKey(2, [at.draining])(ofWorkers).map((row) => {
+    const all = (parts.get(JSON.stringify(row.slice(0, 2))) ?? []).map((part) => String(part[at.part]))
+    const whole = row.slice(0, at.part)
+    const serving = mergedServing(all.map((text) => JSON.parse(text) as ServingSnapshot | null))
+    ;[whole[at.serving], whole[at.servingError]] = servingTexts(serving)
+    return whole
+  })
+}
+
+function servingTexts(serving: ServingSnapshot | null): [serving: string | null, error: string | null] {
+  if (serving === null) return [null, null]
+  if (serving.state === 'failed') return ['no', `${serving.sqlstate}: ${serving.message}`]
+  return [serving.state === 'untried' ? 'not_yet_tried' : 'yes', null]
+}
+
+function sortedComparisons(engine: OperatedEngine): Comparison[] {
+  return comparisons(engine).sort((a, b) => compare(a.database, b.database) || compare(a.user, b.user))
 }
 
 interface Comparison {
@@ -102,7 +132,22 @@ function rowOf({ database, user, desiredHash, name: pool }: Comparison, engine: 
       : stateOf(concerned, differs || comparePositions(wantedPosition, running) !== 0),
     concerned ? `${error.code}: ${error.message}` : overridden && `SET ${overridden}`,
     pool === null ? 0 : sum(pool.active, ({ server }) => (server?.serverSet === pool.source?.current ? 0 : 1)),
+    ...servingTexts(pool?.source?.serving ?? null),
+    operatedText(engine, database),
   ]
+}
+
+/** Null if operators have not touched it. */
+function operatedText({ pools, context }: OperatedEngine, database: string): string | null {
+  const states = operatedStates.filter(
+    (state) =>
+      ({
+        paused: pools.pausedAll || pools.isPaused(database),
+        disabled: pools.isDisabled(database),
+        suspended: context.suspended,
+      })[state],
+  )
+  return states.length === 0 ? null : states.join(', ')
 }
 
 function stateOf(failed: boolean, behind: boolean): string {

@@ -4,6 +4,7 @@ import { changeOf } from '../../../shared/change.ts'
 import { sqlstates } from '../../../shared/errors.ts'
 import type { Timer } from '../../io/io.ts'
 import * as write from '../../protocol/write.ts'
+import type { ServingSnapshot } from '../../snapshot.ts'
 import type { PoolSpec } from '../../spec.ts'
 import type { SaltedKeys } from '../auth/scram.ts'
 import type { ServerKeys } from '../auth/server-login.ts'
@@ -74,7 +75,9 @@ export class ServerSource {
   /** Those of the database. */
   readonly closed: ClosedServers
   /** The last failed login to a server, until one succeeds: told to clients that waited in vain. */
-  failure: { sqlstate: string; message: string } | null = null
+  failure: { sqlstate: string; message: string; sinceMs: number } | null = null
+  /** A server of the current configuration has logged in. */
+  #proven = false
   #failures = 0
   #retry: Timer | null = null
   /** Runs while clients wait, for the reserve and for what other workers have. */
@@ -132,6 +135,7 @@ export class ServerSource {
     this.#welcomes.clear()
     this.#reported.clear()
     this.failure = null
+    this.#proven = false
     this.#resetRetry()
     tried?.passTrial()
     tried?.adopt(spec)
@@ -352,9 +356,18 @@ export class ServerSource {
     return !this.context.stopping && serverSet.size < serverSet.sizeMin
   }
 
+  get serving(): ServingSnapshot {
+    const { current, failure } = this
+    if (current !== null && current.size > current.login.size) return { state: 'present' }
+    if (failure === null) return { state: this.#proven ? 'proven' : 'untried' }
+    const { sqlstate, message, sinceMs } = failure
+    return { state: 'failed', sqlstate, message, forMs: this.context.io.nowMs() - sinceMs }
+  }
+
   /** A server of the current set logged in and reported these parameters. */
   connected(target: Target, reported: ReadonlyMap<string, string>): void {
     this.failure = null
+    this.#proven = true
     this.health.succeeded(target)
     for (const [parameter, value] of reported) this.noteReported(parameter, value)
     this.#resetRetry()
@@ -367,7 +380,8 @@ export class ServerSource {
   connectFailed(target: Target, sqlstate: string | null, message: string): void {
     const serverSet = this.current
     if (serverSet === null) return
-    this.failure = { sqlstate: sqlstate ?? sqlstates.connection_failure, message }
+    const sinceMs = this.failure?.sinceMs ?? this.context.io.nowMs()
+    this.failure = { sqlstate: sqlstate ?? sqlstates.connection_failure, message, sinceMs }
     // The keys are wrong: they are not used again.
     if (sqlstate === sqlstates.invalid_password) this.serverKeys = null
     this.#failures++

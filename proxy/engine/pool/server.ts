@@ -770,6 +770,11 @@ export class Server implements SocketEvents, Listed<Server> {
 
   /** The link ended with nothing owed: returns to the pool, after a reset if the session may have left something. */
   giveBack(): void {
+    // Its client left inside a transaction, during an exchange.
+    if (this.status !== TransactionStatus.Idle) {
+      this.close('client_gone')
+      return
+    }
     if (this.replication !== null) {
       this.close('client_gone')
       return

@@ -157,7 +157,7 @@ test('a proxy that fails three hints is left alone for a minute, or until it say
   await until(5)
   hints.send(p1, { ...hint, version: 6 })
   hints.send(p1, { ...hint, version: 7 })
-  hints.cleared('demo', 'p1')
+  hints.cleared('demo', 'p1', 'boot')
   hints.send(p1, { ...hint, version: 8 })
   const results = await until(8)
 

@@ -117,7 +117,7 @@ export function storePortConforms(open: (name: string) => Promise<SqlPort>): voi
       statement("INSERT INTO fleets (name, created_at, poll_interval_ms) VALUES ('f', 'now', 5000)"),
       statement(`INSERT INTO ${versionColumns} VALUES ('f', 1, 'now', NULL, NULL, 'h', '{}', '', 'm', 0)`),
       statement("INSERT INTO pool_bodies VALUES ('f', 'h', '{}')"),
-      statement("INSERT INTO secrets VALUES ('f', 's', 1, 'now', 'plain', 'x', 'd')"),
+      statement("INSERT INTO secrets VALUES ('f', 's', 1, 'now', 'plain', 'x', 'd', NULL)"),
     ])
     const before = await contents(port)
 
@@ -127,7 +127,7 @@ export function storePortConforms(open: (name: string) => Promise<SqlPort>): voi
       'DELETE FROM versions',
       `INSERT OR REPLACE INTO ${versionColumns} VALUES ('f', 1, 'now', NULL, NULL, 'h', 'other', '', 'm', 0)`,
       "INSERT OR REPLACE INTO pool_bodies VALUES ('f', 'h', 'other')",
-      "INSERT OR REPLACE INTO secrets VALUES ('f', 's', 1, 'now', 'plain', 'other', 'd')",
+      "INSERT OR REPLACE INTO secrets VALUES ('f', 's', 1, 'now', 'plain', 'other', 'd', NULL)",
       "UPDATE pool_bodies SET body = 'other'",
       'DELETE FROM pool_bodies',
       "UPDATE secrets SET sealed = 'other'",

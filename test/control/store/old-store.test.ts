@@ -145,9 +145,9 @@ test('its proxies come with their token, find manifest, bodies and secrets, and 
   expect(greeted.map(({ status }) => status)).toEqual([200, 200, 200])
   expect(peers.body.peers).toEqual(
     expect.arrayContaining([
-      { proxy: 'proxy-b', number: 1, address: peer },
-      { proxy: 'proxy-a', number: 2, address: null },
-      { proxy: 'proxy-new', number: 3, address: peer },
+      { proxy: 'proxy-b', boot: 'boot-2', number: 1, address: peer },
+      { proxy: 'proxy-a', boot: 'boot-2', number: 2, address: null },
+      { proxy: 'proxy-new', boot: 'boot-2', number: 3, address: peer },
     ]),
   )
   expect(control.faults).toEqual([])
@@ -197,12 +197,14 @@ test('a number that fits into no cancel key is taken back, and the proxy gets an
 
   const control = await inProcessControl({ folder })
   const hello = { boot: 'boot-2', agent_version: '0.2.0', listen: '10.0.0.7:6432' }
+  // So long after the last sign of them that they have ended.
+  control.clock.nowMs += 3_600_000
   await control.call('POST', '/v1/fleets/demo/proxies/proxy-b/hello', { token, body: hello })
   await control.call('POST', '/v1/fleets/demo/proxies/proxy-a/hello', { token, body: hello })
   const peers = await control.call<{ peers: object[] }>('GET', '/v1/fleets/demo/peers', { token })
 
   expect(peers.body.peers).toEqual([
-    { proxy: 'proxy-b', number: 1, address: null },
-    { proxy: 'proxy-a', number: 510, address: null },
+    { proxy: 'proxy-b', boot: 'boot-2', number: 1, address: null },
+    { proxy: 'proxy-a', boot: 'boot-2', number: 510, address: null },
   ])
 })

@@ -1,6 +1,8 @@
 /** Release 0.1.0 and this one, control and proxies replaced in any order, each on what the other has left. */
+import { execFile } from 'node:child_process'
 import { readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 import type { Client } from 'pg'
 import type { ProxyDetail, Written } from '../../../shared/api.ts'
@@ -272,6 +274,14 @@ test.skipIf(!hasFormerRelease)(
     control.release = former
     await control.start()
     await until(async () => (await stateOf(control)).error?.code === 'older_position')
+    expect(await pids(postgres)).toEqual(before)
+
+    // As after any restore of a backup: its epoch is raised, and the two agree.
+    await control.stop()
+    const program = join(former, 'cli/main.ts')
+    await promisify(execFile)(process.execPath, [program, 'epoch', 'raise', '--data', control.folder])
+    await control.start()
+    expect((await untilInSync(control, 1)).applied).toEqual({ epoch: 2, version: 1 })
     expect(await pids(postgres)).toEqual(before)
   },
   120_000,

@@ -308,9 +308,10 @@ test('a hint for a reload polls and reports even when nothing is new', async () 
   await until('it is reported', () => control.reports.some(({ applied }) => applied?.version === 1))
   // It introduces itself once more, with the port of its listener, and polls at once.
   await until('it polls again', () => control.askedFor('/manifest').length === 2)
-  const before = control.reports.length
 
   const status = await hint(proxy, 1, 'reload')
+  await until('it polls because of the hint', () => control.askedFor('/manifest').length === 3)
+  const before = control.reports.length
   await until('it is reported again', () => control.reports.length > before)
 
   expect(status).toBe(202)
@@ -1067,4 +1068,39 @@ test('while a pool is missing, a version that would take away another is refused
     [1, 1],
     [3, 1],
   ])
+})
+
+test.for([
+  [3_600_000, 'ahead of'],
+  [-3_600_000, 'behind'],
+] as const)('a clock that is off by %i ms, more than signatures tolerate, is reported', async ([aheadMs, where]) => {
+  const { control, proxy } = await newFleet({ aheadMs })
+  control.offer(1, toml(5))
+
+  await proxy.agent.start()
+  await until('it is reported', () => (control.reports.at(-1)?.problems?.length ?? 0) > 0)
+
+  expect(control.reports.at(-1)?.problems).toMatchObject([
+    { code: 'clock_differs', message: `the clock is more than 300 s ${where} control's, so hints are refused` },
+  ])
+})
+
+test('a process says at its hello which one had the state directory before it', async () => {
+  const { control, source, proxy } = await newFleet()
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await until('it is reported', () => control.reports.some(({ applied }) => applied?.version === 1))
+  await proxy.agent.stop('now')
+  const hellos = () => control.askedFor('/hello').map(({ body }) => JSON.parse(body) as Record<string, unknown>)
+  const [first] = hellos()
+  const before = hellos().length
+
+  const next = new ScriptedAgent({ source })
+  await next.agent.start()
+  await until('it says hello', () => hellos().length > before)
+
+  const { boot } = first as { boot: string }
+  expect(first).not.toHaveProperty('takes_over_from')
+  expect(hellos()[before]).toMatchObject({ takes_over_from: boot })
+  expect(control.asked.filter(({ headers }) => headers['flotilla-boot'] === boot).length).toBeGreaterThan(1)
 })

@@ -117,6 +117,7 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
     user: spec.user,
     hash: shownHash(spec),
     overridden: false,
+    serving: { state: 'present' },
     clientsActive: 2,
     clientsIdle: 1,
     clientsWaiting: 1,

@@ -29,8 +29,8 @@ async function newServer(secret: string | null = `whsec_${key.toString('base64')
       operations.push(request)
       return await Promise.resolve({ known: true, paused: true, servers: 2 })
     },
-    remarks: () => [],
     notReady: () => null,
+    notes: async () => await Promise.resolve(['app/web does not serve']),
     metrics: async () => await Promise.reject(new Error('no metrics here')),
   })
   const port = await server.listen({ host: '127.0.0.1', port: 0 })

@@ -30,6 +30,7 @@ async function newPeers(known: readonly Peer[] | Error, path?: string, peersAgai
   const peers = new Peers({
     control,
     fleet: 'demo',
+    boot: 'b1',
     proxyId: 'me',
     folder,
     lookup: async (host) => {

@@ -1,21 +1,22 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { defaultWaits } from '../../../proxy/agent/clock.ts'
+import { defaultWaits, type Waits } from '../../../proxy/agent/clock.ts'
 import { ControlError } from '../../../proxy/agent/control-client.ts'
-import { ApplyError } from '../../../proxy/agent/failure.ts'
 import { Outbox } from '../../../proxy/agent/outbox.ts'
-import { poolReports, Reports } from '../../../proxy/agent/reports.ts'
+import { Reports } from '../../../proxy/agent/reports.ts'
 import { eventOf } from '../../../proxy/agent/event.ts'
-import type { EngineSnapshot, PoolSnapshot } from '../../../proxy/snapshot.ts'
-import { reportSchema } from '../../../shared/wire.ts'
-import type { Report, ReportResponse } from '../../../shared/wire.ts'
+import type { PoolReport, Report, ReportResponse } from '../../../shared/wire.ts'
 import { atEndOfFile } from '../../support/cleanup.ts'
 import { tempFolder } from '../../support/temp-folder.ts'
 import { lostServer } from './disconnect-event.ts'
 import { until } from './until.ts'
 
 /** `answer` decides about each report by its place in the order of sending. */
-async function newReports(answer: (report: Report, index: number) => ReportResponse | ControlError) {
+async function newReports(
+  answer: (report: Report, index: number) => ReportResponse | ControlError,
+  pools: () => PoolReport[] = () => [],
+  waits: Partial<Waits> = {},
+) {
   const outbox = await Outbox.open({
     path: join(await tempFolder(), 'outbox.log'),
     eventsMax: 1000,
@@ -35,12 +36,12 @@ async function newReports(answer: (report: Report, index: number) => ReportRespo
         applied: null,
         error: null,
         needs_restart: [],
-        pools: [],
+        pools: pools(),
         engine_restarts: [],
         stats: { clients: 0, waiting: 0, servers: 0 },
       }),
     outbox,
-    waits: { ...defaultWaits, backoffFirstMs: 10, backoffMaxMs: 20, reportIntervalMs: 60_000 },
+    waits: { ...defaultWaits, backoffFirstMs: 10, backoffMaxMs: 20, reportIntervalMs: 60_000, ...waits },
     random: () => 0.5,
     log: () => undefined,
     onAnswer: () => undefined,
@@ -134,80 +135,108 @@ test('a control that does not know the proxy is greeted again', async () => {
   expect(unknownCount()).toBe(1)
 })
 
-const snapshotOf = (pools: Partial<PoolSnapshot>[]): EngineSnapshot => ({
-  running: null,
-  clients: 0,
-  clientsLogin: 0,
-  loginsDelayed: 0,
-  // Only what a report reads.
-  pools: pools.map((pool) => ({ serversDraining: 0, ...pool }) as PoolSnapshot),
-  refused: {},
-  overrides: [],
-  authQueries: [],
+const pool = (name: string, over: Partial<PoolReport> = {}): PoolReport => ({
+  pool: name,
+  user: 'u',
+  hash: 'a'.repeat(64),
+  desired_hash: 'a'.repeat(64),
+  state: 'running',
+  draining_servers: 0,
+  code: null,
+  message: null,
+  ...over,
 })
-const wanted = (pool: string, user: string, hash: string) => ({ pool, user, hash, connect_hash: hash })
+const remembers = (report: Report): ReportResponse => ({ ...taken(report), pools: 'changed' })
+/** Of each report: the report it is about, the pools it tells, and those that are gone. */
+const toldBy = ({ base, pools, pools_removed }: Report) => [
+  base ?? null,
+  pools.map((one) => one.pool),
+  pools_removed?.map((one) => one.pool) ?? null,
+]
 
-test('a pool that is wanted and not there has no hash, one that goes has no desired hash', () => {
-  const snapshot = snapshotOf([{ pool: 'old', user: 'u', hash: 'h1', serversDraining: 2 }])
+test('pools that have not changed are left out after a control that remembers them has acknowledged them', async () => {
+  let now = [pool('a'), pool('b'), pool('c')]
+  const { reports, sent } = await newReports(remembers, () => now)
+  reports.start()
+  await until('the first', () => sent.length === 1)
+  now = [pool('a'), pool('b', { operated: ['paused'] })]
+  reports.edge()
+  await until('the second', () => sent.length === 2)
+  reports.edge()
+  await until('the third', () => sent.length === 3)
 
-  const pools = poolReports(snapshot, [wanted('new', 'u', 'h2')], null)
+  expect(sent.map(toldBy)).toEqual([
+    [null, ['a', 'b', 'c'], null],
+    [1, ['b'], ['c']],
+    [2, [], []],
+  ])
+})
 
-  expect(pools).toEqual([
-    {
-      pool: 'old',
-      user: 'u',
-      hash: 'h1',
-      desired_hash: null,
-      state: 'draining',
-      draining_servers: 2,
-      code: null,
-      message: null,
+test('a control that does not say that it remembers gets all pools, like one of 0.1.0', async () => {
+  const { reports, sent } = await newReports(taken, () => [pool('a')])
+  reports.start()
+  await until('the first', () => sent.length === 1)
+  reports.edge()
+  await until('the second', () => sent.length === 2)
+
+  expect(sent.map(toldBy)).toEqual([
+    [null, ['a'], null],
+    [null, ['a'], null],
+  ])
+})
+
+test('a control that has lost what it knew gets all pools at once, and so does one that answers a hello', async () => {
+  const { reports, sent } = await newReports(
+    (report, index) => (index === 1 ? { ...taken(report), pools: 'all' } : remembers(report)),
+    () => [pool('a')],
+  )
+  reports.start()
+  await until('the first', () => sent.length === 1)
+  reports.edge()
+  await until('the one that is sent because control asked', () => sent.length === 3)
+  reports.greeted(undefined)
+  await until('the one after the hello', () => sent.length === 4)
+
+  expect(sent.map(toldBy)).toEqual([
+    [null, ['a'], null],
+    [1, [], []],
+    [null, ['a'], null],
+    [null, ['a'], null],
+  ])
+})
+
+test('while a pool does not serve, changes are looked for, and reported only when there are some', async () => {
+  let looked = 0
+  let serving: PoolReport['serving'] = { state: 'no', cause: 'x', since: '2026-12-01T12:00:00.000Z' }
+  const { reports, sent } = await newReports(
+    remembers,
+    () => {
+      looked += 1
+      return [pool('a', { serving })]
     },
-    {
-      pool: 'new',
-      user: 'u',
-      hash: null,
-      desired_hash: 'h2',
-      state: 'running',
-      draining_servers: 0,
-      code: null,
-      message: null,
-    },
-  ])
+    { drainingReportMs: 5 },
+  )
+  reports.start()
+  await until('it looked several times', () => looked > 4)
+  const before = sent.length
+  serving = { state: 'yes', cause: null, since: null }
+  await until('the change is reported', () => sent.length > before)
+  const calm = looked
+
+  expect(before).toBe(1)
+  expect(sent.map(({ pools }) => pools[0]?.serving?.state)).toEqual(['no', 'yes'])
+  expect(looked).toBe(calm)
 })
 
-const hashA = 'a'.repeat(64)
+test('control says how often it wants reports', async () => {
+  const { reports, sent } = await newReports((report) => ({ ...remembers(report), report_interval_ms: 5 }))
 
-test('pools that were made for "*" are counted in its line; what outlives it has lines of its own', () => {
-  const made = { template: { pool: 'app', user: '*' }, hash: hashA }
-  const gone = { template: { pool: 'gone', user: '*' }, hash: null }
-  const snapshot = snapshotOf([
-    { pool: 'app', user: '*', hash: hashA },
-    { pool: 'app', user: 'a', ...made, serversDraining: 1 },
-    { pool: 'app', user: 'b', ...made, serversDraining: 2 },
-    { pool: 'gone', user: 'c', ...gone, serversDraining: 1 },
-  ])
+  reports.start()
+  await until('three were sent, without news', () => sent.length >= 3)
+  await reports.stop()
 
-  const pools = poolReports(snapshot, [wanted('app', '*', hashA)], null)
-
-  expect(pools).toMatchObject([
-    { pool: 'app', user: '*', desired_hash: hashA, state: 'draining', draining_servers: 3, dynamic_pools: 2 },
-    { pool: 'gone', user: 'c', desired_hash: null, state: 'draining', draining_servers: 1 },
-  ])
-  expect(reportSchema.shape.pools.safeParse(pools).success).toBe(true)
-})
-
-test('an error marks the pool it is about, and no other', () => {
-  const snapshot = snapshotOf([
-    { pool: 'app', user: 'web', hash: 'h1' },
-    { pool: 'app', user: 'batch', hash: 'h1' },
-  ])
-  const error = new ApplyError('unresolvable_host', 'no address', { pool: 'app', user: 'web' })
-
-  const pools = poolReports(snapshot, [wanted('app', 'web', 'h2'), wanted('app', 'batch', 'h2')], error)
-
-  expect(pools.map(({ user, state, code }) => [user, state, code])).toEqual([
-    ['web', 'failed', 'unresolvable_host'],
-    ['batch', 'running', null],
+  expect(sent.slice(1, 3).map(toldBy)).toEqual([
+    [1, [], []],
+    [2, [], []],
   ])
 })

@@ -18,6 +18,8 @@ interface Given {
   readonly lookup?: Lookup
   readonly hintUrl?: string
   readonly environment?: Record<string, string | undefined>
+  /** How far its clock is ahead. */
+  readonly aheadMs?: number
   /** Leaves the listener to the configuration, which must name this port. */
   readonly listenPort?: number
 }
@@ -55,7 +57,7 @@ export class ScriptedAgent {
     }
     this.agent = new Agent(settings, {
       log: (level, message, fields = {}) => this.log.push({ level, message, fields }),
-      chance: { now: () => new Date(), random: () => 0.5 },
+      chance: { now: () => new Date(Date.now() + (given.aheadMs ?? 0)), random: () => 0.5 },
       waits: { ...shortWaits, ...given.waits },
       lookup: given.lookup ?? (async () => await Promise.reject(new Error('no names in this test'))),
       engineEntry: scriptedEntry,

@@ -125,7 +125,8 @@ export class ScriptedControl {
   }
 
   async #respond(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const path = request.url ?? ''
+    // Queries are for the proxy's own protection only.
+    const [path = ''] = (request.url ?? '').split('?')
     let body = ''
     for await (const chunk of request) body += String(chunk)
     this.asked.push({ method: request.method ?? '', path, headers: request.headers, body, atMs: performance.now() })

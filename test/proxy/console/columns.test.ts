@@ -156,6 +156,7 @@ const contract: [command: string, columns: [Type, string][]][] = [
       ['int8', 'running_version'],
       ['text', 'running_hash state error'],
       ['int4', 'draining_servers'],
+      ['text', 'serving serving_error operated'],
     ],
   ],
   [

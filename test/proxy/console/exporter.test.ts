@@ -51,6 +51,9 @@ async function page(of = running): Promise<string> {
     outboxEvents: 0,
     outboxDropped: 0,
     engineRestarts: 0,
+    problems: [],
+    needsRestart: [],
+    operated: undefined,
     proxyVersion: '1',
   })
 }

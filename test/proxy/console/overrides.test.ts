@@ -1,7 +1,7 @@
 /** SET of what runs: it works at once, is shown by every SHOW command, and does not outlive a version or RELOAD. */
 import type { Client } from 'pg'
 import { beforeAll, beforeEach, expect, test } from 'vitest'
-import { poolReports } from '../../../proxy/agent/reports.ts'
+import { PoolReports } from '../../../proxy/agent/pool-reports.ts'
 import { generalKeys } from '../../../shared/config/keys.ts'
 import type { GeneralKeySpec } from '../../../shared/config/keys.ts'
 import { startPostgres } from '../../support/postgres.ts'
@@ -47,7 +47,8 @@ test('SET changes a live key of every pool without a reconnect, and SHOW CONFIG,
   const config = await shown('SHOW CONFIG', 'pool_size')
   const versions = await shown('SHOW POOL_VERSIONS', 'app')
   const snapshot = running.operated.snapshot()
-  const [report] = poolReports(snapshot, [{ pool: 'app', user: 'web', hash: hashA, connect_hash: hashA }], null)
+  const desired = [{ pool: 'app', user: 'web', hash: hashA, connect_hash: hashA }]
+  const [report] = new PoolReports().of(snapshot, { desired, error: null, nowMs: 0 })
 
   expect(command).toBe('SET')
   expect(pool().settings.poolSize).toBe(7)

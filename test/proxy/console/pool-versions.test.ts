@@ -38,6 +38,9 @@ test('a pool that runs what is wanted is in_sync', async () => {
       state: 'in_sync',
       error: null,
       draining_servers: 0,
+      serving: 'not_yet_tried',
+      serving_error: null,
+      operated: null,
     },
   ])
 })
