@@ -19,6 +19,16 @@ export const ifMatchOption = {
   'if-match': { type: 'string', value: 'vN', help: 'fail unless this version is current' },
 } as const satisfies OptionSpecs
 
+export const forceOption = {
+  force: { type: 'boolean', help: 'proxies apply the version without trying its servers first' },
+} as const satisfies OptionSpecs
+
+/** The query of a write: "?dry_run=true&force=true", or nothing. */
+export function writeQuery(how: { readonly dryRun: boolean; readonly force: boolean }): string {
+  const keys = [...(how.dryRun ? ['dry_run=true'] : []), ...(how.force ? ['force=true'] : [])]
+  return keys.length === 0 ? '' : `?${keys.join('&')}`
+}
+
 export function neededFile(file: string | undefined): string {
   if (file === undefined) throw new WrongUsage('-f FILE is required')
   return file
@@ -34,10 +44,10 @@ export function checkedIfMatch(text: string | undefined): string | undefined {
 export async function writeConfig(
   api: Api,
   document: WrittenDocument,
-  how: { ifMatch?: string | undefined; message?: string | undefined; dryRun: boolean },
+  how: { ifMatch?: string | undefined; message?: string | undefined; dryRun: boolean; force?: boolean },
 ): Promise<Written> {
   const ifMatch = how.ifMatch ?? `v${(await api.inFleet(fleetSchema, '')).version}`
-  return api.inFleet(writtenSchema, `/config${how.dryRun ? '?dry_run=true' : ''}`, {
+  return api.inFleet(writtenSchema, `/config${writeQuery({ force: false, ...how })}`, {
     method: 'PUT',
     headers: {
       'content-type': document.mediaType,

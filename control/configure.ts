@@ -33,6 +33,8 @@ export interface ConfigRequest {
   /** Version numbers of If-Match; undefined for no condition. */
   readonly ifMatch: readonly number[] | undefined
   readonly dryRun: boolean
+  /** Proxies do not try the servers of the version first. */
+  readonly force: boolean
   readonly message: string | null
 }
 
@@ -45,14 +47,14 @@ export async function writeConfig(host: ControlHost, fleet: string, request: Con
     const known = new SecretIndex(await listSecrets(host.store, fleet))
     const digestOf = (name: string, value: string): string => host.sealing.digest(fleet, name, value)
     const { document, made } = moveLiterals(read(request.tree, known), known, digestOf)
-    const { dryRun, message } = request
+    const { dryRun, force, message } = request
     const epoch = await readEpoch(host.store)
     const isMade = (name: string, version: number): boolean =>
       made.some((one) => one.name === name && one.version === version)
     const content = contentOf(document, (name, version) =>
       isMade(name, version) ? epoch : known.epochOf(name, version),
     )
-    return { content, made, kept: [], dryRun, message, rollbackOf: null, current }
+    return { content, made, kept: [], dryRun, force, message, rollbackOf: null, current }
   })
 }
 
@@ -61,6 +63,8 @@ export interface RollbackRequest {
   /** Version numbers of If-Match; undefined for no condition. */
   readonly ifMatch: readonly number[] | undefined
   readonly dryRun: boolean
+  /** Proxies do not try the servers of the version first. */
+  readonly force: boolean
   readonly message: string | null
   /** Whether secrets keep the values in force, or return to those of that version. */
   readonly secrets: RollbackSecrets
@@ -68,7 +72,7 @@ export interface RollbackRequest {
 
 /** A new version with the content of an older one. Throws an ApiProblem: not-found, stale-version. */
 export async function rollBack(host: ControlHost, fleet: string, request: RollbackRequest): Promise<Written> {
-  const { to, dryRun, message, secrets } = request
+  const { to, dryRun, force, message, secrets } = request
   return await decided(host, fleet, request.ifMatch, async (current) => {
     const target = await findVersion(host.store, fleet, to)
     if (target === undefined) throw new ApiProblem('not-found', `the fleet has no version ${to}`)
@@ -78,7 +82,7 @@ export async function rollBack(host: ControlHost, fleet: string, request: Rollba
       secrets === 'as_of' ? { document: former, kept: [] } : withSecretsInForce(former, current, known)
     // The document determines everything; hashes and bodies are computed by the present rules.
     const content = contentOf(document, (name, version) => known.epochOf(name, version))
-    return { content, made: [], kept, dryRun, message, rollbackOf: to, current }
+    return { content, made: [], kept, dryRun, force, message, rollbackOf: to, current }
   })
 }
 
@@ -105,6 +109,8 @@ interface Decision {
   readonly made: readonly SecretToMake[]
   readonly kept: readonly KeptSecret[]
   readonly dryRun: boolean
+  /** Proxies do not try the servers of the version first. */
+  readonly force: boolean
   readonly message: string | null
   readonly rollbackOf: number | null
   /** Undefined before the first version. */
@@ -133,11 +139,13 @@ async function decided(
 }
 
 async function carryOut(host: ControlHost, fleet: string, decision: Decision): Promise<Written> {
-  const { content, current, dryRun, rollbackOf, kept } = decision
+  const { content, current, dryRun, force, rollbackOf, kept } = decision
   const running = current && (await manifestOf(host.store, current, newestFormat))
   const manifest = content.offered.at(-1)!.manifest
-  // The manifest is compared too: after an upgrade the same document may have other defaults.
-  const same = current?.content_hash === content.content_hash && running === manifest
+  // The manifest is compared too: after an upgrade the same document may have other defaults. A version that proxies have
+  // refused is the current one already when it is forced.
+  const same =
+    current?.content_hash === content.content_hash && running === manifest && (current.forced === true || !force)
   const version = same ? current.version : (current?.version ?? 0) + 1
   if (!same && !dryRun) {
     await append(host, fleet, version, decision)
@@ -149,6 +157,7 @@ async function carryOut(host: ControlHost, fleet: string, decision: Decision): P
     created: !same && !dryRun,
     dry_run: dryRun,
     rollback_of: same ? current.rollback_of : rollbackOf,
+    forced: same ? current.forced === true : force,
     plan: planOf(current && plannedVersion(current, running!), plannedVersion(content, manifest)),
     kept_secrets: [...kept],
     unsupported: await unsupported(host, fleet, content),
@@ -170,7 +179,7 @@ async function unsupported(
 }
 
 async function append(host: ControlHost, fleet: string, version: number, decision: Decision): Promise<void> {
-  const { content, made, message, rollbackOf } = decision
+  const { content, made, message, force, rollbackOf } = decision
   const createdAt = new Date(host.nowMs()).toISOString()
   const epoch = secretEpoch(await readEpoch(host.store))
   const secrets: NewSecret[] = await Promise.all(
@@ -187,6 +196,7 @@ async function append(host: ControlHost, fleet: string, version: number, decisio
       created_at: createdAt,
       message,
       rollback_of: rollbackOf,
+      forced: force ? true : null,
       ...stored,
     },
     poll_interval_ms,

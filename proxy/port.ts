@@ -8,7 +8,7 @@ import type { Address, Handed } from './io/io.ts'
 import type { OperationOutcome } from '../shared/wire.ts'
 import type { OperatedState, OrderedChange, QueryAnswer, WorkerQuery } from './operation.ts'
 import type { EngineSnapshot } from './snapshot.ts'
-import type { ApplyOutcome, Desired, FleetSpec, PeersUpdate, TlsUpdate } from './spec.ts'
+import type { ApplyOutcome, Desired, FleetSpec, PeersUpdate, PreflightOutcome, TlsUpdate } from './spec.ts'
 
 export type ToEngine =
   /**
@@ -16,6 +16,18 @@ export type ToEngine =
    * epoch).
    */
   | { readonly type: 'apply'; readonly id: number; readonly force: boolean; readonly spec: FleetSpec }
+  /**
+   * Tries a version before it is applied: at most `atOnce` connections at a time. Answered by `preflighted`. What it
+   * opens is used when the version is applied, and closed by `preflight_over` or with the next version.
+   */
+  | {
+      readonly type: 'preflight'
+      readonly id: number
+      readonly spec: FleetSpec
+      readonly rule: PreflightRule
+      readonly atOnce: number
+    }
+  | { readonly type: 'preflight_over' }
   | { readonly type: 'desired'; readonly desired: Desired }
   /** Names were looked up again: host → its addresses. Servers on an address that disappeared drain. */
   | { readonly type: 'addresses'; readonly hosts: Readonly<Record<string, readonly string[]>> }
@@ -61,6 +73,9 @@ export type ToConsole = Extract<
   { readonly type: 'desired' | 'snapshot' | 'reloaded' | 'carry_out' | 'operate' | 'query' | 'answers' | 'restore' }
 >
 
+/** `guard`: a pool that serves must not stop serving. `require`: every pool must serve. */
+export type PreflightRule = 'guard' | 'require'
+
 export type StopMode = 'drain' | 'clients' | 'handover' | 'now'
 
 export type FromEngine =
@@ -91,6 +106,7 @@ export type FromEngine =
   | { readonly type: 'query'; readonly id: number; readonly query: WorkerQuery }
   | { readonly type: 'answer'; readonly id: number; readonly answer: QueryAnswer }
   | { readonly type: 'applied'; readonly id: number; readonly outcome: ApplyOutcome }
+  | { readonly type: 'preflighted'; readonly id: number; readonly outcome: PreflightOutcome }
   | { readonly type: 'disconnect'; readonly disconnect: EngineDisconnect }
   /** RELOAD at the console: poll now, then answer with `reloaded`. */
   | { readonly type: 'reload'; readonly id: number }

@@ -85,7 +85,15 @@ export interface AccessRules {
   readonly maps: readonly IdentLine[]
 }
 
-/** A complete, prepared version: nothing in it can fail any more. */
+/** A pool that a starting proxy could not prepare: its clients are told so until it can. */
+export interface UnpreparedPool {
+  readonly database: string
+  readonly user: string
+  /** Why, in one word that a stranger may read. */
+  readonly code: string
+}
+
+/** A prepared version: nothing in it can fail any more. */
 export interface FleetSpec {
   readonly position: Position
   readonly general: GeneralSettings
@@ -93,6 +101,8 @@ export interface FleetSpec {
   readonly generalValues: Readonly<Record<string, string | number>>
   readonly consoleUsers: readonly ConsoleUserSpec[]
   readonly pools: readonly PoolSpec[]
+  /** Absent if all pools of the version are in `pools`. */
+  readonly unprepared?: readonly UnpreparedPool[]
   /** Content of `auth_hba` and `auth_ident`; absent if both are empty. */
   readonly access?: AccessRules
   /** Absent with `client_tls_sslmode = "disable"`. */
@@ -123,6 +133,25 @@ export interface PeersUpdate {
   /** This proxy's own number; 0 without one. */
   readonly number: number
   readonly peers: readonly PeerSpec[]
+}
+
+/** What the login of one pool has shown before a version is applied. */
+export interface PoolVerdict {
+  readonly database: string
+  readonly user: string
+  /** For operators; it names the server. */
+  readonly message: string
+}
+
+export interface PreflightOutcome {
+  /** The rule does not allow the version because of these. */
+  readonly refused: readonly PoolVerdict[]
+  /** They will not serve, and do not serve now. */
+  readonly failing: readonly PoolVerdict[]
+  /** Nothing was shown: the server is full, starting, or paused. */
+  readonly unknown: readonly PoolVerdict[]
+  /** Number of connections that were tried. */
+  readonly attempts: number
 }
 
 export interface ApplyOutcome {

@@ -38,13 +38,24 @@ export function poolHashes(
   format: BodyFormat = newestFormat,
   keys: Readonly<Record<string, KeySpec>> = poolKeys,
 ): PoolHashes {
-  const body: Record<string, unknown> = { ...bodyIn(format, effective, keys) }
-  for (const [key, ref] of secretRefsOf(effective)) body[key] = withoutLiteral(ref)
+  const { hash, connect_hash } = hashedBody(effective, format, keys)
+  return { hash, connect_hash }
+}
+
+/** The body of a pool as canonical JSON, and its hashes. */
+export function hashedBody(
+  effective: EffectivePool,
+  format: BodyFormat,
+  keys: Readonly<Record<string, KeySpec>> = poolKeys,
+): PoolHashes & { readonly body: string } {
+  const named: Record<string, unknown> = { ...bodyIn(format, effective, keys) }
+  for (const [key, ref] of secretRefsOf(effective)) named[key] = withoutLiteral(ref)
   const connect: Record<string, unknown> = { database: effective.database, servers: effective.servers }
   for (const [key, spec] of [...credentialEntries(), ...Object.entries(keys)]) {
-    if (spec.class === 'connect' && Object.hasOwn(body, key)) connect[key] = body[key]
+    if (spec.class === 'connect' && Object.hasOwn(named, key)) connect[key] = named[key]
   }
-  return { hash: hashOf(body), connect_hash: hashOf(connect) }
+  const body = canonicalJson(named)
+  return { body, hash: sha256Hex(body), connect_hash: hashOf(connect) }
 }
 
 export interface PoolHashes {

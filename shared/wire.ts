@@ -82,6 +82,8 @@ export type Orders = z.infer<typeof ordersSchema>
 export const manifestSchema = z.object({
   epoch: z.int().min(1),
   version: z.int().min(1),
+  /** Applied without trying its servers first, as an operator has demanded. */
+  forced: z.literal(true).optional(),
   /** Of the bodies, their hashes and `general`: see config/formats.ts. Absent in format 1. */
   body_format: z.int().min(2).optional(),
   /** Absent from a control that has no orders. */

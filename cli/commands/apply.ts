@@ -12,6 +12,7 @@ import { changeLines, rebased } from '../rebase.ts'
 import {
   checkedIfMatch,
   fileOption,
+  forceOption,
   ifMatchOption,
   neededFile,
   planLines,
@@ -26,6 +27,7 @@ const options = {
     type: 'boolean',
     help: 'if another version was created since FILE was shown, apply the changes of FILE to it',
   },
+  ...forceOption,
   message: { type: 'string', short: 'm', help: 'comment for the list of versions' },
   ...waitOptions,
   ...apiOptions,
@@ -47,21 +49,24 @@ export const apply = command({ operands: [], options }, async ({ options }, arou
   if (options.rebase && base === null) {
     throw new WrongUsage(`--rebase needs the line that \`flotilla show\` begins a file with, for fleet ${api.fleet}`)
   }
-  const { message } = options
+  const { message, force } = options
   const ifMatch = given ?? (base === null ? undefined : `v${base}`)
   let isRebased = false
   let written: Written
   try {
-    written = await writeConfig(api, document, { ifMatch, message, dryRun: false })
+    written = await writeConfig(api, document, { ifMatch, message, force, dryRun: false })
   } catch (error) {
     if (given !== undefined || base === null || !isStale(error)) throw error
     if (!options.rebase) throw await overtaken(api, document, base, file)
-    written = await writeRebased(api, document, base, message)
+    written = await writeRebased(api, document, base, { message, force })
     isRebased = true
   }
   if (options.json) around.print(JSON.stringify(written, undefined, 2))
   else if (!written.created) around.print(`v${written.version} is already current: no changes`)
-  else around.print([`v${written.version} is now current`, ...planLines(written.plan)].join('\n'))
+  else
+    around.print(
+      [`v${written.version} is now current${written.forced ? ', forced' : ''}`, ...planLines(written.plan)].join('\n'),
+    )
   if (!options.json) for (const line of warningLines(written)) around.print(line)
   await closeFile(file, document, { fleet: api.fleet, version: written.version, isRebased }, around)
   return options.wait ? awaitProxies(api, written.version, options, around) : 0
@@ -116,7 +121,7 @@ async function writeRebased(
   api: Api,
   document: WrittenDocument,
   base: number,
-  message: string | undefined,
+  how: { readonly message: string | undefined; readonly force: boolean },
 ): Promise<Written> {
   const both = await readBoth(api, base)
   const { tree, conflicts } = rebased(both.base, treeOf(document), both.current)
@@ -128,5 +133,5 @@ async function writeRebased(
     )
   }
   const merged = { text: JSON.stringify(tree), mediaType: 'application/json', origin: null } as const
-  return await writeConfig(api, merged, { ifMatch: `v${both.version}`, message, dryRun: false })
+  return await writeConfig(api, merged, { ...how, ifMatch: `v${both.version}`, dryRun: false })
 }

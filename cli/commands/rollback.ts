@@ -5,7 +5,7 @@ import { wholeNumber } from '../arguments.ts'
 import { allowedOffline, awaitProxies, waitOptions } from '../await-proxies.ts'
 import { command } from '../command.ts'
 import { WrongUsage } from '../failure.ts'
-import { checkedIfMatch, ifMatchOption, planLines } from '../write-config.ts'
+import { checkedIfMatch, forceOption, ifMatchOption, planLines, writeQuery } from '../write-config.ts'
 
 const options = {
   'dry-run': { type: 'boolean', help: 'print the plan; change nothing' },
@@ -15,6 +15,7 @@ const options = {
     help: 'keep the values of secrets that are in force (newest), or return to those of version N (as-of)',
   },
   ...ifMatchOption,
+  ...forceOption,
   message: { type: 'string', short: 'm', help: 'comment for the list of versions' },
   ...waitOptions,
   ...apiOptions,
@@ -28,7 +29,7 @@ export const rollback = command({ operands: ['N'], options }, async ({ operands:
   const dryRun = options['dry-run']
   if (dryRun && options.wait) throw new WrongUsage('--wait has no effect with --dry-run')
   const api = new Api(options, around)
-  const written = await api.inFleet(writtenSchema, `/rollback${dryRun ? '?dry_run=true' : ''}`, {
+  const written = await api.inFleet(writtenSchema, `/rollback${writeQuery({ dryRun, force: options.force })}`, {
     method: 'POST',
     ...(ifMatch === undefined ? {} : { headers: { 'if-match': `"${ifMatch}"` } }),
     body: { to, secrets, ...(options.message === undefined ? {} : { message: options.message }) },

@@ -33,6 +33,7 @@ async function list(api: Api, limit: number): Promise<Version[]> {
   return listed.slice(0, limit)
 }
 
-function row({ version, created_at, pools, rollback_of, message }: Version): (string | number | null)[] {
-  return [`v${version}`, shortTime(created_at), pools, rollback_of === null ? null : `v${rollback_of}`, message]
+function row({ version, created_at, pools, rollback_of, forced, message }: Version): (string | number | null)[] {
+  const former = rollback_of === null ? null : `v${rollback_of}`
+  return [`v${version}`, shortTime(created_at), pools, former, forced ? `(forced) ${message ?? ''}`.trimEnd() : message]
 }

@@ -130,6 +130,7 @@ async function startProxies(
       name,
       stopSignal: 'SIGTERM',
       level: 2,
+      isOptional: true,
       start: () =>
         startFlotilla({
           name,

@@ -7,6 +7,8 @@ import { Failure } from '../failure.ts'
 
 /** Delay before a restart. */
 const restartMs = 1_000
+/** Between attempts to start an optional child. */
+const retryMs = 2_000
 /** A child that exits within this time after its start is given up after `tooSoonMax` times in a row. */
 const tooSoonMs = 5_000
 const tooSoonMax = 3
@@ -21,11 +23,14 @@ export interface Supervised {
    * together.
    */
   readonly level: number
+  /** The others go on without it: while it cannot be started, that is said, and it is tried again. */
+  readonly isOptional?: true
 }
 
 interface Entry {
   readonly one: Supervised
-  child: ChildProcess
+  /** Null while it cannot be started. */
+  child: ChildProcess | null
   /** Resolves when it has exited for good. */
   over: Promise<void>
 }
@@ -35,6 +40,7 @@ export class Supervisor {
   readonly #entries: Entry[] = []
   readonly #givenUp = Promise.withResolvers<never>()
   #stopping = false
+  readonly #stopped = Promise.withResolvers<null>()
 
   constructor(say: (line: string) => void) {
     this.#say = say
@@ -47,7 +53,7 @@ export class Supervisor {
   }
 
   async add(one: Supervised): Promise<void> {
-    const entry: Entry = { one, child: await one.start(), over: Promise.resolve() }
+    const entry: Entry = { one, child: await this.#started(one), over: Promise.resolve() }
     this.#entries.push(entry)
     entry.over = this.#watch(entry)
   }
@@ -55,6 +61,7 @@ export class Supervisor {
   /** Stops all children, level by level, and waits for their exit; with SIGKILL once `now` aborts. */
   async stop(now: AbortSignal): Promise<void> {
     this.#stopping = true
+    this.#stopped.resolve(null)
     const levels = new Set(this.#entries.map(({ one }) => one.level))
     for (const level of Array.from(levels).toSorted((a, b) => b - a)) {
       await Promise.all(this.#entries.filter(({ one }) => one.level === level).map((entry) => stopOne(entry, now)))
@@ -64,12 +71,19 @@ export class Supervisor {
   async #watch(entry: Entry): Promise<void> {
     const { name } = entry.one
     for (let tooSoon = 0; ;) {
+      const { child } = entry
+      if (child === null) {
+        await Promise.race([sleep(retryMs), this.#stopped.promise])
+        if (this.#stopping) return
+        await this.#restart(entry)
+        continue
+      }
       const startedAt = Date.now()
-      await endOf(entry.child)
+      await endOf(child)
       if (this.#stopping) return
-      const how = entry.child.signalCode ?? `exit code ${entry.child.exitCode}`
+      const how = child.signalCode ?? `exit code ${child.exitCode}`
       tooSoon = Date.now() - startedAt < tooSoonMs ? tooSoon + 1 : 0
-      if (tooSoon >= tooSoonMax) {
+      if (tooSoon >= tooSoonMax && entry.one.isOptional !== true) {
         this.#givenUp.reject(new Failure(`${name} exited ${tooSoon} times in a row, last with ${how}`))
         return
       }
@@ -77,21 +91,39 @@ export class Supervisor {
       await sleep(restartMs)
       if (this.#stopping) return
       try {
-        entry.child = await entry.one.start()
+        await this.#restart(entry)
       } catch (error) {
         this.#givenUp.reject(error)
         return
       }
-      if (this.#stopping) entry.child.kill(entry.one.stopSignal)
-      else this.#say(`${name} restarted`)
+    }
+  }
+
+  async #restart(entry: Entry): Promise<void> {
+    const { name, stopSignal } = entry.one
+    // A child that is still starting when this process ends, ends with it.
+    const child = await Promise.race([this.#started(entry.one), this.#stopped.promise])
+    entry.child = child
+    if (this.#stopping) child?.kill(stopSignal)
+    else if (child !== null) this.#say(`${name} restarted`)
+  }
+
+  /** Null for an optional one that does not start. */
+  async #started(one: Supervised): Promise<ChildProcess | null> {
+    try {
+      return await one.start()
+    } catch (error) {
+      if (one.isOptional !== true || !(error instanceof Failure)) throw error
+      this.#say(`${error.message}; the others go on, and it is tried again`)
+      return null
     }
   }
 }
 
 async function stopOne(entry: Entry, now: AbortSignal): Promise<void> {
-  const kill = () => entry.child.kill('SIGKILL')
+  const kill = () => entry.child?.kill('SIGKILL')
   now.addEventListener('abort', kill)
-  entry.child.kill(now.aborted ? 'SIGKILL' : entry.one.stopSignal)
+  entry.child?.kill(now.aborted ? 'SIGKILL' : entry.one.stopSignal)
   await entry.over
   now.removeEventListener('abort', kill)
 }

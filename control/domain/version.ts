@@ -1,4 +1,4 @@
-import { bodyIn, effectiveOf, generalIn, generalOf } from '../../shared/config/body-format.ts'
+import { effectiveOf, generalIn, generalOf } from '../../shared/config/body-format.ts'
 import type { FleetDocument } from '../../shared/config/sections.ts'
 import type { SecretRef } from '../../shared/config/credentials.ts'
 import { effectiveGeneral, effectivePools, secretRefsOf } from '../../shared/config/effective.ts'
@@ -8,7 +8,7 @@ import type { BodyFormat } from '../../shared/config/formats.ts'
 import type { Problem } from '../../shared/config/problems.ts'
 import { unusedValues } from '../../shared/config/shared-servers.ts'
 import { generalSettings } from '../../shared/config/settings.ts'
-import { canonicalJson, poolHashes, sha256Hex } from '../../shared/hash.ts'
+import { canonicalJson, hashedBody, sha256Hex } from '../../shared/hash.ts'
 import type { Orders, Position } from '../../shared/wire.ts'
 
 /** A pool body, by the SHA-256 of its exact bytes. */
@@ -105,20 +105,28 @@ function offeredIn(
   effective: readonly EffectivePool[],
   generalPart: EffectiveGeneral,
 ): OfferedContent {
-  const hashes = effective.map((pool) => ({ pool: pool.pool, user: pool.user, ...poolHashes(pool, format) }))
+  const pools: PoolHash[] = []
+  const bodies: PoolBody[] = []
+  for (const one of effective) {
+    const { body, hash, connect_hash } = hashedBody(one, format)
+    pools.push({ pool: one.pool, user: one.user, hash, connect_hash })
+    bodies.push({ hash, body })
+  }
   const general = generalIn(format, generalPart)
-  const bodies = effective.map((pool, index) => ({
-    hash: hashes[index]!.hash,
-    body: canonicalJson(bodyIn(format, pool)),
-  }))
   // Release 0.1.0 knows no body_format, and its manifests stay what they are, byte for byte.
   const named = format === 1 ? '' : `"body_format":${format},`
-  return { format, manifest: `${named}"pools":${JSON.stringify(hashes)},"general":${JSON.stringify(general)}}`, bodies }
+  return { format, manifest: `${named}"pools":${JSON.stringify(pools)},"general":${JSON.stringify(general)}}`, bodies }
 }
 
 /** The manifest as sent to proxies. Position and orders come first, so that the rest can be stored. */
-export function manifestBytes({ epoch, version }: Position, orders: Orders, manifest: string): string {
-  return `{"epoch":${epoch},"version":${version},"operations":${JSON.stringify(orders)},${manifest}`
+export function manifestBytes(
+  { epoch, version }: Position,
+  { orders, isForced }: { readonly orders: Orders; readonly isForced: boolean },
+  manifest: string,
+): string {
+  // Only where it is true: proxies that do not know the field try nothing anyway.
+  const forced = isForced ? '"forced":true,' : ''
+  return `{"epoch":${epoch},"version":${version},${forced}"operations":${JSON.stringify(orders)},${manifest}`
 }
 
 /** The lines of a stored manifest: the hashes that the proxies of its format should run. */

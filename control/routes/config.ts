@@ -15,8 +15,11 @@ import type { App, Control } from './route.ts'
 
 const versionTag = { description: 'The version, for example "v3"', schema: { type: 'string' } } as const
 
-const dryRunQuery = z.object({
+const writeQuery = z.object({
   dry_run: z.enum(['true', 'false']).optional().openapi({ description: 'Check and plan only; store nothing' }),
+  force: z.enum(['true', 'false']).optional().openapi({
+    description: 'Proxies apply this version without trying its servers first; makes a version of equal content too',
+  }),
 })
 
 const show = operatorRoute({
@@ -44,7 +47,7 @@ const write = operatorRoute({
     'into secrets. A success does not mean that proxies run the version: see their reports.',
   request: {
     params: fleetPath,
-    query: dryRunQuery,
+    query: writeQuery,
     headers: z.object({
       'if-match': z.string().optional().openapi({
         description: 'The version to replace: "v3", or "v0" for the first. Only a dry run may omit it',
@@ -81,7 +84,7 @@ const rollback = operatorRoute({
     '`kept_secrets` of the response. With `"secrets": "as_of"` they return to the values of that version.',
   request: {
     params: fleetPath,
-    query: dryRunQuery,
+    query: writeQuery,
     headers: z.object({
       'if-match': z
         .string()
@@ -111,11 +114,18 @@ export function configRoutes(app: App, { host }: Control): void {
 
   app.openapi(write, async (c) => {
     const { fleet } = c.req.valid('param')
-    const dryRun = c.req.valid('query').dry_run === 'true'
+    const { dry_run: dry, force } = c.req.valid('query')
+    const dryRun = dry === 'true'
     const ifMatch = readIfMatch(c.req.valid('header')['if-match'], dryRun)
     const message = readMessage(c.req.valid('header')['flotilla-message'])
     if ((await findFleet(host.store, fleet)) === undefined) throw noSuchFleet()
-    const written = await writeConfig(host, fleet, { tree: await readTree(c), ifMatch, dryRun, message })
+    const written = await writeConfig(host, fleet, {
+      tree: await readTree(c),
+      ifMatch,
+      dryRun,
+      force: force === 'true',
+      message,
+    })
     return c.json(written, written.created ? 201 : 200, { etag: `"v${written.version}"` })
   })
 
@@ -126,6 +136,7 @@ export function configRoutes(app: App, { host }: Control): void {
       to,
       ifMatch: ifMatch === undefined ? undefined : versionsOf(ifMatch),
       dryRun: c.req.valid('query').dry_run === 'true',
+      force: c.req.valid('query').force === 'true',
       message: message ?? null,
       secrets: secrets ?? 'newest',
     })

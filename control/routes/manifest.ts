@@ -108,7 +108,8 @@ export function manifestRoutes(app: App, control: Control): void {
       (await control.missingManifests.make(fleet, offer.version, format))
     const orders = ordersForProxies(offer.order_number, await listOrders(host.store, fleet))
     host.metrics?.count('polls', 'offered')
-    return c.body(manifestBytes(offer, orders, manifest), 200, {
+    const isForced = await hot.isForced(fleet, offer.version)
+    return c.body(manifestBytes(offer, { orders, isForced }, manifest), 200, {
       etag,
       'content-type': 'application/json',
       'cache-control': 'private, no-cache',

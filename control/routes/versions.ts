@@ -60,9 +60,16 @@ export function versionRoutes(app: App, { host }: Control): void {
 
   app.openapi(show, async (c) => {
     const { fleet, version } = c.req.valid('param')
-    const { created_at, message, rollback_of, content_hash, pools, document } = await existing(host, fleet, version)
+    const { document, created_at, message, rollback_of, forced, content_hash, pools } = await existing(
+      host,
+      fleet,
+      version,
+    )
     const tree = JSON.parse(document) as Record<string, unknown>
-    return c.json({ version, created_at, message, rollback_of, content_hash, pools, document: tree }, 200)
+    return c.json(
+      { version, created_at, message, rollback_of, forced: forced === true, content_hash, pools, document: tree },
+      200,
+    )
   })
 
   app.openapi(diff, async (c) => {

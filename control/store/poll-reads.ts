@@ -22,6 +22,8 @@ export interface HotReads {
   offer(fleet: string): Promise<Offer | undefined>
   /** The manifest of a version without its position, see schema.ts; undefined if it was made before that format. */
   manifest(fleet: string, version: number, format: number): Promise<string | undefined>
+  /** Whether proxies apply it without trying its servers first. */
+  isForced(fleet: string, version: number): Promise<boolean>
 }
 
 export function prepareHotReads(store: Store): HotReads {
@@ -52,6 +54,11 @@ export function prepareHotReads(store: Store): HotReads {
     .from(versions)
     .where(and(eq(versions.fleet, sql.placeholder('fleet')), eq(versions.version, sql.placeholder('version'))))
     .prepare()
+  const forced = store.db
+    .select({ forced: versions.forced })
+    .from(versions)
+    .where(and(eq(versions.fleet, sql.placeholder('fleet')), eq(versions.version, sql.placeholder('version'))))
+    .prepare()
   const manifestIn = store.db
     .select({ manifest: manifests.manifest })
     .from(manifests)
@@ -67,6 +74,7 @@ export function prepareHotReads(store: Store): HotReads {
     token: async (sha256) => await token.get({ sha256 }),
     revokedTokenFleet: async (sha256) => (await revokedTokenFleet.get({ sha256 }))?.fleet,
     offer: async (fleet) => await offer.get({ fleet }),
+    isForced: async (fleet, version) => (await forced.get({ fleet, version }))?.forced === true,
     manifest: async (fleet, version, format) =>
       format === 1
         ? (await manifest.get({ fleet, version }))?.manifest

@@ -136,17 +136,18 @@ export async function listProxies(store: Store, fleet: string): Promise<ProxyRow
     .orderBy(asc(proxies.id), asc(proxies.boot))
 }
 
-/** What each proxy said of its release. */
+/** What each proxy said of its release; the process that said hello last, where there are two. */
 export async function listKnowledge(
   store: Store,
   fleet: string,
 ): Promise<Pick<ProxyRow, 'id' | 'agent_version' | 'known_keys'>[]> {
-  const { id, agent_version, known_keys } = proxies
-  return await store.db
+  const { id, agent_version, known_keys, hello_at } = proxies
+  const rows = await store.db
     .select({ id, agent_version, known_keys })
     .from(proxies)
     .where(eq(proxies.fleet, fleet))
-    .orderBy(asc(id))
+    .orderBy(asc(id), asc(hello_at))
+  return [...new Map(rows.map((row) => [row.id, row])).values()]
 }
 
 /** The processes that have this name. */

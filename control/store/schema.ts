@@ -47,6 +47,8 @@ export const versions = sqliteTable(
     manifest: text().notNull(),
     manifest_hash: text().notNull(),
     pools: integer().notNull(),
+    /** Proxies apply it without trying its servers first: true, or null. */
+    forced: integer({ mode: 'boolean' }),
   },
   (table) => [primaryKey({ columns: [table.fleet, table.version] })],
 )

@@ -12,10 +12,11 @@ const summary = {
   created_at: versions.created_at,
   message: versions.message,
   rollback_of: versions.rollback_of,
+  forced: versions.forced,
   content_hash: versions.content_hash,
   pools: versions.pools,
 }
-export type VersionSummary = Pick<VersionRow, keyof typeof summary>
+export type VersionSummary = Omit<Pick<VersionRow, keyof typeof summary>, 'forced'> & { readonly forced: boolean }
 
 export interface NewVersion {
   readonly row: VersionRow
@@ -105,12 +106,13 @@ export async function listVersions(
   page: { before: number | undefined; limit: number },
 ): Promise<VersionSummary[]> {
   const older = page.before === undefined ? undefined : lt(versions.version, page.before)
-  return await store.db
+  const rows = await store.db
     .select(summary)
     .from(versions)
     .where(and(eq(versions.fleet, fleet), older))
     .orderBy(desc(versions.version))
     .limit(page.limit)
+  return rows.map((row) => ({ ...row, forced: row.forced === true }))
 }
 
 export async function findPoolBody(store: Store, fleet: string, hash: string): Promise<string | undefined> {

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
+import { isDeepStrictEqual } from 'node:util'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { causes } from '../../shared/causes.ts'
 import { bodyFormats } from '../../shared/config/formats.ts'
@@ -43,6 +44,8 @@ import { Orders } from './orders/orders.ts'
 import { Outbox, outboxEventsMax } from './outbox.ts'
 import { Passwords } from './password.ts'
 import { peerAddress, Peers } from './peers.ts'
+import { processSettings, tryProcessSettings, writtenProcessSettings } from './process-settings.ts'
+import type { ProcessSettings } from './process-settings.ts'
 import { Problems } from './problems.ts'
 import { ReportedState } from './reported-state.ts'
 import { Reports } from './reports.ts'
@@ -183,6 +186,8 @@ export class Agent {
   #eventCount = 0
   /** Process settings of the version that the engine was started with. */
   #startedWith: FleetSpec['generalValues'] | undefined
+  /** Process settings with which the engine listens. */
+  #worked: ProcessSettings | undefined
   #stopping: Promise<void> | undefined
   /** What the former process handed over, until this process serves clients. */
   #taken: Taken | null = null
@@ -227,7 +232,9 @@ export class Agent {
       backoff: new Backoff({ firstMs: waits.backoffFirstMs, maxMs: waits.backoffMaxMs, random: chance.random }),
       log,
       startEngine: async (spec) => await this.#startEngine(spec),
-      onApplied: async (offer) => await this.#applied(offer),
+      tryProcess: async (spec) => await this.#tryProcess(spec),
+      onApplied: async (offer, isWhole) => await this.#applied(offer, isWhole),
+      onTrying: () => this.#fleet?.sync.goOn(),
       onEdge: () => this.#fleet?.reports.edge(),
     })
     this.#controlClock = new ControlClock(() => chance.now().getTime())
@@ -561,8 +568,9 @@ export class Agent {
     if (stateFolder !== undefined) await this.#readMockKey(stateFolder)
     this.#file = new ConfigFile(path, this.#applier, this.#tools.log)
     const refused = await this.#file.reload()
-    // A name may become resolvable; anything else is an error in the file, reported at once.
-    if (refused !== null && this.#applier.error?.code !== 'unresolvable_host') throw new Error(refused)
+    // A name may become resolvable; anything else is an error in the file, reported at once if no pool can be served.
+    const isServing = this.#engine.running !== undefined
+    if (refused !== null && !isServing && this.#applier.error?.code !== 'unresolvable_host') throw new Error(refused)
   }
 
   async #readMockKey(stateFolder: string): Promise<void> {
@@ -769,30 +777,78 @@ export class Agent {
   }
 
   /** The listen address comes from the settings, otherwise from the first version that can run. */
-  async #startEngine(spec: FleetSpec): Promise<void> {
-    const host = this.#settings.listen.host ?? spec.general.listenHost
-    const port = this.#settings.listen.port ?? spec.general.listenPort
+  async #startEngine({ general, generalValues }: FleetSpec): Promise<void> {
+    const wanted = processSettings(general)
     try {
-      this.#startedWith = spec.generalValues
-      const workers = this.#settings.workers ?? spec.general.workers
-      const tcp = { host: isIP(host) === 0 ? await this.#firstAddress(host) : host, port }
-      const { unixSocketDir: dir, unixSocketMode: mode } = spec.general
-      const listen = {
-        ...tcp,
-        ...(dir === '' ? {} : { unix: { dir, mode: parseInt(mode, 8) } }),
-        ...(this.#cancelSockets === null
-          ? {}
-          : { cancelSocket: this.#cancelSockets.own, predecessors: this.#cancelSockets.predecessors }),
-      }
-      const inherited = this.#taken === null ? listen : inherit(this.#taken.listeners, listen, this.#tools.log)
-      await this.#engine.start(inherited, workers)
-      if (this.#taken !== null) this.#engine.listeners?.disownFile()
-      this.#fleet?.sync.greetNow()
+      this.#startedWith = generalValues
+      await this.#listen(wanted)
     } catch (error) {
+      const former = this.#stopping === undefined ? await this.#formerSettings(wanted, error) : null
+      if (former !== null) {
+        this.#startedWith = { ...generalValues, ...writtenProcessSettings(former) }
+        return
+      }
+      const { host, port } = this.#addressIn(wanted)
       const reason = `could not listen on ${host}:${port}: ${reasonOf(error)}`
       if (this.#stopping === undefined) this.#fatal(reason)
       throw new ApplyError('engine_died', reason, { cause: error })
     }
+  }
+
+  /**
+   * The version that ran last has process settings that this machine cannot satisfy. The proxy starts with those that last
+   * worked, and so hears of the version that mends it. Null if that does not work either.
+   */
+  async #formerSettings(wanted: ProcessSettings, fault: unknown): Promise<ProcessSettings | null> {
+    const former = await this.#fleet?.folder.readProcessSettings()
+    if (former === undefined || isDeepStrictEqual(former, wanted)) return null
+    const fields = { reason: reasonOf(fault), ...writtenProcessSettings(former) }
+    this.#tools.log(
+      'error',
+      'could not start with the process settings of the version; trying those that last worked',
+      fields,
+    )
+    try {
+      await this.#listen(former)
+      return former
+    } catch {
+      return null
+    }
+  }
+
+  #addressIn({ listenHost, listenPort }: ProcessSettings): { readonly host: string; readonly port: number } {
+    const { listen } = this.#settings
+    return { host: listen.host ?? listenHost, port: listen.port ?? listenPort }
+  }
+
+  async #listen(settings: ProcessSettings): Promise<void> {
+    const { host, port } = this.#addressIn(settings)
+    const workers = this.#settings.workers ?? settings.workers
+    const tcp = { host: isIP(host) === 0 ? await this.#firstAddress(host) : host, port }
+    const { unixSocketDir: dir, unixSocketMode: mode } = settings
+    const listen = {
+      ...tcp,
+      ...(dir === '' ? {} : { unix: { dir, mode: parseInt(mode, 8) } }),
+      ...(this.#cancelSockets === null
+        ? {}
+        : { cancelSocket: this.#cancelSockets.own, predecessors: this.#cancelSockets.predecessors }),
+    }
+    const inherited = this.#taken === null ? listen : inherit(this.#taken.listeners, listen, this.#tools.log)
+    await this.#engine.start(inherited, workers)
+    this.#worked = settings
+    if (this.#taken !== null) this.#engine.listeners?.disownFile()
+    this.#fleet?.sync.greetNow()
+  }
+
+  async #tryProcess({ general }: FleetSpec): Promise<void> {
+    const { running } = this.#engine
+    if (running === undefined) return
+    await tryProcessSettings({
+      next: processSettings(general),
+      running: processSettings(running.general),
+      listen: this.#settings.listen,
+      lookup: this.#tools.lookup,
+    })
   }
 
   async #firstAddress(host: string): Promise<string> {
@@ -807,13 +863,15 @@ export class Agent {
     void this.stop('now')
   }
 
-  async #applied(offer: Offer): Promise<void> {
+  async #applied(offer: Offer, isWhole: boolean): Promise<void> {
     this.#file?.applied(offer.position)
     await this.#orders.look()
     void this.#serving()
     const fleet = this.#fleet
     const keep = fleet?.candidates.applied(offer)
-    if (fleet === undefined || keep === undefined) return
+    // With pools missing it is not known to be good; what was saved before stays.
+    if (fleet === undefined || keep === undefined || !isWhole) return
+    await this.#saveProcessSettings(fleet)
     const { secretKeys, ...rest } = keep
     const good = { ...rest, secrets: this.#secrets.keepOnly(secretKeys), addresses: this.#resolver.addresses }
     const { folder, source } = fleet
@@ -829,6 +887,16 @@ export class Agent {
       }
     }
     await this.#unsaved()
+  }
+
+  /** For a start at which those of the version do not work. */
+  async #saveProcessSettings({ folder }: Fleet): Promise<void> {
+    if (this.#worked === undefined) return
+    try {
+      await folder.saveProcessSettings(this.#worked)
+    } catch (error) {
+      this.#tools.log('error', 'could not save the process settings that work', { reason: reasonOf(error) })
+    }
   }
 
   #disconnected(disconnect: EngineDisconnect): void {

@@ -2,11 +2,11 @@ import type { PoolHash } from '../../shared/config/effective.ts'
 import { newestFormat } from '../../shared/config/formats.ts'
 import { comparePositions } from '../../shared/position.ts'
 import type { Position } from '../../shared/wire.ts'
-import type { ApplyOutcome, Desired, FleetSpec } from '../spec.ts'
+import type { ApplyOutcome, Desired, FleetSpec, PoolSpec, PoolVerdict, PreflightOutcome } from '../spec.ts'
 import type { Backoff } from './backoff.ts'
 import type { Workers } from './workers.ts'
 import { EngineDied } from './engine-thread.ts'
-import { ApplyError } from './failure.ts'
+import { ApplyError, failures } from './failure.ts'
 import { reasonOf, type Log } from './log.ts'
 import type { Offer } from './offer.ts'
 import { hostsOf, prepare, type PrepareTools } from './prepare.ts'
@@ -23,6 +23,8 @@ export interface Candidate {
   readonly load: () => Promise<Offer>
   /** Apply even if its position is not above the running one. */
   readonly force: boolean
+  /** Apply without trying whether its pools serve. */
+  readonly unproven?: true
 }
 
 export interface ApplierOptions {
@@ -32,8 +34,12 @@ export interface ApplierOptions {
   readonly log: Log
   /** Starts the engine for the first version, which determines the listen address. */
   readonly startEngine: (spec: FleetSpec) => Promise<void>
+  /** Throws an ApplyError if the process could not start with these settings, which take effect with its next start. */
+  readonly tryProcess: (spec: FleetSpec) => Promise<void>
   /** The engine runs this offer; saves it on disk. Must not throw. */
-  readonly onApplied: (offer: Offer) => Promise<void>
+  readonly onApplied: (offer: Offer, isWhole: boolean) => Promise<void>
+  /** Called when a version begins to be tried, which takes as long as logins to servers. */
+  readonly onTrying: () => void
   /** Called when control should be told at once: applied, failed. */
   readonly onEdge: () => void
 }
@@ -50,9 +56,13 @@ export class Applier {
   #deaths = 0
   #error: ApplyError | null = null
   #runningPools: readonly PoolHash[] = []
+  /** Why pools of the running version are missing, which only a starting proxy allows; null if none is. */
+  #lack: ApplyError | null = null
   #runningFormat: number | undefined
   #appliedAtMs: number | undefined
   #retryTimer: NodeJS.Timeout | undefined
+  /** Ends the preflight in progress, because its version is no longer wanted. */
+  #supersede: (() => void) | undefined
   /** Attempts run one at a time. */
   #queue: Promise<unknown> = Promise.resolve()
   #stopped = false
@@ -90,8 +100,12 @@ export class Applier {
     return this.#appliedAtMs === undefined ? undefined : performance.now() - this.#appliedAtMs
   }
 
-  /** Applies the candidate. Resolves with the error, or null. Never rejects. */
+  /**
+   * Applies the candidate. Resolves with the error, or null. Never rejects. A former one that is still being tried is given
+   * up: servers that do not answer must not delay the version that mends them.
+   */
   async apply(candidate: Candidate): Promise<ApplyError | null> {
+    this.#supersede?.()
     return await this.#enqueue(async () => {
       this.#candidate = candidate
       this.#deaths = 0
@@ -121,6 +135,7 @@ export class Applier {
   /** Resolves when no attempt is in progress; no further attempt begins. */
   async stop(): Promise<void> {
     this.#stopped = true
+    this.#supersede?.()
     clearTimeout(this.#retryTimer)
     await this.#queue
   }
@@ -140,6 +155,8 @@ export class Applier {
       return null
     } catch (error) {
       const failure = asApplyError(error)
+      // The next attempt, which waits already, is about another version.
+      if (failure.code === 'superseded') return failure
       if (failure.code === 'internal_error') {
         this.#options.log('error', 'internal error while applying a version', { stack: stackOf(error) })
       }
@@ -155,17 +172,23 @@ export class Applier {
       this.#succeed(candidate)
       return
     }
-    // The running version under other hashes, which control offers once another format is agreed.
+    // The running version under other hashes, which control offers once another format is agreed, or with pools that it
+    // still lacks.
     const isReformatted = this.#isReformatted(candidate)
-    if (!isReformatted) refuseOlder(candidate, this.applied)
+    const completes = this.#lack !== null && comparePositions(candidate.position, this.applied) === 0
+    if (!isReformatted && !completes) refuseOlder(candidate, this.applied)
     const startedAtMs = performance.now()
     const offer = await candidate.load()
-    const spec = await prepare(offer, tools)
+    const { spec, lack } = await prepare(offer, tools, this.#mayLack())
+    if (completes && lack !== null && lack.others.length === this.#lack?.others.length) throw lack
     if (engine.address === undefined) await this.#options.startEngine(spec)
-    const outcome = await engine.apply(spec, candidate.force || isReformatted)
+    else await this.#options.tryProcess(spec)
+    await this.#prove(candidate, spec)
+    const outcome = await engine.apply(spec, candidate.force || isReformatted || completes)
     if (!outcome.applied) throw olderThan(candidate.position, outcome.running)
 
-    this.#runningPools = candidate.pools
+    this.#lack = lack
+    this.#runningPools = candidate.pools.filter(({ pool, user }) => (lack?.about(pool, user) ?? null) === null)
     this.#runningFormat = candidate.format
     this.#appliedAtMs = performance.now()
     tools.resolver.watch(hostsOf(offer), spec.general.dnsMaxTtlMs)
@@ -174,8 +197,49 @@ export class Applier {
       ...countsOf(outcome),
       took_ms: Math.round(this.#appliedAtMs - startedAtMs),
     })
-    await this.#options.onApplied(offer)
+    await this.#options.onApplied(offer, lack === null)
+    if (lack !== null) throw lack
     this.#succeed(candidate)
+  }
+
+  /**
+   * A proxy that starts serves what it can: pools that could not be prepared are missing, and are tried again. Later a
+   * version is applied whole or not at all, but what is missing may still be.
+   */
+  #mayLack(): (pool: { readonly pool: string; readonly user: string }) => boolean {
+    const { running } = this.#options.engine
+    if (running === undefined) return () => true
+    if (this.#lack === null) return () => false
+    const served = new Set(running.pools.map(({ database, user }) => JSON.stringify([database, user])))
+    return ({ pool, user }) => !served.has(JSON.stringify([pool, user]))
+  }
+
+  /**
+   * Tries the servers that the version adds or replaces. The rule is that of the running version, so that no version
+   * exempts itself. Throws an ApplyError.
+   */
+  async #prove({ unproven }: Candidate, spec: FleetSpec): Promise<void> {
+    const { engine, log } = this.#options
+    const { running } = engine
+    // With nothing running there is nothing to protect.
+    if (running === undefined || running.general.preflight === 'off' || !changes(running, spec)) return
+    if (unproven === true) {
+      log('warn', 'version not tried before it is applied, as an operator has demanded', spec.position)
+      return
+    }
+    let isWanted = true
+    this.#supersede = () => {
+      isWanted = false
+      engine.endPreflight()
+    }
+    this.#options.onTrying()
+    const outcome = await engine.preflight(spec, running.general.preflight).finally(() => (this.#supersede = undefined))
+    if (!isWanted) throw new ApplyError('superseded', failures.superseded.help)
+    logVerdicts(outcome, log)
+    const [refused] = outcome.refused
+    if (refused === undefined) return
+    engine.endPreflight()
+    throw cannotServe(refused, outcome.refused.length - 1)
   }
 
   /** Whether the engine runs exactly the candidate's pools at its position. */
@@ -199,12 +263,14 @@ export class Applier {
     const candidate = this.#candidate
     if (candidate !== undefined) this.#tellDesired(candidate, error)
     if (before?.sentence !== error.sentence) {
-      this.#options.log('error', 'version rejected; the running version stays', {
+      const isPartial = this.#lack !== null && comparePositions(candidate?.position ?? null, this.applied) === 0
+      this.#options.log('error', isPartial ? lackText : rejectedText, {
         ...candidate?.position,
         code: error.code,
         reason: error.message,
         pool: error.pool,
         user: error.user,
+        ...(error.others.length === 0 ? {} : { other_pools: error.others.length }),
       })
     }
     this.#options.onEdge()
@@ -224,6 +290,35 @@ export class Applier {
       error: error?.outline ?? null,
     }
     this.#options.engine.desired(desired)
+  }
+}
+
+const rejectedText = 'version rejected; the running version stays'
+const lackText = 'pools could not be prepared, and will be tried again; the others are served'
+
+/** Whether any pool would run with another configuration. */
+function changes(running: FleetSpec, { pools }: FleetSpec): boolean {
+  const key = ({ database, user, hash }: PoolSpec): string => JSON.stringify([database, user, hash])
+  const keys = new Set(running.pools.map(key))
+  return pools.some((pool) => !keys.has(key(pool)))
+}
+
+function cannotServe({ database, user, message }: PoolVerdict, others: number): ApplyError {
+  const more = others === 0 ? '' : `; and ${others} more pools`
+  return new ApplyError('cannot_serve', `${message}${more}`, { pool: database, user })
+}
+
+const verdictTexts = {
+  failing: 'pools of the version do not serve, as they do not now',
+  unknown: 'pools of the version could not be tried',
+} as const
+
+function logVerdicts(outcome: PreflightOutcome, log: Log): void {
+  for (const kind of ['failing', 'unknown'] as const) {
+    const [first] = outcome[kind]
+    if (first === undefined) continue
+    const { database: pool, user, message: reason } = first
+    log('warn', verdictTexts[kind], { pools: outcome[kind].length, pool, user, reason })
   }
 }
 

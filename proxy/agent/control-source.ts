@@ -10,7 +10,7 @@ import { ControlError, type ControlClient } from './control-client.ts'
 import { ApplyError } from './failure.ts'
 import { inParallel } from './in-parallel.ts'
 import { reasonOf } from './log.ts'
-import { offeredAs, verifyBody, verifyFormat, verifyGeneral, type Offer, type OfferedPool } from './offer.ts'
+import { offeredAs, formatOf, verifyBody, verifyFormat, verifyGeneral, type Offer, type OfferedPool } from './offer.ts'
 import { secretKey } from './secrets.ts'
 import type { LastKnownGood } from './state.ts'
 
@@ -48,6 +48,7 @@ export class ControlSource {
       pools: manifest.pools,
       load: async () => await this.#load(manifest, etag),
       force: false,
+      ...(manifest.forced === true ? { unproven: true } : {}),
     }
   }
 
@@ -62,7 +63,9 @@ export class ControlSource {
         // Not kept, so it is fetched like any other.
       }
     }
-    return this.candidate(good.offered ?? good.manifest, good.etag)
+    // Of a later release, the manifest in full is what can be read.
+    const isKnown = good.offered !== undefined && formatOf(good.offered) !== undefined
+    return this.candidate(isKnown ? good.offered : good.manifest, good.etag)
   }
 
   /** Drops what the running offer does not need. Returns what is saved on disk of it, and its secrets. */

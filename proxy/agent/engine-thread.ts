@@ -4,9 +4,18 @@ import type { PoolOperation } from '../../shared/operations.ts'
 import type { Handed } from '../io/io.ts'
 import type { OperationOutcome } from '../../shared/wire.ts'
 import type { OperatedState, OrderedChange, QueryAnswer as WorkerAnswer, WorkerQuery } from '../operation.ts'
-import type { WorkersStart, EngineStart, FromEngine, ProcessStart, StopMode, ToEngine, UnixListen } from '../port.ts'
+import type {
+  WorkersStart,
+  EngineStart,
+  FromEngine,
+  PreflightRule,
+  ProcessStart,
+  StopMode,
+  ToEngine,
+  UnixListen,
+} from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
-import type { ApplyOutcome, FleetSpec } from '../spec.ts'
+import type { ApplyOutcome, FleetSpec, PreflightOutcome } from '../spec.ts'
 import { closeMarked, mark, wake } from './libc.ts'
 import { reasonOf, type Log } from './log.ts'
 
@@ -57,7 +66,7 @@ export class EngineDied extends Error {
   override readonly name = 'EngineDied'
 }
 
-type Answer = ApplyOutcome | EngineSnapshot | OperationOutcome | { readonly of: WorkerAnswer }
+type Answer = ApplyOutcome | PreflightOutcome | EngineSnapshot | OperationOutcome | { readonly of: WorkerAnswer }
 
 interface Pending {
   readonly resolve: (value: Answer) => void
@@ -141,6 +150,11 @@ export class EngineThread {
     return (await this.#ask((id) => ({ type: 'apply', id, force, spec }))) as ApplyOutcome
   }
 
+  /** Rejects with an EngineDied. The answer may take as long as logins to servers. */
+  async preflight(spec: FleetSpec, rule: PreflightRule, atOnce: number): Promise<PreflightOutcome> {
+    return (await this.#ask((id) => ({ type: 'preflight', id, spec, rule, atOnce }), false)) as PreflightOutcome
+  }
+
   /** Rejects with an EngineDied. */
   async snapshot(tables?: true): Promise<EngineSnapshot> {
     const asked = tables === true ? { tables } : {}
@@ -214,6 +228,7 @@ export class EngineThread {
         })
         return
       case 'applied':
+      case 'preflighted':
         this.#answer(message.id, message.outcome)
         return
       case 'snapshot':

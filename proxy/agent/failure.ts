@@ -16,6 +16,9 @@ export const failures = {
   unusable_password: { retry: 'asked', help: 'a password is not usable for its purpose' },
   unusable_tls: { retry: 'alone', help: 'a TLS file or cipher list could not be used' },
   unsupported_body: { retry: 'asked', help: 'unsupported configuration; the proxy may be too old' },
+  cannot_start: { retry: 'alone', help: 'with these process settings the proxy could not start on this machine' },
+  cannot_serve: { retry: 'alone', help: 'a pool that serves now would stop serving' },
+  superseded: { retry: 'asked', help: 'a newer version was offered while this one was tried' },
   empty_configuration: { retry: 'asked', help: 'a configuration without pools never replaces a working one' },
   invalid_configuration: { retry: 'asked', help: 'the configuration file is unreadable or invalid' },
   older_position: { retry: 'asked', help: 'the offered version is not above the running one' },
@@ -32,21 +35,36 @@ export class ApplyError extends Error {
   readonly code: FailureCode
   readonly pool: string | null
   readonly user: string | null
+  /** Other pools that fail too. */
+  readonly others: readonly ApplyError[]
 
   constructor(
     code: FailureCode,
     message: string,
-    about: { readonly pool?: string; readonly user?: string; readonly cause?: unknown } = {},
+    about: {
+      readonly pool?: string
+      readonly user?: string
+      readonly others?: readonly ApplyError[]
+      readonly cause?: unknown
+    } = {},
   ) {
     super(message, about.cause === undefined ? undefined : { cause: about.cause })
     this.name = 'ApplyError'
     this.code = code
     this.pool = about.pool ?? null
     this.user = about.user ?? null
+    this.others = about.others ?? []
   }
 
   get retriesAlone(): boolean {
-    return failures[this.code].retry === 'alone'
+    return failures[this.code].retry === 'alone' || this.others.some(({ retriesAlone }) => retriesAlone)
+  }
+
+  /** Whether it is about this pool: itself or one of the others. */
+  about(pool: string, user: string): ApplyError | null {
+    const isAbout = (error: ApplyError): boolean =>
+      (error.pool === null || error.pool === pool) && (error.user === null || error.user === user)
+    return [this, ...this.others].find(isAbout) ?? null
   }
 
   /** As sent to the engine and control. */

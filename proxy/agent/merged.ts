@@ -9,12 +9,22 @@ import type {
   PoolSnapshot,
   PoolTotals,
 } from '../snapshot.ts'
+import type { PreflightOutcome } from '../spec.ts'
 
 export function mergedOutcome(outcomes: readonly OperationOutcome[]): OperationOutcome {
   return {
     known: outcomes.some(({ known }) => known),
     paused: outcomes.every(({ paused }) => paused),
     servers: outcomes.reduce((sum, { servers }) => sum + servers, 0),
+  }
+}
+
+export function mergedPreflight(outcomes: readonly PreflightOutcome[]): PreflightOutcome {
+  return {
+    refused: outcomes.flatMap(({ refused }) => refused),
+    failing: outcomes.flatMap(({ failing }) => failing),
+    unknown: outcomes.flatMap(({ unknown }) => unknown),
+    attempts: outcomes.reduce((sum, { attempts }) => sum + attempts, 0),
   }
 }
 

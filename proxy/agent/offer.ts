@@ -117,11 +117,16 @@ export function verifyGeneral(general: Manifest['general']): Pick<Offer, 'genera
   return { general: generalOf(general.settings), consoleUsers: users.data }
 }
 
+/** Undefined for a format of a later release. */
+export function formatOf({ body_format: format = 1 }: Manifest): BodyFormat | undefined {
+  return bodyFormats.find((one) => one === format)
+}
+
 /** Throws an ApplyError `unsupported_body` for a format of a later release. */
-export function verifyFormat({ body_format: format = 1 }: Manifest): BodyFormat {
-  const known = bodyFormats.find((one) => one === format)
-  if (known === undefined) throw new ApplyError('unsupported_body', `body format ${format} is unknown; ${tooOld}`)
-  return known
+export function verifyFormat(manifest: Manifest): BodyFormat {
+  const known = formatOf(manifest)
+  if (known !== undefined) return known
+  throw new ApplyError('unsupported_body', `body format ${manifest.body_format} is unknown; ${tooOld}`)
 }
 
 /** The first invalid value; an absent key has its default. */

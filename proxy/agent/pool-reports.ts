@@ -43,7 +43,7 @@ export class PoolReports {
       const key = nameKey({ pool, user })
       const now = running.get(key)
       const desiredHash = wanted.get(key) ?? null
-      const failure = error !== null && isAbout(error, pool, user) && desiredHash !== now?.hash ? error : null
+      const failure = desiredHash === now?.hash ? null : (error?.about(pool, user) ?? null)
       const overrides = now?.overridden === true ? snapshot.overrides : []
       return {
         pool,
@@ -118,10 +118,6 @@ function isWildcard(pool: string, user: string): boolean {
 
 function calmState(pool: PoolSnapshot | undefined): 'running' | 'draining' {
   return pool !== undefined && pool.serversDraining > 0 ? 'draining' : 'running'
-}
-
-function isAbout(error: ApplyError, pool: string, user: string): boolean {
-  return (error.pool === null || error.pool === pool) && (error.user === null || error.user === user)
 }
 
 /** What has changed between two reports, by pool. */

@@ -6,12 +6,20 @@ import { parseIdent } from '../../shared/config/ident.ts'
 import { asksForPassword, passwordKind, plainIterationsMax } from '../../shared/config/password.ts'
 import { generalSettings, poolSettings } from '../../shared/config/settings.ts'
 import type { GeneralSettings } from '../../shared/config/settings.ts'
-import type { AccessRules, ClientSecret, ConsoleUserSpec, FleetSpec, HostSpec, PoolSpec } from '../spec.ts'
+import type {
+  AccessRules,
+  ClientSecret,
+  ConsoleUserSpec,
+  FleetSpec,
+  HostSpec,
+  PoolSpec,
+  UnpreparedPool,
+} from '../spec.ts'
 import { ApplyError } from './failure.ts'
 import { inParallel } from './in-parallel.ts'
 import type { Offer, OfferedPool } from './offer.ts'
 import type { Passwords } from './password.ts'
-import { UnresolvableHost, type Resolver } from './resolver.ts'
+import { lookupsAtOnce, UnresolvableHost, type Resolver } from './resolver.ts'
 import type { Secrets } from './secrets.ts'
 import { TlsReader } from './tls-files.ts'
 
@@ -24,34 +32,72 @@ export interface PrepareTools {
 /** Pools prepared concurrently: enough to overlap requests for secrets with key derivation. */
 const atOnce = 8
 
+export interface Prepared {
+  readonly spec: FleetSpec
+  /** Why pools are missing in it; null if none is. */
+  readonly lack: ApplyError | null
+}
+
 /**
  * Prepares an offer: resolves names, fetches secrets, derives verifiers. Everything that can fail about a version fails
- * here, as an ApplyError with the pool and user, before anything that runs has changed.
+ * here, as an ApplyError with the pool and user, before anything that runs has changed. A pool that `mayLack` allows may be
+ * missing in what is prepared, as long as another one is there.
  */
-export async function prepare(offer: Offer, tools: PrepareTools): Promise<FleetSpec> {
+export async function prepare(
+  offer: Offer,
+  tools: PrepareTools,
+  mayLack: (pool: { readonly pool: string; readonly user: string }) => boolean = () => false,
+): Promise<Prepared> {
   if (offer.pools.length === 0) {
     throw new ApplyError('empty_configuration', 'the configuration has no pools; the running one stays')
   }
   const addresses = await resolveHosts(offer, tools.resolver)
+  const failed: ApplyError[] = []
   const tls = new TlsReader()
   const general = generalSettings(offer.general)
   const clientTls = await tls.forClients(general)
   const access = accessOf(general)
-  const pools = await inParallel(offer.pools, atOnce, async (pool) => await preparePool(pool, addresses, tls, tools))
+  const results = await inParallel(offer.pools, atOnce, async (pool) => {
+    try {
+      return await preparePool(pool, addresses, tls, tools)
+    } catch (error) {
+      if (!(error instanceof ApplyError) || !mayLack(pool.body)) throw error
+      failed.push(error)
+      return null
+    }
+  })
+  const pools = results.filter((pool) => pool !== null)
+  const lack = joined(failed)
+  if (lack !== null && pools.length === 0) throw lack
   const consoleUsers = await inParallel(
     offer.consoleUsers,
     atOnce,
     async (user) => await prepareConsoleUser(user, tools),
   )
-  return {
+  const spec = {
     position: offer.position,
     general,
     generalValues: offer.general,
     consoleUsers,
     pools,
+    ...(lack === null ? {} : { unprepared: failed.map(unpreparedOf) }),
     ...(access === undefined ? {} : { access }),
     ...(clientTls === undefined ? {} : { clientTls }),
   }
+  return { spec, lack }
+}
+
+/** One error for several pools; null for none. */
+function joined([first, ...others]: readonly ApplyError[]): ApplyError | null {
+  if (first === undefined) return null
+  const { code, message, pool, user } = first
+  const about = { ...(pool === null ? {} : { pool }), ...(user === null ? {} : { user }) }
+  return new ApplyError(code, message, { ...about, others, cause: first })
+}
+
+function unpreparedOf({ pool, user, code }: ApplyError): UnpreparedPool {
+  // Every error of `preparePool` names its pool.
+  return { database: pool ?? '', user: user ?? '', code }
 }
 
 /** Control has validated the same texts; an older proxy may support less. */
@@ -68,14 +114,26 @@ function accessOf({ authHba, authIdent }: GeneralSettings): AccessRules | undefi
   return { rules: hba.rules, maps: ident.lines }
 }
 
-async function resolveHosts(offer: Offer, resolver: PrepareTools['resolver']): Promise<Map<string, readonly string[]>> {
-  try {
-    return await resolver.resolveAll(hostsOf(offer))
-  } catch (error) {
-    if (!(error instanceof UnresolvableHost)) throw error
-    const pool = offer.pools.find(({ body }) => body.servers.some(({ host }) => host === error.host))
-    throw new ApplyError('unresolvable_host', error.message, pool === undefined ? {} : nameOf(pool.body))
-  }
+/** Addresses of each host, or why it has none. */
+type Addresses = ReadonlyMap<string, readonly string[] | UnresolvableHost>
+
+async function resolveHosts(offer: Offer, resolver: PrepareTools['resolver']): Promise<Addresses> {
+  const hosts = [...new Set(hostsOf(offer))]
+  const found = await inParallel(hosts, lookupsAtOnce, async (host) => {
+    try {
+      return (await resolver.resolveAll([host])).get(host) ?? [host]
+    } catch (error) {
+      if (error instanceof UnresolvableHost) return error
+      throw error
+    }
+  })
+  return new Map(hosts.map((host, index) => [host, found[index]!]))
+}
+
+function addressesOf(host: string, addresses: Addresses): readonly string[] {
+  const found = addresses.get(host) ?? [host]
+  if (found instanceof UnresolvableHost) throw new ApplyError('unresolvable_host', found.message)
+  return found
 }
 
 /** All server names of an offer, with duplicates. */
@@ -85,11 +143,15 @@ export function hostsOf(offer: Offer): string[] {
 
 async function preparePool(
   { hash, offeredHash, connectHash, body }: OfferedPool,
-  addresses: ReadonlyMap<string, readonly string[]>,
+  addresses: Addresses,
   tls: TlsReader,
   tools: PrepareTools,
 ): Promise<PoolSpec> {
   return await namingThePool(nameOf(body), async () => {
+    const hosts = body.servers.map((server): HostSpec => ({
+      ...server,
+      addresses: addressesOf(server.host, addresses),
+    }))
     const settings = poolSettings(body)
     const serverTls = await tls.forServers(settings)
     const texts = await textsOf(body, tools.secrets)
@@ -102,10 +164,7 @@ async function preparePool(
       serverDatabase: body.database,
       serverUser: body.server_user,
       settings,
-      hosts: body.servers.map((server): HostSpec => ({
-        ...server,
-        addresses: addresses.get(server.host) ?? [server.host],
-      })),
+      hosts,
       clientSecret: await poolSecret(body, texts, tools.passwords),
       serverPassword: serverPassword(body, texts),
       authPassword: texts.auth_password ?? null,

@@ -7,7 +7,7 @@ import { reasonOf, type Log } from './log.ts'
 export type Lookup = (host: string) => Promise<readonly string[]>
 
 /** getaddrinfo(3) blocks one of the four threads of Node's pool; files and key derivation need the others. */
-const lookupsAtOnce = 2
+export const lookupsAtOnce = 2
 
 export const systemLookup: Lookup = async (host) => {
   const found = await lookup(host, { all: true, order: 'verbatim' })

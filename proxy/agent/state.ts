@@ -7,6 +7,8 @@ import type { Manifest, Peer, Position } from '../../shared/wire.ts'
 import { privateFileMode, replaceFile } from './atomic-file.ts'
 import { reasonOf, type Log } from './log.ts'
 import { tryLock } from './libc.ts'
+import { processSettings } from './process-settings.ts'
+import type { ProcessSettings } from './process-settings.ts'
 import { Seal } from './seal.ts'
 
 /** The last version that the proxy ran, complete: it starts with it if control does not answer. */
@@ -31,11 +33,20 @@ const fileSchema = z.object({
   fleet: z.string(),
   etag: z.string().nullable(),
   manifest: manifestSchema,
-  offered: manifestSchema.optional(),
+  // One that this release cannot read is not needed: `manifest` is complete.
+  offered: manifestSchema.optional().catch(undefined),
   bodies: z.record(z.string(), z.unknown()),
   salt: z.string(),
   sealed_secrets: z.record(z.string(), z.string()),
   addresses: z.record(z.string(), z.array(z.string())),
+})
+
+const processSettingsSchema = z.object({
+  listenHost: z.string(),
+  listenPort: z.int().min(0).max(65535),
+  unixSocketDir: z.string(),
+  unixSocketMode: z.string(),
+  workers: z.int().min(1),
 })
 
 const peersFileSchema = peersSchema.extend({ format: z.literal(format), fleet: z.string() })
@@ -170,12 +181,30 @@ export class StateFolder {
     return parsed.data.fleet === fleet ? parsed.data.peers : undefined
   }
 
+  /** With which the proxy has started. */
+  async saveProcessSettings(settings: ProcessSettings): Promise<void> {
+    await replaceFile(this.#processSettingsPath, `${JSON.stringify({ format, ...settings })}\n`)
+  }
+
+  /** Undefined if unknown. */
+  async readProcessSettings(): Promise<ProcessSettings | undefined> {
+    const text = await this.#read(this.#processSettingsPath)
+    if (text === undefined) return undefined
+    const parsed = processSettingsSchema.safeParse(jsonOrUndefined(text))
+    if (!parsed.success) return this.#passOver(this.#processSettingsPath, 'is damaged')
+    return processSettings(parsed.data)
+  }
+
   async close(): Promise<void> {
     await this.#lock.close()
   }
 
   get #mockKeyPath(): string {
     return join(this.#path, 'mock-key')
+  }
+
+  get #processSettingsPath(): string {
+    return join(this.#path, 'process-settings.json')
   }
 
   get #peersPath(): string {

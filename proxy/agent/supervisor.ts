@@ -2,9 +2,9 @@ import type { PoolOperation } from '../../shared/operations.ts'
 import type { Handed } from '../io/io.ts'
 import type { OperationOutcome } from '../../shared/wire.ts'
 import type { OperatedState, OrderedChange, QueryAnswer, WorkerQuery } from '../operation.ts'
-import type { StopMode } from '../port.ts'
+import type { PreflightRule, StopMode } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
-import type { ApplyOutcome, Desired, FleetSpec, HostSpec, PeersUpdate, TlsUpdate } from '../spec.ts'
+import type { ApplyOutcome, Desired, FleetSpec, HostSpec, PeersUpdate, PreflightOutcome, TlsUpdate } from '../spec.ts'
 import type { Report } from '../../shared/wire.ts'
 import { Backoff } from './backoff.ts'
 import type { Chance } from './clock.ts'
@@ -131,6 +131,18 @@ export class Supervisor {
     const outcome = await thread.apply(spec, force)
     if (outcome.applied) this.#running = spec
     return outcome
+  }
+
+  /** Tries a version before it is applied. Rejects with an EngineDied. */
+  async preflight(spec: FleetSpec, rule: PreflightRule, atOnce: number): Promise<PreflightOutcome> {
+    await this.#back?.promise
+    if (this.#thread === undefined) throw new EngineDied('the engine is not running')
+    return await this.#thread.preflight(spec, rule, atOnce)
+  }
+
+  /** Closes what the preflight of a version has opened that is not applied. */
+  endPreflight(): void {
+    this.#thread?.post({ type: 'preflight_over' })
   }
 
   /** Rejects with an EngineDied. */

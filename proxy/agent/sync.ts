@@ -54,6 +54,8 @@ export class Sync {
   /** Callers waiting for a poll that begins after their call. */
   #waiting: ((error: string | null) => void)[] = []
   readonly #pause = new Pause()
+  /** Ends the wait for a version to be applied. */
+  #leave: (() => void) | undefined
   #parked: AbortController | undefined
   /** The last error logged, so that a persistent one is logged once. */
   #trouble: string | null = null
@@ -83,8 +85,7 @@ export class Sync {
     while (!this.#stopped) {
       const answered = this.#waiting
       this.#waiting = []
-      const { error, waitMs } = await this.#turn(answered.length > 0)
-      for (const answer of answered) answer(error)
+      const waitMs = await this.#turn(answered)
       if (this.#waiting.length === 0) await this.#wait(waitMs)
     }
     for (const answer of this.#waiting) answer('the proxy is shutting down')
@@ -123,6 +124,11 @@ export class Sync {
     this.#pause.end()
   }
 
+  /** The version that was offered is being tried: polls go on, because control may offer one that mends it. */
+  goOn(): void {
+    this.#leave?.()
+  }
+
   setPollInterval(ms: number): void {
     this.#pollIntervalMs = ms
   }
@@ -133,23 +139,40 @@ export class Sync {
     this.#pause.end()
   }
 
-  async #turn(asked: boolean): Promise<{ error: string | null; waitMs: number }> {
+  /** Polls once, and answers `callers` when what was offered is applied or refused. Resolves with the time to wait. */
+  async #turn(callers: readonly ((error: string | null) => void)[]): Promise<number> {
     const startedAtMs = performance.now()
+    const asked = callers.length > 0
+    const answer = (error: string | null): void => {
+      for (const caller of callers) caller(error)
+    }
     try {
       if (!this.#greeted) await this.#greet()
       const polled = await this.#poll(asked)
       this.#recovered()
-      const refused = await this.#take(polled, asked)
+      const taken = this.#take(polled, asked).catch((error: unknown) => this.#failed(error).error)
+      void taken.then(answer)
+      await this.#heed(taken)
       const tookMs = performance.now() - startedAtMs
       // After control ended a parked poll, or before a hello, the next poll is immediate, so that it is parked again soon.
       const atOnce = !this.#greeted || isAsked(polled)
       const waitMs = atOnce ? gapMs : Math.max(jittered(this.#pollIntervalMs, this.#options.random) - tookMs, gapMs)
-      return { error: refused, waitMs }
+      return waitMs
     } catch (error) {
-      if (error instanceof ControlError && error.fault === 'given_up') return { error: reasonOf(error), waitMs: gapMs }
-      await this.#options.onHeard(null)
-      return this.#failed(error)
+      const isGivenUp = error instanceof ControlError && error.fault === 'given_up'
+      if (!isGivenUp) await this.#options.onHeard(null)
+      const failed = isGivenUp ? { error: reasonOf(error), waitMs: gapMs } : this.#failed(error)
+      answer(failed.error)
+      return failed.waitMs
     }
+  }
+
+  /** Waits for a version to be applied or refused, or to be tried, which takes as long as logins to servers. */
+  async #heed(taken: Promise<unknown>): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#leave = resolve
+    await Promise.race([taken, promise])
+    this.#leave = undefined
   }
 
   async #greet(): Promise<void> {

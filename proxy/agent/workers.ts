@@ -4,14 +4,14 @@ import { SharedCounters } from '../memory/shared-counters.ts'
 import { KeyCounts } from '../memory/key-counts.ts'
 import type { OperationOutcome } from '../../shared/wire.ts'
 import type { OperatedState, OrderedChange, QueryAnswer, WorkerQuery } from '../operation.ts'
-import type { ProcessStart, StopMode } from '../port.ts'
+import type { PreflightRule, ProcessStart, StopMode } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
-import type { ApplyOutcome, Desired, FleetSpec, PeersUpdate, TlsUpdate } from '../spec.ts'
+import type { ApplyOutcome, Desired, FleetSpec, PeersUpdate, PreflightOutcome, TlsUpdate } from '../spec.ts'
 import { Supervisor, type SupervisorOptions, type EngineRestart } from './supervisor.ts'
 import { EngineDied, type WorkerTies, type ListenAddress, type Listening } from './engine-thread.ts'
 import { Listeners } from './restart/listeners.ts'
 import { placed } from './placement.ts'
-import { mergedOutcome, mergedSnapshot } from './merged.ts'
+import { mergedOutcome, mergedPreflight, mergedSnapshot } from './merged.ts'
 
 /** Maximum time that a console waits for other workers. */
 const queryMs = 2000
@@ -98,6 +98,8 @@ export class Workers {
   /** The first start. Rejects with an EngineDied if a worker exits before it listens. */
   async start(listen: Listening, workers: number): Promise<ListenAddress> {
     if (this.#stopping) throw new EngineDied('the proxy is shutting down')
+    // Of a start that failed.
+    for (const former of this.#supervisors) former.close()
     const memory = SharedCounters.memory(workers)
     this.#counters = new SharedCounters(memory, workers)
     const lasting = {
@@ -174,6 +176,23 @@ export class Workers {
     if (outcome === undefined) throw new EngineDied('the engine is not running')
     if (outcome.applied) this.#running = wanted
     return outcome
+  }
+
+  /**
+   * Tries a version before it is applied, each pool in one worker. Rejects with an EngineDied. `endPreflight` is called if
+   * the version is not applied.
+   */
+  async preflight(spec: FleetSpec, rule: PreflightRule): Promise<PreflightOutcome> {
+    const wanted = placed(spec, this.#supervisors.length, new Map(this.#placements))
+    const atOnce = Math.max(1, Math.floor(loginsAtOnce / this.#supervisors.length))
+    const outcomes = await Promise.all(
+      this.#supervisors.map(async (supervisor) => await supervisor.preflight(wanted, rule, atOnce)),
+    )
+    return mergedPreflight(outcomes)
+  }
+
+  endPreflight(): void {
+    for (const supervisor of this.#supervisors) supervisor.endPreflight()
   }
 
   /** Including the overrides of SET. */
@@ -333,3 +352,6 @@ async function answerOf(supervisor: Supervisor, query: WorkerQuery): Promise<Que
 
 /** Limit of a report. */
 const restartsMax = 20
+
+/** Connections that a preflight tries at a time, so that a version of many pools is no storm of logins. */
+const loginsAtOnce = 16

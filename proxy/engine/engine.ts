@@ -15,12 +15,13 @@ import { snapshotsOf } from './snapshot.ts'
 import { Shutdown } from './shutdown.ts'
 import type { FromEngine, ListenOn, ProcessStart, ToEngine } from '../port.ts'
 import type { EngineSnapshot } from '../snapshot.ts'
-import type { AccessRules, FleetSpec } from '../spec.ts'
+import type { AccessRules, FleetSpec, UnpreparedPool } from '../spec.ts'
 import type { Workers } from './workers/workers.ts'
 import { Peers } from './cancel/peers.ts'
 import type { Pool } from './pool/pool.ts'
 import { Pools } from './pool/pools.ts'
 import type { ServerSource } from './pool/server-source.ts'
+import { Preflight } from './preflight/preflight.ts'
 import { Refusals } from './refusals.ts'
 import { ProcessCounts } from './workers/process-counts.ts'
 import { StatementMemory } from './session/statement-memory.ts'
@@ -53,6 +54,8 @@ export class Engine {
   readonly logins = new Set<Login>()
   readonly console: EngineConsole | null
   access: AccessRules = noRules
+  /** Pools of the running version that could not be prepared. */
+  unprepared: readonly UnpreparedPool[] = []
   readonly failedLogins: FailedLogins
   readonly refused: Record<string, number> = {}
   /** TLS context for clients; null without TLS. */
@@ -66,6 +69,8 @@ export class Engine {
   #nextId: number
   readonly #awaited = new Set<{ readonly condition: () => boolean; readonly done: () => void }>()
   #looking: Timer | null = null
+  /** The version that is tried before it is applied. */
+  #preflight: Preflight | null = null
   readonly #shutdown = new Shutdown(this)
 
   constructor(io: Io, options: EngineOptions, post: (message: FromEngine) => void) {
@@ -158,6 +163,12 @@ export class Engine {
       case 'apply':
         this.#apply(message.id, message.spec, message.force)
         return
+      case 'preflight':
+        this.#try(message)
+        return
+      case 'preflight_over':
+        this.#endPreflight()
+        return
       case 'addresses':
         this.pools.readdress(message.hosts)
         return
@@ -179,13 +190,30 @@ export class Engine {
     }
   }
 
+  #try({ id, spec, rule, atOnce }: ToEngine & { readonly type: 'preflight' }): void {
+    this.#endPreflight()
+    this.#preflight = new Preflight(this.context, this.pools, {
+      spec,
+      rule,
+      atOnce,
+      done: (outcome) => this.context.post({ type: 'preflighted', id, outcome }),
+    })
+  }
+
+  #endPreflight(): void {
+    this.#preflight?.end()
+    this.#preflight = null
+  }
+
   #apply(id: number, spec: FleetSpec, force: boolean): void {
     const isFirst = this.pools.running === null
     const outcome = this.pools.apply(spec, force)
+    this.#endPreflight()
     if (outcome.applied) {
       this.context.general = spec.general
       this.#offerTls(spec.clientTls)
       this.access = spec.access ?? noRules
+      this.unprepared = spec.unprepared ?? []
       this.console?.applied(spec, isFirst)
       if (isFirst) {
         this.context.counts?.begin()
@@ -291,6 +319,7 @@ export class Engine {
   /** All clients have been disconnected. */
   close(): void {
     for (const timer of this.#timers) timer.cancel()
+    this.#endPreflight()
     this.#cancelSocket?.close()
     this.#awaited.clear()
     this.#looking?.cancel()

@@ -1,3 +1,4 @@
+import { wildcard } from '../../shared/config/wildcard.ts'
 import { SqlError, sqlstates } from '../../shared/errors.ts'
 import { isUnix } from '../io/io.ts'
 import type { Socket, SocketEvents, Timer } from '../io/io.ts'
@@ -11,7 +12,7 @@ import { authenticate, secretAt, unknownUser } from './auth/methods.ts'
 import type { ScramKeys } from './auth/scram.ts'
 import type { ServerKeys } from './auth/server-login.ts'
 import { proxyOf, secretBytesOf, workerOf } from './cancel/cancel.ts'
-import type { AccessRules } from '../spec.ts'
+import type { AccessRules, UnpreparedPool } from '../spec.ts'
 import type { FailedLogins } from './auth/failed-logins.ts'
 import type { EngineConsole } from './console.ts'
 import { Client } from './pool/client.ts'
@@ -44,6 +45,8 @@ export interface LoginEngine {
   readonly logins: Set<Login>
   readonly failedLogins: FailedLogins
   readonly access: AccessRules
+  /** Pools that could not be prepared. */
+  readonly unprepared: readonly UnpreparedPool[]
   /** Logins refused before a pool was known, by SQLSTATE. */
   readonly refused: Record<string, number>
   /** TLS context for clients; null without TLS. */
@@ -279,6 +282,8 @@ export class Login implements SocketEvents {
     const { pools, context, access } = this.#engine
     // Which databases exist is told only after authentication, as for users.
     const exists = pools.hasDatabase(database)
+    const lacks = this.#lack(database, user, exists && served !== null)
+    if (lacks !== null) throw unprepared(database, lacks)
     const spec = exists ? served : pools.elsewhere(user)
     if (!exists) this.#untold = noDatabaseText(database)
     if (exists && pools.isDisabled(database)) throw disabled(database)
@@ -310,6 +315,18 @@ export class Login implements SocketEvents {
       },
     })
     return { md5: secret.md5, scram: keys, byFormer }
+  }
+
+  /** Why the pool of this user could not be prepared; null if there is none such. */
+  #lack(database: string, user: string, isServed: boolean): string | null {
+    const { unprepared, pools } = this.#engine
+    for (const { database: one, user: other, code } of unprepared) {
+      if (one === database && other === user) return code
+      if (isServed) continue
+      const isDatabase = one === database || (one === wildcard && !pools.hasDatabase(database))
+      if (isDatabase && (other === user || other === wildcard)) return code
+    }
+    return null
   }
 
   /**
@@ -556,6 +573,13 @@ function noDatabase(database: string): SqlError {
 
 function noDatabaseText(database: string): string {
   return `database "${database}" does not exist`
+}
+
+function unprepared(database: string, code: string): SqlError {
+  return new SqlError(
+    'cannot_connect_now',
+    `database is not available: ${database}: the proxy could not prepare its configuration (${code})`,
+  )
 }
 
 function disabled(database: string): SqlError {

@@ -16,7 +16,7 @@ const start = workerData as EngineStart
 setV8Flags()
 
 const post = (message: FromEngine): void => {
-  if (message.type === 'listening') port.postMessage({ ...message, fds: io.listeners })
+  if (message.type === 'listening') port.postMessage({ ...message, fds: io.keepListeners() })
   else port.postMessage(message)
 }
 

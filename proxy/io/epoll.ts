@@ -50,8 +50,8 @@ export class EpollIo implements Io {
   readonly #loop: Loop
   readonly #onExhausted: (errno: string) => void
   readonly #lasting: Readonly<Record<string, number>> | undefined
-  /** Descriptors of listeners that outlive this loop, by `listenerKey`. */
-  readonly listeners: Record<string, number> = {}
+  /** Descriptors of listeners that are to outlive this loop, by `listenerKey`. */
+  readonly #listeners: Record<string, number> = {}
 
   constructor(options: EpollIoOptions) {
     this.#lasting = options.lasting
@@ -102,14 +102,20 @@ export class EpollIo implements Io {
     randomFillSync(bytes)
   }
 
+  /**
+   * All listeners are open, and outlive this loop from now on. If one of them cannot be opened, the others are closed like
+   * everything that a thread leaves open.
+   */
+  keepListeners(): Readonly<Record<string, number>> {
+    for (const fd of Object.values(this.#listeners)) this.#loop.openFds?.remove(fd)
+    return this.#listeners
+  }
+
   listen(address: Address, onAccept: (socket: Socket) => SocketEvents, mode = ownerOnly): Listener {
     const key = listenerKey(address)
     const fd = this.#lasting?.[key] ?? (isUnix(address) ? this.#openedUnix(address, mode) : this.#opened(address))
     const lasts = this.#lasting !== undefined
-    if (lasts) {
-      this.#loop.openFds?.remove(fd)
-      this.listeners[key] = fd
-    }
+    if (lasts) this.#listeners[key] = fd
     const listener = new EpollListener(this.#loop, fd, address, lasts, onAccept, this.#onExhausted)
     if (lasts || !isUnix(address)) return listener
     const path = unixPath(address)

@@ -44,15 +44,24 @@ function valuesIn(format: BodyFormat, given: object, keys: Keys, first: Readonly
   // Format 1 begins with the keys of that time, in their order and, should one be gone, with its value of that time.
   const values: Record<string, unknown> = {}
   if (format === 1) Object.assign(values, first)
+  const absent = allAbsent(keys)
   for (const [key, value] of Object.entries(given)) {
-    const spec = Object.hasOwn(keys, key) ? keys[key] : undefined
     const isNamed = format === 1 && Object.hasOwn(first, key)
-    if (spec === undefined || isNamed || value !== absentMeans(spec)) values[key] = value
+    if (isNamed || !Object.hasOwn(absent, key) || value !== absent[key]) values[key] = value
   }
   return values
 }
 
+/** Needed for each pool, and made once for the tables there are. */
+const absentFromPools = absentValues(poolKeys)
+const absentFromGeneral = absentValues(generalKeys)
+
 function allAbsent(keys: Keys): Values {
+  if (keys === poolKeys) return absentFromPools
+  return keys === generalKeys ? absentFromGeneral : absentValues(keys)
+}
+
+function absentValues(keys: Keys): Values {
   return Object.fromEntries(Object.entries(keys).map(([key, spec]) => [key, absentMeans(spec)]))
 }
 

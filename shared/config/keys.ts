@@ -88,6 +88,14 @@ export const generalKeys = {
     obeyedBy: 'agent',
     help: 'number of engine threads of a proxy, which share its listener and limits; --workers overrides it',
   },
+  preflight: {
+    type: 'choice',
+    default: 'guard',
+    choices: ['guard', 'require', 'off'],
+    class: 'live',
+    obeyedBy: 'agent',
+    help: 'what a proxy tries before it replaces the version it runs, by one login for each set of new servers: "guard" refuses a version with which a pool that serves now would stop serving, "require" one with a pool that does not serve, "off" tries nothing; the value of the running version applies',
+  },
   max_client_connections: {
     type: 'integer',
     default: 10000,

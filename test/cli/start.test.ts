@@ -60,6 +60,27 @@ test('a proxy and control that are killed are started again, and traffic does no
   expect(await start.ctrlC()).toBe(0)
 })
 
+test('a proxy that cannot start keeps neither control nor the other proxy from serving, and comes when it can', async () => {
+  const place = await newPlace()
+  const state = join(place.dir, 'proxy-2')
+  await writeFile(state, 'in the place of a directory')
+  const start = new Running(flotillaWords('start', ...place.args))
+  await start.says(/ready after/)
+
+  const meanwhile = await askWho(place.proxyPort)
+  const listed = await flotillaAt(place, ['fleet', 'list'])
+  await rm(state)
+  await start.says(/^proxy-2 restarted/)
+  const after = await askWho(place.proxyPort + 1)
+
+  expect(start.lines.find((line) => line.startsWith('could not start proxy-2'))).toMatch(
+    /state directory.*it is tried again/,
+  )
+  expect(listed).toMatchObject({ code: 0 })
+  expect([meanwhile, after]).toEqual(['app in app', 'app in app'])
+  expect(await start.ctrlC()).toBe(0)
+})
+
 test('what a killed start leaves ends by itself or with the next start', async () => {
   const place = await newPlace()
   const killed = new Running(flotillaWords('start', ...place.args))

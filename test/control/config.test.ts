@@ -356,3 +356,40 @@ test('a value of a user without effect, because the servers are shared, is told 
     { pool: 'db', user: 'web' },
   ])
 })
+
+test('a forced write makes a version of equal content too, and is told in versions and in the manifest', async () => {
+  const control = await inProcessControl()
+  const token = await control.fleet()
+  const body = document()
+  await control.apply(body)
+  const force = async (match: string) =>
+    await control.call<Written>('PUT', '/v1/fleets/demo/config?force=true', { body, headers: { 'if-match': match } })
+
+  const forced = await force('"v1"')
+  const again = await force('"v2"')
+  const unforced = await control.apply<Written>(body)
+
+  expect(forced).toMatchObject({ status: 201, body: { version: 2, forced: true, plan: { ...noChange, kept: [app] } } })
+  expect(again).toMatchObject({ status: 200, body: { version: 2, forced: true } })
+  expect(unforced).toMatchObject({ status: 200, body: { version: 2, forced: true } })
+  const versions = await control.call<{ versions: object[] }>('GET', '/v1/fleets/demo/versions')
+  expect(versions.body.versions).toMatchObject([
+    { version: 2, forced: true },
+    { version: 1, forced: false },
+  ])
+  const manifest = await control.call<object>('GET', '/v1/fleets/demo/manifest', { token })
+  expect(manifest.body).toMatchObject({ version: 2, forced: true })
+})
+
+test('the version after a forced one is not forced, and its manifest has no such field', async () => {
+  const control = await inProcessControl()
+  const token = await control.fleet()
+  await control.call('PUT', '/v1/fleets/demo/config?force=true', { body: document(), headers: { 'if-match': '"v0"' } })
+
+  const next = await control.apply<Written>(document({ pool_size: 3 }))
+  const rollback = await control.call<Written>('POST', '/v1/fleets/demo/rollback', { body: { to: 1 } })
+
+  expect([next.body.forced, rollback.body.forced]).toEqual([false, false])
+  const { body } = await control.call<object>('GET', '/v1/fleets/demo/manifest', { token })
+  expect(Object.keys(body)).not.toContain('forced')
+})

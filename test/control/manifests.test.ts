@@ -150,3 +150,23 @@ test('the document of a version of before the format is no change when it is wri
     body: { version: 1, created: false, plan: { added: [], rebuilt: [], retuned: [], kept: [{ pool: 'app' }] } },
   })
 })
+
+test('a version of before shared servers keeps the values of its users, and the plan says what writing it again changes', async () => {
+  const servers = [{ host: '10.0.0.1' }]
+  const other = { password: { env: 'OTHER' }, server_user: 'web', pool_size: 3 }
+  const users = { web: { password: { env: 'WEB' } }, other }
+  const given = { pools: { app: { servers, server_password: { env: 'SERVER' }, users } } }
+  const { control } = await fleetWith(given)
+  await madeBefore(control)
+  const token = await oldToken(control)
+
+  const manifest = await control.call<Manifest>('GET', '/v1/fleets/old/manifest', { token, headers: compact })
+  const line = manifest.body.pools.find(({ user }) => user === 'other')!
+  const pool = await control.call('GET', `/v1/fleets/old/pools/${line.hash}`, { token })
+  const planned = await control.call('PUT', '/v1/fleets/old/config?dry_run=true', { body: given })
+
+  expect(pool.body).toMatchObject({ user: 'other', pool_size: 3 })
+  expect(planned.body).toMatchObject({
+    plan: { retuned: [{ pool: 'app', user: 'other' }], kept: [{ pool: 'app', user: 'web' }], rebuilt: [] },
+  })
+})

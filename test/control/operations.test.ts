@@ -277,8 +277,7 @@ test('a proxy whose token was revoked gets no hints and no operations, until it 
   const { control } = await withProxies()
   const [first] = (await control.call<Tokens>('GET', '/v1/fleets/demo/tokens')).body.tokens
   const other = await control.call<{ token: string }>('POST', '/v1/fleets/demo/tokens', { body: { name: 'new' } })
-  const hello = { boot: 'boot-2', agent_version: '1', listen: 'x', hint_url: 'http://done' }
-  control.clock.nowMs += 1
+  const hello = { boot: 'boot-2', takes_over_from: 'boot-1', agent_version: '1', listen: 'x', hint_url: 'http://done' }
   await control.call('POST', '/v1/fleets/demo/proxies/done/hello', { token: other.body.token, body: hello })
 
   await control.call('DELETE', `/v1/fleets/demo/tokens/${first!.id}`)

@@ -267,6 +267,7 @@ export class World {
       case 'query':
       case 'answer':
       case 'snapshot':
+      case 'preflighted':
       case 'reload':
       case 'operated':
       case 'state':

@@ -93,7 +93,7 @@ export class Engine {
       return { hash, connectHash: connect_hash, body }
     })
     this.#version++
-    const spec = await prepare(
+    const { spec } = await prepare(
       { position: { epoch: 1, version: this.#version }, general: settings, consoleUsers: console_users, pools },
       {
         resolver: { resolveAll: (hosts) => Promise.resolve(new Map(hosts.map((host) => [host, [host]]))) },

@@ -85,12 +85,20 @@ export class Orders {
       const kept = await file.read()
       if (kept !== undefined) await this.takeKept(kept)
     }
-    this.#following = setInterval(() => void read(), this.#options.followMs)
-    this.#following.unref()
+    // The next look begins after this one: a slow disk gets no queue of them.
+    const again = (): NodeJS.Timeout =>
+      setTimeout(() => {
+        void read().finally(() => {
+          if (this.#following === timer) this.#following = timer = again()
+        })
+      }, this.#options.followMs).unref()
+    let timer = again()
+    this.#following = timer
   }
 
   unfollow(): void {
-    clearInterval(this.#following)
+    clearTimeout(this.#following)
+    this.#following = undefined
   }
 
   async stop(): Promise<void> {

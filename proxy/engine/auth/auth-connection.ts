@@ -71,8 +71,11 @@ export interface ConnectionSource {
   /** The query failed; the reason is for operators. */
   failed(query: UserQuery, reason: string): void
   dispatch(): void
-  /** The connection has closed: with `reason` null in order, before or after its login. */
-  ended(connection: AuthConnection, reason: string | null): void
+  /**
+   * The connection has closed: with `reason` null in order, before or after its login. `sqlstate` is that of a login that
+   * the server has refused.
+   */
+  ended(connection: AuthConnection, reason: string | null, sqlstate: string | null): void
 }
 
 /** A connection that runs auth_query, one query after the other. */
@@ -180,7 +183,7 @@ export class AuthConnection implements SocketEvents {
         this.#exchange = this.#run()
         this.socket = this.#connect()
       } else if (error instanceof LoginRefused || error instanceof SqlError || error instanceof TlsRefused) {
-        this.#end(error.message)
+        this.#end(error.message, error instanceof LoginRefused ? error.sqlstate : null)
       } else throw error
     }
   }
@@ -252,7 +255,7 @@ export class AuthConnection implements SocketEvents {
   }
 
   /** `reason` is null for an orderly end. */
-  #end(reason: string | null): void {
+  #end(reason: string | null, sqlstate: string | null = null): void {
     if (this.#over) return
     this.#over = true
     this.#timer.cancel()
@@ -260,7 +263,7 @@ export class AuthConnection implements SocketEvents {
       this.#write(write.terminate())
       this.socket.end()
     } else this.socket.close()
-    this.source.ended(this, reason)
+    this.source.ended(this, reason, sqlstate)
   }
 }
 

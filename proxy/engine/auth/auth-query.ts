@@ -45,7 +45,7 @@ export class AuthQueries {
     if (!looksUp(spec)) return null
     const known = this.#bySpec.get(spec)
     if (known !== undefined && !known.closed) return known
-    const key = keyOf(spec)
+    const key = authKeyOf(spec)
     let source = this.#sources.get(key)
     if (source === undefined) {
       source = new AuthSource(this.#context, spec, {
@@ -104,7 +104,7 @@ export function looksUp({ settings, clientSecret }: PoolSpec): boolean {
 }
 
 /** Pools with the same key share a source. */
-function keyOf({ serverDatabase, settings, hosts, authPassword, serverTls }: PoolSpec): string {
+export function authKeyOf({ serverDatabase, settings, hosts, authPassword, serverTls }: PoolSpec): string {
   const own = authQuerySettings(settings)
   const digest = createHash('sha256')
     .update(authPassword ?? '')

@@ -37,9 +37,14 @@ export class ServerSession {
    * SqlError when the server does what we cannot answer.
    */
   *begin(wire: Wire, tls: SessionTls | null, credentials: Omit<Credentials, 'channel'>): Exchange<ServerLogin> {
-    const { socket, inbox, conversation } = wire
+    yield* this.secure(wire, tls)
+    const channel = wire.socket.tls?.serverEndPoint ?? null
+    return yield* serverLogin(wire.conversation, { ...credentials, channel })
+  }
+
+  /** What comes before the login. Throws TlsRefused. */
+  *secure({ socket, inbox }: Pick<Wire, 'socket' | 'inbox'>, tls: SessionTls | null): Exchange<void> {
     if (this.#secures && tls !== null) yield* secureServer(inbox, socket, { ...tls, required: false })
-    return yield* serverLogin(conversation, { ...credentials, channel: socket.tls?.serverEndPoint ?? null })
   }
 
   /** `server_tls_sslmode = "allow"`: a server that refused plaintext may accept TLS, on another connection. */

@@ -18,7 +18,7 @@ interface LimitedPool {
 }
 
 /** Where servers come from: what is limited together with others. */
-interface LimitedSource {
+export interface LimitedSource {
   readonly database: string
   readonly serverUser: string
   readonly current: LimitedServerSet | null
@@ -37,6 +37,11 @@ interface LimitedServerSet {
   readonly size: number
   readonly sizeMin: number
   readonly draining: boolean
+}
+
+/** A source whose idle servers may make room for a trial. */
+interface Replaceable {
+  readonly current: (LimitedServerSet & { readonly idle: { readonly tail: LimitedServer | null } }) | null
 }
 
 interface LimitedServer {
@@ -125,6 +130,31 @@ export class Limits {
     return this.#makesRoom(source, settings.maxAddressConnections, slot, () => this.#serversAt(target))
   }
 
+  /**
+   * Counts a server that is opened to try other settings; false if that has to wait for room under limits that sources
+   * share, for which `place` stands in line. In a full pool it takes the place of an idle server. Clients do not wait for
+   * it: busy servers may be as many as `pool_size`, as in a rebuild, where they drain beside the new ones.
+   */
+  admitTrial(
+    serverSet: LimitedServerSet & { readonly source: Replaceable },
+    target: Target,
+    place: LimitedSource,
+  ): boolean {
+    const { current } = serverSet.source
+    const claim = { ...claimOf(serverSet), source: place }
+    if (!this.admit(claim) || !this.admitTo(claim, target)) return false
+    if (current !== null && this.sizeOf(current) >= current.settings.poolSize) {
+      this.#look(() => current.idle.tail?.close('evicted'))
+    }
+    return this.open(claim, target, null)
+  }
+
+  /** It no longer waits for room. */
+  withdraw(place: LimitedSource): void {
+    this.#blocked.delete(place)
+    this.#awaiting.delete(place)
+  }
+
   #serversOf(isCounted: (source: LimitedSource) => boolean): LimitedServer[] {
     return [...this.#pools().sources()].filter(isCounted).flatMap((source) => [...source.servers()])
   }
@@ -198,7 +228,7 @@ export class Limits {
   }
 
   /** Counts a server that is to be opened; false if another worker was faster. */
-  open(serverSet: LimitedServerSet, target: Target, sizeMax: number): boolean {
+  open(serverSet: LimitedServerSet, target: Target, sizeMax: number | null): boolean {
     const { counts } = this.#context()
     if (counts === null || counts.open(serverSet, target, sizeMax)) return true
     this.#awaitRoom(serverSet.source)
@@ -396,6 +426,18 @@ function sharesRoom(blocked: LimitedSource, source: LimitedSource): boolean {
     (maxDbConnections > 0 && blocked.database === source.database) ||
     (maxUserConnections > 0 && blocked.serverUser === source.serverUser)
   )
+}
+
+/** What is limited of a server set that is tried. */
+function claimOf({
+  spec,
+  settings,
+  idle,
+  size,
+  sizeMin,
+  draining,
+}: LimitedServerSet): Omit<LimitedServerSet, 'source'> {
+  return { spec, settings, idle, size, sizeMin, draining }
 }
 
 function clientsOf(pools: Iterable<LimitedPool>): number {

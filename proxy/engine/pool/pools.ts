@@ -13,6 +13,8 @@ import type { OperatedState } from '../../operation.ts'
 import type { ApplyOutcome, ClientSecret, FleetSpec, PoolSpec, TlsUpdate } from '../../spec.ts'
 import { Pool } from './pool.ts'
 import { ServerSource } from './server-source.ts'
+import { sharedKey, specFor, supplies, supplyKey, templatesOf } from './supply.ts'
+import type { Supplied } from './supply.ts'
 import { withAddresses } from './target.ts'
 
 /** All pools, and their configuration. */
@@ -192,10 +194,8 @@ export class Pools {
 
   /** The pool with "*" for a user without one of its own; null if there is none. */
   templateFor(database: string, user: string): Pool | null {
-    if (database === wildcard || user === wildcard) return null
-    const users = this.#isConfigured(database) ? [wildcard] : [user, wildcard]
-    for (const one of users) {
-      const pool = this.find(this.#isConfigured(database) ? database : wildcard, one)
+    for (const name of templatesOf({ database, user }, this.#isConfigured(database))) {
+      const pool = this.find(name.database, name.user)
       if (pool !== null && pool.spec !== null) return pool
     }
     return null
@@ -325,49 +325,44 @@ export class Pools {
 
   /** All pools take their servers where they should, and each source runs what its first pool says. */
   #supplyAll(): void {
-    const supplied = new Map<ServerSource, Pool[]>()
-    for (const users of this.#pools.values()) {
-      const pools = [...users.values()].filter(({ spec, isWildcard }) => spec !== null && !isWildcard)
-      for (const pool of pools.sort(byPrecedence)) {
-        const source = this.#sourceFor(pool, (shared) => supplied.get(shared)?.[0]?.spec ?? null)
-        const members = supplied.get(source)
-        if (members === undefined) supplied.set(source, [pool])
-        else members.push(pool)
-      }
-    }
-    for (const [source, pools] of supplied) for (const pool of pools) pool.draw(source)
+    const supplied = supplies(this.#supplied()).map(({ pools, ...names }) => ({ pools, source: this.sourceOf(names) }))
+    for (const { source, pools } of supplied) for (const { pool } of pools) pool.draw(source)
     // First, so that what takes their place opens servers within the limits.
     for (const source of this.sources()) if (source.pools.size === 0) source.drainCurrent()
-    for (const [source, [first]] of supplied) {
-      if (first !== undefined && first.spec !== null) source.configure(first.spec, placeOf(source, first))
+    for (const { source, pools } of supplied) {
+      const [{ pool, spec }] = pools
+      source.configure(spec, placeOf(source, pool))
+    }
+  }
+
+  *#supplied(): Generator<Supplied & { readonly pool: Pool }> {
+    for (const pool of this.all()) {
+      const { database, user, spec, template, isWildcard } = pool
+      if (spec !== null && !isWildcard) yield { database, user, spec, isMade: template !== null, pool }
     }
   }
 
   /** One pool that was created meanwhile. */
   #supply(pool: Pool): void {
-    const source = this.#sourceFor(pool, ({ current }) => current?.spec ?? null)
+    const { database, user, spec } = pool
+    assert(spec !== null, 'a removed pool has no servers')
+    const { serverUser } = spec
+    const key = supplyKey({ user, spec }, (shared) => {
+      return this.#sources.get(database)?.get(shared)?.current?.spec ?? null
+    })
+    const source = this.sourceOf({ database, serverUser, key })
     pool.draw(source)
     const [first = pool] = source.pools
-    const spec = (source.pools.size > 1 ? source.current?.spec : null) ?? pool.spec
-    if (spec !== null) source.configure(spec, placeOf(source, first))
+    const runs = source.pools.size > 1 ? (source.current?.spec ?? spec) : spec
+    source.configure(runs, placeOf(source, first))
   }
 
-  /**
-   * Users of a database whose servers log in as one role share them, as in PgBouncer. A user whose own keys open its
-   * servers (passthrough) does not; nor does one whose servers are opened in another way than those of the first user,
-   * which a valid document does not have.
-   */
-  #sourceFor({ database, user, spec }: Pool, runs: (shared: ServerSource) => PoolSpec | null): ServerSource {
-    assert(spec !== null, 'a removed pool has no servers')
-    const { serverUser, connectHash, settings } = spec
-    if (settings.serverAuth !== 'passthrough') {
-      const shared = this.#source(database, serverUser, sharedKey(serverUser))
-      if ((runs(shared)?.connectHash ?? connectHash) === connectHash) return shared
-    }
-    return this.#source(database, serverUser, JSON.stringify(['user', user]))
+  findSource({ database, key }: Pick<ServerSource, 'database' | 'key'>): ServerSource | null {
+    return this.#sources.get(database)?.get(key) ?? null
   }
 
-  #source(database: string, serverUser: string, key: string): ServerSource {
+  /** What servers of this name come from; created if missing. */
+  sourceOf({ database, serverUser, key }: Pick<ServerSource, 'database' | 'serverUser' | 'key'>): ServerSource {
     let sources = this.#sources.get(database)
     if (sources === undefined) {
       sources = new Map()
@@ -507,10 +502,6 @@ function wayOfLoggingIn({ settings, clientSecret }: PoolSpec): string {
 
 const noSecret: ClientSecret = { md5: null, scram: null }
 
-function sharedKey(serverUser: string): string {
-  return JSON.stringify(['role', serverUser])
-}
-
 /**
  * Under which user the servers of a source are shown, and the worker that has them. Users of "*" may come and go, so servers
  * of a forced role are always shown under that role.
@@ -521,22 +512,4 @@ function placeOf(source: ServerSource, { user, worker, template }: Pool): { user
     return { user: source.serverUser, worker: template.database === wildcard ? worker : template.worker }
   }
   return { user: isShared && source.pools.size > 1 ? source.serverUser : user, worker }
-}
-
-/** Configured pools first, then by user: the same in all workers. */
-function byPrecedence(one: Pool, other: Pool): number {
-  const [oneIsMade, otherIsMade] = [one.template !== null, other.template !== null]
-  if (oneIsMade !== otherIsMade) return oneIsMade ? 1 : -1
-  return one.user < other.user ? -1 : 1
-}
-
-/** The configuration of "*" for one database and user; it has the hash of "*". */
-function specFor(spec: PoolSpec, { database, user }: Pool): PoolSpec {
-  return {
-    ...spec,
-    database,
-    user,
-    serverDatabase: spec.database === wildcard && spec.serverDatabase === wildcard ? database : spec.serverDatabase,
-    serverUser: spec.user === wildcard && spec.serverUser === wildcard ? user : spec.serverUser,
-  }
 }

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
+import { causes } from '../../../shared/causes.ts'
+import type { Cause } from '../../../shared/causes.ts'
 import type { PoolSettings } from '../../../shared/config/settings.ts'
 import type { TcpOptions } from '../../io/io.ts'
 import type { Schema } from '../../memory/schema-changes.ts'
+import type { LimitedSource } from './limits.ts'
 import { List } from './list.ts'
 import { shownHash } from '../../spec.ts'
 import type { PoolSpec } from '../../spec.ts'
@@ -18,6 +21,20 @@ import { anything } from '../session/session-state.ts'
 
 /** How many idle servers are looked at for one that has the settings of a client. */
 const fittingMax = 16
+
+/** Why a server could not log in. */
+export interface LoginFailure {
+  readonly cause: Cause
+  readonly errno: string | null
+  readonly sqlstate: string | null
+  readonly message: string | null
+}
+
+/** Who tries a server set before it serves. */
+export interface Trial {
+  passed(): void
+  failed(failure: LoginFailure): void
+}
 
 /** A client, as far as its choice of a server goes. */
 interface Settled {
@@ -70,11 +87,14 @@ export class ServerSet {
   strict = false
   /** Of the database on its servers. */
   readonly schema: Schema
+  /** It is tried, and serves no clients yet; null for one that serves or drains. */
+  trial: Trial | null
   #targets: readonly Target[] = []
   #next = 0
 
-  constructor(source: ServerSource, spec: PoolSpec) {
+  constructor(source: ServerSource, spec: PoolSpec, trial: Trial | null = null) {
     this.source = source
+    this.trial = trial
     this.spec = spec
     this.settings = spec.settings
     this.#holdTls()
@@ -194,6 +214,38 @@ export class ServerSet {
     if (target === null || !this.source.context.limits.open(this, target, sizeMax)) return false
     this.login.pushTail(new Server(this, target))
     return true
+  }
+
+  /** Opens a server to try the settings of the set; false if a shared limit does not allow it. */
+  tryTarget(target: Target, place: LimitedSource): boolean {
+    if (!this.source.context.limits.admitTrial(this, target, place)) return false
+    this.login.pushTail(new Server(this, target))
+    return true
+  }
+
+  /** A server has logged in, and reported these parameters. */
+  loggedIn(server: Server, reported: ReadonlyMap<string, string>): void {
+    if (this.trial === null) {
+      this.source.connected(server.target, reported)
+      this.checkin(server)
+      return
+    }
+    this.move(server, this.idle)
+    server.becameIdle()
+    this.trial.passed()
+  }
+
+  loginFailed(target: Target, failure: LoginFailure): void {
+    if (this.trial !== null) this.trial.failed(failure)
+    else if (!causes[failure.cause].planned) this.source.connectFailed(target, failure.sqlstate, textOf(failure))
+  }
+
+  /** From now on it serves. */
+  passTrial(): void {
+    assert(this.trial !== null, 'a server set is tried once')
+    this.trial = null
+    this.source.context.counts?.tried(this)
+    for (const server of this.idle) this.source.connected(server.target, server.reported)
   }
 
   /** Opens a server for one client alone; null if a shared limit does not allow it. */
@@ -364,7 +416,12 @@ export class ServerSet {
       assert(counted === list.size, 'a list counts its items')
     }
     if (this.draining) assert(this.idle.size + this.login.size === 0, 'a draining server set keeps no idle server')
-    if (!this.draining)
+    if (this.trial !== null) assert(this.size <= 1 && this.source.trials.has(this), 'a trial is one server')
+    else if (!this.draining)
       assert(this.source.current === this, 'a server set that does not drain is its source’s current one')
   }
+}
+
+export function textOf({ cause, message }: Pick<LoginFailure, 'cause' | 'message'>): string {
+  return message ?? `server login failed: ${causes[cause].help}`
 }

@@ -19,6 +19,7 @@ import { OldestFirst } from './oldest-first.ts'
 import type { Pool } from './pool.ts'
 import type { Server } from './server.ts'
 import { ServerSet } from './server-set.ts'
+import type { Trial } from './server-set.ts'
 import type { Target } from './target.ts'
 
 /** The ParameterStatus messages for a client at the end of its login. */
@@ -60,6 +61,8 @@ export class ServerSource {
   current: ServerSet | null = null
   /** Former server sets with servers that finish a transaction. */
   readonly draining = new Set<ServerSet>()
+  /** Server sets that are tried, and serve no clients. */
+  readonly trials = new Set<ServerSet>()
   /** No server is opened or kept: clients wait. */
   #paused = false
   /** SCRAM keys of the login to servers: a reconnect, or a rebuild with the same password, derives nothing anew. */
@@ -126,14 +129,43 @@ export class ServerSource {
   }
 
   #replace(spec: PoolSpec): void {
+    const tried = this.#triedWith(spec)
     this.drainCurrent()
-    this.current = new ServerSet(this, spec)
+    this.current = tried ?? new ServerSet(this, spec)
     this.#welcomes.clear()
     this.#reported.clear()
     this.failure = null
     this.#proven = false
     this.#resetRetry()
+    tried?.passTrial()
+    tried?.adopt(spec)
     this.retuned()
+  }
+
+  // Trials
+
+  /** A server set that is tried before it serves, or only to be tried. */
+  tryOut(spec: PoolSpec, trial: Trial): ServerSet {
+    const serverSet = new ServerSet(this, spec, trial)
+    this.trials.add(serverSet)
+    return serverSet
+  }
+
+  /** The server set that has a server with these settings. */
+  #triedWith({ connectHash }: PoolSpec): ServerSet | null {
+    for (const serverSet of this.trials) {
+      if (serverSet.spec.connectHash !== connectHash || serverSet.idle.size === 0) continue
+      this.trials.delete(serverSet)
+      return serverSet
+    }
+    return null
+  }
+
+  /** It does not serve; nothing if it does by now. */
+  endTrial(serverSet: ServerSet): void {
+    if (!this.trials.delete(serverSet)) return
+    for (const list of serverSet.lists) for (const server of list.copy()) server.close('drained')
+    serverSet.releaseTls()
   }
 
   drainCurrent(): void {
@@ -160,9 +192,10 @@ export class ServerSource {
     this.grow()
   }
 
-  /** The serving server set, if any, and draining ones. */
+  /** The serving server set, if any, tried and draining ones. */
   get serverSets(): ServerSet[] {
-    return this.current === null ? [...this.draining] : [this.current, ...this.draining]
+    const others = [...this.trials, ...this.draining]
+    return this.current === null ? others : [this.current, ...others]
   }
 
   /** All its servers, those of draining server sets too. */
@@ -172,7 +205,7 @@ export class ServerSource {
 
   /** Neither a pool nor a server is left. */
   get abandoned(): boolean {
-    return this.pools.size === 0 && this.current === null && this.draining.size === 0
+    return this.pools.size === 0 && this.current === null && this.draining.size + this.trials.size === 0
   }
 
   // Operators
@@ -187,6 +220,7 @@ export class ServerSource {
     this.#paused = paused
     if (paused) {
       this.current?.retire()
+      for (const trial of this.trials) trial.retire()
       return
     }
     this.#resetRetry()

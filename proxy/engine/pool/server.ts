@@ -10,6 +10,7 @@ import { LoginRefused } from '../auth/server-login.ts'
 import { ServerSession } from '../auth/server-session.ts'
 import type { CancelKey } from '../cancel/cancel-request.ts'
 import type { Client } from './client.ts'
+import { causeOf } from './close-cause.ts'
 import { Inbox } from '../../protocol/framing.ts'
 import type { Message } from '../../protocol/framing.ts'
 import type { Conversation, Exchange } from '../wire/conversation.ts'
@@ -24,6 +25,7 @@ import { Learning } from '../session/learning.ts'
 import type { Learned } from '../session/learning.ts'
 import { adjustment, Parameters } from '../session/parameters.ts'
 import type { Adjustment } from '../session/parameters.ts'
+import { textOf } from './server-set.ts'
 import type { ServerSet } from './server-set.ts'
 import type { Target } from './target.ts'
 import { ServerStatements } from '../session/prepared.ts'
@@ -368,29 +370,7 @@ export class Server implements SocketEvents, Listed<Server> {
       return
     }
     const message = cause.reason === undefined ? null : `TLS failed: ${cause.reason}`
-    this.close(this.#causeOf(cause), { errno: cause.errno, message })
-  }
-
-  #causeOf(cause: CloseCause): Cause {
-    switch (cause.kind) {
-      case 'eof':
-        return 'closed'
-      case 'reset':
-      case 'error':
-        return 'reset'
-      case 'refused':
-        return 'connect_refused'
-      case 'unreachable':
-        return 'unreachable'
-      case 'keepalive':
-        return this.#loggedIn ? 'keepalive_timeout' : 'connect_timeout'
-      case 'unacked':
-        return this.#loggedIn ? 'user_timeout' : 'connect_timeout'
-      case 'tls':
-        return 'tls_failed'
-      default:
-        return cause.kind satisfies never
-    }
+    this.close(causeOf(cause, this.#loggedIn), { errno: cause.errno, message })
   }
 
   // Exchanges of our own: login, parameters, reset
@@ -464,8 +444,7 @@ export class Server implements SocketEvents, Listed<Server> {
       this.client?.dedicated(this)
       return
     }
-    source.connected(this.target, login.parameters)
-    this.serverSet.checkin(this)
+    this.serverSet.loggedIn(this, login.parameters)
   }
 
   /**
@@ -791,6 +770,11 @@ export class Server implements SocketEvents, Listed<Server> {
 
   /** The link ended with nothing owed: returns to the pool, after a reset if the session may have left something. */
   giveBack(): void {
+    // Its client left inside a transaction, during an exchange.
+    if (this.status !== TransactionStatus.Idle) {
+      this.close('client_gone')
+      return
+    }
     if (this.replication !== null) {
       this.close('client_gone')
       return
@@ -866,47 +850,48 @@ export class Server implements SocketEvents, Listed<Server> {
       this.socket.close()
     }
     // Not before: another worker opens a server as soon as it is counted as closed.
-    serverSet.source.context.counts?.closed(serverSet, this.target, this.replication !== null)
+    const isOutsideSize = this.replication !== null || serverSet.trial !== null
+    serverSet.source.context.counts?.closed(serverSet, this.target, isOutsideSize)
 
-    const { source } = serverSet
-    source.closed.count(source.user, cause)
-    if (!causes[cause].planned) {
-      const nowMs = source.context.io.nowMs()
-      source.context.post({
-        type: 'disconnect',
-        disconnect: {
-          pool: source.database,
-          user: source.user,
-          host: this.target.host.host,
-          port: this.target.host.port,
-          role: this.target.host.role,
-          backend_pid: this.backendKey?.pid ?? null,
-          cause,
-          errno: details.errno ?? null,
-          sqlstate: details.sqlstate ?? null,
-          message: details.message ?? null,
-          state,
-          connection_age_ms: Math.max(0, nowMs - this.connectedAtMs),
-          idle_ms: Math.max(0, nowMs - this.lastReceivedMs),
-          client_hurt: client !== null,
-          pool_hash: serverSet.hash,
-        },
-      })
-    }
+    // What is only tried is no loss.
+    if (serverSet.trial === null) this.#reportEnd(cause, details, state, client !== null)
+    const failure = { cause, errno: null, sqlstate: null, message: null, ...details }
     if (this.replication !== null && state === 'login') {
-      client?.fatal(details.sqlstate ?? sqlstates.connection_failure, details.message ?? loginFailureText(cause))
+      client?.fatal(failure.sqlstate ?? sqlstates.connection_failure, textOf(failure))
     } else client?.serverLost(this, cause)
+    const { source } = serverSet
     if (serverSet.draining) source.dropDrained(serverSet)
-    else if (state === 'login' && !causes[cause].planned && this.replication === null) {
-      source.connectFailed(this.target, details.sqlstate ?? null, details.message ?? loginFailureText(cause))
-    }
+    else if (state === 'login' && this.replication === null) serverSet.loginFailed(this.target, failure)
     source.context.limits.freed(serverSet.draining ? null : source)
     source.context.serverEnded()
   }
-}
 
-function loginFailureText(cause: Cause): string {
-  return `server login failed: ${causes[cause].help}`
+  #reportEnd(cause: Cause, details: ClosedDetails, state: ServerStateName, clientHurt: boolean): void {
+    const { source, hash } = this.serverSet
+    source.closed.count(source.user, cause)
+    if (causes[cause].planned) return
+    const nowMs = source.context.io.nowMs()
+    source.context.post({
+      type: 'disconnect',
+      disconnect: {
+        pool: source.database,
+        user: source.user,
+        host: this.target.host.host,
+        port: this.target.host.port,
+        role: this.target.host.role,
+        backend_pid: this.backendKey?.pid ?? null,
+        cause,
+        errno: details.errno ?? null,
+        sqlstate: details.sqlstate ?? null,
+        message: details.message ?? null,
+        state,
+        connection_age_ms: Math.max(0, nowMs - this.connectedAtMs),
+        idle_ms: Math.max(0, nowMs - this.lastReceivedMs),
+        client_hurt: clientHurt,
+        pool_hash: hash,
+      },
+    })
+  }
 }
 
 function isAscii(text: string): boolean {

@@ -127,22 +127,31 @@ export class ProcessCounts {
 
   // Servers
 
-  /** Counts a server that is to be opened. False, without counting it, if it would be one too many. */
-  open({ source, settings }: CountedServerSet, target: Target, sizeMax: number): boolean {
+  /**
+   * Counts a server that is to be opened. False, without counting it, if it would be one too many. With `sizeMax` null it
+   * is one to try a server set, which has no size before it serves.
+   */
+  open({ source, settings }: CountedServerSet, target: Target, sizeMax: number | null): boolean {
     const { slots } = source
     if (slots === null) return true
     const address = this.#acquire(addressKey(target))
-    for (const slot of [slots.servers, slots.database, slots.user, address]) this.#add(slot, 1)
+    const counted = [slots.database, slots.user, address, ...(sizeMax === null ? [] : [slots.servers])]
+    for (const slot of counted) this.#add(slot, 1)
     const within =
-      this.#within(slots.servers, sizeMax) &&
+      (sizeMax === null || this.#within(slots.servers, sizeMax)) &&
       this.#within(slots.database, settings.maxDbConnections) &&
       this.#within(slots.user, settings.maxUserConnections) &&
       this.#within(address, settings.maxAddressConnections)
     if (within) return true
-    for (const slot of [slots.servers, slots.database, slots.user, address]) this.#add(slot, -1)
+    for (const slot of counted) this.#add(slot, -1)
     this.#release(addressKey(target))
     this.announceRoom()
     return false
+  }
+
+  /** A server set that was tried serves from now on. */
+  tried({ source, size }: CountedServerSet): void {
+    this.#add(source.slots?.servers ?? null, size)
   }
 
   /** Counts a server for one client alone: it does not count for the size of the set. */
@@ -151,13 +160,13 @@ export class ProcessCounts {
     for (const slot of [slots.database, slots.user, this.#acquire(addressKey(target))]) this.#add(slot, 1)
   }
 
-  closed({ source, draining }: CountedServerSet, target: Target, isDedicated: boolean): void {
+  closed({ source, draining }: CountedServerSet, target: Target, isOutsideSize: boolean): void {
     const { slots } = source
     if (slots === null) return
     const key = addressKey(target)
     const address = this.#acquire(key)
     for (const slot of [slots.database, slots.user, address]) this.#add(slot, -1)
-    if (!draining && !isDedicated) this.#add(slots.servers, -1)
+    if (!draining && !isOutsideSize) this.#add(slots.servers, -1)
     this.#release(key)
     this.#release(key)
     this.announceRoom()

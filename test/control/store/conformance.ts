@@ -5,6 +5,9 @@ import { migrate } from '../../../control/store/migrate.ts'
 import { AlreadyThere, GuardFailed, StoreUnusable } from '../../../control/store/port.ts'
 import type { SqlPort, SqlValue, Statement } from '../../../control/store/port.ts'
 
+/** Those of the first migration. */
+const versionColumns =
+  'versions (fleet, version, created_at, message, rollback_of, content_hash, document, manifest, manifest_hash, pools)'
 const now = new Date('2026-11-23T19:00:00Z')
 
 /** `open` opens the same database each time it is called with the same name. */
@@ -112,7 +115,7 @@ export function storePortConforms(open: (name: string) => Promise<SqlPort>): voi
     const port = await migrated('immutable')
     await port.write([
       statement("INSERT INTO fleets (name, created_at, poll_interval_ms) VALUES ('f', 'now', 5000)"),
-      statement("INSERT INTO versions VALUES ('f', 1, 'now', NULL, NULL, 'h', '{}', '', 'm', 0)"),
+      statement(`INSERT INTO ${versionColumns} VALUES ('f', 1, 'now', NULL, NULL, 'h', '{}', '', 'm', 0)`),
       statement("INSERT INTO pool_bodies VALUES ('f', 'h', '{}')"),
       statement("INSERT INTO secrets VALUES ('f', 's', 1, 'now', 'plain', 'x', 'd', NULL)"),
     ])
@@ -122,7 +125,7 @@ export function storePortConforms(open: (name: string) => Promise<SqlPort>): voi
       "UPDATE versions SET document = 'other'",
       "UPDATE versions SET message = 'other'",
       'DELETE FROM versions',
-      "INSERT OR REPLACE INTO versions VALUES ('f', 1, 'now', NULL, NULL, 'h', 'other', '', 'm', 0)",
+      `INSERT OR REPLACE INTO ${versionColumns} VALUES ('f', 1, 'now', NULL, NULL, 'h', 'other', '', 'm', 0)`,
       "INSERT OR REPLACE INTO pool_bodies VALUES ('f', 'h', 'other')",
       "INSERT OR REPLACE INTO secrets VALUES ('f', 's', 1, 'now', 'plain', 'other', 'd', NULL)",
       "UPDATE pool_bodies SET body = 'other'",

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { createHmac } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { mockSalt } from '../../../proxy/mock-salt.ts'
@@ -93,6 +93,7 @@ test('a poll names what was last offered, and an unchanged version changes nothi
   control.offer(1, toml(5))
 
   await proxy.agent.start()
+  await proxy.applies(1)
   await until('three polls', () => control.askedFor('/manifest').length >= 3)
 
   const polls = control.askedFor('/manifest')
@@ -271,6 +272,24 @@ test("a starting proxy waits for control's first answer, which may tell that a p
 
   expect(early).toBeUndefined()
   expect(again.engine.got('restore')[0]?.state.paused).toEqual(['app'])
+})
+
+test('orders are on disk with the version that they came with, should their own file be lost', async () => {
+  const { control, source, proxy } = await newFleet()
+  const order = { pool: 'app', operation: 'pause', number: 1, version: 1, expires_at: null, reason: null }
+  control.offerManifest({ ...control.offer(1, toml(5)), operations: { number: 1, pools: [order] } })
+  await proxy.agent.start()
+  await proxy.applies(1)
+  await proxy.agent.stop('now')
+  await rm(join(source.stateFolder, 'orders.json'))
+  await control.stop()
+
+  const again = new ScriptedAgent({ source })
+  await again.agent.start()
+  await again.applies(1)
+
+  expect(again.engine.got('restore')[0]?.state.paused).toEqual(['app'])
+  expect((await again.get('/readyz')).text).toBe('ready\npaused by the fleet: app\n')
 })
 
 test('a starting proxy whose control does not answer serves what it ran last', async () => {
@@ -921,6 +940,152 @@ test('a proxy that has nothing to serve yet is alive and not ready', async () =>
 
   expect(await proxy.get('/livez')).toEqual({ status: 200, text: 'alive\n' })
   expect(await proxy.get('/readyz')).toEqual({ status: 503, text: 'no configuration has been applied yet\n' })
+})
+
+/** A proxy that runs version 1, and whose engine tries version 2 for as long as the test wants. */
+async function trying(pollIntervalMs = 60_000) {
+  const { control, proxy } = await newFleet({
+    hintUrl: 'http://127.0.0.1:1',
+    waits: { backoffFirstMs: 60_000, backoffMaxMs: 60_000 },
+  })
+  control.pollIntervalMs = pollIntervalMs
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+  await proxy.engine.obeys({ do: 'hold preflights' })
+  control.offer(2, toml(6))
+  const reload = proxy.agent.reload()
+  const { id, rule, spec } = await proxy.engine.gets('preflight')
+  return { control, proxy, reload, id, rule, version: spec.position.version }
+}
+
+const nothingFound = { refused: [], failing: [], unknown: [], attempts: 1 }
+
+test('a version is tried before it is applied, and refused with pool and reason if a pool would not serve', async () => {
+  const { control, proxy, reload, id, rule, version } = await trying()
+  const refused = [
+    { database: 'app', user: 'web', message: 'a login failed: auth_failed' },
+    { database: 'other', user: 'web', message: 'a login failed: connect_refused' },
+  ]
+
+  await proxy.engine.obeys({ do: 'say', message: { type: 'preflighted', id, outcome: { ...nothingFound, refused } } })
+  const error = await reload
+  const report = await until('it is reported', () => control.reports.find((one) => one.error !== null))
+
+  expect([rule, version]).toEqual(['guard', 2])
+  expect(error).toBe('pools.app.users.web: a login failed: auth_failed; and 1 more pools (cannot_serve)')
+  expect(report).toMatchObject({ applied: { version: 1 }, error: { code: 'cannot_serve', pool: 'app', user: 'web' } })
+  expect(proxy.engine.got('apply').map(({ spec }) => spec.position.version)).toEqual([1])
+  expect(proxy.engine.got('preflight_over')).toHaveLength(1)
+})
+
+test('a version that serves is applied after it was tried', async () => {
+  const { proxy, reload, id } = await trying()
+
+  await proxy.engine.obeys({ do: 'say', message: { type: 'preflighted', id, outcome: nothingFound } })
+
+  expect(await reload).toBeNull()
+  expect(proxy.engine.got('apply').map(({ spec }) => spec.position.version)).toEqual([1, 2])
+})
+
+test('polls go on while a version is tried, and a newer one takes its place at once', async () => {
+  const { control, proxy, reload } = await trying(20)
+  const polls = control.askedFor('/manifest').length
+  await until('three more polls', () => control.askedFor('/manifest').length >= polls + 3)
+
+  control.offer(3, toml(5))
+  const superseded = await reload
+  await proxy.applies(3)
+
+  expect(superseded).toContain('(superseded)')
+  expect(proxy.engine.got('apply').map(({ spec }) => spec.position.version)).toEqual([1, 3])
+})
+
+test('a version that changes no pool is applied without being tried', async () => {
+  const { control, proxy } = await newFleet()
+  control.offer(1, toml(5))
+  await proxy.agent.start()
+  await proxy.applies(1)
+
+  control.offer(2, `general = { poll_interval = "9s" }\n${toml(5)}`)
+  await proxy.agent.reload()
+
+  expect(proxy.engine.got('apply')).toHaveLength(2)
+  expect(proxy.engine.got('preflight')).toEqual([])
+})
+
+test('the rule of the version that runs decides how the next one is tried', async () => {
+  const { control, proxy } = await newFleet()
+  const withRule = (rule: string, poolSize: number): string => `general = { preflight = "${rule}" }\n${toml(poolSize)}`
+  for (const [version, rule] of ['require', 'off', 'guard', 'guard'].entries()) {
+    control.offer(version + 1, withRule(rule, version + 1))
+    if (version === 0) {
+      await proxy.agent.start()
+      await proxy.applies(1)
+    } else await proxy.agent.reload()
+  }
+
+  expect(proxy.engine.got('preflight').map(({ rule, spec }) => [spec.position.version, rule])).toEqual([
+    [2, 'require'],
+    [4, 'guard'],
+  ])
+})
+
+const twoPools = (poolSize: number): string => `${toml(poolSize)}
+  [pools.other]
+  servers = [{ host = "db.internal", port = 5432 }]
+  [pools.other.users.web]
+  password = { secret = "web", version = 1 }
+`
+
+test('a proxy that starts serves the pools that it can prepare, and the others as soon as it can', async () => {
+  let resolves = false
+  const lookup = async (): Promise<string[]> =>
+    resolves ? await Promise.resolve(['10.0.0.9']) : await Promise.reject(new Error('getaddrinfo ENOTFOUND'))
+  const { control, proxy } = await newFleet({ lookup })
+  control.offer(1, twoPools(5))
+
+  await proxy.agent.start()
+  const { spec } = await proxy.engine.gets('apply')
+  const report = await until('it is reported', () => control.reports.find(({ error }) => error !== null))
+  resolves = true
+  const whole = await proxy.engine.gets('apply', (message) => message.spec.pools.length === 2)
+
+  expect(spec.pools.map(({ database }) => database)).toEqual(['app'])
+  expect(report).toMatchObject({
+    applied: { version: 1 },
+    error: { code: 'unresolvable_host', pool: 'other' },
+    pools: [
+      { pool: 'app', state: 'running', code: null },
+      { pool: 'other', hash: null, state: 'failed', code: 'unresolvable_host' },
+    ],
+  })
+  expect(whole).toMatchObject({ force: true, spec: { position: { version: 1 } } })
+  expect(whole.spec.unprepared).toBeUndefined()
+  await until('it is reported', () => control.reports.find((one) => one.seq > report.seq && one.error === null))
+})
+
+test('while a pool is missing, a version that would take away another is refused, and one that mends more is applied', async () => {
+  const hosts = new Set<string>()
+  const lookup = async (host: string): Promise<string[]> =>
+    hosts.has(host) ? await Promise.resolve(['10.0.0.9']) : await Promise.reject(new Error('getaddrinfo ENOTFOUND'))
+  const { control, proxy } = await newFleet({ lookup, waits: { backoffFirstMs: 60_000, backoffMaxMs: 60_000 } })
+  control.offer(1, twoPools(5))
+  await proxy.agent.start()
+  await proxy.engine.gets('apply')
+
+  control.offer(2, twoPools(5).replace('127.0.0.1', 'gone.internal'))
+  const refused = await proxy.agent.reload()
+  control.offer(3, twoPools(6))
+  const lacking = await proxy.agent.reload()
+  await proxy.engine.gets('apply', ({ spec }) => spec.position.version === 3)
+
+  expect(refused).toContain('pools.app.users.web: could not resolve the host gone.internal')
+  expect(lacking).toContain('pools.other.users.web: could not resolve the host db.internal')
+  expect(proxy.engine.got('apply').map(({ spec }) => [spec.position.version, spec.pools.length])).toEqual([
+    [1, 1],
+    [3, 1],
+  ])
 })
 
 test.for([

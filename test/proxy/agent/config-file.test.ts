@@ -101,3 +101,32 @@ test('no literal password is in the log', async () => {
 
   expect(JSON.stringify(proxy.log)).not.toContain('a secret word')
 })
+
+const twoPools = `${toml(5)}
+  [pools.other]
+  servers = [{ host = "db.internal", port = 5432 }]
+  [pools.other.users.web]
+  password = { env = "OTHER_PASSWORD" }
+`
+
+test('a pool that cannot be prepared keeps a proxy that starts from a file from serving no other', async () => {
+  const { proxy } = await newProxy(twoPools)
+
+  await proxy.agent.start()
+
+  expect(proxy.agent.notReady).toBeNull()
+  const { spec } = await proxy.engine.gets('apply')
+  expect(spec.pools.map(({ database }) => database)).toEqual(['app'])
+  expect(spec.unprepared).toEqual([{ database: 'other', user: 'web', code: 'unresolvable_host' }])
+  expect(proxy.logged('pools could not be prepared, and will be tried again; the others are served')).toMatchObject([
+    { fields: { pool: 'other', user: 'web', code: 'unresolvable_host' } },
+  ])
+})
+
+test('a version with such a pool is refused by a proxy that serves all pools', async () => {
+  const { proxy, reload } = await newProxy(toml(5))
+  await proxy.agent.start()
+
+  expect(await reload(twoPools)).toContain('(unresolvable_host)')
+  expect(proxy.engine.got('apply')).toHaveLength(1)
+})

@@ -19,6 +19,8 @@ export type Instruction =
   | { readonly do: 'leave open'; readonly count: number }
   | { readonly do: 'say'; readonly message: FromEngine }
   | { readonly do: 'throw at the next apply' }
+  /** The test answers, or the agent ends them. */
+  | { readonly do: 'hold preflights' }
 
 /** What it tells a test. */
 export type Told =
@@ -40,6 +42,8 @@ const tables: ConsoleTables = {
   version: [{ version: 'PgBouncer 1.25.2' }],
   clients: [{ database: 'app', user: 'web', application_name: 'shop', state: 'idle', count: 2 }],
 }
+
+const nothingShown = { refused: [], failing: [], unknown: [], attempts: 0 }
 
 function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
   const poll = koffi.load(null).func('int poll(uint8_t *fds, unsigned long nfds, int timeout)') as (
@@ -66,6 +70,8 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
   pollFd.writeInt16LE(1, 4) // POLLIN
   let running: FleetSpec | null = null
   let throwAtApply = false
+  let holdsPreflights = false
+  let preflight: number | null = null
   const state = { stopped: false }
 
   const obey = (instruction: Instruction): void => {
@@ -88,6 +94,9 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
         return
       case 'throw at the next apply':
         throwAtApply = true
+        return
+      case 'hold preflights':
+        holdsPreflights = true
         return
       default:
         instruction satisfies never
@@ -127,11 +136,25 @@ function run(start: EngineStart, port: NonNullable<typeof parentPort>): void {
     serverErrors: { '42': 4 },
   })
 
+  const endPreflight = (): void => {
+    if (preflight === null) return
+    port.postMessage({ type: 'preflighted', id: preflight, outcome: nothingShown } satisfies FromEngine)
+    preflight = null
+  }
+
   const receive = (message: ToEngine): void => {
     tell({ got: message })
     switch (message.type) {
       case 'apply':
         port.postMessage({ type: 'applied', id: message.id, outcome: apply(message.spec, message.force) })
+        return
+      case 'preflight':
+        preflight = message.id
+        if (!holdsPreflights) endPreflight()
+        return
+      case 'preflight_over':
+        holdsPreflights = false
+        endPreflight()
         return
       case 'snapshot':
         port.postMessage({

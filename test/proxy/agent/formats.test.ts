@@ -129,6 +129,30 @@ test('what is on disk has full bodies, and a start from it reports the hashes th
   expect(control.askedFor('/manifest')[0]?.headers['if-none-match']).toBe('"e1.v1.f2"')
 })
 
+test.each([
+  ['in a format of a later release', { body_format: 7 }],
+  ['in a form of a later release', { pools: 'elsewhere' }],
+])('without control, a proxy starts from full bodies beside a manifest %s', async (_, part) => {
+  const { control, source, proxy, file } = await newFleet((control) => {
+    control.bodyFormat = 2
+    control.offer(1, toml(5), 1, 2)
+  })
+  await proxy.agent.start()
+  await proxy.applies(1)
+  await until('it is kept', () => proxy.agent.notReady === null)
+  await proxy.agent.stop('now')
+  await control.stop()
+  const kept = JSON.parse(await readFile(file, 'utf8')) as { offered: object }
+  Object.assign(kept.offered, part)
+  await writeFile(file, JSON.stringify(kept))
+
+  const again = new ScriptedAgent({ source })
+  await again.agent.start()
+  await again.applies(1)
+
+  expect(poolOf(again).settings.poolSize).toBe(5)
+})
+
 test('a last-known-good that this proxy cannot run does not keep it from asking control for the version', async () => {
   const { source, proxy, file } = await newFleet((control) => control.offer(1, toml(5)))
   await proxy.agent.start()

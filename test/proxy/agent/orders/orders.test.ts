@@ -20,6 +20,7 @@ async function newOrders(folder?: string) {
   const warnings: string[] = []
   const log = (level: string, message: string): void => void (level === 'info' || warnings.push(message))
   const file = new OrderFile(path, 'demo', log)
+  const keeps = { file: file as OrderFile | null }
   const orders = new Orders({
     carryOut: async (list) => {
       changes.push(...list.map(({ pool, effect, on }) => `${pool} ${on ? '' : 'not '}${effect}`))
@@ -27,13 +28,13 @@ async function newOrders(folder?: string) {
     },
     running: () => null,
     nowMs: () => clock.nowMs,
-    file: () => file,
+    file: () => keeps.file,
     followMs: 5,
     log,
     onEdge: () => undefined,
   })
   atEndOfFile(async () => await orders.stop())
-  return { orders, changes, warnings, clock, file, path }
+  return { orders, changes, warnings, clock, file, keeps, path }
 }
 
 test('what is known is on disk when it has effect, and the next process begins with it', async () => {
@@ -82,6 +83,8 @@ test.each([
 test('a process that drains follows what the next one keeps', async () => {
   const draining = await newOrders()
   await draining.orders.takeAll(1, { number: 1, pools: [pause(1)] })
+  // It has given up the state directory.
+  draining.keeps.file = null
   draining.orders.follow(draining.file)
   const next = await newOrders(draining.path)
   await next.orders.takeKept((await next.file.read())!)

@@ -170,7 +170,10 @@ describe('the beginning of a text', () => {
 })
 
 describe('texts of several statements', () => {
-  const filler = fc.string({ unit: fc.constantFrom(...'abcdlotsuxy_ ;.ADSTY9é\u007f'), maxLength: 40 })
+  const filler = fc.string({
+    unit: fc.constantFrom('a', 'd', 'T', '_', ' ', ';', '.', '9', 'é', '\u007f'),
+    maxLength: 40,
+  })
 
   test('a second statement is one after a semicolon that is not the last character', () => {
     fc.assert(
