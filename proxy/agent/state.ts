@@ -143,7 +143,11 @@ export class StateFolder {
     }
     // The same version may be saved again, with other addresses.
     const isOther = this.#saved !== null && comparePositions(this.#saved, good.manifest) !== 0
-    if (isOther) await rename(this.#lastKnownGoodPath, this.#formerGoodPath)
+    if (isOther) {
+      await rename(this.#lastKnownGoodPath, this.#formerGoodPath)
+      // Should the write fail, the next attempt has nothing to rename.
+      this.#saved = null
+    }
     await replaceFile(this.#lastKnownGoodPath, `${JSON.stringify(content)}\n`)
     const { epoch, version } = good.manifest
     this.#saved = { epoch, version }
