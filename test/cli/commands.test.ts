@@ -7,6 +7,7 @@ import { Client } from 'pg'
 import { beforeAll, expect, test } from 'vitest'
 import { atEndOfFile } from '../support/cleanup.ts'
 import { flotilla, flotillaWords, Running } from '../support/command-line.ts'
+import { until } from '../support/engine.ts'
 import { startPostgres } from '../support/postgres.ts'
 import type { Postgres } from '../support/postgres.ts'
 import { startControl, startProxy } from '../support/processes.ts'
@@ -186,8 +187,15 @@ test('a pool that does not serve shows everywhere, and --wait ends with 1', { ti
   await login.query('SELECT 1')
   await postgres.sql(`ALTER ROLE ${role} NOLOGIN`)
   await postgres.sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '${role}'`)
-  await login.query('SELECT 1').catch(() => undefined)
   await login.end().catch(() => undefined)
+  // The first one may still find the server that is ending.
+  await until(async () => {
+    const late = new Client({ host: proxy.host, port: proxy.port, user: role, password: 'app', database: 'app' })
+    late.on('error', () => undefined)
+    const error = await late.connect().then(async () => await late.query('SELECT 1').then(() => null, String), String)
+    await late.end().catch(() => undefined)
+    return error?.includes('is not permitted to log in') === true
+  })
 
   const applied = await run('apply --fleet silent --wait --timeout 5 -f -', documentOf(2))
   const listed = await run('proxies --fleet silent')
