@@ -31,7 +31,7 @@ export async function benchGarbage({ cases, transactions }: GarbageOptions): Pro
   })
   await fillTables({ port: postgres.port, database: benchUser })
 
-  const pooler = flotilla(['--trace-gc'], 1)
+  const pooler = flotilla(['--trace-gc'], { workers: 1 })
   const rows: string[][] = []
   for (const { name, protocol, mode, tls } of cases) {
     const own = await poolerFolder(folder, pooler)

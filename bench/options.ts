@@ -29,6 +29,8 @@ export interface PoolerOptions {
   readonly pgbouncer: string
   /** Numbers of workers that the proxy runs with, each a contestant. */
   readonly workers: readonly number[]
+  /** The proxy takes part once more, with `isolation = "strict"`. */
+  readonly strict: boolean
   /** Other checkouts of this project, whose proxies take part: what a change costs. */
   readonly beside: readonly string[]
 }
@@ -61,7 +63,7 @@ export type Options =
 export const usage = `usage: npm run bench -- [pooler] [--rounds 5] [--seconds 4] [--clients 1,16,64]
                         [--only simple,extended,prepared,prepared-session,simple-tls,prepared-tls,memory]
                         [--idle-clients 2000] [--node-args "…"] [--pgbouncer /usr/sbin/pgbouncer] [--workers 1]
-                        [--beside CHECKOUT,…]
+                        [--strict] [--beside CHECKOUT,…]
        npm run bench -- control [--proxies 1000] [--seconds 30]
        npm run bench -- engine
        npm run bench -- statements [--statements 5000] [--rounds 5] [--pgbouncer /usr/sbin/pgbouncer] [--node-args "…"]
@@ -105,6 +107,7 @@ export function readOptions(args: readonly string[]): Options {
     nodeArgs,
     pgbouncer,
     workers: (values.workers ?? '1').split(',').map((workers) => count(workers, 'workers')),
+    strict: values.strict ?? false,
     beside: values.beside?.split(',') ?? [],
   }
 }
@@ -123,6 +126,7 @@ function parse(args: readonly string[]) {
         'node-args': { type: 'string' },
         pgbouncer: { type: 'string' },
         workers: { type: 'string' },
+        strict: { type: 'boolean' },
         beside: { type: 'string' },
         proxies: { type: 'string' },
         transactions: { type: 'string' },

@@ -38,7 +38,10 @@ export async function benchPooler(options: PoolerOptions): Promise<void> {
   await chmod(folder, 0o755) // poolers that run as another user pass through
   const checkouts = [null, ...options.beside]
   const poolers = await installed([
-    ...options.workers.flatMap((workers) => checkouts.map((one) => flotilla(options.nodeArgs, workers, one))),
+    ...options.workers.flatMap((workers) =>
+      checkouts.map((checkout) => flotilla(options.nodeArgs, { workers, checkout })),
+    ),
+    ...(options.strict ? options.workers.map((workers) => flotilla(options.nodeArgs, { workers, strict: true })) : []),
     ...options.workers.map((processes) => pgbouncer(options.pgbouncer, processes)),
   ])
   const certificate = await (await Authority.create()).issue('localhost', ['DNS:localhost', 'IP:127.0.0.1'])
@@ -114,13 +117,18 @@ async function compareLoads(
     contestants.forEach(({ pooler }, index) => rows.push(rowOf(clients, pooler.name, medians[index])))
     for (const [index, { pooler }] of contestants.entries()) {
       for (const [otherIndex, { pooler: other }] of contestants.entries()) {
-        // Two workers beside one process too: that is what their users come from.
-        if (!pooler.ours || other.ours || other.workers > pooler.workers) continue
+        if (!isCompared(pooler, other)) continue
         rows.push(ratios(clients, `${pooler.name} : ${other.name}`, medians[index], medians[otherIndex]))
       }
     }
   }
   console.log(markdownTable(head, rows))
+}
+
+/** Two workers beside one process too: that is what their users come from. */
+function isCompared(pooler: Pooler, other: Pooler): boolean {
+  if (pooler.strict && other.ours) return !other.strict && other.workers === pooler.workers
+  return pooler.ours && !other.ours && other.workers <= pooler.workers
 }
 
 async function measure(

@@ -32,6 +32,8 @@ export interface Pooler {
   readonly workers: number
   /** Ours are compared with the others. */
   readonly ours: boolean
+  /** With strict isolation, which is compared with the same without. */
+  readonly strict: boolean
   /** Undefined when it is not installed. */
   version(): Promise<string | undefined>
   /** Whether prepared statements follow their client from server to server in transaction mode. */
@@ -40,31 +42,46 @@ export interface Pooler {
   start(postgresPort: number, folder: string, certificate: Certificate): Promise<RunningPooler>
 }
 
-export function flotilla(nodeArgs: readonly string[], workers: number, checkout: string | null = null): Pooler {
-  const own = workers === 1 ? 'flotilla' : `flotilla, ${workers} workers`
+interface Ours {
+  readonly workers: number
+  /** Another checkout of this project; null for this one. */
+  readonly checkout?: string | null
+  readonly strict?: boolean
+}
+
+export function flotilla(nodeArgs: readonly string[], { workers, checkout = null, strict = false }: Ours): Pooler {
+  const own = ['flotilla', workers === 1 ? '' : `${workers} workers`, strict ? 'strict' : ''].filter(Boolean).join(', ')
   const entry = resolve(checkout ?? join(import.meta.dirname, '..'), 'proxy/main.ts')
   return {
     name: checkout === null ? own : `${own} of ${basename(resolve(checkout))}`,
     workers,
     ours: true,
+    strict,
     version: () => Promise.resolve(`on Node ${process.versions.node}`),
     followsStatements: () => true,
     async start(postgresPort, folder, certificate) {
       const port = await freePort()
       const file = join(folder, 'flotilla.toml')
-      await writeFile(file, flotillaConfig(port, postgresPort, certificate, workers))
+      await writeFile(file, flotillaConfig({ port, postgresPort, certificate, workers, strict }))
       const args = [...nodeArgs, entry, '--config', file, '--http-port', '0']
       return await startAndWait(process.execPath, args, { port, cwd: folder })
     },
   }
 }
 
-function flotillaConfig(
-  port: number,
-  postgresPort: number,
-  { certFile, keyFile }: Certificate,
-  workers: number,
-): string {
+function flotillaConfig({
+  port,
+  postgresPort,
+  certificate: { certFile, keyFile },
+  workers,
+  strict,
+}: {
+  port: number
+  postgresPort: number
+  certificate: Certificate
+  workers: number
+  strict: boolean
+}): string {
   const sections = Object.entries(pools).map(
     ([mode, { database, size }]) => `
 [pools.${database}]
@@ -72,6 +89,7 @@ database = "${benchUser}"
 pool_mode = "${mode}"
 pool_size = ${size}
 auth_type = "trust"
+${strict ? 'isolation = "strict"' : ''}
 servers = [{ host = "127.0.0.1", port = ${postgresPort} }]
 [pools.${database}.users.${benchUser}]
 `,
@@ -95,6 +113,7 @@ export function pgbouncer(program: string, processes: number): Pooler {
     name: processes === 1 ? 'pgbouncer' : `pgbouncer, ${processes} processes`,
     workers: processes,
     ours: false,
+    strict: false,
     async version() {
       try {
         const { stdout } = await promisify(execFile)(program, ['--version'])

@@ -60,7 +60,7 @@ export async function benchStatements({ statements, rounds, pgbouncer: program, 
     sql: [`CREATE ROLE ${benchUser} LOGIN`, `CREATE DATABASE ${benchUser} OWNER ${benchUser}`],
   })
   const targets = new Map<string, Target>([[directly, { port: postgres.port, database: benchUser, pid: null }]])
-  for (const pooler of [flotilla(nodeArgs, 1), pgbouncer(program, 1)]) {
+  for (const pooler of [flotilla(nodeArgs, { workers: 1 }), pgbouncer(program, 1)]) {
     const version = await pooler.version()
     console.log(`${pooler.name}: ${version ?? 'not installed, left out'}`)
     if (version === undefined || !pooler.followsStatements(version)) continue

@@ -1,6 +1,6 @@
 /** `--wait`: follows all proxies until each runs the version or rejects it, or the timeout expires. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { proxiesSchema } from '../shared/api.ts'
+import { proxiesSchema, proxyStates } from '../shared/api.ts'
 import type { Proxy } from '../shared/api.ts'
 import type { Api } from './api.ts'
 import type { OptionSpecs } from './arguments.ts'
@@ -91,7 +91,8 @@ export function exitCode(outcomes: readonly Outcome[], offlineMaximum: number, s
 
 /** By the proxy's state, which is about the current version. */
 export function outcomeOf({ state }: Pick<Proxy, 'state'>): Outcome {
-  switch (state) {
+  const known = proxyStates.find((one) => one === state)
+  switch (known) {
     case 'in_sync':
       return { kind: 'runs' }
     // It keeps trying where the cause may pass, but an operator should know at once.
@@ -106,9 +107,11 @@ export function outcomeOf({ state }: Pick<Proxy, 'state'>): Outcome {
       return { kind: 'waits', late: 'failed' }
     case 'applying':
     case 'behind':
+    // Of a later release of control.
+    case undefined:
       return { kind: 'waits', late: 'not_reached' }
     default:
-      return state satisfies never
+      return known satisfies never
   }
 }
 

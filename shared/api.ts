@@ -32,8 +32,9 @@ export const proxyStates = [
   'duplicate',
   'offline',
 ] as const
-export const proxyStateSchema = z.enum(proxyStates)
-export type ProxyState = z.infer<typeof proxyStateSchema>
+export type ProxyState = (typeof proxyStates)[number]
+/** The CLI may be of another release than control, so it shows any state, and does without fields that are new. */
+const proxyStateSchema = z.enum(proxyStates).or(z.string())
 
 export const fleetSchema = z.object({
   name: nameSchema,
@@ -42,7 +43,8 @@ export const fleetSchema = z.object({
   /** 0 before the first configuration. */
   version: z.int().min(0),
   content_hash: hash.nullable(),
-  proxies: z.record(proxyStateSchema, z.int()),
+  /** Numbers by state, of which another release may have others. */
+  proxies: z.record(z.string(), z.int()),
   /** Number of pools that are paused or disabled by an order, each effect counted. */
   orders: z.int().default(0),
 })
@@ -77,7 +79,9 @@ export const planSchema = z.object({
   /** Changed keys of [general] and console users. */
   general: z.array(z.string()),
   /** Secrets of which another version is used, by the path of the reference. */
-  secrets: z.array(z.object({ path: z.string(), name: z.string(), before: z.int().min(1), after: z.int().min(1) })),
+  secrets: z
+    .array(z.object({ path: z.string(), name: z.string(), before: z.int().min(1), after: z.int().min(1) }))
+    .default([]),
 })
 export type Plan = z.infer<typeof planSchema>
 
@@ -105,9 +109,9 @@ export const writtenSchema = z.object({
   plan: planSchema,
   effects: effectsSchema.default({ unused_replicas: [], needs_restart: [], reconnects: [] }),
   /** Of a rollback: references for which the value in force was kept, and the secret's version at that time. */
-  kept_secrets: z.array(
-    z.object({ path: z.string(), name: z.string(), version: z.int().min(1), as_of: z.int().min(1) }),
-  ),
+  kept_secrets: z
+    .array(z.object({ path: z.string(), name: z.string(), version: z.int().min(1), as_of: z.int().min(1) }))
+    .default([]),
   /** Proxies that will refuse this configuration, because their release does not know keys of it, by path. */
   unsupported: z
     .array(z.object({ proxy: z.string(), agent_version: z.string().nullable(), keys: z.array(z.string()) }))
@@ -171,9 +175,9 @@ export const reloadSchema = z.object({
       id: z.string(),
       /** `hinted`: only without `wait`. `timeout`: no report in time. `offline`: skipped. */
       outcome: z.enum(reloadOutcomes),
-      state: proxyStateSchema,
+      state: proxyStateSchema.default('in_sync'),
       /** Why it is not `in_sync`. */
-      reasons: z.array(z.string()),
+      reasons: z.array(z.string()).default([]),
       applied: positionSchema.nullable(),
       error: applyErrorSchema.nullable(),
     }),
@@ -248,7 +252,7 @@ export const proxySchema = z.object({
   id: z.string(),
   state: proxyStateSchema,
   /** Why it is not `in_sync`, in words; empty if it is. */
-  reasons: z.array(z.string()),
+  reasons: z.array(z.string()).default([]),
   /** Tells processes with the same id apart. */
   boot: z.string(),
   agent_version: z.string().nullable(),
@@ -262,22 +266,24 @@ export const proxySchema = z.object({
   applied: positionSchema.nullable(),
   error: applyErrorSchema.nullable(),
   /** Number of pools that do not serve. */
-  not_serving: z.int(),
+  not_serving: z.int().default(0),
   /** Databases that are paused or disabled there, by any operator. */
-  operated: z.object({ paused: z.array(z.string()), disabled: z.array(z.string()), suspended: z.boolean() }),
+  operated: z
+    .object({ paused: z.array(z.string()), disabled: z.array(z.string()), suspended: z.boolean() })
+    .default({ paused: [], disabled: [], suspended: false }),
   /** Keys that SET at the console has changed. */
-  overridden: z.array(z.string()),
+  overridden: z.array(z.string()).default([]),
   /** Old servers that still finish a transaction. */
-  draining_servers: z.int(),
+  draining_servers: z.int().default(0),
   needs_restart: z.array(z.string()),
   /** What is wrong with the proxy, apart from its pools. */
-  problems: z.array(proxyProblemSchema),
+  problems: z.array(proxyProblemSchema).default([]),
   dropped_events: z.int(),
   engine_restarts: z.array(z.object({ at: time, reason: z.string() })),
   stats: z.object({ clients: z.int(), waiting: z.int(), servers: z.int() }).nullable(),
   /** What happened in the time of the last report. */
-  window: windowSchema.nullable(),
-  process: processSchema.nullable(),
+  window: windowSchema.nullable().default(null),
+  process: processSchema.nullable().default(null),
 })
 export type Proxy = z.infer<typeof proxySchema>
 export const proxiesSchema = z.object({ position: positionSchema, proxies: z.array(proxySchema) })

@@ -13,6 +13,7 @@ test('without words, poolers are compared in every case, and then their memory',
     nodeArgs: [],
     pgbouncer: '/usr/sbin/pgbouncer',
     workers: [1],
+    strict: false,
     beside: [],
   })
 })

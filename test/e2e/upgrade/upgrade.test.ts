@@ -1,6 +1,6 @@
 /** Release 0.1.0 and this one, control and proxies replaced in any order, each on what the other has left. */
 import { execFile } from 'node:child_process'
-import { readdir, rename, rm } from 'node:fs/promises'
+import { readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
@@ -8,10 +8,12 @@ import type { Client } from 'pg'
 import type { ProxyDetail, Written } from '../../../shared/api.ts'
 import { bodyFormatHeader } from '../../../shared/wire.ts'
 import type { Manifest } from '../../../shared/wire.ts'
+import { flotilla } from '../../support/command-line.ts'
 import { until } from '../../support/engine.ts'
 import { formerRelease, hasFormerRelease } from '../../support/former-release.ts'
 import type { Postgres } from '../../support/postgres.ts'
 import type { ControlProcess, ProxyProcess } from '../../support/processes.ts'
+import { tempFolder } from '../../support/temp-folder.ts'
 import { backends, common, fleet, Load, openConsole, poolVersion, startWorld, untilRuns } from '../fleet/world.ts'
 
 const users = ['app', 'web']
@@ -283,6 +285,37 @@ test.skipIf(!hasFormerRelease)(
     await control.start()
     expect((await untilInSync(control, 1)).applied).toEqual({ epoch: 2, version: 1 })
     expect(await pids(postgres)).toEqual(before)
+  },
+  120_000,
+)
+
+test.skipIf(!hasFormerRelease)(
+  'the command line of this release works with control and proxies of release 0.1.0',
+  async () => {
+    const former = await formerRelease()
+    const { control, postgres } = await worldOf({ control: former, proxies: [former] })
+    const file = join(await tempFolder(), 'fleet.json')
+    await writeFile(file, JSON.stringify(document(postgres, { pool_size: 8 })))
+    const environment = { FLOTILLA_URL: control.url, FLOTILLA_TOKEN: control.token, FLOTILLA_FLEET: fleet }
+    const run = async (line: string) => ({ line, ...(await flotilla(line.split(' '), { environment })) })
+
+    const lines = ['plan', 'apply'].map((command) => `${command} -f ${file}`)
+    const reads = [
+      'fleet list',
+      'show 2',
+      'versions',
+      'diff 1 2',
+      'proxies',
+      'disconnects',
+      'secret list',
+      'token list',
+    ]
+    const said = []
+    for (const line of [...lines, ...reads, `apply -f ${file} --wait`, 'rollback 1', 'reload'])
+      said.push(await run(line))
+
+    expect(said.filter(({ code }) => code !== 0)).toEqual([])
+    expect(said.find(({ line }) => line === 'proxies')!.stdout).toContain('proxy-1')
   },
   120_000,
 )

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { createHmac } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { mockSalt } from '../../../proxy/mock-salt.ts'
@@ -272,6 +272,24 @@ test("a starting proxy waits for control's first answer, which may tell that a p
 
   expect(early).toBeUndefined()
   expect(again.engine.got('restore')[0]?.state.paused).toEqual(['app'])
+})
+
+test('orders are on disk with the version that they came with, should their own file be lost', async () => {
+  const { control, source, proxy } = await newFleet()
+  const order = { pool: 'app', operation: 'pause', number: 1, version: 1, expires_at: null, reason: null }
+  control.offerManifest({ ...control.offer(1, toml(5)), operations: { number: 1, pools: [order] } })
+  await proxy.agent.start()
+  await proxy.applies(1)
+  await proxy.agent.stop('now')
+  await rm(join(source.stateFolder, 'orders.json'))
+  await control.stop()
+
+  const again = new ScriptedAgent({ source })
+  await again.agent.start()
+  await again.applies(1)
+
+  expect(again.engine.got('restore')[0]?.state.paused).toEqual(['app'])
+  expect((await again.get('/readyz')).text).toContain('\npaused by the fleet: app\n')
 })
 
 test('a starting proxy whose control does not answer serves what it ran last', async () => {
