@@ -8,6 +8,11 @@ import { Window } from './report-window.ts'
 import type { ReportState } from './reports.ts'
 import type { Workers } from './workers.ts'
 
+interface Ordered {
+  readonly pool: string
+  readonly effect: string
+}
+
 export interface ReportedStateOptions {
   readonly applier: Pick<Applier, 'offered' | 'applied' | 'error' | 'desiredPools' | 'runningFormat'>
   readonly engine: Pick<Workers, 'restarts' | 'operated'>
@@ -17,7 +22,7 @@ export interface ReportedStateOptions {
   readonly needsRestart: () => string[]
   readonly problems: Problems
   /** What the fleet has ordered. */
-  readonly orders: () => readonly { readonly pool: string; readonly effect: string }[]
+  readonly orders: () => readonly Ordered[]
   /** The wall clock. */
   readonly now: () => Date
 }
@@ -69,10 +74,11 @@ export class ReportedState {
     const { applier, problems, snapshot, needsRestart } = this.#options
     const now = await snapshot()
     const restart = needsRestart()
+    const orders = this.#options.orders()
     return [
-      ...this.#options.orders().map(({ pool, effect }) => `${effect} by the fleet: ${pool}`),
+      ...orders.map(({ pool, effect }) => `${effect} by the fleet: ${pool}`),
       ...(applier.error === null ? [] : [`version rejected: ${applier.error.sentence}`]),
-      ...this.#poolsOf(now).flatMap(notesOf),
+      ...this.#poolsOf(now).flatMap((pool) => notesOf(pool, orders)),
       ...(now.overrides.length === 0 ? [] : [`SET at the console: ${now.overrides.join(', ')}`]),
       ...problems.list.map(({ code, message }) => `${code}: ${message}`),
       ...(restart.length === 0 ? [] : [`needs a restart: ${restart.join(', ')}`]),
@@ -86,10 +92,12 @@ export class ReportedState {
   }
 }
 
-function notesOf({ pool, user, serving, operated = [] }: PoolReport): string[] {
+/** What the fleet has ordered is told once, not for each pool. */
+function notesOf({ pool, user, serving, operated = [] }: PoolReport, orders: readonly Ordered[]): string[] {
   const name = `${pool}/${user}`
+  const alone = operated.filter((state) => !orders.some((order) => order.pool === pool && order.effect === state))
   return [
     ...(serving?.state === 'no' ? [`${name} does not serve since ${serving.since}: ${serving.cause}`] : []),
-    ...(operated.length === 0 ? [] : [`${name} is ${operated.join(', ')}`]),
+    ...(alone.length === 0 ? [] : [`${name} is ${alone.join(', ')}`]),
   ]
 }

@@ -329,8 +329,8 @@ test('a hint for a reload polls and reports even when nothing is new', async () 
 
   const status = await hint(proxy, 1, 'reload')
   await until('it polls because of the hint', () => control.askedFor('/manifest').length === 3)
-  const before = control.reports.length
-  await until('it is reported again', () => control.reports.length > before)
+  const polledAtMs = control.askedFor('/manifest')[2]!.atMs
+  await until('it is reported again', () => control.askedFor('/reports').some(({ atMs }) => atMs > polledAtMs))
 
   expect(status).toBe(202)
   expect(control.askedFor('/manifest')).toHaveLength(3)
