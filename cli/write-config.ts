@@ -80,6 +80,22 @@ export function warningLines({ warnings, unsupported }: Written): string[] {
   return more > 0 ? [...lines, `warning: and ${more} more proxies`] : lines
 }
 
+/** What the plan does not show: one line each. */
+export function effectLines({ effects }: Written): string[] {
+  const replicas = effects.unused_replicas.map(
+    ({ pool, host, port }) => `  ${pool}: the replica ${host}:${port} is not used, because the pool has a primary`,
+  )
+  const restarts = effects.needs_restart.map(({ key, proxies }) => {
+    const where = proxies.length === 0 ? '' : `: ${proxies.join(', ')}`
+    return `  ${key} takes effect when proxies start again${where}`
+  })
+  const reconnects = effects.reconnects.map(
+    ({ pool, server_user, servers_max: servers }) =>
+      `  ${pool}: at most ${servers} servers of ${server_user} reconnect`,
+  )
+  return [...reconnects, ...restarts, ...replicas]
+}
+
 /** One line per changed pool. */
 export function planLines(plan: Plan): string[] {
   const lines: string[] = []

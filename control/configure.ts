@@ -9,6 +9,7 @@ import type { FleetDocument } from '../shared/config/sections.ts'
 import { ConfigError } from '../shared/config/problems.ts'
 import type { Hint } from '../shared/wire.ts'
 import { ApiProblem, noSuchFleet } from './api-problem.ts'
+import { effectsOf } from './domain/effects.ts'
 import { planOf } from './domain/plan.ts'
 import { keepSecrets, moveLiterals, secretEpoch, SecretIndex } from './domain/secrets.ts'
 import type { KeptSecret, SecretToMake } from './domain/secrets.ts'
@@ -146,6 +147,7 @@ async function carryOut(host: ControlHost, fleet: string, decision: Decision): P
   // refused is the current one already when it is forced.
   const same =
     current?.content_hash === content.content_hash && running === manifest && (current.forced === true || !force)
+  const plan = planOf(current && plannedVersion(current, running!), plannedVersion(content, manifest))
   const version = same ? current.version : (current?.version ?? 0) + 1
   if (!same && !dryRun) {
     await append(host, fleet, version, decision)
@@ -158,11 +160,16 @@ async function carryOut(host: ControlHost, fleet: string, decision: Decision): P
     dry_run: dryRun,
     rollback_of: same ? current.rollback_of : rollbackOf,
     forced: same ? current.forced === true : force,
-    plan: planOf(current && plannedVersion(current, running!), plannedVersion(content, manifest)),
+    plan,
+    effects: effectsOf(documentOf(content), plan, await proxyIds(host, fleet)),
     kept_secrets: [...kept],
     unsupported: await unsupported(host, fleet, content),
     warnings: [...content.warnings],
   }
+}
+
+async function proxyIds({ store }: ControlHost, fleet: string): Promise<string[]> {
+  return [...new Set((await listKnowledge(store, fleet)).map(({ id }) => id))]
 }
 
 /** Number of keys and of proxies that are listed. */

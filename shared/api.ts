@@ -85,6 +85,17 @@ export const planSchema = z.object({
 })
 export type Plan = z.infer<typeof planSchema>
 
+/** What operators may not expect of a version. */
+export const effectsSchema = z.object({
+  /** Replicas to which no server is opened, because their pool has a primary. */
+  unused_replicas: z.array(z.object({ pool: z.string(), host: z.string(), port: z.int() })),
+  /** Changed keys that take effect with the next start of these proxies. */
+  needs_restart: z.array(z.object({ key: z.string(), proxies: z.array(z.string()) })),
+  /** Servers that are opened anew: at most `pool_size` in each proxy of the fleet. */
+  reconnects: z.array(z.object({ pool: z.string(), server_user: z.string(), servers_max: z.int().min(0) })),
+})
+export type Effects = z.infer<typeof effectsSchema>
+
 /** Response to a configuration that was written, rolled back, unchanged or only planned. */
 export const writtenSchema = z.object({
   /** The current version; with `dry_run`, the version that a write would create. */
@@ -96,6 +107,7 @@ export const writtenSchema = z.object({
   rollback_of: z.int().nullable(),
   forced: z.boolean().default(false),
   plan: planSchema,
+  effects: effectsSchema.default({ unused_replicas: [], needs_restart: [], reconnects: [] }),
   /** Of a rollback: references for which the value in force was kept, and the secret's version at that time. */
   kept_secrets: z
     .array(z.object({ path: z.string(), name: z.string(), version: z.int().min(1), as_of: z.int().min(1) }))

@@ -11,6 +11,7 @@ import { Failure, WrongUsage } from '../failure.ts'
 import { changeLines, rebased } from '../rebase.ts'
 import {
   checkedIfMatch,
+  effectLines,
   fileOption,
   forceOption,
   ifMatchOption,
@@ -67,7 +68,7 @@ export const apply = command({ operands: [], options }, async ({ options }, arou
     around.print(
       [`v${written.version} is now current${written.forced ? ', forced' : ''}`, ...planLines(written.plan)].join('\n'),
     )
-  if (!options.json) for (const line of warningLines(written)) around.print(line)
+  if (!options.json) for (const line of [...effectLines(written), ...warningLines(written)]) around.print(line)
   await closeFile(file, document, { fleet: api.fleet, version: written.version, isRebased }, around)
   return options.wait ? awaitProxies(api, written.version, options, around) : 0
 })

@@ -1,7 +1,7 @@
 import { Api, apiOptions } from '../api.ts'
 import { command } from '../command.ts'
 import { readDocument } from '../document.ts'
-import { fileOption, neededFile, planLines, warningLines, writeConfig } from '../write-config.ts'
+import { effectLines, fileOption, neededFile, planLines, warningLines, writeConfig } from '../write-config.ts'
 
 export const plan = command(
   { operands: [], options: { ...fileOption, ...apiOptions } },
@@ -15,7 +15,7 @@ export const plan = command(
     }
     const lines = planLines(written.plan)
     around.print(lines.length === 0 ? 'no changes' : lines.join('\n'))
-    for (const line of warningLines(written)) around.print(line)
+    for (const line of [...effectLines(written), ...warningLines(written)]) around.print(line)
     return 0
   },
 )

@@ -185,8 +185,8 @@ test('a fleet counts its proxies by state', async () => {
 
   const { body } = await control.call<Fleet>('GET', '/v1/fleets/demo')
 
-  const none = { degraded: 0, drifted: 0, applying: 0, behind: 0, failed: 0, regressed: 0, duplicate: 0, offline: 0 }
-  expect(body).toMatchObject({ version: 1, proxies: { in_sync: 1, ...none } })
+  expect(body).toMatchObject({ version: 1 })
+  expect(body.proxies).toEqual({ in_sync: 1, applying: 0, failed: 0, behind: 0, offline: 0 })
   expect((await control.call<{ fleets: Fleet[] }>('GET', '/v1/fleets')).body.fleets).toEqual([body])
 })
 

@@ -1,5 +1,5 @@
 /**
- * `npm run sim:nightly`: many worlds of the simulator, of one worker and of two, side by side. As with the fresh seeds of
+ * `npm run sim:nightly`: many worlds of the simulator, of one worker and of two, and all mutants, side by side. As with the fresh seeds of
  * `npm test`, which ones they are follows from the commit. What fails is printed by its seed.
  */
 import { spawn } from 'node:child_process'
@@ -12,6 +12,8 @@ const firstOfAll = 2 ** 30
 const runs = [
   { options: [], count: 20_000 },
   { options: ['--workers'], count: 4_000 },
+  // How easily each mutant is found; there are no worlds to choose.
+  { options: ['--mutants'], count: 0 },
 ]
 
 const replay = join(import.meta.dirname, '../sim/replay.ts')

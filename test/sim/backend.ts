@@ -71,8 +71,11 @@ const defaultSettings: ReadonlyMap<string, string> = new Map([
   ['search_path', 'public'],
   ['work_mem', '4MB'],
   ['role', 'none'],
+  ['session_authorization', ''],
   // Not a parameter, but rolled back and discarded like one; only RESET ALL leaves it.
   ['listening', 'no'],
+  // Set by triggers.
+  ['hidden', 'none'],
   ['server_version', '18.0'],
 ])
 
@@ -126,22 +129,26 @@ export class Backend {
   /** Settings of SET LOCAL: name → value to restore at the end of the transaction. */
   #local = new Map<string, string>()
   readonly #initial: ReadonlyMap<string, string>
+  /** What triggers set ends with its transaction. */
+  readonly #strict: boolean
   #statements = new Map<string, string>()
   #portals = new Map<string, Portal>()
   #skipping = false
   #failedQuery = false
   #copying: { bytes: number } | null = null
 
-  constructor(startup: ReadonlyMap<string, string>) {
+  constructor(startup: ReadonlyMap<string, string>, strict = false) {
+    this.#strict = strict
     for (const [name, value] of startup) {
       const known = settingName(name)
       if (known !== undefined) this.settings.set(known, value)
     }
+    this.settings.set('session_authorization', startup.get('user') ?? '')
     this.#initial = new Map(this.settings)
   }
 
   clone(): Backend {
-    const copy = new Backend(this.#initial)
+    const copy = new Backend(this.#initial, this.#strict)
     copy.status = this.status
     copy.settings = new Map(this.settings)
     copy.#before = this.#before === null ? null : new Map(this.#before)
@@ -390,13 +397,22 @@ export class Backend {
       }
       case 'set': {
         const [name = '', , value = ''] = rest[0] === 'local' ? rest.slice(1) : rest
-        if (rest[0] !== 'local') this.settings.set(name, value)
+        const given = value === 'default' ? (this.#initial.get(name) ?? '') : value
+        if (rest[0] !== 'local') this.#set(name, given)
         else if (this.status === 'T') {
           if (!this.#local.has(name)) this.#local.set(name, this.settings.get(name) ?? '')
-          this.settings.set(name, value)
+          this.settings.set(name, given)
         }
         return { complete: 'SET' }
       }
+      case 'reset':
+        this.#reset(rest[0] ?? '')
+        return { complete: 'RESET' }
+      case 'discard':
+        return this.#discard()
+      case 'fire':
+        this.settings.set('hidden', owner)
+        return { complete: 'SELECT 1', rows: [owner] }
       case 'listen':
       case 'unlisten':
         this.settings.set('listening', word === 'listen' ? 'yes' : 'no')
@@ -431,21 +447,40 @@ export class Backend {
     return 'DEALLOCATE'
   }
 
+  #set(name: string, value: string): void {
+    this.#local.delete(name)
+    this.settings.set(name, value)
+  }
+
+  /** RESET ALL leaves the role, and what is no parameter. */
+  #reset(name: string): void {
+    const names = name === 'all' ? [...this.settings.keys()].filter((each) => !/^(listening|role)$/.test(each)) : [name]
+    for (const each of names) this.#set(each, this.#initial.get(each) ?? '')
+  }
+
+  #discard(): Outcome {
+    if (this.status !== 'I') throw new Failure('25001', 'DISCARD ALL in a transaction')
+    this.settings = new Map(this.#initial)
+    this.#before = new Map(this.settings)
+    this.#statements.clear()
+    this.#portals.clear()
+    return { complete: 'DISCARD ALL' }
+  }
+
   /** Statements of the engine itself. */
   #performOwn(own: OwnStatement, text: string, values: readonly string[]): Outcome {
     switch (own.kind) {
       case 'discard':
-        if (this.status !== 'I') throw new Failure('25001', 'DISCARD ALL in a transaction')
-        this.settings = new Map(this.#initial)
-        this.#before = new Map(this.settings)
-        this.#statements.clear()
-        this.#portals.clear()
-        return { complete: 'DISCARD ALL' }
+        return this.#discard()
       case 'reset':
-        this.settings = new Map(this.#initial)
-          .set('listening', this.settings.get('listening') ?? '')
-          .set('role', this.settings.get('role') ?? '')
+        this.#reset('all')
         return { complete: 'RESET' }
+      case 'unlisten':
+        this.settings.set('listening', 'no')
+        return { complete: 'UNLISTEN' }
+      case 'nothing':
+        // What this model does not have.
+        return { complete: text.toUpperCase() }
       case 'probe': {
         // Of all session state that the engine asks for, this model has only LISTEN.
         const listening = this.settings.get('listening') === 'yes' && text.includes('pg_listening_channels')
@@ -522,6 +557,7 @@ export class Backend {
     this.#inQuery = false
     this.#failedQuery = false
     if (this.status === 'I') {
+      if (this.#strict) this.settings.set('hidden', this.#initial.get('hidden') ?? '')
       this.#before = null
       this.#portals.clear()
     }
@@ -542,13 +578,15 @@ function statementsOf(text: string): string[] {
 }
 
 function returnsRows(text: string): boolean {
-  return /^(select|shared|sleep|rows|show)\b/i.test(text)
+  return /^(select|shared|sleep|rows|show|fire)\b/i.test(text)
 }
 
 interface OwnStatement {
   readonly kind:
     | 'discard'
     | 'reset'
+    | 'unlisten'
+    | 'nothing'
     | 'identity'
     | 'rollback'
     | 'setConfig'
@@ -566,6 +604,9 @@ export function ownStatement(text: string): OwnStatement | null {
   if (/^discard all$/i.test(text)) return { kind: 'discard' }
   if (/^reset all$/i.test(text)) return { kind: 'reset' }
   if (/^(set session authorization default|reset role)$/i.test(text)) return { kind: 'identity' }
+  if (/^unlisten \*$/i.test(text)) return { kind: 'unlisten' }
+  if (/^(close all|discard sequences|discard temp)$/i.test(text)) return { kind: 'nothing' }
+  if (/^select pg_catalog\.pg_advisory_unlock_all/i.test(text)) return { kind: 'remake' }
   if (/^rollback$/i.test(text)) return { kind: 'rollback' }
   if (/^begin isolation level read committed$/i.test(text)) return { kind: 'begin' }
   if (/^commit$/i.test(text)) return { kind: 'commit' }

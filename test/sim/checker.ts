@@ -298,6 +298,11 @@ export class Checker implements ServerChecker, ClientChecker {
     this.seen.add('a client got the NOTICE that it waits')
   }
 
+  /** Otherwise the thread that forwards a request may end before it, or give it up. */
+  get cancelsEndInOrder(): boolean {
+    return this.phase !== 'stopping'
+  }
+
   cancelAnswered(): void {
     if (this.phase !== 'stopping') this.fail('a cancel request was answered')
   }

@@ -34,6 +34,8 @@ export interface ClientChecker {
   canceled(client: Client): void
   /** A cancel request was answered, which is legitimate only while the engine stops. */
   cancelAnswered(): void
+  /** Whether the end of a request's connection says that the request is complete. */
+  readonly cancelsEndInOrder: boolean
   toldToWait(): void
 }
 
@@ -58,6 +60,8 @@ export interface ClientOptions {
   readonly pipelineMax: number
   readonly bytesMax: number
   readonly floodBytes: number
+  /** Its pool has `isolation = "strict"`. */
+  readonly strict: boolean
   /** The only statements that it uses; null when it does everything. */
   readonly only: 'named' | 'unnamed' | null
   readonly askSsl: boolean
@@ -84,6 +88,11 @@ export class Client {
   progressMs: number
   /** Cancel requests sent, less those that canceled something. */
   cancels = 0
+  /** Cancel requests that may still arrive at a server. */
+  #cancelsUnderWay = 0
+  /** Number of atoms sent when the last cancel request was complete: those sent later were never canceled by it. */
+  #atomsCancelable = 0
+  #atomsSent = 0
   works = 0
   key: { readonly pid: number; readonly secret: Buffer } | null = null
 
@@ -114,7 +123,7 @@ export class Client {
     this.options = options
     this.progressMs = network.schedule.nowMs
     this.#scram = new ScramClient(options.password, nonceOf(random))
-    this.#shadow = new Backend(new Map([...options.options, ...options.startup]))
+    this.#shadow = new Backend(new Map([...options.options, ...options.startup]), options.strict)
     this.#ahead = this.#shadow.clone()
     this.#peer = new Peer(network.dial(options.host, proxy, options.rules), {
       onOpen: () => this.#opened(),
@@ -211,7 +220,7 @@ export class Client {
   }
 
   #begin(): void {
-    const { session, prepares, bytesMax, floodBytes, sleepMsMax, only } = this.options
+    const { session, prepares, bytesMax, floodBytes, sleepMsMax, strict, only } = this.options
     const owner = `${this.id}.${++this.works}`
     const { status, statementNames: prepared, unnamed } = this.#ahead
     const situation = {
@@ -224,6 +233,7 @@ export class Client {
       bytesMax,
       floodBytes,
       sleepMsMax,
+      strict,
       only,
       owner,
     }
@@ -254,6 +264,7 @@ export class Client {
         if (atom.kind === 'parse' && first?.tag === '1') this.#promises.set(atom.name, this.checker.promise())
       }
       this.#pending.push(...atoms)
+      this.#atomsSent += atoms.length
     }
     if (parts.length === 0) return
     if (!this.busy) this.progressMs = this.#network.schedule.nowMs
@@ -278,8 +289,13 @@ export class Client {
     const { key } = this
     if (key === null || this.state !== 'ready') return
     this.cancels++
+    this.#cancelsUnderWay++
     this.checker.trace(`${this.id} sends a cancel request`)
-    this.#sendCancel(key.pid, key.secret)
+    this.#sendCancel(key.pid, key.secret, (isOver) => {
+      if (!isOver) return
+      this.#cancelsUnderWay--
+      this.#atomsCancelable = this.#atomsSent
+    })
   }
 
   /** A cancel request with a key that is almost its own, which must cancel nothing. */
@@ -288,14 +304,15 @@ export class Client {
     if (key === null) return
     const secret = Buffer.from(key.secret)
     secret[0] = (secret[0] ?? 0) ^ 1
-    this.#sendCancel(key.pid, secret)
+    this.#sendCancel(key.pid, secret, () => undefined)
   }
 
-  #sendCancel(pid: number, secret: Buffer): void {
+  /** `done` is told whether the request is complete, or may still arrive at a server. */
+  #sendCancel(pid: number, secret: Buffer, done: (isOver: boolean) => void): void {
     const peer = new Peer(this.#network.dial(this.options.host, this.#proxy, this.options.rules), {
       onOpen: () => peer.write(wire.cancelMessage(pid, secret)),
       onBytes: () => this.checker.cancelAnswered(),
-      onEnd: () => undefined,
+      onEnd: (kind) => done(kind === 'eof' && !peer.end.wire.faulted && this.checker.cancelsEndInOrder),
     })
   }
 
@@ -438,7 +455,7 @@ export class Client {
         this.status = actual.slice(2) as Status
         this.#compareTold()
       }
-    } else if (actual === 'E:57014' && this.cancels > 0 && this.#last !== null) {
+    } else if (actual === 'E:57014' && this.#last !== null && this.#mayBeCanceled) {
       this.#interrupted(this.#last)
     } else {
       const owed = this.#expected.slice(0, 4).join(' ')
@@ -457,6 +474,12 @@ export class Client {
       if (!this.#shadow.ignores(atom)) this.#last = { atom, before: this.#shadow.clone() }
       this.#expected = this.#shadow.run(atom).map(signature)
     }
+  }
+
+  /** The atom whose answer is outstanding was sent before one of its cancel requests was complete. */
+  get #mayBeCanceled(): boolean {
+    if (this.cancels === 0) return false
+    return this.#cancelsUnderWay > 0 || this.#atomsSent - this.#pending.length <= this.#atomsCancelable
   }
 
   /** The atom whose answer is outstanding was canceled. */

@@ -203,11 +203,12 @@ export class Configurer {
   /** Values whose change keeps the servers. */
   #values(): Partial<PoolValues> {
     const random = this.#random
-    const { mode, slow, preparedMax, sharesServers } = this.#profile
+    const { mode, slow, preparedMax, sharesServers, strict } = this.#profile
     const size = random.integer(1, 4)
     return {
       pool_mode: mode === 'mixed' ? random.pick(['transaction', 'session'] as const) : mode,
       pool_size: size,
+      ...(strict ? { isolation: 'strict' as const } : {}),
       max_prepared_statements: preparedMax === 0 ? 0 : random.pick([preparedMax, 3, 200]),
       min_pool_size: random.chance(0.7) ? 0 : random.integer(0, size + 1),
       auth_type: random.weighted({ trust: 4, md5: 1, 'scram-sha-256': 2 }),

@@ -16,7 +16,7 @@ const faults = {
   comeIn: { weight: () => 3, inject: comeIn },
   strayIn: { weight: (profile) => (isRude(profile) ? 1 : 0), inject: strayIn },
   terminate: { weight: () => 1, inject: (world) => world.anyClient()?.leave('terminate') },
-  cancel: { weight: () => 4, inject: (world) => world.anyClient()?.cancel() },
+  cancel: { weight: () => 4, inject: (world) => world.busyClient()?.cancel() },
   cancelWrong: { weight: (profile) => (isRude(profile) ? 1 : 0), inject: (world) => world.anyClient()?.cancelWrong() },
   leave: { weight: (profile) => (isRude(profile) ? 6 : 0), inject: leave },
   babble: { weight: (profile) => (isRude(profile) ? 1 : 0), inject: (world) => world.anyClient()?.babble() },

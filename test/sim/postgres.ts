@@ -117,6 +117,8 @@ export class Session {
   backend = new Backend(new Map())
   /** The client whose transaction, pipeline or copy is open. */
   owner: string | null = null
+  /** The owner has reset something, which the engine may have to set again before it goes on. */
+  hasReset = false
   /** The client whose statement is running. */
   working: string | null = null
   ended = false
@@ -343,6 +345,7 @@ export class Session {
     }
     if (backend.quiet) {
       this.owner = null
+      this.hasReset = false
       this.#canceled = false
     }
   }
@@ -364,7 +367,9 @@ export class Session {
     const { checker } = this.server
     const text = this.backend.textOf(atom)
     if (text === null || text === '' || this.backend.ignores(atom)) return
-    if (ownStatement(text) !== null) {
+    const own = ownStatement(text)
+    if (own !== null) {
+      if (this.hasReset && own.kind === 'setConfig') return
       if (this.owner !== null) checker.fail(`${this.name}: "${text}" inside what ${this.owner} has begun`)
       return
     }
@@ -374,6 +379,7 @@ export class Session {
       return checker.fail(`${this.name}: the statement "${text}" has no owner`)
     }
     const client = clientOf(owner)
+    if (/^(set|reset|discard)\b.* --/.test(text)) this.hasReset = true
     checker.trace(`${this.name} runs ${atom.kind} ${text.slice(0, 60)}`)
     if (this.owner !== null && this.owner !== client) {
       checker.fail(`${this.name}: "${text}" inside what ${this.owner} has begun`)

@@ -29,6 +29,8 @@ export interface Profile {
    * unnamed statement from a session, so that a server would rarely keep an old one until its client is back.
    */
   readonly statementsOnly: boolean
+  /** Pools have `isolation = "strict"`, and statements set what no text shows. */
+  readonly strict: boolean
   /** Users of a database with the same role agree on their servers, as in a document; otherwise they may differ. */
   readonly sharesServers: boolean
 }
@@ -38,9 +40,10 @@ export function randomProfile(random: Random): Profile {
   const latencyMsMax = random.pick([0.1, 2, 20])
   const capacityBytes = random.pick([64, 1000, 65_536])
   const clients = random.integer(2, 8)
+  const mode = random.weighted({ transaction: 7, session: 2, mixed: 1 })
   return {
     kind: random.weighted({ calm: 2, changing: 3, rude: 2, broken: 3, everything: 5 }),
-    mode: random.weighted({ transaction: 7, session: 2, mixed: 1 }),
+    mode,
     preparedMax: random.pick([0, 1, 2, 200]),
     stop: random.weighted({ 'at rest': 7, drain: 2, now: 1 }),
     clients,
@@ -55,12 +58,13 @@ export function randomProfile(random: Random): Profile {
     chaosEveryMs: random.pick([5, 50, 500]),
     statementsOnly: random.chance(0.1),
     sharesServers: random.chance(0.6),
+    strict: mode === 'transaction' && random.chance(0.2),
   }
 }
 
 /** Options of the clients in such a world. */
 export function habitsOf(profile: Profile) {
-  const { mode, preparedMax, rules, thinkMsMax, sleepMsMax, pipelineMax, bytesMax, floodBytes } = profile
+  const { mode, preparedMax, rules, thinkMsMax, sleepMsMax, pipelineMax, bytesMax, floodBytes, strict } = profile
   return {
     session: mode === 'session',
     prepares: mode === 'session' || (mode === 'transaction' && preparedMax > 0),
@@ -70,6 +74,7 @@ export function habitsOf(profile: Profile) {
     pipelineMax,
     bytesMax,
     floodBytes,
+    strict,
   }
 }
 

@@ -23,6 +23,8 @@ export interface Situation {
   readonly floodBytes: number
   /** Longest duration of `sleep`. */
   readonly sleepMsMax: number
+  /** The pool has `isolation = "strict"`. */
+  readonly strict: boolean
   /** The only statements that the client uses; null when it does everything. */
   readonly only: 'named' | 'unnamed' | null
   /** Names the client and this piece of work: "c3.17". */
@@ -59,6 +61,10 @@ const works = {
   empty: { weight: 1, when: ['I', 'T'], make: () => [{ kind: 'query', text: '' }] },
   set: { weight: 3, when: healthy, make: (at) => either(at, set(at)) },
   setLocal: { weight: 2, when: ['T'], make: (at) => either(at, `set local work_mem to ${at.random.integer(1, 9)}MB`) },
+  reset: { weight: 2, when: healthy, make: (at) => either(at, reset(at)) },
+  resetLocal: { weight: 1, when: ['T'], make: (at) => either(at, `set local ${setting(at)} to default --`) },
+  discard: { weight: 0.3, when: ['I'], make: discard },
+  fire: { weight: 3, when: healthy, make: fire },
   listen: { weight: 1, when: ['I'], make: listen },
   alter: { weight: 1, when: ['I'], uses: 'named', make: (at) => ['await', ...either(at, 'alter'), 'await'] },
   show: { weight: 6, when: healthy, make: (at) => either(at, show(at)) },
@@ -105,9 +111,40 @@ function rows({ random, bytesMax }: Situation): string {
 }
 
 /** Parameters that are reported, and others, whose values the engine has to ask for. */
-function set({ random, owner }: Situation): string {
-  const name = random.pick(['application_name', 'TimeZone', 'search_path', 'work_mem', 'work_mem', 'role'])
-  return `set ${name} to ${random.chance(0.3) ? 'common' : owner}`
+function setting({ random }: Situation): string {
+  return random.pick(['application_name', 'TimeZone', 'search_path', 'work_mem', 'work_mem', 'role'])
+}
+
+function set(at: Situation): string {
+  return `set ${setting(at)} to ${at.random.chance(0.3) ? 'common' : at.owner}`
+}
+
+/** Back to what the client began with. The owner follows as a comment, because the engine reads what it forwards. */
+function reset(at: Situation): string {
+  switch (at.random.weighted({ one: 3, default: 2, all: 1 })) {
+    case 'one':
+      return `reset ${setting(at)} --`
+    case 'default':
+      return `set ${setting(at)} to default --`
+    default:
+      return 'reset all --'
+  }
+}
+
+/** Alone, because the engine does not know what becomes of prepared statements until it has been answered. */
+function discard({ owner }: Situation): Step[] {
+  return ['await', { kind: 'query', text: `discard all -- @${owner}` }, 'await']
+}
+
+/**
+ * What a trigger sets, of which no text tells: it lasts until the end of the transaction, and neither this client nor
+ * another finds it later.
+ */
+function fire(at: Situation): Step[] {
+  if (!at.strict) return either(at, 'select calm')
+  const shown = either(at, 'show hidden')
+  if (at.status === 'T') return [...either(at, 'fire'), ...shown]
+  return at.random.chance(0.5) ? ['await', ...shown] : ['await', ...either(at, 'fire'), 'await', ...shown, 'await']
 }
 
 function show({ random }: Situation): string {
@@ -167,9 +204,18 @@ function several(at: Situation): Step[] {
 function pipeline(at: Situation): Step[] {
   const steps: Step[] = []
   for (let left = at.random.integer(1, 6); left > 0; left--) {
-    const text = at.random.weighted({ 'select p': 6, error: 1, 'rows 3 20': 1, notice: 1, [show(at)]: 2, [set(at)]: 1 })
+    const text = at.random.weighted({
+      'select p': 6,
+      error: 1,
+      'rows 3 20': 1,
+      notice: 1,
+      [show(at)]: 2,
+      [set(at)]: 1,
+      [reset(at)]: 1,
+    })
     steps.push(...extended(at, text))
-    if (at.random.chance(0.3)) steps.push(sync)
+    // What follows a RESET before its Sync sees the server's values.
+    if (at.random.chance(0.3) || text.endsWith('--')) steps.push(sync)
   }
   // After a Sync the unnamed statement may be on another server.
   if (at.random.chance(0.1) && steps.at(-1) !== sync) steps.push({ kind: 'describe', what: 'S', name: '' })

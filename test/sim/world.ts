@@ -123,6 +123,12 @@ export class World {
     return this.clients.size === 0 ? null : this.random.pick([...this.clients])
   }
 
+  /** One that waits for an answer, so that a cancel request may hit something; if there is none, any client. */
+  busyClient(): Client | null {
+    const busy = [...this.clients].filter(({ state, busy: waits }) => state === 'ready' && waits)
+    return busy.length === 0 ? this.anyClient() : this.random.pick(busy)
+  }
+
   comeIn(given: Partial<ClientOptions> = {}): Client {
     const { profile, random } = this
     const { pool, user } = random.pick(poolNames)

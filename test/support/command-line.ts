@@ -20,9 +20,16 @@ export interface Ran {
 /** Runs `flotilla ARGS` until it exits. */
 export async function flotilla(
   args: readonly string[],
-  how: { environment?: Readonly<Record<string, string>>; input?: string; cwd?: string } = {},
+  how: {
+    environment?: Readonly<Record<string, string>>
+    input?: string
+    cwd?: string
+    /** Directory of the sources of another release. */
+    release?: string
+  } = {},
 ): Promise<Ran> {
-  const child = spawn(process.execPath, [noDebugger, main, ...args], {
+  const program = how.release === undefined ? main : join(how.release, 'cli/main.ts')
+  const child = spawn(process.execPath, [noDebugger, program, ...args], {
     cwd: how.cwd ?? root,
     env: { ...process.env, ...how.environment },
     stdio: ['pipe', 'pipe', 'pipe'],

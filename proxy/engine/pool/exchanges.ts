@@ -67,8 +67,10 @@ export function* setStartup(server: ExchangeServer, { session, local }: StartupV
   const messages: Buffer[] = []
   if (session.size > 0) messages.push(write.setConfig(inOrder(session)))
   if (local.size > 0) messages.push(write.setConfig(inOrder(local), true))
-  server.conversation.send(Buffer.concat(messages))
-  return yield* untilReady(server, messages.length, undefined, (message) => server.passReport(message))
+  // A cancel request that came for the RESET may be late, and hit this.
+  return yield* ask(server, Buffer.concat(messages), messages.length, undefined, undefined, (message) =>
+    server.passReport(message),
+  )
 }
 
 /** Asks for the values of settings; `learning` gets the rows. Returns the first error. */
@@ -89,10 +91,11 @@ function* ask(
   owed: number,
   onRow: (bytes: Uint8Array, start: number) => void = () => {},
   onRepeat: () => void = () => {},
+  onReport?: (message: Message) => void,
 ): Exchange<Failure | null> {
   for (let attempt = 1; ; attempt++) {
     server.conversation.send(messages)
-    const failure = yield* untilReady(server, owed, onRow)
+    const failure = yield* untilReady(server, owed, onRow, onReport)
     if (failure?.sqlstate !== sqlstates.query_canceled || attempt === attemptsMax) return failure
     onRepeat()
   }

@@ -187,7 +187,9 @@ test('a refused version is applied as soon as its servers serve, without another
 
 test('200 pools on one host are tried a few at a time, and leave no connections behind', async () => {
   const names = Array.from({ length: 200 }, (_, at) => `pool${at}`)
-  const users = Object.fromEntries(names.map((name) => [name, { password: 'app', server_password: 'app' }]))
+  const users = Object.fromEntries(names.map((name) => [name, { auth_type: 'trust' }]))
+  const withUsers = (database: Postgres, pool: object = {}): object =>
+    documentOf(database, users, { pool: { server_password: 'app', ...pool } })
   const { control, proxies, postgres } = await startWorld({
     postgres: {
       auth: 'password',
@@ -196,12 +198,12 @@ test('200 pools on one host are tried a few at a time, and leave no connections 
       sql: [names.map((name) => `CREATE ROLE ${name} LOGIN PASSWORD 'app'`).join('; ')],
     },
     proxies: [{ id: 'proxy-1' }],
-    document: (database) => documentOf(database, users, {}),
+    document: (database) => withUsers(database),
   })
   const [proxy] = proxies as [(typeof proxies)[0]]
   await (await connect(proxy, { user: 'pool7' })).query('SELECT 1')
 
-  const version = await control.apply(fleet, documentOf(postgres, users, otherSettings))
+  const version = await control.apply(fleet, withUsers(postgres, otherSettings.pool))
   const [shownProxy] = await settled(control, version)
   const left = await backends(postgres, names)
 
