@@ -894,8 +894,11 @@ export class Agent {
     if (this.#worked === undefined) return
     try {
       await folder.saveProcessSettings(this.#worked)
+      this.#noteWritten('process-settings.json', null)
     } catch (error) {
-      this.#tools.log('error', 'could not save the process settings that work', { reason: reasonOf(error) })
+      const reason = reasonOf(error)
+      this.#tools.log('error', 'could not save the process settings that work', { reason })
+      this.#noteWritten('process-settings.json', reason)
     }
   }
 

@@ -230,7 +230,7 @@ test.skipIf(mounted.status !== 0)(
 
     expect(ballast.stderr).toMatch(/No space left/)
     expect(full).toMatchObject({ state: 'in_sync', problems: [{ code: 'state_not_saved' }] })
-    expect(full!.problems[0]!.message).toMatch(/^last-known-good\.json: ENOSPC/)
+    expect(full!.problems[0]!.message).toMatch(/^(?:process-settings|last-known-good)\.json: ENOSPC/)
     expect(codes).toEqual(['state_not_saved'])
     expect(free).toMatchObject({ state: 'in_sync', applied: { version: 2 } })
     // What could not be saved was saved when there was space.
