@@ -871,14 +871,14 @@ export class Agent {
     const keep = fleet?.candidates.applied(offer)
     // With pools missing it is not known to be good; what was saved before stays.
     if (fleet === undefined || keep === undefined || !isWhole) return
-    await this.#saveProcessSettings(fleet)
     const { secretKeys, ...rest } = keep
     const good = { ...rest, secrets: this.#secrets.keepOnly(secretKeys), addresses: this.#resolver.addresses }
     const { folder, source } = fleet
     this.#unsaved = async () => {
+      const areSettingsSaved = await this.#saveProcessSettings(fleet)
       try {
         await folder.saveLastKnownGood(source.fleet, source.token, good)
-        this.#unsaved = undefined
+        if (areSettingsSaved) this.#unsaved = undefined
         this.#noteWritten('last-known-good.json', null)
       } catch (error) {
         const reason = reasonOf(error)
@@ -890,15 +890,17 @@ export class Agent {
   }
 
   /** For a start at which those of the version do not work. */
-  async #saveProcessSettings({ folder }: Fleet): Promise<void> {
-    if (this.#worked === undefined) return
+  async #saveProcessSettings({ folder }: Fleet): Promise<boolean> {
+    if (this.#worked === undefined) return true
     try {
       await folder.saveProcessSettings(this.#worked)
       this.#noteWritten('process-settings.json', null)
+      return true
     } catch (error) {
       const reason = reasonOf(error)
       this.#tools.log('error', 'could not save the process settings that work', { reason })
       this.#noteWritten('process-settings.json', reason)
+      return false
     }
   }
 

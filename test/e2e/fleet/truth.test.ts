@@ -37,7 +37,8 @@ async function untilProxies(control: ControlProcess, are: (proxies: Proxy[]) => 
       last = await proxiesOf(control)
       return are(last)
     },
-    () => `the proxies, which are ${JSON.stringify(last.map(({ id, state, reasons }) => [id, state, reasons]))}`,
+    () =>
+      `the proxies, which are ${JSON.stringify(last.map(({ id, state, reasons, problems }) => [id, state, reasons, problems]))}`,
   )
   return last
 }
@@ -216,7 +217,11 @@ test.skipIf(mounted.status !== 0)(
     await untilProxies(control, statesAre('in_sync'))
     const ballast = spawnSync('dd', ['if=/dev/zero', `of=${join(disk, 'ballast')}`, 'bs=1k'], { encoding: 'utf8' })
 
-    await control.apply(fleet, { ...documentOf(postgres), defaults: { pool_size: 3 } })
+    // It needs more than what the end of a write under way may have freed since.
+    const document = documentOf(postgres)
+    const users = Object.fromEntries(Array.from({ length: 50 }, (_, n) => [`user${n}`, { password: 'app' }]))
+    const { app } = document.pools
+    await control.apply(fleet, { ...document, pools: { app: { ...app, users: { ...app.users, ...users } } } })
     const [full] = await untilProxies(
       control,
       ([proxy]) => proxy?.problems.length === 1 && proxy.applied?.version === 2,
