@@ -138,12 +138,13 @@ function discard({ owner }: Situation): Step[] {
 
 /**
  * What a trigger sets, of which no text tells: it lasts until the end of the transaction, and neither this client nor
- * another finds it later.
+ * another finds it later. Not before the server was free: a BEGIN before it may have been canceled, and requests in one
+ * pipeline have one server.
  */
 function fire(at: Situation): Step[] {
   if (!at.strict) return either(at, 'select calm')
   const shown = either(at, 'show hidden')
-  if (at.status === 'T') return [...either(at, 'fire'), ...shown]
+  if (at.status === 'T') return [...either(at, 'fire'), 'await', ...shown]
   return at.random.chance(0.5) ? ['await', ...shown] : ['await', ...either(at, 'fire'), 'await', ...shown, 'await']
 }
 
