@@ -90,9 +90,10 @@ test('orders of before the first start are part of the state with which every wo
 
   const restored = await Promise.all(scripts.map(async (script) => await script.gets('restore')))
   await workers.carryOut([{ pool: 'app', effect: 'paused', on: false }])
+  const carriedOut = await Promise.all(scripts.map(async (script) => await script.gets('carry_out')))
 
   expect(restored.map(({ state }) => state)).toEqual([paused, paused])
-  expect(scripts.map((script) => script.got('carry_out').map(({ changes }) => changes))).toEqual(
-    scripts.map(() => [[{ pool: 'app', effect: 'paused', on: false }]]),
+  expect(carriedOut.map(({ changes }) => changes)).toEqual(
+    scripts.map(() => [{ pool: 'app', effect: 'paused', on: false }]),
   )
 })
