@@ -5,7 +5,15 @@ import { wholeNumber } from '../arguments.ts'
 import { allowedOffline, awaitProxies, waitOptions } from '../await-proxies.ts'
 import { command } from '../command.ts'
 import { WrongUsage } from '../failure.ts'
-import { checkedIfMatch, forceOption, ifMatchOption, planLines, writeQuery } from '../write-config.ts'
+import {
+  checkedIfMatch,
+  effectLines,
+  forceOption,
+  ifMatchOption,
+  planLines,
+  warningLines,
+  writeQuery,
+} from '../write-config.ts'
 
 const options = {
   'dry-run': { type: 'boolean', help: 'print the plan; change nothing' },
@@ -50,8 +58,9 @@ function linesOf(written: Written, to: number): string[] {
     ({ path, name, version: inForce, as_of }) => `  ${path} keeps ${name} v${inForce}; v${to} had v${as_of}`,
   )
   if (kept.length > 0) kept.push('  --secrets as-of returns to the former values')
+  const told = [...kept, ...effectLines(written), ...warningLines(written)]
   const unchanged = `v${version} already has the content of v${to}: no changes`
-  if (dry_run) return [`v${version} would have the content of v${to}`, ...planLines(plan), ...kept]
-  if (!created) return [unchanged, ...kept]
-  return [`v${version} is now current, with the content of v${to}`, ...planLines(plan), ...kept]
+  if (dry_run) return [`v${version} would have the content of v${to}`, ...planLines(plan), ...told]
+  if (!created) return [unchanged, ...told]
+  return [`v${version} is now current, with the content of v${to}`, ...planLines(plan), ...told]
 }

@@ -217,14 +217,23 @@ test('200 pools on one host are tried a few at a time, and leave no connections 
 
 test('with several workers each pool is tried by one of them', async () => {
   const several: Change = { general: { workers: 2 }, pool: { pool_size: 8 } }
-  const { control, postgres } = await serving(several)
+  const { control, postgres, proxies } = await serving(several)
+  const [proxy] = proxies as [(typeof proxies)[0]]
+  const failures = (): number =>
+    postgres.log.filter((line) => line.includes('password authentication failed for user "app"')).length
 
   const version = await control.apply(fleet, document(postgres, { ...several, user: { server_password: 'wrong' } }))
+  // Counted at once: the proxy tries again after a while.
+  await proxy.logged(/version rejected/)
+  await until(
+    () => failures() > 0,
+    () => 'the failure is in the log of the database',
+  )
+  const tried = failures()
   const [refused] = await settled(control, version)
-  const failures = postgres.log.filter((line) => line.includes('password authentication failed for user "app"'))
 
   expect(refused).toMatchObject({ state: 'failed', error: { code: 'cannot_serve' } })
-  expect(failures).toHaveLength(1)
+  expect(tried).toBe(1)
 })
 
 test('a version that was refused is applied when it is forced, once and with the reason to see', async () => {
