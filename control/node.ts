@@ -16,6 +16,7 @@ import { NodeMetrics } from './node/metrics.ts'
 import { NodeOperations } from './node/operations.ts'
 import { NodeParking } from './node/parking.ts'
 import { NodePresence } from './node/presence.ts'
+import type { ClaimAbove } from './node/presence.ts'
 import { keyFromFile, parseSecretKey } from './node/secret-key.ts'
 import { lockFolder, openSqliteStore, storeFile } from './node/sqlite-store.ts'
 import { raiseEpoch as raiseEpochOf, readEpoch, ensureKeyCheck } from './store/control-row.ts'
@@ -80,14 +81,7 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
   const opened = await openAll(options)
   const { store, sealing } = opened
 
-  const presence = new NodePresence(Date.now, ({ fleet, proxy, position: { epoch, version } }) =>
-    log({
-      level: 'error',
-      message:
-        `the store is behind its proxies: ${proxy} of fleet ${fleet} is at version ${version} of epoch ${epoch}; ` +
-        'if the store was restored from a backup, run flotilla epoch raise',
-    }),
-  )
+  const presence = new NodePresence(Date.now, (claim) => log({ level: 'error', message: behindText(claim) }))
   const parking = new NodeParking()
   const metrics = new NodeMetrics()
   const secretOf = ({ fleet, proxy, boot }: HintTarget): string => sealing.hintSecret(fleet, proxy, boot)
@@ -146,6 +140,13 @@ export async function startControl(options: ControlOptions): Promise<RunningCont
       await release()
     },
   }
+}
+
+function behindText({ fleet, proxy, position: { epoch, version } }: ClaimAbove): string {
+  return (
+    `the store is behind its proxies: ${proxy} of fleet ${fleet} is at version ${version} of epoch ${epoch}; ` +
+    'if the store was restored from a backup, run flotilla epoch raise'
+  )
 }
 
 /** Stores when proxies were last seen: at intervals, and when `flush` is called. */

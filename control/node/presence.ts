@@ -21,6 +21,11 @@ interface Entry {
   polled: Position | null
 }
 
+/** A process that says it has run more than the store knows. */
+export interface ClaimAbove extends Process {
+  readonly position: Position
+}
+
 /** When each process was last seen, in memory. `flush` stores what has changed since the last one. */
 export class NodePresence implements Presence {
   readonly #nowMs: () => number
@@ -30,13 +35,10 @@ export class NodePresence implements Presence {
 
   /** Those that are above control, by key. */
   readonly #above = new Map<string, { readonly fleet: string; readonly atMs: number }>()
-  readonly #onAbove: (claim: Process & { readonly position: Position }) => void
+  readonly #onAbove: (claim: ClaimAbove) => void
 
   /** `onAbove` is told of the first proxy of each fleet that is above control. */
-  constructor(
-    nowMs: () => number,
-    onAbove: (claim: Process & { readonly position: Position }) => void = () => undefined,
-  ) {
+  constructor(nowMs: () => number, onAbove: (claim: ClaimAbove) => void = () => undefined) {
     this.#nowMs = nowMs
     this.#onAbove = onAbove
   }

@@ -236,6 +236,12 @@ export class Client implements SocketEvents, Listed<Client> {
     this.parsed = signs
   }
 
+  /** A statement of this name is prepared, and takes away what the session began with when it is bound; null if not. */
+  noteResetting(name: string, change: SettingsChange | null): void {
+    if (change === null) this.resetting?.delete(name)
+    else (this.resetting ??= new Map()).set(name, change)
+  }
+
   bindPortal(bound: Described | null): void {
     this.bound = bound
   }

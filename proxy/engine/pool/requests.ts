@@ -290,8 +290,7 @@ function noteParsedReset(client: Client, bytes: Uint8Array, start: number, end: 
   if (!resets && client.resetting === null) return
   const name = text(bytes, start, nameEnd)
   const change = resets ? (signsOfText(bytes, nameEnd + 1, end)?.change ?? null) : null
-  if (change === null || !takesBack(change)) client.resetting?.delete(name)
-  else (client.resetting ??= new Map()).set(name, change)
+  client.noteResetting(name, change !== null && takesBack(change) ? change : null)
 }
 
 /** Bind: portal, name of the statement … */
