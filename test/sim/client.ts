@@ -476,9 +476,13 @@ export class Client {
     }
   }
 
-  /** The atom whose answer is outstanding was sent before one of its cancel requests was complete. */
+  /**
+   * The atom whose answer is outstanding was sent before one of its cancel requests was complete, or belongs to a COPY, which
+   * began before its end was sent.
+   */
   get #mayBeCanceled(): boolean {
     if (this.cancels === 0) return false
+    if (this.#expected[0]?.startsWith('C:COPY') === true) return true
     return this.#cancelsUnderWay > 0 || this.#atomsSent - this.#pending.length <= this.#atomsCancelable
   }
 
